@@ -1,0 +1,180 @@
+"""The Trio handle of a session: messages in, messages out, one end.
+
+A channel carries whole messages, reliably and in order. `send_nowait` takes a batch while there
+is credit and transmits it at once; `receive_nowait` gives all that has arrived. The waiting
+verbs are checkpoints always; one task may wait in each direction (`trio.BusyResourceError`).
+
+Error contract: `trio.ClosedResourceError` after our own close; `ChannelBroken`, a
+`trio.BrokenResourceError` with code and reason, when the session is over, after everything that
+had arrived has been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from transport.control import CloseCode
+from transport.events import Ended
+from transport.identity import PublicKey
+from transport.session import Session
+from transport.stats import SessionStatistics
+from transport.udp import format_address
+from transport.wire import Credential
+
+__all__ = ["Channel", "ChannelBroken"]
+
+GRACE = 1.0  # seconds that aclose() waits for what was sent to be acknowledged
+
+
+class ChannelBroken(trio.BrokenResourceError):
+    """The session behind a channel is over."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended.reason)
+        self.code = ended.code
+        self.reason = ended.reason
+        self.by_peer = ended.by_peer
+
+    def __str__(self) -> str:
+        return self.reason or "the peer has closed the session"
+
+
+class _Shell(Protocol):
+    """What a channel needs of its endpoint."""
+
+    def transmit(self, session: Session) -> None: ...
+    def now(self) -> float: ...
+
+
+class Channel(trio.abc.AsyncResource):
+    """One session with one peer. Made by an endpoint, never directly."""
+
+    def __init__(self, shell: _Shell, session: Session, credential: Credential) -> None:
+        self._shell = shell
+        self._session = session
+        self._closed = False
+        self._readers = trio.lowlevel.ParkingLot()
+        self._writers = trio.lowlevel.ParkingLot()
+        self._drained = trio.lowlevel.ParkingLot()
+        self.credential = credential
+
+    @property
+    def peer(self) -> PublicKey:
+        """The peer's proven public key."""
+        return self._session.peer
+
+    @property
+    def remote(self) -> str:
+        """Where the peer is now, for people."""
+        return format_address(self._session.paths.current)
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a message that fills one sealed unit; larger ones are fragmented."""
+        return self._session.message_size
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may be sent now; none if zero or less."""
+        return self._session.credit
+
+    def statistics(self) -> SessionStatistics:
+        return self._session.statistics(self._shell.now())
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError
+        if self._session.ended is not None:
+            raise ChannelBroken(self._session.ended)
+
+    # --- Sending ------------------------------------------------------------------------------
+
+    def send_nowait(self, messages: Sequence[bytes]) -> None:
+        """Send a batch; `trio.WouldBlock` if there is no credit. HOT PATH."""
+        self._check()
+        if self._session.credit <= 0:
+            raise trio.WouldBlock
+        self._session.send(messages, self._shell.now())
+        self._shell.transmit(self._session)
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Wait for credit, then send."""
+        await self.wait_writable()
+        self.send_nowait(messages)
+
+    async def wait_writable(self) -> None:
+        """Until there is credit."""
+        await trio.lowlevel.checkpoint()
+        self._check()
+        while self._session.credit <= 0:
+            await self._park(self._writers)
+            self._check()
+
+    # --- Receiving ----------------------------------------------------------------------------
+
+    def receive_nowait(self) -> list[bytes]:
+        """Everything that has arrived; `trio.WouldBlock` if that is nothing. HOT PATH."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        if not self._session.readable:
+            self._check()
+            raise trio.WouldBlock
+        messages = self._session.take_messages(self._shell.now())
+        if self._session.flush_due:  # room again: the peer is waiting to hear of it
+            self._shell.transmit(self._session)
+        return messages
+
+    async def receive(self) -> list[bytes]:
+        """Wait for messages, then give all of them."""
+        await self.wait_readable()
+        return self.receive_nowait()
+
+    async def wait_readable(self) -> None:
+        """Until something has arrived."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError
+            if self._session.readable:
+                return
+            self._check()
+            await self._park(self._readers)
+
+    async def _park(self, lot: trio.lowlevel.ParkingLot) -> None:
+        if lot:
+            raise trio.BusyResourceError("another task is already waiting here")
+        await lot.park()
+
+    # --- The end ------------------------------------------------------------------------------
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the session now and tell the peer; what was not acknowledged may be lost."""
+        if not self._closed:
+            self._closed = True
+            self._session.close(code, reason, self._shell.now())
+            self._shell.transmit(self._session)
+            self.update()
+
+    async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """End the session after what was sent has arrived, or a second has passed."""
+        try:
+            with trio.move_on_after(GRACE):
+                while not self._closed and self._session.ended is None and self._session.in_flight:
+                    await self._park(self._drained)
+        finally:
+            self.close(code, reason)
+        await trio.lowlevel.checkpoint()
+
+    def update(self) -> None:
+        """The endpoint's: something happened to the session. HOT PATH."""
+        session = self._session
+        over = self._closed or session.ended is not None
+        if self._readers and (over or session.readable):
+            self._readers.unpark_all()
+        if self._drained and (over or not session.in_flight):
+            self._drained.unpark_all()
+        if self._writers and (over or session.credit > 0):
+            self._writers.unpark_all()

@@ -1,0 +1,110 @@
+"""Every number of the transport, once, with its unit and its reason.
+
+Sizes are bytes, times are seconds, unless the name says otherwise. The wire's layouts are in
+`wire.py`; what of this an operator may change is in `endpoint.Limits`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- Protocol identity -----------------------------------------------------------------------
+
+VERSION: Final = 1
+PROLOGUE: Final = b"vswitch/1"  # mixed into the handshake hash: another protocol fails at once
+
+# --- Datagram sizes --------------------------------------------------------------------------
+
+INIT_SIZE: Final = 232
+RESPONSE_SIZE: Final = 140  # smaller than what causes it, so a spoofed source gains nothing
+COOKIE_REPLY_SIZE: Final = 64
+MACS_SIZE: Final = 32  # mac1 and mac2, at the end of an init and of a response
+DATA_HEADER_SIZE: Final = 16
+TAG_SIZE: Final = 16
+SEALED_OVERHEAD: Final = DATA_HEADER_SIZE + TAG_SIZE
+
+KCP_HEADER_SIZE: Final = 24
+# One sealed unit in one datagram: 1,400 + 32 = 1,432 bytes of UDP payload, 1,460 with IPv4 and
+# 1,480 with IPv6 headers, which fits a PPPoE line's 1,492.
+KCP_MTU: Final = 1400
+KCP_MSS: Final = KCP_MTU - KCP_HEADER_SIZE
+MIN_KCP_MTU: Final = 536  # less would spend more on headers than it carries
+MAX_DATAGRAM: Final = 65_535
+MAX_SLICES: Final = 16  # of one sealed unit; this version sends and accepts one
+
+# --- KCP (notes on each in kcp.py) -----------------------------------------------------------
+
+KCP_INTERVAL: Final = 0.010  # a session with unacknowledged segments is ticked this often
+KCP_RESEND: Final = 3  # later acknowledgements of others before a segment counts as lost
+KCP_MIN_RTO_MS: Final = 100  # below, delayed acknowledgements look like loss on a full link
+SEND_WINDOW: Final = 2048  # segments; never the bound: congestion.py bounds the bytes
+RECEIVE_WINDOW: Final = 2048  # segments; at least the peer's send window, so it never closes
+MAX_FRAGMENTS: Final = 127  # of one message; KCP's `frg` and its send() refuse 128
+# What a session may hold undelivered before it stops taking messages out of KCP: then the
+# peer's window closes, which is the back-pressure of a reliable transport.
+INBOX_BYTES: Final = 4 * 1024 * 1024
+
+# --- Handshake -------------------------------------------------------------------------------
+
+HANDSHAKE_RETRY_FIRST: Final = 1.0
+HANDSHAKE_RETRY_CAP: Final = 8.0  # within one attempt; across attempts the caller backs off
+HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
+HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
+HALF_OPEN_PER_PEER: Final = 4
+HALF_OPEN_TOTAL: Final = 256
+CONFIRMED_TIMESTAMPS: Final = 8192  # remembered peers, least recently confirmed forgotten first
+
+HANDSHAKES_PER_ADDRESS: Final = 20.0  # a second, per IPv4 address or IPv6 /64
+HANDSHAKE_BURST_PER_ADDRESS: Final = 5.0
+ADDRESS_TABLE: Final = 8192  # rate-limiter entries, least recently used forgotten first
+# Beyond this many handshakes in a second all must prove their address (mac2): one costs about
+# 0.4 ms, so 100 a second are 4 % of a core.
+LOAD_THRESHOLD: Final = 100.0
+COOKIE_REPLIES_PER_ADDRESS: Final = 20.0
+COOKIE_REPLIES_TOTAL: Final = 500.0
+
+# --- Keys ------------------------------------------------------------------------------------
+
+REKEY_AFTER: Final = 120.0
+REKEY_JITTER: Final = 10.0
+REJECT_AFTER: Final = 300.0  # a key this old neither seals nor opens
+REKEY_AFTER_UNITS: Final = 1 << 22
+REJECT_AFTER_UNITS: Final = 1 << 23  # RFC 9001 section 6.6: AES-GCM confidentiality limit
+REKEY_AFTER_FAILURES: Final = 1 << 20  # openings that failed; far below the integrity limits
+PREVIOUS_KEY_LIFETIME: Final = 30.0  # datagrams sealed before a rekey may still be under way
+
+# --- Liveness --------------------------------------------------------------------------------
+
+KEEPALIVE: Final = 15.0  # NAT bindings for UDP live 30 s or more in practice
+KEEPALIVE_JITTER: Final = 0.2  # ± share
+SUSPECT_AFTER: Final = 3.0  # something awaited an answer this long: probe
+PROBE_INTERVAL: Final = 1.0  # between probes of a suspect peer
+RECONNECT_AFTER: Final = 5.0  # awaited this long: the client also tries a new handshake
+DEAD_AFTER: Final = 60.0  # nothing authentic for so long: the session ends
+# Towards a silent peer only one datagram each so often: retransmissions into the void cost the
+# path up to 370 kB/s otherwise (measured), and one is enough to notice that it heals.
+SUSPECT_SEND_INTERVAL: Final = 0.2
+
+# --- Paths -----------------------------------------------------------------------------------
+
+PATH_TIMEOUT: Final = 1.0  # for a challenge's answer, at least
+PATH_CHANGE_INTERVAL: Final = 1.0  # at most one move a second
+AMPLIFICATION: Final = 3  # bytes to an unproven address per byte from it (RFC 9000 section 8)
+
+# --- Closing ---------------------------------------------------------------------------------
+
+CLOSE_REPEATS: Final = (0.0, 0.05, 0.15)  # seconds after the first; a CLOSE is not reliable
+TOMBSTONE: Final = 3.0  # a closed session answers late datagrams with CLOSE for so long
+MAX_CLOSE_REASON: Final = 200  # bytes of UTF-8
+
+# --- Capacity --------------------------------------------------------------------------------
+
+MAX_SESSIONS: Final = 1024
+CONTROL_PER_SECOND: Final = 50.0  # control datagrams accepted from one session
+MAX_CONTROL_ITEMS: Final = 16  # in one control datagram
+ACCEPT_BACKLOG: Final = 256  # confirmed sessions that wait for serve()
+
+# --- Sockets ---------------------------------------------------------------------------------
+
+RECEIVE_BATCH: Final = 64  # datagrams taken in one turn, so that other tasks get theirs
+SOCKET_BUFFER: Final = 8 * 1024 * 1024  # asked for; the kernel may grant less

@@ -1,0 +1,264 @@
+"""From datagrams to sessions: the core of an endpoint, both as responder and as initiator.
+
+    receive_datagrams(batch, now)    sort by type and receiver index, hand on
+    datagrams_to_send(now)           replies, inits, and what the touched sessions have
+    deadline(), handle_timeout(now)
+    next_event()                     Accepted, Connected, Refused, GaveUp
+
+The receiver index selects the session, the address never does. Only sessions that something
+happened to are looked at (`touch`), so idle ones cost nothing here.
+
+Pure: no I/O, no clock. Error contract: whatever comes in is handled, answered or counted in
+`drops`; nothing is raised for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from transport.admission import Authority, CookieDue
+from transport.constants import MAX_SESSIONS, SEALED_OVERHEAD
+from transport.errors import BadPacket
+from transport.halfopen import HalfOpen
+from transport.handshake import Peer
+from transport.identity import PrivateKey
+from transport.indices import IndexTable
+from transport.initiator import Connected, GaveUp, Initiator, Refused
+from transport.negotiation import Negotiation
+from transport.noise import Suite
+from transport.paths import Address
+from transport.responder import Accepted, Responder
+from transport.session import Outgoing, Session
+from transport.timers import TimerHeap
+from transport.wire import (
+    CONTROL,
+    COOKIE,
+    DATA,
+    INIT,
+    RESPONSE,
+    decode_cookie_index_untrusted,
+    decode_response_untrusted,
+)
+
+__all__ = ["Demux", "DemuxEvent"]
+
+DemuxEvent = Accepted | Connected | Refused | GaveUp
+
+
+class Demux:
+    """All sessions and handshakes of one endpoint."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        *,
+        authority: Authority | None,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+        timestamp_ns: Callable[[], int],
+        suite: Suite,
+        max_sessions: int = MAX_SESSIONS,
+    ) -> None:
+        """Without `authority` the endpoint only initiates, and inits are dropped."""
+        self.drops: Counter[str] = Counter()
+        self.received = 0  # datagrams
+        self._indices: IndexTable[Session | HalfOpen | Negotiation] = IndexTable(random_bytes)
+        self._responder: Responder | None = None
+        if authority is not None:
+            self._responder = Responder(
+                identity,
+                authority,
+                self._indices,
+                now=now,
+                random_bytes=random_bytes,
+                max_sessions=max_sessions,
+            )
+        self._initiator = Initiator(
+            identity,
+            self._indices,
+            suite=suite,
+            random_bytes=random_bytes,
+            timestamp_ns=timestamp_ns,
+        )
+        self._timers: TimerHeap[Session | Negotiation] = TimerHeap()
+        self._touched: dict[Session, None] = {}
+        self._due: list[Negotiation] = []  # may have an init to send
+        self._replies: Outgoing = []
+        self._accepted: deque[Accepted] = deque()
+
+    @property
+    def sessions(self) -> int:
+        responding = 0 if self._responder is None else len(self._responder.sessions)
+        return responding + len(self._initiator)
+
+    @property
+    def half_open(self) -> int:
+        return 0 if self._responder is None else len(self._responder.half_open)
+
+    @property
+    def touched(self) -> Iterable[Session]:
+        """Sessions that something happened to since the last `datagrams_to_send`."""
+        return self._touched
+
+    def live_sessions(self) -> list[Session]:
+        responding = [] if self._responder is None else list(self._responder.sessions.values())
+        return responding + self._initiator.sessions
+
+    def connect(self, peer: Peer, address: Address, now: float, give_up_at: float) -> Negotiation:
+        """Start a session; ends in Connected, Refused or GaveUp. ValueError: impossible key."""
+        return self._initiator.connect(peer, address, now, give_up_at)
+
+    def abandon(self, negotiation: Negotiation) -> None:
+        """Nobody wants that session any more; no event follows."""
+        self._initiator.abandon(negotiation)
+        self._timers.cancel(negotiation)
+
+    def touch(self, session: Session) -> None:
+        """The program above gave `session` something to do. HOT PATH."""
+        self._touched[session] = None
+
+    # --- Receiving ----------------------------------------------------------------------------
+
+    def receive_datagrams(self, batch: Sequence[tuple[bytes, Address]], now: float) -> None:
+        """What the socket gave, in order. HOT PATH."""
+        self.received += len(batch)
+        owners = self._indices.owners
+        runs: list[tuple[Session, list[bytes], Address]] = []
+        run_index: int | None = None
+        run_address: Address = ()
+        run: list[bytes] = []
+        for datagram, address in batch:
+            kind = datagram[0] if datagram else 0
+            if kind in (DATA, CONTROL):
+                if len(datagram) < SEALED_OVERHEAD:
+                    self.drops["malformed"] += 1
+                    continue
+                index = int.from_bytes(datagram[4:8], "little")
+                if index == run_index and address == run_address:
+                    run.append(datagram)
+                    continue
+                owner = owners.get(index)
+                if isinstance(owner, Session):
+                    run, run_index, run_address = [datagram], index, address
+                    runs.append((owner, run, address))
+                elif isinstance(owner, HalfOpen):
+                    self._confirm(owner, datagram, address, now)
+                else:
+                    self.drops["unknown_index"] += 1
+            else:
+                try:
+                    self._receive_handshake_untrusted(kind, datagram, address, now)
+                except BadPacket as bad:
+                    self.drops[bad.reason] += 1
+                    if isinstance(bad, CookieDue):
+                        self._replies.append((address, [bad.reply]))
+        for session, datagrams, address in runs:
+            session.receive_datagrams(datagrams, address, now)
+            self._touched[session] = None
+
+    def _receive_handshake_untrusted(
+        self, kind: int, datagram: bytes, address: Address, now: float
+    ) -> None:
+        if kind == INIT:
+            if self._responder is None:
+                raise BadPacket("unexpected")
+            response = self._responder.receive_init_untrusted(datagram, address, now)
+            self._replies.append((address, [response]))
+        elif kind == RESPONSE:
+            index = decode_response_untrusted(datagram).receiver_index
+            negotiation = self._negotiation_untrusted(index)
+            session = self._initiator.receive_response_untrusted(negotiation, datagram, now)
+            self._timers.cancel(negotiation)
+            if session is not None:
+                self._touched[session] = None
+        elif kind == COOKIE:
+            negotiation = self._negotiation_untrusted(decode_cookie_index_untrusted(datagram))
+            negotiation.receive_cookie_untrusted(datagram, now)
+            self._due.append(negotiation)
+        else:
+            raise BadPacket("unknown_type")
+
+    def _negotiation_untrusted(self, index: int) -> Negotiation:
+        owner = self._indices.owners.get(index)
+        if not isinstance(owner, Negotiation):
+            raise BadPacket("unexpected")
+        return owner
+
+    def _confirm(self, entry: HalfOpen, datagram: bytes, address: Address, now: float) -> None:
+        assert self._responder is not None
+        try:
+            session, accepted, replaced = self._responder.confirm(entry, datagram, address, now)
+        except BadPacket as bad:
+            self.drops[bad.reason] += 1
+            return
+        self._touched[session] = None
+        if replaced is not None:
+            self._touched[replaced] = None
+        if accepted is not None:
+            self._accepted.append(accepted)
+
+    # --- Time and sending ---------------------------------------------------------------------
+
+    def deadline(self) -> float | None:
+        """When `handle_timeout` wants to be called."""
+        due = self._timers.next()
+        if self._responder is not None:
+            half_open = self._responder.half_open.deadline()
+            if half_open is not None:
+                return half_open if due is None else min(due, half_open)
+        return due
+
+    def handle_timeout(self, now: float) -> None:
+        if self._responder is not None:
+            self._responder.expire(now)
+        for timed in self._timers.due(now):
+            if isinstance(timed, Session):
+                timed.handle_timeout(now)
+                self._touched[timed] = None
+            elif now >= timed.give_up_at:
+                self._initiator.give_up(timed)
+            else:
+                self._due.append(timed)
+
+    def datagrams_to_send(self, now: float) -> Outgoing:
+        """Everything that has to leave now, grouped by address. HOT PATH."""
+        out, self._replies = self._replies, []
+        while self._touched:
+            session, _ = self._touched.popitem()
+            out += session.datagrams_to_send(now)
+            self._settle(session, now)
+        if self._initiator.started:
+            self._due += self._initiator.started
+            self._initiator.started.clear()
+        while self._due:
+            negotiation = self._due.pop()
+            if self._initiator.is_live(negotiation):
+                datagram = negotiation.datagram_to_send(now)
+                if datagram is not None:
+                    out.append((negotiation.address, [datagram]))
+                self._timers.schedule(negotiation)
+        return out
+
+    def _settle(self, session: Session, now: float) -> None:
+        """Bring tables and timers in line with what the session has become."""
+        if session.finished:
+            session.keys.retire_all()
+            self._timers.cancel(session)
+            self._initiator.forget(session)
+            if self._responder is not None:
+                self._responder.forget(session)
+        else:
+            if session.wants_handshake(now):
+                self._initiator.rekey(session, now)
+            self._timers.schedule(session)
+        retired = session.keys.retired
+        if retired:
+            for index in retired:
+                self._indices.release(index)
+            retired.clear()
+
+    def next_event(self) -> DemuxEvent | None:
+        if self._accepted:
+            return self._accepted.popleft()
+        return self._initiator.events.popleft() if self._initiator.events else None

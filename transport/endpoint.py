@@ -1,0 +1,287 @@
+"""One socket and all its sessions, run by two tasks: one receives, one keeps the deadlines.
+
+    async with open_endpoint(open_udp(port=7450), identity, authority=authority) as endpoint:
+        await endpoint.serve(handler)                      # a task for each channel
+        channel = await endpoint.connect(Peer(key), addresses)
+
+Everything between a wake-up and the next wait is plain calls: drain a bounded batch, let the
+core work, wake the channels that something happened to, send what has to leave.
+
+Leaving the context closes all sessions, tells the peers (three times, within 0.2 s) and closes
+the socket. Error contract: a handler's exception propagates out of `serve`; what comes from the
+network never raises here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, field
+
+from transport.admission import Authority
+from transport.channel import Channel
+from transport.constants import ACCEPT_BACKLOG, CLOSE_REPEATS, MAX_SESSIONS, RECEIVE_BATCH
+from transport.control import CloseCode
+from transport.demux import Demux
+from transport.errors import HandshakeRefused, HandshakeTimeout
+from transport.events import PathChanged
+from transport.handshake import Peer
+from transport.identity import PrivateKey
+from transport.initiator import Connected, GaveUp, Refused
+from transport.negotiation import Negotiation
+from transport.noise import Suite
+from transport.paths import Address
+from transport.responder import Accepted
+from transport.session import Session
+from transport.stats import EndpointStatistics
+from transport.suite import preferred_suite
+from transport.udp import DatagramSocket, format_address
+from transport.wire import Credential
+
+__all__ = ["Endpoint", "open_endpoint"]
+
+logger = logging.getLogger("transport.endpoint")
+
+
+@define(eq=False)
+class _Attempt:
+    """One `connect`: its negotiations have one outcome."""
+
+    over: trio.Event = field(factory=trio.Event)
+    open: int = 0  # negotiations that may still answer
+    outcome: Connected | Refused | None = None
+
+
+class Endpoint:
+    """All sessions behind one socket. Made by `open_endpoint`."""
+
+    def __init__(self, sock: DatagramSocket, demux: Demux) -> None:
+        self._sock = sock
+        self._demux = demux
+        self._channels: dict[Session, Channel] = {}
+        self._attempts: dict[Negotiation, _Attempt] = {}
+        self._accept_send, self._accept_receive = trio.open_memory_channel[Channel](ACCEPT_BACKLOG)
+        self._timer_scope = trio.CancelScope()
+        self._sent = 0
+        self._serving = False
+
+    @property
+    def local_address(self) -> Address:
+        return self._sock.local_address
+
+    def statistics(self) -> EndpointStatistics:
+        return EndpointStatistics(
+            sessions=self._demux.sessions,
+            half_open=self._demux.half_open,
+            received_datagrams=self._demux.received,
+            sent_datagrams=self._sent,
+            drops=dict(Counter(self._demux.drops) + self._sock.drops),
+        )
+
+    # --- Sessions -----------------------------------------------------------------------------
+
+    async def connect(
+        self, peer: Peer, addresses: Sequence[Address], *, patience: float = 10.0
+    ) -> Channel:
+        """A channel to `peer`, from the first of `addresses` that answers.
+
+        All are tried side by side, so a family that leads nowhere costs no time. Raises
+        `HandshakeRefused`, `HandshakeTimeout` after `patience` seconds, and ValueError for a
+        public key that nobody can own.
+        """
+        now = self.now()
+        attempt = _Attempt()
+        tries = [self._demux.connect(peer, each, now, now + patience) for each in addresses]
+        attempt.open = len(tries)
+        self._attempts.update(dict.fromkeys(tries, attempt))
+        self.pump()
+        try:
+            await attempt.over.wait()
+        except BaseException:
+            if isinstance(attempt.outcome, Connected):  # cancelled, and answered just now
+                attempt.outcome.session.close(CloseCode.NORMAL, "", self.now())
+                self.transmit(attempt.outcome.session)
+            raise
+        finally:
+            self._forget(attempt)
+        outcome = attempt.outcome
+        if isinstance(outcome, Connected):
+            return self._channel(outcome.session, peer.credential)
+        if isinstance(outcome, Refused):
+            text = outcome.result.name.lower().replace("_", " ")
+            raise HandshakeRefused(outcome.result, f"refused: {text}")
+        raise HandshakeTimeout(f"no answer within {patience:g} s")
+
+    def _forget(self, attempt: _Attempt) -> None:
+        for each in [n for n, other in self._attempts.items() if other is attempt]:
+            del self._attempts[each]
+            self._demux.abandon(each)
+
+    async def serve(
+        self,
+        handler: Callable[[Channel], Awaitable[object]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run `handler(channel)` in a task of its own for each peer that connects; for ever."""
+        async with trio.open_nursery() as nursery:
+            self._serving = True
+            task_status.started()
+            try:
+                async for channel in self._accept_receive:
+                    nursery.start_soon(_handle, handler, channel)
+            finally:
+                self._serving = False
+
+    def _channel(self, session: Session, credential: Credential) -> Channel:
+        channel = self._channels[session] = Channel(self, session, credential)
+        return channel
+
+    # --- What channels ask for ----------------------------------------------------------------
+
+    def now(self) -> float:
+        return trio.current_time()
+
+    def transmit(self, session: Session) -> None:
+        """Send what `session` has. HOT PATH."""
+        self._demux.touch(session)
+        self.pump()
+
+    # --- The engine ---------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """After anything happened: events, wake-ups, datagrams, the timer. HOT PATH."""
+        demux = self._demux
+        while (event := demux.next_event()) is not None:
+            self._take(event)
+        for session in demux.touched:
+            channel = self._channels.get(session)
+            if channel is not None:
+                channel.update()
+            while (change := session.next_event()) is not None:
+                self._report(session, change)
+        send = self._sock.send_nowait
+        for address, datagrams in demux.datagrams_to_send(self.now()):
+            self._sent += len(datagrams)
+            send(address, datagrams)
+        due = demux.deadline()
+        if due is not None and due < self._timer_scope.deadline:
+            self._timer_scope.deadline = due
+
+    def _take(self, event: Accepted | Connected | Refused | GaveUp) -> None:
+        if isinstance(event, Accepted):
+            session = event.session
+            try:
+                if not self._serving:
+                    raise trio.WouldBlock
+                self._accept_send.send_nowait(self._channel(session, event.credential))
+            except trio.WouldBlock:
+                self._channels.pop(session, None)
+                session.close(CloseCode.SHUTDOWN, "not accepting now", self.now())
+                self._demux.touch(session)
+            return
+        attempt = self._attempts.get(event.negotiation)
+        if attempt is None or attempt.over.is_set():
+            if isinstance(event, Connected):
+                # Not wanted, and silent: a word under its keys would make the peer take it
+                # for our session and drop the one that we use.
+                event.session.fail(CloseCode.NORMAL, "not wanted")
+                self._demux.touch(event.session)
+            return
+        attempt.open -= 1
+        if not isinstance(event, GaveUp):
+            attempt.outcome = event
+        if attempt.outcome is not None or not attempt.open:
+            attempt.over.set()
+            self._forget(attempt)
+
+    def _report(self, session: Session, change: object) -> None:
+        peer = session.peer.fingerprint()
+        if isinstance(change, PathChanged):
+            logger.info("path-changed key=%s via=%s", peer, format_address(change.address))
+        if session.ended is not None:
+            self._channels.pop(session, None)
+
+    async def receive_task(self) -> None:
+        """Drain, work, send; one checkpoint a batch."""
+        sock, demux = self._sock, self._demux
+        while True:
+            await sock.wait_readable()
+            batch = sock.receive_nowait(RECEIVE_BATCH)
+            if batch:
+                demux.receive_datagrams(batch, self.now())
+                self.pump()
+
+    async def timer_task(self) -> None:
+        """Sleep until the earliest deadline; `pump` moves it forward when one comes sooner."""
+        while True:
+            due = self._demux.deadline()
+            self._timer_scope = trio.CancelScope(deadline=math.inf if due is None else due)
+            with self._timer_scope:
+                await trio.sleep_forever()
+            self._demux.handle_timeout(self.now())
+            self.pump()
+
+    async def shut_down(self) -> None:
+        """Tell every peer, more than once; there is nobody to hear an answer."""
+        now = self.now()
+        for session in self._demux.live_sessions():
+            session.close(CloseCode.SHUTDOWN, "shutting down", now)
+            self._demux.touch(session)
+        if self._demux.sessions:
+            self.pump()
+            await trio.sleep(CLOSE_REPEATS[-1] + 0.01)
+
+
+async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:
+    try:
+        await handler(channel)
+    finally:
+        channel.close()
+
+
+@asynccontextmanager
+async def open_endpoint(
+    sock: DatagramSocket,
+    identity: PrivateKey,
+    *,
+    authority: Authority | None = None,
+    suite: Suite | None = None,
+    max_sessions: int = MAX_SESSIONS,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    timestamp_ns: Callable[[], int] = time.time_ns,
+) -> AsyncIterator[Endpoint]:
+    """Run an endpoint on `sock`, which it owns from now on.
+
+    `authority` decides who may connect; without one the endpoint only connects. `suite`: what
+    this side initiates with, by default AES-GCM where the processor has instructions for it.
+    """
+    demux = Demux(
+        identity,
+        authority=authority,
+        now=trio.current_time(),
+        random_bytes=random_bytes,
+        timestamp_ns=timestamp_ns,
+        suite=preferred_suite() if suite is None else suite,
+        max_sessions=max_sessions,
+    )
+    endpoint = Endpoint(sock, demux)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(endpoint.receive_task)
+            nursery.start_soon(endpoint.timer_task)
+            try:
+                yield endpoint
+            finally:
+                with trio.CancelScope(shield=True):
+                    await endpoint.shut_down()
+                nursery.cancel_scope.cancel()
+    finally:
+        sock.close()

@@ -1,0 +1,120 @@
+"""The two ends of a handshake: datagrams on one side, session keys on the other.
+
+    initiator                                        responder
+      init (type 1): key, credential, payload   ──▶
+                                                ◀──  response (type 2): association, result
+      first sealed datagram, under the new keys ──▶  only now does anything change
+
+An init can be replayed by whoever saw it, so reading one changes nothing: the responder keeps
+the keys aside until something opens under them (`demux.py`). The clear bytes of the init are
+part of the prologue, so type, version, suite, index and credential are authenticated too.
+
+Error contract: `*_untrusted` raises `BadPacket` and leaves the state as it was.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2s
+
+from attrs import frozen
+
+from transport.cipher import Opener, Sealer
+from transport.constants import PROLOGUE
+from transport.errors import BadPacket
+from transport.identity import PrivateKey, PublicKey
+from transport.keyring import KeyPair
+from transport.noise import NO_PSK, NoiseInitiator, NoiseResponder, Suite
+from transport.wire import (
+    Credential,
+    InitHeader,
+    InitPayload,
+    ResponseHeader,
+    ResponsePayload,
+    decode_init_payload_untrusted,
+    decode_response_payload_untrusted,
+    encode_init_clear,
+    encode_response,
+)
+
+NO_CREDENTIAL = Credential()
+
+__all__ = ["InitReader", "Initiation", "Peer", "conversation_number"]
+
+
+@frozen
+class Peer:
+    """Whom an initiator talks to and what it shows there."""
+
+    key: PublicKey
+    credential: Credential = NO_CREDENTIAL
+    psk: bytes = NO_PSK  # 32 bytes; zeros where the credential is the key alone
+
+
+def conversation_number(handshake_hash: bytes) -> int:
+    """KCP's conversation number: from the first handshake of an association."""
+    return int.from_bytes(blake2s(handshake_hash + b"conv").digest()[:4], "little")
+
+
+class Initiation:
+    """One init and the answer to it; a retry is a new one with a new ephemeral key."""
+
+    def __init__(self, identity: PrivateKey, peer: Peer, suite: Suite, index: int) -> None:
+        self._suite = suite
+        self._index = index
+        self._clear = encode_init_clear(peer.credential, suite, index)
+        self._noise = NoiseInitiator(
+            identity, peer.key.raw, suite, prologue=PROLOGUE + self._clear, psk=peer.psk
+        )
+
+    def init(self, payload: InitPayload) -> bytes:
+        """The init without its MACs, 200 bytes."""
+        return self._clear + self._noise.write_message_1(payload.encode())
+
+    def read_response_untrusted(
+        self, header: ResponseHeader, now: float
+    ) -> tuple[ResponsePayload, KeyPair]:
+        response = decode_response_payload_untrusted(
+            self._noise.read_message_2_untrusted(header.noise)
+        )
+        if response.index_copy != header.sender_index:
+            raise BadPacket("bad_handshake")
+        to_responder, to_initiator = self._noise.split()
+        return response, KeyPair(
+            suite=self._suite,
+            local_index=self._index,
+            sealer=Sealer(self._suite, to_responder, header.sender_index),
+            opener=Opener(self._suite, to_initiator),
+            born=now,
+            handshake_hash=self._noise.handshake_hash,
+        )
+
+
+class InitReader:
+    """A responder's reading of one init, in two steps with a look-up between them."""
+
+    def __init__(self, identity: PrivateKey, header: InitHeader) -> None:
+        self._header = header
+        self._noise = NoiseResponder(identity, header.suite, prologue=PROLOGUE + header.clear)
+
+    def read_peer_untrusted(self) -> PublicKey:
+        """Whose init this claims to be; decides which pre-shared key to try."""
+        return PublicKey(self._noise.read_static_untrusted(self._header.noise))
+
+    def read_payload_untrusted(self, psk: bytes) -> InitPayload:
+        """The payload, which proves key and pre-shared key, though not that it is fresh."""
+        return decode_init_payload_untrusted(self._noise.read_payload_untrusted(psk))
+
+    def respond(self, response: ResponsePayload, now: float) -> tuple[bytes, KeyPair]:
+        """The response without its MACs (108 bytes), and the keys to keep aside."""
+        index, suite = response.index_copy, self._header.suite
+        noise = self._noise.write_message_2(response.encode())
+        to_responder, to_initiator = self._noise.split()
+        pair = KeyPair(
+            suite=suite,
+            local_index=index,
+            sealer=Sealer(suite, to_initiator, self._header.sender_index),
+            opener=Opener(suite, to_responder),
+            born=now,
+            handshake_hash=self._noise.handshake_hash,
+        )
+        return encode_response(index, self._header.sender_index, noise), pair

@@ -1,0 +1,188 @@
+"""The initiating side of an endpoint: sessions that we started, and their rekeys.
+
+Only the initiator ever starts a handshake, so two never cross. A rekey is a negotiation that
+names the association; if the responder does not know it any more, it has restarted, and the
+session is over: the program above connects anew.
+
+Pure. Error contract: `receive_*_untrusted` raises `BadPacket` and nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from attrs import define, frozen
+
+from transport.constants import HANDSHAKE_RETRY_CAP, KCP_MTU, RECEIVE_WINDOW
+from transport.control import CloseCode
+from transport.cookie import MacStamper
+from transport.handshake import Peer
+from transport.identity import PrivateKey
+from transport.indices import IndexTable
+from transport.negotiation import Negotiation
+from transport.noise import Suite
+from transport.paths import Address
+from transport.session import Session
+from transport.wire import Result
+
+__all__ = ["Connected", "GaveUp", "Initiator", "Refused"]
+
+REKEY_PATIENCE = 3 * HANDSHAKE_RETRY_CAP  # seconds for one rekey; then the session asks again
+
+
+@frozen(eq=False)
+class Connected:
+    """Our negotiation has led to a session."""
+
+    negotiation: Negotiation
+    session: Session
+
+
+@frozen(eq=False)
+class Refused:
+    """The responder, which has proven its key, said no."""
+
+    negotiation: Negotiation
+    result: Result
+
+
+@frozen(eq=False)
+class GaveUp:
+    """Nobody answered in time."""
+
+    negotiation: Negotiation
+
+
+@define(eq=False)
+class _Relation:
+    """What outlives a single negotiation with a peer."""
+
+    peer: Peer
+    stamper: MacStamper
+    session: Session | None = None
+    negotiation: Negotiation | None = None
+
+
+class Initiator:
+    """All sessions that one endpoint has initiated."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        indices: IndexTable[Session | Negotiation],
+        *,
+        suite: Suite,
+        random_bytes: Callable[[int], bytes],
+        timestamp_ns: Callable[[], int],
+    ) -> None:
+        self.started: list[Negotiation] = []  # to be scheduled by the demux
+        self.events: deque[Connected | Refused | GaveUp] = deque()
+        self._identity = identity
+        self._indices = indices
+        self._suite = suite
+        self._random = random_bytes
+        self._timestamp_ns = timestamp_ns
+        self._negotiations: dict[Negotiation, _Relation] = {}
+        self._sessions: dict[Session, _Relation] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def sessions(self) -> list[Session]:
+        return list(self._sessions)
+
+    def connect(self, peer: Peer, address: Address, now: float, give_up_at: float) -> Negotiation:
+        """Start a session. It ends in one of the events."""
+        relation = _Relation(peer, MacStamper(peer.key.raw))
+        return self._negotiate(relation, address, 0, now, give_up_at)
+
+    def rekey(self, session: Session, now: float) -> None:
+        """Start a handshake for new keys, unless one is under way."""
+        relation = self._sessions[session]
+        if relation.negotiation is None:
+            self._negotiate(
+                relation, session.paths.current, session.association, now, now + REKEY_PATIENCE
+            )
+
+    def _negotiate(
+        self, relation: _Relation, address: Address, resume: int, now: float, give_up_at: float
+    ) -> Negotiation:
+        negotiation = Negotiation(
+            self._identity,
+            relation.peer,
+            self._suite,
+            address=address,
+            index=self._indices.unused(),
+            resume=resume,
+            stamper=relation.stamper,
+            now=now,
+            give_up_at=give_up_at,
+            jitter=lambda: int.from_bytes(self._random(4), "little") / 2**31 - 1,
+            timestamp_ns=self._timestamp_ns,
+        )
+        self._indices[negotiation.index] = negotiation
+        self._negotiations[negotiation] = relation
+        relation.negotiation = negotiation
+        self.started.append(negotiation)
+        return negotiation
+
+    def is_live(self, negotiation: Negotiation) -> bool:
+        return negotiation in self._negotiations
+
+    def abandon(self, negotiation: Negotiation) -> None:
+        """Nobody wants the answer any more; no event follows. Idempotent."""
+        relation = self._negotiations.pop(negotiation, None)
+        if relation is not None:
+            relation.negotiation = None
+            self._indices.release(negotiation.index)
+
+    def give_up(self, negotiation: Negotiation) -> None:
+        """Its time is over. The session of a rekey asks again if it still needs one."""
+        relation = self._negotiations[negotiation]
+        self.abandon(negotiation)
+        if relation.session is None:
+            self.events.append(GaveUp(negotiation))
+
+    def receive_response_untrusted(
+        self, negotiation: Negotiation, datagram: bytes, now: float
+    ) -> Session | None:
+        """The answer to a negotiation; the session that it made, renewed or ended."""
+        agreed = negotiation.receive_response_untrusted(datagram, now)
+        relation = self._negotiations[negotiation]
+        self.abandon(negotiation)
+        response, pair, session = agreed.response, agreed.pair, relation.session
+        if session is None:
+            if response.result is not Result.OK:
+                self.events.append(Refused(negotiation, response.result))
+                return None
+            session = relation.session = Session(
+                initiator=True,
+                peer=relation.peer.key,
+                association=response.association,
+                pair=pair,
+                kcp_mtu=min(KCP_MTU, response.kcp_mtu),
+                receive_window=RECEIVE_WINDOW,
+                address=negotiation.address,
+                now=now,
+                random_bytes=self._random,
+            )
+            self._sessions[session] = relation
+            self.events.append(Connected(negotiation, session))
+        elif response.result is not Result.OK:
+            session.fail(CloseCode.NORMAL, f"refused: {response.result.name.lower()}")
+            return session
+        elif not response.resumed:
+            session.fail(CloseCode.SHUTDOWN, "the peer has restarted")
+            return session
+        else:
+            session.adopt(pair, now)
+        self._indices[pair.local_index] = session
+        return session
+
+    def forget(self, session: Session) -> None:
+        """A session has finished."""
+        relation = self._sessions.pop(session, None)
+        if relation is not None and relation.negotiation is not None:
+            self.abandon(relation.negotiation)

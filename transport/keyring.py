@@ -1,0 +1,114 @@
+"""The keys of one session: the pair in use, the one before it, and when each has to go.
+
+A pair belongs to one handshake. It is found by its local index, the number that the peer writes
+into every datagram. After a rekey the old pair still opens what was under way, for 30 s; no pair
+seals or opens anything after 300 s, and none seals more than 2^23 datagrams.
+
+Pure; `now` in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from transport.cipher import Opener, Sealer
+from transport.constants import (
+    PREVIOUS_KEY_LIFETIME,
+    REJECT_AFTER,
+    REKEY_AFTER,
+    REKEY_AFTER_FAILURES,
+    REKEY_AFTER_UNITS,
+    REKEY_JITTER,
+)
+from transport.errors import BadPacket
+from transport.noise import Suite
+
+__all__ = ["KeyPair", "Keyring"]
+
+
+@frozen(eq=False)
+class KeyPair:
+    """Both directions of one handshake."""
+
+    suite: Suite
+    local_index: int
+    sealer: Sealer
+    opener: Opener
+    born: float
+    handshake_hash: bytes
+
+
+class Keyring:
+    """The live pairs of one session."""
+
+    __slots__ = (
+        "_jitter",
+        "_pairs",
+        "_previous",
+        "_previous_until",
+        "current",
+        "rekey_at",
+        "retired",
+    )
+
+    def __init__(self, pair: KeyPair, now: float, jitter: Callable[[], float]) -> None:
+        self.current = pair
+        self.retired: list[int] = []  # local indices that may be given away again
+        self._jitter = jitter
+        self._pairs = {pair.local_index: pair}
+        self._previous: KeyPair | None = None
+        self._previous_until = float("inf")
+        self.rekey_at = self._next_rekey(now)
+
+    def _next_rekey(self, now: float) -> float:
+        return now + REKEY_AFTER + REKEY_JITTER * abs(self._jitter())
+
+    def find_untrusted(self, datagram: bytes, now: float) -> KeyPair:
+        """The pair that a sealed datagram names; raises `BadPacket`. HOT PATH."""
+        pair = self._pairs.get(int.from_bytes(datagram[4:8], "little"))
+        if pair is None:
+            raise BadPacket("unknown_index")
+        if now >= pair.born + REJECT_AFTER:
+            raise BadPacket("expired_key")
+        return pair
+
+    def adopt(self, pair: KeyPair, now: float) -> None:
+        """Seal with `pair` from now on."""
+        self._drop_previous()
+        self._previous, self.current = self.current, pair
+        self._previous_until = now + PREVIOUS_KEY_LIFETIME
+        self._pairs[pair.local_index] = pair
+        self.rekey_at = self._next_rekey(now)
+
+    def _drop_previous(self) -> None:
+        if self._previous is not None:
+            del self._pairs[self._previous.local_index]
+            self.retired.append(self._previous.local_index)
+            self._previous = None
+            self._previous_until = float("inf")
+
+    def retire_all(self) -> None:
+        """The session is over."""
+        self.retired.extend(self._pairs)
+        self._pairs.clear()
+
+    def expire(self, now: float) -> bool:
+        """Forget what is too old; False when the pair in use is."""
+        if now >= self._previous_until:
+            self._drop_previous()
+        return now < self.current.born + REJECT_AFTER
+
+    def worn(self) -> bool:
+        """The pair in use has sealed, opened or refused so much that it should be replaced."""
+        pair = self.current
+        return (
+            pair.sealer.counter >= REKEY_AFTER_UNITS
+            or pair.opener.newest >= REKEY_AFTER_UNITS
+            or pair.opener.failures >= REKEY_AFTER_FAILURES
+        )
+
+    def deadline(self) -> float:
+        """When `expire` has something to do."""
+        return min(self._previous_until, self.current.born + REJECT_AFTER)

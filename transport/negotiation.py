@@ -1,0 +1,107 @@
+"""An initiator's way to a session: send, wait, send again, until an answer or the deadline.
+
+Used for the first handshake and for every rekey. Retries come after 1, 2, 4, 8 s with jitter,
+each with a new ephemeral key; a cookie reply is answered at once, and its cookie is put under
+the seal as well, which also makes up for a clock that went backwards.
+
+Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from transport.constants import (
+    HANDSHAKE_RETRY_CAP,
+    HANDSHAKE_RETRY_FIRST,
+    HANDSHAKE_RETRY_JITTER,
+    KCP_MTU,
+    RECEIVE_WINDOW,
+)
+from transport.cookie import MacStamper
+from transport.errors import BadPacket
+from transport.handshake import Initiation, Peer
+from transport.identity import PrivateKey
+from transport.keyring import KeyPair
+from transport.noise import Suite
+from transport.paths import Address
+from transport.wire import InitPayload, ResponsePayload, decode_response_untrusted
+
+__all__ = ["Agreed", "Negotiation"]
+
+
+@frozen
+class Agreed:
+    """The responder's answer, and the keys if it is a yes."""
+
+    response: ResponsePayload
+    pair: KeyPair
+
+
+class Negotiation:
+    """One attempt at a session with one peer at one address."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        peer: Peer,
+        suite: Suite,
+        *,
+        address: Address,
+        index: int,
+        resume: int,
+        stamper: MacStamper,
+        now: float,
+        give_up_at: float,
+        jitter: Callable[[], float],
+        timestamp_ns: Callable[[], int],
+    ) -> None:
+        """`resume`: the association to go on with, 0 for a new one; `jitter` in [-1, 1]."""
+        self.peer = peer
+        self.address = address
+        self.index = index
+        self.resume = resume
+        self.give_up_at = give_up_at
+        self.timer: float | None = None  # the demux's, as in Session
+        self._identity = identity
+        self._suite = suite
+        self._stamper = stamper
+        self._jitter = jitter
+        self._timestamp_ns = timestamp_ns
+        self._initiation: Initiation | None = None
+        self._retry = HANDSHAKE_RETRY_FIRST
+        self._send_at = now
+        self.sent = 0  # inits
+
+    def datagram_to_send(self, now: float) -> bytes | None:
+        """An init, when one is due."""
+        if now < self._send_at or now >= self.give_up_at:
+            return None
+        self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
+        self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
+        self.sent += 1
+        self._initiation = Initiation(self._identity, self.peer, self._suite, self.index)
+        payload = InitPayload(
+            timestamp_ns=self._timestamp_ns(),
+            cookie_echo=self._stamper.cookie(now) or bytes(16),
+            resume=self.resume,
+            kcp_mtu=KCP_MTU,
+            receive_window=RECEIVE_WINDOW,
+        )
+        return self._stamper.stamp(self._initiation.init(payload), now)
+
+    def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
+        if self._initiation is None:
+            raise BadPacket("unexpected")
+        header = decode_response_untrusted(datagram)
+        return Agreed(*self._initiation.read_response_untrusted(header, now))
+
+    def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
+        """Take the cookie and try again at once, with it."""
+        self._stamper.consume_reply_untrusted(datagram, now)
+        self._send_at = now
+
+    def deadline(self) -> float:
+        return min(self._send_at, self.give_up_at)

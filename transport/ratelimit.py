@@ -1,0 +1,106 @@
+"""How often an address may cause work before it has proven anything: token buckets.
+
+One bucket per source address (IPv4 /32, IPv6 /64), at most `capacity` of them, the least recently
+used forgotten first. Forgetting gives its address a full bucket again, so a flood from more
+addresses than that is bounded by the cookie, not here.
+
+Invariants: in any span of t seconds one key is allowed at most burst + rate * t of cost while its
+bucket is kept; memory is bounded by `capacity`. A clock that steps back adds nothing.
+
+Error contract: `ValueError` for impossible settings and for text that is no address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from typing import Final
+
+from attrs import define, field
+from attrs.validators import ge, gt
+
+from transport.constants import ADDRESS_TABLE
+
+__all__ = ["BucketTable", "TokenBucket", "address_key"]
+
+_IPV6_PREFIX_BYTES: Final = 8  # a /64 is one subscriber; whoever has it has all its addresses
+_ROUNDING: Final = 1e-6  # tokens; float seconds times a rate may fall short by about 1e-9
+
+
+@define(slots=True)
+class TokenBucket:
+    """A bucket that starts full. `rate` in tokens per second, `burst` in tokens."""
+
+    rate: float = field(validator=gt(0))
+    burst: float = field(validator=gt(0))
+    now: float
+    _tokens: float = field(init=False)
+
+    @_tokens.default
+    def _full(self) -> float:
+        return float(self.burst)
+
+    def allow(self, now: float, cost: float = 1) -> bool:
+        """Take `cost` tokens if they are there; False takes nothing.
+
+        Args:
+            now: seconds, monotonic.
+            cost: tokens; more than `burst` is never allowed.
+        """
+        if now > self.now:
+            self._tokens = min(self.burst, self._tokens + (now - self.now) * self.rate)
+            self.now = now
+        if self._tokens < cost - _ROUNDING:
+            return False
+        self._tokens -= cost
+        return True
+
+
+@define(slots=True)
+class BucketTable:
+    """A bucket per key, all with the same rate and burst, made full when first asked for."""
+
+    rate: float = field(validator=gt(0))
+    burst: float = field(validator=gt(0))
+    capacity: int = field(default=ADDRESS_TABLE, validator=ge(1))
+    forgotten: int = field(default=0, init=False)
+    """How many buckets were given up for a newer key: grows fast only under a flood."""
+    _buckets: OrderedDict[bytes, TokenBucket] = field(factory=OrderedDict, init=False)
+
+    def allow(self, key: bytes, now: float, cost: float = 1) -> bool:
+        """Take `cost` tokens of this key's bucket if they are there.
+
+        Args:
+            key: from `address_key`.
+            now: seconds, monotonic.
+            cost: tokens; more than `burst` is never allowed.
+        """
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= self.capacity:
+                self._buckets.popitem(last=False)
+                self.forgotten += 1
+            bucket = self._buckets[key] = TokenBucket(self.rate, self.burst, now)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket.allow(now, cost)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+
+def address_key(host: str) -> bytes:
+    """The part of an address that one subscriber holds: 4 bytes of IPv4, 8 bytes of IPv6.
+
+    An IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`, what a dual-stack socket reports) gives
+    the key of the IPv4 address; a scope (`%eth0`) does not matter.
+
+    Raises:
+        ValueError: not the text of an IP address.
+    """
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return address.packed[:_IPV6_PREFIX_BYTES]
+        address = address.ipv4_mapped
+    return address.packed

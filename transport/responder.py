@@ -1,0 +1,152 @@
+"""The responding side of an endpoint: from an init to a session of its own or to new keys.
+
+Rules. An init changes nothing but a bounded table of half-open handshakes. The first datagram
+that opens under a half-open handshake's keys confirms it: only then a session is made, or gets
+its new keys, or replaces the one that the same peer had before.
+
+Pure. Error contract: `receive_init_untrusted` raises `BadPacket` (or `CookieDue`), `confirm`
+raises `BadPacket`; in both cases nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from transport.admission import Admission, Admitted, Authority
+from transport.constants import KCP_MTU, RECEIVE_WINDOW
+from transport.control import CloseCode
+from transport.cookie import MacStamper
+from transport.errors import BadPacket
+from transport.halfopen import HalfOpen, HalfOpenTable
+from transport.identity import PrivateKey
+from transport.indices import IndexTable
+from transport.paths import Address
+from transport.session import Session
+from transport.wire import Credential, ResponsePayload, Result
+
+__all__ = ["Accepted", "Responder"]
+
+
+@frozen(eq=False)
+class Accepted:
+    """A peer has connected to us and proven its key."""
+
+    session: Session
+    credential: Credential
+
+
+class Responder:
+    """All sessions that others have initiated with one endpoint."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        authority: Authority,
+        indices: IndexTable[Session | HalfOpen],
+        *,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+        max_sessions: int,
+    ) -> None:
+        self.half_open = HalfOpenTable()
+        self.sessions: dict[bytes, Session] = {}  # by peer key: one each
+        self._admission = Admission(identity, authority, now, random_bytes)
+        self._indices = indices
+        self._random = random_bytes
+        self._max_sessions = max_sessions
+
+    def receive_init_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes:
+        """The response to send back to `address`."""
+        admitted = self._admission.admit_untrusted(datagram, address, now)
+        self.expire(now)
+        peer = admitted.peer
+        if self.half_open.full_for(peer):
+            raise BadPacket("half_open_full")
+        if self.half_open.of(peer) and not admitted.proven_address:
+            raise self._admission.cookie_for(admitted.header, "half_open_full", address, now)
+        session = self.sessions.get(peer.raw)
+        if session is not None and session.ended is None:
+            resumed = admitted.payload.resume == session.association
+            return self._respond(admitted, admitted.result, session if resumed else None, now)
+        if len(self.sessions) >= self._max_sessions and admitted.result is Result.OK:
+            return self._respond(admitted, Result.FULL, None, now)
+        return self._respond(admitted, admitted.result, None, now)
+
+    def _respond(
+        self, admitted: Admitted, result: Result, resumes: Session | None, now: float
+    ) -> bytes:
+        index = self._indices.unused()
+        fresh = int.from_bytes(self._random(8), "little")
+        response = ResponsePayload(
+            association=fresh if resumes is None else resumes.association,
+            index_copy=index,
+            resumed=resumes is not None,
+            result=result,
+            kcp_mtu=min(KCP_MTU, admitted.payload.kcp_mtu),
+            receive_window=RECEIVE_WINDOW,
+        )
+        datagram, pair = admitted.reader.respond(response, now)
+        if result is Result.OK:
+            entry = HalfOpen(
+                pair=pair,
+                peer=admitted.peer,
+                credential=admitted.header.credential,
+                timestamp_ns=admitted.payload.timestamp_ns,
+                association=response.association,
+                resumes=resumes,
+                kcp_mtu=response.kcp_mtu,
+                expires=HalfOpenTable.expiry(now),
+            )
+            self.half_open.add(entry)
+            self._indices[index] = entry
+        return MacStamper(admitted.peer.raw).stamp(datagram, now)
+
+    def confirm(
+        self, entry: HalfOpen, datagram: bytes, address: Address, now: float
+    ) -> tuple[Session, Accepted | None, Session | None]:
+        """Take the first sealed datagram of a half-open handshake.
+
+        Returns the session, the event if it is a new one, and the session that it replaced.
+        """
+        plaintext = entry.pair.opener.open_untrusted(datagram)
+        if now >= entry.expires or (entry.resumes is not None and entry.resumes.ended is not None):
+            raise BadPacket("unexpected")
+        self.half_open.remove(entry)
+        self._admission.confirmed(entry.peer, entry.timestamp_ns)
+        session, accepted, replaced = entry.resumes, None, None
+        if session is not None:
+            session.adopt(entry.pair, now)
+            if address != session.paths.current:  # the handshake has proven the address
+                session.paths.moved(address, now)
+        else:
+            replaced = self.sessions.get(entry.peer.raw)
+            if replaced is not None:
+                replaced.close(CloseCode.REPLACED, "the same key has connected again", now)
+            session = Session(
+                initiator=False,
+                peer=entry.peer,
+                association=entry.association,
+                pair=entry.pair,
+                kcp_mtu=entry.kcp_mtu,
+                receive_window=RECEIVE_WINDOW,
+                address=address,
+                now=now,
+                random_bytes=self._random,
+            )
+            self.sessions[entry.peer.raw] = session
+            accepted = Accepted(session, entry.credential)
+        self._indices[entry.pair.local_index] = session
+        session.confirmed_by(datagram, plaintext, address, now)
+        return session, accepted, replaced
+
+    def expire(self, now: float) -> None:
+        """Forget handshakes that nobody confirmed."""
+        for entry in self.half_open.expire(now):
+            self._indices.release(entry.pair.local_index)
+
+    def forget(self, session: Session) -> None:
+        """A session has finished."""
+        if self.sessions.get(session.peer.raw) is session:
+            del self.sessions[session.peer.raw]

@@ -1,0 +1,441 @@
+"""A session: the keys, the KCP conversation and the liveness of one peer, behind five verbs.
+
+    receive_datagrams(batch, address, now)   what came for one of its receiver indices
+    datagrams_to_send(now)                   what has to leave now, by address
+    deadline()                               when handle_timeout wants to be called
+    handle_timeout(now)
+    next_event()                             what its owner should know
+
+and, for the program above, `send`, `take_messages`, `credit` and `close`.
+
+Rules. No I/O, no clock: `now` is monotonic seconds. Everything from outside has passed the AEAD
+and the replay window before anything else looks at it. KCP is flushed after every batch of
+inputs and of outputs, so nothing waits for a timer on its way. Only a session with
+unacknowledged data is ticked; an idle one wakes for its keepalive and its rekey.
+
+Error contract: bad datagrams are counted in `drops` and forgotten. `send` raises ValueError for
+a message over `max_message`. After the end, `send` does nothing and `ended` says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from transport.congestion import DelayWindow
+from transport.constants import (
+    CLOSE_REPEATS,
+    CONTROL_PER_SECOND,
+    INBOX_BYTES,
+    KCP_HEADER_SIZE,
+    KCP_INTERVAL,
+    REKEY_JITTER,
+    SEND_WINDOW,
+    SUSPECT_SEND_INTERVAL,
+    TOMBSTONE,
+)
+from transport.control import (
+    Close,
+    CloseCode,
+    ControlItem,
+    PathChallenge,
+    PathResponse,
+    Ping,
+    Pong,
+    Rekey,
+    decode_control_untrusted,
+    encode_control,
+)
+from transport.errors import BadPacket, KeyExhausted
+from transport.events import Ended, Event, PathChanged, Rekeyed
+from transport.handshake import conversation_number
+from transport.identity import PublicKey
+from transport.kcp import Conversation
+from transport.keyring import KeyPair, Keyring
+from transport.liveness import Action, Liveness
+from transport.paths import Address, PathTable
+from transport.ratelimit import TokenBucket
+from transport.stats import SessionStatistics
+from transport.wire import CONTROL, DATA
+
+__all__ = ["Outgoing", "Session"]
+
+Outgoing = list[tuple[Address, list[bytes]]]
+
+
+class Session:
+    """One association with one peer."""
+
+    def __init__(
+        self,
+        *,
+        initiator: bool,
+        peer: PublicKey,
+        association: int,
+        pair: KeyPair,
+        kcp_mtu: int,
+        receive_window: int,
+        address: Address,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self.initiator = initiator
+        self.peer = peer
+        self.association = association
+        self.paths = PathTable(address, random_bytes)
+        self.drops: Counter[str] = Counter()
+        self.ended: Ended | None = None
+        self.timer: float | None = None  # the demux's: when its heap has this session next
+        self._random = random_bytes
+        self.keys = Keyring(pair, now, self._jitter)
+        self._kcp = Conversation(
+            conversation_number(pair.handshake_hash),
+            mtu=kcp_mtu,
+            send_window=SEND_WINDOW,
+            receive_window=receive_window,
+            now=now,
+        )
+        self._window = DelayWindow(now)
+        self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
+        self._rekey_asked = now
+        self._rekey_wanted = False
+        self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
+        self._inbox: deque[bytes] = deque()
+        self._inbox_bytes = 0
+        self._events: deque[Event] = deque()
+        self._control: list[tuple[Address | None, ControlItem]] = []
+        self.flush_due = False
+        self._last_flush = now
+        self._gate_open_at = 0.0
+        self._ping = (b"", now)
+        self._ping_rtt: float | None = None
+        self._close_at: deque[float] = deque()
+        self._tombstone_until = 0.0
+        self._born = now
+        self._rekeys = self._path_changes = 0
+        self._sent = [0, 0]  # datagrams, bytes
+        self._received = [0, 0]
+        # The first datagram of an initiator is what confirms its keys to the responder.
+        if initiator:
+            self._send_ping(now)
+
+    def _jitter(self) -> float:
+        return int.from_bytes(self._random(4), "little") / 2**31 - 1
+
+    # --- The program above ------------------------------------------------------------------
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a message that fills one sealed unit."""
+        return self._kcp.message_size
+
+    @property
+    def max_message(self) -> int:
+        return self._kcp.max_message
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may be given to `send` now; none if zero or less."""
+        return self._window.window - self._kcp.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes given to `send` and not yet acknowledged."""
+        return self._kcp.in_flight
+
+    def send(self, messages: Sequence[bytes], now: float) -> None:
+        """Queue messages; reliable, in order. HOT PATH."""
+        if self.ended is None:
+            self._kcp.send(messages, now)
+            self.flush_due = True
+            if self.credit <= 0:
+                self._window.on_limited()
+
+    @property
+    def readable(self) -> bool:
+        return bool(self._inbox)
+
+    def take_messages(self, now: float) -> list[bytes]:
+        """All messages that have arrived, in order. HOT PATH."""
+        messages = list(self._inbox)
+        self._inbox.clear()
+        full = self._inbox_bytes >= INBOX_BYTES
+        self._inbox_bytes = 0
+        if full and self.ended is None:  # KCP was held back: go on, and tell the peer
+            self._drain_kcp(now)
+            self.flush_due = True
+        return messages
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """End it and tell the peer. Idempotent."""
+        if self.ended is None:
+            self._end(code, reason, by_peer=False)
+            self._close_at.extend(now + delay for delay in CLOSE_REPEATS)
+            self._tombstone_until = now + TOMBSTONE
+
+    def fail(self, code: int, reason: str) -> None:
+        """It has turned out to be over; the peer knows, or cannot be told. Idempotent."""
+        if self.ended is None:
+            self._end(code, reason, by_peer=True)
+
+    @property
+    def finished(self) -> bool:
+        """The last word is said and the demux may forget the session."""
+        return self.ended is not None and self._tombstone_until == 0.0
+
+    def statistics(self, now: float) -> SessionStatistics:
+        return SessionStatistics(
+            suite=self.keys.current.suite.name,
+            rtt=self._ping_rtt if self._window.rtt is None else self._window.rtt,
+            sent_datagrams=self._sent[0],
+            sent_bytes=self._sent[1],
+            received_datagrams=self._received[0],
+            received_bytes=self._received[1],
+            in_flight=self._kcp.in_flight,
+            window=self._window.window,
+            rekeys=self._rekeys,
+            path_changes=self._path_changes,
+            age=now - self._born,
+            idle=self._liveness.idle(now),
+            drops=dict(self.drops),
+        )
+
+    # --- Receiving --------------------------------------------------------------------------
+
+    def receive_datagrams(self, batch: Sequence[bytes], address: Address, now: float) -> None:
+        """Datagrams whose receiver index is one of ours, all from one address. HOT PATH."""
+        segments: list[bytes] = []
+        opened = newest = size = 0
+        for datagram in batch:
+            try:
+                pair = self.keys.find_untrusted(datagram, now)
+                opener = pair.opener
+                before = opener.newest
+                plaintext = opener.open_untrusted(datagram)
+                opened += 1
+                size += len(datagram)
+                if opener.newest != before and pair is self.keys.current:
+                    newest = len(datagram)
+                if datagram[0] == CONTROL:
+                    self._receive_control_untrusted(plaintext, address, now)
+                elif plaintext:
+                    if not KCP_HEADER_SIZE <= len(plaintext) <= self._kcp.mtu:
+                        raise BadPacket("not_kcp")
+                    segments.append(plaintext)
+            except BadPacket as bad:
+                self.drops[bad.reason] += 1
+        if not opened:
+            return
+        self._received[0] += opened
+        self._received[1] += size
+        self._liveness.received(now)
+        if self.ended is not None:
+            if self._tombstone_until and not self._close_at:
+                self._close_at.append(now)  # it has not heard yet
+            return
+        if newest and address != self.paths.current and not self.initiator:
+            challenge = self.paths.observe(address, newest, now)
+            if challenge is not None:
+                self._control.append((address, PathChallenge(challenge)))
+        if segments:
+            self._receive_segments(segments, now)
+
+    def confirmed_by(self, datagram: bytes, plaintext: bytes, address: Address, now: float) -> None:
+        """The datagram that confirmed this session's newest keys, opened by the demux."""
+        self._received[0] += 1
+        self._received[1] += len(datagram)
+        self._liveness.received(now)
+        try:
+            if datagram[0] == CONTROL:
+                self._receive_control_untrusted(plaintext, address, now)
+            elif plaintext:
+                if not KCP_HEADER_SIZE <= len(plaintext) <= self._kcp.mtu:
+                    raise BadPacket("not_kcp")
+                self._receive_segments([plaintext], now)
+        except BadPacket as bad:
+            self.drops[bad.reason] += 1
+
+    def _receive_segments(self, segments: list[bytes], now: float) -> None:
+        try:
+            self._kcp.input_untrusted(segments, now)
+        except BadPacket as bad:
+            self.drops[bad.reason] += 1
+            return
+        self.flush_due = True  # acknowledgements leave at once
+        acked = self._kcp.take_acked()
+        if acked:
+            self._window.on_acked(acked, now)
+        self._drain_kcp(now)
+
+    def _drain_kcp(self, now: float) -> None:
+        room = INBOX_BYTES - self._inbox_bytes
+        if room <= 0:
+            return
+        try:
+            messages = self._kcp.receive(room)
+        except BadPacket as bad:
+            self.drops[bad.reason] += 1
+            self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)
+            return
+        self._inbox.extend(messages)
+        self._inbox_bytes += sum(map(len, messages))
+
+    def _receive_control_untrusted(self, plaintext: bytes, address: Address, now: float) -> None:
+        items = decode_control_untrusted(plaintext)
+        if not self._control_bucket.allow(now):
+            raise BadPacket("control_limited")
+        for item in items:
+            match item:
+                case PathChallenge(data):
+                    self._control.append((address, PathResponse(data)))
+                case PathResponse(data):
+                    if self.paths.answered(data, address, now):
+                        self._path_changes += 1
+                        self._events.append(PathChanged(address))
+                case Ping(data):
+                    self._control.append((None, Pong(data)))
+                    if not self.initiator and now - self._ping[1] >= 1:
+                        self._send_ping(now)  # so that both sides know the round trip
+                case Pong(data):
+                    if data == self._ping[0]:
+                        rtt = now - self._ping[1]
+                        old = self._ping_rtt
+                        self._ping_rtt = rtt if old is None else old + (rtt - old) / 4
+                        self._ping = (b"", self._ping[1])
+                case Close(code, reason):
+                    if self.ended is None:
+                        self._end(code, reason, by_peer=True)
+                    self._tombstone_until = 0.0
+                    self._close_at.clear()
+                case Rekey():
+                    self._rekey_wanted = True
+
+    # --- Keys -------------------------------------------------------------------------------
+
+    def adopt(self, pair: KeyPair, now: float) -> None:
+        """Use new keys of the same association; the old ones still open for a while."""
+        self.keys.adopt(pair, now)
+        self._rekey_wanted = False
+        self._rekeys += 1
+        self._events.append(Rekeyed())
+        if self.initiator:
+            self._send_ping(now)
+
+    def wants_handshake(self, now: float) -> bool:
+        """Whether the demux should start a handshake that resumes this association."""
+        if self.ended is not None or not self.initiator:
+            return False
+        return (
+            self._rekey_wanted
+            or now >= self.keys.rekey_at
+            or self.keys.worn()
+            or self._liveness.wants_reconnect(now)
+        )
+
+    # --- Time -------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When `handle_timeout` wants to be called, at the latest."""
+        if self.ended is not None:
+            return self._close_at[0] if self._close_at else self._tombstone_until
+        due = min(self._liveness.deadline(), self.keys.deadline())
+        if self._kcp.has_work:
+            due = min(due, self._tick_at())
+        if self.initiator:
+            due = min(due, self.keys.rekey_at)
+        return due
+
+    def _tick_at(self) -> float:
+        """When KCP wants to look at its unacknowledged segments again."""
+        return max(self._last_flush + KCP_INTERVAL, self._gate_open_at)
+
+    def handle_timeout(self, now: float) -> None:
+        if self.ended is not None:
+            if now >= self._tombstone_until:
+                self._tombstone_until = 0.0
+            return
+        if not self.keys.expire(now):
+            self._end(CloseCode.TIMEOUT, "no new keys in time", by_peer=False)
+            return
+        match self._liveness.poll(now):
+            case Action.DEAD:
+                self._end(CloseCode.TIMEOUT, "the peer has fallen silent", by_peer=False)
+                return
+            case Action.PING:
+                self._send_ping(now)
+            case Action.NOTHING:
+                pass
+        if now >= self.keys.rekey_at:
+            self.keys.rekey_at = now + REKEY_JITTER  # again, should this handshake fail
+            self._rekey_wanted = self.initiator
+        if not self.initiator and self.keys.worn() and now - self._rekey_asked >= 1:
+            self._rekey_asked = now
+            self._control.append((None, Rekey()))
+        if self._kcp.has_work and now >= self._tick_at():
+            self.flush_due = True
+
+    def _send_ping(self, now: float) -> None:
+        self._ping = (self._random(8), now)
+        self._control.append((None, Ping(self._ping[0])))
+
+    def _end(self, code: int, reason: str, *, by_peer: bool) -> None:
+        self.ended = Ended(code, reason, by_peer)
+        self._events.append(self.ended)
+        self._control.clear()
+        self._kcp.close()
+
+    # --- Sending ----------------------------------------------------------------------------
+
+    def datagrams_to_send(self, now: float) -> Outgoing:
+        """Sealed datagrams that have to leave now, grouped by address. HOT PATH."""
+        out: Outgoing = []
+        try:
+            if self.ended is None:
+                if self._control:
+                    self._seal_control(out, now)
+                if self.flush_due:
+                    self._seal_segments(out, now)
+            elif self._close_at and now >= self._close_at[0]:
+                while self._close_at and now >= self._close_at[0]:
+                    self._close_at.popleft()
+                plaintext = encode_control(Close(self.ended.code, self.ended.reason))
+                self._put(
+                    out, self.paths.current, [self.keys.current.sealer.seal(CONTROL, plaintext)]
+                )
+        except KeyExhausted:
+            if self.ended is None:
+                self._end(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
+        return out
+
+    def _seal_control(self, out: Outgoing, now: float) -> None:
+        seal = self.keys.current.sealer.seal
+        for address, item in self._control:
+            if isinstance(item, Ping):
+                self._liveness.sent(now, wants_answer=True)
+            self._put(out, address or self.paths.current, [seal(CONTROL, encode_control(item))])
+        self._control.clear()
+
+    def _seal_segments(self, out: Outgoing, now: float) -> None:
+        self.flush_due = False
+        self._last_flush = now
+        units = self._kcp.flush(now)
+        if not units:
+            return
+        if self._liveness.suspect(now):
+            if now < self._gate_open_at:
+                self.drops["suspect_gate"] += len(units)
+                return
+            self.drops["suspect_gate"] += len(units) - 1
+            self._gate_open_at = now + SUSPECT_SEND_INTERVAL
+            del units[1:]
+        seal = self.keys.current.sealer.seal
+        self._put(out, self.paths.current, [seal(DATA, unit) for unit in units])
+        self._liveness.sent(now, wants_answer=self._kcp.has_work)
+
+    def _put(self, out: Outgoing, address: Address, datagrams: list[bytes]) -> None:
+        self._sent[0] += len(datagrams)
+        self._sent[1] += sum(map(len, datagrams))
+        out.append((address, datagrams))
+
+    def next_event(self) -> Event | None:
+        return self._events.popleft() if self._events else None

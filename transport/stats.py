@@ -1,0 +1,76 @@
+"""What the transport counts: one name for every way in which a datagram can end unused.
+
+Counters are plain `collections.Counter`s in the cores; what leaves the package are the frozen
+snapshots of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+
+__all__ = ["DROP_REASONS", "EndpointStatistics", "SessionStatistics"]
+
+DROP_REASONS: Final[Mapping[str, str]] = {
+    # Datagrams that never came to be of a session
+    "malformed": "shorter or longer than its type allows, or a reserved field is set",
+    "unknown_type": "a type that this version does not know",
+    "unknown_index": "no session or handshake has this receiver index",
+    "bad_version": "another protocol version",
+    "bad_mac1": "the sender does not know our public key, or the datagram was damaged",
+    "bad_mac2": "no fresh proof of address while under load; answered with a cookie",
+    "rate_limited": "too many handshakes from this address",
+    "half_open_full": "too many unconfirmed handshakes, in all or of one peer",
+    "bad_handshake": "the Noise handshake does not open",
+    "low_order_point": "a public key that would give away the shared secret",
+    "unknown_peer": "an unknown key without a valid credential; met with silence",
+    "stale_timestamp": "an init no newer than the last confirmed; answered with a cookie",
+    "cookie_limited": "a cookie reply was due but the limit for them was reached",
+    "sessions_full": "the table of sessions is full",
+    "bad_cookie": "a cookie reply that answers nothing we sent",
+    "unexpected": "a handshake answer that nobody waits for",
+    # Datagrams of a session
+    "replay": "a counter seen before or too old",
+    "bad_seal": "does not open under the session's key",
+    "expired_key": "sealed under a key that is too old",
+    "not_kcp": "opened, but its content is no KCP datagram",
+    "bad_control": "opened, but its content is no list of control items",
+    "control_limited": "more control datagrams than a session may send",
+    "slices_unsupported": "a sealed unit of several slices; not announced, so not expected",
+    # Datagrams that could not leave
+    "socket_full": "the kernel's send buffer was full; KCP repeats what mattered",
+    "unreachable": "the kernel refused to send: no route, no permission, too big",
+    "suspect_gate": "held back because the peer has been silent",
+}
+
+
+@frozen
+class SessionStatistics:
+    """One session at one moment."""
+
+    suite: str
+    rtt: float | None  # seconds, smoothed; None before the first answer
+    sent_datagrams: int
+    sent_bytes: int  # UDP payload
+    received_datagrams: int
+    received_bytes: int  # UDP payload
+    in_flight: int  # bytes of messages given to KCP and not acknowledged
+    window: int  # bytes that may be in flight
+    rekeys: int
+    path_changes: int
+    age: float  # seconds since the session was confirmed
+    idle: float  # seconds since the last authentic datagram
+    drops: Mapping[str, int]
+
+
+@frozen
+class EndpointStatistics:
+    """One endpoint at one moment."""
+
+    sessions: int
+    half_open: int
+    received_datagrams: int
+    sent_datagrams: int
+    drops: Mapping[str, int]

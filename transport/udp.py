@@ -1,0 +1,171 @@
+"""The UDP socket: batches in, batches out, and everything that is particular to the kernel.
+
+`DatagramSocket` is the small protocol that the endpoint knows; `UdpSocket` is the real one and
+`testing.MemorySocket` the other. Receiving never blocks and takes a bounded batch; sending never
+waits: what the kernel does not take is counted, and KCP repeats what mattered.
+
+Error contract: opening raises OSError as the kernel gave it. Afterwards nothing is raised for
+what happens on the network; a closed socket raises `trio.ClosedResourceError`.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import trio
+
+from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
+from transport.paths import Address
+
+__all__ = ["DatagramSocket", "UdpSocket", "format_address", "open_udp", "resolve"]
+
+# From linux/in.h and linux/in6.h; Python does not name them all.
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_DONT: Final = 0  # let routers fragment: a lost "too big" must not become a black hole
+
+
+class DatagramSocket(Protocol):
+    """What an endpoint needs of a socket."""
+
+    drops: Counter[str]
+
+    @property
+    def local_address(self) -> Address: ...
+
+    async def wait_readable(self) -> None:
+        """Until `receive_nowait` would give something. ClosedResourceError after close."""
+
+    def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
+        """Up to `limit` datagrams with the address of each; empty when there are none."""
+
+    def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
+        """Send all or count what could not be sent."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class UdpSocket:
+    """A non-blocking kernel socket, IPv4, IPv6 or both."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._mapped = sock.family == socket.AF_INET6
+        self.drops: Counter[str] = Counter()
+
+    @property
+    def local_address(self) -> Address:
+        return self._sock.getsockname()  # type: ignore[no-any-return]
+
+    @property
+    def receive_buffer(self) -> int:
+        """Bytes that the kernel granted (it doubles what it is asked for)."""
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    async def wait_readable(self) -> None:
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError
+        await trio.lowlevel.wait_readable(self._sock)
+
+    def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
+        """HOT PATH."""
+        batch: list[tuple[bytes, Address]] = []
+        receive, append = self._sock.recvfrom, batch.append
+        try:
+            for _ in range(limit):
+                append(receive(MAX_DATAGRAM))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            # An ICMP error that belongs to an earlier datagram; the next read is good again.
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError from None
+            self.drops["unreachable"] += 1
+        return batch
+
+    def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
+        """HOT PATH."""
+        send = self._sock.sendto
+        for datagram in datagrams:
+            try:
+                send(datagram, address)
+            except BlockingIOError:
+                self.drops["socket_full"] += 1
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    raise trio.ClosedResourceError from None
+                self.drops["unreachable"] += 1
+
+    def to_native(self, host: str, port: int) -> Address:
+        """An address as this socket's family writes it: IPv4 is mapped on a dual-stack one."""
+        literal, _, scope = host.partition("%")
+        if not self._mapped:
+            return (host, port)
+        if ipaddress.ip_address(literal).version == 4:
+            return (f"::ffff:{literal}", port, 0, 0)
+        return (literal, port, 0, socket.if_nametoindex(scope) if scope else 0)
+
+    def close(self) -> None:
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+
+def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> UdpSocket:
+    """A socket bound to `host` (a literal; empty for all of both families) and `port`.
+
+    `device`: send and receive on this interface only. Raises OSError.
+    """
+    if host in ("", "::"):
+        try:
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        except OSError:  # a kernel without IPv6
+            host, sock = "", socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    else:
+        version = ipaddress.ip_address(host.partition("%")[0]).version
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in ("", "::"))
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        if device is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        _enlarge_buffers(sock)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return UdpSocket(sock)
+
+
+def _enlarge_buffers(sock: socket.socket) -> None:
+    """As much buffer as we want where we may, as much as the system allows elsewhere."""
+    for force, plain in ((33, socket.SO_RCVBUF), (32, socket.SO_SNDBUF)):  # SO_*BUFFORCE
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER)
+
+
+async def resolve(host: str, port: int) -> list[tuple[str, int]]:
+    """All addresses of `host`, in the system's order of preference. Raises OSError."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    # An IPv6 scope is part of the text ("fe80::1%eth0") as getaddrinfo gives it.
+    return list(dict.fromkeys((str(sockaddr[0]), int(sockaddr[1])) for *_, sockaddr in found))
+
+
+def format_address(address: Address) -> str:
+    """`203.0.113.9:41022` or `[2001:db8::1]:41022`, for people."""
+    host, port = str(address[0]), address[1]
+    if host.startswith("::ffff:") and "." in host:
+        host = host[7:]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
