@@ -46,6 +46,7 @@ class _Shell(Protocol):
     """What a channel needs of its endpoint."""
 
     def transmit(self, session: Session) -> None: ...
+    def forget_credential(self, session: Session) -> None: ...
     def now(self) -> float: ...
 
 
@@ -83,6 +84,10 @@ class Channel(trio.abc.AsyncResource):
 
     def statistics(self) -> SessionStatistics:
         return self._session.statistics(self._shell.now())
+
+    def forget_credential(self) -> None:
+        """The peer knows our key by now: rekeys show that alone. For a single-use token."""
+        self._shell.forget_credential(self._session)
 
     def _check(self) -> None:
         if self._closed:

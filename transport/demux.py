@@ -114,6 +114,10 @@ class Demux:
         self._initiator.abandon(negotiation)
         self._timers.cancel(negotiation)
 
+    def forget_credential(self, session: Session) -> None:
+        """From now on a session that we initiated shows its key alone."""
+        self._initiator.forget_credential(session)
+
     def touch(self, session: Session) -> None:
         """The program above gave `session` something to do. HOT PATH."""
         self._touched[session] = None

@@ -154,6 +154,9 @@ class Endpoint:
         self._demux.touch(session)
         self.pump()
 
+    def forget_credential(self, session: Session) -> None:
+        self._demux.forget_credential(session)
+
     # --- The engine ---------------------------------------------------------------------------
 
     def pump(self) -> None:
@@ -243,6 +246,9 @@ class Endpoint:
 async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:
     try:
         await handler(channel)
+    except trio.Cancelled:
+        channel.close(CloseCode.SHUTDOWN, "shutting down")
+        raise
     finally:
         channel.close()
 
@@ -273,15 +279,28 @@ async def open_endpoint(
         max_sessions=max_sessions,
     )
     endpoint = Endpoint(sock, demux)
+    body_error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(endpoint.receive_task)
             nursery.start_soon(endpoint.timer_task)
             try:
                 yield endpoint
+            except BaseException as error:
+                body_error = error
+                raise
             finally:
                 with trio.CancelScope(shield=True):
                     await endpoint.shut_down()
                 nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # The endpoint's own tasks raise nothing, so the body's error comes out as it is.
+        if group.exceptions != (body_error,):
+            raise
     finally:
         sock.close()
+    if body_error is not None:
+        try:
+            raise body_error
+        finally:
+            del body_error  # or its traceback and this frame would keep each other alive

@@ -128,6 +128,12 @@ class Initiator:
         self.started.append(negotiation)
         return negotiation
 
+    def forget_credential(self, session: Session) -> None:
+        """Rekeys of this session show the key alone."""
+        relation = self._sessions.get(session)
+        if relation is not None:
+            relation.peer = Peer(relation.peer.key)
+
     def is_live(self, negotiation: Negotiation) -> bool:
         return negotiation in self._negotiations
 

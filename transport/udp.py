@@ -103,6 +103,14 @@ class UdpSocket:
                     raise trio.ClosedResourceError from None
                 self.drops["unreachable"] += 1
 
+    def can_reach(self, host: str) -> bool:
+        """Whether `host`, a literal, is of a family that this socket can send to."""
+        six = ":" in host
+        if not self._mapped:
+            return not six
+        bound = self.local_address[0]
+        return bound == "::" or six
+
     def to_native(self, host: str, port: int) -> Address:
         """An address as this socket's family writes it: IPv4 is mapped on a dual-stack one."""
         literal, _, scope = host.partition("%")

@@ -1,0 +1,27 @@
+"""What all tests share: tests that need more than Python skip and say what is missing.
+
+`@pytest.mark.netns("ping", ...)` stands for network namespaces, /dev/net/tun, and the tools that
+it names.
+"""
+
+import functools
+import os
+import shutil
+
+import pytest
+
+from vswitch.lab import missing_for_lab
+
+TOOL_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+missing = functools.cache(missing_for_lab)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    marks = list(item.iter_markers("netns"))
+    if not marks:
+        return
+    tools = {tool for mark in marks for tool in mark.args}
+    absent = missing() + sorted(tool for tool in tools if not shutil.which(tool, path=TOOL_PATH))
+    if absent:
+        pytest.skip("missing: " + ", ".join(absent))

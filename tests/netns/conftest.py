@@ -1,0 +1,80 @@
+"""Tests inside a namespace of their own, and the running LAN that the others share.
+
+A test marked `inside` runs in a lab host, where it is root of an empty network: pytest runs the
+whole file once more in there, and each test here reports what its double in there did.
+"""
+
+import functools
+import os
+import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from vswitch.lab import Lab
+from vswitch.lab.lan import Lan
+
+ROOT = Path(__file__).resolve().parents[2]
+INSIDE = "VSWITCH_TEST_INSIDE"
+FILE_TIMEOUT = 300  # seconds for one file of tests
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "inside: runs in a lab host of its own")
+
+
+@functools.cache
+def results_inside(path):
+    """What became of each test of the file: name → None for passed, or the report."""
+    with tempfile.TemporaryDirectory() as scratch, Lab() as lab:
+        report = Path(scratch) / "report.xml"
+        run = lab.host("inside").run(
+            [
+                *(sys.executable, "-m", "pytest", str(path), f"--rootdir={ROOT}", "-q"),
+                *("-m", "inside", "-p", "no:cacheprovider", f"--junitxml={report}"),
+            ],
+            env={INSIDE: "1", "TMPDIR": scratch},
+            timeout=FILE_TIMEOUT,
+            check=False,
+        )
+        if not report.exists():
+            return {}, run.stdout + run.stderr
+        results = {}
+        for case in ElementTree.parse(report).iter("testcase"):
+            bad = [entry for entry in case if entry.tag in ("failure", "error", "skipped")]
+            results[case.get("name")] = "\n".join(entry.text or "" for entry in bad) or None
+        return results, run.stdout + run.stderr
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if pyfuncitem.get_closest_marker("inside") is None or INSIDE in os.environ:
+        return None
+    results, output = results_inside(pyfuncitem.path)
+    if pyfuncitem.name not in results:
+        pytest.fail(f"did not run inside:\n{output}", pytrace=False)
+    if results[pyfuncitem.name] is not None:
+        pytest.fail(results[pyfuncitem.name], pytrace=False)
+    return True
+
+
+@pytest.fixture(scope="module")
+def empty_lan():
+    """Hosts with the underlay, and nothing that runs."""
+    with Lab() as lab:
+        lan = Lan(lab)
+        yield lan
+        lan.stop()
+
+
+@pytest.fixture(scope="module")
+def lan(empty_lan):
+    """A running switch with the members pc1, pc2 and pc3; each file of tests has its own."""
+    empty_lan.serve()
+    names = ("pc1", "pc2", "pc3")
+    for name in names:
+        empty_lan.join(name)
+    empty_lan.wait_connected(*names)
+    return empty_lan

@@ -1,0 +1,135 @@
+"""What people see of a switch, and what programs see."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vswitch.errors import VswitchError
+from vswitch.management.status import (
+    JoinStatus,
+    MemberStatus,
+    PortStatus,
+    SwitchStatus,
+    from_json,
+    to_json,
+)
+from vswitch.management.tables import (
+    age,
+    joins_table,
+    members_table,
+    ports_table,
+    size,
+    switch_line,
+    table,
+)
+
+PORT = PortStatus(
+    port=1,
+    name="pc1",
+    state="up",
+    address="10.77.0.2/24",
+    via="udp:203.0.113.9:41022",
+    rtt_ms=18.04,
+    rx_bytes=1_234_567,
+    tx_bytes=999,
+    drops={"queue_full": 2, "bad_source": 1},
+)
+SWITCH = SwitchStatus(
+    version="0.1.0",
+    uptime_s=273_700.0,
+    listen="[::]:7450",
+    subnet="10.77.0.0/24",
+    mtu=1500,
+    members=2,
+    ports=[PORT, PortStatus(port=2, name="bot", state="up")],
+)
+
+
+def squeezed(line):
+    return " ".join(line.split())
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (1234, "1.2k"),
+        (9960, "10k"),
+        (999_499, "999k"),
+        (999_500, "1.0M"),
+        (310e6, "310M"),
+        (1.2e9, "1.2G"),
+        (5e21, "5000E"),
+    ],
+)
+def test_sizes(number, text):
+    assert size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0s"),
+        (0, "0s"),
+        (42.9, "42s"),
+        (300, "5m"),
+        (303, "5m3s"),
+        (3601, "1h"),
+        (273_700, "3d4h"),
+    ],
+)
+def test_ages(seconds, text):
+    assert age(seconds) == text
+
+
+def test_columns_are_aligned_and_lines_cannot_be_forged():
+    text = table(["A", "LONG"], [["wide cell", "x"], ["a\nb", "\x1b[2J"]])
+    assert text.splitlines() == ["A          LONG", "wide cell  x", "a?b        ?[2J"]
+
+
+def test_the_ports_of_a_switch():
+    head, first, second = ports_table(SWITCH.ports).splitlines()
+    assert squeezed(head) == "PORT NAME ADDRESS VIA RTT RX TX DROPS STATE"
+    assert squeezed(first) == "1 pc1 10.77.0.2/24 udp:203.0.113.9:41022 18.0ms 1.2M 999 3 up"
+    assert squeezed(second) == "2 bot - - - 0 0 0 up"
+    assert "up 3d4h" in switch_line(SWITCH)
+    assert "10.77.0.0/24" in switch_line(SWITCH)
+
+
+def test_joins_and_members():
+    join = JoinStatus(name="pc1", state="connecting", server="switch.example.org:7450", since=100.0)
+    line = joins_table([join], now=160.0).splitlines()[1]
+    assert squeezed(line) == "pc1 connecting 1m - - - switch.example.org:7450 - 0 0"
+    common = {"fingerprint": "abcdefgh", "key": "k", "created": 0.0}
+    members = [
+        MemberStatus(name="a", connected=True, via="udp:[::1]:5", last_seen=60.0, **common),
+        MemberStatus(name="b", connected=False, **common),
+        MemberStatus(name="c", **common),
+        MemberStatus(name="d", revoked=60.0, **common),
+    ]
+    rows = members_table(members).splitlines()[1:]
+    assert rows[0].endswith("1970-01-01 00:01  connected udp:[::1]:5")
+    assert rows[1].endswith("away")
+    assert rows[2].endswith("-")
+    assert rows[3].endswith("revoked 1970-01-01 00:01")
+
+
+def test_json_and_back():
+    data = json.loads(json.dumps(to_json(SWITCH)))
+    assert data["schema"] == 1
+    assert data["ports"][0]["drops"] == {"queue_full": 2, "bad_source": 1}
+    assert from_json(data, SwitchStatus) == SWITCH
+
+
+def test_keys_of_a_newer_version_are_ignored():
+    assert from_json(to_json(SWITCH) | {"weather": "fine"}, SwitchStatus) == SWITCH
+
+
+@pytest.mark.parametrize("data", [None, [], "x", {}, {"version": []}])
+def test_what_is_no_status_is_refused(data):
+    with pytest.raises(VswitchError, match="is it the same version"):
+        from_json(data, SwitchStatus)

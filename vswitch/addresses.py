@@ -1,0 +1,179 @@
+"""Host and port texts, the switch's subnet, and which of its addresses a member may have.
+
+Pure: text in, values out. Every text has one canonical spelling (`HostPort.text()`, addresses
+as `ipaddress` prints them), so values can be compared and stored as text.
+
+Error contract: `ValueError` with the reason alone ("port 70000 is not in 0..65535"); who calls
+knows which option or which part of a join string it was and says so.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Container
+from ipaddress import IPv4Address, IPv4Network
+from typing import Self
+
+from attrs import frozen
+
+__all__ = [
+    "DEFAULT_PORT",
+    "HostPort",
+    "check_name",
+    "lowest_free",
+    "parse_subnet",
+    "parse_wish",
+    "reserved_reason",
+    "switch_address",
+]
+
+DEFAULT_PORT = 7450  # UDP; free of the ports of n2n, tinc, fastd, ZeroTier, WireGuard
+_HOST_CHARS = 253  # RFC 1035 section 2.3.4, without the root dot
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_LONGEST_PREFIX = 30  # a /31 has no room for the switch, a member, network and broadcast
+_SHORTEST_PREFIX = 8
+
+
+def check_name(text: str) -> str:
+    """A member name: one DNS label in lower case (RFC 1123 section 2.1). Returns it unchanged."""
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(
+            "a name is 1 to 63 of a-z, 0-9 and '-', and neither starts nor ends with '-'"
+        )
+    return text
+
+
+@frozen(order=True)
+class HostPort:
+    """Where a UDP socket is or shall be. `host` has no brackets; "" means every address."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, *, default_port: int | None = None) -> Self:
+        """Read `HOST:PORT`, `[IPV6]:PORT` or `:PORT`; without a port, `default_port` is taken.
+
+        Raises:
+            ValueError: the reason, fit to follow the name of an option.
+        """
+        if text.startswith("["):
+            host, bracket, rest = text[1:].partition("]")
+            if not bracket or (rest and not rest.startswith(":")):
+                raise ValueError("write an IPv6 address and port as [ADDRESS]:PORT")
+            if ":" not in host:
+                raise ValueError("only IPv6 addresses stand in brackets")
+            port = rest[1:] if rest else None
+        elif text.count(":") > 1:
+            raise ValueError("write an IPv6 address in brackets: [ADDRESS]:PORT")
+        else:
+            host, colon, tail = text.partition(":")
+            port = tail if colon else None
+        # The port first: `7450` alone lacks a port to people; it is no wrong address.
+        number = _check_port(port, default_port)
+        return cls(_check_host(host), number)
+
+    def text(self) -> str:
+        """The canonical spelling, IPv6 hosts in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def _check_host(host: str) -> str:
+    if not host.isascii():
+        raise ValueError("write the host in ASCII (xn--...)")
+    if ":" in host:
+        try:
+            return str(ipaddress.IPv6Address(host))
+        except ValueError:
+            raise ValueError(f"{host!r} is not an IPv6 address") from None
+    if not host:
+        return host
+    labels = host.removesuffix(".").split(".")
+    if len(host) > _HOST_CHARS or not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError(f"{host!r} is neither a host name nor an IP address")
+    if labels[-1].isdigit():
+        # A name cannot end in digits only (RFC 1123), so this was meant to be an address.
+        try:
+            return str(IPv4Address(host))
+        except ValueError:
+            raise ValueError(f"{host!r} is not an IPv4 address") from None
+    return host
+
+
+def _check_port(text: str | None, default: int | None) -> int:
+    if text is None:
+        if default is None:
+            raise ValueError("the port is missing: write HOST:PORT")
+        return default
+    # isdigit alone accepts digits that int() reads and people do not, such as superscripts.
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not a port number")
+    if len(text) > 5 or int(text) > 65535:
+        raise ValueError(f"port {text} is not in 0..65535")
+    return int(text)
+
+
+def parse_subnet(text: str) -> IPv4Network:
+    """The switch's subnet from `10.77.0.0/24`: IPv4, /8 to /30, no host bits set."""
+    if "/" not in text:
+        raise ValueError("write it with its prefix length, such as 10.77.0.0/24")
+    try:
+        loose = IPv4Network(text, strict=False)
+    except ValueError:
+        raise ValueError("not an IPv4 subnet such as 10.77.0.0/24") from None
+    try:
+        network = IPv4Network(text)
+    except ValueError:
+        raise ValueError(f"host bits are set: write {loose}") from None
+    if not _SHORTEST_PREFIX <= network.prefixlen <= _LONGEST_PREFIX:
+        raise ValueError(f"a subnet is /{_SHORTEST_PREFIX} to /{_LONGEST_PREFIX}")
+    if network.is_multicast or network.is_loopback or network.network_address.is_unspecified:
+        raise ValueError("no host can have an address of this range")
+    return network
+
+
+def parse_wish(text: str) -> str:
+    """What a member asks for: "auto", "none" or an IPv4 address with its prefix length."""
+    if text in ("auto", "none"):
+        return text
+    try:
+        if "/" not in text:
+            raise ValueError
+        return str(ipaddress.IPv4Interface(text))
+    except ValueError:
+        raise ValueError("write auto, none, or an address such as 10.77.0.9/24") from None
+
+
+def switch_address(subnet: IPv4Network) -> IPv4Address:
+    """The first host address: kept for the switch itself."""
+    return subnet.network_address + 1
+
+
+def reserved_reason(address: IPv4Address, subnet: IPv4Network) -> str | None:
+    """Why no member can have this address, or None if one can."""
+    if address not in subnet:
+        return f"it is outside the switch's subnet {subnet}"
+    if address == subnet.network_address:
+        return f"it is the network address of {subnet}"
+    if address == subnet.broadcast_address:
+        return f"it is the broadcast address of {subnet}"
+    if address == switch_address(subnet):
+        return "it is kept for the switch"
+    return None
+
+
+def lowest_free(subnet: IPv4Network, taken: Container[IPv4Address]) -> IPv4Address | None:
+    """The lowest address that a member can have and nobody has; None if the subnet is full.
+
+    Looks at no more than `len(taken) + 1` addresses, however large the subnet is.
+    """
+    first, last = int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
+    for number in range(first, last + 1):
+        if (address := IPv4Address(number)) not in taken:
+            return address
+    return None

@@ -1,0 +1,164 @@
+"""What the commands share: options from all sources, running a service, errors to exit codes.
+
+Invariants: stdout carries the answer of a command and nothing else; people are told on stderr,
+on lines that begin with `vswitch:`. A service ends cleanly on SIGINT, SIGTERM and SIGQUIT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+from transport.errors import KeyFileError
+from vswitch.config import TABLES
+from vswitch.errors import ConfigError, ExitCode, VswitchError
+from vswitch.options import load
+
+__all__ = [
+    "AnswerLost",
+    "Subparsers",
+    "add_command",
+    "answer",
+    "config_from",
+    "exit_code_of",
+    "print_json",
+    "run_service",
+    "say",
+    "version",
+]
+
+T = TypeVar("T")
+Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
+
+
+def version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return importlib.metadata.version("vswitch")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def add_command(
+    subparsers: Subparsers, name: str, summary: str, details: str, example: str
+) -> argparse.ArgumentParser:
+    """A parser for one command; its help ends with an example that can be run."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=details,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    return parser
+
+
+def config_from(
+    args: argparse.Namespace, cls: type[T], *, table: str | None = None, **fixed: object
+) -> T:
+    """The options of a command from flags, environment and file."""
+    return load(cls, vars(args), os.environ, table=table, tables=TABLES, **fixed)
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal something that is not the answer."""
+    print(message, file=sys.stderr)
+
+
+class AnswerLost(VswitchError):
+    """Standard output took no more: a full disk, for one."""
+
+
+def answer(*lines: str) -> None:
+    """Write the answer of the command, and see that it has left this program.
+
+    Raises:
+        BrokenPipeError: the reader has gone, which is its right.
+        AnswerLost: it could not be written.
+    """
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AnswerLost(f"cannot write the answer: {error.strerror}") from None
+
+
+def print_json(data: object) -> None:
+    """Write the answer as indented JSON."""
+    answer(json.dumps(data, indent=2))
+
+
+def run_service(service: Callable[[], Awaitable[None]]) -> int:
+    """Run an async service until it returns or a signal ends it; the exit code.
+
+    SIGINT, SIGTERM and SIGQUIT cancel it once. A second one acts as the system does by itself,
+    so a service that hangs while it stops can still be ended. SIGHUP does nothing.
+    """
+    # Not at the top: most commands are done before Trio is imported.
+    import trio
+
+    received: list[int] = []
+
+    async def stop_on_signal(
+        scope: trio.CancelScope,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with trio.open_signal_receiver(
+            signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP
+        ) as signals:
+            task_status.started()
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    received.append(number)
+                    break
+        scope.cancel()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(stop_on_signal, nursery.cancel_scope)
+            await service()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    return ExitCode.INTERRUPTED if received == [signal.SIGINT] else ExitCode.OK
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Say on stderr what went wrong, and the exit code for it.
+
+    Errors that are meant for the operator are one line each, also out of exception groups;
+    anything else is a fault of this program and is shown with its traceback.
+    """
+    leaves = list(_leaves(error))
+    if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return ExitCode.INTERRUPTED
+    plain = [leaf for leaf in leaves if not isinstance(leaf, KeyboardInterrupt)]
+    if not all(isinstance(leaf, VswitchError | KeyFileError) for leaf in plain):
+        traceback.print_exception(error)
+        say("vswitch: error: this is a fault of vswitch; please report it with the lines above")
+        return ExitCode.FAILED
+    for message in dict.fromkeys(str(leaf) for leaf in plain):
+        for line in message.splitlines():
+            say(f"vswitch: error: {line}")
+    first = plain[0]
+    return first.exit_code if isinstance(first, VswitchError) else ConfigError.exit_code
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for child in error.exceptions:
+            yield from _leaves(child)
+    else:
+        yield error

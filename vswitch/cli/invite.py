@@ -1,0 +1,68 @@
+"""`vswitch invite`: make a join string for a new member."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from datetime import UTC, datetime
+
+from transport.identity import load_key_file
+from vswitch.addresses import DEFAULT_PORT, HostPort, check_name
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
+from vswitch.config import InviteConfig
+from vswitch.errors import ConfigError, ExitCode, NotFound
+from vswitch.invite import JoinString
+from vswitch.options import add_flags
+from vswitch.registry import Invite, Registry, Served
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "invite",
+        "make a join string for a new member",
+        "Print a string with which one host can join once, under this name, until it expires.\n"
+        "Whoever has the string can use it: send it on a private way.",
+        "vswitch invite pc1 --expires 10m --public switch.example.org",
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the new member: a-z, 0-9, '-'")
+    add_flags(parser, InviteConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The string alone goes to stdout."""
+    config = config_from(args, InviteConfig)
+    try:
+        name = check_name(args.name)
+    except ValueError as error:
+        raise ConfigError(f"NAME {args.name!r}: {error}") from None
+    files = config.files
+    if not files.server_key.exists():
+        raise NotFound(
+            f"no switch has run in {files.path}: start `vswitch serve`, or give its --state"
+        )
+    server_key = load_key_file(files.server_key).public
+    with Registry.open(files.registry, create=False) as registry:
+        invitation = JoinString.new(server_key, _where(config.public, registry.served()))
+        now = time.time()
+        expires = now + config.expires
+        registry.add_invite(Invite(invitation.token_id, invitation.psk, name, now, expires))
+    answer(invitation.encode())
+    until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    say(
+        f"vswitch: the string above makes one host the member {name}, until {until}; there run\n"
+        f"  vswitch join STRING --name {name}"
+    )
+    return ExitCode.OK
+
+
+def _where(asked: HostPort | None, served: Served | None) -> HostPort:
+    public = asked or (served.public if served else None)
+    if public is None:
+        raise ConfigError(
+            "where members reach the switch is not known: give --public HOST[:PORT] here or to "
+            "`vswitch serve`"
+        )
+    port = public.port or (served.listen.port if served else DEFAULT_PORT)
+    return HostPort(public.host, port)

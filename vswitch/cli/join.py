@@ -1,0 +1,57 @@
+"""`vswitch join`: plug this machine into a switch and stay connected."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+
+from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
+from vswitch.config import JoinConfig
+from vswitch.errors import ConfigError
+from vswitch.logs import set_up
+from vswitch.options import add_flags
+
+_LINE_LIMIT = 4096  # characters; a join string has at most 512
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "join",
+        "plug this machine into a switch",
+        "Join a switch and stay connected until stopped. The string is needed the first time\n"
+        "only, and not at all on the host of the switch itself. Making the TAP needs root.\n"
+        "Every option is also a variable VSWITCH_OPTION and a key of [join] in --config FILE.",
+        "vswitch join vsw1:...@switch.example.org:7450 --name pc1",
+    )
+    parser.add_argument(
+        "invite",
+        nargs="?",
+        metavar="STRING|-",
+        help="what `vswitch invite` printed, or - to read it from standard input",
+    )
+    add_flags(parser, JoinConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stay joined until a signal comes or the switch refuses."""
+    invite = args.invite
+    if invite == "-":
+        invite = _read_invite()
+    config = config_from(args, JoinConfig, table="join", invite=invite)
+    config.files.ensure()
+    set_up(config.log_level, config.log_file, config.log_days)
+    from vswitch.client import join
+
+    return run_service(partial(join, config))
+
+
+def _read_invite() -> str:
+    if sys.stdin.isatty():
+        say("paste the join string and press Enter:")
+    line = sys.stdin.readline(_LINE_LIMIT).strip()
+    if not line:
+        raise ConfigError("there is no join string on standard input")
+    return line

@@ -1,0 +1,65 @@
+"""`vswitch members`: who may connect, and who is connected."""
+
+from __future__ import annotations
+
+import argparse
+
+from transport.identity import PublicKey
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config import LookConfig
+from vswitch.errors import ExitCode, NotReachable
+from vswitch.management.client import request
+from vswitch.management.status import SCHEMA, MemberStatus, SwitchStatus, from_json, to_json
+from vswitch.management.tables import members_table
+from vswitch.options import add_flags
+from vswitch.registry import Member, Registry
+
+_TIMEOUT = 2.0  # s; without the running switch the list is still worth showing
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "members",
+        "list the members",
+        "List the members of the switch, on the host where it runs.",
+        "vswitch members --json",
+    )
+    add_flags(parser, LookConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the registry, with what the running switch knows added."""
+    config = config_from(args, LookConfig)
+    with Registry.open(config.files.registry, create=False) as registry:
+        known = registry.members()
+    try:
+        reply = request(config.files.control_socket, "status", timeout=_TIMEOUT)
+    except NotReachable:
+        vias = None
+    else:
+        ports = from_json(reply, SwitchStatus).ports
+        vias = {port.name: port.via for port in ports if port.state == "up"}
+    members = [_status(member, vias) for member in known]
+    if config.json:
+        print_json({"schema": SCHEMA, "members": to_json(members)})
+    else:
+        answer(members_table(members))
+    return ExitCode.OK
+
+
+def _status(member: Member, vias: dict[str, str | None] | None) -> MemberStatus:
+    key = PublicKey(member.key)
+    here = vias is not None and member.revoked is None and member.name in vias
+    return MemberStatus(
+        name=member.name,
+        fingerprint=key.fingerprint(),
+        key=key.text(),
+        created=member.created,
+        address=member.address,
+        last_seen=member.last_seen,
+        revoked=member.revoked,
+        connected=None if vias is None else here,
+        via=vias[member.name] if vias is not None and here else None,
+    )

@@ -1,0 +1,45 @@
+"""`vswitch revoke`: shut a member out for good."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from transport.identity import PublicKey
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
+from vswitch.config import StateConfig
+from vswitch.errors import ExitCode, NotReachable
+from vswitch.management.client import request
+from vswitch.options import add_flags
+from vswitch.registry import Registry
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "revoke",
+        "shut a member out",
+        "Disconnect a member and refuse its key from now on. Its name and address are free\n"
+        "again, and open invites for the name are cancelled.",
+        "vswitch revoke pc1",
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the member")
+    add_flags(parser, StateConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write it down first, so that it holds whether or not the switch can be told."""
+    config = config_from(args, StateConfig)
+    with Registry.open(config.files.registry, create=False) as registry:
+        member = registry.revoke(args.name, time.time())
+    if member is None:
+        answer(f"cancelled the open invites for {args.name}")
+        return ExitCode.OK
+    key = PublicKey(member.key)
+    answer(f"revoked {member.name} (key {key.fingerprint()})")
+    try:
+        request(config.files.control_socket, "revoked", name=member.name, key=key.text())
+    except NotReachable:
+        say("vswitch: the switch is not running here; it refuses the member when it starts")
+    return ExitCode.OK

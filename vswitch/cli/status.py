@@ -1,0 +1,88 @@
+"""`vswitch status`: what runs in a state directory, and how it does."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config import LookConfig
+from vswitch.errors import ExitCode, NotFound, NotReachable
+from vswitch.management.client import request
+from vswitch.management.status import (
+    SCHEMA,
+    JoinStatus,
+    PortStatus,
+    SwitchStatus,
+    from_json,
+    to_json,
+)
+from vswitch.management.tables import joins_table, ports_table, switch_line
+from vswitch.options import add_flags
+from vswitch.state import StateDir
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "status",
+        "show the running switch and joins",
+        "Show the switch and the joins that run with this state directory, or the one of a name.",
+        "vswitch status pc1 --json",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only this join or port")
+    add_flags(parser, LookConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask everything that runs here."""
+    config = config_from(args, LookConfig)
+    switch, joins = _ask_all(config.files)
+    if switch is None and not joins:
+        raise NotReachable(
+            f"nothing runs in {config.files.path}: start `vswitch serve` or `vswitch join`, or "
+            "give the --state that they were started with"
+        )
+    if args.name is None:
+        if config.json:
+            data = {"switch": None if switch is None else to_json(switch), "joins": to_json(joins)}
+            print_json({"schema": SCHEMA, **data})
+        else:
+            _print(switch, [] if switch is None else switch.ports, joins)
+        return ExitCode.OK
+    ports = [port for port in switch.ports if port.name == args.name] if switch else []
+    joins = [join for join in joins if join.name == args.name]
+    if not ports and not joins:
+        raise NotFound(f"no join and no port in {config.files.path} is named {args.name}")
+    if config.json:
+        print_json({"schema": SCHEMA, "ports": to_json(ports), "joins": to_json(joins)})
+    else:
+        _print(None, ports, joins)
+    return ExitCode.OK
+
+
+def _ask_all(files: StateDir) -> tuple[SwitchStatus | None, list[JoinStatus]]:
+    switch = None
+    try:
+        switch = from_json(request(files.control_socket, "status"), SwitchStatus)
+    except NotReachable:
+        pass
+    joins = []
+    for path in sorted(files.members.glob("*.sock")):
+        try:
+            joins.append(from_json(request(path, "status"), JoinStatus))
+        except NotReachable:
+            continue
+    return switch, joins
+
+
+def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[JoinStatus]) -> None:
+    blocks = []
+    if switch is not None:
+        blocks.append(switch_line(switch))
+    if ports:
+        blocks.append(ports_table(ports))
+    if joins:
+        blocks.append(joins_table(joins, time.time()))
+    answer("\n\n".join(blocks))

@@ -1,0 +1,191 @@
+"""What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
+
+The member opens with `hello`, the switch answers `welcome`; `notice`, `update` and `bye` may follow
+from the switch, `bye` from either. A kind or a field that the reader does not know is ignored, so
+that either side may be the newer one; anything malformed is a `BadRecord` and ends the session.
+
+Every field is checked on the way in, because the member configures an interface, as root, with what
+a switch says. Texts are free of control characters and bounded: they end up in logs and terminals.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final
+
+import attrs
+import cattrs
+
+from vswitch.core.control_fields import (
+    DOMAIN,
+    INTERFACE,
+    LABEL,
+    LABEL_OR_NONE,
+    MAX_MTU,
+    MIN_MTU,
+    MTU,
+    NETWORK,
+    ROUTES,
+    SERVERS,
+    TEXT,
+    WISH,
+    between,
+    check,
+    to_tuple,
+)
+from vswitch.core.frame import parse_mac
+from vswitch.core.records import CONTROL, HEADER_SIZE, encode_record
+from vswitch.errors import BadRecord
+
+__all__ = [
+    "MAX_MTU",
+    "MIN_MTU",
+    "Bye",
+    "ByeCode",
+    "ControlMessage",
+    "Hello",
+    "Notice",
+    "Update",
+    "Welcome",
+    "decode_control_untrusted",
+    "encode_control",
+]
+
+
+class ByeCode(IntEnum):
+    """Why a session ends. 0 to 4 are also the transport's own close codes."""
+
+    NORMAL = 0
+    SHUTDOWN = 1
+    REPLACED = 2  # the same member connected again
+    PROTOCOL = 3  # the peer sent what makes no sense
+    TIMEOUT = 4
+    REVOKED = 5
+    NAME_TAKEN = 6
+    ADDRESS_TAKEN = 7
+    INVITE_USED = 8
+    INVITE_EXPIRED = 9
+    FULL = 10
+    SERVER_ERROR = 11
+    UNKNOWN = 12
+
+    @classmethod
+    def _missing_(cls, value: object) -> ByeCode:
+        return cls.UNKNOWN  # a newer peer may have more reasons than we know
+
+
+@attrs.frozen
+class Hello:
+    """From a member, first of all: what it is and what it would like."""
+
+    mtu: int = attrs.field(validator=MTU)  # bytes of Ethernet payload that it can take
+    mac: str = attrs.field(validator=check(parse_mac))
+    name: str = attrs.field(default="", validator=LABEL_OR_NONE)  # "": the one that its key has
+    offload: bool = False  # takes and sends superframes
+    software: str = attrs.field(default="", validator=TEXT)
+    address: str = attrs.field(default="auto", validator=WISH)  # auto, none, or CIDR
+
+
+@attrs.frozen
+class Welcome:
+    """The switch's answer: the member is plugged in, and this is its place in the network."""
+
+    name: str = attrs.field(validator=LABEL)
+    port: int = attrs.field(validator=between(1, 0xFFFF))
+    address: str | None = attrs.field(default=None, validator=INTERFACE)  # 10.77.0.2/24
+    network: str = attrs.field(default="", validator=NETWORK)  # "": none is managed
+    routes: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=ROUTES)
+    names: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=SERVERS)  # DNS
+    domain: str = attrs.field(default="", validator=DOMAIN)
+    mtu: int = attrs.field(default=1500, validator=MTU)
+    software: str = attrs.field(default="", validator=TEXT)
+
+
+@attrs.frozen
+class Notice:
+    """A sentence for the person at the other end."""
+
+    text: str = attrs.field(validator=TEXT)
+
+
+@attrs.frozen
+class Update:
+    """Parts of the welcome that changed; None is unchanged."""
+
+    address: str | None = attrs.field(default=None, validator=INTERFACE)
+    mtu: int | None = attrs.field(default=None, validator=MTU)
+    routes: tuple[str, ...] | None = attrs.field(default=None, converter=to_tuple, validator=ROUTES)
+    names: tuple[str, ...] | None = attrs.field(default=None, converter=to_tuple, validator=SERVERS)
+
+
+@attrs.frozen
+class Bye:
+    """The session ends, and why. `ByeCode(code)` names the code."""
+
+    code: int = attrs.field(default=ByeCode.NORMAL, converter=int, validator=between(0, 0xFF))
+    reason: str = attrs.field(default="", validator=TEXT)
+
+
+ControlMessage = Hello | Welcome | Notice | Update | Bye
+
+_KINDS: Final[dict[str, type[ControlMessage]]] = {
+    "hello": Hello,
+    "welcome": Welcome,
+    "notice": Notice,
+    "update": Update,
+    "bye": Bye,
+}
+_KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
+
+
+def _exactly(wanted: type) -> Callable[[Any, Any], Any]:
+    """No coercion: cattrs would make an int of "5", and True is an int to isinstance."""
+
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not wanted:
+            raise TypeError(f"{wanted.__name__} expected")
+        return value
+
+    return structure
+
+
+def _structure_list(value: Any, _: Any) -> tuple[str, ...]:
+    if type(value) is not list or not all(type(item) is str for item in value):
+        raise TypeError("list of texts expected")
+    return tuple(value)
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+_converter: Final = cattrs.Converter(detailed_validation=False)
+for _type in (int, str, bool):
+    _converter.register_structure_hook(_type, _exactly(_type))
+_converter.register_structure_hook_func(lambda wanted: wanted == tuple[str, ...], _structure_list)
+
+
+def encode_control(message: ControlMessage) -> bytes:
+    """The control record of a message. `ValueError` when it exceeds 16 KiB."""
+    fields = {"kind": _KIND_OF[type(message)], **_converter.unstructure(message)}
+    return encode_record(CONTROL, json.dumps(fields, ensure_ascii=False).encode())
+
+
+def decode_control_untrusted(record: bytes) -> ControlMessage | None:
+    """The message of a whole control record; None for a kind that is not known here."""
+    try:
+        fields = json.loads(record[HEADER_SIZE:].decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord("control record is not JSON") from error
+    if type(fields) is not dict or type(fields.get("kind")) is not str:
+        raise BadRecord("control record names no kind")
+    cls = _KINDS.get(fields["kind"])
+    if cls is None:
+        return None
+    try:
+        return _converter.structure(fields, cls)
+    except (ValueError, TypeError, KeyError) as error:
+        # The text may quote the peer at length, and goes to a log.
+        raise BadRecord(f"malformed {fields['kind']} message: {str(error)[:200]}") from error

@@ -1,0 +1,154 @@
+"""Where a frame goes: from a batch that came in on one port to one batch for each port out.
+
+ 1. length      a frame longer than the MTU allows is dropped
+ 2. policy      what the header itself forbids is dropped (`policy.py`)
+ 3. learning    the source is now on the ingress port
+ 4. look-up     known unicast to its port; unknown, multicast and broadcast to all but the ingress
+ 5. grouping    one list of records for each egress port, in the order of arrival
+
+Frames are opaque behind their first 16 bytes; the outer VLAN id is part of the FDB key and tags
+pass unchanged. The outcome is exactly that of forwarding the frames one by one: steps 2 to 4 run
+once for each distinct head in a batch, and again when something was learned in between.
+
+Invariants: no frame leaves where it came in; every frame is in the result, or counted as dropped;
+further copies are counted in `flood_copies`. Nothing here raises for any content of a record.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from vswitch.core.counters import DropReason, PortCounters, frame_bytes
+from vswitch.core.fdb import Fdb
+from vswitch.core.frame import vlan_of
+from vswitch.core.policy import HEAD_SIZE, max_frame, refuse_head
+from vswitch.core.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
+
+__all__ = ["Forwarder"]
+
+_FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
+# Where the 16 bytes that decide lie, in a record with a frame and in one with a superframe.
+_FRAME_HEAD = slice(HEADER_SIZE, HEADER_SIZE + HEAD_SIZE)
+_SUPERFRAME_HEAD = slice(
+    HEADER_SIZE + VIRTIO_HEADER_SIZE, HEADER_SIZE + VIRTIO_HEADER_SIZE + HEAD_SIZE
+)
+
+_Decision = tuple[int, ...] | DropReason
+
+
+@attrs.define(eq=False)
+class _Attached:
+    counters: PortCounters
+    others: tuple[int, ...] = ()  # where a flooded frame goes
+
+
+class Forwarder:
+    """The forwarding decision and what it needs: the FDB and the set of ports."""
+
+    def __init__(self, *, mtu: int = 1500, fdb: Fdb | None = None) -> None:
+        self.mtu = mtu
+        self.fdb = Fdb() if fdb is None else fdb
+        self._max_record = HEADER_SIZE + max_frame(mtu)
+        self._ports: dict[int, _Attached] = {}
+
+    def add_port(self, port: int, counters: PortCounters) -> None:
+        """Flood to this port too. `ValueError` when there is one of that number."""
+        if port in self._ports:
+            raise ValueError(f"port {port} is there already")
+        self._ports[port] = _Attached(counters)
+        self._connect()
+
+    def remove_port(self, port: int) -> None:
+        """Forget a port and every station on it."""
+        del self._ports[port]
+        self.fdb.flush(port=port)
+        self._connect()
+
+    def _connect(self) -> None:
+        numbers = sorted(self._ports)
+        for number, attached in self._ports.items():
+            attached.others = tuple(other for other in numbers if other != number)
+
+    def ingress(self, port: int, records: list[bytes], now: float) -> dict[int, list[bytes]]:
+        """Batches by egress port, for frame and superframe records that came in on `port`.
+
+        The lists may be one and the same object, or `records` itself: read them, never change them.
+        Control records are for the device to keep; `now` is in seconds. `KeyError` for no port.
+        """
+        # HOT PATH: all but the last lines are loops in C, about 0.2 µs a record together.
+        attached = self._ports[port]
+        if not records:
+            return {}
+        counters = attached.counters
+        counters.rx_frames += len(records)
+        counters.rx_bytes += frame_bytes(records)
+        if max(map(len, records)) > self._max_record:
+            records = self._without_oversize(records, counters)
+        heads = [
+            record[_FRAME_HEAD] if record[1] == _FRAME_FLAG else record[_SUPERFRAME_HEAD]
+            for record in records
+        ]
+        if heads and heads.count(heads[0]) == len(heads):
+            decision, _ = self._decide(heads[0], port, attached.others, now)
+            if isinstance(decision, DropReason):
+                counters.drop(decision, len(records))
+                return {}
+            counters.flood_copies += (len(decision) - 1) * len(records)
+            return dict.fromkeys(decision, records)
+        return self._group(records, heads, port, attached, now)
+
+    def _group(
+        self,
+        records: list[bytes],
+        heads: list[bytes],
+        port: int,
+        attached: _Attached,
+        now: float,
+    ) -> dict[int, list[bytes]]:
+        # HOT PATH of a batch that mixes conversations.
+        counters = attached.counters
+        out: dict[int, list[bytes]] = {}
+        decided: dict[bytes, _Decision] = {}
+        for record, head in zip(records, heads, strict=True):
+            decision = decided.get(head)
+            if decision is None:
+                decision, learned = self._decide(head, port, attached.others, now)
+                if learned:
+                    decided.clear()
+                decided[head] = decision
+            if isinstance(decision, DropReason):
+                counters.drop(decision, 1)
+                continue
+            counters.flood_copies += len(decision) - 1
+            for egress in decision:
+                batch = out.get(egress)
+                if batch is None:
+                    out[egress] = [record]
+                else:
+                    batch.append(record)
+        return out
+
+    def _decide(
+        self, head: bytes, port: int, others: tuple[int, ...], now: float
+    ) -> tuple[_Decision, bool]:
+        """What to do with frames that begin so, and whether the FDB learned something new."""
+        reason = refuse_head(head)
+        if reason is not None:
+            return reason, False
+        fdb = self.fdb
+        vlan = vlan_of(head)
+        learned = fdb.learn(vlan, head[6:12], port, now)
+        if not head[0] & 1:
+            egress = fdb.lookup(vlan, head[0:6], now)
+            if egress is not None:
+                return (DropReason.SAME_PORT if egress == port else (egress,)), learned
+        return (others or DropReason.NO_DESTINATION), learned
+
+    def _without_oversize(self, records: list[bytes], counters: PortCounters) -> list[bytes]:
+        kept = [
+            record
+            for record in records
+            if len(record) <= self._max_record or record[1] != _FRAME_FLAG
+        ]
+        counters.drop(DropReason.OVERSIZE, len(records) - len(kept))
+        return kept

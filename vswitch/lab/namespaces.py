@@ -1,0 +1,155 @@
+"""Enter or make namespaces, then become another program. A script of its own, and a library.
+
+    python -I -S namespaces.py [--join PID] [--join-user PID] [--new-user] [--new]
+                               [--bind SOURCE=TARGET] [--parent PID] -- ARGV...
+
+It runs before the program that it becomes and shares no process with the caller, so nothing is
+forked from a process with threads, and a user namespace can be made or entered, which the kernel
+allows to processes without threads only. Python 3.11 has no `os.setns` and no `os.unshare`.
+
+Invariants: imports the standard library alone; the program dies with the thread that started it
+(`--parent`). Errors: one line on stderr and exit status 126, 127 if there is no such program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+
+__all__ = ["command"]
+
+# linux/sched.h
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+# linux/mount.h
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MNT_DETACH = 2
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+CANNOT_ENTER = 126
+NO_PROGRAM = 127
+
+
+def command(
+    argv: list[str],
+    *,
+    join: int | None = None,
+    join_user: int | None = None,
+    new_user: bool = False,
+    new: bool = False,
+    binds: dict[str, str] | None = None,
+    parent: int | None = None,
+) -> list[str]:
+    """The command line that runs `argv` in the namespaces of process `join`, or in new ones.
+
+    `join_user` names a process whose user namespace is entered, `new_user` makes one in which
+    the caller is root, `new` makes a network and a mount namespace, in which `binds` puts files
+    over others. With `parent`, the caller's process id, the program is killed when it dies.
+    """
+    options: list[str] = []
+    for flag, value in (("--join", join), ("--join-user", join_user), ("--parent", parent)):
+        if value is not None:
+            options += [flag, str(value)]
+    options += ["--new-user"] * new_user + ["--new"] * new
+    for source, target in (binds or {}).items():
+        options += ["--bind", f"{source}={target}"]
+    return [sys.executable, "-I", "-S", os.path.abspath(__file__), *options, "--", *argv]
+
+
+def _call(name: str, *arguments: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+
+
+def _mount(source: str, target: str, kind: str, flags: int) -> None:
+    _call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)
+
+
+def _join(pid: int, kinds: tuple[str, ...]) -> None:
+    """Enter the namespaces of a process; those that are ours already are left alone."""
+    wanted = [
+        os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)
+        for kind in kinds
+        if os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+    ]
+    directory = os.getcwd()
+    for fd in wanted:
+        _call("setns", fd, 0)
+        os.close(fd)
+    os.chdir(directory)  # a mount namespace is entered at its root
+
+
+def _make_user_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    _call("unshare", CLONE_NEWUSER)
+    for name, content in (
+        ("setgroups", "deny"),
+        ("uid_map", f"0 {uid} 1"),
+        ("gid_map", f"0 {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(content)
+
+
+def _make_namespaces(binds: list[str]) -> None:
+    _call("unshare", CLONE_NEWNET | CLONE_NEWNS)
+    _mount("none", "/", "none", MS_REC | MS_PRIVATE)
+    try:
+        # /sys/class/net shows the namespace that it was mounted from.
+        _call("umount2", b"/sys", MNT_DETACH)
+        _mount("sysfs", "/sys", "sysfs", 0)
+    except OSError:
+        pass  # containers may keep it locked; nothing in a lab depends on it
+    for bind in binds:
+        source, target = bind.split("=", 1)
+        if os.path.exists(target):
+            _mount(source, target, "none", MS_BIND)
+
+
+def _die_with(parent: int) -> None:
+    _call("prctl", PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        raise ProcessLookupError("the parent is gone already")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="namespaces", allow_abbrev=False)
+    parser.add_argument("--join", type=int)
+    parser.add_argument("--join-user", type=int)
+    parser.add_argument("--new-user", action="store_true")
+    parser.add_argument("--new", action="store_true")
+    parser.add_argument("--bind", action="append", default=[])
+    parser.add_argument("--parent", type=int)
+    parser.add_argument("argv", nargs="+")
+    options = parser.parse_args(arguments)
+    try:
+        if options.join is not None:
+            _join(options.join, ("user", "net", "mnt"))
+        if options.join_user is not None:
+            _join(options.join_user, ("user",))
+        if options.new_user:
+            _make_user_namespace()
+        if options.new:
+            _make_namespaces(options.bind)
+        if options.parent is not None:
+            _die_with(options.parent)
+    except OSError as error:
+        print(f"cannot enter namespaces: {error.strerror or error}", file=sys.stderr)
+        return CANNOT_ENTER
+    try:
+        os.execvp(options.argv[0], options.argv)
+    except OSError as error:
+        print(f"cannot run {options.argv[0]}: {error.strerror}", file=sys.stderr)
+        return NO_PROGRAM
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

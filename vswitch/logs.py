@@ -1,0 +1,151 @@
+"""Logging of the programs: one line per event, `LEVEL event key=value`.
+
+Library modules call `event` with their own logger; only a program calls `set_up`. A line has a
+time stamp unless the journal adds one, and colour only on a terminal.
+
+Invariants: one event is one line, whatever bytes a peer put into a value; a log file is mode
+0600; logging never raises into the program. No caller logs a key, a token or a frame.
+
+Error contract: `set_up` raises `ConfigError` for a log file that cannot be opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from logging.handlers import TimedRotatingFileHandler
+from pathlib import Path
+from typing import IO, TextIO
+
+from vswitch.errors import ConfigError
+
+__all__ = ["LineFormatter", "event", "set_up"]
+
+_FILE_MODE = 0o600
+_ROOTS = ("vswitch", "transport")  # our own loggers; other libraries keep to warnings
+_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+
+
+def event(
+    logger: logging.Logger, name: str, /, level: int = logging.INFO, **fields: object
+) -> None:
+    """Log that something happened: a name such as `port-up` and what belongs to it.
+
+    A field that is None is left out; floats are written with three digits after the point.
+    """
+    if logger.isEnabledFor(level):
+        words = [f"{key}={_value(value)}" for key, value in fields.items() if value is not None]
+        logger.log(level, "%s", " ".join([name, *words]))
+
+
+def _value(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    if text.isprintable() and text and not any(letter in ' "=' for letter in text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line; a traceback follows on lines that are indented."""
+
+    def __init__(self, *, stamp: bool, colour: bool) -> None:
+        super().__init__()
+        self._stamp = stamp
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end. Control characters in it are escaped."""
+        line = f"{record.levelname} {_one_line(record.getMessage())}"
+        if self._colour and (
+            colour := _COLOURS.get(record.levelname, _DIM * (record.levelno < 20))
+        ):
+            line = f"{colour}{line}{_PLAIN}"
+        if self._stamp:
+            seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            line = f"{seconds}.{int(record.msecs):03d}Z {line}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info)
+            line += "".join(f"\n  {_one_line(part)}" for part in trace.splitlines())
+        return line
+
+
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _DailyFile(TimedRotatingFileHandler):
+    """A log file that is put aside every midnight; all of them are readable by the owner only."""
+
+    def __init__(self, path: Path, days: int) -> None:
+        super().__init__(path, when="midnight", backupCount=days, encoding="utf-8", delay=False)
+        self._complained = False
+
+    def _open(self) -> IO[str]:  # type: ignore[override]
+        def opener(name: str, flags: int) -> int:
+            fd = os.open(name, flags | os.O_CLOEXEC, _FILE_MODE)
+            os.fchmod(fd, _FILE_MODE)
+            return fd
+
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=opener)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once on stderr that the file cannot be written; a full disk must not flood it."""
+        if not self._complained:
+            self._complained = True
+            print(
+                f"vswitch: cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr
+            )
+
+
+def set_up(
+    level: str,
+    log_file: Path | None = None,
+    log_days: int = 14,
+    *,
+    stream: TextIO | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Send the events of this program to `stream` (stderr) and, if given, to a file as well.
+
+    Args:
+        level: lowest level that is logged: debug, info, warning or error.
+        log_file: put aside at midnight; `log_days` old ones are kept, 0 keeps all.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
+    out = sys.stderr if stream is None else stream
+    console = logging.StreamHandler(out)
+    console.setFormatter(
+        LineFormatter(
+            stamp="JOURNAL_STREAM" not in environ,
+            colour=out.isatty() and not environ.get("NO_COLOR"),
+        )
+    )
+    handlers: list[logging.Handler] = [console]
+    if log_file is not None:
+        # A device would be given our mode and be renamed at midnight; a FIFO would block.
+        if log_file.exists() and not log_file.is_file():
+            raise ConfigError(f"log file {log_file}: it is no regular file: see --log-file")
+        try:
+            file = _DailyFile(log_file, log_days)
+        except OSError as error:
+            raise ConfigError(f"log file {log_file}: {error.strerror}: see --log-file") from None
+        file.setFormatter(LineFormatter(stamp=True, colour=False))
+        handlers.append(file)
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        if isinstance(old.formatter, LineFormatter):
+            root.removeHandler(old)
+            old.close()
+    root.setLevel(logging.WARNING)
+    for handler in handlers:
+        root.addHandler(handler)
+    for name in _ROOTS:
+        logging.getLogger(name).setLevel(level.upper())

@@ -1,0 +1,84 @@
+"""Asking a running switch or member over its control socket; blocking, for commands.
+
+Error contract: `NotReachable` if nobody answers in time; else the error that the other side
+answered with, as the class with its exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from vswitch.errors import (
+    ConfigError,
+    NotFound,
+    NotReachable,
+    PrivilegeError,
+    RefusedError,
+    TimedOut,
+    VswitchError,
+)
+
+__all__ = ["request"]
+
+_ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
+_CHUNK = 64 * 1024  # bytes
+_BY_CODE: dict[int, type[VswitchError]] = {
+    kind.exit_code: kind for kind in (ConfigError, RefusedError, NotFound, TimedOut, PrivilegeError)
+}
+
+
+def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[str, Any]:
+    """Send one request and return the `result` object of its answer.
+
+    Args:
+        path: of the control socket.
+        verb: what to do; `args` go with it and must be JSON values.
+        timeout: seconds for all of it.
+
+    Raises:
+        NotReachable: nobody listens there, or there is no answer in time.
+        PrivilegeError: the socket is another user's.
+        VswitchError: what the other side answered.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(timeout)
+            sock.connect(os.fspath(path))
+            sock.sendall(json.dumps({"verb": verb, "args": args}).encode("utf-8") + b"\n")
+            line = _read_line(sock, deadline)
+    except TimeoutError:
+        raise NotReachable(f"{path} does not answer within {timeout:g} s") from None
+    except PermissionError:
+        raise PrivilegeError(f"{path} is another user's: run as that user or as root") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NotReachable(f"nothing answers at {path}: {reason}; is it running?") from None
+    if not line.endswith(b"\n"):
+        raise NotReachable(f"{path} closed without an answer: is this user allowed to ask?")
+    try:
+        answer = json.loads(line)
+        if answer["ok"]:
+            result: dict[str, Any] = answer["result"]
+            return result
+        code, message = answer["code"], str(answer["error"])
+    except (ValueError, KeyError, TypeError):
+        raise VswitchError(f"{path} answered what is no answer: is it vswitch?") from None
+    raise _BY_CODE.get(code, VswitchError)(message)
+
+
+def _read_line(sock: socket.socket, deadline: float) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n") and len(data) < _ANSWER_LIMIT:
+        # settimeout is per call; many small pieces must not add up to more than was allowed.
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        piece = sock.recv(_CHUNK)
+        if not piece:
+            break
+        data += piece
+    return bytes(data)

@@ -1,0 +1,193 @@
+"""The control socket of a running switch or member: JSON lines on a UNIX socket.
+
+A request is one line `{"verb": "status", "args": {}}`, its answer one line, either
+`{"ok": true, "result": {}}` or `{"ok": false, "code": 5, "error": "no such member"}` with an exit
+code of errors.py. A connection may ask several times, one after the other.
+
+Invariants: the socket is mode 0600 and answers only its own user and root (SO_PEERCRED).
+Requests, connections and waiting are bounded. A socket file is replaced only if nobody answers
+on it, and removed at the end. A handler that fails fails its request, not the program.
+
+Error contract: `serve_control` raises `VswitchError` if it cannot listen. Clients are answered or
+dropped and never make it raise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from vswitch.errors import ConfigError, ExitCode, VswitchError
+from vswitch.logs import event
+from vswitch.state import directory_lock, file_error
+
+__all__ = ["PATH_LIMIT", "Handler", "serve_control"]
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+PATH_LIMIT = 107  # bytes: sun_path of 108 without its final zero, unix(7)
+_REQUEST_LIMIT = 64 * 1024  # bytes of one line
+_CONNECTION_LIMIT = 32  # status commands at once; each costs one task
+_IDLE_LIMIT = 30.0  # s between requests, and to take an answer
+_BACKLOG = 16
+_MODE = 0o600
+_UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+
+_log = logging.getLogger(__name__)
+
+
+async def serve_control(
+    path: Path,
+    handlers: Mapping[str, Handler],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer requests on a UNIX socket until cancelled.
+
+    Args:
+        path: of the socket; its directory exists.
+        handlers: by verb; each gets the `args` object of the request and returns a JSON object.
+            A `VswitchError` that it raises becomes the answer.
+        task_status: started when the socket answers.
+
+    Raises:
+        VswitchError: a running program answers on this path, or it cannot be made.
+    """
+    with _listening(path) as listener:
+        slots = trio.Semaphore(_CONNECTION_LIMIT)
+
+        async def serve(stream: trio.SocketStream) -> None:
+            async with stream:
+                if not _is_friend(stream):
+                    event(_log, "control-stranger", logging.WARNING, path=path)
+                    return
+                try:
+                    slots.acquire_nowait()
+                except trio.WouldBlock:
+                    event(_log, "control-busy", logging.WARNING, limit=_CONNECTION_LIMIT)
+                    return
+                try:
+                    with contextlib.suppress(trio.BrokenResourceError, trio.TooSlowError):
+                        await _converse(stream, handlers)
+                finally:
+                    slots.release()
+
+        task_status.started()
+        await trio.serve_listeners(serve, [listener])
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[trio.SocketListener]:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with sock:
+        with directory_lock(path.parent):
+            _bind(sock, path)
+            mine = os.stat(path).st_ino
+        sock.setblocking(False)
+        try:
+            yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        finally:
+            # After a state directory was moved or emptied the file there may be another's.
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == mine:
+                    os.unlink(path)
+
+
+def _bind(sock: socket.socket, path: Path) -> None:
+    length = len(os.fsencode(path))
+    if length > PATH_LIMIT:
+        raise ConfigError(
+            f"the path of control socket {path} has {length} bytes, {PATH_LIMIT} is what the "
+            "system takes: choose a shorter --state"
+        )
+    try:
+        if path.is_socket():
+            if _answers(path):
+                raise VswitchError(
+                    f"another vswitch is running and answers on {path}: stop it first, or use "
+                    "another --state or --name"
+                )
+            path.unlink()
+        sock.bind(os.fspath(path))
+        # Nobody can connect before listen(), so the mode is right before the first client.
+        os.chmod(path, _MODE)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        raise file_error("control socket", path, error) from None
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        # EAGAIN is a full backlog: somebody listens.
+        return probe.connect_ex(os.fspath(path)) in (0, errno.EAGAIN, errno.EINPROGRESS)
+
+
+def _is_friend(stream: trio.SocketStream) -> bool:
+    data = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    uid = _UCRED.unpack(data)[1]
+    return uid in (0, os.geteuid())
+
+
+async def _converse(stream: trio.SocketStream, handlers: Mapping[str, Handler]) -> None:
+    """Answer one request after the other until the client closes."""
+    waiting = bytearray()
+    while True:
+        with trio.fail_after(_IDLE_LIMIT):
+            line = await _read_line(stream, waiting)
+        if line is None:
+            return
+        answer = await _answer(line, handlers)
+        with trio.fail_after(_IDLE_LIMIT):
+            await stream.send_all(json.dumps(answer).encode("utf-8") + b"\n")
+        if len(line) > _REQUEST_LIMIT:
+            return
+
+
+async def _read_line(stream: trio.SocketStream, waiting: bytearray) -> bytes | None:
+    """The next line; None at the end; what is there so far if it grows over the limit."""
+    while (end := waiting.find(b"\n")) < 0:
+        if len(waiting) > _REQUEST_LIMIT:
+            return bytes(waiting)
+        data = await stream.receive_some(_REQUEST_LIMIT)
+        if not data:
+            return None
+        waiting += data
+    line = bytes(waiting[:end])
+    del waiting[: end + 1]
+    return line
+
+
+async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any]:
+    if len(line) > _REQUEST_LIMIT:
+        return _no(ExitCode.USAGE, f"a request has at most {_REQUEST_LIMIT} bytes")
+    try:
+        request = json.loads(line)
+        verb, args = request["verb"], request.get("args", {})
+        handler = handlers[verb]
+        if not isinstance(args, dict):
+            raise TypeError
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        known = ", ".join(sorted(handlers))
+        return _no(ExitCode.USAGE, f'write {{"verb": ..., "args": {{}}}} with one of: {known}')
+    try:
+        return {"ok": True, "result": await handler(args)}
+    except VswitchError as error:
+        return _no(error.exit_code, str(error))
+    except Exception:
+        _log.exception("control-failed verb=%s", verb)
+        return _no(ExitCode.FAILED, "the program failed to answer; its log says why")
+
+
+def _no(code: int, message: str) -> dict[str, Any]:
+    return {"ok": False, "code": code, "error": message}

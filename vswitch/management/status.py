@@ -1,0 +1,125 @@
+"""What a switch and a member tell about themselves: classes that are JSON on the way.
+
+The JSON is what `--json` prints: `schema` is 1, keys are only ever added. Times are wall-clock
+seconds since the epoch, durations seconds, sizes bytes. `rx` is into the switch (or into the
+member), `tx` is out of it. None means that it is not known or not there.
+
+Error contract: `from_json` raises `VswitchError` for what is not such an object; keys that this
+version does not know are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from attrs import Factory, frozen
+from cattrs import BaseValidationError, Converter
+
+from vswitch.errors import VswitchError
+
+__all__ = [
+    "SCHEMA",
+    "JoinStatus",
+    "MemberStatus",
+    "PortStatus",
+    "SwitchStatus",
+    "from_json",
+    "to_json",
+]
+
+T = TypeVar("T")
+
+SCHEMA = 1
+
+
+@frozen(kw_only=True)
+class PortStatus:
+    """One port of a switch. `via` says how it is attached, such as `udp:203.0.113.9:41022`."""
+
+    port: int
+    name: str
+    state: str
+    address: str | None = None
+    via: str | None = None
+    rtt_ms: float | None = None
+    rx_frames: int = 0
+    rx_bytes: int = 0
+    tx_frames: int = 0
+    tx_bytes: int = 0
+    drops: dict[str, int] = Factory(dict)
+    since: float | None = None
+
+
+@frozen(kw_only=True)
+class SwitchStatus:
+    """A running switch. `members` counts those who may connect, `ports` shows who is."""
+
+    version: str
+    uptime_s: float
+    listen: str
+    subnet: str
+    mtu: int
+    members: int
+    public: str | None = None
+    ports: list[PortStatus] = Factory(list)
+    schema: int = SCHEMA
+
+
+@frozen(kw_only=True)
+class MemberStatus:
+    """One member of the registry; `connected` is None while the switch does not run."""
+
+    name: str
+    fingerprint: str
+    key: str
+    created: float
+    address: str | None = None
+    last_seen: float | None = None
+    revoked: float | None = None
+    connected: bool | None = None
+    via: str | None = None
+
+
+@frozen(kw_only=True)
+class JoinStatus:
+    """A running join. `state` is `connecting` or `up`; `since` is when that began."""
+
+    name: str
+    state: str
+    server: str
+    dev: str | None = None
+    mac: str | None = None
+    address: str | None = None
+    mtu: int | None = None
+    rtt_ms: float | None = None
+    rx_frames: int = 0
+    rx_bytes: int = 0
+    tx_frames: int = 0
+    tx_bytes: int = 0
+    drops: dict[str, int] = Factory(dict)
+    since: float | None = None
+    error: str | None = None
+    schema: int = SCHEMA
+
+
+_converter = Converter()
+
+
+def to_json(status: object) -> dict[str, Any]:
+    """The JSON object of a status."""
+    result: dict[str, Any] = _converter.unstructure(status)
+    return result
+
+
+def from_json(data: object, kind: type[T]) -> T:
+    """The status of this kind from its JSON object.
+
+    Raises:
+        VswitchError: it is none; most likely the other program is of another version.
+    """
+    try:
+        return _converter.structure(data, kind)
+    except (BaseValidationError, ValueError, TypeError, KeyError, AttributeError):
+        raise VswitchError(
+            f"the running program answered no {kind.__name__}: is it the same version?"
+        ) from None

@@ -1,0 +1,141 @@
+"""Status for people: columns, sizes, ages. Pure; no line is ever broken by what a peer sent.
+
+Error contract: none of these raises; unknown values are shown as `-`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from vswitch.management.status import JoinStatus, MemberStatus, PortStatus, SwitchStatus
+
+__all__ = ["age", "joins_table", "members_table", "ports_table", "size", "switch_line", "table"]
+
+_UNITS = "kMGTPE"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, two spaces apart, without spaces at the ends of lines."""
+    lines = [list(headers), *([_clean(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def size(number: float) -> str:
+    """A count or a number of bytes with a decimal unit: 999, 1.2k, 310M."""
+    if number < 1000:
+        return str(int(number))
+    power = 0
+    # 999.5 and more would be written as 1000.
+    while number >= 999.5 and power < len(_UNITS):
+        number /= 1000
+        power += 1
+    unit = _UNITS[power - 1]
+    return f"{number:.1f}{unit}" if number < 9.95 else f"{number:.0f}{unit}"
+
+
+def age(seconds: float) -> str:
+    """A duration in its two largest units: 42s, 5m3s, 3d4h."""
+    left = max(int(seconds), 0)
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+        elif parts:
+            break
+    return "".join(parts[:2])
+
+
+def switch_line(status: SwitchStatus) -> str:
+    """The line above the ports of a switch."""
+    public = f"  public {status.public}" if status.public else ""
+    return _clean(
+        f"switch {status.subnet}  on {status.listen}{public}  mtu {status.mtu}  "
+        f"members {status.members}  up {age(status.uptime_s)}  vswitch {status.version}"
+    )
+
+
+def ports_table(ports: Sequence[PortStatus]) -> str:
+    """The ports of a switch."""
+    return table(
+        ["PORT", "NAME", "ADDRESS", "VIA", "RTT", "RX", "TX", "DROPS", "STATE"],
+        [
+            [
+                str(port.port),
+                port.name,
+                port.address or "-",
+                port.via or "-",
+                _rtt(port.rtt_ms),
+                size(port.rx_bytes),
+                size(port.tx_bytes),
+                size(sum(port.drops.values())),
+                port.state,
+            ]
+            for port in ports
+        ],
+    )
+
+
+def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
+    """The running joins of a host."""
+    return table(
+        ["NAME", "STATE", "SINCE", "DEV", "ADDRESS", "MTU", "SERVER", "RTT", "RX", "TX"],
+        [
+            [
+                join.name,
+                join.state,
+                "-" if join.since is None else age(now - join.since),
+                join.dev or "-",
+                join.address or "-",
+                "-" if join.mtu is None else str(join.mtu),
+                join.server,
+                _rtt(join.rtt_ms),
+                size(join.rx_bytes),
+                size(join.tx_bytes),
+            ]
+            for join in joins
+        ],
+    )
+
+
+def members_table(members: Sequence[MemberStatus]) -> str:
+    """The members of a switch, with the key's fingerprint."""
+    return table(
+        ["NAME", "ADDRESS", "KEY", "CREATED", "LAST SEEN", "STATE"],
+        [
+            [
+                member.name,
+                member.address or "-",
+                member.fingerprint,
+                _day(member.created),
+                "-" if member.last_seen is None else _day(member.last_seen),
+                _member_state(member),
+            ]
+            for member in members
+        ],
+    )
+
+
+def _member_state(member: MemberStatus) -> str:
+    if member.revoked is not None:
+        return f"revoked {_day(member.revoked)}"
+    if member.connected is None:
+        return "-"
+    return f"connected {member.via or ''}".strip() if member.connected else "away"
+
+
+def _rtt(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else f"{milliseconds:.1f}ms"
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _clean(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,97 @@
+"""The small protocol that everything behind a port implements, and the way its methods wait.
+
+A device moves batches of records (frames with their record header) in and out without blocking, and
+lets one task wait for each direction. The rules below hold for every device; the suite
+`vswitch.testing.check_device` checks them.
+
+ 1. Order is kept in each direction; no record is altered, doubled, or lost without being counted.
+ 2. `read_nowait` gives frame and superframe records only; the rest is the device's business.
+ 3. The `_nowait` methods never block and never call back into the switch. `write_nowait` may be
+    called at any time, by any task.
+ 4. The waiting methods are always checkpoints, and being cancelled in one loses nothing. They may
+    return early: whoever calls `_nowait` next has to expect `trio.WouldBlock`, or 0.
+ 5. After `close`: `trio.ClosedResourceError` from everything, also in a task that already waits.
+ 6. When the other side is gone: `trio.BrokenResourceError`, on reading only after what had arrived.
+ 7. A second task that waits in the same direction gets `trio.BusyResourceError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import trio
+
+__all__ = ["Device", "Waiter"]
+
+
+@runtime_checkable
+class Device(Protocol):
+    """What a port of the switch holds: a TAP interface, a session, an in-process port."""
+
+    @property
+    def name(self) -> str:
+        """For logs and status."""
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of Ethernet payload that the other side takes."""
+
+    @property
+    def superframes(self) -> bool:
+        """Whether records of flag 0xBCBD may be written, and may come."""
+
+    async def wait_readable(self) -> None:
+        """Return when `read_nowait` probably gives something, or raises."""
+
+    def read_nowait(self, limit: int) -> list[bytes]:
+        """1 to `limit` records, in order; `trio.WouldBlock` when there is none."""
+
+    async def wait_writable(self) -> None:
+        """Return when `write_nowait` probably takes something, or raises."""
+
+    def write_nowait(self, records: list[bytes]) -> int:
+        """How many records were taken, from the front; 0 when full, then use `wait_writable`.
+
+        An empty batch is allowed, and lets a device send what it holds itself. A record that the
+        device can never write counts as taken, and in a counter of the device.
+        """
+
+    def close(self) -> None:
+        """Let go of everything at once. Idempotent."""
+
+    async def aclose(self) -> None:
+        """`close`, and a checkpoint; closes also when cancelled. Idempotent."""
+
+
+class Waiter:
+    """One direction of a device: lets one task wait until something holds."""
+
+    __slots__ = ("_busy", "_lot")
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._lot = trio.lowlevel.ParkingLot()
+
+    async def wait(self, ready: Callable[[], bool]) -> None:
+        """Return when `ready()`, looked at now and at each `wake`; what it raises passes through.
+
+        A checkpoint in any case. `trio.BusyResourceError` while another task waits here.
+        """
+        if self._busy:
+            raise trio.BusyResourceError("another task is already waiting in this direction")
+        self._busy = True
+        try:
+            if ready():
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._lot.park()
+                while not ready():
+                    await self._lot.park()
+        finally:
+            self._busy = False
+
+    def wake(self) -> None:
+        """Have the waiting task, if any, look again. Cheap when nobody waits."""
+        if self._busy:
+            self._lot.unpark_all()

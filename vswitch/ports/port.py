@@ -1,0 +1,146 @@
+"""A port: one device, the queue of frames that wait for it, and its counters.
+
+This is the synchronous half; `vswitch.switch` runs the tasks and decides what a failure means.
+Invariant: a frame given to `send` is counted exactly once, as sent, as dropped, or as queued.
+Errors: whatever the device raises passes through, after the accounts have been put right.
+"""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters, frame_bytes
+from vswitch.core.egress import EgressQueue
+from vswitch.core.records import is_superframe
+from vswitch.ports.device import Device
+
+__all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
+
+# Bytes taken from the queue for one write: enough for a good batch, little to put back when the
+# device takes only a part. One record more than that at most.
+FLUSH_BYTES = 64 * 1024
+
+
+@attrs.frozen
+class PortStatistics:
+    """One port at one moment."""
+
+    number: int
+    name: str
+    device: str  # the device's own name
+    mtu: int
+    attached_at: float  # seconds on the clock of the switch
+    queued_frames: int
+    queued_bytes: int  # with record headers
+    counters: CounterSnapshot
+
+
+class Port:
+    """An attachment point of the switch; made by `Switch.attach`.
+
+    `error` is what took the port down: None while it is up, and after an orderly detach.
+    """
+
+    def __init__(
+        self, number: int, name: str, device: Device, queue: EgressQueue, attached_at: float
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.device = device
+        self.attached_at = attached_at
+        self.counters = PortCounters()
+        self.error: Exception | None = None
+        self._queue = queue
+        self._backlog = trio.Event()
+        self._detached = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Port {self.number} {self.name!r} {'up' if self.attached else 'down'}>"
+
+    @property
+    def attached(self) -> bool:
+        """Whether frames still pass."""
+        return not self._detached.is_set()
+
+    async def wait_detached(self) -> None:
+        """Return when the port is down; `error` says why."""
+        await self._detached.wait()
+
+    def statistics(self) -> PortStatistics:
+        """Counters and queue now, frozen."""
+        return PortStatistics(
+            number=self.number,
+            name=self.name,
+            device=self.device.name,
+            mtu=self.device.mtu,
+            attached_at=self.attached_at,
+            queued_frames=len(self._queue),
+            queued_bytes=self._queue.bytes,
+            counters=self.counters.snapshot(),
+        )
+
+    def send(self, records: list[bytes]) -> None:
+        """Write a batch through to the device, and queue what it does not take."""
+        # HOT PATH
+        if self._queue:
+            self._enqueue(records)
+            return
+        try:
+            taken = self.device.write_nowait(records)
+        except BaseException:
+            self.counters.drop(DropReason.PORT_DETACHED, len(records))
+            raise
+        if taken < len(records):
+            self._enqueue(records[taken:])
+            records = records[:taken]
+        self.counters.tx_frames += len(records)
+        self.counters.tx_bytes += frame_bytes(records)
+
+    def send_without_superframes(self, records: list[bytes]) -> None:
+        """`send` for a device that takes none: superframes are dropped and counted."""
+        frames = [record for record in records if not is_superframe(record)]
+        self.counters.drop(DropReason.SUPERFRAME, len(records) - len(frames))
+        if frames:
+            self.send(frames)
+
+    def flush(self) -> None:
+        """Write what waits, until the device is full. Writes once even when nothing waits."""
+        queue = self._queue
+        while True:
+            records = queue.take(FLUSH_BYTES)
+            try:
+                taken = self.device.write_nowait(records)
+            except BaseException:
+                queue.put_back(records)
+                raise
+            full = taken < len(records)
+            if full:
+                queue.put_back(records[taken:])
+                records = records[:taken]
+            self.counters.tx_frames += len(records)
+            self.counters.tx_bytes += frame_bytes(records)
+            if full or not queue:
+                return
+
+    def flush_soon(self) -> None:
+        """Have the port's task wait until the device is writable, and flush then."""
+        self._backlog.set()
+
+    async def flush_when_writable(self) -> None:
+        """Wait for a backlog, then for the device. The caller flushes, and calls again."""
+        if not self._queue:
+            await self._backlog.wait()
+        self._backlog = trio.Event()
+        await self.device.wait_writable()
+
+    def shut(self, error: Exception | None) -> None:
+        """The port is down, its backlog dropped. Closing the device is left to the caller."""
+        self.error = error
+        self.counters.drop(DropReason.PORT_DETACHED, self._queue.clear())
+        self._detached.set()
+
+    def _enqueue(self, records: list[bytes]) -> None:
+        refused = self._queue.offer(records)
+        self.counters.drop(DropReason.QUEUE_FULL, refused)
+        self._backlog.set()

@@ -1,0 +1,155 @@
+"""Making and attaching a TAP interface: everything about it that happens once.
+
+The interface is made through netlink, attached, and its persistence cleared at once: it lives as
+long as the file descriptor and is gone after any end of the process, kill -9 included. One that
+is there already was made persistent by an administrator for an unprivileged user: it is attached
+to, configured as far as privileges allow, and stays when the process ends.
+
+Blocking: a Trio program runs `attach` in a thread. Errors: `PrivilegeError` and `VswitchError`,
+which say what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import struct
+
+import attrs
+
+from vswitch.core.control_fields import MAX_MTU, MIN_MTU
+from vswitch.errors import PrivilegeError, VswitchError
+from vswitch.ports import netlink
+
+__all__ = ["Attached", "TapConfig", "attach", "check_mtu"]
+
+log = logging.getLogger(__name__)
+
+TUN_PATH = "/dev/net/tun"
+# linux/if_tun.h
+TUNSETIFF = 0x400454CA
+TUNSETPERSIST = 0x400454CB
+IFF_TAP = 0x0002
+IFF_NO_PI = 0x1000
+IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags, rest of the union
+
+NAME_LENGTH = 15  # bytes: IFNAMSIZ of linux/if.h without the closing zero
+
+
+def check_mtu(mtu: int) -> None:
+    """Raise `VswitchError` for an MTU, in bytes, that the switch cannot carry."""
+    if not MIN_MTU <= mtu <= MAX_MTU:
+        raise VswitchError(f"MTU {mtu} is out of range: {MIN_MTU} to {MAX_MTU} bytes")
+
+
+def _check_name(_: object, __: object, name: str) -> None:
+    bad = set(name) & set("/:% \t\n")
+    if not 0 < len(os.fsencode(name)) <= NAME_LENGTH or bad or name in (".", ".."):
+        raise VswitchError(
+            f"{name!r} is no interface name: 1 to {NAME_LENGTH} characters, no slash, colon,"
+            " per cent sign or space"
+        )
+
+
+@attrs.frozen
+class TapConfig:
+    """What the interface shall be."""
+
+    name: str = attrs.field(validator=_check_name)
+    mac: str | None = None  # as aa:bb:cc:dd:ee:ff; None leaves the kernel's choice
+    mtu: int = attrs.field(default=1500, validator=lambda _, __, mtu: check_mtu(mtu))  # bytes
+    address: str | None = None  # CIDR form; IPv6 link-local comes by itself
+
+
+@attrs.frozen
+class Attached:
+    """An open, non-blocking descriptor of a TAP interface; the holder closes it."""
+
+    fd: int
+    link: netlink.Link  # as the kernel shows it after configuration
+    persistent: bool  # was there before us and stays when we go
+
+
+def attach(config: TapConfig) -> Attached:
+    """Make the interface that `config` names, or take the one that is there, and attach to it."""
+    name = config.name
+    existing = netlink.find_link(name)
+    if existing is not None and not existing.tap:
+        raise VswitchError(
+            f"{name} is there already and is no TAP interface; choose another name with --dev"
+        )
+    fd = _open_tun()
+    try:
+        if existing is None:
+            _create(name)
+        _claim(fd, name)
+        if existing is None:
+            fcntl.ioctl(fd, TUNSETPERSIST, 0)
+        _configure(config, forgive=existing is not None)
+        link = netlink.find_link(name)
+        if link is None:
+            raise VswitchError(f"{name} was deleted while it was being set up")
+        return Attached(fd=fd, link=link, persistent=existing is not None)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _open_tun() -> int:
+    try:
+        return os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            advice = "load it with `modprobe tun`; a container needs `--device /dev/net/tun`"
+        else:
+            advice = "run as root; a container needs `--device /dev/net/tun`"
+        raise PrivilegeError(f"cannot open {TUN_PATH}: {error.strerror}; {advice}") from error
+
+
+def _create(name: str) -> None:
+    try:
+        netlink.create_tap(name)
+    except PrivilegeError as error:
+        raise _with_advice(error, name) from error
+    except VswitchError as error:
+        cause = error.__cause__
+        # pyroute2 knows the numbers of the calls for some architectures only: attaching makes
+        # the interface as well. If another process was quicker, attaching says so.
+        forgiven = (errno.EOPNOTSUPP, errno.EBUSY)
+        if not (isinstance(cause, OSError) and cause.errno in forgiven):
+            raise
+
+
+def _claim(fd: int, name: str) -> None:
+    try:
+        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), IFF_TAP | IFF_NO_PI))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise VswitchError(
+                f"{name} is in use by another process; choose another name with --dev"
+            ) from error
+        if error.errno in (errno.EPERM, errno.EACCES):
+            refused = PrivilegeError(f"cannot attach to {name}: {error.strerror}")
+            raise _with_advice(refused, name) from error
+        raise VswitchError(f"cannot attach to {name}: {error.strerror}") from error
+
+
+def _with_advice(error: PrivilegeError, name: str) -> PrivilegeError:
+    return PrivilegeError(
+        f"{error}; or, as root, once: `ip tuntap add dev {name} mode tap user $USER &&"
+        f" ip link set {name} up`"
+    )
+
+
+def _configure(config: TapConfig, *, forgive: bool) -> None:
+    """MAC before up: the kernel makes the IPv6 link-local address from it when the link rises."""
+    try:
+        netlink.configure(config.name, mac=config.mac, mtu=config.mtu, up=True)
+        if config.address is not None:
+            netlink.add_address(config.name, config.address)
+    except PrivilegeError as error:
+        if not forgive:
+            raise
+        log.warning("tap-unconfigured dev=%s reason=%s", config.name, error)

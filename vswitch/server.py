@@ -1,0 +1,188 @@
+"""`serve`: one UDP socket, one switch, its members, and the socket that answers questions.
+
+    async with trio.open_nursery() as nursery:
+        running = await nursery.start(serve, ServeConfig(state=Path("/var/lib/vswitch")))
+        async with running.switch.open_port("bot") as port: ...
+
+Everything lives in one nursery; cancelling it tells the members and leaves nothing behind.
+Error contract: what an operator can mend is a `VswitchError`; nothing from the network raises.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from transport import Endpoint, UdpSocket, load_or_create_key_file, open_endpoint, open_udp
+from vswitch.addresses import HostPort
+from vswitch.config import ServeConfig
+from vswitch.errors import PrivilegeError, VswitchError
+from vswitch.logs import event
+from vswitch.management.control import Handler, serve_control
+from vswitch.management.status import PortStatus, SwitchStatus, to_json
+from vswitch.reception import Authorities, Plugged, Reception
+from vswitch.registry import Registry, Served
+from vswitch.switch import Port, Switch, open_switch
+from vswitch.version import VERSION
+
+__all__ = ["Serving", "serve"]
+
+log = logging.getLogger(__name__)
+
+
+@frozen(eq=False)
+class Serving:
+    """A switch that serves: the value of `serve`'s `task_status`."""
+
+    switch: Switch
+    endpoint: Endpoint
+    registry: Registry
+    listen: HostPort
+
+
+async def serve(
+    config: ServeConfig, *, task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run a switch until cancelled. Started when members can connect."""
+    files = config.files
+    await trio.to_thread.run_sync(files.ensure)
+    identity = await trio.to_thread.run_sync(load_or_create_key_file, files.server_key)
+    registry = await trio.to_thread.run_sync(
+        lambda: Registry.open(files.registry, max_members=config.max_members)
+    )
+    with _closing(registry):
+        sock = _open_socket(config.listen)
+        listen = HostPort(config.listen.host, sock.local_address[1])
+        served = Served(listen, config.public, config.subnet)
+        try:
+            await trio.to_thread.run_sync(registry.record_served, served)
+        except BaseException:
+            sock.close()
+            raise
+        async with (
+            open_endpoint(
+                sock,
+                identity,
+                authority=Authorities(registry),
+                max_sessions=config.max_members,
+            ) as endpoint,
+            open_switch(mtu=config.mtu, max_ports=config.max_members) as switch,
+            trio.open_nursery() as nursery,
+        ):
+            reception = Reception(registry, switch, config.subnet)
+            status = _Status(config, listen, switch, reception, registry)
+            await nursery.start(serve_control, files.control_socket, status.handlers())
+            await nursery.start(endpoint.serve, reception.receive)
+            event(
+                log,
+                "serving",
+                listen=listen,
+                key=identity.public.fingerprint(),
+                subnet=config.subnet,
+                mtu=config.mtu,
+                state=files.path,
+            )
+            task_status.started(Serving(switch, endpoint, registry, listen))
+
+
+def _open_socket(listen: HostPort) -> UdpSocket:
+    try:
+        return open_udp(listen.host, listen.port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise VswitchError(
+                f"UDP port {listen} is in use by another program: stop it, or choose another "
+                "with --listen"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise PrivilegeError(
+                f"UDP port {listen} needs a privilege: run as root, give CAP_NET_BIND_SERVICE, or "
+                "choose a port above 1023 with --listen"
+            ) from None
+        raise VswitchError(f"cannot listen on {listen}: {error.strerror}; see --listen") from None
+
+
+@contextmanager
+def _closing(registry: Registry) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        registry.close()
+
+
+class _Status:
+    """What the control socket answers."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        listen: HostPort,
+        switch: Switch,
+        reception: Reception,
+        registry: Registry,
+    ) -> None:
+        self._config = config
+        self._listen = listen
+        self._switch = switch
+        self._reception = reception
+        self._registry = registry
+        self._started = time.time()
+
+    def handlers(self) -> dict[str, Handler]:
+        return {"status": self.status, "revoked": self.revoked}
+
+    async def status(self, _: dict[str, Any]) -> dict[str, Any]:
+        members = await trio.to_thread.run_sync(self._registry.members)
+        plugged = {entry.port: entry for entry in self._reception.plugged.values()}
+        return to_json(
+            SwitchStatus(
+                version=VERSION,
+                uptime_s=time.time() - self._started,
+                listen=self._listen.text(),
+                subnet=str(self._config.subnet),
+                mtu=self._switch.mtu,
+                members=sum(member.revoked is None for member in members),
+                public=self._public(),
+                ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
+            )
+        )
+
+    def _public(self) -> str | None:
+        public = self._config.public
+        return public and HostPort(public.host, public.port or self._listen.port).text()
+
+    async def revoked(self, _: dict[str, Any]) -> dict[str, Any]:
+        """The registry has changed: look again at everybody who is connected."""
+        await trio.lowlevel.checkpoint()
+        return {"disconnected": self._reception.check_revoked()}
+
+
+def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
+    counters = port.counters.snapshot()
+    address, via, rtt, since = None, f"local:{port.device.name}", None, None
+    if plugged is not None:
+        statistics = plugged.channel.statistics()
+        address, since = plugged.address, plugged.since
+        via = f"udp:{plugged.channel.remote}"
+        rtt = None if statistics.rtt is None else statistics.rtt * 1000
+    return PortStatus(
+        port=port.number,
+        name=port.name,
+        state="up" if port.attached else "down",
+        address=address,
+        via=via,
+        rtt_ms=rtt,
+        rx_frames=counters.rx_frames,
+        rx_bytes=counters.rx_bytes,
+        tx_frames=counters.tx_frames,
+        tx_bytes=counters.tx_bytes,
+        drops={reason.value: count for reason, count in counters.drops.items()},
+        since=since,
+    )

@@ -1,0 +1,141 @@
+"""The state directory: where its files are, and how one of them is written.
+
+Invariants: the directory is mode 0700 when this program makes it, its files are 0600. A file is
+replaced whole or not at all, also across a crash or a full disk.
+
+Error contract: `VswitchError` with the path, the reason of the operating system and what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import field, frozen
+
+from vswitch.errors import NotFound, PrivilegeError, VswitchError
+
+__all__ = ["StateDir", "default_state_dir", "directory_lock", "file_error", "write_file"]
+
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
+
+
+def default_state_dir(environ: Mapping[str, str], uid: int) -> Path:
+    """`/var/lib/vswitch` for root, else `vswitch` under the XDG state directory of the user."""
+    if uid == 0:
+        return Path("/var/lib/vswitch")
+    # The XDG base directory specification says to ignore a relative path.
+    base = environ.get("XDG_STATE_HOME", "")
+    if base.startswith("/"):
+        return Path(base) / "vswitch"
+    return Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "state" / "vswitch"
+
+
+@frozen
+class StateDir:
+    """Paths below one state directory. Making the object touches nothing."""
+
+    path: Path = field(converter=Path)
+
+    @property
+    def server_key(self) -> Path:
+        """Private key of the switch."""
+        return self.path / "server.key"
+
+    @property
+    def registry(self) -> Path:
+        """Members and invites of the switch."""
+        return self.path / "registry.sqlite"
+
+    @property
+    def control_socket(self) -> Path:
+        """Control socket of a running switch."""
+        return self.path / "control.sock"
+
+    @property
+    def members(self) -> Path:
+        """Directory of the memberships that this host has."""
+        return self.path / "members"
+
+    def profile(self, name: str) -> Path:
+        """Profile of the membership `name`."""
+        return self.members / f"{name}.toml"
+
+    def key(self, name: str) -> Path:
+        """Private key of the membership `name`."""
+        return self.members / f"{name}.key"
+
+    def join_socket(self, name: str) -> Path:
+        """Control socket of a running join of that name."""
+        return self.members / f"{name}.sock"
+
+    def ensure(self) -> None:
+        """Make the directory and its `members`, 0700, where they are missing."""
+        for directory in (self.path, self.members):
+            try:
+                directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+            except OSError as error:
+                raise file_error("state directory", directory, error) from None
+
+
+def file_error(what: str, path: Path, error: OSError) -> VswitchError:
+    """The error to raise for an `OSError` on a path of ours."""
+    text = f"{what} {path}: {error.strerror or error}"
+    if isinstance(error, PermissionError):
+        return PrivilegeError(
+            f"{text}; run as the user who owns it, or choose a directory with --state"
+        )
+    return VswitchError(text)
+
+
+@contextlib.contextmanager
+def directory_lock(path: Path) -> Iterator[None]:
+    """Keep other programs of ours out of a short critical section on files of this directory.
+
+    The lock is on the directory itself, so it leaves no file behind and ends with the process.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"there is no directory {path}: is --state right?") from None
+    except OSError as error:
+        raise file_error("state directory", path, error) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace the file whole, mode 0600, and return when it is on the disk.
+
+    Raises:
+        VswitchError: it could not be written; what was there before is still there.
+    """
+    temporary = None
+    try:
+        fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, _FILE_MODE)
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        os.rename(temporary, path)
+        temporary = None
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise file_error("cannot write", path, error) from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)

@@ -1,0 +1,265 @@
+"""The switch: ports with their tasks around the forwarding core.
+
+A frame travels by plain calls. A port's reading task wakes and drains a bounded batch from its
+device; `Switch.ingress` forwards it, and writes to the other ports' devices before it returns:
+
+ device.read_nowait ─▶ ingress ─▶ Forwarder ─▶ for each port out: device.write_nowait
+                                                └▶ what it does not take: the port's egress queue
+
+There is no await between, and no port waits for another: what a device does not take is queued, and
+what the queue does not take is dropped and counted.
+
+A device that fails, in whichever task, takes down its own port only: the port is detached, its
+stations are forgotten, the reason is logged once and kept in `port.error`. Plugging it in again is
+a decision for whoever attached it. Nothing that a port does ends the switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
+from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue
+from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry, FdbStatistics
+from vswitch.core.forwarding import Forwarder
+from vswitch.errors import RefusedError
+from vswitch.ports.device import Device
+from vswitch.ports.local import LocalPort, local_pair
+from vswitch.ports.port import Port, PortStatistics
+from vswitch.ports.supervision import READ_BATCH, DetachListener, begin_port, end_port, run_port
+
+__all__ = ["Port", "Switch", "SwitchStatistics", "open_switch"]
+
+MAX_PORTS = 1024  # a broadcast costs as many writes; bounds sessions and memory too
+AGEING_INTERVAL = 10.0  # seconds; a look-up never uses an aged entry, so this frees memory only
+
+
+@attrs.frozen
+class SwitchStatistics:
+    """The switch at one moment. `totals` includes the ports that are gone."""
+
+    mtu: int
+    ports: tuple[PortStatistics, ...]
+    fdb: FdbStatistics
+    totals: CounterSnapshot
+    queued_frames: int
+
+
+class Switch:
+    """A learning Ethernet switch; made by `open_switch`. All methods that move frames are sync."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *,
+        mtu: int = 1500,
+        max_ports: int = MAX_PORTS,
+        fdb: Fdb | None = None,
+        max_queued_frames: int = MAX_QUEUED_FRAMES,
+        max_queued_bytes: int = MAX_QUEUED_BYTES,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.max_ports = max_ports
+        self._nursery = nursery
+        self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
+        self._queue_limits = (max_queued_frames, max_queued_bytes)
+        self._clock = clock
+        self._ports: dict[int, Port] = {}
+        self._scopes: dict[Port, trio.CancelScope] = {}
+        self._listeners: dict[Port, DetachListener] = {}
+        self._departed = PortCounters()  # what ports that are gone have counted
+        self._writing = False
+        self._closed = False
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of Ethernet payload that a frame through the switch may have."""
+        return self._forwarder.mtu
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The attached ports, by number."""
+        return tuple(port for _, port in sorted(self._ports.items()))
+
+    def attach(self, device: Device, *, name: str, on_detach: DetachListener | None = None) -> Port:
+        """Plug a device in, under the lowest free number. The device is the switch's from here on.
+
+        `on_detach(port)` is called once, when the port is down and its device closed. Raises
+        `RefusedError` when all ports are taken, `trio.ClosedResourceError` after `close`; the
+        device then stays with the caller.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError("the switch is closed")
+        if len(self._ports) >= self.max_ports:
+            raise RefusedError(f"all {self.max_ports} ports of the switch are taken")
+        number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
+        port = Port(number, name, device, EgressQueue(*self._queue_limits), self._clock())
+        self._forwarder.add_port(number, port.counters)
+        self._ports[number] = port
+        self._scopes[port] = scope = trio.CancelScope()
+        if on_detach is not None:
+            self._listeners[port] = on_detach
+        self._nursery.start_soon(self._run, port, scope, name=f"<port {number} {name}>")
+        begin_port(port)
+        return port
+
+    def detach(self, port: Port) -> None:
+        """Unplug a port and close its device. Does nothing when it is down already."""
+        self._take_down(port, None)
+
+    def ingress(self, port: Port, records: list[bytes]) -> None:
+        """Forward a batch of frame records that came in on `port`, and write it out.
+
+        What another port's device raises is that port's business and takes it down. Raises
+        `RuntimeError` for a call from inside a device's `write_nowait` (rule 3 of `device.py`).
+        """
+        # HOT PATH
+        if not port.attached:
+            self._departed.refuse(records, DropReason.PORT_DETACHED)
+            return
+        self._enter()
+        try:
+            batches = self._forwarder.ingress(port.number, records, self._clock())
+            mixed = port.device.superframes
+            # Ports are looked up before the first write: one that fails may be gone, and its number
+            # taken by another, before the last.
+            for egress, batch in [(self._ports[number], batches[number]) for number in batches]:
+                try:
+                    if not egress.attached:
+                        self._departed.drop(DropReason.PORT_DETACHED, len(batch))
+                    elif mixed and not egress.device.superframes:
+                        egress.send_without_superframes(batch)
+                    else:
+                        egress.send(batch)
+                except Exception as error:
+                    self._take_down(egress, error)
+        finally:
+            self._writing = False
+
+    def fdb_entries(self) -> list[FdbEntry]:
+        """The stations that the switch knows, by port."""
+        return self._forwarder.fdb.entries(self._clock())
+
+    def flush_fdb(self, *, port: Port | None = None, vlan: int | None = None) -> int:
+        """Forget the stations of a port, of a VLAN, or all. How many."""
+        if port is not None and not port.attached:
+            return 0
+        return self._forwarder.fdb.flush(port=None if port is None else port.number, vlan=vlan)
+
+    def statistics(self) -> SwitchStatistics:
+        """Everything that is counted, now, frozen."""
+        totals = PortCounters()
+        totals.add(self._departed)
+        for port in self.ports:
+            totals.add(port.counters)
+        ports = tuple(port.statistics() for port in self.ports)
+        return SwitchStatistics(
+            mtu=self.mtu,
+            ports=ports,
+            fdb=self._forwarder.fdb.statistics(),
+            totals=totals.snapshot(),
+            queued_frames=sum(port.queued_frames for port in ports),
+        )
+
+    @asynccontextmanager
+    async def open_port(self, name: str) -> AsyncIterator[LocalPort]:
+        """A port for this program, for as long as the context lasts."""
+        device, handle = local_pair(name, mtu=self.mtu)
+        port = self.attach(device, name=name)
+        try:
+            yield handle
+        finally:
+            handle.close()
+            # What was sent inside the context is forwarded, also when it ends by cancellation.
+            while port.attached:
+                try:
+                    self.ingress(port, device.read_nowait(READ_BATCH))
+                except trio.BrokenResourceError:
+                    self.detach(port)
+
+    def close(self) -> None:
+        """Detach all ports; none can be attached any more. Idempotent."""
+        self._closed = True
+        for port in self.ports:
+            self.detach(port)
+
+    def _enter(self) -> None:
+        if self._writing:
+            raise RuntimeError("a device called back into the switch from its write_nowait")
+        self._writing = True
+
+    def _flush(self, port: Port) -> None:
+        self._enter()
+        try:
+            port.flush()
+        finally:
+            self._writing = False
+
+    def _take_down(self, port: Port, error: Exception | None) -> None:
+        """Everything that the end of a port means; once, and without an await."""
+        if not port.attached:
+            return
+        del self._ports[port.number]
+        self._forwarder.remove_port(port.number)
+        port.shut(error)
+        self._departed.add(port.counters)
+        end_port(port, self._listeners.pop(port, None))
+        self._scopes.pop(port).cancel()
+
+    async def _run(self, port: Port, scope: trio.CancelScope) -> None:
+        with scope:
+            await run_port(port, self.ingress, self._flush, self._take_down)
+
+    async def _age(self) -> None:
+        while True:
+            await trio.sleep(AGEING_INTERVAL)
+            self._forwarder.fdb.expire(self._clock())
+
+
+@asynccontextmanager
+async def open_switch(
+    *,
+    mtu: int = 1500,
+    max_ports: int = MAX_PORTS,
+    fdb_capacity: int = CAPACITY,
+    ageing_time: float = AGEING_TIME,
+    max_queued_frames: int = MAX_QUEUED_FRAMES,
+    max_queued_bytes: int = MAX_QUEUED_BYTES,
+) -> AsyncIterator[Switch]:
+    """A running switch. At the end of the context all ports are detached and all tasks gone.
+
+    `ageing_time` is in seconds, the queue limits are per port. An exception of the body comes out
+    as it is, not in a group: the switch's own tasks raise none.
+    """
+    body_error: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            switch = Switch(
+                nursery,
+                mtu=mtu,
+                max_ports=max_ports,
+                fdb=Fdb(capacity=fdb_capacity, ageing_time=ageing_time),
+                max_queued_frames=max_queued_frames,
+                max_queued_bytes=max_queued_bytes,
+            )
+            nursery.start_soon(switch._age)
+            try:
+                yield switch
+            except BaseException as error:
+                body_error = error
+                raise
+            finally:
+                switch.close()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if group.exceptions != (body_error,):
+            raise
+    if body_error is not None:
+        try:
+            raise body_error
+        finally:
+            del body_error  # or its traceback and this frame would keep each other alive

@@ -1,0 +1,180 @@
+"""The converters of options: text or a TOML value in, the option's value out.
+
+Each takes a value that is already right and returns it unchanged, so that a configuration class
+can be filled from text, from TOML and from Python alike.
+
+Error contract: `ValueError` with the reason alone; options.py adds where the value came from.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
+
+__all__ = [
+    "to_bind",
+    "to_duration",
+    "to_interface",
+    "to_level",
+    "to_listen",
+    "to_log_days",
+    "to_member_limit",
+    "to_mtu",
+    "to_name",
+    "to_optional_mtu",
+    "to_optional_path",
+    "to_path",
+    "to_public",
+    "to_subnet",
+    "to_wish",
+    "to_yes_no",
+]
+
+LEVELS = ("debug", "info", "warning", "error")
+MTU_RANGE = (576, 9000)  # bytes: what any IPv4 host takes (RFC 791), and common jumbo frames
+_MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
+_LOG_DAYS_LIMIT = 3650
+_EXPIRY_LIMIT = 366 * 86400.0  # s
+_IFNAME_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text in quotes")
+    return value
+
+
+def _whole(value: object, low: int, high: int) -> int:
+    # bool is an int to Python, not to whoever wrote `mtu = true`.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    if not low <= value <= high:
+        raise ValueError(f"must be {low} to {high}")
+    return value
+
+
+def to_mtu(value: int) -> int:
+    """Bytes of payload of the largest Ethernet frame."""
+    return _whole(value, *MTU_RANGE)
+
+
+def to_optional_mtu(value: int | None) -> int | None:
+    """As `to_mtu`; None means what the switch says."""
+    return None if value is None else to_mtu(value)
+
+
+def to_member_limit(value: int) -> int:
+    """How many members a switch may have."""
+    return _whole(value, 1, _MEMBERS_LIMIT)
+
+
+def to_log_days(value: int) -> int:
+    """How many old log files are kept; 0 keeps all."""
+    return _whole(value, 0, _LOG_DAYS_LIMIT)
+
+
+def to_yes_no(value: bool) -> bool:
+    """A switch that is on or off."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def to_path(value: str | Path) -> Path:
+    """A path; `~` is the home directory."""
+    if isinstance(value, Path):
+        return value
+    if not _text(value) or not value.isprintable():
+        raise ValueError("must be a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such user") from None
+
+
+def to_optional_path(value: str | Path | None) -> Path | None:
+    """As `to_path`; None means none."""
+    return None if value is None else to_path(value)
+
+
+def to_level(value: str) -> str:
+    """A log level by name."""
+    if _text(value).lower() not in LEVELS:
+        raise ValueError(f"must be one of {', '.join(LEVELS)}")
+    return value.lower()
+
+
+def to_listen(value: str | HostPort) -> HostPort:
+    """A local UDP address; without a host it is `::`, which takes IPv4 as well."""
+    where = value if isinstance(value, HostPort) else HostPort.parse(_text(value))
+    if not where.host:
+        return HostPort("::", where.port)
+    try:
+        ipaddress.ip_address(where.host)
+    except ValueError:
+        raise ValueError("listen on an IP address of this host, or on [::]") from None
+    return where
+
+
+def to_public(value: str | HostPort | None) -> HostPort | None:
+    """`HOST[:PORT]`; port 0 stands for the port that the switch listens on."""
+    if value is None or isinstance(value, HostPort):
+        return value
+    where = HostPort.parse(_text(value), default_port=0)
+    if not where.host:
+        raise ValueError("the host is missing: write HOST or HOST:PORT")
+    return where
+
+
+def to_subnet(value: str | IPv4Network) -> IPv4Network:
+    """The subnet of a switch."""
+    return value if isinstance(value, IPv4Network) else parse_subnet(_text(value))
+
+
+def to_name(value: str) -> str:
+    """A member name."""
+    return check_name(_text(value))
+
+
+def to_interface(value: str) -> str:
+    """A name that Linux takes for an interface (dev_valid_name in net/core/dev.c)."""
+    bad = _text(value) in ("", ".", "..") or any(
+        letter in "/:%" or not "!" <= letter <= "~" for letter in value
+    )
+    if bad or len(value) > _IFNAME_CHARS:
+        raise ValueError(f"an interface name is 1 to {_IFNAME_CHARS} letters without '/', ':', '%'")
+    return value
+
+
+def to_bind(value: str | None) -> str | None:
+    """A local IP address or an interface; None leaves the choice to the routing table."""
+    if value is None:
+        return None
+    try:
+        return str(ipaddress.ip_address(_text(value)))
+    except ValueError:
+        return to_interface(value)
+
+
+def to_wish(value: str) -> str:
+    """The address that a member asks for: auto, none, or ADDRESS/PREFIX."""
+    return parse_wish(_text(value))
+
+
+def to_duration(value: str | float) -> float:
+    """Seconds from `30s`, `10m`, `24h` or `7d`: one second to 366 days."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        seconds = float(value)
+    elif match := _DURATION.fullmatch(_text(value)):
+        seconds = int(match[1]) * _SECONDS[match[2]]
+    else:
+        raise ValueError("write a duration such as 30s, 10m, 24h or 7d")
+    if not 1 <= seconds <= _EXPIRY_LIMIT:
+        raise ValueError("must be 1s to 366d")
+    return seconds

@@ -1,0 +1,14 @@
+"""Which version this is, for `--version`, status and what peers are told."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+__all__ = ["SOFTWARE", "VERSION"]
+
+try:
+    VERSION = importlib.metadata.version("vswitch")
+except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+    VERSION = "0+unknown"
+
+SOFTWARE = f"vswitch {VERSION}"
