@@ -14,7 +14,6 @@ import logging
 import time
 from typing import Any, Final
 
-import attrs
 import trio
 
 from transport import Channel, ChannelBroken
@@ -191,8 +190,7 @@ class _Membership:
         assert welcome is not None
         await self._configure(welcome.mtu, welcome.address)
         if self._profile.invite is not None:
-            await trio.to_thread.run_sync(profiles.store, self._profile)
-            self._profile = attrs.evolve(self._profile, invite=None)
+            self._profile = await trio.to_thread.run_sync(profiles.store, self._profile)
             channel.forget_credential()
         self._channel, self._error, self._since = channel, None, time.time()
         event(

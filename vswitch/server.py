@@ -156,7 +156,9 @@ class _Status:
 
     def _public(self) -> str | None:
         public = self._config.public
-        return public and HostPort(public.host, public.port or self._listen.port).text()
+        if public is None:
+            return None
+        return HostPort(public.host, public.port or self._listen.port).text()
 
     async def revoked(self, _: dict[str, Any]) -> dict[str, Any]:
         """The registry has changed: look again at everybody who is connected."""
