@@ -19,8 +19,10 @@ a message over `max_message`. After the end, `send` does nothing and `ended` say
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from transport.congestion import DelayWindow
 from transport.constants import (
@@ -29,6 +31,8 @@ from transport.constants import (
     INBOX_BYTES,
     KCP_HEADER_SIZE,
     KCP_INTERVAL,
+    MAX_CONTROL_ITEMS,
+    MESSAGE_COST,
     REKEY_JITTER,
     SEND_WINDOW,
     SUSPECT_SEND_INTERVAL,
@@ -142,6 +146,11 @@ class Session:
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
         return self._kcp.in_flight
+
+    @property
+    def drained(self) -> bool:
+        """All messages given to `send`, empty ones too, are acknowledged."""
+        return not self._kcp.has_work
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages; reliable, in order. HOT PATH."""
@@ -260,8 +269,7 @@ class Session:
             self._kcp.input_untrusted(segments, now)
         except BadPacket as bad:
             self.drops[bad.reason] += 1
-            return
-        self.flush_due = True  # acknowledgements leave at once
+        self.flush_due = True  # acknowledgements leave at once, or they would pile up
         acked = self._kcp.take_acked()
         if acked:
             self._window.on_acked(acked, now)
@@ -278,7 +286,7 @@ class Session:
             self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)
             return
         self._inbox.extend(messages)
-        self._inbox_bytes += sum(map(len, messages))
+        self._inbox_bytes += sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
     def _receive_control_untrusted(self, plaintext: bytes, address: Address, now: float) -> None:
         items = decode_control_untrusted(plaintext)
@@ -382,6 +390,8 @@ class Session:
         self.ended = Ended(code, reason, by_peer)
         self._events.append(self.ended)
         self._control.clear()
+        with suppress(BadPacket):  # what was held back is acknowledged, so it can be read still
+            self._inbox.extend(self._kcp.receive(sys.maxsize))
         self._kcp.close()
 
     # --- Sending ----------------------------------------------------------------------------
@@ -408,12 +418,18 @@ class Session:
         return out
 
     def _seal_control(self, out: Outgoing, now: float) -> None:
+        # Together by address: as answers to many items of one datagram they stay as small as it.
         seal = self.keys.current.sealer.seal
+        by_address: dict[Address, list[ControlItem]] = {}
         for address, item in self._control:
+            by_address.setdefault(address or self.paths.current, []).append(item)
             if isinstance(item, Ping):
                 self._liveness.sent(now, wants_answer=True)
-            self._put(out, address or self.paths.current, [seal(CONTROL, encode_control(item))])
         self._control.clear()
+        for address, items in by_address.items():
+            for at in range(0, len(items), MAX_CONTROL_ITEMS):
+                plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
+                self._put(out, address, [seal(CONTROL, plaintext)])
 
     def _seal_segments(self, out: Outgoing, now: float) -> None:
         self.flush_due = False
