@@ -56,6 +56,7 @@ class Bed:
     b_address: str = B_ADDRESS
     pids: dict[str, list[int]] = attrs.field(factory=lambda: {"a": [], "s": [], "b": []})
     ports_used: int = 0
+    iperf: subprocess.Popen[bytes] | None = None  # the server in B
 
     @property
     def all_pids(self) -> list[int]:

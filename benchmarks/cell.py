@@ -38,7 +38,6 @@ def measure(peer: Peer, underlay: Underlay, plan: Plan, number: int) -> dict[str
         with open_bed(underlay) as bed:
             peer.start(bed)
             bed.wait_up()
-            figures.serve_tcp(bed)
             bed.begin_capture()
             try:
                 cell["figures"] = _figures(bed, plan)

@@ -155,7 +155,7 @@ def _head(result: dict[str, Any]) -> str:
         (
             f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
             f" Python {known['python']}; {known['when']}",
-            f"commit {known['commit'][:12]} and {known['changed_files']} changed files;"
+            f"commit {known['commit'][:12]}, changed files {known['changed_files']};"
             f" {plan['rounds']} round(s){', quick' if plan['quick'] else ''};"
             f" load before a cell {min(loads):.1f} to {max(loads):.1f}",
             "",

@@ -23,6 +23,7 @@ LIBRARIES = ("cryptography", "siokcp", "trio", "pyroute2")
 
 def facts(peers: Iterable[Peer]) -> dict[str, Any]:
     """All of it, as JSON."""
+    status = _git("status", "--porcelain")
     return {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {
@@ -33,8 +34,8 @@ def facts(peers: Iterable[Peer]) -> dict[str, Any]:
             "architecture": platform.machine(),
             "aes": " aes " in f" {_field('/proc/cpuinfo', 'flags')} ",
         },
-        "commit": _git("rev-parse", "HEAD"),
-        "changed_files": len(_git("status", "--porcelain").splitlines()),
+        "commit": _git("rev-parse", "HEAD") or "unknown",
+        "changed_files": None if status is None else len(status.splitlines()),
         "python": sys.version.split()[0],
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "peers": {peer.name: {"about": peer.about, "version": peer.version()} for peer in peers},
@@ -54,8 +55,8 @@ def _field(path: str, name: str) -> str:
     return "unknown"
 
 
-def _git(*argv: str) -> str:
+def _git(*argv: str) -> str | None:
     done = subprocess.run(
         ["git", "-C", str(ROOT), *argv], capture_output=True, text=True, check=False
     )
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
+    return done.stdout.strip() if done.returncode == 0 else None

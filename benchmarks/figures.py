@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,8 +17,9 @@ from benchmarks.bed import Bed
 from benchmarks.search import Probe, best_clean
 from benchmarks.usage import usage
 from vswitch.errors import VswitchError
+from vswitch.lab import wait_until
 
-__all__ = ["FULL", "QUICK", "Plan", "pings", "serve_tcp", "tcp", "udp_large", "udp_small"]
+__all__ = ["FULL", "QUICK", "Plan", "pings", "tcp", "udp_large", "udp_small"]
 
 LARGE, SMALL = 1400, 64  # bytes of UDP payload
 GRACE = 20  # seconds that a program may take beyond its own end
@@ -29,12 +31,12 @@ TIME = re.compile(r"time=([0-9.]+) ms")
 class Plan:
     """How long to look. Seconds, and numbers of pings and of rates tried."""
 
-    tcp: float
+    tcp: int  # whole: iperf3 takes 0.5 for 0, which is for ever
     udp: float
     rates: int
     fast_pings: int  # 2 ms apart
     slow_pings: int  # 50 ms apart
-    loaded: float
+    loaded: int
     overloads: tuple[int, ...] = (80_000, 160_000, 300_000)  # datagrams offered a second
 
 
@@ -42,8 +44,9 @@ FULL = Plan(tcp=5, udp=2, rates=8, fast_pings=1000, slow_pings=100, loaded=5)
 QUICK = Plan(tcp=2, udp=1, rates=4, fast_pings=300, slow_pings=20, loaded=2)
 
 
-def tcp(bed: Bed, streams: int, seconds: float, *, reverse: bool) -> dict[str, float]:
+def tcp(bed: Bed, streams: int, seconds: int, *, reverse: bool) -> dict[str, float]:
     """iperf3 from A to B, or from B to A: Mbit/s, and CPU seconds a GB (1e9 bytes) of payload."""
+    _serve_tcp(bed)
     relayed, before = bed.relayed(), usage(bed.all_pids)
     argv = _iperf(bed, streams, seconds, reverse=reverse)
     done = bed.a.run(argv, timeout=seconds + GRACE, check=False)
@@ -53,8 +56,7 @@ def tcp(bed: Bed, streams: int, seconds: float, *, reverse: bool) -> dict[str, f
         received = end["sum_received"]
         gigabytes = received["bytes"] / 1e9
     except (ValueError, KeyError) as error:
-        problem = done.stdout[-400:] + done.stderr[-400:]
-        raise VswitchError(f"iperf3 gave no result: {problem}") from error
+        raise VswitchError(f"iperf3 gave no result: {_why(bed, done)}") from error
     per = max(gigabytes, 1e-6)
     return {
         "mbit": received["bits_per_second"] / 1e6,
@@ -95,6 +97,7 @@ def pings(bed: Bed, plan: Plan) -> dict[str, dict[str, float]]:
         "ms2": _ping(bed, plan.fast_pings, 0.002),
         "ms50": _ping(bed, plan.slow_pings, 0.05),
     }
+    _serve_tcp(bed)
     load = bed.a.popen(
         _iperf(bed, 1, plan.loaded + 1, reverse=False),
         stdout=subprocess.DEVNULL,
@@ -106,19 +109,44 @@ def pings(bed: Bed, plan: Plan) -> dict[str, dict[str, float]]:
     return found
 
 
-def serve_tcp(bed: Bed) -> None:
-    """Run iperf3's server in B for as long as the bed lasts."""
-    bed.b.popen(
-        ["iperf3", "-s", "-p", str(IPERF_PORT)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(0.3)
+def _serve_tcp(bed: Bed) -> None:
+    """See that iperf3's server runs in B, for as long as the bed lasts, and listens.
+
+    Servers end where somebody on the machine ends all of that name; the next transfer has a new one.
+    """
+    if bed.iperf is not None and bed.iperf.poll() is None:
+        return
+    with (bed.b.directory / "iperf3.log").open("ab") as log:
+        bed.iperf = bed.b.popen(
+            ["iperf3", "-s", "-p", str(IPERF_PORT), "--forceflush"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    wait_until(lambda: bed.b.call(_listens, IPERF_PORT), "iperf3 server in B")
 
 
-def _iperf(bed: Bed, streams: int, seconds: float, *, reverse: bool) -> list[str]:
-    argv = ["iperf3", "-c", bed.b_address, "-p", str(IPERF_PORT), "-J", "-t", f"{seconds:g}"]
+def _listens(port: int) -> bool:
+    """Whether a TCP socket of this host listens there (proc(5): state 0A)."""
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
+    ]
+    return any(fields[3] == "0A" and int(fields[1][-4:], 16) == port for fields in lines)
+
+
+def _iperf(bed: Bed, streams: int, seconds: int, *, reverse: bool) -> list[str]:
+    argv = ["iperf3", "-c", bed.b_address, "-p", str(IPERF_PORT), "-J", "-t", str(seconds)]
     return [*argv, "-P", str(streams), "--connect-timeout", "5000", *["-R"] * reverse]
+
+
+def _why(bed: Bed, done: subprocess.CompletedProcess[str]) -> str:
+    """What the client said, and whether the server still runs: its exit status if not."""
+    said = re.findall(r'"error":\s*"([^"]*)"', done.stdout) or [done.stderr[-200:]]
+    if bed.iperf is None or bed.iperf.poll() is None:
+        return str(said[0])
+    log = (bed.b.directory / "iperf3.log").read_text(errors="replace").strip()
+    return f"{said[0]}; its server has ended: {log[-200:]!r}"
 
 
 def _probe(bed: Bed, size: int, rate: float, seconds: float) -> Probe:

@@ -62,6 +62,11 @@ def _number(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def _clean(value: float, digits: int) -> str:
+    """A rate without loss; 0 means that no rate that was tried had little enough of it."""
+    return f"{value:.{digits}f}" if value else "none"
+
+
 def _thousands(value: float) -> str:
     return f"{value / 1000:.1f}"
 
@@ -69,8 +74,8 @@ def _thousands(value: float) -> str:
 COLUMNS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("TCP 1 ↑/↓", lambda f: _pair(f, "1")),
     ("TCP 4 ↑/↓", lambda f: _pair(f, "4")),
-    ("UDP 1400", lambda f: f"{f['udp_1400']['mbit']:.0f}"),
-    ("64B clean", lambda f: _thousands(f["udp_64"]["clean_per_s"])),
+    ("UDP 1400", lambda f: _clean(f["udp_1400"]["mbit"], 0)),
+    ("64B clean", lambda f: _clean(f["udp_64"]["clean_per_s"] / 1000, 1)),
     ("64B overload", lambda f: "/".join(map(_thousands, f["udp_64"]["received_at"].values()))),
     ("ping 2ms", lambda f: _times(f["ping"]["ms2"], "min", "p50", "p99")),
     ("ping 50ms", lambda f: _times(f["ping"]["ms50"], "min", "p50", "p99")),
@@ -107,7 +112,7 @@ def table(summary: list[Cell], abouts: dict[str, str], overloads: Iterable[int])
             notes += [f"  {entry['peer']}: {text.splitlines()[0]}" for text in entry["problems"]]
         if any(entry["longest_frame"] for entry in summary if entry["underlay"] == underlay):
             longest = max(e["longest_frame"] for e in summary if e["underlay"] == underlay)
-            notes.append(f"  longest frame on the wire: {longest} bytes")
+            notes.append(f"  longest frame that S's wire carried: {longest} bytes")
         blocks.append("\n".join([*_align(rows), *notes]))
     known = (f"  {name:16} {text}" for name, text in abouts.items())
     offered = "/".join(f"{rate / 1000:.0f} k" for rate in overloads)

@@ -12,6 +12,7 @@ __all__ = ["LOSS_LIMIT", "Probe", "best_clean"]
 LOSS_LIMIT = 0.01  # of what was sent
 SHORT = 0.9  # a sender that reaches less than this of what it was asked for is at its own limit
 BACK = 0.9  # of what came through when too much was offered: a rate that should hold
+FURTHER_BACK = 0.7  # the same, where BACK did not hold either
 UP = 1.5  # how much more to try after a rate that held
 
 
@@ -38,6 +39,7 @@ def best_clean(
     """
     tried = list(known or ())
     rate = start
+    back = BACK
     for _ in range(steps):
         low = max((each.offered for each in tried if each.clean), default=0.0)
         high = min((each.offered for each in tried if not each.clean), default=math.inf)
@@ -52,7 +54,8 @@ def best_clean(
         if attempt.clean:
             rate = rate * UP if rate * UP < high else math.sqrt(rate * high)
         else:
-            below = min(BACK * attempt.received, rate / 1.2)
+            below = min(back * attempt.received, rate / 1.2)
+            back = FURTHER_BACK
             rate = below if below > low else math.sqrt(max(low, 1) * rate)
     best = max((each for each in tried if each.clean), key=lambda e: e.received, default=None)
     return best, tried

@@ -20,7 +20,7 @@ ETH_P_ALL = 0x0003  # linux/if_ether.h
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/socket.h, linux/if_packet.h
 BPF_LD_LEN, BPF_JGT, BPF_RET = 0x80, 0x25, 0x06  # linux/bpf_common.h
-SNAP = 64  # bytes kept of a frame: its length is told apart from them
+WHOLE = 0x40000  # bytes kept of a frame: all, or the kernel would tell the length of the cut
 
 _captures: dict[str, socket.socket] = {}
 
@@ -38,7 +38,7 @@ def begin(ifname: str, limit: int) -> None:
     program = (
         (BPF_LD_LEN, 0, 0, 0),
         (BPF_JGT, 0, 1, limit),
-        (BPF_RET, 0, 0, SNAP),
+        (BPF_RET, 0, 0, WHOLE),
         (BPF_RET, 0, 0, 0),
     )
     code = b"".join(struct.pack("=HBBI", *step) for step in program)

@@ -1,30 +1,30 @@
-"""Two members of one switch, all in this program, over real UDP on the loopback interface.
+"""A switch and two of its members, all in this program, over real UDP on the loopback interface.
 
     .venv/bin/python examples/two_members.py
 
-It needs no privilege and no TAP: what a member plugs into the far switch is here a small switch
-of its own, whose other port is Python. Everything between is the real thing: keys, handshake,
-encryption, KCP, hello and welcome. Alice finds Bob by broadcast and sends him a thousand frames,
-Bob sends each one back, and Alice checks that all of them return once and in order. The program
-ends by itself, with exit code 0 if all of that held.
+It needs no privilege and no TAP: `serve` and `join` are the real ones, with their keys, handshake,
+encryption and KCP, but in place of a TAP each `join` gets an interface whose other side is this
+program. Alice finds Bob by broadcast and sends him a thousand frames, Bob sends each one back, and
+Alice checks that all of them return once and in order. The program ends by itself, with exit code
+0 if all of that held.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
-from transport import Peer, PrivateKey, load_key_file, open_endpoint, open_udp
-from vswitch import LocalPort, ServeConfig, Serving, open_switch, serve
-from vswitch.core.control import ControlMessage, Hello, Welcome
-from vswitch.core.frame import BROADCAST, format_mac, mac_from_key
-from vswitch.ports.member import MemberDevice
+from vswitch import JoinConfig, LocalPort, ServeConfig, TapConfig, join, serve
+from vswitch.core.frame import BROADCAST, format_mac, parse_mac
+from vswitch.ports.local import local_pair
 from vswitch.testing import ethernet
 
 ETHERTYPE = 0x88B5  # IEEE 802 "local experimental 1"
@@ -35,53 +35,66 @@ BATCHES = 20
 PATIENCE = 30  # seconds for all of it; it takes about one
 
 
-class Member:
-    """A station on the LAN: an address and a port to send and receive frames."""
+class ProgramInterface:
+    """What `join` takes for a TAP (vswitch/ports/interface.py): frames go to and from `port`."""
 
-    def __init__(self, welcome: Welcome, mac: bytes, port: LocalPort) -> None:
-        self.welcome = welcome
-        self.mac = mac
-        self.port = port
+    persistent = False  # nobody else's: it goes with the member
+
+    def __init__(self, config: TapConfig) -> None:
+        self._device, self.port = local_pair(config.name, mtu=config.mtu)
+        self.mac = config.mac
+        self.address: str | None = None
+        self.dropped: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)  # in everything else it is a device as any
+
+    async def set_mtu(self, mtu: int) -> None:
+        self._device.mtu = self.port.mtu = mtu
+
+    async def set_address(self, address: str | None) -> None:
+        self.address = address  # a TAP would tell the kernel; nothing here speaks IP
+
+
+class Member:
+    """A station on the LAN: an address, and a port to send and receive frames."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.mac = b""
+        self.address: str | None = None
+        self._port: LocalPort
+
+    @asynccontextmanager
+    async def open_interface(self, config: TapConfig) -> AsyncIterator[ProgramInterface]:
+        """In place of `open_tap`."""
+        interface = ProgramInterface(config)
+        assert config.mac is not None  # join derives it from the member's key
+        self.mac, self._port = parse_mac(config.mac), interface.port
+        try:
+            yield interface
+        finally:
+            interface.close()
 
     async def send(self, target: bytes, payload: bytes) -> None:
-        await self.port.send(ethernet(target, self.mac, ETHERTYPE, payload))
+        await self._port.send(ethernet(target, self.mac, ETHERTYPE, payload))
 
     async def receive(self) -> tuple[bytes, bytes]:
         """Source and payload of the next frame."""
-        frame = await self.port.receive_frame()
+        frame = await self._port.receive_frame()
         return frame[6:12], frame[14:]
 
 
-@asynccontextmanager
-async def open_member(name: str, state: Path, running: Serving) -> AsyncIterator[Member]:
-    """Be a member named `name` for as long as the context lasts."""
-    key = PrivateKey.generate()
-    mac = mac_from_key(key.public.raw)
-    # Who has access to the switch's registry needs no invite.
-    await trio.to_thread.run_sync(running.registry.enrol_local, key.public.raw, name, time.time())
-    server = Peer(load_key_file(state / "server.key").public)
-    where = (running.listen.host, running.listen.port)
-    async with open_endpoint(open_udp("127.0.0.1"), key) as endpoint:
-        channel = await endpoint.connect(server, [where])
-        heard: list[ControlMessage] = []
-        device = MemberDevice(channel, name="uplink", on_control=heard.append)
-        device.send_control(Hello(mtu=1500, mac=format_mac(mac), name=name))
-        welcome = await wait_for_welcome(device, heard)
-        async with open_switch(mtu=welcome.mtu) as switch, switch.open_port(name) as port:
-            switch.attach(device, name="uplink")
-            yield Member(welcome, mac, port)
+async def start_member(nursery: trio.Nursery, name: str, state: Path) -> Member:
+    """Be a member named `name` until the nursery is cancelled.
 
-
-async def wait_for_welcome(device: MemberDevice, heard: list[ControlMessage]) -> Welcome:
-    """The switch's answer. Frames that come before it are not for us yet."""
-    while not heard:
-        await device.wait_readable()
-        try:
-            device.read_nowait(1)
-        except trio.WouldBlock:
-            pass
-    assert isinstance(heard[0], Welcome), heard[0]
-    return heard[0]
+    With access to the switch's state directory a member needs no invite.
+    """
+    member = Member(name)
+    config = JoinConfig(name=name, state=state)
+    welcome = await nursery.start(partial(join, config, open_interface=member.open_interface))
+    member.address = welcome.address
+    return member
 
 
 async def send_back(member: Member) -> None:
@@ -108,22 +121,18 @@ async def check_numbers(member: Member, target: bytes) -> int:
 
 async def run(state: Path) -> None:
     async with trio.open_nursery() as nursery:
-        config = ServeConfig(state=state, listen="127.0.0.1:0")
-        running: Serving = await nursery.start(serve, config)
-        async with (
-            open_member("alice", state, running) as alice,
-            open_member("bob", state, running) as bob,
-        ):
-            for member in (alice, bob):
-                welcome = member.welcome
-                print(f"{welcome.name}: {welcome.address}, {format_mac(member.mac)}")
-            nursery.start_soon(send_back, bob)
-            await alice.send(BROADCAST, b"who is there?")
-            found, payload = await alice.receive()
-            print(f"alice asked all {payload.decode()!r}; {format_mac(found)} sent it back")
-            count = await check_numbers(alice, found)
-            print(f"{count} frames there and back, each once and in order")
-            nursery.cancel_scope.cancel()
+        await nursery.start(serve, ServeConfig(state=state, listen="127.0.0.1:0"))
+        alice = await start_member(nursery, "alice", state)
+        bob = await start_member(nursery, "bob", state)
+        for member in (alice, bob):
+            print(f"{member.name}: {member.address}, {format_mac(member.mac)}")
+        nursery.start_soon(send_back, bob)
+        await alice.send(BROADCAST, b"who is there?")
+        found, payload = await alice.receive()
+        print(f"alice asked all {payload.decode()!r}; {format_mac(found)} sent it back")
+        count = await check_numbers(alice, found)
+        print(f"{count} frames there and back, each once and in order")
+        nursery.cancel_scope.cancel()
 
 
 async def main() -> None:

@@ -61,7 +61,9 @@ async def join(
     """
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
-    wanted = TapConfig(name=config.dev, mac=mac, mtu=config.mtu or DEFAULT_MTU)
+    wanted = TapConfig(
+        name=config.dev, mac=mac, mtu=config.mtu or DEFAULT_MTU, offload=config.offload
+    )
     with single_error():
         async with open_interface(wanted) as interface, trio.open_nursery() as nursery:
             membership = Membership(config, profile, interface, task_status=task_status)
@@ -157,6 +159,7 @@ class Membership:
             mac=self._interface.mac,
             address=welcome.address,
             mtu=self._interface.mtu,
+            offload="on" if welcome.offload and self._interface.superframes else "off",
             suite=channel.statistics().suite,
         )
         if self._task_status is not None:
@@ -171,6 +174,7 @@ class Membership:
         rtt = self._channel.statistics().rtt if self._channel is not None else None
         drops = Counter(interface.dropped)
         drops["disconnected"] += received.lost + sent.lost
+        drops["bad_superframe"] += received.refused + sent.refused
         return to_json(
             JoinStatus(
                 name=self._config.name,

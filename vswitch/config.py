@@ -31,6 +31,7 @@ from vswitch.values import (
     to_member_limit,
     to_mtu,
     to_name,
+    to_on_off,
     to_optional_mtu,
     to_optional_path,
     to_path,
@@ -169,6 +170,11 @@ class JoinConfig(_ServiceConfig):
         default=None,
         converter=to_optional_mtu,
         metadata=option("576 to 9000 (what the switch says)", "BYTES", kind="integer"),
+    )
+    offload: bool = field(
+        default=True,
+        converter=to_on_off,
+        metadata=option("on: carry large frames of the kernel whole; or off (on)", "on|off"),
     )
     bind: str | None = field(
         default=None,

@@ -112,7 +112,10 @@ class Connection:
     def _hear(self, message: ControlMessage) -> None:
         match message:
             case Welcome():
-                self._welcome = self._welcome or message
+                if self._welcome is None:
+                    self._welcome = message
+                    # At once: superframes may come right behind this, in the same message.
+                    self._device.superframes = message.offload and self._interface.superframes
             case Update():
                 try:
                     self._updates.send_nowait(message)
@@ -133,6 +136,7 @@ class Connection:
                 name=config.name,
                 mtu=config.mtu or MAX_MTU,
                 mac=self._interface.mac,
+                offload=self._interface.superframes,
                 software=SOFTWARE,
                 address=config.address,
             )

@@ -107,6 +107,7 @@ class Reception:
             self._switch.detach(older.port)
         device.name = member.name
         device.on_control = _heard
+        device.superframes = hello.offload
         port = self._switch.attach(device, name=member.name)
         device.on_blocked = port.flush_soon
         plugged = Plugged(member, address, channel, device, port, time.time())
@@ -119,6 +120,7 @@ class Reception:
                     address=address,
                     network=str(self._subnet),
                     mtu=self._switch.mtu,
+                    offload=hello.offload,
                     software=SOFTWARE,
                 )
             )
@@ -133,6 +135,8 @@ class Reception:
                 suite=channel.statistics().suite,
             )
             self._switch.ingress(port, early)
+            # Only now, as it waits for the disk: a thousand members may return at once.
+            await trio.to_thread.run_sync(self._seen, key)
             await port.wait_detached()
         finally:
             if self.plugged.get(key) is plugged:
@@ -152,7 +156,6 @@ class Reception:
                 raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
             member = check_known(known, hello.name)
         address = registry.lease(key, hello.address, self._subnet)
-        self._seen(key)
         return member, address
 
     def _seen(self, key: bytes) -> None:

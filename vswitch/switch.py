@@ -7,7 +7,8 @@ device; `Switch.ingress` forwards it, and writes to the other ports' devices bef
                                                 └▶ what it does not take: the port's egress queue
 
 There is no await between, and no port waits for another: what a device does not take is queued, and
-what the queue does not take is dropped and counted.
+what the queue does not take is dropped and counted. Superframes are cut for the devices that take
+none (`delivery.py`).
 
 A device that fails, in whichever task, takes down its own port only: the port is detached, its
 stations are forgotten, the reason is logged once and kept in `port.error`. Plugging it in again is
@@ -19,34 +20,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import attrs
 import trio
 
-from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
+from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue
-from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry, FdbStatistics
+from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
 from vswitch.core.forwarding import Forwarder
+from vswitch.core.load import load_of
 from vswitch.errors import RefusedError
+from vswitch.ports.delivery import parcels
 from vswitch.ports.device import Device
 from vswitch.ports.local import LocalPort, local_pair
-from vswitch.ports.port import Port, PortStatistics
+from vswitch.ports.port import Port
+from vswitch.ports.statistics import SwitchStatistics, switch_statistics
 from vswitch.ports.supervision import READ_BATCH, DetachListener, begin_port, end_port, run_port
 
 __all__ = ["Port", "Switch", "SwitchStatistics", "open_switch"]
 
 MAX_PORTS = 1024  # a broadcast costs as many writes; bounds sessions and memory too
 AGEING_INTERVAL = 10.0  # seconds; a look-up never uses an aged entry, so this frees memory only
-
-
-@attrs.frozen
-class SwitchStatistics:
-    """The switch at one moment. `totals` includes the ports that are gone."""
-
-    mtu: int
-    ports: tuple[PortStatistics, ...]
-    fdb: FdbStatistics
-    totals: CounterSnapshot
-    queued_frames: int
 
 
 class Switch:
@@ -112,7 +104,7 @@ class Switch:
         self._take_down(port, None)
 
     def ingress(self, port: Port, records: list[bytes]) -> None:
-        """Forward a batch of frame records that came in on `port`, and write it out.
+        """Forward a batch of frame and superframe records that came in on `port`, and write it out.
 
         What another port's device raises is that port's business and takes it down. Raises
         `RuntimeError` for a call from inside a device's `write_nowait` (rule 3 of `device.py`).
@@ -123,18 +115,17 @@ class Switch:
             return
         self._enter()
         try:
-            batches = self._forwarder.ingress(port.number, records, self._clock())
-            mixed = port.device.superframes
+            load = load_of(records)
+            batches = self._forwarder.ingress(port.number, records, self._clock(), load)
             # Ports are looked up before the first write: one that fails may be gone, and its number
             # taken by another, before the last.
-            for egress, batch in [(self._ports[number], batches[number]) for number in batches]:
+            sent = parcels(batches, records, load, self._ports, self._forwarder.mtu, port.counters)
+            for egress, batch, weight in sent:
                 try:
-                    if not egress.attached:
-                        self._departed.drop(DropReason.PORT_DETACHED, len(batch))
-                    elif mixed and not egress.device.superframes:
-                        egress.send_without_superframes(batch)
+                    if egress.attached:
+                        egress.send(batch, weight)
                     else:
-                        egress.send(batch)
+                        self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
                 except Exception as error:
                     self._take_down(egress, error)
         finally:
@@ -152,18 +143,8 @@ class Switch:
 
     def statistics(self) -> SwitchStatistics:
         """Everything that is counted, now, frozen."""
-        totals = PortCounters()
-        totals.add(self._departed)
-        for port in self.ports:
-            totals.add(port.counters)
-        ports = tuple(port.statistics() for port in self.ports)
-        return SwitchStatistics(
-            mtu=self.mtu,
-            ports=ports,
-            fdb=self._forwarder.fdb.statistics(),
-            totals=totals.snapshot(),
-            queued_frames=sum(port.queued_frames for port in ports),
-        )
+        fdb = self._forwarder.fdb.statistics()
+        return switch_statistics(self.mtu, self.ports, fdb, self._departed)
 
     @asynccontextmanager
     async def open_port(self, name: str) -> AsyncIterator[LocalPort]:

@@ -25,6 +25,7 @@ __all__ = [
     "to_member_limit",
     "to_mtu",
     "to_name",
+    "to_on_off",
     "to_optional_mtu",
     "to_optional_path",
     "to_path",
@@ -84,6 +85,15 @@ def to_yes_no(value: bool) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
+
+
+def to_on_off(value: str | bool) -> bool:
+    """`on` or `off`; true or false in a file."""
+    if isinstance(value, bool):
+        return value
+    if _text(value).lower() not in ("on", "off"):
+        raise ValueError("must be on or off")
+    return value.lower() == "on"
 
 
 def to_path(value: str | Path) -> Path:

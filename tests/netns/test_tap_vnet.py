@@ -16,6 +16,7 @@ from vswitch.core.records import HEADER_SIZE, frame_of, is_superframe
 from vswitch.core.segment import cut_untrusted
 from vswitch.core.superframes import USUAL_HEADERS
 from vswitch.core.virtio import FRAME_AT, MAX_SEGMENTS, TCP, stands_for
+from vswitch.ports import netlink
 from vswitch.ports.tap import TapConfig, open_tap
 from vswitch.ports.tap_setup import GSO_MAX_SIZE
 from vswitch.testing import checksum
@@ -154,24 +155,28 @@ async def test_arp_needs_nothing_and_is_a_frame():
         assert not is_superframe(record)
 
 
+def link_details():
+    run = subprocess.run(
+        ["ip", "-d", "-j", "link", "show", "vsw0"], capture_output=True, check=True, timeout=TIMEOUT
+    )
+    return json.loads(run.stdout)[0]
+
+
 async def test_limits_and_queue_are_set():
     config = attrs.evolve(CONFIG, txqueuelen=50)
     async with open_tap(config):
-        run = subprocess.run(
-            ["ip", "-d", "-j", "link", "show", "vsw0"], capture_output=True, check=True, timeout=5
-        )
-        (link,) = json.loads(run.stdout)
+        link = link_details()
         assert (link["gso_max_size"], link["gso_max_segs"]) == (GSO_MAX_SIZE, MAX_SEGMENTS)
         assert link["txqlen"] == 50
         assert (link["mtu"], "UP" in link["flags"]) == (1500, True)
 
 
 async def test_an_interface_that_was_made_without_offloads_gets_them():
-    subprocess.run(["ip", "tuntap", "add", "dev", "vsw0", "mode", "tap"], check=True, timeout=5)
+    netlink.create_tap("vsw0")
     async with open_tap(CONFIG) as device:
         assert device.persistent
         with wire() as sock:
             record = superframe(Flow(), bytes(9000), 1448)
             sock.send(record[HEADER_SIZE:])
             assert await read(device, from_flow) == [record]
-    subprocess.run(["ip", "link", "del", "vsw0"], check=True, timeout=5)
+    netlink.delete("vsw0")

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from vswitch.core.counters import PortCounters
 from vswitch.core.forwarding import Forwarder
 from vswitch.core.records import SUPERFRAME, encode_record, frame_record
+from vswitch.core.virtio import VIRTIO_HEADER
 from vswitch.testing import ethernet, vlan_tagged
 
 STATIONS = [b"\x02\0\0\0\0" + bytes([number]) for number in range(4)]
@@ -22,7 +23,8 @@ def records(draw):
         frame = vlan_tagged(frame, vlan)
     frame = frame[: draw(st.sampled_from([None, None, None, 13, 15]))]
     if draw(st.booleans()):
-        return encode_record(SUPERFRAME, bytes(10) + frame)
+        header = VIRTIO_HEADER.pack(1, draw(st.sampled_from([0, 1, 5])), 0, 100, 34, 16)
+        return encode_record(SUPERFRAME, header + frame)
     return frame_record(frame)
 
 

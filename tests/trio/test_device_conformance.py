@@ -88,7 +88,15 @@ async def member_pair():
     yield DevicePair(MemberDevice(ours, name="pc1"), MemberPeer(theirs))
 
 
-@pytest.mark.parametrize("make_pair", [fake_pair, local_device_pair, member_pair])
+@asynccontextmanager
+async def member_pair_with_superframes():
+    ours, theirs = fake_channel_pair(message_size=1000, window=30_000)
+    yield DevicePair(MemberDevice(ours, name="pc1", superframes=True), MemberPeer(theirs))
+
+
+@pytest.mark.parametrize(
+    "make_pair", [fake_pair, local_device_pair, member_pair, member_pair_with_superframes]
+)
 async def test_device_keeps_the_rules(make_pair):
     with trio.fail_after(20):
         await check_device(make_pair)
@@ -108,6 +116,13 @@ class SilentDevice(FakeDevice):
         pass
 
 
+class CuttingDevice(FakeDevice):
+    """Breaks rule 1: takes superframes, and leaves their header on."""
+
+    def write_nowait(self, records):
+        return super().write_nowait([frame_record(record[4:]) for record in records])
+
+
 class EagerDevice(FakeDevice):
     """Breaks rule 4: waiting is no checkpoint."""
 
@@ -116,11 +131,11 @@ class EagerDevice(FakeDevice):
             await super().wait_readable()
 
 
-@pytest.mark.parametrize("broken", [ShufflingDevice, SilentDevice, EagerDevice])
+@pytest.mark.parametrize("broken", [ShufflingDevice, SilentDevice, EagerDevice, CuttingDevice])
 async def test_suite_finds_a_broken_device(broken):
     @asynccontextmanager
     async def make_pair():
-        device = broken(capacity=100)
+        device = broken(capacity=100, superframes=True)
         yield DevicePair(device, FakePeer(device))
 
     with trio.fail_after(20), pytest.raises(AssertionError):

@@ -4,9 +4,17 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.core.records import frame_record
+from vswitch.core.records import frame_of, frame_record
+from vswitch.core.segment import cut_untrusted
+from vswitch.core.virtio import stands_for
 from vswitch.ports.pump import BATCH, Pump, Tally
 from vswitch.testing import FakeDevice, ethernet
+from vswitch.testing.superframes import Flow, superframe
+
+
+BIG = superframe(Flow(), bytes(range(256)) * 12, 1448)
+JUMBO = superframe(Flow(), bytes(5000), 2000)
+BAD = superframe(Flow(), bytes(200), 20)
 
 
 def frames(count, first=0):
@@ -122,6 +130,45 @@ async def test_cancelled_while_it_waits_for_room(tally):
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert (tally.frames, tally.lost) == (1, 2)
+
+
+async def test_superframes_pass_whole_where_both_sides_take_them(nursery, tally):
+    source, sink = FakeDevice(superframes=True), FakeDevice(superframes=True)
+    batch = [BIG, frame_record(frames(1)[0]), BAD]
+    source.feed_records(batch)
+    nursery.start_soon(Pump(source, sink, tally).run, [])
+    await wait_all_tasks_blocked()
+    assert sink.written == batch
+    assert tally == Tally(3 + 1 + stands_for(BAD), sum(len(frame_of(each)) for each in batch))
+
+
+async def test_superframes_are_cut_for_a_sink_that_takes_none(nursery, tally):
+    source, sink = FakeDevice(superframes=True, mtu=1500), FakeDevice(capacity=2, mtu=9000)
+    plain = frame_record(frames(1)[0])
+    nursery.start_soon(Pump(source, sink, tally).run, [BIG])
+    source.feed_records([BAD, plain, BIG])
+    source.feed_records([JUMBO])  # more than the source's MTU
+    wanted = [frame_of(each) for each in [*cut_untrusted(BIG, 1500), plain]]
+    wanted += wanted[:3]
+    got = []
+    while len(got) < len(wanted):
+        await wait_all_tasks_blocked()
+        got += sink.take()
+    await wait_all_tasks_blocked()
+    assert sink.take() == []
+    assert got == wanted
+    refused = stands_for(BAD) + stands_for(JUMBO)
+    assert tally == Tally(7, sum(map(len, wanted)), refused=refused)
+
+
+async def test_what_a_lost_superframe_stands_for_is_lost(tally):
+    source, sink = FakeDevice(superframes=True), FakeDevice(superframes=True, capacity=1)
+    source.feed_records([BIG, BIG])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Pump(source, sink, tally).run, [])
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert (tally.frames, tally.lost) == (3, 3)
 
 
 async def test_one_tally_for_pump_after_pump(tally):

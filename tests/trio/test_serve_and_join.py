@@ -88,7 +88,7 @@ async def test_local_enrolment_needs_no_string(site, until):
         async with site.joined("pc1", None, host="switch") as member:
             assert member.welcome.name == "pc1"
             assert sorted(os.listdir(site.files.members)) == ["pc1.key", "pc1.sock"]
-            assert running.registry.named("pc1").last_seen is not None
+            await until(lambda: running.registry.named("pc1").last_seen is not None)
         await until(lambda: not running.switch.ports)
         async with site.joined("pc1", None, host="switch") as member:
             assert member.welcome.address == "10.77.0.2/24"
@@ -165,10 +165,10 @@ async def test_status_of_both_sides_agrees(site, until):
 async def test_a_slow_kernel_holds_the_session_back_and_loses_nothing_here(site, until):
     """Back-pressure: what the interface does not take waits in the session, then at the port."""
     async with site.serving() as running:
-        slow = FakeInterface(capacity=1)
+        slow = FakeInterface(capacity=4)
         async with site.joined("pc1", running) as one:
             async with site.joined("pc2", running, interface=slow) as other:
-                frames = [frame(ALL, parse_mac(one.interface.mac), n) for n in range(300)]
+                frames = [frame(ALL, parse_mac(one.interface.mac), n) for n in range(100)]
                 one.interface.feed(*frames)
                 got = []
 

@@ -177,5 +177,5 @@ async def test_join_leaves_nothing_behind_whenever_it_is_cancelled(site, until):
             await until(lambda: not running.switch.ports)
             await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
             assert descriptors() == before
-            steps += 2
+            steps += 3
         assert steps > 20

@@ -6,7 +6,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from vswitch.core.control import Notice
 from vswitch.core.counters import DropReason
-from vswitch.core.records import SUPERFRAME, encode_record, frame_record
+from vswitch.core.records import frame_record
 from vswitch.errors import BadRecord, RefusedError
 from vswitch.ports.member import MemberDevice
 from vswitch.switch import open_switch
@@ -391,25 +391,6 @@ async def test_attaching_and_detaching_leaves_no_task():
         switch.detach(switch.attach(FakeDevice(), name="never started"))
         await wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().tasks_living == tasks
-
-
-async def test_superframes_go_to_those_who_take_them():
-    async with open_switch() as switch:
-        source, able = FakeDevice(superframes=True), FakeDevice(superframes=True)
-        plain = FakeDevice()
-        for device in (source, able, plain):
-            switch.attach(device, name="p")
-        batch = [
-            encode_record(SUPERFRAME, bytes(10) + frame(ALL, A, size=9000)),
-            frame_record(frame(ALL, A)),
-        ]
-        source.feed_records(batch)
-        source.feed_records(batch[:1])
-        await wait_all_tasks_blocked()
-        assert able.written == [*batch, batch[0]]
-        assert plain.written == batch[1:]
-        assert switch.statistics().totals.drops == {DropReason.SUPERFRAME: 2}
-        assert balance(switch) == 0
 
 
 async def test_stations_age_out(autojump_clock):

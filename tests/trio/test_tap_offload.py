@@ -9,6 +9,7 @@ import trio
 
 from vswitch.core.records import SUPERFRAME, encode_record, frame_of, frame_record
 from vswitch.core.segment import cut_untrusted
+from vswitch.core.superframes import USUAL_HEADERS
 from vswitch.core.virtio import NO_OFFLOAD, UDP, VIRTIO_HEADER
 from vswitch.ports.device import Device
 from vswitch.ports.tap import OffloadTapDevice
@@ -101,6 +102,24 @@ async def test_closing_forgets_what_was_cut(kernel):
         await kernel[0].wait_readable()
 
 
+async def test_headers_that_passed_once_pass_again_up_to_a_bound(kernel, monkeypatch):
+    monkeypatch.setattr("vswitch.ports.tap_offload._MAX_PASSED", 6)
+    sizes = [512, 600, 512, 700, 511, 600]
+    records = [superframe(Flow(), bytes(3000), size) for size in sizes]
+    for record in records:
+        assert read(kernel, record[4:], record[4:]) == [record, record]
+        assert kernel[0]._passed >= USUAL_HEADERS
+        assert len(kernel[0]._passed) <= 6
+    assert not kernel[0].dropped
+
+
+async def test_a_lower_mtu_is_heeded_by_headers_that_passed(kernel):
+    assert read(kernel, BIG[4:], BIG[4:]) == [BIG, BIG]
+    kernel[0]._set_lengths(1400)
+    assert read(kernel, BIG[4:], NO_OFFLOAD + FRAME) == [frame_record(FRAME)]
+    assert kernel[0].dropped == {"bad_offload": 1}
+
+
 async def test_a_superframe_too_long_for_a_record_is_cut_here(kernel):
     # As where the kernel's bound could not be set.
     data = bytearray(superframe(Flow(tags=(1, 2)), bytes(65_000), 1448)[4:] + bytes(483))
@@ -108,6 +127,10 @@ async def test_a_superframe_too_long_for_a_record_is_cut_here(kernel):
     assert len(data) == 10 + 22 + 65_535
     records = read(kernel, data)
     assert len(records) == 46
+    # Also where its header has passed before.
+    short = superframe(Flow(tags=(1, 2)), bytes(5000), 1448)
+    assert read(kernel, short[4:], data) == [short]
+    assert kernel[0].read_nowait(64) == records
     assert sum(len(each) - 4 - 22 - 52 for each in records) == 65_483
 
 

@@ -44,6 +44,7 @@ def test_defaults():
     member = join()
     assert (member.dev, member.address, member.mtu) == ("vsw0", "auto", None)
     assert (member.bind, member.once, member.invite) == (None, False, None)
+    assert member.offload is True
 
 
 def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(config_file):
@@ -156,6 +157,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("bind", "not an if", "1 to 15 letters"),
         ("log_days", "-1", "must be 0 to"),
         ("once", "perhaps", "write true or false"),
+        ("offload", "1", "must be on or off"),
         ("state", "a\0b", "must be a path"),
         ("state", "~nosuchuserhere/x", "no such user"),
     ],
@@ -180,6 +182,15 @@ def test_a_missing_name_says_how_to_give_it():
 def test_switches_from_variables():
     assert join({}, {"VSWITCH_ONCE": "yes"}).once is True
     assert join({}, {"VSWITCH_ONCE": "0"}).once is False
+
+
+def test_offload_from_flag_variable_and_file(config_file):
+    assert join({"offload": "off"}, {"VSWITCH_OFFLOAD": "on"}).offload is False
+    assert join({}, {"VSWITCH_OFFLOAD": "OFF"}).offload is False
+    for value in ("false", "'off'"):
+        assert join({"config": config_file(f"[join]\noffload = {value}\n")}).offload is False
+    with pytest.raises(ConfigError, match="must be text in quotes"):
+        join({"config": config_file("[join]\noffload = 0\n")})
 
 
 def test_a_program_gets_the_same_checks():

@@ -30,6 +30,7 @@ MESSAGES = [
     Hello(mtu=68, mac="02:00:00:00:00:01", address="none"),
     WELCOME,
     Welcome(name="a", port=1),
+    Welcome(name="a", port=1, offload=True),
     Notice("Grüße"),
     Update(),
     Update(address="10.77.0.3/24", mtu=1400, routes=[], names=["10.77.0.1"]),
@@ -67,6 +68,13 @@ def test_what_a_newer_peer_says_is_ignored():
     bye = decode_control_untrusted(record('{"kind": "bye", "code": 77}'))
     assert bye == Bye(77)
     assert ByeCode(77) is ByeCode.UNKNOWN
+
+
+def test_what_an_older_peer_does_not_say():
+    welcome = decode_control_untrusted(record('{"kind": "welcome", "name": "a", "port": 1}'))
+    assert welcome.offload is False
+    hello = '{"kind": "hello", "mtu": 1500, "mac": "02:00:00:00:00:01"}'
+    assert decode_control_untrusted(record(hello)).offload is False
 
 
 @pytest.mark.parametrize(
@@ -113,6 +121,7 @@ def test_bytes_that_are_not_utf8():
         '"kind": "welcome", "name": "pc1\\n", "port": 1',
         '"kind": "welcome", "name": "-pc", "port": 1',
         '"kind": "welcome", "name": "pc1", "port": 0',
+        '"kind": "welcome", "name": "pc1", "port": 1, "offload": 1',
         '"kind": "welcome", "name": "pc1", "port": 1, "address": "10.0.0.256/24"',
         '"kind": "welcome", "name": "pc1", "port": 1, "address": "fe80::1%x;y/64"',
         '"kind": "welcome", "name": "pc1", "port": 1, "network": "10.0.0.1/24"',

@@ -1,13 +1,9 @@
 import attrs
 import pytest
 
-from vswitch.core.counters import DropReason, PortCounters, frame_bytes
+from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.records import frame_record
-
-
-def test_frame_bytes_leave_out_the_record_headers():
-    assert frame_bytes([]) == 0
-    assert frame_bytes([frame_record(bytes(60)), frame_record(bytes(14))]) == 74
+from vswitch.testing.superframes import Flow, superframe
 
 
 def test_drops_are_counted_by_reason_and_together():
@@ -49,6 +45,9 @@ def test_refused_batches_came_in_and_were_dropped():
     counters.refuse([frame_record(bytes(60))] * 2, DropReason.PORT_DETACHED)
     snapshot = counters.snapshot()
     assert (snapshot.rx_frames, snapshot.rx_bytes, snapshot.dropped) == (2, 120, 2)
+    counters.refuse([superframe(Flow(), bytes(3000), 1000)], DropReason.PORT_DETACHED)
+    assert counters.drops == {DropReason.PORT_DETACHED: 5}
+    assert (counters.rx_frames, counters.rx_bytes) == (5, 120 + 14 + 52 + 3000)
 
 
 def test_reasons_are_named_as_in_metrics():

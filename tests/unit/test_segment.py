@@ -4,7 +4,7 @@ import pytest
 
 from vswitch.core.records import FRAME, frame_of, frame_record
 from vswitch.core.segment import cut_untrusted, without_superframes_untrusted
-from vswitch.core.virtio import UDP
+from vswitch.core.virtio import UDP, stands_for
 from vswitch.testing import checksum
 from vswitch.testing.superframes import Flow, superframe
 
@@ -87,5 +87,15 @@ def test_a_batch_without_superframes():
     bad = superframe(Flow(), PAYLOAD, 3)
     frames, refused = without_superframes_untrusted([first, bad, good, bad, last], MTU)
     assert frames == [first, *cut_untrusted(good, MTU), last]
-    assert refused == 2
+    assert refused == 2 * stands_for(bad) == 2 * 84
     assert without_superframes_untrusted([], MTU) == ([], 0)
+
+
+def test_what_is_known_is_not_cut_again():
+    good, bad = superframe(Flow(), PAYLOAD, 100), superframe(Flow(), PAYLOAD, 3)
+    known = {}
+    first = without_superframes_untrusted([good, bad], MTU, known)
+    assert set(known) == {id(good), id(bad)}
+    again = without_superframes_untrusted([bad, good], MTU, known)
+    assert again == first
+    assert all(one is other for one, other in zip(first[0], again[0], strict=True))

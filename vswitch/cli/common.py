@@ -108,6 +108,9 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
     # Not at the top: most commands are done before Trio is imported.
     import trio
 
+    from vswitch.allocator import keep_memory
+
+    keep_memory()
     received: list[int] = []
 
     async def stop_on_signal(

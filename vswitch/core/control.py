@@ -100,6 +100,7 @@ class Welcome:
     names: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=SERVERS)  # DNS
     domain: str = attrs.field(default="", validator=DOMAIN)
     mtu: int = attrs.field(default=1500, validator=MTU)
+    offload: bool = False  # superframes may be sent and may come; only if the hello said so too
     software: str = attrs.field(default="", validator=TEXT)
 
 

@@ -5,7 +5,8 @@ flooding made of it, either went out, was dropped under one named reason, or sti
 
     rx_frames + flood_copies = tx_frames + sum(drops) + queued
 
-A record counts as one frame; bytes are those of Ethernet frames, without record headers.
+A superframe counts as the frames that it stands for, whether or not it is cut on its way, and bytes
+are those of Ethernet: see `load.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from types import MappingProxyType
 
 import attrs
 
-from vswitch.core.records import HEADER_SIZE
+from vswitch.core.load import load_of
 
-__all__ = ["CounterSnapshot", "DropReason", "PortCounters", "frame_bytes"]
+__all__ = ["CounterSnapshot", "DropReason", "PortCounters"]
 
 
 class DropReason(StrEnum):
@@ -32,15 +33,11 @@ class DropReason(StrEnum):
     RESERVED_DESTINATION = "reserved_destination"  # 01-80-C2-00-00-0X ends at a bridge (802.1D)
     SAME_PORT = "same_port"  # the destination is where the frame came from
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
+    # A superframe that no honest kernel makes; counted for each port that would have had it cut.
+    BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
-    SUPERFRAME = "superframe_unsupported"  # the device takes no superframes
-
-
-def frame_bytes(records: list[bytes]) -> int:
-    """Bytes of the frames in a batch, without record headers."""
-    return sum(map(len, records)) - HEADER_SIZE * len(records)
 
 
 @attrs.frozen
@@ -82,9 +79,10 @@ class PortCounters:
 
     def refuse(self, records: list[bytes], reason: DropReason) -> None:
         """Count a batch that came in and went nowhere."""
-        self.rx_frames += len(records)
-        self.rx_bytes += frame_bytes(records)
-        self.drop(reason, len(records))
+        load = load_of(records)
+        self.rx_frames += load.frames
+        self.rx_bytes += load.bytes
+        self.drop(reason, load.frames)
 
     def add(self, other: PortCounters) -> None:
         """Add the counts of another port, for totals."""

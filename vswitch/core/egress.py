@@ -1,13 +1,16 @@
 """The frames that wait for one port's device: a bounded queue that drops at its tail.
 
-Invariants: order is kept; never more than `max_frames` records or `max_bytes` bytes; what does not
-fit is refused at once, so that a slow port costs its own traffic and nobody else's. Small frames
-may still fit behind a refused large one, as in the kernel's bfifo. Pure.
+Invariants: order is kept; never more than `max_frames` records, a superframe being one, or
+`max_bytes` bytes; what does not fit is refused at once, so that a slow port costs its own traffic
+and nobody else's. Small frames may still fit behind a refused large one, as in the kernel's bfifo.
+Pure.
 """
 
 from __future__ import annotations
 
 from collections import deque
+
+from vswitch.core.load import load_of
 
 __all__ = ["MAX_QUEUED_BYTES", "MAX_QUEUED_FRAMES", "EgressQueue"]
 
@@ -36,15 +39,20 @@ class EgressQueue:
     def __len__(self) -> int:
         return len(self._records)
 
-    def offer(self, records: list[bytes]) -> int:
-        """Append what fits, in order. How many records were refused."""
+    @property
+    def frames(self) -> int:
+        """How many frames the queued records stand for; looks at each of them."""
+        return load_of(self._records).frames
+
+    def offer(self, records: list[bytes]) -> list[bytes]:
+        """Append what fits, in order. Gives the records that were refused."""
         size = sum(map(len, records))
         free = self.max_frames - len(self._records)
         if len(records) <= free and self.bytes + size <= self.max_bytes:
             self._records.extend(records)
             self.bytes += size
-            return 0
-        refused = 0
+            return []
+        refused: list[bytes] = []
         room = self.max_bytes - self.bytes
         for record in records:
             if free > 0 and len(record) <= room:
@@ -52,7 +60,7 @@ class EgressQueue:
                 free -= 1
                 room -= len(record)
             else:
-                refused += 1
+                refused.append(record)
         self.bytes = self.max_bytes - room
         return refused
 
@@ -73,9 +81,7 @@ class EgressQueue:
         self._records.extendleft(reversed(records))
         self.bytes += sum(map(len, records))
 
-    def clear(self) -> int:
-        """Remove everything. How many records were waiting."""
-        waiting = len(self._records)
+    def clear(self) -> None:
+        """Remove everything."""
         self._records.clear()
         self.bytes = 0
-        return waiting

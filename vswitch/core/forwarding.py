@@ -1,6 +1,7 @@
 """Where a frame goes: from a batch that came in on one port to one batch for each port out.
 
- 1. length      a frame longer than the MTU allows is dropped
+ 1. length      a frame longer than the MTU allows is dropped; a superframe is judged when somebody
+                has to cut it or to give it to a kernel, by more than its length
  2. policy      what the header itself forbids is dropped (`policy.py`)
  3. learning    the source is now on the ingress port
  4. look-up     known unicast to its port; unknown, multicast and broadcast to all but the ingress
@@ -16,22 +17,24 @@ further copies are counted in `flood_copies`. Nothing here raises for any conten
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
-from vswitch.core.counters import DropReason, PortCounters, frame_bytes
+from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.fdb import Fdb
 from vswitch.core.frame import vlan_of
+from vswitch.core.load import Load, load_of
 from vswitch.core.policy import HEAD_SIZE, max_frame, refuse_head
-from vswitch.core.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
+from vswitch.core.records import FRAME, HEADER_SIZE
+from vswitch.core.virtio import FRAME_AT, stands_for
 
 __all__ = ["Forwarder"]
 
 _FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
 # Where the 16 bytes that decide lie, in a record with a frame and in one with a superframe.
 _FRAME_HEAD = slice(HEADER_SIZE, HEADER_SIZE + HEAD_SIZE)
-_SUPERFRAME_HEAD = slice(
-    HEADER_SIZE + VIRTIO_HEADER_SIZE, HEADER_SIZE + VIRTIO_HEADER_SIZE + HEAD_SIZE
-)
+_SUPERFRAME_HEAD = slice(FRAME_AT, FRAME_AT + HEAD_SIZE)
 
 _Decision = tuple[int, ...] | DropReason
 
@@ -69,31 +72,42 @@ class Forwarder:
         for number, attached in self._ports.items():
             attached.others = tuple(other for other in numbers if other != number)
 
-    def ingress(self, port: int, records: list[bytes], now: float) -> dict[int, list[bytes]]:
+    def ingress(
+        self, port: int, records: list[bytes], now: float, load: Load | None = None
+    ) -> dict[int, list[bytes]]:
         """Batches by egress port, for frame and superframe records that came in on `port`.
 
         The lists may be one and the same object, or `records` itself: read them, never change them.
-        Control records are for the device to keep; `now` is in seconds. `KeyError` for no port.
+        Control records are for the device to keep; `now` is in seconds; `load` is that of
+        `records`, from those who know it. `KeyError` for no port.
         """
         # HOT PATH: all but the last lines are loops in C, about 0.2 µs a record together.
         attached = self._ports[port]
         if not records:
             return {}
+        frames, size, superframes = load_of(records) if load is None else load
         counters = attached.counters
-        counters.rx_frames += len(records)
-        counters.rx_bytes += frame_bytes(records)
-        if max(map(len, records)) > self._max_record:
-            records = self._without_oversize(records, counters)
-        heads = [
-            record[_FRAME_HEAD] if record[1] == _FRAME_FLAG else record[_SUPERFRAME_HEAD]
-            for record in records
-        ]
+        counters.rx_frames += frames
+        counters.rx_bytes += size
+        if superframes < len(records) and max(map(len, records)) > self._max_record:
+            kept = self._without_oversize(records, counters)
+            frames -= len(records) - len(kept)
+            records = kept
+        if not superframes:
+            heads = [record[_FRAME_HEAD] for record in records]
+        elif superframes == len(records):
+            heads = [record[_SUPERFRAME_HEAD] for record in records]
+        else:
+            heads = [
+                record[_FRAME_HEAD] if record[1] == _FRAME_FLAG else record[_SUPERFRAME_HEAD]
+                for record in records
+            ]
         if heads and heads.count(heads[0]) == len(heads):
             decision, _ = self._decide(heads[0], port, attached.others, now)
             if isinstance(decision, DropReason):
-                counters.drop(decision, len(records))
+                counters.drop(decision, frames)
                 return {}
-            counters.flood_copies += (len(decision) - 1) * len(records)
+            counters.flood_copies += (len(decision) - 1) * frames
             return dict.fromkeys(decision, records)
         return self._group(records, heads, port, attached, now)
 
@@ -109,23 +123,29 @@ class Forwarder:
         counters = attached.counters
         out: dict[int, list[bytes]] = {}
         decided: dict[bytes, _Decision] = {}
+        unicast: dict[bytes, Callable[[bytes], None]] = {}  # heads that go to one port
         for record, head in zip(records, heads, strict=True):
+            append = unicast.get(head)
+            if append is not None:
+                append(record)
+                continue
             decision = decided.get(head)
             if decision is None:
                 decision, learned = self._decide(head, port, attached.others, now)
                 if learned:
                     decided.clear()
+                    unicast.clear()
                 decided[head] = decision
             if isinstance(decision, DropReason):
-                counters.drop(decision, 1)
+                counters.drop(decision, stands_for(record))
                 continue
-            counters.flood_copies += len(decision) - 1
+            if len(decision) == 1:
+                append = unicast[head] = out.setdefault(decision[0], []).append
+                append(record)
+                continue
+            counters.flood_copies += (len(decision) - 1) * stands_for(record)
             for egress in decision:
-                batch = out.get(egress)
-                if batch is None:
-                    out[egress] = [record]
-                else:
-                    batch.append(record)
+                out.setdefault(egress, []).append(record)
         return out
 
     def _decide(
@@ -151,4 +171,4 @@ class Forwarder:
             if len(record) <= self._max_record or record[1] != _FRAME_FLAG
         ]
         counters.drop(DropReason.OVERSIZE, len(records) - len(kept))
-        return kept
+        return kept if len(kept) < len(records) else records

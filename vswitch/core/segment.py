@@ -21,7 +21,7 @@ from functools import cache
 from vswitch.core.checksum import complete_checksum, word_sum, word_sums
 from vswitch.core.records import FRAME, frame_record, is_superframe
 from vswitch.core.superframes import MIN_GSO_SIZE, Layout, inspect_untrusted, is_usual_untrusted
-from vswitch.core.virtio import FRAME_AT, GSO_NONE, GSO_UDP_L4, TCP, UDP
+from vswitch.core.virtio import FRAME_AT, GSO_NONE, GSO_UDP_L4, TCP, UDP, stands_for
 from vswitch.errors import BadRecord
 
 __all__ = ["cut_untrusted", "without_superframes_untrusted"]
@@ -31,18 +31,31 @@ _FIN_PSH = 0x09  # bits of the 14th byte of TCP
 _CWR = 0x80
 
 
-def without_superframes_untrusted(records: list[bytes], mtu: int) -> tuple[list[bytes], int]:
-    """The batch with every superframe cut into frame records, and how many of them were refused."""
+def without_superframes_untrusted(
+    records: list[bytes], mtu: int, known: dict[int, list[bytes]] | None = None
+) -> tuple[list[bytes], int]:
+    """The batch with every superframe cut into frame records, and how many frames were refused.
+
+    A superframe counts as what it stands for, so frames out and refused are the frames in. `known`
+    has by id what became of a record: give the same to other batches with the same records in them.
+    """
+    known = {} if known is None else known
     refused = 0
     frames: list[bytes] = []
     for record in records:
-        if is_superframe(record):
-            try:
-                frames += cut_untrusted(record, mtu)
-            except BadRecord:
-                refused += 1
-        else:
+        if not is_superframe(record):
             frames.append(record)
+            continue
+        pieces = known.get(id(record))
+        if pieces is None:
+            try:
+                pieces = cut_untrusted(record, mtu)
+            except BadRecord:
+                pieces = []
+            known[id(record)] = pieces
+        frames += pieces
+        if not pieces:
+            refused += stands_for(record)
     return frames, refused
 
 

@@ -1,7 +1,8 @@
 """A port: one device, the queue of frames that wait for it, and its counters.
 
 This is the synchronous half; `vswitch.switch` runs the tasks and decides what a failure means.
-Invariant: a frame given to `send` is counted exactly once, as sent, as dropped, or as queued.
+Invariant: a frame given to `send` is counted exactly once, as sent, as dropped, or as queued; a
+superframe as the frames that it stands for.
 Errors: whatever the device raises passes through, after the accounts have been put right.
 """
 
@@ -10,9 +11,9 @@ from __future__ import annotations
 import attrs
 import trio
 
-from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters, frame_bytes
+from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
-from vswitch.core.records import is_superframe
+from vswitch.core.load import Load, load_of
 from vswitch.ports.device import Device
 
 __all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
@@ -31,7 +32,7 @@ class PortStatistics:
     device: str  # the device's own name
     mtu: int
     attached_at: float  # seconds on the clock of the switch
-    queued_frames: int
+    queued_frames: int  # that the queued records stand for
     queued_bytes: int  # with record headers
     counters: CounterSnapshot
 
@@ -75,13 +76,13 @@ class Port:
             device=self.device.name,
             mtu=self.device.mtu,
             attached_at=self.attached_at,
-            queued_frames=len(self._queue),
+            queued_frames=self._queue.frames,
             queued_bytes=self._queue.bytes,
             counters=self.counters.snapshot(),
         )
 
-    def send(self, records: list[bytes]) -> None:
-        """Write a batch through to the device, and queue what it does not take."""
+    def send(self, records: list[bytes], load: Load) -> None:
+        """Write a batch of that load through to the device, and queue what it does not take."""
         # HOT PATH
         if self._queue:
             self._enqueue(records)
@@ -89,20 +90,13 @@ class Port:
         try:
             taken = self.device.write_nowait(records)
         except BaseException:
-            self.counters.drop(DropReason.PORT_DETACHED, len(records))
+            self.counters.drop(DropReason.PORT_DETACHED, load.frames)
             raise
         if taken < len(records):
             self._enqueue(records[taken:])
-            records = records[:taken]
-        self.counters.tx_frames += len(records)
-        self.counters.tx_bytes += frame_bytes(records)
-
-    def send_without_superframes(self, records: list[bytes]) -> None:
-        """`send` for a device that takes none: superframes are dropped and counted."""
-        frames = [record for record in records if not is_superframe(record)]
-        self.counters.drop(DropReason.SUPERFRAME, len(records) - len(frames))
-        if frames:
-            self.send(frames)
+            load = load_of(records[:taken])
+        self.counters.tx_frames += load.frames
+        self.counters.tx_bytes += load.bytes
 
     def flush(self) -> None:
         """Write what waits, until the device is full. Writes once even when nothing waits."""
@@ -118,8 +112,9 @@ class Port:
             if full:
                 queue.put_back(records[taken:])
                 records = records[:taken]
-            self.counters.tx_frames += len(records)
-            self.counters.tx_bytes += frame_bytes(records)
+            load = load_of(records)
+            self.counters.tx_frames += load.frames
+            self.counters.tx_bytes += load.bytes
             if full or not queue:
                 return
 
@@ -137,10 +132,11 @@ class Port:
     def shut(self, error: Exception | None) -> None:
         """The port is down, its backlog dropped. Closing the device is left to the caller."""
         self.error = error
-        self.counters.drop(DropReason.PORT_DETACHED, self._queue.clear())
+        self.counters.drop(DropReason.PORT_DETACHED, self._queue.frames)
+        self._queue.clear()
         self._detached.set()
 
     def _enqueue(self, records: list[bytes]) -> None:
         refused = self._queue.offer(records)
-        self.counters.drop(DropReason.QUEUE_FULL, refused)
+        self.counters.drop(DropReason.QUEUE_FULL, load_of(refused).frames)
         self._backlog.set()

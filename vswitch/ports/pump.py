@@ -2,7 +2,8 @@
 
 Nothing is read while the sink is full, so the source's own queue holds the backlog: a kernel
 that finds its TAP unread drops there, and TCP hears of it. Nothing is reordered, and nothing lost
-but the batch that is on its way when a device ends, which is counted.
+but the batch that is on its way when a device ends, which is counted. For a sink that takes no
+superframes they are cut on the way.
 
 Whatever a device raises comes out of `run`.
 """
@@ -12,7 +13,8 @@ from __future__ import annotations
 import attrs
 import trio
 
-from vswitch.core.counters import frame_bytes
+from vswitch.core.load import load_of
+from vswitch.core.segment import without_superframes_untrusted
 from vswitch.ports.device import Device
 
 __all__ = ["BATCH", "Pump", "Tally"]
@@ -22,11 +24,12 @@ BATCH = 64  # records in one turn: about 100 µs of work, then others have their
 
 @attrs.define
 class Tally:
-    """What went one way, through any number of pumps."""
+    """What went one way, through any number of pumps; counted as `vswitch.core.load` says."""
 
     frames: int = 0  # taken by a sink
-    bytes: int = 0  # of those frames, without record headers
+    bytes: int = 0  # of those frames
     lost: int = 0  # frames read from a source whose sink ended before it took them
+    refused: int = 0  # frames of superframes that were to be cut and cannot be
 
 
 class Pump:
@@ -53,6 +56,8 @@ class Pump:
     async def _give(self, records: list[bytes]) -> None:
         """Write all of a batch, waiting as long as the sink is full. HOT PATH."""
         sink = self._sink
+        if self._source.superframes and not sink.superframes:
+            records = self._cut(records)
         try:
             while True:
                 taken = sink.write_nowait(records)
@@ -63,10 +68,16 @@ class Pump:
                 records = records[taken:]
                 await sink.wait_writable()
         except BaseException:
-            self._tally.lost += len(records)
+            self._tally.lost += load_of(records).frames
             raise
 
+    def _cut(self, records: list[bytes]) -> list[bytes]:
+        mtu = min(self._source.mtu, self._sink.mtu)
+        records, refused = without_superframes_untrusted(records, mtu)
+        self._tally.refused += refused
+        return records
+
     def _count(self, records: list[bytes]) -> None:
-        tally = self._tally
-        tally.frames += len(records)
-        tally.bytes += frame_bytes(records)
+        load = load_of(records)
+        self._tally.frames += load.frames
+        self._tally.bytes += load.bytes

@@ -20,9 +20,12 @@ __all__ = ["OffloadTapDevice", "TapConfig", "TapDevice", "open_tap"]
 
 @asynccontextmanager
 async def open_tap(config: TapConfig) -> AsyncIterator[TapDevice]:
-    """Make or attach to the interface that `config` names, and close it at the end."""
+    """Make or attach to the interface that `config` names, and close it at the end.
+
+    `superframes` of the device says whether it has the offloads that `config` may ask for.
+    """
     attached = await trio.to_thread.run_sync(attach, config)
-    kind = OffloadTapDevice if config.offload else TapDevice
+    kind = OffloadTapDevice if attached.offload else TapDevice
     device = kind(
         name=config.name,
         mac=attached.link.mac,

@@ -50,6 +50,11 @@ _FRAME_FLAG = FRAME & 0xFF
 _RECORD_HEADER = struct.Struct(">HH")
 # Bytes of a record: above this, writing a view beats writing a copy without the record header.
 _COPY_BELOW = 2048
+# Headers of superframes that passed the check once need no other look: all that could differ
+# then is the kernel's word for the length of IP. Not so below this gso_size, in bytes, where the
+# number of segments may be too high; and no more headers than this are kept.
+_PASSES_FROM = 512
+_MAX_PASSED = 4096
 
 
 @attrs.define(eq=False)
@@ -58,12 +63,14 @@ class OffloadTapDevice(TapDevice):
 
     superframes: bool = True
     _superframe_headers: list[bytes] = attrs.field(init=False, repr=False)
+    _passed: set[bytes] = attrs.field(init=False, repr=False)  # virtio-net headers
     _cut: deque[bytes] = attrs.field(init=False, repr=False, factory=deque)  # to be read next
 
     def _set_lengths(self, mtu: int) -> None:
         TapDevice._set_lengths(self, mtu)
         longest = VIRTIO_HEADER_SIZE + mtu + ETHERNET_OVERHEAD
         self._superframe_headers = record_headers(SUPERFRAME, longest)
+        self._passed = set(USUAL_HEADERS)
 
     async def wait_readable(self) -> None:
         if self._cut:
@@ -78,20 +85,21 @@ class OffloadTapDevice(TapDevice):
         if self._cut:
             return self._read_cut(limit)
         read = os.read
-        usual = USUAL_HEADERS
+        passed = self._passed
         headers = self._superframe_headers
         records: list[bytes] = []
         append = records.append
         try:
             for _ in range(limit):
                 data = read(fd, READ_SIZE)
-                if data[:VIRTIO_HEADER_SIZE] in usual:
+                if data[:VIRTIO_HEADER_SIZE] in passed:
                     try:
                         append(headers[len(data)] + data)
+                        continue
                     except IndexError:
-                        self.dropped["oversize"] += 1
-                    continue
-                record = self._record_of(data)
+                        record = self._long_record(data)
+                else:
+                    record = self._record_of(data)
                 if record is not None:
                     append(record)
                 elif self._cut:
@@ -150,6 +158,13 @@ class OffloadTapDevice(TapDevice):
             raise trio.WouldBlock
         return [self._cut.popleft() for _ in range(min(limit, len(self._cut)))]
 
+    def _long_record(self, data: bytes) -> bytes | None:
+        """The record of what has a header that passes, and is longer than the MTU."""
+        size = len(data)
+        if data[1] == GSO_NONE or size > MAX_BODY:
+            return self._put_right(data)
+        return _RECORD_HEADER.pack(SUPERFRAME, size) + data
+
     def _record_of(self, data: bytes) -> bytes | None:
         """The record of what was read; None where it was dropped, or cut into `_cut`."""
         if data.startswith(NO_OFFLOAD):
@@ -162,6 +177,11 @@ class OffloadTapDevice(TapDevice):
             except BadRecord:
                 return self._put_right(data)
             if header is None:
+                _, gso_type, _, gso_size, _, _ = VIRTIO_HEADER.unpack_from(data)
+                if gso_type != GSO_NONE and gso_size >= _PASSES_FROM:
+                    if len(self._passed) >= _MAX_PASSED:
+                        self._passed.intersection_update(USUAL_HEADERS)
+                    self._passed.add(data[:VIRTIO_HEADER_SIZE])
                 return record
             return record[:HEADER_SIZE] + header + record[FRAME_AT:]
         return self._put_right(data)

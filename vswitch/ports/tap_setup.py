@@ -82,7 +82,9 @@ def _check_queue(_: object, __: object, frames: int | None) -> None:
 class TapConfig:
     """What the interface shall be.
 
-    With `offload`, the kernel hands over superframes and leaves checksums to whoever needs them.
+    With `offload`, the kernel hands over superframes and leaves checksums to whoever needs them. It
+    is a wish: a kernel without the virtio-net header gets an interface without, and the log a line.
+    How an interface that was there before was attached to the last time does not matter.
     `txqueuelen` bounds what waits to be read, a superframe being one frame; None leaves the
     kernel's 1,000. One TCP stream fills whatever there is, and every other frame waits behind it.
     """
@@ -102,6 +104,11 @@ class Attached:
     fd: int
     link: netlink.Link  # as the kernel shows it after configuration
     persistent: bool  # was there before us and stays when we go
+    offload: bool  # with the virtio-net header
+
+
+class _NoOffloadsError(VswitchError):
+    """This kernel does not know the virtio-net header."""
 
 
 def attach(config: TapConfig) -> Attached:
@@ -116,18 +123,26 @@ def attach(config: TapConfig) -> Attached:
     try:
         if existing is None:
             _create(name)
-        _claim(fd, name, IFF_VNET_HDR if config.offload else 0)
-        if config.offload:
-            _offer_offloads(fd, name)
+        try:
+            _claim(fd, name, offload=config.offload)
+        except _NoOffloadsError as error:
+            log.warning("tap-without-offload dev=%s reason=%s", name, error)
+            config = attrs.evolve(config, offload=False)
+            # A descriptor can be attached once only.
+            os.close(fd)
+            fd = -1
+            fd = _open_tun()
+            _claim(fd, name, offload=False)
         if existing is None:
             fcntl.ioctl(fd, TUNSETPERSIST, 0)
         _configure(config, forgive=existing is not None)
         link = netlink.find_link(name)
         if link is None:
             raise VswitchError(f"{name} was deleted while it was being set up")
-        return Attached(fd=fd, link=link, persistent=existing is not None)
+        return Attached(fd=fd, link=link, persistent=existing is not None, offload=config.offload)
     except BaseException:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
         raise
 
 
@@ -156,10 +171,13 @@ def _create(name: str) -> None:
             raise
 
 
-def _claim(fd: int, name: str, flags: int) -> None:
+def _claim(fd: int, name: str, *, offload: bool) -> None:
+    flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
     try:
-        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), IFF_TAP | IFF_NO_PI | flags))
+        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), flags))
     except OSError as error:
+        if error.errno == errno.EINVAL and offload:
+            raise _NoOffloadsError(f"the kernel refuses a virtio-net header on {name}") from error
         if error.errno == errno.EBUSY:
             raise VswitchError(
                 f"{name} is in use by another process; choose another name with --dev"
@@ -168,6 +186,8 @@ def _claim(fd: int, name: str, flags: int) -> None:
             refused = PrivilegeError(f"cannot attach to {name}: {error.strerror}")
             raise _with_advice(refused, name) from error
         raise VswitchError(f"cannot attach to {name}: {error.strerror}") from error
+    if offload:
+        _offer_offloads(fd, name)
 
 
 def _offer_offloads(fd: int, name: str) -> None:
@@ -187,7 +207,7 @@ def _offer_offloads(fd: int, name: str) -> None:
                 return
         log.warning("tap-offload dev=%s reason=the kernel takes no offloads", name)
     except OSError as error:
-        raise VswitchError(f"cannot set up offloads of {name}: {error.strerror}") from error
+        raise _NoOffloadsError(f"cannot set up offloads of {name}: {error.strerror}") from error
 
 
 def _with_advice(error: PrivilegeError, name: str) -> PrivilegeError:

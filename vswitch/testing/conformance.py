@@ -29,6 +29,7 @@ async def check_device(
         rules.describes_itself,
         rules.reads_in_order_and_within_the_limit,
         rules.writes_in_order,
+        rules.superframes_pass_among_frames,
         rules.waiting_for_frames_can_be_cancelled,
         rules.one_reader,
         rules.closed_raises,

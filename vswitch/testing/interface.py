@@ -27,8 +27,14 @@ class FakeInterface(FakeDevice):
     setting anything, once.
     """
 
-    def __init__(self, *, capacity: int | None = None, persistent: bool = False) -> None:
-        super().__init__("vsw0", capacity=capacity)
+    def __init__(
+        self,
+        *,
+        capacity: int | None = None,
+        persistent: bool = False,
+        superframes: bool = False,
+    ) -> None:
+        super().__init__("vsw0", capacity=capacity, superframes=superframes)
         self.mac = "02:00:00:00:00:01"
         self.address: str | None = None
         self.persistent = persistent

@@ -2,16 +2,19 @@
 
 import time
 
+import attrs
 import pytest
 import trio
 
 from transport import HandshakeTimeout, PrivateKey
 from vswitch.core.control import ByeCode, Hello, Notice, Welcome
 from vswitch.core.records import CONTROL, SUPERFRAME, encode_record, frame_record
+from vswitch.core.segment import cut_untrusted
 from vswitch.errors import VswitchError
 from vswitch.reception import HELLO_TIMEOUT
 from vswitch.registry import Registry
-from vswitch.testing import ethernet
+from vswitch.testing import FakeDevice, ethernet
+from vswitch.testing.superframes import Flow, superframe
 
 HELLO = Hello(mtu=1500, mac="02:00:00:00:00:01", name="pc1")
 
@@ -33,8 +36,8 @@ async def test_hello_is_answered_with_a_welcome_and_a_port(house):
         (plugged,) = house.reception.plugged.values()
         assert plugged.port is house.switch.ports[0]
         assert plugged.device.name == plugged.port.name == "pc1"
-        assert house.registry.named("pc1").last_seen == pytest.approx(time.time(), abs=60)
     await house.plugged(0)
+    assert house.registry.named("pc1").last_seen == pytest.approx(time.time(), abs=60)
     assert house.switch.ports == ()
 
 
@@ -55,6 +58,41 @@ async def test_frames_that_come_along_with_hello_are_forwarded(house):
             while len(got) < 3:
                 got += await bot.receive()
         assert [frame_record(frame) for frame in got] == [record(1), record(2), record(3)]
+
+
+@pytest.mark.parametrize("offload", [True, False])
+async def test_superframes_only_if_the_member_has_announced_them(house, offload):
+    big = superframe(Flow(), bytes(5000), 1448)
+    device = FakeDevice(superframes=True)
+    house.switch.attach(device, name="tap")
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, offload=offload))
+        assert (await guest.hear()).offload is offload
+        (plugged,) = house.reception.plugged.values()
+        assert plugged.device.superframes is offload
+        device.feed_records([big])
+        wanted = [big] if offload else cut_untrusted(big, 1500)
+        with trio.fail_after(20):
+            while len(guest.heard) < len(wanted):
+                data = b"".join(await guest.channel.receive())
+                guest.heard += guest.splitter.feed_untrusted(data)
+        assert guest.heard == wanted
+        guest.say(big)
+        if offload:
+            with trio.fail_after(20):
+                while not device.written:  # noqa: ASYNC110 (a session is on its way)
+                    await trio.sleep(0.002)
+            assert device.written == [big]
+        else:
+            assert "not agreed" in (await guest.end()).reason
+
+
+async def test_superframes_before_the_welcome_end_the_session(house):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, offload=True), superframe(Flow(), bytes(5000), 1448))
+        broken = await guest.end()
+        assert broken.code == ByeCode.PROTOCOL
+        assert "not agreed" in broken.reason
 
 
 @pytest.mark.parametrize(

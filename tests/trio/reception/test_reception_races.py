@@ -84,13 +84,14 @@ async def test_a_member_that_is_revoked_while_it_is_enrolled(house, monkeypatch)
 
 
 async def test_a_member_that_is_revoked_at_the_last_moment(house, monkeypatch):
-    touch = Registry.touch
+    lease = Registry.lease
 
-    def revoked_meanwhile(registry, keys, now):
-        touch(registry, keys, now)
-        registry.revoke("pc1", now)
+    def revoked_meanwhile(registry, *args):
+        address = lease(registry, *args)
+        registry.revoke("pc1", time.time())
+        return address
 
-    monkeypatch.setattr(Registry, "touch", revoked_meanwhile)
+    monkeypatch.setattr(Registry, "lease", revoked_meanwhile)
     async with house.visit(house.member("pc1")) as guest:
         guest.say(HELLO)
         code, reason = await guest.refusal()

@@ -1,0 +1,53 @@
+"""The README does what it says: its Python runs, its two commands are the ones of CI."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("source", blocks("python"))
+def test_python_runs(source, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "hello from 02:00:00:00:00:0a\n['02:00:00:00:00:0a on port 1']\n"
+
+
+def test_there_is_python_to_run():
+    assert len(blocks("python")) == 1
+
+
+def test_the_two_commands_are_lines_of_their_own():
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    install = "python3 -m venv .venv && .venv/bin/pip install -q "
+    assert f"{install}. && .venv/bin/vswitch demo" in lines
+    assert f"{install}-e '.[test]' && .venv/bin/pytest" in lines
+
+
+def test_ci_ends_with_the_same_line():
+    last = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+    assert last in README.splitlines()
+
+
+def test_first_lines_say_what_it_is_and_for_whom():
+    opening = "\n".join(README.split("\n\n", 2)[1].splitlines()[:5])
+    assert "Ethernet switch" in opening
+    assert "For people who" in opening
