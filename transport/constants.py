@@ -24,13 +24,16 @@ TAG_SIZE: Final = 16
 SEALED_OVERHEAD: Final = DATA_HEADER_SIZE + TAG_SIZE
 
 KCP_HEADER_SIZE: Final = 24
-# One sealed unit in one datagram: 1,400 + 32 = 1,432 bytes of UDP payload, 1,460 with IPv4 and
-# 1,480 with IPv6 headers, which fits a PPPoE line's 1,492.
-KCP_MTU: Final = 1400
-KCP_MSS: Final = KCP_MTU - KCP_HEADER_SIZE
+# One datagram: 1,432 bytes of UDP payload, 1,460 with IPv4 and 1,480 with IPv6 headers, which
+# fits a PPPoE line's 1,492.
+SLICE_SIZE: Final = 1432 - DATA_HEADER_SIZE  # bytes of a sealed unit that one datagram carries
+# Of one sealed unit. More amortise more work per byte (sealing, KCP, calls into the kernel), and
+# lose more with one lost datagram: `units.py` says how many are used when.
+MAX_SLICES: Final = 16
+KCP_MTU: Final = MAX_SLICES * SLICE_SIZE - TAG_SIZE  # the largest unit; set once in a session
+PARTIAL_UNITS: Final = 8  # of one session, waiting for slices: a burst that was reordered
 MIN_KCP_MTU: Final = 536  # less would spend more on headers than it carries
 MAX_DATAGRAM: Final = 65_535
-MAX_SLICES: Final = 16  # of one sealed unit; this version sends and accepts one
 
 # --- KCP (notes on each in kcp.py) -----------------------------------------------------------
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final, Protocol
 
 import trio
@@ -28,6 +30,15 @@ __all__ = ["DatagramSocket", "UdpSocket", "format_address", "open_udp", "resolve
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_DONT: Final = 0  # let routers fragment: a lost "too big" must not become a black hole
+
+# From linux/udp.h.
+_SOL_UDP: Final = 17
+_UDP_SEGMENT: Final = 103  # control message, u16: cut what is sent to datagrams of this size
+_UDP_GRO: Final = 104  # control message, int: what was received is datagrams of this size
+_U16: Final = Struct("=H")
+_ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of both families
+_TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
+_TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
 
 
 class DatagramSocket(Protocol):
@@ -59,6 +70,14 @@ class UdpSocket:
         self._sock = sock
         self._mapped = sock.family == socket.AF_INET6
         self.drops: Counter[str] = Counter()
+        self._buffers = [bytearray(MAX_DATAGRAM + 1)]
+        self._view = memoryview(self._buffers[0])
+        self._sends_trains = True  # until the kernel refuses one
+        self._receives_trains = True
+        try:
+            sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        except OSError:  # before Linux 5.0
+            self._receives_trains = False
 
     @property
     def local_address(self) -> Address:
@@ -77,10 +96,14 @@ class UdpSocket:
     def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
         """HOT PATH."""
         batch: list[tuple[bytes, Address]] = []
-        receive, append = self._sock.recvfrom, batch.append
+        append = batch.append
         try:
-            for _ in range(limit):
-                append(receive(MAX_DATAGRAM))
+            if self._receives_trains:
+                self._receive_trains(limit, batch)
+            else:
+                receive = self._sock.recvfrom
+                for _ in range(limit):
+                    append(receive(MAX_DATAGRAM))
         except BlockingIOError:
             pass
         except OSError as error:
@@ -90,8 +113,60 @@ class UdpSocket:
             self.drops["unreachable"] += 1
         return batch
 
+    def _receive_trains(self, limit: int, batch: list[tuple[bytes, Address]]) -> None:
+        """As the kernel joined them (UDP_GRO): the datagrams of a train are of one size but the
+        last, and a control message tells it. HOT PATH.
+        """
+        receive, buffers, view = self._sock.recvmsg_into, self._buffers, self._view
+        append = batch.append
+        while len(batch) < limit:
+            size, ancillary, _, address = receive(buffers, _ANCILLARY_ROOM)
+            segment = size
+            for level, kind, data in ancillary:
+                if level == _SOL_UDP and kind == _UDP_GRO:
+                    segment = int.from_bytes(data, sys.byteorder)
+            if segment >= size:
+                append((bytes(view[:size]), address))
+            else:
+                for at in range(0, size, segment):
+                    append((bytes(view[at : min(at + segment, size)]), address))
+
     def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
-        """HOT PATH."""
+        """Runs of datagrams of one size leave in one call (UDP_SEGMENT). HOT PATH."""
+        if len(datagrams) == 1 or not self._sends_trains:
+            self._send_singly(address, datagrams)
+            return
+        at, end = 0, len(datagrams)
+        while at < end:
+            size = len(datagrams[at])
+            # As many as fit one call; only the last may be shorter than the others.
+            stop = min(end, at + min(_TRAIN_DATAGRAMS, _TRAIN_BYTES // size))
+            last = at + 1
+            while last < stop and len(datagrams[last]) == size:
+                last += 1
+            if last < stop and len(datagrams[last]) < size:
+                last += 1
+            self._send_train(address, datagrams[at:last], size)
+            at = last
+
+    def _send_train(self, address: Address, train: Sequence[bytes], size: int) -> None:
+        if len(train) == 1:
+            self._send_singly(address, train)
+            return
+        try:
+            self._sock.sendmsg(train, [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))], 0, address)
+        except BlockingIOError:
+            self.drops["socket_full"] += len(train)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError from None
+            # Too big for this path, or a device without checksum offload (EIO): singly they may
+            # pass, and other paths may still take trains. A kernel that knows no trains says so.
+            if error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+                self._sends_trains = False
+            self._send_singly(address, train)
+
+    def _send_singly(self, address: Address, datagrams: Sequence[bytes]) -> None:
         send = self._sock.sendto
         for datagram in datagrams:
             try:
