@@ -9,7 +9,7 @@ Error contract: `add_untrusted` raises `BadPacket` for a slice that contradicts 
 
 from __future__ import annotations
 
-from transport.constants import DATA_HEADER_SIZE, MAX_SLICES, PARTIAL_UNITS
+from transport.constants import DATA_HEADER_SIZE, MAX_SLICES, PARTIAL_BYTES, PARTIAL_UNITS
 from transport.errors import BadPacket
 
 __all__ = ["Assembly"]
@@ -20,13 +20,14 @@ _HEADER = DATA_HEADER_SIZE
 class Assembly:
     """The partial units of one session."""
 
-    __slots__ = ("_limit", "_parts", "evicted")
+    __slots__ = ("_bytes", "_limit", "_parts", "evicted")
 
     def __init__(self, limit: int) -> None:
         """`limit`: bytes of sealed content, tag included, that a unit may have."""
         self._limit = limit
         # By index and counter: what is missing, and the pieces by place.
         self._parts: dict[bytes, list[bytes | None]] = {}
+        self._bytes = 0  # of all pieces
         self.evicted = 0  # units that were given up
 
     def __len__(self) -> int:
@@ -44,17 +45,25 @@ class Assembly:
         key = datagram[4:_HEADER]
         parts = self._parts.get(key)
         if parts is None:
-            if len(self._parts) >= PARTIAL_UNITS:
-                del self._parts[next(iter(self._parts))]
+            if len(self._parts) >= PARTIAL_UNITS or self._bytes > PARTIAL_BYTES:
+                self._forget(next(iter(self._parts)))
                 self.evicted += 1
             parts = self._parts[key] = [None] * slices
         elif len(parts) != slices:
             raise BadPacket("malformed")
+        if parts[place] is not None:
+            raise BadPacket("replay")
         parts[place] = datagram if place == 0 else datagram[_HEADER:]
+        self._bytes += len(datagram)
         if None in parts:
             return None
-        del self._parts[key]
+        self._forget(key)
         unit = b"".join(parts)  # type: ignore[arg-type]
         if len(unit) > self._limit + _HEADER:
             raise BadPacket("malformed")
         return unit
+
+    def _forget(self, key: bytes) -> None:
+        for part in self._parts.pop(key):
+            if part is not None:
+                self._bytes -= max(len(part), _HEADER)  # never below what is left

@@ -2,8 +2,8 @@
 
 A sealed unit is `header (16) | ciphertext | tag (16)`; the header is the associated data and names
 type, number of slices, receiver index and counter. A unit that does not fit one datagram travels
-in slices, each with the header, in which only the slice's number differs. The counter is the nonce: it is never used twice
-under a key, and a key that reaches its limit raises `KeyExhausted` instead.
+in slices, each with the header, in which only the slice's number differs. The counter is the nonce:
+it is never used twice under a key, and a key that reaches its limit raises `KeyExhausted` instead.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Sealer:
         slices = -(-size // SLICE_SIZE)
         header = HEADER.pack(kind, 0, slices, 0, self._index, counter)
         sealed = self._encrypt(self._nonce(counter), plaintext, header)
-        rest = header[4:]
+        rest, step = header[4:], -(-size // slices)  # equal, so that none is too short to be one
         return [
-            bytes((kind, place, slices, 0)) + rest + sealed[at : at + SLICE_SIZE]
-            for place, at in enumerate(range(0, size, SLICE_SIZE))
+            bytes((kind, place, slices, 0)) + rest + sealed[at : at + step]
+            for place, at in enumerate(range(0, size, step))
         ]
 
 

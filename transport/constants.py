@@ -31,7 +31,10 @@ SLICE_SIZE: Final = 1432 - DATA_HEADER_SIZE  # bytes of a sealed unit that one d
 # lose more with one lost datagram: `units.py` says how many are used when.
 MAX_SLICES: Final = 16
 KCP_MTU: Final = MAX_SLICES * SLICE_SIZE - TAG_SIZE  # the largest unit; set once in a session
-PARTIAL_UNITS: Final = 8  # of one session, waiting for slices: a burst that was reordered
+# Of one session, waiting for slices. Jitter mixes the slices of all units of a burst, and a
+# table that is too small for one completes none of them, again and again.
+PARTIAL_UNITS: Final = 256
+PARTIAL_BYTES: Final = 4 * 1024 * 1024  # of one session, in all its partial units
 MIN_KCP_MTU: Final = 536  # less would spend more on headers than it carries
 MAX_DATAGRAM: Final = 65_535
 

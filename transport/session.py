@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
+from transport.assembly import Assembly
 from transport.congestion import DelayWindow
 from transport.constants import (
     CLOSE_REPEATS,
@@ -32,6 +33,7 @@ from transport.constants import (
     REKEY_JITTER,
     SEND_WINDOW,
     SUSPECT_SEND_INTERVAL,
+    TAG_SIZE,
     TOMBSTONE,
 )
 from transport.control import (
@@ -50,12 +52,13 @@ from transport.errors import BadPacket, KeyExhausted
 from transport.events import Ended, Event, PathChanged, Rekeyed
 from transport.handshake import conversation_number
 from transport.identity import PublicKey
-from transport.kcp import Conversation
+from transport.kcp import Conversation, split_segments
 from transport.keyring import KeyPair, Keyring
 from transport.liveness import Action, Liveness
 from transport.paths import Address, PathTable
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
+from transport.units import UnitSize, unit_bytes
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
@@ -95,6 +98,8 @@ class Session:
             receive_window=receive_window,
             now=now,
         )
+        self._units = UnitSize(kcp_mtu)
+        self._assembly = Assembly(kcp_mtu + TAG_SIZE)
         self._window = DelayWindow(now)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         self._rekey_asked = now
@@ -126,8 +131,8 @@ class Session:
 
     @property
     def message_size(self) -> int:
-        """Bytes of a message that fills one sealed unit."""
-        return self._kcp.message_size
+        """Bytes of a message that fills one sealed unit, as large as they are now."""
+        return self._units.message_size
 
     @property
     def max_message(self) -> int:
@@ -211,6 +216,13 @@ class Session:
                 pair = self.keys.find_untrusted(datagram, now)
                 opener = pair.opener
                 before = opener.newest
+                if datagram[2] != 1:  # a slice
+                    if opener.seen(datagram):
+                        raise BadPacket("replay")
+                    unit = self._assembly.add_untrusted(datagram)
+                    if unit is None:
+                        continue
+                    datagram = unit
                 plaintext = opener.open_untrusted(datagram)
                 opened += 1
                 size += len(datagram)
@@ -400,7 +412,7 @@ class Session:
                     self._close_at.popleft()
                 plaintext = encode_control(Close(self.ended.code, self.ended.reason))
                 self._put(
-                    out, self.paths.current, [self.keys.current.sealer.seal(CONTROL, plaintext)]
+                    out, self.paths.current, self.keys.current.sealer.seal(CONTROL, plaintext)
                 )
         except KeyExhausted:
             if self.ended is None:
@@ -412,7 +424,7 @@ class Session:
         for address, item in self._control:
             if isinstance(item, Ping):
                 self._liveness.sent(now, wants_answer=True)
-            self._put(out, address or self.paths.current, [seal(CONTROL, encode_control(item))])
+            self._put(out, address or self.paths.current, seal(CONTROL, encode_control(item)))
         self._control.clear()
 
     def _seal_segments(self, out: Outgoing, now: float) -> None:
@@ -428,8 +440,16 @@ class Session:
             self.drops["suspect_gate"] += len(units) - 1
             self._gate_open_at = now + SUSPECT_SEND_INTERVAL
             del units[1:]
+        sizes = self._units
+        size = sum(map(len, units))
+        sizes.on_sent(size, repaired=self._kcp.repaired)
+        if sizes.slices == 1:
+            units = [part for unit in units for part in split_segments(unit, unit_bytes(1))]
         seal = self.keys.current.sealer.seal
-        self._put(out, self.paths.current, [seal(DATA, unit) for unit in units])
+        datagrams: list[bytes] = []
+        for unit in units:
+            datagrams += seal(DATA, unit)
+        self._put(out, self.paths.current, datagrams)
         self._liveness.sent(now, wants_answer=self._kcp.has_work)
 
     def _put(self, out: Outgoing, address: Address, datagrams: list[bytes]) -> None:
