@@ -167,8 +167,8 @@ class Channel(trio.abc.AsyncResource):
         """End the session after what was sent has arrived, or a second has passed."""
         try:
             with trio.move_on_after(GRACE):
-                while not self._closed and self._session.ended is None and self._session.in_flight:
-                    await self._park(self._drained)
+                while not (self._closed or self._session.ended or self._session.drained):
+                    await self._drained.park()
         finally:
             self.close(code, reason)
         await trio.lowlevel.checkpoint()
@@ -179,7 +179,7 @@ class Channel(trio.abc.AsyncResource):
         over = self._closed or session.ended is not None
         if self._readers and (over or session.readable):
             self._readers.unpark_all()
-        if self._drained and (over or not session.in_flight):
+        if self._drained and (over or session.drained):
             self._drained.unpark_all()
         if self._writers and (over or session.credit > 0):
             self._writers.unpark_all()

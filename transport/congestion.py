@@ -73,7 +73,8 @@ class DelayWindow:
         self._round_min = float("inf")
         if queue > TARGET / 2:
             self._starting = False
-        factor = (self._base + TARGET) / (self._base + queue)
+        # At least a microsecond: under a test's clock a round trip may take no time at all.
+        factor = (self._base + TARGET) / max(self._base + queue, 1e-6)
         if factor < 1:
             step = max(0.7, factor)
         elif not self._limited:

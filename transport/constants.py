@@ -41,6 +41,10 @@ MAX_DATAGRAM: Final = 65_535
 # --- KCP (notes on each in kcp.py) -----------------------------------------------------------
 
 KCP_INTERVAL: Final = 0.010  # a session with unacknowledged segments is ticked this often
+# A lone small message is acknowledged with the answer to it, if one leaves within this time, well
+# below KCP's shortest retransmission timeout; more than so much data at once.
+ACK_DELAY: Final = 0.005
+ACK_BYTES: Final = 4096
 KCP_RESEND: Final = 3  # later acknowledgements of others before a segment counts as lost
 KCP_MIN_RTO_MS: Final = 100  # below, delayed acknowledgements look like loss on a full link
 SEND_WINDOW: Final = 2048  # segments; never the bound: congestion.py bounds the bytes
@@ -49,6 +53,7 @@ MAX_FRAGMENTS: Final = 127  # of one message; KCP's `frg` and its send() refuse 
 # What a session may hold undelivered before it stops taking messages out of KCP: then the
 # peer's window closes, which is the back-pressure of a reliable transport.
 INBOX_BYTES: Final = 4 * 1024 * 1024
+MESSAGE_COST: Final = 64  # what a message counts besides its content, or empty ones were free
 
 # --- Handshake -------------------------------------------------------------------------------
 

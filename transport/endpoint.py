@@ -98,11 +98,13 @@ class Endpoint:
         """
         now = self.now()
         attempt = _Attempt()
+        if not addresses:
+            raise ValueError("no address to connect to")
         tries = [self._demux.connect(peer, each, now, now + patience) for each in addresses]
         attempt.open = len(tries)
         self._attempts.update(dict.fromkeys(tries, attempt))
-        self.pump()
         try:
+            self.pump()
             await attempt.over.wait()
         except BaseException:
             if isinstance(attempt.outcome, Connected):  # cancelled, and answered just now
@@ -141,7 +143,9 @@ class Endpoint:
                 self._serving = False
 
     def _channel(self, session: Session, credential: Credential) -> Channel:
-        channel = self._channels[session] = Channel(self, session, credential)
+        channel = Channel(self, session, credential)
+        if session.ended is None:  # else nobody would take it out again
+            self._channels[session] = channel
         return channel
 
     # --- What channels ask for ----------------------------------------------------------------
@@ -160,20 +164,21 @@ class Endpoint:
     # --- The engine ---------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """After anything happened: events, wake-ups, datagrams, the timer. HOT PATH."""
+        """After anything happened: events, datagrams, wake-ups, the timer. HOT PATH."""
         demux = self._demux
         while (event := demux.next_event()) is not None:
             self._take(event)
-        for session in demux.touched:
+        touched = list(demux.touched)
+        send = self._sock.send_nowait
+        for address, datagrams in demux.datagrams_to_send(self.now()):
+            self._sent += len(datagrams)
+            send(address, datagrams)
+        for session in touched:  # last, since sending ends a session whose keys are used up
             channel = self._channels.get(session)
             if channel is not None:
                 channel.update()
             while (change := session.next_event()) is not None:
                 self._report(session, change)
-        send = self._sock.send_nowait
-        for address, datagrams in demux.datagrams_to_send(self.now()):
-            self._sent += len(datagrams)
-            send(address, datagrams)
         due = demux.deadline()
         if due is not None and due < self._timer_scope.deadline:
             self._timer_scope.deadline = due

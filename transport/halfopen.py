@@ -14,6 +14,7 @@ from attrs import frozen
 from transport.constants import HALF_OPEN_LIFETIME, HALF_OPEN_PER_PEER, HALF_OPEN_TOTAL
 from transport.identity import PublicKey
 from transport.keyring import KeyPair
+from transport.paths import Address
 from transport.session import Session
 from transport.wire import Credential
 
@@ -31,6 +32,7 @@ class HalfOpen:
     association: int
     resumes: Session | None
     kcp_mtu: int
+    address: Address  # where the response went: who confirms could read there
     expires: float
 
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from hashlib import blake2s
 
-from attrs import frozen
+from attrs import field, frozen
+from attrs.validators import max_len, min_len
 
 from transport.cipher import Opener, Sealer
 from transport.constants import PROLOGUE
@@ -47,7 +48,9 @@ class Peer:
 
     key: PublicKey
     credential: Credential = NO_CREDENTIAL
-    psk: bytes = NO_PSK  # 32 bytes; zeros where the credential is the key alone
+    # 32 bytes; zeros where the credential is the key alone. Checked here: an init is made in the
+    # endpoint's own tasks, where it must not fail.
+    psk: bytes = field(default=NO_PSK, validator=[min_len(32), max_len(32)], repr=False)
 
 
 def conversation_number(handshake_hash: bytes) -> int:

@@ -94,7 +94,8 @@ class Initiator:
         return list(self._sessions)
 
     def connect(self, peer: Peer, address: Address, now: float, give_up_at: float) -> Negotiation:
-        """Start a session. It ends in one of the events."""
+        """Start a session. It ends in one of the events. ValueError: impossible key."""
+        self._identity.exchange(peer.key.raw)  # fails here, or in every init later
         relation = _Relation(peer, MacStamper(peer.key.raw))
         return self._negotiate(relation, address, 0, now, give_up_at)
 

@@ -10,7 +10,7 @@ shows only what is safe of the binding and keeps the engine's known hazards insi
   else surfaces as SystemError or as a cycle that is never collected;
 * a message has at most 127 fragments, and the caller asks `in_flight` before it sends, since
   KCP queues without bound;
-* a peer whose fragments fill the receive queue without ever making a message has broken the
+* a peer with more fragments waiting than a message may have, and no message, has broken the
   protocol: `BadPacket`;
 * dead links and liveness are the session's business, so KCP's own verdict is disabled;
 * the 32-bit millisecond clock starts at zero with the session; KCP compares it signed, so its
@@ -33,6 +33,7 @@ from transport.constants import (
     KCP_MIN_RTO_MS,
     KCP_RESEND,
     MAX_FRAGMENTS,
+    MESSAGE_COST,
 )
 from transport.errors import BadPacket
 
@@ -79,7 +80,6 @@ class Conversation:
         "max_message",
         "message_size",
         "mtu",
-        "receive_window",
         "repaired",
     )
 
@@ -111,7 +111,6 @@ class Conversation:
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
-        self.receive_window = max(receive_window, 128)  # as wndsize() does
         self.repaired = False  # the last flush sent something again that counts as lost
         self.in_flight = 0  # bytes given to `send` and not yet acknowledged
 
@@ -132,13 +131,13 @@ class Conversation:
     def input_untrusted(self, datagrams: Sequence[bytes], now: float) -> None:
         """Take authentic datagrams in, several at once since KCP reads segments until the end.
 
-        Raises `BadPacket("not_kcp")` when the engine refuses them. HOT PATH.
+        Raises `BadPacket("not_kcp")` when the engine refuses them; the segments before the one
+        that it refused have been taken, and are to be acknowledged. HOT PATH.
         """
         kcp = self._kcp
         kcp.current = self._clock(now)
         joined = datagrams[0] if len(datagrams) == 1 else b"".join(datagrams)
-        if kcp.receive_data(joined) < 0:
-            raise BadPacket("not_kcp")
+        refused = kcp.receive_data(joined) < 0
         pending = self._pending
         acknowledged = len(pending) - kcp.waitsnd()
         # KCP does not say which segments were acknowledged, only how many are left. Counting
@@ -148,20 +147,24 @@ class Conversation:
             self.in_flight -= size
             self._acked.append((size, sent))
             acknowledged -= 1
+        if refused:
+            raise BadPacket("not_kcp")
 
     def receive(self, limit: int) -> list[bytes]:
-        """Whole messages in order, until about `limit` bytes are taken. HOT PATH."""
+        """Whole messages in order, until about `limit` bytes are taken, each message counting
+        `MESSAGE_COST` more than its size. HOT PATH.
+        """
         messages: list[bytes] = []
         next_event = self._kcp.next_event
         while limit > 0:
             message = next_event()
             if message is None:  # b"" is a message
                 kcp = self._kcp
-                if kcp.nrcv_que >= self.receive_window and kcp.peeksize() < 0:
-                    # The window is full of fragments that never make a message.
+                if kcp.nrcv_que >= MAX_FRAGMENTS and kcp.peeksize() < 0:
+                    # Fragments that never make a message.
                     raise BadPacket("not_kcp")
                 break
-            limit -= len(message) or 1
+            limit -= len(message) + MESSAGE_COST
             messages.append(message)
         return messages
 

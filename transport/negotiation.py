@@ -20,7 +20,7 @@ from transport.constants import (
     KCP_MTU,
     RECEIVE_WINDOW,
 )
-from transport.cookie import MacStamper
+from transport.cookie import MacStamper, check_mac1_untrusted
 from transport.errors import BadPacket
 from transport.handshake import Initiation, Peer
 from transport.identity import PrivateKey
@@ -96,6 +96,7 @@ class Negotiation:
         if self._initiation is None:
             raise BadPacket("unexpected")
         header = decode_response_untrusted(datagram)
+        check_mac1_untrusted(self._identity.public.raw, datagram)
         return Agreed(*self._initiation.read_response_untrusted(header, now))
 
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:

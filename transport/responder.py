@@ -20,7 +20,7 @@ from transport.control import CloseCode
 from transport.cookie import MacStamper
 from transport.errors import BadPacket
 from transport.halfopen import HalfOpen, HalfOpenTable
-from transport.identity import PrivateKey
+from transport.identity import PrivateKey, PublicKey
 from transport.indices import IndexTable
 from transport.paths import Address
 from transport.session import Session
@@ -66,16 +66,26 @@ class Responder:
             raise BadPacket("half_open_full")
         if self.half_open.of(peer) and not admitted.proven_address:
             raise self._admission.cookie_for(admitted.header, "half_open_full", address, now)
+        result, resumes = admitted.result, None
         session = self.sessions.get(peer.raw)
         if session is not None and session.ended is None:
-            resumed = admitted.payload.resume == session.association
-            return self._respond(admitted, admitted.result, session if resumed else None, now)
-        if len(self.sessions) >= self._max_sessions and admitted.result is Result.OK:
-            return self._respond(admitted, Result.FULL, None, now)
-        return self._respond(admitted, admitted.result, None, now)
+            if admitted.payload.resume == session.association:
+                resumes = session
+        elif result is Result.OK and self._full_for(peer):
+            result = Result.FULL
+        return self._respond(admitted, result, resumes, address, now)
+
+    def _full_for(self, peer: PublicKey) -> bool:
+        # A peer that has a session takes its own place again.
+        return len(self.sessions) >= self._max_sessions and peer.raw not in self.sessions
 
     def _respond(
-        self, admitted: Admitted, result: Result, resumes: Session | None, now: float
+        self,
+        admitted: Admitted,
+        result: Result,
+        resumes: Session | None,
+        address: Address,
+        now: float,
     ) -> bytes:
         index = self._indices.unused()
         fresh = int.from_bytes(self._random(8), "little")
@@ -97,6 +107,7 @@ class Responder:
                 association=response.association,
                 resumes=resumes,
                 kcp_mtu=response.kcp_mtu,
+                address=address,
                 expires=HalfOpenTable.expiry(now),
             )
             self.half_open.add(entry)
@@ -113,13 +124,15 @@ class Responder:
         plaintext = entry.pair.opener.open_untrusted(datagram)
         if now >= entry.expires or (entry.resumes is not None and entry.resumes.ended is not None):
             raise BadPacket("unexpected")
+        if entry.resumes is None and self._full_for(entry.peer):
+            raise BadPacket("sessions_full")
         self.half_open.remove(entry)
         self._admission.confirmed(entry.peer, entry.timestamp_ns)
         session, accepted, replaced = entry.resumes, None, None
         if session is not None:
             session.adopt(entry.pair, now)
-            if address != session.paths.current:  # the handshake has proven the address
-                session.paths.moved(address, now)
+            if address == entry.address != session.paths.current:
+                session.paths.moved(address, now)  # the handshake has proven it
         else:
             replaced = self.sessions.get(entry.peer.raw)
             if replaced is not None:
@@ -131,7 +144,7 @@ class Responder:
                 pair=entry.pair,
                 kcp_mtu=entry.kcp_mtu,
                 receive_window=RECEIVE_WINDOW,
-                address=address,
+                address=entry.address,  # a copy of this datagram may come from anywhere
                 now=now,
                 random_bytes=self._random,
             )

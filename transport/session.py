@@ -19,17 +19,24 @@ a message over `max_message`. After the end, `send` does nothing and `ended` say
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import inf
 
 from transport.assembly import Assembly
 from transport.congestion import DelayWindow
 from transport.constants import (
+    ACK_BYTES,
+    ACK_DELAY,
     CLOSE_REPEATS,
     CONTROL_PER_SECOND,
     INBOX_BYTES,
     KCP_HEADER_SIZE,
     KCP_INTERVAL,
+    MAX_CONTROL_ITEMS,
+    MESSAGE_COST,
     REKEY_JITTER,
     SEND_WINDOW,
     SUSPECT_SEND_INTERVAL,
@@ -62,6 +69,8 @@ from transport.units import UnitSize, unit_bytes
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
+
+_KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 Outgoing = list[tuple[Address, list[bytes]]]
 
@@ -111,6 +120,8 @@ class Session:
         self._control: list[tuple[Address | None, ControlItem]] = []
         self.flush_due = False
         self._last_flush = now
+        self._unacknowledged = 0  # bytes of segments since the last flush
+        self._ack_at = inf
         self._gate_open_at = 0.0
         self._ping = (b"", now)
         self._ping_rtt: float | None = None
@@ -147,6 +158,11 @@ class Session:
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
         return self._kcp.in_flight
+
+    @property
+    def drained(self) -> bool:
+        """All messages given to `send`, empty ones too, are acknowledged."""
+        return not self._kcp.has_work
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages; reliable, in order. HOT PATH."""
@@ -272,12 +288,21 @@ class Session:
             self._kcp.input_untrusted(segments, now)
         except BadPacket as bad:
             self.drops[bad.reason] += 1
-            return
-        self.flush_due = True  # acknowledgements leave at once
+        self._owe_acknowledgement(segments, now)
         acked = self._kcp.take_acked()
         if acked:
             self._window.on_acked(acked, now)
         self._drain_kcp(now)
+
+    def _owe_acknowledgement(self, segments: list[bytes], now: float) -> None:
+        """Acknowledge much at once, and a little together with the answer to it, if one comes
+        soon: a datagram less for each lone frame, and a wake-up less for the peer. HOT PATH.
+        """
+        self._unacknowledged += sum(map(len, segments))
+        if self._unacknowledged >= ACK_BYTES or _only_acknowledgements(segments[-1]):
+            self.flush_due = True  # in the second case for what KCP repeats or may send now
+        elif self._ack_at > now + ACK_DELAY:
+            self._ack_at = now + ACK_DELAY
 
     def _drain_kcp(self, now: float) -> None:
         room = INBOX_BYTES - self._inbox_bytes
@@ -290,7 +315,7 @@ class Session:
             self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)
             return
         self._inbox.extend(messages)
-        self._inbox_bytes += sum(map(len, messages))
+        self._inbox_bytes += sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
     def _receive_control_untrusted(self, plaintext: bytes, address: Address, now: float) -> None:
         items = decode_control_untrusted(plaintext)
@@ -350,7 +375,7 @@ class Session:
         """When `handle_timeout` wants to be called, at the latest."""
         if self.ended is not None:
             return self._close_at[0] if self._close_at else self._tombstone_until
-        due = min(self._liveness.deadline(), self.keys.deadline())
+        due = min(self._liveness.deadline(), self.keys.deadline(), self._ack_at)
         if self._kcp.has_work:
             due = min(due, self._tick_at())
         if self.initiator:
@@ -383,7 +408,7 @@ class Session:
         if not self.initiator and self.keys.worn() and now - self._rekey_asked >= 1:
             self._rekey_asked = now
             self._control.append((None, Rekey()))
-        if self._kcp.has_work and now >= self._tick_at():
+        if now >= self._ack_at or (self._kcp.has_work and now >= self._tick_at()):
             self.flush_due = True
 
     def _send_ping(self, now: float) -> None:
@@ -394,6 +419,8 @@ class Session:
         self.ended = Ended(code, reason, by_peer)
         self._events.append(self.ended)
         self._control.clear()
+        with suppress(BadPacket):  # what was held back is acknowledged, so it can be read still
+            self._inbox.extend(self._kcp.receive(sys.maxsize))
         self._kcp.close()
 
     # --- Sending ----------------------------------------------------------------------------
@@ -420,16 +447,23 @@ class Session:
         return out
 
     def _seal_control(self, out: Outgoing, now: float) -> None:
+        # Together by address: as answers to many items of one datagram they stay as small as it.
         seal = self.keys.current.sealer.seal
+        by_address: dict[Address, list[ControlItem]] = {}
         for address, item in self._control:
+            by_address.setdefault(address or self.paths.current, []).append(item)
             if isinstance(item, Ping):
                 self._liveness.sent(now, wants_answer=True)
-            self._put(out, address or self.paths.current, seal(CONTROL, encode_control(item)))
         self._control.clear()
+        for address, items in by_address.items():
+            for at in range(0, len(items), MAX_CONTROL_ITEMS):
+                plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
+                self._put(out, address, seal(CONTROL, plaintext))
 
     def _seal_segments(self, out: Outgoing, now: float) -> None:
         self.flush_due = False
         self._last_flush = now
+        self._unacknowledged, self._ack_at = 0, inf
         units = self._kcp.flush(now)
         if not units:
             return
@@ -459,3 +493,10 @@ class Session:
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
+
+
+def _only_acknowledgements(unit: bytes) -> bool:
+    """Whether a unit from KCP holds nothing that has to be acknowledged itself: its last segment
+    is an acknowledgement, and those come first.
+    """
+    return len(unit) % KCP_HEADER_SIZE == 0 and unit[4 - KCP_HEADER_SIZE] == _KCP_ACK

@@ -28,8 +28,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "unknown_peer": "an unknown key without a valid credential; met with silence",
     "stale_timestamp": "an init no newer than the last confirmed; answered with a cookie",
     "cookie_limited": "a cookie reply was due but the limit for them was reached",
-    "sessions_full": "the table of sessions is full",
-    "bad_cookie": "a cookie reply that answers nothing we sent",
+    "sessions_full": "confirmed when the table of sessions had become full",
     "unexpected": "a handshake answer that nobody waits for",
     # Datagrams of a session
     "replay": "a counter seen before or too old",

@@ -151,19 +151,20 @@ class Network:
             if not link.up or chance() < link.loss:
                 self._note(source, destination, datagram, "lost")
                 continue
+            copy = datagram
             if chance() < link.corrupt and datagram:
                 at = self._random.randrange(len(datagram))
                 flipped = datagram[at] ^ (1 << self._random.randrange(8))
-                datagram = datagram[:at] + bytes((flipped,)) + datagram[at + 1 :]
-                self._note(source, destination, datagram, "corrupted")
-            self._note(source, destination, datagram, "sent")
+                copy = datagram[:at] + bytes((flipped,)) + datagram[at + 1 :]
+                self._note(source, destination, copy, "corrupted")
+            self._note(source, destination, copy, "sent")
             delay = link.delay + link.jitter * chance()
             if delay <= 0:
-                self._arrive(datagram, source, destination)
+                self._arrive(copy, source, destination)
                 continue
             self._serial += 1
             due = trio.current_time() + delay
-            heappush(self._on_the_way, (due, self._serial, datagram, source, destination))
+            heappush(self._on_the_way, (due, self._serial, copy, source, destination))
             self._wake.set()
 
     def _arrive(self, datagram: bytes, source: Address, destination: Address) -> None:

@@ -21,7 +21,6 @@ from transport.constants import (
     MAX_SLICES,
     MIN_KCP_MTU,
     RESPONSE_SIZE,
-    SEALED_OVERHEAD,
     VERSION,
 )
 from transport.errors import BadPacket
@@ -46,7 +45,6 @@ __all__ = [
     "decode_init_untrusted",
     "decode_response_payload_untrusted",
     "decode_response_untrusted",
-    "decode_sealed_index_untrusted",
     "encode_init_clear",
     "encode_response",
 ]
@@ -252,12 +250,5 @@ def _check_parameters(kcp_mtu: int, receive_window: int, max_slices: int) -> Non
 def decode_cookie_index_untrusted(datagram: bytes) -> int:
     """The receiver index of a cookie reply; the rest is `cookie.MacStamper`'s."""
     if len(datagram) != COOKIE_REPLY_SIZE:
-        raise BadPacket("malformed")
-    return int.from_bytes(datagram[4:8], "little")
-
-
-def decode_sealed_index_untrusted(datagram: bytes) -> int:
-    """The receiver index of a data or control datagram. HOT PATH."""
-    if len(datagram) < SEALED_OVERHEAD:
         raise BadPacket("malformed")
     return int.from_bytes(datagram[4:8], "little")

@@ -2,11 +2,12 @@
 
     channel ─▶ hello ─▶ registry (in a thread) ─▶ port attached ─▶ welcome ─▶ frames
 
-`Authorities` says to the transport which keys may shake hands at all; `Reception.receive` is the
-handler of each channel that did. A member that is refused is told why, in words and with a code,
+Which keys may shake hands at all is said in `authority.py`; `Reception.receive` is the handler of
+each channel that did. A member that is refused is told why, in words and with a code,
 before its session ends. The member's older port, if it has one, goes first.
 
-Error contract: nothing that a member does is raised. Registry errors refuse that member.
+Error contract: nothing that a member does is raised. Registry errors refuse that member, unless
+they only concern when it was last seen.
 """
 
 from __future__ import annotations
@@ -18,63 +19,23 @@ from ipaddress import IPv4Network
 import trio
 from attrs import define
 
-from transport import (
-    Channel,
-    Credential,
-    CredentialKind,
-    Grant,
-    PublicKey,
-    Result,
-)
+from transport import Channel, Credential, CredentialKind
 from vswitch.core.control import Bye, ByeCode, ControlMessage, Hello, Welcome
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.logs import event
 from vswitch.membership import EnrolRefused, Member, check_known
 from vswitch.ports.member import MemberDevice
+from vswitch.ports.supervision import READ_BATCH
 from vswitch.registry import Registry
 from vswitch.switch import Port, Switch
 from vswitch.version import SOFTWARE
 
-__all__ = ["Authorities", "Plugged", "Reception"]
+__all__ = ["Plugged", "Reception"]
 
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
+REASON_LIMIT = 1000  # characters of a goodbye's reason, as `control.py` has it
 
 log = logging.getLogger(__name__)
-
-
-class Authorities:
-    """Which keys the transport may answer: members, and who holds an invite."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
-        """Point reads of the registry; None is silence."""
-        try:
-            member = self._registry.look_up(peer.raw)
-            if credential.kind is CredentialKind.TOKEN:
-                return self._with_token(peer, credential, member)
-        except VswitchError as error:
-            event(log, "registry-failed", logging.ERROR, error=error)
-            return None
-        if member is None:
-            return None
-        return Grant(result=Result.OK if member.revoked is None else Result.REVOKED)
-
-    def _with_token(
-        self, peer: PublicKey, credential: Credential, member: Member | None
-    ) -> Grant | None:
-        invite = self._registry.invite(credential.id)
-        if invite is None:
-            return None
-        result = Result.OK
-        if member is not None and member.revoked is not None:
-            result = Result.REVOKED
-        elif invite.used is not None and invite.used_by != peer.raw:
-            result = Result.CREDENTIAL_USED
-        elif invite.used is None and time.time() >= invite.expires:
-            result = Result.CREDENTIAL_EXPIRED
-        return Grant(invite.psk, result)
 
 
 @define(eq=False)
@@ -87,6 +48,7 @@ class Plugged:
     device: MemberDevice
     port: Port
     since: float  # wall clock
+    why: str | None = None  # it was unplugged, if not by itself
 
 
 class Reception:
@@ -108,11 +70,8 @@ class Reception:
             on_control=said.append,
         )
         try:
-            hello = await _hello(device, said)
-            if hello is None:
-                device.close(ByeCode.PROTOCOL, "no hello in time")
-                return
-            await self._admit(channel, device, hello)
+            hello, early = await _hello(device, said)
+            await self._admit(channel, device, hello, early)
         except trio.Cancelled:
             device.close(ByeCode.SHUTDOWN, "the switch is stopping")
             raise
@@ -123,54 +82,64 @@ class Reception:
         except VswitchError as error:
             event(log, "enrolment-failed", logging.ERROR, via=channel.remote, error=error)
             await self._refuse(channel, device, ByeCode.SERVER_ERROR, str(error))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, BadRecord) as error:
+        except BadRecord as error:
+            device.close(ByeCode.PROTOCOL, str(error))
+            event(log, "member-lost", logging.WARNING, via=channel.remote, reason=error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             event(log, "member-lost", via=channel.remote, reason=error)
+        except Exception:
+            # A mistake of ours. It costs this member its session, and nobody else anything.
+            log.exception("reception-failed")
+            device.close(ByeCode.SERVER_ERROR, "the switch has failed; its log says why")
 
-    async def _admit(self, channel: Channel, device: MemberDevice, hello: Hello) -> None:
+    async def _admit(
+        self, channel: Channel, device: MemberDevice, hello: Hello, early: list[bytes]
+    ) -> None:
         key = channel.peer.raw
         member, address = await trio.to_thread.run_sync(self._enrol, key, channel.credential, hello)
-        device.name = member.name
-        device.on_control = _heard
+        # Meanwhile it may have been revoked, or have gone, or have connected again. From here to
+        # the entry in `plugged`, where `check_revoked` finds it, nothing waits.
+        self._check_welcome(key)
+        device.write_nowait([])
         older = self.plugged.get(key)
         if older is not None:
+            older.why = "replaced"
             self._switch.detach(older.port)
+        device.name = member.name
+        device.on_control = _heard
         port = self._switch.attach(device, name=member.name)
         device.on_blocked = port.flush_soon
         plugged = Plugged(member, address, channel, device, port, time.time())
         self.plugged[key] = plugged
-        device.send_control(
-            Welcome(
-                name=member.name,
-                port=port.number,
-                address=address,
-                network=str(self._subnet),
-                mtu=self._switch.mtu,
-                software=SOFTWARE,
-            )
-        )
-        event(
-            log,
-            "member-up",
-            member=member.name,
-            key=channel.peer.fingerprint(),
-            port=port.number,
-            via=channel.remote,
-            address=address,
-            suite=channel.statistics().suite,
-        )
         try:
+            device.send_control(
+                Welcome(
+                    name=member.name,
+                    port=port.number,
+                    address=address,
+                    network=str(self._subnet),
+                    mtu=self._switch.mtu,
+                    software=SOFTWARE,
+                )
+            )
+            event(
+                log,
+                "member-up",
+                member=member.name,
+                key=channel.peer.fingerprint(),
+                port=port.number,
+                via=channel.remote,
+                address=address,
+                suite=channel.statistics().suite,
+            )
+            self._switch.ingress(port, early)
             await port.wait_detached()
         finally:
             if self.plugged.get(key) is plugged:
                 del self.plugged[key]
-            event(
-                log,
-                "member-down",
-                member=member.name,
-                port=port.number,
-                reason=port.error,
-            )
-        await trio.to_thread.run_sync(self._registry.touch, [key], time.time())
+            reason = port.error or plugged.why
+            event(log, "member-down", member=member.name, port=port.number, reason=reason)
+        await trio.to_thread.run_sync(self._seen, key)
 
     def _enrol(self, key: bytes, credential: Credential, hello: Hello) -> tuple[Member, str | None]:
         """In a thread: who this is, and which address it gets."""
@@ -183,8 +152,21 @@ class Reception:
                 raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
             member = check_known(known, hello.name)
         address = registry.lease(key, hello.address, self._subnet)
-        registry.touch([key], now)
+        self._seen(key)
         return member, address
+
+    def _seen(self, key: bytes) -> None:
+        """In a thread: note the time. A full disk shuts no known member out."""
+        try:
+            self._registry.touch([key], time.time())
+        except VswitchError as error:
+            event(log, "registry-failed", logging.ERROR, error=error)
+
+    def _check_welcome(self, key: bytes) -> None:
+        known = self._registry.look_up(key)
+        if known is None:
+            raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+        check_known(known, "")
 
     async def _refuse(
         self, channel: Channel, device: MemberDevice, code: ByeCode, reason: str
@@ -199,8 +181,9 @@ class Reception:
             reason=reason,
         )
         try:
-            device.send_control(Bye(code, reason[:1000]))
-            await channel.aclose(code, reason)
+            plain = "".join(char if char.isprintable() else " " for char in reason)
+            device.send_control(Bye(code, plain[:REASON_LIMIT]))
+            await channel.aclose(code, plain)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # gone before it could be told
 
@@ -210,28 +193,30 @@ class Reception:
         for key, plugged in list(self.plugged.items()):
             member = self._registry.look_up(key)
             if member is None or member.revoked is not None:
+                plugged.why = "revoked"
                 plugged.device.close(ByeCode.REVOKED, f"{plugged.member.name} was revoked")
                 self._switch.detach(plugged.port)
                 gone.append(plugged.member.name)
         return gone
 
 
-async def _hello(device: MemberDevice, said: list[ControlMessage]) -> Hello | None:
-    """The first thing that a member says. Frames before it make no sense."""
+async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hello, list[bytes]]:
+    """The first thing that a member says, and the frames that came along behind it."""
+    frames: list[bytes] = []
     with trio.move_on_after(HELLO_TIMEOUT):
         while not said:
             await device.wait_readable()
             try:
-                device.read_nowait(1)
+                frames = device.read_nowait(READ_BATCH)
             except trio.WouldBlock:
                 continue
             if not said:
                 raise BadRecord("frames before hello")
     if not said:
-        return None
+        raise BadRecord("no hello in time")
     if not isinstance(said[0], Hello):
         raise BadRecord("another message before hello")
-    return said[0]
+    return said[0], frames
 
 
 def _heard(message: ControlMessage) -> None:

@@ -20,15 +20,26 @@ from typing import Any
 import trio
 from attrs import frozen
 
-from transport import Endpoint, UdpSocket, load_or_create_key_file, open_endpoint, open_udp
+from transport import (
+    Endpoint,
+    KeyFileError,
+    PrivateKey,
+    UdpSocket,
+    load_or_create_key_file,
+    open_endpoint,
+    open_udp,
+)
 from vswitch.addresses import HostPort
+from vswitch.authority import Authorities
 from vswitch.config import ServeConfig
-from vswitch.errors import PrivilegeError, VswitchError
+from vswitch.errors import ConfigError, PrivilegeError, VswitchError
+from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.management.control import Handler, serve_control
 from vswitch.management.status import PortStatus, SwitchStatus, to_json
-from vswitch.reception import Authorities, Plugged, Reception
+from vswitch.reception import Plugged, Reception
 from vswitch.registry import Registry, Served
+from vswitch.state import StateDir
 from vswitch.switch import Port, Switch, open_switch
 from vswitch.version import VERSION
 
@@ -53,19 +64,13 @@ async def serve(
     """Run a switch until cancelled. Started when members can connect."""
     files = config.files
     await trio.to_thread.run_sync(files.ensure)
-    identity = await trio.to_thread.run_sync(load_or_create_key_file, files.server_key)
+    identity = await trio.to_thread.run_sync(_identity, files)
     registry = await trio.to_thread.run_sync(
         lambda: Registry.open(files.registry, max_members=config.max_members)
     )
-    with _closing(registry):
+    with single_error(), _closing(registry):
         sock = _open_socket(config.listen)
         listen = HostPort(config.listen.host, sock.local_address[1])
-        served = Served(listen, config.public, config.subnet)
-        try:
-            await trio.to_thread.run_sync(registry.record_served, served)
-        except BaseException:
-            sock.close()
-            raise
         async with (
             open_endpoint(
                 sock,
@@ -77,8 +82,12 @@ async def serve(
             trio.open_nursery() as nursery,
         ):
             reception = Reception(registry, switch, config.subnet)
-            status = _Status(config, listen, switch, reception, registry)
+            status = _Status(config, listen, endpoint, switch, reception, registry)
+            # First the control socket, which one switch per state directory can have: a second
+            # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, status.handlers())
+            served = Served(listen, config.public, config.subnet)
+            await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
             event(
                 log,
@@ -90,6 +99,13 @@ async def serve(
                 state=files.path,
             )
             task_status.started(Serving(switch, endpoint, registry, listen))
+
+
+def _identity(files: StateDir) -> PrivateKey:
+    try:
+        return load_or_create_key_file(files.server_key)
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _open_socket(listen: HostPort) -> UdpSocket:
@@ -124,12 +140,14 @@ class _Status:
         self,
         config: ServeConfig,
         listen: HostPort,
+        endpoint: Endpoint,
         switch: Switch,
         reception: Reception,
         registry: Registry,
     ) -> None:
         self._config = config
         self._listen = listen
+        self._endpoint = endpoint
         self._switch = switch
         self._reception = reception
         self._registry = registry
@@ -150,6 +168,7 @@ class _Status:
                 mtu=self._switch.mtu,
                 members=sum(member.revoked is None for member in members),
                 public=self._public(),
+                transport_drops=dict(self._endpoint.statistics().drops),
                 ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
             )
         )
@@ -169,11 +188,13 @@ class _Status:
 def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
     counters = port.counters.snapshot()
     address, via, rtt, since = None, f"local:{port.device.name}", None, None
+    transport_drops: dict[str, int] = {}
     if plugged is not None:
         statistics = plugged.channel.statistics()
         address, since = plugged.address, plugged.since
         via = f"udp:{plugged.channel.remote}"
         rtt = None if statistics.rtt is None else statistics.rtt * 1000
+        transport_drops = dict(statistics.drops)
     return PortStatus(
         port=port.number,
         name=port.name,
@@ -186,5 +207,6 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         tx_frames=counters.tx_frames,
         tx_bytes=counters.tx_bytes,
         drops={reason.value: count for reason, count in counters.drops.items()},
+        transport_drops=transport_drops,
         since=since,
     )

@@ -62,10 +62,14 @@ async def open_channel(
     except OSError as error:
         raise NotReachable(f"cannot resolve {server.host}: {error.strerror or error}") from None
     sock = _open_socket(bind)
-    addresses = [sock.to_native(host, port) for host, port in found if sock.can_reach(host)]
+    try:
+        addresses = [sock.to_native(host, port) for host, port in found if sock.can_reach(host)]
+    except OSError as error:  # the interface after the % of a link-local address
+        sock.close()
+        raise NotReachable(f"cannot reach {server.host}: {error.strerror or error}") from None
     if not addresses:
         sock.close()
-        raise NotReachable(f"{server.host} has no address of the family of --bind {bind}")
+        raise NotReachable(f"{server.host} has no address that {bind or 'this host'} can reach")
     async with open_endpoint(sock, profile.private_key) as endpoint:
         try:
             channel = await endpoint.connect(_peer(profile), addresses, patience=patience)

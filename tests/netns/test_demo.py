@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,25 +17,29 @@ import pytest
 from vswitch.lab import Lab, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+# Root without capabilities, as an unprivileged user is; but who is root outside of a user namespace
+# may be so inside of it with this capability only (user_namespaces(7)).
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all"]
 TIMEOUT = 120  # seconds for a whole demo on a loaded machine
 
 
 class Demo:
     """A running demo whose files are all below one directory, by which its traces are found."""
 
-    def __init__(self, directory, *options, before=()):
+    def __init__(self, directory, tmp_path, *options, before=()):
         self.directory = directory
-        self.errors = directory.parent / f"{directory.name}.err"
-        self.process = subprocess.Popen(
-            [*before, sys.executable, "-m", "vswitch", "demo", *options],
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(directory)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self.errors.open("wb"),
-            text=True,
-            start_new_session=True,
-        )
+        self.errors = tmp_path / "errors"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [*before, sys.executable, "-m", "vswitch", "demo", *options],
+                cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(directory)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
 
     def said(self):
         return self.errors.read_text()
@@ -68,16 +74,17 @@ def start(tmp_path):
     started = []
 
     def start(*options, before=()):
-        directory = tmp_path / "demo"
-        directory.mkdir()
-        started.append(Demo(directory, *options, before=before))
+        started.append(Demo(directory, tmp_path, *options, before=before))
         return started[-1]
 
+    # Short, for the paths of sockets are below it.
+    directory = Path(tempfile.mkdtemp(prefix="vs-", dir="/tmp"))
     yield start
     for demo in started:
         if demo.process.poll() is None:
             demo.process.kill()
         demo.process.communicate()
+    shutil.rmtree(directory)
 
 
 def interfaces():
@@ -87,10 +94,9 @@ def interfaces():
 @pytest.mark.netns
 @pytest.mark.parametrize(
     "before",
-    [[], pytest.param(["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
-                      marks=pytest.mark.netns("setpriv"))],
-    ids=["as-it-is", "without-capabilities"],
-)  # fmt: skip
+    [[], pytest.param(UNPRIVILEGED, marks=pytest.mark.netns("setpriv"))],
+    ids=["as-it-is", "unprivileged"],
+)
 def test_demo_proves_it_and_leaves_nothing(start, before):
     there = interfaces()
     demo = start("--seconds", "0.5", "--json", before=before)

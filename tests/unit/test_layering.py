@@ -25,7 +25,9 @@ ALLOWED_IMPURE = {"transport.identity": {"os"}}  # key files; the handshake gets
 KCP_BINDING = {"siokcp": {"transport.kcp"}}
 NETLINK_BINDING = {"pyroute2": {"vswitch.ports.netlink"}}
 TRANSPORT_USERS = {
+    "vswitch.authority",  # of server: which keys may shake hands
     "vswitch.client",
+    "vswitch.connection",  # of client: one session
     "vswitch.ports.member",
     "vswitch.reception",  # of server: what happens to a session that arrives
     "vswitch.server",

@@ -20,6 +20,8 @@ from vswitch.ports.tap_setup import TUN_PATH
 __all__ = ["Lab", "missing_for_lab"]
 
 BRIDGE = "br0"
+# The path of a socket has 107 bytes (sys/un.h); those of members are 63 below the base at most.
+LONGEST_BASE = 40  # bytes
 PROBE_TIMEOUT = 20  # seconds
 
 
@@ -68,7 +70,12 @@ class Lab:
                 " (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone,"
                 " kernel.apparmor_restrict_unprivileged_userns)"
             )
-        self.directory = Path(tempfile.mkdtemp(prefix="vswitch-lab-"))
+        base = tempfile.gettempdir()
+        self.directory = Path(
+            tempfile.mkdtemp(
+                prefix="vswitch-lab-", dir=base if len(base) <= LONGEST_BASE else "/tmp"
+            )
+        )
         return self
 
     def __exit__(

@@ -53,6 +53,11 @@ class Program:
     process: subprocess.Popen[bytes]
 
     @property
+    def name(self) -> str:
+        """Command and host."""
+        return f"{self.argv[3]} in {self.host.name}"
+
+    @property
     def running(self) -> bool:
         return self.process.poll() is None
 
@@ -63,8 +68,7 @@ class Program:
             return self.process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             raise TimedOut(
-                f"{' '.join(self.argv)} in {self.host.name} goes on {STOP_TIMEOUT} s after"
-                f" {number.name}:\n{self.tail()}"
+                f"{self.name} goes on {STOP_TIMEOUT} s after {number.name}:\n{self.tail()}"
             ) from None
 
     def tail(self) -> str:
@@ -164,9 +168,6 @@ class Lan:
         return host.directory / "state"
 
     def _complete(self, name: str) -> dict[str, Any] | None:
-        program = self.programs[name]
-        if not program.running:
-            raise VswitchError(f"join in {name} ended:\n{program.tail()}")
         port = self.port(name)
         if port is None or self.members[name].call(netlink.find_link, DEV) is None:
             return None
@@ -199,7 +200,12 @@ class Lan:
         return Program(host, argv, log, process)
 
     def _wait(self, question: Callable[[], T | None], what: str, program: Program) -> T:
+        def ask() -> T | None:
+            if not program.running:
+                raise VswitchError(f"{program.name} ended:\n{program.tail()}")
+            return question()
+
         try:
-            return wait_until(question, what, timeout=UP_TIMEOUT)
+            return wait_until(ask, what, timeout=UP_TIMEOUT)
         except TimedOut as error:
-            raise TimedOut(f"{error}; {program.argv[3]} said:\n{program.tail()}") from None
+            raise TimedOut(f"{error}; {program.name} said:\n{program.tail()}") from None

@@ -2,7 +2,7 @@
 
 The JSON is what `--json` prints: `schema` is 1, keys are only ever added. Times are wall-clock
 seconds since the epoch, durations seconds, sizes bytes. `rx` is into the switch (or into the
-member), `tx` is out of it. None means that it is not known or not there.
+member), `tx` is out of it. `drops` are frames by reason, `transport_drops` datagrams. None means that it is not known or not there.
 
 Error contract: `from_json` raises `VswitchError` for what is not such an object; keys that this
 version does not know are ignored.
@@ -47,6 +47,7 @@ class PortStatus:
     tx_frames: int = 0
     tx_bytes: int = 0
     drops: dict[str, int] = Factory(dict)
+    transport_drops: dict[str, int] = Factory(dict)
     since: float | None = None
 
 
@@ -62,6 +63,7 @@ class SwitchStatus:
     members: int
     public: str | None = None
     ports: list[PortStatus] = Factory(list)
+    transport_drops: dict[str, int] = Factory(dict)
     schema: int = SCHEMA
 
 

@@ -77,10 +77,19 @@ def configure(
     mtu: int | None = None,
     up: bool | None = None,
     master: str | None = None,
+    txqueuelen: int | None = None,
+    gso_max_size: int | None = None,
+    gso_max_segs: int | None = None,
 ) -> None:
-    """Change what is given and leave the rest; MAC and MTU are set before the link goes up."""
+    """Change what is given and leave the rest, the link's state last.
+
+    `txqueuelen` is in frames, a superframe being one; `gso_max_size` (GRO's too, in bytes) and
+    `gso_max_segs` bound what the kernel hands to the interface uncut.
+    """
     with _netlink(f"configure {name}") as ipr:
-        _set(ipr, name, address=mac, mtu=mtu)
+        _set(ipr, name, address=mac, mtu=mtu, txqlen=txqueuelen)
+        _set(ipr, name, gso_max_size=gso_max_size, gso_max_segs=gso_max_segs)
+        _set(ipr, name, gro_max_size=gso_max_size)
         if master is not None:
             _set(ipr, name, master=_index(ipr, master))
         if up is not None:

@@ -1,55 +1,72 @@
 """Moving records from one device to another, as a member does between its TAP and its session.
 
 Nothing is read while the sink is full, so the source's own queue holds the backlog: a kernel
-that finds its TAP unread drops there, and TCP hears of it. Nothing is lost or reordered here.
+that finds its TAP unread drops there, and TCP hears of it. Nothing is reordered, and nothing lost
+but the batch that is on its way when a device ends, which is counted.
 
 Whatever a device raises comes out of `run`.
 """
 
 from __future__ import annotations
 
+import attrs
 import trio
 
 from vswitch.core.counters import frame_bytes
 from vswitch.ports.device import Device
 
-__all__ = ["Pump"]
+__all__ = ["BATCH", "Pump", "Tally"]
 
 BATCH = 64  # records in one turn: about 100 µs of work, then others have theirs
 
 
-class Pump:
-    """One direction between two devices."""
+@attrs.define
+class Tally:
+    """What went one way, through any number of pumps."""
 
-    def __init__(self, source: Device, sink: Device) -> None:
-        self.frames = 0  # taken by the sink
-        self.bytes = 0  # of frames, without record headers
+    frames: int = 0  # taken by a sink
+    bytes: int = 0  # of those frames, without record headers
+    lost: int = 0  # frames read from a source whose sink ended before it took them
+
+
+class Pump:
+    """One direction between two devices, counted in `tally`."""
+
+    def __init__(self, source: Device, sink: Device, tally: Tally) -> None:
         self._source = source
         self._sink = sink
+        self._tally = tally
 
-    async def run(self) -> None:
-        """Move records until cancelled. HOT PATH."""
+    async def run(self, early: list[bytes]) -> None:
+        """Move `early`, then whatever the source gives, until cancelled. HOT PATH."""
         source = self._source
+        if early:
+            await self._give(early)
         while True:
             await source.wait_readable()
             try:
                 records = source.read_nowait(BATCH)
             except trio.WouldBlock:
                 continue
-            await self.give(records)
+            await self._give(records)
 
-    async def give(self, records: list[bytes]) -> None:
+    async def _give(self, records: list[bytes]) -> None:
         """Write all of a batch, waiting as long as the sink is full. HOT PATH."""
         sink = self._sink
-        while True:
-            taken = sink.write_nowait(records)
-            if taken == len(records):
-                self._count(records)
-                return
-            self._count(records[:taken])
-            records = records[taken:]
-            await sink.wait_writable()
+        try:
+            while True:
+                taken = sink.write_nowait(records)
+                if taken == len(records):
+                    self._count(records)
+                    return
+                self._count(records[:taken])
+                records = records[taken:]
+                await sink.wait_writable()
+        except BaseException:
+            self._tally.lost += len(records)
+            raise
 
     def _count(self, records: list[bytes]) -> None:
-        self.frames += len(records)
-        self.bytes += frame_bytes(records)
+        tally = self._tally
+        tally.frames += len(records)
+        tally.bytes += frame_bytes(records)

@@ -16,10 +16,14 @@ import fcntl
 import logging
 import os
 import struct
+import sys
 
 import attrs
 
 from vswitch.core.control_fields import MAX_MTU, MIN_MTU
+from vswitch.core.frame import ETHERNET_HEADER_SIZE, TAG_SIZE
+from vswitch.core.records import MAX_BODY, VIRTIO_HEADER_SIZE
+from vswitch.core.virtio import MAX_SEGMENTS
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.ports import netlink
 
@@ -33,9 +37,25 @@ TUNSETIFF = 0x400454CA
 TUNSETPERSIST = 0x400454CB
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+TUNSETOFFLOAD = 0x400454D0
+TUNSETVNETHDRSZ = 0x400454D8
+TUNSETVNETLE = 0x400454DC
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 1, 2, 4, 8, 32, 64
 IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags, rest of the union
 
+# What the host may leave undone, best first. A kernel refuses a set of which it does not know a
+# member: USO came with Linux 6.2, and only as a pair. TSO_ECN is no promise to negotiate ECN.
+_TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM, 0)
+
+# Bytes of the longest frame that the kernel may leave uncut. It is what a record can hold behind
+# the virtio-net header, less the Ethernet header and two tags, since not every kernel counts
+# those; rounded down, as nothing is lost by that. An IP packet then fits 16 bits by itself.
+GSO_MAX_SIZE = (MAX_BODY - VIRTIO_HEADER_SIZE - ETHERNET_HEADER_SIZE - 2 * TAG_SIZE) // 1000 * 1000
+
 NAME_LENGTH = 15  # bytes: IFNAMSIZ of linux/if.h without the closing zero
+MAX_TXQUEUELEN = 100_000  # frames: beyond any use, and far below the kernel's 2^32
 
 
 def check_mtu(mtu: int) -> None:
@@ -53,14 +73,26 @@ def _check_name(_: object, __: object, name: str) -> None:
         )
 
 
+def _check_queue(_: object, __: object, frames: int | None) -> None:
+    if frames is not None and not 1 <= frames <= MAX_TXQUEUELEN:
+        raise VswitchError(f"txqueuelen {frames} is out of range: 1 to {MAX_TXQUEUELEN} frames")
+
+
 @attrs.frozen
 class TapConfig:
-    """What the interface shall be."""
+    """What the interface shall be.
+
+    With `offload`, the kernel hands over superframes and leaves checksums to whoever needs them.
+    `txqueuelen` bounds what waits to be read, a superframe being one frame; None leaves the
+    kernel's 1,000. One TCP stream fills whatever there is, and every other frame waits behind it.
+    """
 
     name: str = attrs.field(validator=_check_name)
     mac: str | None = None  # as aa:bb:cc:dd:ee:ff; None leaves the kernel's choice
     mtu: int = attrs.field(default=1500, validator=lambda _, __, mtu: check_mtu(mtu))  # bytes
     address: str | None = None  # CIDR form; IPv6 link-local comes by itself
+    offload: bool = False
+    txqueuelen: int | None = attrs.field(default=None, validator=_check_queue)  # frames
 
 
 @attrs.frozen
@@ -84,7 +116,9 @@ def attach(config: TapConfig) -> Attached:
     try:
         if existing is None:
             _create(name)
-        _claim(fd, name)
+        _claim(fd, name, IFF_VNET_HDR if config.offload else 0)
+        if config.offload:
+            _offer_offloads(fd, name)
         if existing is None:
             fcntl.ioctl(fd, TUNSETPERSIST, 0)
         _configure(config, forgive=existing is not None)
@@ -122,9 +156,9 @@ def _create(name: str) -> None:
             raise
 
 
-def _claim(fd: int, name: str) -> None:
+def _claim(fd: int, name: str, flags: int) -> None:
     try:
-        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), IFF_TAP | IFF_NO_PI))
+        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), IFF_TAP | IFF_NO_PI | flags))
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise VswitchError(
@@ -134,6 +168,26 @@ def _claim(fd: int, name: str) -> None:
             refused = PrivilegeError(f"cannot attach to {name}: {error.strerror}")
             raise _with_advice(refused, name) from error
         raise VswitchError(f"cannot attach to {name}: {error.strerror}") from error
+
+
+def _offer_offloads(fd: int, name: str) -> None:
+    """Settle the virtio-net header, and offer the most that this kernel knows."""
+    try:
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VIRTIO_HEADER_SIZE))
+        if sys.byteorder == "big":
+            fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
+        for offloads in OFFLOADS:
+            try:
+                fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+            else:
+                log.debug("tap-offload dev=%s offloads=%#x", name, offloads)
+                return
+        log.warning("tap-offload dev=%s reason=the kernel takes no offloads", name)
+    except OSError as error:
+        raise VswitchError(f"cannot set up offloads of {name}: {error.strerror}") from error
 
 
 def _with_advice(error: PrivilegeError, name: str) -> PrivilegeError:
@@ -146,7 +200,15 @@ def _with_advice(error: PrivilegeError, name: str) -> PrivilegeError:
 def _configure(config: TapConfig, *, forgive: bool) -> None:
     """MAC before up: the kernel makes the IPv6 link-local address from it when the link rises."""
     try:
-        netlink.configure(config.name, mac=config.mac, mtu=config.mtu, up=True)
+        netlink.configure(
+            config.name,
+            mac=config.mac,
+            mtu=config.mtu,
+            txqueuelen=config.txqueuelen,
+            gso_max_size=GSO_MAX_SIZE if config.offload else None,
+            gso_max_segs=MAX_SEGMENTS if config.offload else None,
+            up=True,
+        )
         if config.address is not None:
             netlink.add_address(config.name, config.address)
     except PrivilegeError as error:

@@ -1,7 +1,8 @@
 """Helpers for tests of programs that use the switch, and of new devices. Nothing here is a mock.
 
 `Lan` is a network in this process; `FakeDevice` and `fake_channel_pair` stand in for a TAP
-interface and a session; `check_device` is what every device has to pass; the rest builds frames.
+interface and a session, `FakeInterface` for the host of a member; `check_device` is what every
+device has to pass; the rest builds frames.
 """
 
 from vswitch.testing.channels import FakeChannel, fake_channel_pair
@@ -15,6 +16,7 @@ from vswitch.testing.frames import (
     icmp_echo,
     vlan_tagged,
 )
+from vswitch.testing.interface import FakeInterface
 from vswitch.testing.lan import Host, Lan, open_lan
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "DevicePeer",
     "FakeChannel",
     "FakeDevice",
+    "FakeInterface",
     "Host",
     "Lan",
     "arp_reply",

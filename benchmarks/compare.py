@@ -1,0 +1,180 @@
+"""Set the switch beside other programs, in one interleaved run on this machine.
+
+    python -m benchmarks.compare                       # all of it: more than an hour
+    python -m benchmarks.compare --quick               # one short round
+    python -m benchmarks.compare --peers vswitch,fastd-aes128-gcm --underlays nic --rounds 3
+
+Needs root, and the peers' programs (those that are missing are named and left out):
+apt-get install openvpn tinc n2n fastd iperf3 ethtool iproute2 iputils-ping openssl
+
+Nothing leaves the network namespaces that it makes. The exit status is 1 if a peer did not come
+up, did not go through S, or put a frame on the wire that the underlay does not allow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import attrs
+
+from benchmarks.cell import measure
+from benchmarks.facts import facts
+from benchmarks.figures import FULL, QUICK
+from benchmarks.peers import PEERS, Peer
+from benchmarks.peers.peer import find
+from benchmarks.report import medians, table
+from benchmarks.underlays import UNDERLAYS
+from vswitch.lab import missing_for_lab
+
+SCHEMA = 1
+TOOLS = {"iperf3": "iperf3", "ethtool": "ethtool", "ping": "iputils-ping", "bridge": "iproute2"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    _check_machine()
+    signal.signal(signal.SIGTERM, _interrupt)
+    peers = [PEERS[name] for name in args.peers]
+    for peer in peers:
+        if peer.missing():
+            _tell(f"left out: {peer.name} (apt-get install {peer.package})")
+    peers = [peer for peer in peers if not peer.missing()]
+    plan = QUICK if args.quick else FULL
+    rounds = args.rounds or (1 if args.quick else 3)
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "facts": facts(peers),
+        "plan": {"quick": args.quick, "rounds": rounds, **attrs.asdict(plan)},
+        "summary": [],
+        "cells": [],
+    }
+    orders = [
+        (number, name, peer)
+        for number in range(1, rounds + 1)
+        for name in args.underlays
+        for peer in _turned(peers, number)
+    ]
+    try:
+        for done, (number, name, peer) in enumerate(orders, start=1):
+            cell = measure(peer, UNDERLAYS[name], plan, number)
+            result["cells"].append(cell)
+            result["summary"] = medians(_in_order(result["cells"], args))
+            _tell(f"[{done}/{len(orders)}] {_line(cell)}")
+            if args.json is not None:
+                args.json.write_text(json.dumps(result, indent=1) + "\n")
+    except KeyboardInterrupt:
+        _tell("interrupted: what follows is what was measured so far")
+    print(_head(result))
+    print(table(result["summary"], _abouts(result), plan.overloads))
+    bad = [cell for cell in result["cells"] if cell["problem"]]
+    return 1 if bad or len(result["cells"]) < len(orders) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of short measurements")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured (3)")
+    parser.add_argument(
+        "--peers", type=_names(PEERS), default=list(PEERS), metavar="A,B", help=",".join(PEERS)
+    )
+    parser.add_argument(
+        "--underlays",
+        type=_names(UNDERLAYS),
+        default=list(UNDERLAYS),
+        metavar="A,B",
+        help=",".join(UNDERLAYS),
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
+    return parser
+
+
+def _names(known: dict[str, Any]) -> Any:
+    def names(text: str) -> list[str]:
+        given = text.split(",")
+        wrong = [name for name in given if name not in known]
+        if wrong:
+            raise argparse.ArgumentTypeError(f"no {wrong[0]}: there are {', '.join(known)}")
+        return given
+
+    return names
+
+
+def _turned(peers: list[Peer], number: int) -> list[Peer]:
+    """Each round begins with another peer, so that none always runs on the same kind of moment."""
+    turn = (number - 1) % max(len(peers), 1)
+    return peers[turn:] + peers[:turn]
+
+
+def _in_order(cells: list[dict[str, Any]], args: argparse.Namespace) -> list[dict[str, Any]]:
+    return sorted(
+        cells,
+        key=lambda cell: (args.underlays.index(cell["underlay"]), args.peers.index(cell["peer"])),
+    )
+
+
+def _check_machine() -> None:
+    missing = missing_for_lab() + [
+        f"{tool} (apt-get install {package})" for tool, package in TOOLS.items() if not find(tool)
+    ]
+    if os.geteuid() != 0:
+        missing.append("root")
+    if missing:
+        raise SystemExit(f"compare: missing: {', '.join(missing)}")
+
+
+def _line(cell: dict[str, Any]) -> str:
+    where = f"round {cell['round']} {cell['underlay']:6} {cell['peer']:15} {cell['seconds']:5} s"
+    if cell["problem"]:
+        return f"{where}  FAILED: {cell['problem']}"
+    found = cell["figures"]
+    return (
+        f"{where}  TCP {found['tcp']['1_up']['mbit']:.0f} Mbit/s,"
+        f" 64B {found['udp_64']['clean_per_s'] / 1000:.0f} k/s,"
+        f" ping {found['ping']['ms2'].get('p50', float('nan')):.2f} ms"
+    )
+
+
+def _head(result: dict[str, Any]) -> str:
+    known, plan = result["facts"], result["plan"]
+    machine = known["machine"]
+    loads = [cell["load_before"] for cell in result["cells"]] or [0.0]
+    return "\n".join(
+        (
+            f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
+            f" Python {known['python']}; {known['when']}",
+            f"commit {known['commit'][:12]} and {known['changed_files']} changed files;"
+            f" {plan['rounds']} round(s){', quick' if plan['quick'] else ''};"
+            f" load before a cell {min(loads):.1f} to {max(loads):.1f}",
+            "",
+        )
+    )
+
+
+def _abouts(result: dict[str, Any]) -> dict[str, str]:
+    known = result["facts"]["peers"]
+    return {name: f"{entry['about']} ({entry['version']})" for name, entry in known.items()}
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""One attempt at a session: when it sends, what it does with answers, when it stops."""
+
+import itertools
+
+import pytest
+
+from transport.constants import HANDSHAKE_RETRY_JITTER, INIT_SIZE
+from transport.cookie import CookieJar, MacStamper
+from transport.errors import BadPacket
+from transport.handshake import InitReader, Peer
+from transport.identity import PrivateKey
+from transport.negotiation import Negotiation
+from transport.noise import NO_PSK, Suite
+from transport.wire import ResponsePayload, Result, decode_init_untrusted
+
+CLIENT = PrivateKey.from_raw(b"\x11" * 32)
+SERVER = PrivateKey.from_raw(b"\x22" * 32)
+INDEX = 0xA0
+SOURCE = b"here"
+
+
+def negotiation(*, jitter=0.0, resume=0, give_up_at=100.0, stamper=None):
+    clock = iter(range(1, 1000))
+    return Negotiation(
+        CLIENT,
+        Peer(SERVER.public),
+        Suite.CHACHAPOLY,
+        address=("198.51.100.1", 7450),
+        index=INDEX,
+        resume=resume,
+        stamper=stamper or MacStamper(SERVER.public.raw),
+        now=0.0,
+        give_up_at=give_up_at,
+        jitter=lambda: jitter,
+        timestamp_ns=lambda: next(clock),
+    )
+
+
+def read(init):
+    reader = InitReader(SERVER, decode_init_untrusted(init))
+    reader.read_peer_untrusted()
+    return reader, reader.read_payload_untrusted(NO_PSK)
+
+
+def response_to(init, result=Result.OK):
+    payload = ResponsePayload(association=5, index_copy=0xB0, receive_window=128, result=result)
+    response, pair = read(init)[0].respond(payload, 0.0)
+    return MacStamper(CLIENT.public.raw).stamp(response, 0.0), pair
+
+
+def reason(function, *arguments):
+    with pytest.raises(BadPacket) as caught:
+        function(*arguments)
+    return caught.value.reason
+
+
+def sending_times(subject, until):
+    times = []
+    while (due := subject.deadline()) < until:
+        if subject.datagram_to_send(due) is None:
+            break
+        times.append(due)
+    return times
+
+
+@pytest.mark.parametrize("jitter", [-1.0, 0.0, 1.0])
+def test_retries(jitter):
+    times = sending_times(negotiation(jitter=jitter), 60.0)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    scale = 1 + HANDSHAKE_RETRY_JITTER * jitter
+    assert times[0] == 0.0
+    assert gaps[:5] == pytest.approx([scale * gap for gap in (1, 2, 4, 8, 8)])
+
+
+def test_nothing_between_retries():
+    subject = negotiation()
+    assert subject.datagram_to_send(0.0)
+    assert subject.datagram_to_send(0.0) is None
+    assert subject.datagram_to_send(0.999) is None
+    assert subject.datagram_to_send(1.0)
+    assert subject.sent == 2
+
+
+def test_it_stops_in_time():
+    subject = negotiation(give_up_at=5.0)
+    assert sending_times(subject, 100.0) == [0.0, 1.0, 3.0]
+    assert subject.deadline() == 5.0
+    assert subject.datagram_to_send(5.0) is None
+
+
+def test_what_an_init_says():
+    subject = negotiation(resume=0x77)
+    init = subject.datagram_to_send(0.0)
+    assert len(init) == INIT_SIZE
+    CookieJar(SERVER.public.raw).check_mac1_untrusted(init)
+    assert init[-16:] == bytes(16)
+    payload = read(init)[1]
+    assert payload.resume == 0x77
+    assert payload.cookie_echo == bytes(16)
+    assert payload.timestamp_ns == 1
+
+
+def test_each_retry_has_a_new_ephemeral_key_and_timestamp():
+    subject = negotiation()
+    inits = [subject.datagram_to_send(now) for now in (0.0, 1.0, 3.0)]
+    assert len({init[16:48] for init in inits}) == 3
+    assert [read(init)[1].timestamp_ns for init in inits] == [1, 2, 3]
+
+
+def test_an_answer_gives_keys():
+    subject = negotiation()
+    response, theirs = response_to(subject.datagram_to_send(0.0))
+    agreed = subject.receive_response_untrusted(response, 0.5)
+    assert agreed.response.association == 5
+    assert agreed.pair.local_index == INDEX
+    assert agreed.pair.handshake_hash == theirs.handshake_hash
+
+
+def test_a_refusal_is_an_answer():
+    subject = negotiation()
+    response, _ = response_to(subject.datagram_to_send(0.0), Result.REVOKED)
+    assert subject.receive_response_untrusted(response, 0.5).response.result is Result.REVOKED
+
+
+def test_an_answer_before_the_question():
+    response, _ = response_to(negotiation().datagram_to_send(0.0))
+    assert reason(negotiation().receive_response_untrusted, response, 0.0) == "unexpected"
+
+
+def test_an_answer_to_an_earlier_try_is_too_late():
+    subject = negotiation()
+    late, _ = response_to(subject.datagram_to_send(0.0))
+    second = subject.datagram_to_send(1.0)
+    assert reason(subject.receive_response_untrusted, late, 1.1) == "bad_handshake"
+    assert subject.receive_response_untrusted(response_to(second)[0], 1.2)
+
+
+def test_every_bit_flip_of_a_response_but_in_mac2():
+    subject = negotiation()
+    honest, _ = response_to(subject.datagram_to_send(0.0))
+    for bit in range(8 * (len(honest) - 16)):
+        flipped = bytearray(honest)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert reason(subject.receive_response_untrusted, bytes(flipped), 0.0) in (
+            "bad_mac1",
+            "bad_version",
+            "malformed",
+        )
+    # The last 16 bytes would be a proof of address, which no initiator asks for.
+    assert subject.receive_response_untrusted(honest[:-1] + b"\xff", 0.0)
+
+
+def test_a_response_with_a_mac_for_somebody_else():
+    subject = negotiation()
+    response, _ = response_to(subject.datagram_to_send(0.0))
+    wrong = MacStamper(SERVER.public.raw).stamp(response[:-32], 0.0)
+    assert reason(subject.receive_response_untrusted, wrong, 0.0) == "bad_mac1"
+
+
+def test_a_cookie_is_used_at_once_inside_and_outside():
+    subject = negotiation()
+    jar = CookieJar(SERVER.public.raw)
+    first = subject.datagram_to_send(0.0)
+    subject.receive_cookie_untrusted(jar.reply(first[200:216], INDEX, SOURCE, 0.1), 0.1)
+    assert subject.deadline() == 0.1
+    second = subject.datagram_to_send(0.1)
+    assert jar.check_mac2(second, SOURCE, 0.2)
+    assert read(second)[1].cookie_echo == jar.cookie_for(SOURCE, 0.2)
+
+
+def test_a_cookie_for_another_init_changes_nothing():
+    subject = negotiation()
+    jar = CookieJar(SERVER.public.raw)
+    first = subject.datagram_to_send(0.0)
+    reply = jar.reply(first[200:216], INDEX, SOURCE, 0.1)
+    subject.datagram_to_send(1.0)
+    assert reason(subject.receive_cookie_untrusted, reply, 1.1) == "bad_handshake"
+    assert subject.datagram_to_send(1.1) is None
+
+
+def test_a_cookie_outlives_one_negotiation():
+    stamper = MacStamper(SERVER.public.raw)
+    jar = CookieJar(SERVER.public.raw)
+    first = negotiation(stamper=stamper)
+    init = first.datagram_to_send(0.0)
+    first.receive_cookie_untrusted(jar.reply(init[200:216], INDEX, SOURCE, 0.0), 0.0)
+    later = negotiation(stamper=stamper).datagram_to_send(60.0)
+    assert jar.check_mac2(later, SOURCE, 60.0)

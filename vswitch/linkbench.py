@@ -1,0 +1,141 @@
+"""How good a link is, as its user sees it: round trips and throughput of TCP between two members.
+
+One side serves, the other measures: nothing but TCP sockets, so it needs no privilege and says
+what any program would get, TAP and kernel included. What a client wants is the first byte that
+it sends: `ECHO` returns what comes, `TAKE` counts to the end and answers with the number of bytes
+(u64 BE), `GIVE` sends until the client has gone.
+
+Invariants: a server is bound to one interface, serves `CLIENTS` at once and none for longer than
+`LONGEST`; nothing of what a client sends is kept.
+
+Error contract: `NotFound` if there is no such interface, `NotReachable` if nobody answers,
+`TimedOut` if the link falls silent; a bad client is dropped, and the server goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import statistics
+import struct
+from collections.abc import Sequence
+
+import trio
+from attrs import frozen
+
+from vswitch.errors import NotFound, NotReachable, TimedOut, VswitchError
+
+__all__ = ["DEFAULT_PORT", "LONGEST", "Figures", "RoundTrips", "measure", "open_listener", "serve"]
+
+DEFAULT_PORT = 7451  # TCP; the switch has 7450 of UDP
+ECHO, TAKE, GIVE = b"e", b"t", b"g"
+PROBE = bytes(64)  # bytes of a round trip: as a small packet of a game
+INTERVAL = 0.01  # s between round trips: cold enough, and 100 in a second
+IDLE_SECONDS = 1.0
+CHUNK = 262144  # bytes a call: few calls, and less than a socket buffer
+CLIENTS = 8  # connections: two measurements at once, and some to spare
+LONGEST = 60.0  # s that one phase may last
+CONNECT_TIMEOUT = 10.0  # s
+SILENCE = 15.0  # s beyond the phase after which the link counts as dead
+
+
+@frozen
+class RoundTrips:
+    """Round trips of 64 bytes, in milliseconds."""
+
+    minimum: float
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> RoundTrips:
+        """Sum up at least one round trip."""
+        times = sorted(1000 * each for each in seconds)
+        high = times[min(len(times) - 1, len(times) * 99 // 100)]
+        return cls(round(times[0], 3), round(statistics.median(times), 3), round(high, 3))
+
+
+@frozen
+class Figures:
+    """What a link does. Rates in Mbit/s of payload, to the other side and from it."""
+
+    idle: RoundTrips
+    up_mbit: float
+    up: RoundTrips  # beside the stream to the other side
+    down_mbit: float
+    down: RoundTrips
+
+
+def open_listener(dev: str, port: int = DEFAULT_PORT) -> trio.SocketListener:
+    """A socket that takes connections from one interface alone, IPv4 and IPv6."""
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode() + b"\0")
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", port))
+        listener.listen(CLIENTS)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.ENODEV:
+            raise NotFound(f"there is no interface {dev}: join first, or give --dev") from error
+        reason = os.strerror(error.errno or 0)
+        raise VswitchError(f"cannot listen on {dev}, TCP port {port}: {reason}") from error
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+
+
+async def serve(listener: trio.SocketListener) -> None:
+    """Answer those who measure, until cancelled."""
+    free = trio.CapacityLimiter(CLIENTS)
+
+    async def client(stream: trio.SocketStream) -> None:
+        try:
+            free.acquire_nowait()
+        except trio.WouldBlock:
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            async with stream:
+                with trio.move_on_after(LONGEST + SILENCE):
+                    await _answer_untrusted(stream)
+        except trio.BrokenResourceError:
+            pass  # it has gone, as clients do
+        finally:
+            free.release()
+
+    await trio.serve_listeners(client, [listener])
+
+
+async def _answer_untrusted(stream: trio.SocketStream) -> None:
+    wish = await stream.receive_some(1)
+    if wish == ECHO:
+        while data := await stream.receive_some(CHUNK):
+            await stream.send_all(data)
+    elif wish == TAKE:
+        total = 0
+        while data := await stream.receive_some(CHUNK):
+            total += len(data)
+        await stream.send_all(struct.pack("!Q", total))
+    elif wish == GIVE:
+        data = os.urandom(CHUNK)  # what does not shrink where something compresses
+        while True:
+            await stream.send_all(data)
+
+
+async def measure(host: str, port: int = DEFAULT_PORT, *, seconds: float = 3.0) -> Figures:
+    """Measure the link to a member that serves: round trips, then a stream each way."""
+    probe = await _connect(host, port, ECHO)
+    async with probe:
+        try:
+            with trio.fail_after(IDLE_SECONDS + 2 * (seconds + SILENCE)):
+                idle = await _round_trips(probe, IDLE_SECONDS)
+                up = _Beside(probe)
+                up_mbit = await up.run(_send(await _connect(host, port, TAKE), seconds))
+                down = _Beside(probe)
+                down_mbit = await down.run(_receive(await _connect(host, port, GIVE), seconds))
+        except trio.TooSlowError:
+            raise TimedOut(f"the link to {host} fell silent") from None
+        except trio.BrokenResourceError as error:
+            raise NotReachable(f"{host} ended the connection") from error
+    return Figures(idle, up_mbit, up.found, down_mbit, down.found)

@@ -1,0 +1,173 @@
+"""A TAP interface with offloads: superframes pass whole, and nobody completes a checksum in vain.
+
+Each read and write has a virtio-net header in front. What the kernel sends comes out as
+
+ - a frame record, when it lacks nothing;
+ - a superframe record that `check_superframe_untrusted` accepts, when it lacks its checksum or is
+   to be cut; so a peer that checks refuses nothing of what an honest host sends;
+ - frames cut or completed here, in the rare case that the rules for peers are too narrow for it:
+   tiny segments, checksums of tunnels or behind IPv6 extension headers.
+
+What goes in is checked first, for it may come from a peer; `dropped["bad_offload"]` counts what
+is not fit. All else, errors too, is as with `TapDevice`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+
+import attrs
+import trio
+
+from vswitch.core.checksum import complete_checksum
+from vswitch.core.records import FRAME, HEADER_SIZE, MAX_BODY, SUPERFRAME, VIRTIO_HEADER_SIZE
+from vswitch.core.segment import cut_untrusted
+from vswitch.core.superframes import USUAL_HEADERS, check_superframe_untrusted
+from vswitch.core.virtio import FRAME_AT, GSO_NONE, NEEDS_CSUM, NO_OFFLOAD, VIRTIO_HEADER
+from vswitch.errors import BadRecord
+from vswitch.ports.tap_device import (
+    DEVICE_GONE,
+    DROP_REASON,
+    ETHERNET_OVERHEAD,
+    READ_SIZE,
+    TapDevice,
+    record_headers,
+)
+
+__all__ = ["OffloadTapDevice"]
+
+_FRAME_FLAG = FRAME & 0xFF
+_RECORD_HEADER = struct.Struct(">HH")
+# Bytes of a record: above this, writing a view beats writing a copy without the record header.
+_COPY_BELOW = 2048
+
+
+@attrs.define(eq=False)
+class OffloadTapDevice(TapDevice):
+    """An attached TAP interface with a virtio-net header; made by `open_tap`."""
+
+    superframes: bool = True
+    _superframe_headers: list[bytes] = attrs.field(init=False, repr=False)
+    _cut: deque[bytes] = attrs.field(init=False, repr=False, factory=deque)  # to be read next
+
+    def _set_lengths(self, mtu: int) -> None:
+        TapDevice._set_lengths(self, mtu)
+        longest = VIRTIO_HEADER_SIZE + mtu + ETHERNET_OVERHEAD
+        self._superframe_headers = record_headers(SUPERFRAME, longest)
+
+    async def wait_readable(self) -> None:
+        if self._cut:
+            self._open_fd()
+            await trio.lowlevel.checkpoint()
+        else:
+            await TapDevice.wait_readable(self)
+
+    def read_nowait(self, limit: int) -> list[bytes]:
+        """1 to `limit` records; `trio.WouldBlock` when the kernel has none. HOT PATH."""
+        fd = self._open_fd()
+        if self._cut:
+            return self._read_cut(limit)
+        read = os.read
+        usual = USUAL_HEADERS
+        headers = self._superframe_headers
+        records: list[bytes] = []
+        append = records.append
+        try:
+            for _ in range(limit):
+                data = read(fd, READ_SIZE)
+                if data[:VIRTIO_HEADER_SIZE] in usual:
+                    try:
+                        append(headers[len(data)] + data)
+                    except IndexError:
+                        self.dropped["oversize"] += 1
+                    continue
+                record = self._record_of(data)
+                if record is not None:
+                    append(record)
+                elif self._cut:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if not records:
+                raise self._broken(error) from error
+        if not records:
+            return self._read_cut(limit)
+        return records
+
+    def write_nowait(self, records: list[bytes]) -> int:
+        """Give frames to the kernel: how many it took or refused from the front. HOT PATH."""
+        fd = self._open_fd()
+        write = os.write
+        mtu = self.mtu
+        done = 0
+        for record in records:
+            try:
+                if record[1] == _FRAME_FLAG:
+                    write(fd, NO_OFFLOAD + record[HEADER_SIZE:])
+                else:
+                    header = check_superframe_untrusted(record, mtu)
+                    if header is not None:
+                        write(fd, header + record[FRAME_AT:])
+                    elif len(record) < _COPY_BELOW:
+                        write(fd, record[HEADER_SIZE:])
+                    else:
+                        write(fd, memoryview(record)[HEADER_SIZE:])
+            except BlockingIOError:
+                return done
+            except BadRecord:
+                self.dropped["bad_offload"] += 1
+            except OSError as error:
+                if error.errno in DEVICE_GONE:
+                    raise self._broken(error) from error
+                self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
+            done += 1
+        return done
+
+    def _read_cut(self, limit: int) -> list[bytes]:
+        if not self._cut:
+            raise trio.WouldBlock
+        return [self._cut.popleft() for _ in range(min(limit, len(self._cut)))]
+
+    def _record_of(self, data: bytes) -> bytes | None:
+        """The record of what was read; None where it was dropped, or cut into `_cut`."""
+        if data.startswith(NO_OFFLOAD):
+            return self._frame_record(data[VIRTIO_HEADER_SIZE:])
+        size = len(data)
+        if size <= MAX_BODY:
+            record = _RECORD_HEADER.pack(SUPERFRAME, size) + data
+            try:
+                header = check_superframe_untrusted(record, self.mtu)
+            except BadRecord:
+                return self._put_right(data)
+            if header is None:
+                return record
+            return record[:HEADER_SIZE] + header + record[FRAME_AT:]
+        return self._put_right(data)
+
+    def _put_right(self, data: bytes) -> bytes | None:
+        """Do here what the kernel left undone, and no peer would be trusted to ask for."""
+        flags, gso_type, _, _, start, offset = VIRTIO_HEADER.unpack_from(data)
+        try:
+            if gso_type != GSO_NONE:
+                # The length of a record that is only to be cut does not matter.
+                record = bytes(HEADER_SIZE) + data
+                self._cut.extend(cut_untrusted(record, self.mtu, min_gso_size=1))
+                return None
+            frame = data[VIRTIO_HEADER_SIZE:]
+            if flags & NEEDS_CSUM:
+                at = start + offset
+                frame = frame[:at] + complete_checksum(frame, start, offset) + frame[at + 2 :]
+        except (BadRecord, ValueError):
+            self.dropped["bad_offload"] += 1
+            return None
+        return self._frame_record(frame)
+
+    def _frame_record(self, frame: bytes) -> bytes | None:
+        try:
+            return self._headers[len(frame)] + frame
+        except IndexError:
+            self.dropped["oversize"] += 1
+            return None
