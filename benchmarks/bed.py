@@ -79,11 +79,15 @@ class Bed:
         self.pids[role].append(process.pid)
         return process
 
-    def raise_device(self, role: str, *, mtu: int | None = None) -> None:
-        """Wait for the interface that the peer makes in this host, and bring it up."""
+    def wait_device(self, role: str) -> None:
+        """Wait for the interface that the peer makes in this host."""
         host = self.host(role)
         self._wait(lambda: host.call(netlink.find_link, DEVICE) is not None, f"{DEVICE} in {role}")
-        host.call(netlink.configure, DEVICE, mtu=mtu, up=True)
+
+    def raise_device(self, role: str, *, mtu: int | None = None) -> None:
+        """Wait for that interface, and bring it up."""
+        self.wait_device(role)
+        self.host(role).call(netlink.configure, DEVICE, mtu=mtu, up=True)
 
     def address_device(self, *, mtu: int | None = None) -> None:
         """Bring up the interfaces in A and B, with an address each."""

@@ -1,7 +1,7 @@
 """Set the switch beside other programs, in one interleaved run on this machine.
 
-    python -m benchmarks.compare                       # all of it: more than an hour
-    python -m benchmarks.compare --quick               # one short round
+    python -m benchmarks.compare                       # all of it, three rounds: two hours
+    python -m benchmarks.compare --quick               # one short round: a quarter of an hour
     python -m benchmarks.compare --peers vswitch,fastd-aes128-gcm --underlays nic --rounds 3
 
 Needs root, and the peers' programs (those that are missing are named and left out):

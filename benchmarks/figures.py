@@ -38,7 +38,7 @@ class Plan:
     overloads: tuple[int, ...] = (80_000, 160_000, 300_000)  # datagrams offered a second
 
 
-FULL = Plan(tcp=5, udp=2, rates=6, fast_pings=1000, slow_pings=100, loaded=5)
+FULL = Plan(tcp=5, udp=2, rates=8, fast_pings=1000, slow_pings=100, loaded=5)
 QUICK = Plan(tcp=2, udp=1, rates=4, fast_pings=300, slow_pings=20, loaded=2)
 
 

@@ -258,6 +258,12 @@ async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Chan
         channel.close()
 
 
+def _leaves(error: BaseException) -> set[int]:
+    if isinstance(error, BaseExceptionGroup):
+        return set().union(*map(_leaves, error.exceptions))
+    return {id(error)}
+
+
 @asynccontextmanager
 async def open_endpoint(
     sock: DatagramSocket,
@@ -299,8 +305,9 @@ async def open_endpoint(
                     await endpoint.shut_down()
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        # The endpoint's own tasks raise nothing, so the body's error comes out as it is.
-        if group.exceptions != (body_error,):
+        # The endpoint's own tasks raise nothing, so the body's error comes out as it is. Trio may
+        # have made a new group of one that was a group, with the same exceptions in it.
+        if body_error is None or _leaves(group) != _leaves(body_error):
             raise
     finally:
         sock.close()

@@ -19,7 +19,7 @@ import os
 import socket
 import statistics
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 from attrs import frozen
@@ -67,7 +67,7 @@ class Figures:
     down: RoundTrips
 
 
-def open_listener(dev: str, port: int = DEFAULT_PORT) -> trio.SocketListener:
+def open_listener(dev: str, port: int = DEFAULT_PORT) -> socket.socket:
     """A socket that takes connections from one interface alone, IPv4 and IPv6."""
     listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     try:
@@ -82,11 +82,11 @@ def open_listener(dev: str, port: int = DEFAULT_PORT) -> trio.SocketListener:
             raise NotFound(f"there is no interface {dev}: join first, or give --dev") from error
         reason = os.strerror(error.errno or 0)
         raise VswitchError(f"cannot listen on {dev}, TCP port {port}: {reason}") from error
-    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+    return listener
 
 
-async def serve(listener: trio.SocketListener) -> None:
-    """Answer those who measure, until cancelled."""
+async def serve(listener: socket.socket) -> None:
+    """Answer those who measure, until cancelled; the listener is closed then."""
     free = trio.CapacityLimiter(CLIENTS)
 
     async def client(stream: trio.SocketStream) -> None:
@@ -104,7 +104,8 @@ async def serve(listener: trio.SocketListener) -> None:
         finally:
             free.release()
 
-    await trio.serve_listeners(client, [listener])
+    wrapped = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+    await trio.serve_listeners(client, [wrapped])
 
 
 async def _answer_untrusted(stream: trio.SocketStream) -> None:
@@ -125,17 +126,96 @@ async def _answer_untrusted(stream: trio.SocketStream) -> None:
 
 async def measure(host: str, port: int = DEFAULT_PORT, *, seconds: float = 3.0) -> Figures:
     """Measure the link to a member that serves: round trips, then a stream each way."""
-    probe = await _connect(host, port, ECHO)
-    async with probe:
+    broken = silent = False
+    async with await _connect(host, port, ECHO) as probe:
         try:
             with trio.fail_after(IDLE_SECONDS + 2 * (seconds + SILENCE)):
                 idle = await _round_trips(probe, IDLE_SECONDS)
-                up = _Beside(probe)
-                up_mbit = await up.run(_send(await _connect(host, port, TAKE), seconds))
-                down = _Beside(probe)
-                down_mbit = await down.run(_receive(await _connect(host, port, GIVE), seconds))
-        except trio.TooSlowError:
-            raise TimedOut(f"the link to {host} fell silent") from None
-        except trio.BrokenResourceError as error:
-            raise NotReachable(f"{host} ended the connection") from error
-    return Figures(idle, up_mbit, up.found, down_mbit, down.found)
+                async with await _connect(host, port, TAKE) as stream:
+                    up_mbit, up = await _beside(probe, stream, _send, seconds)
+                async with await _connect(host, port, GIVE) as stream:
+                    down_mbit, down = await _beside(probe, stream, _receive, seconds)
+        except* trio.TooSlowError:
+            silent = True
+        except* trio.BrokenResourceError:
+            broken = True
+    if silent:
+        raise TimedOut(f"the link to {host} fell silent")
+    if broken:
+        raise NotReachable(f"{host} ended the connection")
+    return Figures(idle=idle, up_mbit=up_mbit, up=up, down_mbit=down_mbit, down=down)
+
+
+async def _connect(host: str, port: int, wish: bytes) -> trio.SocketStream:
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT):
+            stream = await trio.open_tcp_stream(host, port)
+            await stream.send_all(wish)
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        raise NotReachable(
+            f"nobody answers at {host}, TCP port {port}: run `vswitch bench --serve` there"
+        ) from error
+    return stream
+
+
+async def _beside(
+    probe: trio.SocketStream,
+    stream: trio.SocketStream,
+    flow: Callable[[trio.SocketStream, float], Awaitable[float]],
+    seconds: float,
+) -> tuple[float, RoundTrips]:
+    """Run a flow, and round trips at the same time."""
+    found: list[RoundTrips] = []
+
+    async def look() -> None:
+        found.append(await _round_trips(probe, seconds))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        mbit = await flow(stream, seconds)
+    return round(mbit, 1), found[0]
+
+
+async def _round_trips(probe: trio.SocketStream, seconds: float) -> RoundTrips:
+    times: list[float] = []
+    end = trio.current_time() + seconds
+    while not times or trio.current_time() < end:
+        began = trio.current_time()
+        await probe.send_all(PROBE)
+        missing = len(PROBE)
+        while missing:
+            missing -= len(await _some(probe, missing))
+        times.append(trio.current_time() - began)
+        await trio.sleep(INTERVAL)
+    return RoundTrips.of(times)
+
+
+async def _send(stream: trio.SocketStream, seconds: float) -> float:
+    """Mbit/s until the other side had all of it."""
+    data = os.urandom(CHUNK)
+    began = trio.current_time()
+    while trio.current_time() < began + seconds:
+        await stream.send_all(data)
+    await stream.send_eof()
+    answer = b""
+    while len(answer) < 8:
+        answer += await _some(stream, 8 - len(answer))
+    total: int = struct.unpack("!Q", answer)[0]
+    return total * 8 / 1e6 / (trio.current_time() - began)
+
+
+async def _receive(stream: trio.SocketStream, seconds: float) -> float:
+    """Mbit/s of what arrived in that time."""
+    total = 0
+    began = trio.current_time()
+    while trio.current_time() < began + seconds:
+        total += len(await _some(stream, CHUNK))
+    return total * 8 / 1e6 / (trio.current_time() - began)
+
+
+async def _some(stream: trio.SocketStream, limit: int) -> bytes:
+    """At least one byte; the end of the stream is an error here."""
+    data = await stream.receive_some(limit)
+    if not data:
+        raise trio.BrokenResourceError("the other side ended the connection")
+    return bytes(data)

@@ -36,6 +36,8 @@ def _start(bed: Bed, method: str) -> None:
         path.write_text(f'{common}secret "{keys[role][0]}";\n{text}')
         path.chmod(0o600)
         bed.spawn(role, ["fastd", "--config", str(path)])
+        # Members that find no switch at first try again only after 20 seconds.
+        bed.wait_device(role)
     bed.address_device()
 
 

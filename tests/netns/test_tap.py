@@ -5,6 +5,7 @@ import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -78,12 +79,15 @@ class Kernel:
         self.sock.close()
 
 
-@asynccontextmanager
-async def tap_pair():
-    async with open_tap(TapConfig("vsw0")) as device:
-        kernel = Kernel()
-        yield DevicePair(device, kernel)
-        kernel.close()
+def tap_pairs(offload):
+    @asynccontextmanager
+    async def tap_pair():
+        async with open_tap(TapConfig("vsw0", offload=offload)) as device:
+            kernel = Kernel()
+            yield DevicePair(device, kernel)
+            kernel.close()
+
+    return tap_pair
 
 
 @pytest.fixture
@@ -98,15 +102,17 @@ def quiet():
     switch.write_text("0")
 
 
-async def test_tap_keeps_the_rules_of_devices(quiet):
+@pytest.mark.parametrize("offload", [False, True])
+async def test_tap_keeps_the_rules_of_devices(quiet, offload):
     # The kernel never lets a TAP be full, and throws away what waits in one that is deleted.
     with trio.fail_after(TIMEOUT):
-        await check_device(tap_pair, fills=False, other_side_breaks=False)
+        await check_device(tap_pairs(offload), fills=False, other_side_breaks=False)
 
 
-async def test_frames_go_through_unchanged_and_in_order():
+@pytest.mark.parametrize("offload", [False, True])
+async def test_frames_go_through_unchanged_and_in_order(offload):
     frames = [frame(number, size=4 * (11 + number * 18)) for number in range(20)]
-    async with open_tap(CONFIG) as device:
+    async with open_tap(attrs.evolve(CONFIG, offload=offload)) as device:
         with wire() as sock:
             for each in frames:
                 sock.send(each)
@@ -117,10 +123,11 @@ async def test_frames_go_through_unchanged_and_in_order():
         assert not device.dropped
 
 
-async def test_largest_and_tagged_frame_pass():
+@pytest.mark.parametrize("offload", [False, True])
+async def test_largest_and_tagged_frame_pass(offload):
     tagged = frame(1)[:12] + bytes.fromhex("8100000a") + frame(1, size=1500)[12:]
     assert len(tagged) == 1518
-    async with open_tap(CONFIG) as device:
+    async with open_tap(attrs.evolve(CONFIG, offload=offload)) as device:
         with wire() as sock:
             sock.send(frame(2, size=1500))
             assert await drain(device, 1) == [frame_record(frame(2, size=1500))]
@@ -176,8 +183,9 @@ async def test_waiting_wakes_for_a_frame_and_for_closing(nursery):
         await device.aclose()
 
 
-async def test_deleted_interface_breaks_the_device():
-    async with open_tap(CONFIG) as device:
+@pytest.mark.parametrize("offload", [False, True])
+async def test_deleted_interface_breaks_the_device(offload):
+    async with open_tap(attrs.evolve(CONFIG, offload=offload)) as device:
         await trio.to_thread.run_sync(netlink.delete, "vsw0")
         with trio.fail_after(TIMEOUT), pytest.raises(trio.BrokenResourceError, match="vsw0"):
             await read_on(device)
@@ -185,8 +193,9 @@ async def test_deleted_interface_breaks_the_device():
             device.write_nowait([frame_record(frame(1))])
 
 
-async def test_frames_that_the_kernel_refuses_are_counted():
-    async with open_tap(CONFIG) as device:
+@pytest.mark.parametrize("offload", [False, True])
+async def test_frames_that_the_kernel_refuses_are_counted(offload):
+    async with open_tap(attrs.evolve(CONFIG, offload=offload)) as device:
         assert device.write_nowait([frame_record(b"short"), frame_record(frame(1))]) == 2
         assert device.dropped == {"malformed": 1}
         await trio.to_thread.run_sync(lambda: netlink.configure("vsw0", up=False))
@@ -197,8 +206,9 @@ async def test_frames_that_the_kernel_refuses_are_counted():
         assert device.dropped == {"malformed": 1, "link_down": 3}
 
 
-async def test_frames_above_the_mtu_are_counted_until_it_is_raised():
-    async with open_tap(CONFIG) as device:
+@pytest.mark.parametrize("offload", [False, True])
+async def test_frames_above_the_mtu_are_counted_until_it_is_raised(offload):
+    async with open_tap(attrs.evolve(CONFIG, offload=offload)) as device:
         await trio.to_thread.run_sync(lambda: netlink.configure("vsw0", mtu=4000))
         with wire() as sock:
             sock.send(frame(1, size=3000))

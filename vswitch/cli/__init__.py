@@ -18,7 +18,17 @@ from vswitch.errors import ExitCode
 
 __all__ = ["main"]
 
-_COMMANDS = ("serve", "invite", "members", "revoke", "join", "status", "demo", "genkey")
+_COMMANDS = (
+    "serve",
+    "invite",
+    "members",
+    "revoke",
+    "join",
+    "status",
+    "bench",
+    "demo",
+    "genkey",
+)
 _DESCRIPTION = """\
 A virtual Ethernet switch whose ports reach across the Internet.
 

@@ -14,6 +14,7 @@ is not fit. All else, errors too, is as with `TapDevice`.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections import deque
@@ -22,7 +23,14 @@ import attrs
 import trio
 
 from vswitch.core.checksum import complete_checksum
-from vswitch.core.records import FRAME, HEADER_SIZE, MAX_BODY, SUPERFRAME, VIRTIO_HEADER_SIZE
+from vswitch.core.records import (
+    FRAME,
+    HEADER_SIZE,
+    MAX_BODY,
+    SUPERFRAME,
+    VIRTIO_HEADER_SIZE,
+    is_superframe,
+)
 from vswitch.core.segment import cut_untrusted
 from vswitch.core.superframes import USUAL_HEADERS, check_superframe_untrusted
 from vswitch.core.virtio import FRAME_AT, GSO_NONE, NEEDS_CSUM, NO_OFFLOAD, VIRTIO_HEADER
@@ -122,9 +130,20 @@ class OffloadTapDevice(TapDevice):
             except OSError as error:
                 if error.errno in DEVICE_GONE:
                     raise self._broken(error) from error
-                self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
+                if error.errno == errno.EINVAL and is_superframe(record) and record[5]:
+                    self._write_cut(fd, record)
+                else:
+                    self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
             done += 1
         return done
+
+    def _write_cut(self, fd: int, record: bytes) -> None:
+        """Write the frames of a superframe that this kernel does not know: UDP before Linux 6.2."""
+        for frame in cut_untrusted(record, self.mtu):
+            try:
+                os.write(fd, NO_OFFLOAD + frame[HEADER_SIZE:])
+            except OSError as error:
+                self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
 
     def _read_cut(self, limit: int) -> list[bytes]:
         if not self._cut:

@@ -1,0 +1,252 @@
+"""The real socket on the loopback: both families, what the kernel refuses, and the end."""
+
+import errno
+import os
+import socket
+from contextlib import suppress
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from transport import ChannelBroken, Endpoint, Peer, PrivateKey, open_endpoint, open_udp, resolve
+from transport.admission import Grant
+from transport.testing_cores import KnownPeers
+
+V4, V6 = "127.0.0.1", "::1"
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((V6, 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
+@pytest.fixture
+def opened():
+    """`open_udp` whose sockets are closed afterwards."""
+    socks = []
+
+    def opener(*args, **named):
+        socks.append(open_udp(*args, **named))
+        return socks[-1]
+
+    yield opener
+    for sock in socks:
+        sock._sock.close()
+
+
+def port(sock):
+    return sock.local_address[1]
+
+
+async def receive(sock, count):
+    got = []
+    while len(got) < count:
+        await sock.wait_readable()
+        got += sock.receive_nowait(64)
+    return got
+
+
+@pytest.mark.parametrize("host", [V4, pytest.param(V6, marks=needs_ipv6)])
+async def test_datagrams_of_all_sizes(opened, host):
+    a, b = opened(host), opened(host)
+    sizes = [0, 1, 1432, 9000, 65_000]
+    a.send_nowait(b.to_native(host, port(b)), [bytes(size) for size in sizes])
+    got = await receive(b, len(sizes))
+    assert [len(datagram) for datagram, _ in got] == sizes
+    assert {source[:2] for _, source in got} == {(host, port(a))}
+    assert a.drops == b.drops == {}
+
+
+@needs_ipv6
+async def test_one_socket_for_both_families(opened):
+    both, four, six = opened(), opened(V4), opened(V6)
+    four.send_nowait((V4, port(both)), [b"four"])
+    six.send_nowait((V6, port(both)), [b"six"])
+    got = dict(await receive(both, 2))
+    assert got[b"four"][:2] == (f"::ffff:{V4}", port(four))
+    assert got[b"six"][:2] == (V6, port(six))
+    for address, answer in ((got[b"four"], b"4"), (got[b"six"], b"6")):
+        both.send_nowait(address, [answer])
+    both.send_nowait(both.to_native(V4, port(four)), [b"by its own name"])
+    assert [data for data, _ in await receive(four, 2)] == [b"4", b"by its own name"]
+    assert [data for data, _ in await receive(six, 1)] == [b"6"]
+
+
+@needs_ipv6
+async def test_an_ipv6_socket_takes_no_ipv4(opened):
+    six, four = opened(V6), opened(V4)
+    four.send_nowait((V4, port(six)), [b"x"])
+    six.send_nowait(six.to_native(V4, port(four)), [b"x"])
+    assert six.drops == {"unreachable": 1}
+
+
+async def test_a_batch_is_bounded(opened):
+    a, b = opened(V4), opened(V4)
+    a.send_nowait((V4, port(b)), [b"x"] * 20)
+    await b.wait_readable()
+    assert len(b.receive_nowait(8)) == 8
+    assert len(b.receive_nowait(64)) == 12
+    assert b.receive_nowait(64) == []
+
+
+async def test_a_datagram_that_is_too_big(opened):
+    a, b = opened(V4), opened(V4)
+    a.send_nowait((V4, port(b)), [bytes(65_508), b"fits"])
+    assert a.drops == {"unreachable": 1}
+    assert [data for data, _ in await receive(b, 1)] == [b"fits"]
+
+
+class Refusing:
+    """A socket whose sends and receives fail as told."""
+
+    def __init__(self, real, error):
+        self._real = real
+        self._error = error
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def sendto(self, *_):
+        raise self._error
+
+    def recvfrom(self, *_):
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EPERM, errno.EADDRNOTAVAIL),
+        *(errno.ENOBUFS, errno.EMSGSIZE, errno.ECONNREFUSED, errno.ENETDOWN),
+    ],
+    ids=errno.errorcode.get,
+)
+async def test_what_the_kernel_refuses_is_counted(opened, number):
+    sock = opened(V4)
+    real, sock._sock = sock._sock, Refusing(sock._sock, OSError(number, os.strerror(number)))
+    sock.send_nowait((V4, 1), [b"x", b"y"])
+    assert sock.drops == {"unreachable": 2}
+    assert sock.receive_nowait(10) == []
+    assert sock.drops == {"unreachable": 3}
+    sock._sock = real
+
+
+async def test_a_full_send_buffer_is_counted(opened):
+    sock = opened(V4)
+    real, sock._sock = sock._sock, Refusing(sock._sock, BlockingIOError())
+    sock.send_nowait((V4, 1), [b"x"] * 3)
+    assert sock.drops == {"socket_full": 3}
+    assert sock.receive_nowait(10) == []
+    sock._sock = real
+
+
+async def test_nobody_there_harms_nothing(opened):
+    """Linux tells a socket of a refusal with its next call; the one after that is good again."""
+    a, b, gone = opened(V4), opened(V4), opened(V4)
+    nowhere = (V4, port(gone))
+    gone._sock.close()
+    for _ in range(3):
+        a.send_nowait(nowhere, [b"x"])
+        a.receive_nowait(10)
+    b.send_nowait((V4, port(a)), [b"still here"])
+    assert [data for data, _ in await receive(a, 1)] == [b"still here"]
+
+
+async def test_close_wakes_a_waiter(opened):
+    sock = opened(V4)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def wait():
+            with pytest.raises(trio.ClosedResourceError):
+                await sock.wait_readable()
+
+        await wait_all_tasks_blocked()
+        sock.close()
+        sock.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await sock.wait_readable()
+    with pytest.raises(trio.ClosedResourceError):
+        sock.receive_nowait(1)
+    with pytest.raises(trio.ClosedResourceError):
+        sock.send_nowait((V4, 1), [b"x"])
+
+
+async def test_buffers_are_enlarged(opened):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        usual = plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    assert opened(V4).receive_buffer >= usual
+
+
+async def test_routers_may_fragment(opened):
+    ip_mtu_discover, dont = 10, 0
+    sock = opened(V4)
+    assert sock._sock.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) == dont
+
+
+async def test_an_address_in_use(opened):
+    sock = opened(V4)
+    with pytest.raises(OSError, match="in use") as caught:
+        opened(V4, port(sock))
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+async def test_an_address_that_is_not_ours(opened):
+    with pytest.raises(OSError) as caught:
+        opened("192.0.2.1")
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="binding to a device needs root")
+async def test_bound_to_a_device(opened):
+    a, b = opened(V4, device="lo"), opened(V4)
+    a.send_nowait((V4, port(b)), [b"x"])
+    assert [data for data, _ in await receive(b, 1)] == [b"x"]
+    a.send_nowait(("192.0.2.1", 9), [b"not this way"])
+    with pytest.raises(OSError) as caught:
+        opened(V4, device="nosuchdevice")
+    assert caught.value.errno == errno.ENODEV
+
+
+async def test_resolve():
+    assert await resolve("127.0.0.1", 7450) == [("127.0.0.1", 7450)]
+    assert await resolve("::1", 7450) == [("::1", 7450)]
+    assert {host for host, _ in await resolve("localhost", 7450)} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("host", [V4, pytest.param(V6, marks=needs_ipv6)])
+async def test_a_session_over_the_loopback(autojump_clock, host):
+    identity, client_key = PrivateKey.generate(), PrivateKey.generate()
+    known = KnownPeers({client_key.public: Grant()})
+
+    async def echo(channel):
+        with suppress(ChannelBroken):
+            while True:
+                await channel.send(await channel.receive())
+
+    sock = open_udp()
+    async with open_endpoint(sock, identity, authority=known) as server:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, echo)
+            client_sock = open_udp(host)
+            async with open_endpoint(client_sock, client_key) as client:
+                assert isinstance(client, Endpoint)
+                address = client_sock.to_native(host, port(sock))
+                channel = await client.connect(Peer(identity.public), [address])
+                assert channel.remote.endswith(f":{port(sock)}")
+                messages = [bytes([number]) * 1376 for number in range(50)]
+                await channel.send(messages)
+                got = []
+                while len(got) < len(messages):
+                    got += await channel.receive()
+                assert got == messages
+                await channel.aclose()
+            nursery.cancel_scope.cancel()
