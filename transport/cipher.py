@@ -30,16 +30,18 @@ class Sealer:
         self._index = receiver_index
         self.counter = 0  # of the next datagram
 
-    def seal(self, kind: int, plaintext: bytes) -> list[bytes]:
+    def seal(self, kind: int, plaintext: bytes) -> bytes:
+        """The one datagram for a small `plaintext`. Raises `KeyExhausted`. HOT PATH."""
+        counter = self._next_counter()
+        header = HEADER.pack(kind, 0, 1, 0, self._index, counter)
+        return header + self._encrypt(self._nonce(counter), plaintext, header)
+
+    def seal_unit(self, kind: int, plaintext: bytes) -> list[bytes]:
         """The datagrams for `plaintext`: one, or its slices. Raises `KeyExhausted`. HOT PATH."""
-        counter = self.counter
-        if counter >= REJECT_AFTER_UNITS:
-            raise KeyExhausted
-        self.counter = counter + 1
         size = len(plaintext) + TAG_SIZE
         if size <= SLICE_SIZE:
-            header = HEADER.pack(kind, 0, 1, 0, self._index, counter)
-            return [header + self._encrypt(self._nonce(counter), plaintext, header)]
+            return [self.seal(kind, plaintext)]
+        counter = self._next_counter()
         slices = -(-size // SLICE_SIZE)
         header = HEADER.pack(kind, 0, slices, 0, self._index, counter)
         sealed = self._encrypt(self._nonce(counter), plaintext, header)
@@ -48,6 +50,13 @@ class Sealer:
             bytes((kind, place, slices, 0)) + rest + sealed[at : at + step]
             for place, at in enumerate(range(0, size, step))
         ]
+
+    def _next_counter(self) -> int:
+        counter = self.counter
+        if counter >= REJECT_AFTER_UNITS:
+            raise KeyExhausted
+        self.counter = counter + 1
+        return counter
 
 
 class Opener:

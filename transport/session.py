@@ -439,7 +439,7 @@ class Session:
                     self._close_at.popleft()
                 plaintext = encode_control(Close(self.ended.code, self.ended.reason))
                 self._put(
-                    out, self.paths.current, self.keys.current.sealer.seal(CONTROL, plaintext)
+                    out, self.paths.current, [self.keys.current.sealer.seal(CONTROL, plaintext)]
                 )
         except KeyExhausted:
             if self.ended is None:
@@ -458,7 +458,7 @@ class Session:
         for address, items in by_address.items():
             for at in range(0, len(items), MAX_CONTROL_ITEMS):
                 plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
-                self._put(out, address, seal(CONTROL, plaintext))
+                self._put(out, address, [seal(CONTROL, plaintext)])
 
     def _seal_segments(self, out: Outgoing, now: float) -> None:
         self.flush_due = False
@@ -479,7 +479,7 @@ class Session:
         sizes.on_sent(size, repaired=self._kcp.repaired)
         if sizes.slices == 1:
             units = [part for unit in units for part in split_segments(unit, unit_bytes(1))]
-        seal = self.keys.current.sealer.seal
+        seal = self.keys.current.sealer.seal_unit
         datagrams: list[bytes] = []
         for unit in units:
             datagrams += seal(DATA, unit)
