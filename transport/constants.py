@@ -29,7 +29,7 @@ KCP_HEADER_SIZE: Final = 24
 SLICE_SIZE: Final = 1432 - DATA_HEADER_SIZE  # bytes of a sealed unit that one datagram carries
 # Of one sealed unit. More amortise more work per byte (sealing, KCP, calls into the kernel), and
 # lose more with one lost datagram: `units.py` says how many are used when.
-MAX_SLICES: Final = 16
+MAX_SLICES: Final = 44
 KCP_MTU: Final = MAX_SLICES * SLICE_SIZE - TAG_SIZE  # the largest unit; set once in a session
 # Of one session, waiting for slices. Jitter mixes the slices of all units of a burst, and a
 # table that is too small for one completes none of them, again and again.
@@ -44,7 +44,7 @@ KCP_INTERVAL: Final = 0.010  # a session with unacknowledged segments is ticked 
 # A lone small message is acknowledged with the answer to it, if one leaves within this time, well
 # below KCP's shortest retransmission timeout; more than so much data at once.
 ACK_DELAY: Final = 0.005
-ACK_BYTES: Final = 4096
+ACK_BYTES: Final = 32768
 KCP_RESEND: Final = 3  # later acknowledgements of others before a segment counts as lost
 KCP_MIN_RTO_MS: Final = 100  # below, delayed acknowledgements look like loss on a full link
 SEND_WINDOW: Final = 2048  # segments; never the bound: congestion.py bounds the bytes

@@ -108,7 +108,7 @@ class Session:
             now=now,
         )
         self._units = UnitSize(kcp_mtu)
-        self._assembly = Assembly(kcp_mtu + TAG_SIZE)
+        self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._window = DelayWindow(now)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         self._rekey_asked = now
@@ -224,27 +224,27 @@ class Session:
     # --- Receiving --------------------------------------------------------------------------
 
     def receive_datagrams(self, batch: Sequence[bytes], address: Address, now: float) -> None:
+        """Datagrams one by one; see `receive_trains`."""
+        self.receive_trains([(datagram, len(datagram)) for datagram in batch], address, now)
+
+    def receive_trains(
+        self, trains: Sequence[tuple[bytes, int]], address: Address, now: float
+    ) -> None:
         """Datagrams whose receiver index is one of ours, all from one address. HOT PATH."""
         segments: list[bytes] = []
         opened = newest = size = 0
-        for datagram in batch:
+        take = self._assembly.take_untrusted
+        for unit in [unit for train, step in trains for unit in take(train, step)]:
             try:
-                pair = self.keys.find_untrusted(datagram, now)
+                pair = self.keys.find_untrusted(unit, now)
                 opener = pair.opener
                 before = opener.newest
-                if datagram[2] != 1:  # a slice
-                    if opener.seen(datagram):
-                        raise BadPacket("replay")
-                    unit = self._assembly.add_untrusted(datagram)
-                    if unit is None:
-                        continue
-                    datagram = unit
-                plaintext = opener.open_untrusted(datagram)
+                plaintext = opener.open_untrusted(unit)
                 opened += 1
-                size += len(datagram)
+                size += len(unit)
                 if opener.newest != before and pair is self.keys.current:
-                    newest = len(datagram)
-                if datagram[0] == CONTROL:
+                    newest = len(unit)
+                if unit[0] == CONTROL:
                     self._receive_control_untrusted(plaintext, address, now)
                 elif plaintext:
                     if not KCP_HEADER_SIZE <= len(plaintext) <= self._kcp.mtu:

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import Final, Protocol
 
@@ -23,6 +24,7 @@ import trio
 
 from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
 from transport.paths import Address
+from transport.trains import Train
 
 __all__ = ["DatagramSocket", "UdpSocket", "format_address", "open_udp", "resolve"]
 
@@ -38,6 +40,7 @@ _UDP_GRO: Final = 104  # control message, int: what was received is datagrams of
 _U16: Final = Struct("=H")
 _ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of both families
 _TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
+_LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
 _TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
 
 
@@ -52,8 +55,8 @@ class DatagramSocket(Protocol):
     async def wait_readable(self) -> None:
         """Until `receive_nowait` would give something. ClosedResourceError after close."""
 
-    def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
-        """Up to `limit` datagrams with the address of each; empty when there are none."""
+    def receive_nowait(self, limit: int) -> list[Train]:
+        """Trains from about `limit` reads; empty when nothing waits."""
 
     def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
         """Send all or count what could not be sent."""
@@ -70,14 +73,10 @@ class UdpSocket:
         self._sock = sock
         self._mapped = sock.family == socket.AF_INET6
         self.drops: Counter[str] = Counter()
-        self._buffers = [bytearray(MAX_DATAGRAM + 1)]
-        self._view = memoryview(self._buffers[0])
+        self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
         self._sends_trains = True  # until the kernel refuses one
-        self._receives_trains = True
-        try:
+        with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
             sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-        except OSError:  # before Linux 5.0
-            self._receives_trains = False
 
     @property
     def local_address(self) -> Address:
@@ -93,17 +92,32 @@ class UdpSocket:
             raise trio.ClosedResourceError
         await trio.lowlevel.wait_readable(self._sock)
 
-    def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
-        """HOT PATH."""
-        batch: list[tuple[bytes, Address]] = []
-        append = batch.append
+    def receive_nowait(self, limit: int) -> list[Train]:
+        """Reads are laid end to end, so datagrams of one sender and size become a train whether
+        the kernel has joined them (UDP_GRO) or not. HOT PATH.
+        """
+        trains: list[Train] = []
+        receive, view = self._sock.recvmsg_into, self._view
+        start = end = full = 0  # of the train that is being laid, and the size of its datagrams
+        sender: Address = ()
         try:
-            if self._receives_trains:
-                self._receive_trains(limit, batch)
-            else:
-                receive = self._sock.recvfrom
-                for _ in range(limit):
-                    append(receive(MAX_DATAGRAM))
+            for _ in range(limit):
+                size, ancillary, _, address = receive((view[end:],), _ANCILLARY_ROOM)
+                if not size:
+                    self.drops["malformed"] += 1
+                    continue
+                segment = size
+                for level, kind, data in ancillary:
+                    if level == _SOL_UDP and kind == _UDP_GRO:
+                        segment = int.from_bytes(data, sys.byteorder)
+                # Only a train whose last datagram is as long as the others can go on.
+                if segment != full or address != sender or (end - start) % full:
+                    if end > start:
+                        trains.append((bytes(view[start:end]), sender, full))
+                    start, sender, full = end, address, segment
+                end += size
+                if end > _LAY_UP_TO:
+                    break
         except BlockingIOError:
             pass
         except OSError as error:
@@ -111,25 +125,9 @@ class UdpSocket:
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError from None
             self.drops["unreachable"] += 1
-        return batch
-
-    def _receive_trains(self, limit: int, batch: list[tuple[bytes, Address]]) -> None:
-        """As the kernel joined them (UDP_GRO): the datagrams of a train are of one size but the
-        last, and a control message tells it. HOT PATH.
-        """
-        receive, buffers, view = self._sock.recvmsg_into, self._buffers, self._view
-        append = batch.append
-        while len(batch) < limit:
-            size, ancillary, _, address = receive(buffers, _ANCILLARY_ROOM)
-            segment = size
-            for level, kind, data in ancillary:
-                if level == _SOL_UDP and kind == _UDP_GRO:
-                    segment = int.from_bytes(data, sys.byteorder)
-            if segment >= size:
-                append((bytes(view[:size]), address))
-            else:
-                for at in range(0, size, segment):
-                    append((bytes(view[at : min(at + segment, size)]), address))
+        if end > start:
+            trains.append((bytes(view[start:end]), sender, full))
+        return trains
 
     def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
         """Runs of datagrams of one size leave in one call (UDP_SEGMENT). HOT PATH."""
