@@ -1,15 +1,16 @@
 """Sealing and opening: one direction under one key, with its counter and its replay window.
 
-A sealed datagram is `header (16) | ciphertext | tag (16)`; the header is the associated data
-and names type, receiver index and counter. The counter is the nonce: it is never used twice
-under a key, and a key that reaches its limit raises `KeyExhausted` instead.
+A sealed unit is `header (16) | ciphertext | tag (16)`; the header is the associated data and names
+type, number of slices, receiver index and counter. A unit that does not fit one datagram travels
+in slices, each with the header, in which only the slice's number differs. The counter is the nonce:
+it is never used twice under a key, and a key that reaches its limit raises `KeyExhausted` instead.
 """
 
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
 
-from transport.constants import DATA_HEADER_SIZE, REJECT_AFTER_UNITS
+from transport.constants import DATA_HEADER_SIZE, REJECT_AFTER_UNITS, SLICE_SIZE, TAG_SIZE
 from transport.errors import BadPacket, KeyExhausted
 from transport.noise import Suite, aead, nonce_packer
 from transport.replay import ReplayWindow
@@ -30,13 +31,32 @@ class Sealer:
         self.counter = 0  # of the next datagram
 
     def seal(self, kind: int, plaintext: bytes) -> bytes:
-        """The datagram for `plaintext`. Raises `KeyExhausted`. HOT PATH."""
+        """The one datagram for a small `plaintext`. Raises `KeyExhausted`. HOT PATH."""
+        counter = self._next_counter()
+        header = HEADER.pack(kind, 0, 1, 0, self._index, counter)
+        return header + self._encrypt(self._nonce(counter), plaintext, header)
+
+    def seal_unit(self, kind: int, plaintext: bytes) -> list[bytes]:
+        """The datagrams for `plaintext`: one, or its slices. Raises `KeyExhausted`. HOT PATH."""
+        size = len(plaintext) + TAG_SIZE
+        if size <= SLICE_SIZE:
+            return [self.seal(kind, plaintext)]
+        counter = self._next_counter()
+        slices = -(-size // SLICE_SIZE)
+        header = HEADER.pack(kind, 0, slices, 0, self._index, counter)
+        sealed = self._encrypt(self._nonce(counter), plaintext, header)
+        rest, step = header[4:], -(-size // slices)  # equal, so that none is too short to be one
+        return [
+            bytes((kind, place, slices, 0)) + rest + sealed[at : at + step]
+            for place, at in enumerate(range(0, size, step))
+        ]
+
+    def _next_counter(self) -> int:
         counter = self.counter
         if counter >= REJECT_AFTER_UNITS:
             raise KeyExhausted
         self.counter = counter + 1
-        header = HEADER.pack(kind, 0, 1, 0, self._index, counter)
-        return header + self._encrypt(self._nonce(counter), plaintext, header)
+        return counter
 
 
 class Opener:
@@ -52,17 +72,19 @@ class Opener:
         self.opened = 0
         self.newest = -1  # highest counter opened
 
-    def open_untrusted(self, datagram: bytes) -> bytes:
-        """The plaintext; raises `BadPacket`. The window moves only for what opened. HOT PATH."""
-        _, place, slices, zero, _, counter = HEADER.unpack_from(datagram)
-        if slices != 1 or place or zero:
-            raise BadPacket("slices_unsupported" if slices > 1 and not zero else "malformed")
+    def open_untrusted(self, unit: bytes) -> bytes:
+        """The plaintext of a whole unit with the header of its slice 0; raises `BadPacket`. The
+        window moves only for what opened. HOT PATH.
+        """
+        _, place, slices, zero, _, counter = HEADER.unpack_from(unit)
+        if place or zero or not slices:
+            raise BadPacket("malformed")
         window = self._window
         if not window.check(counter):
             raise BadPacket("replay")
         try:
             plaintext = self._decrypt(
-                self._nonce(counter), datagram[DATA_HEADER_SIZE:], datagram[:DATA_HEADER_SIZE]
+                self._nonce(counter), unit[DATA_HEADER_SIZE:], unit[:DATA_HEADER_SIZE]
             )
         except InvalidTag:
             self.failures += 1
@@ -72,3 +94,7 @@ class Opener:
         if counter > self.newest:
             self.newest = counter
         return plaintext
+
+    def seen(self, datagram: bytes) -> bool:
+        """Whether the unit that a slice belongs to has been opened, or is too old."""
+        return not self._window.check(int.from_bytes(datagram[8:DATA_HEADER_SIZE], "little"))

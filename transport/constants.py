@@ -24,17 +24,27 @@ TAG_SIZE: Final = 16
 SEALED_OVERHEAD: Final = DATA_HEADER_SIZE + TAG_SIZE
 
 KCP_HEADER_SIZE: Final = 24
-# One sealed unit in one datagram: 1,400 + 32 = 1,432 bytes of UDP payload, 1,460 with IPv4 and
-# 1,480 with IPv6 headers, which fits a PPPoE line's 1,492.
-KCP_MTU: Final = 1400
-KCP_MSS: Final = KCP_MTU - KCP_HEADER_SIZE
+# One datagram: 1,432 bytes of UDP payload, 1,460 with IPv4 and 1,480 with IPv6 headers, which
+# fits a PPPoE line's 1,492.
+SLICE_SIZE: Final = 1432 - DATA_HEADER_SIZE  # bytes of a sealed unit that one datagram carries
+# Of one sealed unit. More amortise more work per byte (sealing, KCP, calls into the kernel), and
+# lose more with one lost datagram: `units.py` says how many are used when.
+MAX_SLICES: Final = 44
+KCP_MTU: Final = MAX_SLICES * SLICE_SIZE - TAG_SIZE  # the largest unit; set once in a session
+# Of one session, waiting for slices. Jitter mixes the slices of all units of a burst, and a
+# table that is too small for one completes none of them, again and again.
+PARTIAL_UNITS: Final = 256
+PARTIAL_BYTES: Final = 4 * 1024 * 1024  # of one session, in all its partial units
 MIN_KCP_MTU: Final = 536  # less would spend more on headers than it carries
 MAX_DATAGRAM: Final = 65_535
-MAX_SLICES: Final = 16  # of one sealed unit; this version sends and accepts one
 
 # --- KCP (notes on each in kcp.py) -----------------------------------------------------------
 
 KCP_INTERVAL: Final = 0.010  # a session with unacknowledged segments is ticked this often
+# A lone small message is acknowledged with the answer to it, if one leaves within this time, well
+# below KCP's shortest retransmission timeout; more than so much data at once.
+ACK_DELAY: Final = 0.005
+ACK_BYTES: Final = 32768
 KCP_RESEND: Final = 3  # later acknowledgements of others before a segment counts as lost
 KCP_MIN_RTO_MS: Final = 100  # below, delayed acknowledgements look like loss on a full link
 SEND_WINDOW: Final = 2048  # segments; never the bound: congestion.py bounds the bytes

@@ -222,9 +222,9 @@ class Endpoint:
         sock, demux = self._sock, self._demux
         while True:
             await sock.wait_readable()
-            batch = sock.receive_nowait(RECEIVE_BATCH)
-            if batch:
-                demux.receive_datagrams(batch, self.now())
+            trains = sock.receive_nowait(RECEIVE_BATCH)
+            if trains:
+                demux.receive_trains(trains, self.now())
                 self.pump()
 
     async def timer_task(self) -> None:

@@ -37,7 +37,30 @@ from transport.constants import (
 )
 from transport.errors import BadPacket
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "split_segments"]
+
+
+# KCP halves its slow-start threshold when it repeats a segment, and does nothing else with it
+# while its own congestion control is off: so the threshold tells of losses.
+_NO_LOSS = 0x7FFFFFFF
+
+
+def split_segments(datagram: bytes, size: int) -> list[bytes]:
+    """What `flush` gave, cut between segments into pieces of at most `size` bytes where that is
+    possible: a segment that is larger is a piece of its own.
+    """
+    pieces: list[bytes] = []
+    start = at = 0
+    end = len(datagram)
+    while at < end:
+        # The length of a segment's content stands at the end of its 24-byte header.
+        following = at + KCP_HEADER_SIZE + int.from_bytes(datagram[at + 20 : at + 24], "little")
+        if following - start > size and at > start:
+            pieces.append(datagram[start:at])
+            start = at
+        at = following
+    pieces.append(datagram[start:])
+    return pieces
 
 
 def _no_log(_: str) -> None:
@@ -57,6 +80,7 @@ class Conversation:
         "max_message",
         "message_size",
         "mtu",
+        "repaired",
     )
 
     def __init__(
@@ -87,6 +111,7 @@ class Conversation:
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
+        self.repaired = False  # the last flush sent something again that counts as lost
         self.in_flight = 0  # bytes given to `send` and not yet acknowledged
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
@@ -147,7 +172,9 @@ class Conversation:
         """Datagrams due now: acknowledgements, new segments, repeated segments. HOT PATH."""
         kcp = self._kcp
         kcp.current = self._clock(now)
+        kcp.ssthresh = _NO_LOSS
         kcp.flush()
+        self.repaired = kcp.ssthresh != _NO_LOSS
         outbox = self._outbox
         if not outbox:
             return []

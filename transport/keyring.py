@@ -74,6 +74,11 @@ class Keyring:
             raise BadPacket("expired_key")
         return pair
 
+    def seen(self, datagram: bytes) -> bool:
+        """Whether the unit that a slice belongs to has been opened already, or is none of ours."""
+        pair = self._pairs.get(int.from_bytes(datagram[4:8], "little"))
+        return pair is None or pair.opener.seen(datagram)
+
     def adopt(self, pair: KeyPair, now: float) -> None:
         """Seal with `pair` from now on."""
         self._drop_previous()

@@ -37,7 +37,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "not_kcp": "opened, but its content is no KCP datagram",
     "bad_control": "opened, but its content is no list of control items",
     "control_limited": "more control datagrams than a session may send",
-    "slices_unsupported": "a sealed unit of several slices; not announced, so not expected",
+    "incomplete": "slices of a sealed unit that others of it never followed",
     # Datagrams that could not leave
     "socket_full": "the kernel's send buffer was full; KCP repeats what mattered",
     "unreachable": "the kernel refused to send: no route, no permission, too big",

@@ -20,6 +20,7 @@ import trio
 from attrs import define, frozen
 
 from transport.paths import Address
+from transport.trains import Train
 
 __all__ = ["Fate", "Link", "MemorySocket", "Network", "open_network"]
 
@@ -71,10 +72,11 @@ class MemorySocket:
                 raise trio.ClosedResourceError
             await self._readers.park()
 
-    def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
+    def receive_nowait(self, limit: int) -> list[Train]:
         if self._closed:
             raise trio.ClosedResourceError
-        return [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+        datagrams = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+        return [(datagram, source, len(datagram)) for datagram, source in datagrams]
 
     def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
         if self._closed:

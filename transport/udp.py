@@ -13,14 +13,18 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from struct import Struct
 from typing import Final, Protocol
 
 import trio
 
 from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
 from transport.paths import Address
+from transport.trains import Train
 
 __all__ = ["DatagramSocket", "UdpSocket", "format_address", "open_udp", "resolve"]
 
@@ -28,6 +32,16 @@ __all__ = ["DatagramSocket", "UdpSocket", "format_address", "open_udp", "resolve
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_DONT: Final = 0  # let routers fragment: a lost "too big" must not become a black hole
+
+# From linux/udp.h.
+_SOL_UDP: Final = 17
+_UDP_SEGMENT: Final = 103  # control message, u16: cut what is sent to datagrams of this size
+_UDP_GRO: Final = 104  # control message, int: what was received is datagrams of this size
+_U16: Final = Struct("=H")
+_ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of both families
+_TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
+_LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
+_TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
 
 
 class DatagramSocket(Protocol):
@@ -41,8 +55,8 @@ class DatagramSocket(Protocol):
     async def wait_readable(self) -> None:
         """Until `receive_nowait` would give something. ClosedResourceError after close."""
 
-    def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
-        """Up to `limit` datagrams with the address of each; empty when there are none."""
+    def receive_nowait(self, limit: int) -> list[Train]:
+        """Trains from about `limit` reads; empty when nothing waits."""
 
     def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
         """Send all or count what could not be sent."""
@@ -59,6 +73,10 @@ class UdpSocket:
         self._sock = sock
         self._mapped = sock.family == socket.AF_INET6
         self.drops: Counter[str] = Counter()
+        self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
+        self._sends_trains = True  # until the kernel refuses one
+        with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
+            sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
 
     @property
     def local_address(self) -> Address:
@@ -74,13 +92,32 @@ class UdpSocket:
             raise trio.ClosedResourceError
         await trio.lowlevel.wait_readable(self._sock)
 
-    def receive_nowait(self, limit: int) -> list[tuple[bytes, Address]]:
-        """HOT PATH."""
-        batch: list[tuple[bytes, Address]] = []
-        receive, append = self._sock.recvfrom, batch.append
+    def receive_nowait(self, limit: int) -> list[Train]:
+        """Reads are laid end to end, so datagrams of one sender and size become a train whether
+        the kernel has joined them (UDP_GRO) or not. HOT PATH.
+        """
+        trains: list[Train] = []
+        receive, view = self._sock.recvmsg_into, self._view
+        start = end = full = 0  # of the train that is being laid, and the size of its datagrams
+        sender: Address = ()
         try:
             for _ in range(limit):
-                append(receive(MAX_DATAGRAM))
+                size, ancillary, _, address = receive((view[end:],), _ANCILLARY_ROOM)
+                if not size:
+                    self.drops["malformed"] += 1
+                    continue
+                segment = size
+                for level, kind, data in ancillary:
+                    if level == _SOL_UDP and kind == _UDP_GRO:
+                        segment = int.from_bytes(data, sys.byteorder)
+                # Only a train whose last datagram is as long as the others can go on.
+                if segment != full or address != sender or (end - start) % full:
+                    if end > start:
+                        trains.append((bytes(view[start:end]), sender, full))
+                    start, sender, full = end, address, segment
+                end += size
+                if end > _LAY_UP_TO:
+                    break
         except BlockingIOError:
             pass
         except OSError as error:
@@ -88,10 +125,46 @@ class UdpSocket:
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError from None
             self.drops["unreachable"] += 1
-        return batch
+        if end > start:
+            trains.append((bytes(view[start:end]), sender, full))
+        return trains
 
     def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
-        """HOT PATH."""
+        """Runs of datagrams of one size leave in one call (UDP_SEGMENT). HOT PATH."""
+        if len(datagrams) == 1 or not self._sends_trains:
+            self._send_singly(address, datagrams)
+            return
+        at, end = 0, len(datagrams)
+        while at < end:
+            size = len(datagrams[at])
+            # As many as fit one call; only the last may be shorter than the others.
+            stop = min(end, at + min(_TRAIN_DATAGRAMS, _TRAIN_BYTES // size))
+            last = at + 1
+            while last < stop and len(datagrams[last]) == size:
+                last += 1
+            if last < stop and len(datagrams[last]) < size:
+                last += 1
+            self._send_train(address, datagrams[at:last], size)
+            at = last
+
+    def _send_train(self, address: Address, train: Sequence[bytes], size: int) -> None:
+        if len(train) == 1:
+            self._send_singly(address, train)
+            return
+        try:
+            self._sock.sendmsg(train, [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))], 0, address)
+        except BlockingIOError:
+            self.drops["socket_full"] += len(train)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError from None
+            # Too big for this path, or a device without checksum offload (EIO): singly they may
+            # pass, and other paths may still take trains. A kernel that knows no trains says so.
+            if error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+                self._sends_trains = False
+            self._send_singly(address, train)
+
+    def _send_singly(self, address: Address, datagrams: Sequence[bytes]) -> None:
         send = self._sock.sendto
         for datagram in datagrams:
             try:

@@ -35,6 +35,7 @@ __all__ = [
     "frame_record",
     "is_control",
     "is_superframe",
+    "pack",
 ]
 
 FRAME = 0xBCBC
@@ -95,6 +96,38 @@ def is_control(record: bytes) -> bool:
 def cut(data: bytes, size: int) -> list[bytes]:
     """`data` in pieces of `size` bytes, the last one shorter; no piece for no data."""
     return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def pack(records: list[bytes], size: int) -> list[bytes]:
+    """A batch as pieces of at most `size` bytes, for a stream that is cut at any byte.
+
+    Small records are laid end to end and cut anywhere. Large ones keep together, as far as they
+    fit a piece: then whoever passes a piece on does so without copying it.
+    """
+    # HOT PATH
+    data = b"".join(records)
+    if len(data) <= size:
+        return [data]
+    if max(map(len, records)) * 4 <= size:
+        return cut(data, size)
+    pieces: list[bytes] = []
+    group: list[bytes] = []
+    room = size
+    for record in records:
+        length = len(record)
+        if length > room:
+            if group:
+                pieces.append(b"".join(group))
+            if length > size:
+                pieces += cut(record, size)
+                group, room = [], size
+                continue
+            group, room = [], size
+        group.append(record)
+        room -= length
+    if group:
+        pieces.append(b"".join(group))
+    return pieces
 
 
 class RecordSplitter:

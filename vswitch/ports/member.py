@@ -26,7 +26,7 @@ from vswitch.core.control import (
     decode_control_untrusted,
     encode_control,
 )
-from vswitch.core.records import RecordSplitter, cut, is_control, is_superframe
+from vswitch.core.records import RecordSplitter, is_control, is_superframe, pack
 from vswitch.errors import BadRecord
 
 __all__ = ["MAX_QUEUED_CONTROLS", "MemberDevice", "MessageChannel"]
@@ -34,6 +34,8 @@ __all__ = ["MAX_QUEUED_CONTROLS", "MemberDevice", "MessageChannel"]
 # Control messages are a handful in the life of a session; a queue this long means that the peer has
 # stopped reading.
 MAX_QUEUED_CONTROLS = 64
+
+LARGE_MESSAGE = 8192  # bytes from which a copy costs more than the steps of looking at a message
 
 
 class MessageChannel(Protocol):
@@ -115,9 +117,7 @@ class MemberDevice:
         if not unread:
             messages = self._channel.receive_nowait()
             try:
-                records = self._frames_untrusted(
-                    messages[0] if len(messages) == 1 else b"".join(messages)
-                )
+                records = self._frames_untrusted(messages)
             except BadRecord as error:
                 self.close(ByeCode.PROTOCOL, str(error))
                 raise
@@ -130,8 +130,14 @@ class MemberDevice:
             unread.extend(records)
         return [unread.popleft() for _ in range(min(limit, len(unread)))]
 
-    def _frames_untrusted(self, data: bytes) -> list[bytes]:
-        records = self._splitter.feed_untrusted(data)
+    def _frames_untrusted(self, messages: list[bytes]) -> list[bytes]:
+        feed = self._splitter.feed_untrusted
+        if len(messages) == 1:
+            records = feed(messages[0])
+        elif len(messages[0]) < LARGE_MESSAGE:
+            records = feed(b"".join(messages))
+        else:  # most are whole records, which come back uncopied
+            records = [record for message in messages for record in feed(message)]
         if not records:
             return records
         # Flags come first in a record, and ascend: frame, superframe, control. So the largest
@@ -166,12 +172,10 @@ class MemberDevice:
                 pass
             return 0
         taken = len(records)
-        data = b"".join(records)
-        if len(data) > credit:
+        if sum(map(len, records)) > credit:
             taken = _how_many(records, credit)
-            data = b"".join(records[:taken])
-        size = channel.message_size
-        channel.send_nowait((data,) if len(data) <= size else cut(data, size))
+            records = records[:taken]
+        channel.send_nowait(pack(records, channel.message_size))
         for _ in range(min(overtaking, taken)):
             self._controls.popleft()
         return max(0, taken - overtaking)

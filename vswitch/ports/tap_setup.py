@@ -52,7 +52,7 @@ OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM, 0)
 # Bytes of the longest frame that the kernel may leave uncut. It is what a record can hold behind
 # the virtio-net header, less the Ethernet header and two tags, since not every kernel counts
 # those; rounded down, as nothing is lost by that. An IP packet then fits 16 bits by itself.
-GSO_MAX_SIZE = (MAX_BODY - VIRTIO_HEADER_SIZE - ETHERNET_HEADER_SIZE - 2 * TAG_SIZE) // 1000 * 1000
+GSO_MAX_SIZE = 62_000
 
 NAME_LENGTH = 15  # bytes: IFNAMSIZ of linux/if.h without the closing zero
 MAX_TXQUEUELEN = 100_000  # frames: beyond any use, and far below the kernel's 2^32
