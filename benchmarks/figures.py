@@ -112,7 +112,7 @@ def pings(bed: Bed, plan: Plan) -> dict[str, dict[str, float]]:
 def _serve_tcp(bed: Bed) -> None:
     """See that iperf3's server runs in B, for as long as the bed lasts, and listens.
 
-    Servers end where somebody on the machine ends all of that name; the next transfer has a new one.
+    It may be ended by whoever ends all programs of that name; the next transfer has a new one.
     """
     if bed.iperf is not None and bed.iperf.poll() is None:
         return

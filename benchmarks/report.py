@@ -47,7 +47,8 @@ def _cpu(flows: dict[str, Any], key: str) -> float:
     """CPU seconds a GB of one stream, both ways together."""
     ways = [flows["1_up"], flows["1_down"]]
     seconds: float = sum(way[key] * way["gigabytes"] for way in ways)
-    return seconds / sum(way["gigabytes"] for way in ways)
+    gigabytes: float = sum(way["gigabytes"] for way in ways)
+    return seconds / gigabytes
 
 
 def _times(ping: dict[str, float], *keys: str) -> str:

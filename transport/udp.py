@@ -138,7 +138,7 @@ class UdpSocket:
         while at < end:
             size = len(datagrams[at])
             # As many as fit one call; only the last may be shorter than the others.
-            stop = min(end, at + min(_TRAIN_DATAGRAMS, _TRAIN_BYTES // size))
+            stop = min(end, at + min(_TRAIN_DATAGRAMS, _TRAIN_BYTES // max(1, size)))
             last = at + 1
             while last < stop and len(datagrams[last]) == size:
                 last += 1
@@ -148,7 +148,7 @@ class UdpSocket:
             at = last
 
     def _send_train(self, address: Address, train: Sequence[bytes], size: int) -> None:
-        if len(train) == 1:
+        if len(train) == 1 or not size:
             self._send_singly(address, train)
             return
         try:

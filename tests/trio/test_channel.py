@@ -8,7 +8,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from transport import Channel, ChannelBroken, CloseCode, Grant, Peer, PrivateKey, open_endpoint
 from transport.channel import GRACE
-from transport.constants import REJECT_AFTER_UNITS
+from transport.constants import KCP_HEADER_SIZE, KCP_MTU, REJECT_AFTER_UNITS
 from transport.noise import Suite
 from transport.testing import Link, open_network
 from transport.testing_cores import KnownPeers
@@ -80,7 +80,7 @@ async def test_who_is_there(autojump_clock):
         assert theirs.peer == CLIENT.public
         assert mine.remote == "10.0.0.2:7450"
         assert theirs.remote.startswith("10.0.0.1:")
-        assert mine.message_size == theirs.message_size == 1376
+        assert mine.message_size == theirs.message_size == KCP_MTU - KCP_HEADER_SIZE
         assert mine.statistics().suite == "CHACHAPOLY"
         await trio.sleep(0.1)
         assert mine.statistics().rtt == pytest.approx(0.02, abs=0.001)

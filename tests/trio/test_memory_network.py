@@ -12,7 +12,7 @@ A, B = ("10.0.0.1", 1000), ("10.0.0.2", 7450)
 
 async def delivered(sock):
     """All datagrams that are there now, without their sources."""
-    return [datagram for datagram, _ in sock.receive_nowait(10_000)]
+    return [datagram for datagram, _, _ in sock.receive_nowait(10_000)]
 
 
 def verdicts(network):
@@ -24,7 +24,7 @@ async def test_a_datagram_arrives_with_its_source(autojump_clock):
         a, b = network.socket(*A), network.socket(*B)
         a.send_nowait(B, [b"one", b"two"])
         await b.wait_readable()
-        assert b.receive_nowait(10) == [(b"one", A), (b"two", A)]
+        assert b.receive_nowait(10) == [(b"one", A, 3), (b"two", A, 3)]
         assert b.receive_nowait(10) == []
         assert a.local_address == A
         assert b.drops == {}
@@ -133,7 +133,7 @@ async def test_a_rebound_socket_is_seen_and_reached_at_its_new_address_only(auto
         assert outside[0] == A[0]
         assert outside != A
         a.send_nowait(B, [b"x"])
-        assert b.receive_nowait(1) == [(b"x", outside)]
+        assert b.receive_nowait(1) == [(b"x", outside, 1)]
         b.send_nowait(A, [b"to the old address"])
         b.send_nowait(outside, [b"to the new one"])
         assert await delivered(a) == [b"to the new one"]
@@ -190,7 +190,7 @@ async def run_for_log(seed):
         for _ in range(100):
             a.send_nowait(B, [bytes(50)])
             await trio.sleep(0.005)
-            for datagram, source in b.receive_nowait(100):
+            for datagram, source, _ in b.receive_nowait(100):
                 b.send_nowait(source, [datagram])
         return [(round(fate.time - start, 9), fate.size, fate.verdict) for fate in network.log]
 

@@ -11,7 +11,6 @@ from vswitch.ports.pump import BATCH, Pump, Tally
 from vswitch.testing import FakeDevice, ethernet
 from vswitch.testing.superframes import Flow, superframe
 
-
 BIG = superframe(Flow(), bytes(range(256)) * 12, 1448)
 JUMBO = superframe(Flow(), bytes(5000), 2000)
 BAD = superframe(Flow(), bytes(200), 20)

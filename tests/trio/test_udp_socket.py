@@ -46,23 +46,73 @@ def port(sock):
     return sock.local_address[1]
 
 
+def datagrams(trains):
+    """What is in trains, one by one, each with its sender."""
+    return [
+        (train[at : at + size], source)
+        for train, source, size in trains
+        for at in range(0, len(train), size)
+    ]
+
+
 async def receive(sock, count):
     got = []
     while len(got) < count:
         await sock.wait_readable()
-        got += sock.receive_nowait(64)
+        got += datagrams(sock.receive_nowait(64))
     return got
 
 
 @pytest.mark.parametrize("host", [V4, pytest.param(V6, marks=needs_ipv6)])
 async def test_datagrams_of_all_sizes(opened, host):
     a, b = opened(host), opened(host)
-    sizes = [0, 1, 1432, 9000, 65_000]
+    sizes = [0, 1, 1432, 1432, 1432, 9000, 65_000]
     a.send_nowait(b.to_native(host, port(b)), [bytes(size) for size in sizes])
-    got = await receive(b, len(sizes))
-    assert [len(datagram) for datagram, _ in got] == sizes
+    got = await receive(b, len(sizes) - 1)
+    assert [len(datagram) for datagram, _ in got] == sizes[1:]
     assert {source[:2] for _, source in got} == {(host, port(a))}
-    assert a.drops == b.drops == {}
+    assert a.drops == {}
+    assert b.drops == {"malformed": 1}  # the empty one is nobody's
+
+
+@pytest.mark.parametrize("kernel_joins", [True, False])
+async def test_trains(opened, kernel_joins):
+    """A run of one size leaves in few calls and arrives as a train, whoever joins it."""
+    a, b, c = opened(V4), opened(V4), opened(V4)
+    if not kernel_joins:
+        b._sock.setsockopt(17, 104, 0)  # UDP_GRO
+        a._sends_trains = False
+    run = [bytes([number]) * 1000 for number in range(50)] + [b"the last is shorter"]
+    a.send_nowait((V4, port(b)), run)
+    c.send_nowait((V4, port(b)), [b"x"])
+    trains = []
+    while len(datagrams(trains)) < 52:
+        await b.wait_readable()
+        trains += b.receive_nowait(128)
+    assert [data for data, _ in datagrams(trains)] == [*run, b"x"]
+    assert {source[1] for _, source, _ in trains[:-1]} == {port(a)}
+    assert trains[-1] == (b"x", (V4, port(c)), 1)
+    assert len(trains) <= 3
+
+
+@pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.EIO, errno.EINVAL])
+async def test_a_train_that_is_refused_goes_singly(opened, number):
+    a, b = opened(V4), opened(V4)
+    real = a._sock
+
+    class WithoutTrains:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def sendmsg(self, *_):
+            raise OSError(number, os.strerror(number))
+
+    a._sock = WithoutTrains()
+    a.send_nowait((V4, port(b)), [bytes(100)] * 5)
+    assert len(await receive(b, 5)) == 5
+    assert a._sends_trains is (number != errno.EINVAL)  # only this says "never"
+    assert a.drops == {}
+    a._sock = real
 
 
 @needs_ipv6
@@ -90,7 +140,8 @@ async def test_an_ipv6_socket_takes_no_ipv4(opened):
 
 async def test_a_batch_is_bounded(opened):
     a, b = opened(V4), opened(V4)
-    a.send_nowait((V4, port(b)), [b"x"] * 20)
+    for number in range(20):
+        a.send_nowait((V4, port(b)), [bytes(number + 1)])
     await b.wait_readable()
     assert len(b.receive_nowait(8)) == 8
     assert len(b.receive_nowait(64)) == 12
@@ -117,7 +168,10 @@ class Refusing:
     def sendto(self, *_):
         raise self._error
 
-    def recvfrom(self, *_):
+    def sendmsg(self, *_):
+        raise self._error
+
+    def recvmsg_into(self, *_):
         raise self._error
 
 

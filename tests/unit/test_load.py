@@ -55,7 +55,7 @@ HEADERS = st.builds(
     st.sampled_from([0, 14, 34, 65535]),
     st.sampled_from([6, 16]),
 )
-BODIES = st.builds(lambda header, frame: (header + frame), HEADERS, st.binary(max_size=200))
+BODIES = st.builds(lambda header, frame: header + frame, HEADERS, st.binary(max_size=200))
 RECORDS = st.one_of(
     st.binary(max_size=60).map(frame_record),
     BODIES.map(lambda body: encode_record(SUPERFRAME, body)),

@@ -81,7 +81,7 @@ def resident_bytes():
 # --- Data --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 23, KCP_MTU + 1, 60_000])
+@pytest.mark.parametrize("size", [1, 23])
 def test_plaintext_of_an_impossible_size(hostile, size):
     hostile.data(hostile.segment(data=bytes(60_000))[:size])
     assert hostile.drops == {"not_kcp": 1}
@@ -140,11 +140,13 @@ def test_an_acknowledgement_flood_costs_no_more_than_it_brings(hostile):
 
 def test_acknowledgements_do_not_pile_up_behind_junk(hostile):
     """Segments that deserve an answer, and then one that KCP refuses."""
+    brought = sent = 0
     flood = b"".join(hostile.segment() for _ in range(57))
     junk = hostile.segment(command=99)
     for _ in range(200):
-        hostile.data(flood + junk)
-        assert len(hostile.answers()) <= 1
+        brought += hostile.data(flood + junk)
+        sent += sum(len(each.data) for each in hostile.answers())
+        assert sent <= brought
     assert hostile.drops == {"not_kcp": 200}
 
 

@@ -17,6 +17,9 @@ class FakeSocket:
     def setblocking(self, flag):
         assert flag is False
 
+    def setsockopt(self, *_):
+        raise OSError("as before Linux 5.0")
+
     def getsockname(self):
         return self._bound
 

@@ -192,4 +192,12 @@ def test_replies_are_smaller_than_what_causes_them():
 
 def test_a_full_datagram_fits_a_pppoe_line():
     ipv6_and_udp = 40 + 8
-    assert constants.KCP_MTU + constants.SEALED_OVERHEAD + ipv6_and_udp <= 1492
+    datagram = constants.DATA_HEADER_SIZE + constants.SLICE_SIZE
+    assert datagram + ipv6_and_udp <= 1492
+
+
+def test_a_full_unit_leaves_in_one_call():
+    datagram = constants.DATA_HEADER_SIZE + constants.SLICE_SIZE
+    largest_udp_payload = 65_507
+    assert constants.MAX_SLICES * datagram <= largest_udp_payload
+    assert constants.KCP_MTU < 1 << 16  # its place in the handshake is 16 bits wide
