@@ -45,6 +45,11 @@ class Assembly:
         """Units of which something is missing."""
         return len(self._parts)
 
+    @property
+    def waiting(self) -> int:
+        """Slices that wait for others of their unit."""
+        return sum(part is not None for parts in self._parts.values() for part in parts)
+
     def take_untrusted(self, train: bytes, size: int) -> list[bytes]:
         """The units that are whole now, each with the header of its slice 0 in front.
 

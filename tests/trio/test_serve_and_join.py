@@ -6,6 +6,7 @@ import os
 import pytest
 import trio
 
+from transport import Channel, CredentialKind
 from vswitch.core.frame import mac_from_key, parse_mac
 from vswitch.errors import NotFound
 from vswitch.testing import FakeInterface, ethernet
@@ -75,6 +76,24 @@ async def test_an_enrolled_member_needs_no_string(site, until):
             async with site.joined("pc2", None, invite=text):
                 pass
         assert [member.name for member in running.registry.members()] == ["pc1", "pc2"]
+
+
+async def test_the_invite_is_shown_once_and_never_again(site, monkeypatch, until):
+    forgotten = []
+    forget = Channel.forget_credential
+
+    def note(channel):
+        forgotten.append(channel.credential.kind)
+        forget(channel)
+
+    monkeypatch.setattr(Channel, "forget_credential", note)
+    async with site.serving() as running:
+        for invited in (running, None):
+            async with site.joined("pc1", invited):
+                pass
+            await until(lambda: not running.switch.ports)
+            # Rekeys show the key alone: the switch forgets an invite some day.
+            assert forgotten == [CredentialKind.TOKEN]
 
 
 async def test_the_mac_follows_from_the_key(site):

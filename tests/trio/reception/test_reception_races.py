@@ -2,13 +2,16 @@
 
 import threading
 import time
+import types
 
 import pytest
 import trio
+import trio.testing
 
-from transport import HandshakeRefused, Result
-from vswitch.core.control import ByeCode, Hello, Welcome
+from transport import Credential, HandshakeRefused, Result
+from vswitch.core.control import ByeCode, Hello, Welcome, encode_control
 from vswitch.registry import Registry
+from vswitch.testing import FakeChannel
 
 HELLO = Hello(mtu=1500, mac="02:00:00:00:00:01")
 
@@ -120,6 +123,42 @@ async def test_a_second_session_takes_over_at_once(house, caplog):
             )
     await house.plugged(0)
     assert 'member-down member=pc1 port=1 reason="the same key has connected again"' in caplog.text
+
+
+class Line(FakeChannel):
+    """What reception needs of a channel, without a transport that ends one for the other."""
+
+    credential = Credential()
+    remote = "192.0.2.1:1"
+
+    def statistics(self):
+        return types.SimpleNamespace(suite="none")
+
+
+async def test_the_newer_of_two_sessions_stays_also_if_the_transport_lets_both_live(house):
+    lines = []
+    for number in (1, 2):
+        ours, theirs = Line(1200, 64_000), FakeChannel(1200, 64_000)
+        ours._other, theirs._other = theirs, ours
+        ours.peer = house.member(f"pc{number}").public if number == 1 else lines[0].peer
+        theirs.send_nowait([encode_control(HELLO)])
+        lines.append(ours)
+    key = lines[0].peer.raw
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.reception.receive, lines[0])
+        await house.plugged(1)
+        old = house.reception.plugged[key]
+        nursery.start_soon(house.reception.receive, lines[1])
+        with trio.fail_after(20):
+            await old.port.wait_detached()
+        await trio.testing.wait_all_tasks_blocked()
+        new = house.reception.plugged[key]
+        assert new.channel is lines[1]
+        assert house.switch.ports == (new.port,)
+        assert lines[0].closed_with is not None
+        assert lines[1].closed_with is None
+        nursery.cancel_scope.cancel()
+    assert house.reception.plugged == {}
 
 
 async def test_revoked_members_are_unplugged_with_a_reason(house, caplog):

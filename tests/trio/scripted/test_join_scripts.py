@@ -14,7 +14,11 @@ from vswitch.membership import EnrolRefused
 from vswitch.testing import ethernet
 
 WELCOME = Welcome(name="pc1", port=1, address="10.77.0.2/24", network="10.77.0.0/24")
-FRAME = ethernet(b"\xff" * 6, b"\x02" * 6, 0x88B5, bytes(46))
+
+
+def frame(number):
+    payload = number.to_bytes(4, "big") + bytes(42)
+    return frame_record(ethernet(b"\xff" * 6, b"\x02" * 6, 0x88B5, payload))
 
 
 async def read(device):
@@ -28,7 +32,7 @@ async def read(device):
     ("said", "reason"),
     [
         (b"\xff\xff\xff\xff", "unknown record flag"),
-        (frame_record(FRAME), "frames before the welcome"),
+        (frame(0), "frames before the welcome"),
         (encode_control(Hello(mtu=1500, mac="02:00:00:00:00:01")), "does not say hello"),
         (encode_control(WELCOME) + encode_control(Update(mtu=1400)) * 17, "more updates than"),
     ],
@@ -79,13 +83,15 @@ async def test_a_reason_that_is_lost_is_replaced_by_that_of_the_transport(autoju
 
 
 async def test_frames_that_come_with_the_welcome_are_not_lost(autojump_clock, stage, nursery):
+    early, late = [frame(number) for number in range(100)], [frame(1000)]
+
     async def script(device):
-        device.send_control(Notice("first the weather"))
-        device.send_control(WELCOME)
-        device.write_nowait([frame_record(FRAME)] * 100)
+        said = [encode_control(Notice("first the weather")), encode_control(WELCOME)]
+        device.channel.send_nowait([b"".join(said + early)])
+        device.write_nowait(late)
         await trio.sleep_forever()
 
     async with stage.serving(script):
         nursery.start_soon(stage.member().run)
         await trio.sleep(1)
-        assert stage.interface.take() == [FRAME] * 100
+        assert stage.interface.written == early + late

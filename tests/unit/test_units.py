@@ -1,0 +1,44 @@
+"""The size of sealed units follows what the path loses."""
+
+from transport.constants import KCP_HEADER_SIZE, KCP_MTU, MAX_SLICES, SLICE_SIZE, TAG_SIZE
+from transport.units import CLEAN_BYTES, UnitSize, unit_bytes
+
+
+def test_it_starts_with_the_largest_that_both_take():
+    assert UnitSize(KCP_MTU).slices == MAX_SLICES
+    assert UnitSize(KCP_MTU).message_size == KCP_MTU - KCP_HEADER_SIZE
+    assert UnitSize(unit_bytes(5)).slices == 5
+    assert UnitSize(unit_bytes(5) - 1).slices == 4
+    assert UnitSize(600).slices == 1  # a peer whose units are smaller than a slice
+
+
+def test_a_full_unit_fills_its_slices():
+    for slices in range(1, MAX_SLICES + 1):
+        assert unit_bytes(slices) + TAG_SIZE == slices * SLICE_SIZE
+
+
+def test_a_loss_makes_it_one_slice_at_once():
+    sizes = UnitSize(KCP_MTU)
+    sizes.on_sent(1000, repaired=True)
+    assert sizes.slices == 1
+
+
+def test_it_doubles_after_enough_went_through():
+    sizes = UnitSize(KCP_MTU)
+    sizes.on_sent(1000, repaired=True)
+    seen, sent = [sizes.slices], 0
+    while sizes.slices < MAX_SLICES:
+        sizes.on_sent(64 * 1024, repaired=False)
+        sent += 64 * 1024
+        if sizes.slices != seen[-1]:
+            seen.append(sizes.slices)
+    assert seen == [1, 2, 4, 8, 16, 32, 44]
+    assert sent == sum(CLEAN_BYTES * each for each in seen[:-1])
+
+
+def test_a_loss_starts_the_count_again():
+    sizes = UnitSize(KCP_MTU)
+    for _ in range(10):
+        sizes.on_sent(CLEAN_BYTES - 1, repaired=False)
+        sizes.on_sent(1, repaired=True)
+        assert sizes.slices == 1
