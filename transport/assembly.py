@@ -95,11 +95,12 @@ class Assembly:
             self._drops["replay"] += 1
         else:
             if parts is None:
-                self._make_room()
                 parts = self._parts[key] = [None] * slices
             parts[place] = datagram
             self._bytes += len(datagram)
-            if None not in parts:
+            if None in parts:
+                self._bound()  # for each slice, or one unit after the other could grow later
+            else:
                 unit = datagram[:0].join(
                     part if number == 0 else part[_HEADER:]
                     for number, part in enumerate(self._forget(key))
@@ -110,8 +111,8 @@ class Assembly:
                     units.append(unit)
         return at + size
 
-    def _make_room(self) -> None:
-        while len(self._parts) >= PARTIAL_UNITS or self._bytes >= PARTIAL_BYTES:
+    def _bound(self) -> None:
+        while len(self._parts) > PARTIAL_UNITS or self._bytes > PARTIAL_BYTES:
             self._drops["incomplete"] += len(self._forget(next(iter(self._parts))))
 
     def _forget(self, key: bytes) -> list[bytes]:

@@ -49,6 +49,9 @@ KCP_RESEND: Final = 3  # later acknowledgements of others before a segment count
 KCP_MIN_RTO_MS: Final = 100  # below, delayed acknowledgements look like loss on a full link
 SEND_WINDOW: Final = 2048  # segments; never the bound: congestion.py bounds the bytes
 RECEIVE_WINDOW: Final = 2048  # segments; at least the peer's send window, so it never closes
+# In KCP's own queues of one session. Segments may be as large as units, so a window in segments
+# does not bound their bytes; eight times what a sender has in flight at most.
+RECEIVE_BYTES: Final = 16 * 1024 * 1024
 MAX_FRAGMENTS: Final = 127  # of one message; KCP's `frg` and its send() refuse 128
 # What a session may hold undelivered before it stops taking messages out of KCP: then the
 # peer's window closes, which is the back-pressure of a reliable transport.
@@ -61,6 +64,7 @@ HANDSHAKE_RETRY_FIRST: Final = 1.0
 HANDSHAKE_RETRY_CAP: Final = 8.0  # within one attempt; across attempts the caller backs off
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
 HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
+CONFIRM_INTERVAL: Final = 0.1  # between pings that confirm new keys, while data is sent with them
 HALF_OPEN_PER_PEER: Final = 4
 HALF_OPEN_TOTAL: Final = 256
 CONFIRMED_TIMESTAMPS: Final = 8192  # remembered peers, least recently confirmed forgotten first

@@ -142,33 +142,37 @@ class Demux:
         run: list[tuple[bytes, int]] = []
         for data, address, size in trains:
             end = len(data)
+            kind = data[0] if data else 0
+            owner = owners.get(int.from_bytes(data[4:8], "little")) if kind in _SEALED else None
             if size < end:
                 last = (end - 1) // size * size
-                # The kernel joins what has one size and sender, whomever it is for.
-                if data[0] not in _SEALED or data[4:8] != data[last + 4 : last + 8]:
+                # The kernel joins what has one size and sender, whomever it is for. And it is
+                # one datagram that confirms a handshake.
+                if (
+                    kind not in _SEALED
+                    or data[4:8] != data[last + 4 : last + 8]
+                    or end - last < SEALED_OVERHEAD
+                    or isinstance(owner, HalfOpen)
+                ):
                     self.receive_datagrams(
                         [(data[at : at + size], address) for at in range(0, end, size)], now
                     )
                     continue
                 self.received += last // size
             self.received += 1
-            kind = data[0] if data else 0
             if kind not in _SEALED:
                 self._receive_handshake(kind, data, address, now)
                 continue
-            if size < SEALED_OVERHEAD or (end - 1) % size + 1 < SEALED_OVERHEAD:
+            if size < SEALED_OVERHEAD:
                 self.drops["malformed"] += 1
                 continue
-            owner = owners.get(int.from_bytes(data[4:8], "little"))
             if owner is run_session and address == run_address and owner is not None:
                 run.append((data, size))
             elif isinstance(owner, Session):
                 run, run_session, run_address = [(data, size)], owner, address
                 runs.append((owner, run, address))
             elif isinstance(owner, HalfOpen):
-                self._confirm(owner, data[:size], address, now)
-                if size < end:
-                    self.receive_trains([(data[size:], address, size)], now)
+                self._confirm(owner, data, address, now)
             else:
                 self.drops["unknown_index"] += 1 + (end - 1) // size
         for session, session_trains, address in runs:

@@ -245,7 +245,11 @@ class Endpoint:
             self._demux.touch(session)
         if self._demux.sessions:
             self.pump()
-            await trio.sleep(CLOSE_REPEATS[-1] + 0.01)
+            # By ourselves: the timer task has been cancelled, when the whole program was.
+            for delay in CLOSE_REPEATS[1:]:
+                await trio.sleep(max(0, now + delay - self.now()))
+                self._demux.handle_timeout(self.now())
+                self.pump()
 
 
 async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:

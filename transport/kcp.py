@@ -10,6 +10,8 @@ shows only what is safe of the binding and keeps the engine's known hazards insi
   else surfaces as SystemError or as a cycle that is never collected;
 * a message has at most 127 fragments, and the caller asks `in_flight` before it sends, since
   KCP queues without bound;
+* KCP bounds what it holds of a peer in segments, not in bytes: its receive window is narrowed
+  to one message of the most fragments while that is too much;
 * a peer with more fragments waiting than a message may have, and no message, has broken the
   protocol: `BadPacket`;
 * dead links and liveness are the session's business, so KCP's own verdict is disabled;
@@ -34,6 +36,7 @@ from transport.constants import (
     KCP_RESEND,
     MAX_FRAGMENTS,
     MESSAGE_COST,
+    RECEIVE_BYTES,
 )
 from transport.errors import BadPacket
 
@@ -43,6 +46,7 @@ __all__ = ["Conversation", "split_segments"]
 # KCP halves its slow-start threshold when it repeats a segment, and does nothing else with it
 # while its own congestion control is off: so the threshold tells of losses.
 _NO_LOSS = 0x7FFFFFFF
+_ASK_TELL = 2  # ikcp.c: tell the window with the next flush
 
 
 def split_segments(datagram: bytes, size: int) -> list[bytes]:
@@ -72,9 +76,11 @@ class Conversation:
 
     __slots__ = (
         "_acked",
+        "_held",
         "_kcp",
         "_outbox",
         "_pending",
+        "_receive_window",
         "_start",
         "in_flight",
         "max_message",
@@ -108,6 +114,8 @@ class Conversation:
         self._start = now
         self._pending: deque[tuple[int, float]] = deque()  # size and time of unacked segments
         self._acked: list[tuple[int, float]] = []
+        self._held = 0  # bytes that came since KCP's receiving queues were empty, less what left
+        self._receive_window = kcp.rcv_wnd
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
@@ -138,6 +146,10 @@ class Conversation:
         kcp.current = self._clock(now)
         joined = datagrams[0] if len(datagrams) == 1 else b"".join(datagrams)
         refused = kcp.receive_data(joined) < 0
+        if kcp.nrcv_buf or kcp.nrcv_que:
+            self._held += len(joined)
+            if self._held > RECEIVE_BYTES:
+                kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
         pending = self._pending
         acknowledged = len(pending) - kcp.waitsnd()
         # KCP does not say which segments were acknowledged, only how many are left. Counting
@@ -166,7 +178,18 @@ class Conversation:
                 break
             limit -= len(message) + MESSAGE_COST
             messages.append(message)
+        if self._held:
+            self._release(sum(map(len, messages)))
         return messages
+
+    def _release(self, size: int) -> None:
+        """So many bytes of messages have left KCP's queues. HOT PATH."""
+        kcp = self._kcp
+        # The headers of segments, acknowledgements and repetitions go when nothing is held.
+        self._held = self._held - size if kcp.nrcv_buf or kcp.nrcv_que else 0
+        if kcp.rcv_wnd < self._receive_window and self._held <= RECEIVE_BYTES // 2:
+            kcp.rcv_wnd = self._receive_window
+            kcp.probe |= _ASK_TELL
 
     def flush(self, now: float) -> list[bytes]:
         """Datagrams due now: acknowledgements, new segments, repeated segments. HOT PATH."""

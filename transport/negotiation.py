@@ -18,6 +18,7 @@ from transport.constants import (
     HANDSHAKE_RETRY_FIRST,
     HANDSHAKE_RETRY_JITTER,
     KCP_MTU,
+    MAX_SLICES,
     RECEIVE_WINDOW,
 )
 from transport.cookie import MacStamper, check_mac1_untrusted
@@ -89,6 +90,7 @@ class Negotiation:
             resume=self.resume,
             kcp_mtu=KCP_MTU,
             receive_window=RECEIVE_WINDOW,
+            max_slices=MAX_SLICES,
         )
         return self._stamper.stamp(self._initiation.init(payload), now)
 

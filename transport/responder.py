@@ -15,7 +15,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from transport.admission import Admission, Admitted, Authority
-from transport.constants import KCP_MTU, RECEIVE_WINDOW
+from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
 from transport.control import CloseCode
 from transport.cookie import MacStamper
 from transport.errors import BadPacket
@@ -24,6 +24,7 @@ from transport.identity import PrivateKey, PublicKey
 from transport.indices import IndexTable
 from transport.paths import Address
 from transport.session import Session
+from transport.units import unit_bytes
 from transport.wire import Credential, ResponsePayload, Result
 
 __all__ = ["Accepted", "Responder"]
@@ -87,6 +88,7 @@ class Responder:
         address: Address,
         now: float,
     ) -> bytes:
+        payload = admitted.payload
         index = self._indices.unused()
         fresh = int.from_bytes(self._random(8), "little")
         response = ResponsePayload(
@@ -94,8 +96,9 @@ class Responder:
             index_copy=index,
             resumed=resumes is not None,
             result=result,
-            kcp_mtu=min(KCP_MTU, admitted.payload.kcp_mtu),
+            kcp_mtu=min(KCP_MTU, payload.kcp_mtu, unit_bytes(payload.max_slices)),
             receive_window=RECEIVE_WINDOW,
+            max_slices=MAX_SLICES,
         )
         datagram, pair = admitted.reader.respond(response, now)
         if result is Result.OK:

@@ -31,7 +31,9 @@ from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
     CLOSE_REPEATS,
+    CONFIRM_INTERVAL,
     CONTROL_PER_SECOND,
+    DATA_HEADER_SIZE,
     INBOX_BYTES,
     KCP_HEADER_SIZE,
     KCP_INTERVAL,
@@ -240,8 +242,8 @@ class Session:
                 opener = pair.opener
                 before = opener.newest
                 plaintext = opener.open_untrusted(unit)
-                opened += 1
-                size += len(unit)
+                opened += unit[2]  # slices
+                size += len(unit) + DATA_HEADER_SIZE * (unit[2] - 1)
                 if opener.newest != before and pair is self.keys.current:
                     newest = len(unit)
                 if unit[0] == CONTROL:
@@ -251,7 +253,7 @@ class Session:
                         raise BadPacket("not_kcp")
                     segments.append(plaintext)
             except BadPacket as bad:
-                self.drops[bad.reason] += 1
+                self.drops[bad.reason] += unit[2]
         if not opened:
             return
         self._received[0] += opened
@@ -430,6 +432,8 @@ class Session:
         out: Outgoing = []
         try:
             if self.ended is None:
+                if self.flush_due and self._unconfirmed(now):
+                    self._send_ping(now)
                 if self._control:
                     self._seal_control(out, now)
                 if self.flush_due:
@@ -445,6 +449,16 @@ class Session:
             if self.ended is None:
                 self._end(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
         return out
+
+    def _unconfirmed(self, now: float) -> bool:
+        """Whether the ping that confirms new keys may be lost: nothing has come under them, and
+        the slices of a large unit confirm nothing.
+        """
+        return (
+            self.initiator
+            and self.keys.current.opener.newest < 0
+            and now - self._ping[1] >= CONFIRM_INTERVAL
+        )
 
     def _seal_control(self, out: Outgoing, now: float) -> None:
         # Together by address: as answers to many items of one datagram they stay as small as it.

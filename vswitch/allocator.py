@@ -31,4 +31,4 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):
         return False
     settings = ((_M_TRIM_THRESHOLD, _KEEP), (_M_TOP_PAD, _GROW), (_M_MMAP_THRESHOLD, _LARGE))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    return all(mallopt(name, value) == 1 for name, value in settings)

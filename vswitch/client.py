@@ -173,6 +173,7 @@ class Membership:
         up = self._channel is not None
         rtt = self._channel.statistics().rtt if self._channel is not None else None
         drops = Counter(interface.dropped)
+        drops["queue_full"] += sent.dropped
         drops["disconnected"] += received.lost + sent.lost
         drops["bad_superframe"] += received.refused + sent.refused
         return to_json(

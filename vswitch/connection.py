@@ -34,6 +34,7 @@ from vswitch.membership import EnrolRefused
 from vswitch.ports.interface import HostInterface
 from vswitch.ports.member import MemberDevice
 from vswitch.ports.pump import BATCH, Pump, Tally
+from vswitch.ports.uplink import Uplink
 from vswitch.version import SOFTWARE
 
 __all__ = ["Connection", "Replaced"]
@@ -80,7 +81,7 @@ class Connection:
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
         self._device = MemberDevice(channel, name="switch", mtu=MAX_MTU, on_control=self._hear)
         self._down = Pump(self._device, interface, received)
-        self._up = Pump(interface, self._device, sent)
+        self._up = Uplink(interface, self._device, sent)
 
     async def run(self, plugged_in: Callable[[Welcome], Awaitable[None]]) -> NoReturn:
         """From hello to the end. `plugged_in` is awaited before the first frame is carried."""
@@ -186,8 +187,10 @@ class Connection:
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(run, partial(self._down.run, early))
-            nursery.start_soon(run, partial(self._up.run, []))
+            nursery.start_soon(run, self._up.read)
+            nursery.start_soon(run, self._up.write)
             nursery.start_soon(run, self._follow_updates)
+        self._up.close()
         # The end of the session can show as a closed device in the other direction.
         for error in end:
             if isinstance(error, ChannelBroken | BadRecord):

@@ -4,7 +4,7 @@ import json
 import struct
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 
@@ -43,7 +43,7 @@ class Capture:
     """A running tcpdump of what comes in from the LAN; at most `keep` bytes of each frame."""
 
     def __init__(self, host, *filters, keep=128):
-        self.host, self.path = host, host.directory / "lan.pcap"
+        self.host, self.path = host, host.directory / f"{time.monotonic_ns()}.pcap"
         self.process = host.popen(
             [
                 *("tcpdump", "-i", DEV, "-Q", "in", "-U", f"-s{keep}", "-Zroot", "-B8192"),
@@ -70,7 +70,7 @@ class Capture:
 
     def text(self):
         """What tcpdump makes of it, checksums judged."""
-        return self.host.run(["tcpdump", "-r", str(self.path), "-nn", "-v"]).stdout
+        return self.host.run(["tcpdump", "-r", str(self.path), "-nn", "-vv"]).stdout
 
 
 def until_it_says(process, word):
@@ -150,13 +150,14 @@ def test_members_say_whether_they_carry_superframes(lan):
 def test_tcp_superframes_whole_to_one_and_cut_to_another_at_once(lan, version):
     pc1, pc2, pc3 = (lan.members[name] for name in NAMES)
     if version == 4:
-        to_pc2, to_pc3 = ipv4(lan, "pc2"), ipv4(lan, "pc3")
+        to_pc2, to_pc3, everywhere = ipv4(lan, "pc2"), ipv4(lan, "pc3"), "0.0.0.0"
     else:
         local = [wait_until(lambda h=h: link_local(h), "link-local address") for h in (pc2, pc3)]
         to_pc2, to_pc3 = (f"{address}%{DEV}" for address in local)
+        everywhere = "::"
     whole, cut = Capture(pc2, "tcp"), Capture(pc3, keep=2000)
     running = start_iperf3(lan, to_pc2)
-    receiving = pc3.start(transfer.receive, to_pc3, PORT)
+    receiving = pc3.start(transfer.receive, everywhere, PORT)
     sent = pc1.call(
         transfer.send, to_pc3, PORT, pattern=bytes(range(251)), seconds=3, limit=20_000_000
     )
@@ -218,42 +219,3 @@ def test_a_flood_of_udp_superframes(lan):
     ]
     assert min(grown) >= DATAGRAMS
     assert max(grown) < DATAGRAMS + 20
-
-
-@pytest.mark.netns("ping")
-def test_a_member_that_lies_about_its_superframes(lan):
-    """None of them reaches a kernel or is cut, each is counted, and nobody is any the worse."""
-    evil = lan.host("evil")
-    victim = json.loads(lan.command(lan.members["pc2"], "status", "--json").stdout)["joins"][0]
-    script = Path(__file__).with_name("hostile_member.py")
-    process = evil.popen(
-        [sys.executable, str(script), str(evil.directory / "state"), "evil", victim["mac"]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    process.stdin.write(lan.invite("evil") + "\n")
-    process.stdin.flush()
-    sent = json.loads(process.stdout.readline())
-
-    def dropped(name):
-        (joined,) = json.loads(lan.command(lan.members[name], "status", "--json").stdout)["joins"]
-        return joined["drops"].get("bad_offload", 0)
-
-    wait_until(lambda: dropped("pc2") >= sent["to_victim"] + sent["to_all"], "end of the attack")
-    wait_until(lambda: dropped("pc1") >= sent["to_all"], "end of the attack at pc1")
-    assert dropped("pc2") == sent["to_victim"] + sent["to_all"]
-    assert dropped("pc1") == sent["to_all"]
-    port = lan.port("evil")
-    assert port["rx_frames"] == sum(sent["stand_for"])
-    # Those to all would have had to be cut for pc3.
-    assert port["drops"] == {"bad_superframe": sent["stand_for"][1]}
-    for name in NAMES:
-        assert lan.programs[name].running
-        assert "Traceback" not in lan.programs[name].log.read_text()
-    assert "Traceback" not in lan.programs["switch"].log.read_text()
-    for name in NAMES[1:]:
-        done = lan.members["pc1"].run(["ping", "-c5", "-i0.1", "-W5", ipv4(lan, name)])
-        assert ", 0% packet loss" in done.stdout
-    assert all(checksum_errors(lan.members[name]) == {} for name in NAMES)
-    process.kill()

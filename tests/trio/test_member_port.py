@@ -49,12 +49,23 @@ async def test_a_small_batch_is_one_message():
 
 async def test_a_large_batch_is_cut_to_the_message_size():
     device, _, theirs = member(message_size=1000)
-    batch = [record(n, 1400) for n in range(10)]
-    assert device.write_nowait(batch) == 10
+    batch = [record(n, 200) for n in range(50)]
+    assert device.write_nowait(batch) == 50
     messages = theirs.receive_nowait()
     assert {len(message) for message in messages[:-1]} == {1000}
     assert 0 < len(messages[-1]) <= 1000
     assert b"".join(messages) == b"".join(batch)
+
+
+async def test_large_records_stay_whole_where_they_fit_a_message():
+    device, _, theirs = member(message_size=1000)
+    batch = [record(1, 850), record(2, 60), record(3, 60), record(4, 700), record(5, 2300)]
+    assert device.write_nowait(batch) == 5
+    messages = theirs.receive_nowait()
+    assert b"".join(messages) == b"".join(batch)
+    assert messages[0] == batch[0] + batch[1]
+    assert messages[1] == batch[2] + batch[3]
+    assert max(map(len, messages)) <= 1000
 
 
 async def test_takes_whole_records_until_the_credit_is_used_up():

@@ -61,6 +61,15 @@ async def test_a_library_user_has_a_port_on_the_same_switch(site, until):
             assert plugged.via.startswith("udp:127.0.0.1:")
 
 
+async def test_a_member_that_leaves_says_so(site, until, caplog):
+    caplog.set_level(logging.INFO)
+    async with site.serving() as running:
+        async with site.joined("pc1", running):
+            pass
+        await until(lambda: "member-down" in caplog.text)
+        assert 'member-down member=pc1 port=1 reason="the member has left"' in caplog.text
+
+
 async def test_an_enrolled_member_needs_no_string(site, until):
     async with site.serving() as running:
         async with site.joined("pc1", running) as member:

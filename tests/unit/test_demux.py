@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import transport
-from transport.constants import SEALED_OVERHEAD, TOMBSTONE
+from transport.constants import MAX_SLICES, PARTIAL_BYTES, SEALED_OVERHEAD, TOMBSTONE
 from transport.control import CloseCode
 from transport.initiator import Connected
 from transport.noise import Suite
@@ -139,6 +139,108 @@ def test_many_datagrams_at_once_are_acknowledged_at_once():
     answers = wire.collect()
     assert len(answers) <= 2  # 60 acknowledgements of 24 bytes
     assert len(server.read()) == 60
+
+
+# --- Trains --------------------------------------------------------------------------------------
+
+
+def sealed(host, *contents):
+    """Data datagrams under the host's keys, not sent."""
+    seal = host.session.keys.current.sealer.seal
+    return [seal(DATA, content) for content in contents]
+
+
+def test_a_train_is_its_datagrams():
+    wire, client, server = client_and_server()
+    before = server.demux.received
+    train = sealed(client, *[b""] * 10)
+    server.demux.receive_trains([(b"".join(train), client.address, 32)], wire.now)
+    assert server.demux.received == before + 10
+    assert server.session.drops == server.demux.drops == {}
+    assert server.session.statistics(wire.now).received_datagrams == 11
+    server.demux.receive_trains([(b"".join(train), client.address, 32)], wire.now)
+    assert server.session.drops == {"replay": 10}
+
+
+def test_a_train_for_nobody_is_counted_by_the_datagram():
+    wire, _, server = client_and_server()
+    train = b"".join(HEADER.pack(DATA, 0, 1, 0, 1, n) + bytes(20) for n in range(10))
+    server.demux.receive_trains([(train[:-1], STRANGER, 36)], wire.now)
+    assert server.demux.drops == {"unknown_index": 10}
+
+
+def test_a_train_of_several_types_and_owners():
+    """The kernel joins what one sender sends in one size, whatever it is."""
+    wire, client, server = client_and_server()
+    first, last = sealed(client, b"", b"")
+    other = HEADER.pack(DATA, 0, 1, 0, 1, 0) + bytes(16)
+    train = first + other + b"\x09" * 32 + last
+    server.demux.receive_trains([(train, client.address, 32)], wire.now)
+    assert sum((server.demux.drops + server.session.drops).values()) == 2
+    assert server.session.statistics(wire.now).received_datagrams == 3
+
+
+def test_a_forged_end_does_not_spoil_a_train():
+    wire, client, server = client_and_server()
+    good = sealed(client, *[b""] * 5)
+    for size in (1, 8, 15, 31):
+        server.demux.receive_trains(
+            [(b"".join(good) + good[0][:size], client.address, 32)], wire.now
+        )
+    assert server.demux.drops == {"malformed": 4}
+    assert server.session.drops == {"replay": 15}
+
+
+def test_a_long_train_for_a_handshake_that_waits():
+    """Whoever saw the response knows the index; a flood there must not cost us the stack."""
+    wire, client, server = client_and_server(connected=False)
+    client.connect(server)
+    wire.collect()
+    wire._deliver()
+    wire.collect()
+    (entry,) = server.demux._responder.half_open._entries.values()
+    junk = [HEADER.pack(DATA, 0, 1, 0, entry.pair.local_index, n) + bytes(16) for n in range(4000)]
+    server.demux.receive_trains([(b"".join(junk), STRANGER, 32)], wire.now)
+    assert server.demux.drops == {"bad_seal": 4000}
+    assert server.demux.received == 4001
+    wire.settle()
+    assert server.demux.sessions == 1
+
+
+def test_a_train_that_confirms_and_goes_on():
+    wire, client, server = client_and_server(connected=False)
+    client.connect(server)
+    wire.collect()
+    wire._deliver()
+    wire.collect()
+    wire._deliver()
+    wire.collect()
+    wire._on_the_way.clear()
+    train = sealed(client, *[b""] * 6)
+    server.demux.receive_trains([(b"".join(train), client.address, 32)], wire.now)
+    wire.collect()
+    assert server.session.statistics(wire.now).received_datagrams == 6
+    assert server.demux.drops == server.session.drops == {}
+
+
+def test_slices_of_strangers_are_bounded():
+    """Who can read a path can write slices of units that never become whole."""
+    wire, client, server = client_and_server()
+    index = server.session.keys.current.local_index
+    for place in range(MAX_SLICES - 1):
+        for unit in range(300):
+            size = 16 if place == 0 else 60_000  # small ones first, to get many units going
+            slice_ = HEADER.pack(DATA, place, MAX_SLICES, 0, index, 1000 + unit) + bytes(size)
+            server.inject(slice_, STRANGER)
+        assert server.session._assembly.waiting <= 300
+        assert server.session._assembly._bytes <= PARTIAL_BYTES
+    assert server.session.drops["incomplete"] > 0
+    client.send(bytes(200_000))
+    wire.advance(1.0)
+    assert server.read() == [bytes(200_000)]
+
+
+# --- The end of sessions -------------------------------------------------------------------------
 
 
 def test_a_session_that_is_over_answers_late_datagrams_for_a_while():

@@ -1,53 +1,136 @@
+"""The queue in front of a device: in order within a flow, fair between flows, bounded."""
+
+import random
+from collections import Counter
+
 import pytest
 
-from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue
+from vswitch.core.egress import (
+    MAX_QUEUED_BYTES,
+    MAX_QUEUED_FRAMES,
+    QUANTUM,
+    EgressQueue,
+    flow_of,
+)
 from vswitch.core.records import frame_record
 from vswitch.testing.superframes import Flow, superframe
 
-
-def records(*sizes):
-    """Records of these total sizes, told apart by their filling."""
-    return [frame_record(bytes([index % 251]) * (size - 4)) for index, size in enumerate(sizes)]
+ALL = 10**9
 
 
-def test_order_is_kept():
+def record(flow, number=0, size=64):
+    """A frame record of one flow (by its MAC addresses), of this many bytes with its header."""
+    head = bytes([2, 0, 0, 0, 0, flow] * 2) + b"\x88\xb5" + number.to_bytes(4, "big")
+    return frame_record(head + bytes(size - 4 - len(head)))
+
+
+def of_flow(records, flow):
+    return [each for each in records if each[9] == flow]
+
+
+def test_one_flow_keeps_its_order():
     queue = EgressQueue()
-    first, second = records(64, 65, 66), records(70, 71)
+    first, second = [record(1, n) for n in range(3)], [record(1, n) for n in range(3, 5)]
     assert queue.offer(first) == []
     assert queue.offer(second) == []
-    assert len(queue) == 5
-    assert queue.bytes == 64 + 65 + 66 + 70 + 71
-    assert queue.take(10_000) == first + second
+    assert (len(queue), queue.bytes) == (5, 5 * 64)
+    assert queue.take(ALL) == first + second
     assert (len(queue), queue.bytes) == (0, 0)
 
 
-def test_frame_limit_drops_at_the_tail():
-    queue = EgressQueue(max_frames=3)
-    offered = records(64, 65, 66, 67, 68)
-    assert queue.offer(offered) == offered[3:]
-    assert queue.offer(records(64)) == records(64)
-    assert queue.take(10_000) == offered[:3]
+def test_a_flow_that_begins_does_not_wait_for_one_that_fills_the_queue():
+    queue = EgressQueue()
+    bulk = [record(1, n, 60_000) for n in range(15)]
+    queue.offer(bulk)
+    assert queue.take(1) == bulk[:1]
+    ping = record(2)
+    queue.offer([ping])
+    assert queue.take(1) == [ping]
+    assert queue.take(ALL) == bulk[1:]
 
 
-def test_byte_limit_refuses_what_does_not_fit_and_takes_what_does():
-    queue = EgressQueue(max_bytes=300)
-    offered = records(200, 101, 100, 64)
-    assert queue.offer(offered) == [offered[1], offered[3]]
-    assert queue.bytes == 300
-    assert queue.take(10_000) == [offered[0], offered[2]]
+def test_flows_take_turns_by_bytes():
+    queue = EgressQueue(max_bytes=ALL, max_frames=ALL)
+    queue.offer([record(1, n, 1500) for n in range(200)])
+    queue.offer([record(2, n, 60) for n in range(5000)])
+    taken = queue.take(200_000)
+    sizes = Counter()
+    for each in taken:
+        sizes[each[9]] += len(each)
+    assert abs(sizes[1] - sizes[2]) <= 2 * QUANTUM + 1500
+
+
+def test_a_sparse_flow_that_comes_again_and_again_does_not_starve_others():
+    queue = EgressQueue(max_bytes=ALL, max_frames=ALL)
+    queue.offer([record(1, n, 1500) for n in range(100)])
+    served = 0
+    for turn in range(100):
+        queue.offer([record(2, turn), record(3, turn)])
+        served += len(of_flow(queue.take(1600), 1))
+    assert served >= 60
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_order_within_flows_and_nothing_lost(seed):
+    rng = random.Random(seed)
+    queue = EgressQueue(max_frames=50, max_bytes=20_000)
+    number, given, refused, taken = 0, [], [], []
+    for _ in range(300):
+        batch = []
+        for _ in range(rng.randrange(1, 12)):
+            batch.append(record(rng.randrange(5), number, rng.randrange(40, 1500)))
+            number += 1
+        given += batch
+        refused += queue.offer(batch)
+        assert len(queue) <= 50
+        assert queue.bytes <= 20_000
+        got = queue.take(rng.randrange(1, 8000))
+        back = got[rng.randrange(len(got)) :] if got and rng.random() < 0.3 else []
+        queue.put_back(back)
+        taken += got[: len(got) - len(back)]
+    while got := queue.take(5000):
+        taken += got
+    assert (len(queue), queue.bytes, queue.frames) == (0, 0, 0)
+    assert sorted(taken + refused) == sorted(given)
+    for flow in range(5):
+        numbers = [int.from_bytes(each[18:22], "big") for each in of_flow(taken, flow)]
+        assert numbers == sorted(numbers)
+
+
+def test_a_full_queue_drops_the_oldest_of_the_fattest_flow():
+    queue = EgressQueue(max_frames=4)
+    fat, thin = [record(1, n, 500) for n in range(3)], record(2)
+    queue.offer([*fat, thin])
+    assert queue.offer([record(1, 3, 500)]) == fat[:1]
+    assert queue.offer([record(2, 1)]) == fat[1:2]
+    assert of_flow(queue.take(ALL), 2) == [thin, record(2, 1)]
+
+
+def test_bytes_are_bounded_as_well():
+    queue = EgressQueue(max_bytes=1000)
+    assert queue.offer([record(1, n, 400) for n in range(3)]) == [record(1, 0, 400)]
+    assert queue.bytes == 800
+
+
+def test_a_record_that_is_larger_than_the_queue_is_refused():
+    queue = EgressQueue(max_bytes=1000)
+    assert queue.offer([record(1, 0, 1500)]) == [record(1, 0, 1500)]
+    assert (len(queue), queue.bytes) == (0, 0)
+    assert queue.take(ALL) == []
 
 
 def test_default_limits_are_reached():
     queue = EgressQueue()
-    assert len(queue.offer(records(64) * 600)) == 600 - MAX_QUEUED_FRAMES
+    excess = 88
+    assert len(queue.offer([record(1)] * (MAX_QUEUED_FRAMES + excess))) == excess
     queue = EgressQueue()
-    assert len(queue.offer(records(65_536) * 10)) == 10 - MAX_QUEUED_BYTES // 65_536
-    assert queue.bytes <= MAX_QUEUED_BYTES
+    fit = MAX_QUEUED_BYTES // 60_000
+    assert len(queue.offer([record(1, n, 60_000) for n in range(fit + 3)])) == 3
 
 
 def test_take_gives_at_least_one_and_at_most_the_bytes():
     queue = EgressQueue()
-    offered = records(100, 100, 100)
+    offered = [record(1, n, 100) for n in range(3)]
     queue.offer(offered)
     assert queue.take(1) == offered[:1]
     assert queue.take(199) == offered[1:2]
@@ -57,27 +140,46 @@ def test_take_gives_at_least_one_and_at_most_the_bytes():
 
 def test_put_back_restores_front_and_bytes():
     queue = EgressQueue()
-    offered = records(100, 101, 102)
+    offered = [record(1, n, 100) for n in range(3)]
     queue.offer(offered)
-    taken = queue.take(10_000)
+    taken = queue.take(ALL)
     queue.put_back(taken[1:])
-    assert queue.bytes == 203
-    queue.offer(offered[:1])
-    assert queue.take(10_000) == [*offered[1:], offered[0]]
+    assert (len(queue), queue.bytes) == (2, 200)
+    queue.offer([record(2)])
+    assert queue.take(150) == offered[1:2]
+    assert queue.take(ALL) == [offered[2], record(2)]
 
 
 def test_a_superframe_is_one_record_and_as_many_frames_as_it_stands_for():
     queue = EgressQueue(max_frames=2)
-    batch = [superframe(Flow(), bytes(3000), 1000), *records(64)]
-    assert queue.offer(batch * 2) == batch
+    batch = [superframe(Flow(), bytes(3000), 1000), record(1)]
+    assert queue.offer(batch) == []
     assert (len(queue), queue.frames) == (2, 4)
-    queue.take(1)
+    assert queue.take(1) == batch[:1]
     assert queue.frames == 1
+
+
+def test_flows():
+    """The same with and without a virtio-net header; others by their MAC addresses and type."""
+    one, two = Flow(), Flow(ports=(7, 5201))
+    whole = superframe(one, bytes(3000), 1000)
+    plain = frame_record(whole[14:])
+    assert flow_of(whole) == flow_of(plain)
+    assert flow_of(whole) == flow_of(superframe(one, bytes(5000), 1400))
+    assert flow_of(whole) != flow_of(superframe(two, bytes(3000), 1000))
+    assert flow_of(record(1, 1)) == flow_of(record(1, 2)) != flow_of(record(2, 1))
+
+
+@pytest.mark.parametrize("size", range(14, 70))
+def test_a_flow_of_any_frame(size):
+    for kind in (b"\x08\x00", b"\x86\xdd", b"\x81\x00"):
+        assert isinstance(flow_of(frame_record(bytes(12) + kind + bytes(size - 14))), bytes)
 
 
 def test_clear_forgets_everything():
     queue = EgressQueue()
-    queue.offer(records(64, 64))
+    queue.offer([record(1), record(2)])
+    queue.put_back(queue.take(1))
     queue.clear()
     assert queue.frames == 0
     assert (len(queue), queue.bytes, queue.take(100)) == (0, 0, [])

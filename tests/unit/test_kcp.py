@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transport.constants import KCP_MTU, MAX_FRAGMENTS, MESSAGE_COST
+from transport.constants import KCP_MTU, MAX_FRAGMENTS, MESSAGE_COST, RECEIVE_BYTES
 from transport.errors import BadPacket
 from transport.kcp import Conversation
 
@@ -289,6 +289,67 @@ def test_segments_beyond_the_window_are_not_kept():
         victim.flush(0.0)
     assert victim.receive(EVERYTHING) == []
     assert resident_bytes() - before < 20e6  # 200 MB came in
+
+
+# What came with the batch that was too much, and one more message of the most fragments.
+MOST_HELD = RECEIVE_BYTES + (MAX_FRAGMENTS + 20) * KCP_MTU
+
+
+def test_segments_behind_a_gap_are_bounded_in_bytes():
+    victim = conversation(mtu=KCP_MTU)
+    before = resident_bytes()
+    large = bytes(KCP_MTU - 24)
+    for number in range(1, 2048):
+        victim.input_untrusted([segment(number=number, data=large)], 0.0)
+        assert victim.receive(EVERYTHING) == []
+        victim.flush(0.0)
+    assert resident_bytes() - before < 1.2 * MOST_HELD  # 2,048 segments would be 127 MB
+    victim.input_untrusted([segment(number=0, data=b"the gap")], 0.0)
+    got = victim.receive(EVERYTHING)
+    assert got[0] == b"the gap"
+    assert RECEIVE_BYTES <= sum(map(len, got)) <= MOST_HELD
+    again = segment(number=len(got), data=large)
+    for number in range(len(got) + 1, len(got) + 1000):  # and the window is as wide as before
+        victim.input_untrusted([segment(number=number)], 0.0)
+    victim.input_untrusted([again], 0.0)
+    assert len(victim.receive(EVERYTHING)) == 1000
+
+
+def test_large_messages_behind_a_gap_arrive_though_the_window_narrows():
+    a, b = conversation(mtu=KCP_MTU), conversation(mtu=KCP_MTU)
+    rng = random.Random(5)
+    sent = [rng.randbytes(a.max_message) for _ in range(4)]
+    a.send(sent, 0.0)
+    got, now, first = [], 0.0, True
+    while len(got) < len(sent):
+        for datagram in a.flush(now)[first:]:
+            b.input_untrusted([datagram], now)
+        first = False
+        got += b.receive(EVERYTHING)
+        for datagram in b.flush(now):
+            a.input_untrusted([datagram], now)
+        now += 0.01
+        assert now < 10
+    assert got == sent
+
+
+def test_a_reader_that_stops_is_sent_a_bounded_number_of_bytes():
+    a, b = conversation(mtu=KCP_MTU), conversation(mtu=KCP_MTU)
+    large, now, sent = bytes(KCP_MTU - 24), 0.0, 0
+    for _ in range(1000):
+        if a.in_flight < 2e6:
+            a.send([large] * 8, now)
+            sent += 8
+        exchange(a, b, now)
+        now += 0.01
+    assert RECEIVE_BYTES < sent * len(large) - a.in_flight < MOST_HELD
+    got = 0
+    start = now
+    while got < sent:
+        got += len(b.receive(EVERYTHING))
+        exchange(a, b, now)
+        now += 0.01
+    assert now - start < 5  # it is told at once that there is room
 
 
 def test_numbers_in_descending_order():

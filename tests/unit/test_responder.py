@@ -2,6 +2,7 @@
 
 import pytest
 
+from transport import negotiation
 from transport.admission import Grant
 from transport.constants import (
     HALF_OPEN_LIFETIME,
@@ -138,6 +139,60 @@ def test_a_lost_confirmation():
     assert server.demux.sessions == 0
     wire.advance(3.0)  # the client finds the server suspect and asks
     assert server.demux.sessions == 1
+
+
+def test_a_lost_confirmation_does_not_hold_large_units_up():
+    """The slices of a unit confirm nothing, so the ping is sent again with them."""
+    wire, client, server = client_and_server(connected=False, delay=0.01)
+    wire.filter = drop(5)
+    client.connect(server)
+    wire.advance(0.05)
+    client.send(bytes(200_000))
+    wire.advance(0.05)
+    assert server.demux.sessions == 0
+    wire.heal()
+    wire.advance(0.5)
+    assert server.read() == [bytes(200_000)]
+
+
+def test_new_keys_are_confirmed_at_once_though_the_ping_is_lost():
+    wire, client, server = client_and_server(delay=0.01)
+    wire.advance(1.0)
+    client.session.keys.rekey_at = wire.now + 0.1
+    client.demux.touch(client.session)
+    lost = []
+
+    def lose_one_ping(datagram):
+        if datagram.data[0] == 5 and datagram.source == client.address and not lost:
+            lost.append(datagram)
+            return []
+        return [datagram]
+
+    wire.filter = lose_one_ping
+    gap, last = 0.0, wire.now
+    for _ in range(100):
+        client.send(bytes(60_000))
+        wire.advance(0.02)
+        if server.read():
+            gap, last = max(gap, wire.now - last), wire.now
+    assert lost
+    assert server.session.statistics(wire.now).rekeys == 1
+    assert gap < 0.5
+
+
+@pytest.mark.parametrize("slices", [1, 2, 44])
+def test_units_have_as_many_slices_as_the_client_takes(slices, monkeypatch):
+    wire, client, server = client_and_server(connected=False)
+    monkeypatch.setattr(negotiation, "MAX_SLICES", slices)
+    client.connect(server)
+    wire.settle()
+    wire.sent.clear()
+    server.send(bytes(100_000))
+    client.send(bytes(100_000))
+    wire.advance(0.1)
+    assert server.read() == client.read() == [bytes(100_000)]
+    for host in (client, server):
+        assert max(each.data[2] for each in sent_by(wire, host)) == slices
 
 
 def test_a_confirmation_that_comes_too_late():

@@ -11,10 +11,10 @@ from transport.constants import (
     CLOSE_REPEATS,
     DEAD_AFTER,
     INBOX_BYTES,
-    KEEPALIVE,
-    KEEPALIVE_JITTER,
     KCP_HEADER_SIZE,
     KCP_MTU,
+    KEEPALIVE,
+    KEEPALIVE_JITTER,
     MAX_SLICES,
     MESSAGE_COST,
     SUSPECT_AFTER,
@@ -67,7 +67,7 @@ def test_messages_leave_without_waiting_for_a_timer():
 
 
 def test_much_is_acknowledged_at_once():
-    wire, client, server = client_and_server()
+    wire, client, _ = client_and_server()
     client.send(bytes(ACK_BYTES))
     wire.settle()
     assert wire.now == 5_000.0

@@ -54,7 +54,8 @@ def send(address: str, port: int, *, pattern: bytes, seconds: float, limit: int)
 def receive(address: str, port: int) -> Transfer:
     """Accept one connection and read it to its end."""
     digest, size, begun = blake2b(), 0, None
-    with socket.create_server((address, port)) as listener:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, port), family=family) as listener:
         listener.settimeout(PATIENCE)
         try:
             sock, _ = listener.accept()

@@ -2,7 +2,8 @@
 
 The JSON is what `--json` prints: `schema` is 1, keys are only ever added. Times are wall-clock
 seconds since the epoch, durations seconds, sizes bytes. `rx` is into the switch (or into the
-member), `tx` is out of it. `drops` are frames by reason, `transport_drops` datagrams. None means that it is not known or not there.
+member), `tx` is out of it. `drops` are frames by reason, `transport_drops` datagrams. None means
+that it is not known or not there.
 
 Error contract: `from_json` raises `VswitchError` for what is not such an object; keys that this
 version does not know are ignored.

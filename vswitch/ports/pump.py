@@ -29,6 +29,7 @@ class Tally:
     frames: int = 0  # taken by a sink
     bytes: int = 0  # of those frames
     lost: int = 0  # frames read from a source whose sink ended before it took them
+    dropped: int = 0  # frames that a full queue gave up
     refused: int = 0  # frames of superframes that were to be cut and cannot be
 
 

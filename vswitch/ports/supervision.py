@@ -78,7 +78,7 @@ def end_port(port: Port, listener: DetachListener | None) -> None:
     else:
         ordinary = isinstance(error, _ORDINARY)
         log.log(
-            logging.WARNING if ordinary else logging.ERROR,
+            _level(error),
             "port-down port=%d name=%s reason=%s error=%s",
             port.number,
             _value(port.name),
@@ -95,6 +95,13 @@ def end_port(port: Port, listener: DetachListener | None) -> None:
             listener(port)
         except Exception:
             log.exception("detach-listener-failed port=%d", port.number)
+
+
+def _level(error: Exception) -> int:
+    """A peer that goes is the course of things; a failing interface deserves a look."""
+    if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
+        return logging.INFO
+    return logging.WARNING if isinstance(error, _ORDINARY) else logging.ERROR
 
 
 def _value(text: str) -> str:

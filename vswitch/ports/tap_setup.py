@@ -21,8 +21,7 @@ import sys
 import attrs
 
 from vswitch.core.control_fields import MAX_MTU, MIN_MTU
-from vswitch.core.frame import ETHERNET_HEADER_SIZE, TAG_SIZE
-from vswitch.core.records import MAX_BODY, VIRTIO_HEADER_SIZE
+from vswitch.core.records import VIRTIO_HEADER_SIZE
 from vswitch.core.virtio import MAX_SEGMENTS
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.ports import netlink

@@ -1,9 +1,9 @@
 """`FakeInterface`: a host's end for `join`, whose kernel is the test.
 
-    interface = FakeInterface()
-    await nursery.start(partial(join, config, open_interface=interface.open))
-    interface.feed(frame)          # the host sends
-    interface.take()               # what the host has received
+interface = FakeInterface()
+await nursery.start(partial(join, config, open_interface=interface.open))
+interface.feed(frame)          # the host sends
+interface.take()               # what the host has received
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""What a member can do whose kernel lies about its superframes: nothing, and it is counted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vswitch.lab import wait_until
+
+SCRIPT = Path(__file__).with_name("hostile_member.py")
+NAMES = ("pc1", "pc2", "pc3")
+
+
+@pytest.fixture(scope="module")
+def lan(empty_lan):
+    """pc3 has joined without superframes, and so has them cut by the switch."""
+    empty_lan.serve()
+    for name in NAMES:
+        empty_lan.join(name, *(("--offload", "off") if name == "pc3" else ()))
+    empty_lan.wait_connected(*NAMES)
+    for name in NAMES[1:]:
+        wait_until(lambda to=name: ping(empty_lan, to, "-c1", "-W1"), f"answer of {name}")
+    return empty_lan
+
+
+def ping(lan, name, *options):
+    """Whether pc1 gets every answer of that member."""
+    address = lan.port(name)["address"].partition("/")[0]
+    done = lan.members["pc1"].run(["ping", *options, address], check=False)
+    return ", 0% packet loss" in done.stdout
+
+
+def status(lan, name):
+    (joined,) = json.loads(lan.command(lan.members[name], "status", "--json").stdout)["joins"]
+    return joined
+
+
+def bad_offloads(lan, name):
+    return status(lan, name)["drops"].get("bad_offload", 0)
+
+
+def attack(lan):
+    """Become a member and send; what was sent, and the program that goes on."""
+    evil = lan.host("evil")
+    mac = status(lan, "pc2")["mac"]
+    process = evil.popen(
+        [sys.executable, str(SCRIPT), str(evil.directory / "state"), "evil", mac],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    process.stdin.write(lan.invite("evil") + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline()), process
+
+
+@pytest.mark.netns("ping")
+def test_none_reaches_a_kernel_or_is_cut_and_each_is_counted(lan):
+    sent, process = attack(lan)
+    everything = sent["to_victim"] + sent["to_all"]
+    assert sent["to_all"] > 30
+    wait_until(lambda: bad_offloads(lan, "pc2") >= everything, "end of the attack at pc2")
+    wait_until(lambda: bad_offloads(lan, "pc1") >= sent["to_all"], "end of the attack at pc1")
+    assert bad_offloads(lan, "pc2") == everything
+    assert bad_offloads(lan, "pc1") == sent["to_all"]
+    port = lan.port("evil")
+    assert port["rx_frames"] == sum(sent["stand_for"])
+    # Those to all would have had to be cut for pc3.
+    assert port["drops"] == {"bad_superframe": sent["stand_for"][1]}
+    assert bad_offloads(lan, "pc3") == 0
+    for name in NAMES[1:]:
+        assert ping(lan, name, "-c5", "-i0.1", "-W5")
+    for name in ("switch", *NAMES):
+        assert lan.programs[name].running
+        assert "Traceback" not in lan.programs[name].log.read_text()
+    assert lan.port("evil")["state"] == "up"
+    process.kill()

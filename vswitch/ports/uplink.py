@@ -1,0 +1,105 @@
+"""From a member's TAP to its session: a pump with a queue, fair between flows.
+
+    reading   TAP ─▶ session, while it takes them ─▶ else the egress queue (and a pause)
+    writing   the session has room ─▶ the queue's next records, flow by flow
+
+Without the queue the kernel's would hold the backlog, a thousand superframes of one transfer, with
+the ping behind them. With it a flow that begins goes first, and the fattest flow loses its oldest
+record when the queue is full, which tells its TCP to slow down.
+
+When something had to be dropped nothing more is read until the session has taken some: what would
+be dropped anyway is left to the kernel to drop, which costs less. Order is kept within a flow.
+
+What a device raises comes out of `read` or `write`; two tasks run them.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from vswitch.core.egress import EgressQueue
+from vswitch.core.load import load_of
+from vswitch.core.segment import without_superframes_untrusted
+from vswitch.ports.device import Device
+from vswitch.ports.port import FLUSH_BYTES
+from vswitch.ports.pump import BATCH, Tally
+
+__all__ = ["Uplink"]
+
+
+class Uplink:
+    """One direction between two devices, counted in `tally`."""
+
+    def __init__(
+        self, source: Device, sink: Device, tally: Tally, queue: EgressQueue | None = None
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._tally = tally
+        self._queue = EgressQueue() if queue is None else queue
+        self._backlog = trio.Event()
+        self._taken = trio.Event()
+
+    async def read(self) -> None:
+        """Take what the source gives, until cancelled. HOT PATH."""
+        source = self._source
+        while True:
+            await source.wait_readable()
+            try:
+                records = source.read_nowait(BATCH)
+            except trio.WouldBlock:
+                continue
+            if source.superframes and not self._sink.superframes:
+                mtu = min(source.mtu, self._sink.mtu)
+                records, refused = without_superframes_untrusted(records, mtu)
+                self._tally.refused += refused
+            if self._offer(records):
+                self._taken = trio.Event()
+                await self._taken.wait()
+
+    def _offer(self, records: list[bytes]) -> bool:
+        """Write through or queue; whether something was dropped for it. HOT PATH."""
+        if not self._queue:
+            try:
+                taken = self._sink.write_nowait(records)
+            except BaseException:
+                self._tally.lost += load_of(records).frames
+                raise
+            self._count(records[:taken])
+            if taken == len(records):
+                return False
+            records = records[taken:]
+        dropped = self._queue.offer(records)
+        self._backlog.set()
+        if not dropped:
+            return False
+        self._tally.dropped += load_of(dropped).frames
+        return True
+
+    async def write(self) -> None:
+        """Empty the queue as fast as the sink takes it, until cancelled."""
+        queue, sink = self._queue, self._sink
+        while True:
+            if not queue:
+                self._backlog = trio.Event()
+                await self._backlog.wait()
+            await sink.wait_writable()
+            records = queue.take(FLUSH_BYTES)
+            try:
+                taken = sink.write_nowait(records)
+            except BaseException:
+                queue.put_back(records)
+                raise
+            queue.put_back(records[taken:])
+            self._count(records[:taken])
+            self._taken.set()
+
+    def close(self) -> None:
+        """Both tasks have ended: what still waits is lost."""
+        self._tally.lost += self._queue.frames
+        self._queue.clear()
+
+    def _count(self, records: list[bytes]) -> None:
+        load = load_of(records)
+        self._tally.frames += load.frames
+        self._tally.bytes += load.bytes
