@@ -103,8 +103,8 @@ async def superframes_pass_among_frames(pair: DevicePair) -> None:
     """Rule 1, for a device that takes superframes: here some that lack nothing."""
     if pair.device.superframes:
         frames = _frames(9)
-        records = [frame_record(frame) for frame in frames]
-        records[::2] = [encode_record(SUPERFRAME, NO_OFFLOAD + frame) for frame in frames[::2]]
+        records = [*map(frame_record, frames)]
+        records[::2] = [encode_record(SUPERFRAME, NO_OFFLOAD + each) for each in frames[::2]]
         assert pair.device.write_nowait(records) == 9
         assert await _get(pair.peer, 9) == frames
 
