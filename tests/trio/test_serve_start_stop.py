@@ -158,12 +158,13 @@ async def test_serve_leaves_nothing_behind_whenever_it_is_cancelled(site):
 
 async def test_join_leaves_nothing_behind_whenever_it_is_cancelled(site, until):
     async with site.serving() as running:
+        tasks = trio.lowlevel.current_statistics().tasks_living
         async with site.joined("pc1", running):
             pass
-        await until(lambda: not running.switch.ports)
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
         config = site.join_config("pc1")
         socket = config.files.join_socket("pc1")
-        before, tasks = descriptors(), trio.lowlevel.current_statistics().tasks_living
+        before = descriptors()
         steps, cut = 0, True
         while cut:
             interface = FakeInterface()

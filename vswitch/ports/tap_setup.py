@@ -48,9 +48,9 @@ IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags, rest of the union
 _TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM, 0)
 
-# Bytes of the longest frame that the kernel may leave uncut. It is what a record can hold behind
-# the virtio-net header, less the Ethernet header and two tags, since not every kernel counts
-# those; rounded down, as nothing is lost by that. An IP packet then fits 16 bits by itself.
+# Bytes of the longest frame that the kernel may leave uncut: with its headers it fits one sealed
+# unit of the transport (62,288 bytes), so that a superframe is one message, one seal, one call.
+# A record could hold 65,535.
 GSO_MAX_SIZE = 62_000
 
 NAME_LENGTH = 15  # bytes: IFNAMSIZ of linux/if.h without the closing zero

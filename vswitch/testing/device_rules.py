@@ -16,8 +16,7 @@ from vswitch.ports.device import Device
 from vswitch.testing.devices import DevicePair, DevicePeer
 from vswitch.testing.frames import ethernet
 
-_A = bytes.fromhex("020000000a01")
-_B = bytes.fromhex("020000000a02")
+_A, _B = bytes.fromhex("020000000a01"), bytes.fromhex("020000000a02")
 _EXPERIMENTAL = 0x88B5
 _MANY = 20_000  # frames: no device may buffer as many of a kilobyte
 _EARLY_RETURNS = 100  # a waiting method may return early, but not for ever
@@ -102,11 +101,11 @@ async def writes_in_order(pair: DevicePair) -> None:
 async def superframes_pass_among_frames(pair: DevicePair) -> None:
     """Rule 1, for a device that takes superframes: here some that lack nothing."""
     if pair.device.superframes:
-        frames = _frames(9)
-        records = [*map(frame_record, frames)]
-        records[::2] = [encode_record(SUPERFRAME, NO_OFFLOAD + each) for each in frames[::2]]
-        assert pair.device.write_nowait(records) == 9
-        assert await _get(pair.peer, 9) == frames
+        frames = _frames(3)
+        records = [frame_record(each) for each in frames]
+        records[1] = encode_record(SUPERFRAME, NO_OFFLOAD + frames[1])
+        assert pair.device.write_nowait(records) == 3
+        assert await _get(pair.peer, 3) == frames
 
 
 async def waiting_for_frames_can_be_cancelled(pair: DevicePair) -> None:
