@@ -46,7 +46,6 @@ __all__ = ["Conversation", "split_segments"]
 # KCP halves its slow-start threshold when it repeats a segment, and does nothing else with it
 # while its own congestion control is off: so the threshold tells of losses.
 _NO_LOSS = 0x7FFFFFFF
-_ASK_TELL = 2  # ikcp.c: tell the window with the next flush
 
 
 def split_segments(datagram: bytes, size: int) -> list[bytes]:
@@ -188,8 +187,7 @@ class Conversation:
         # The headers of segments, acknowledgements and repetitions go when nothing is held.
         self._held = self._held - size if kcp.nrcv_buf or kcp.nrcv_que else 0
         if kcp.rcv_wnd < self._receive_window and self._held <= RECEIVE_BYTES // 2:
-            kcp.rcv_wnd = self._receive_window
-            kcp.probe |= _ASK_TELL
+            kcp.rcv_wnd = self._receive_window  # the peer is told by KCP, if it was full
 
     def flush(self, now: float) -> list[bytes]:
         """Datagrams due now: acknowledgements, new segments, repeated segments. HOT PATH."""

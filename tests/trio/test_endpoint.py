@@ -148,6 +148,34 @@ async def test_two_addresses_of_one_server_give_one_session(autojump_clock):
         assert len(client._channels) == 1
 
 
+async def test_two_answers_at_once_give_one_session(autojump_clock):
+    """Two switches with one key, both as near: the one that is not wanted hears nothing more."""
+    accepted = []
+
+    async def handler(channel):
+        accepted.append(channel)
+        await echo(channel)
+
+    other = ("10.0.0.3", 7450)
+    async with open_network() as network:
+        async with (
+            open_server(network, handler) as one,
+            open_server(network, handler, address=other) as two,
+            open_client(network) as client,
+        ):
+            for number in range(20):  # which task runs first is Trio's to choose
+                channel = await client.connect(PEER, [HERE, other])
+                await channel.send([b"x"])
+                assert await channel.receive() == [b"x"]
+                assert len(accepted) == number + 1
+                assert len(client._channels) == client.statistics().sessions == 1
+                await channel.aclose()
+                await trio.sleep(10)
+                assert nothing_left(client)
+                assert nothing_left(one)
+                assert nothing_left(two)
+
+
 async def test_nobody_answers(autojump_clock):
     async with open_network() as network, open_client(network) as client:
         start = trio.current_time()

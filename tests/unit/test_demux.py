@@ -247,7 +247,7 @@ def test_a_session_that_is_over_answers_late_datagrams_for_a_while():
     wire, client, server = client_and_server()
     wire.cut()
     server.close(CloseCode.SHUTDOWN, "going")
-    wire.advance(0.5)
+    wire.advance(TOMBSTONE - 0.1)
     wire.heal()
     client.send(b"late")
     wire.settle()

@@ -5,7 +5,7 @@ import pytest
 from transport.constants import AMPLIFICATION, KEEPALIVE, KEEPALIVE_JITTER, REKEY_AFTER
 from transport.events import PathChanged
 from transport.testing_cores import client_and_server
-from transport.wire import DATA
+from transport.wire import CONTROL, DATA
 
 SPOOFED = ("203.0.113.9", 999)
 
@@ -153,6 +153,59 @@ def test_an_old_datagram_from_elsewhere_is_no_reason_to_look_there():
     server.inject(late.data, SPOOFED)
     wire.settle()
     assert not [each for each in wire.sent if each.destination == SPOOFED]
+
+
+def test_an_old_datagram_from_elsewhere_does_not_disturb_a_move():
+    wire, client, server = client_and_server()
+    wire.cut()
+    client.send(b"late")
+    (late,) = wire.collect()
+    wire.rebind(client, ("198.18.0.7", 5555))
+    client.send(b"from away")
+    (moved,) = [each for each in wire.collect() if each.source == client.address]
+    server.inject(moved.data, client.address)
+    (challenge,) = [each for each in wire.collect() if each.destination == client.address]
+    server.inject(late.data, SPOOFED)
+    client.inject(challenge.data, server.address)
+    answers = [each for each in wire.collect() if each.source == client.address]
+    for answer in answers:
+        server.inject(answer.data, client.address)
+    assert server.session.paths.current == client.address
+
+
+def test_a_datagram_under_the_previous_keys_moves_nothing():
+    wire, client, server = client_and_server()
+    old = client.session.keys.current.sealer
+    wire.advance(1.0)
+    client.session.keys.rekey_at = wire.now
+    client.demux.touch(client.session)
+    wire.settle()
+    assert server.session.statistics(wire.now).rekeys == 1
+    wire.advance(2.0)
+    wire.sent.clear()
+    server.inject(old.seal(DATA, b""), SPOOFED)
+    wire.settle()
+    assert server.session.drops == {}  # it opens
+    assert not [each for each in wire.sent if each.destination == SPOOFED]
+
+
+def test_a_copied_confirmation_of_new_keys_from_elsewhere_moves_nothing():
+    wire, client, server = client_and_server(delay=0.01)
+    wire.advance(1.0)
+    home = client.address
+    client.session.keys.rekey_at = wire.now + 0.1
+    client.demux.touch(client.session)
+    wire.filter = lambda each: (
+        [type(each)(each.data, SPOOFED, each.destination), each]
+        if each.source == home and each.data[0] == CONTROL
+        else [each]
+    )
+    wire.sent.clear()
+    wire.advance(0.3)
+    assert server.session.statistics(wire.now).rekeys == 1
+    assert server.session.paths.current == home
+    wire.advance(1.0)
+    assert server.session.paths.current == home
 
 
 def test_a_rekey_from_a_new_address_moves_the_path():

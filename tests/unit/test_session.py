@@ -276,6 +276,19 @@ def test_towards_a_silent_peer_little_is_sent():
     assert len(of_kind(wire, CONTROL)) == pytest.approx(10, abs=1)
 
 
+def test_towards_a_silent_peer_repetitions_are_one_unit_at_a_time():
+    wire, client, _ = client_and_server()
+    wire.cut()
+    client.send(*[bytes(1376)] * 90)  # in one unit each, once something was repeated
+    wire.advance(SUSPECT_AFTER + 1.0)
+    most = 0
+    for _ in range(50):
+        wire.sent.clear()
+        wire.advance(SUSPECT_SEND_INTERVAL)
+        most = max(most, len({each.data[8:16] for each in of_kind(wire, DATA)}))
+    assert most == 1
+
+
 @pytest.mark.parametrize("outage", [1.0, 5.0, 30.0, 55.0])
 @pytest.mark.parametrize("direction", ["both", "to-client", "to-server"])
 def test_a_partition_heals_and_loses_nothing(outage, direction):
