@@ -41,6 +41,7 @@ from transport.constants import (
     MESSAGE_COST,
     REKEY_JITTER,
     SEND_WINDOW,
+    SLICE_SIZE,
     SUSPECT_SEND_INTERVAL,
     TAG_SIZE,
     TOMBSTONE,
@@ -259,6 +260,7 @@ class Session:
         self._received[0] += opened
         self._received[1] += size
         self._liveness.received(now)
+        self._gate_open_at = 0.0  # it is heard again
         if self.ended is not None:
             if self._tombstone_until and not self._close_at:
                 self._close_at.append(now)  # it has not heard yet
@@ -485,9 +487,11 @@ class Session:
             if now < self._gate_open_at:
                 self.drops["suspect_gate"] += len(units)
                 return
+            units = [part for unit in units for part in split_segments(unit, unit_bytes(1))]
             self.drops["suspect_gate"] += len(units) - 1
-            self._gate_open_at = now + SUSPECT_SEND_INTERVAL
             del units[1:]
+            slices = -(-len(units[0]) // SLICE_SIZE)
+            self._gate_open_at = now + slices * SUSPECT_SEND_INTERVAL
         sizes = self._units
         size = sum(map(len, units))
         sizes.on_sent(size, repaired=self._kcp.repaired)

@@ -276,6 +276,20 @@ def test_towards_a_silent_peer_little_is_sent():
     assert len(of_kind(wire, CONTROL)) == pytest.approx(10, abs=1)
 
 
+def test_towards_a_silent_peer_large_units_are_rare():
+    wire, client, _ = client_and_server()
+    client.send(*[bytes(client.session.message_size)] * 3)
+    wire.cut()
+    wire.advance(SUSPECT_AFTER)
+    wire.sent.clear()
+    wire.advance(50.0)
+    data = of_kind(wire, DATA)
+    assert 2 * MAX_SLICES <= len(data) <= 50 / SUSPECT_SEND_INTERVAL + MAX_SLICES
+    wire.heal()
+    wire.advance(4.0)
+    assert client.session.drained
+
+
 def test_towards_a_silent_peer_repetitions_are_one_unit_at_a_time():
     wire, client, _ = client_and_server()
     wire.cut()
