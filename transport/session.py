@@ -19,30 +19,18 @@ a message over `max_message`. After the end, `send` does nothing and `ended` say
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from math import inf
 
 from transport.assembly import Assembly
-from transport.congestion import DelayWindow
 from transport.constants import (
-    ACK_BYTES,
-    ACK_DELAY,
     CLOSE_REPEATS,
     CONFIRM_INTERVAL,
     CONTROL_PER_SECOND,
     DATA_HEADER_SIZE,
-    INBOX_BYTES,
     KCP_HEADER_SIZE,
-    KCP_INTERVAL,
     MAX_CONTROL_ITEMS,
-    MESSAGE_COST,
     REKEY_JITTER,
-    SEND_WINDOW,
-    SLICE_SIZE,
-    SUSPECT_SEND_INTERVAL,
     TAG_SIZE,
     TOMBSTONE,
 )
@@ -62,18 +50,15 @@ from transport.errors import BadPacket, KeyExhausted
 from transport.events import Ended, Event, PathChanged, Rekeyed
 from transport.handshake import conversation_number
 from transport.identity import PublicKey
-from transport.kcp import Conversation, split_segments
 from transport.keyring import KeyPair, Keyring
+from transport.lane import ReliableLane
 from transport.liveness import Action, Liveness
 from transport.paths import Address, PathTable
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
-from transport.units import UnitSize, unit_bytes
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
-
-_KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 Outgoing = list[tuple[Address, list[bytes]]]
 
@@ -103,29 +88,20 @@ class Session:
         self.timer: float | None = None  # the demux's: when its heap has this session next
         self._random = random_bytes
         self.keys = Keyring(pair, now, self._jitter)
-        self._kcp = Conversation(
+        self.lane = ReliableLane(
             conversation_number(pair.handshake_hash),
-            mtu=kcp_mtu,
-            send_window=SEND_WINDOW,
+            kcp_mtu=kcp_mtu,
             receive_window=receive_window,
+            drops=self.drops,
             now=now,
         )
-        self._units = UnitSize(kcp_mtu)
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
-        self._window = DelayWindow(now)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         self._rekey_asked = now
         self._rekey_wanted = False
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
-        self._inbox: deque[bytes] = deque()
-        self._inbox_bytes = 0
         self._events: deque[Event] = deque()
         self._control: list[tuple[Address | None, ControlItem]] = []
-        self.flush_due = False
-        self._last_flush = now
-        self._unacknowledged = 0  # bytes of segments since the last flush
-        self._ack_at = inf
-        self._gate_open_at = 0.0
         self._ping = (b"", now)
         self._ping_rtt: float | None = None
         self._close_at: deque[float] = deque()
@@ -146,48 +122,45 @@ class Session:
     @property
     def message_size(self) -> int:
         """Bytes of a message that fills one sealed unit, as large as they are now."""
-        return self._units.message_size
+        return self.lane.message_size
 
     @property
     def max_message(self) -> int:
-        return self._kcp.max_message
+        return self.lane.kcp.max_message
 
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` now; none if zero or less."""
-        return self._window.window - self._kcp.in_flight
+        return self.lane.credit
 
     @property
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
-        return self._kcp.in_flight
+        return self.lane.kcp.in_flight
 
     @property
     def drained(self) -> bool:
         """All messages given to `send`, empty ones too, are acknowledged."""
-        return not self._kcp.has_work
+        return not self.lane.kcp.has_work
+
+    @property
+    def readable(self) -> bool:
+        return self.lane.readable
+
+    @property
+    def flush_due(self) -> bool:
+        """`datagrams_to_send` has something of the lane."""
+        return self.lane.flush_due
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages; reliable, in order. HOT PATH."""
         if self.ended is None:
-            self._kcp.send(messages, now)
-            self.flush_due = True
-            if self.credit <= 0:
-                self._window.on_limited()
-
-    @property
-    def readable(self) -> bool:
-        return bool(self._inbox)
+            self.lane.send(messages, now)
 
     def take_messages(self, now: float) -> list[bytes]:
         """All messages that have arrived, in order. HOT PATH."""
-        messages = list(self._inbox)
-        self._inbox.clear()
-        full = self._inbox_bytes >= INBOX_BYTES
-        self._inbox_bytes = 0
-        if full and self.ended is None:  # KCP was held back: go on, and tell the peer
-            self._drain_kcp(now)
-            self.flush_due = True
+        messages = self.lane.take_messages(more=self.ended is None)
+        self._check_lane(now)
         return messages
 
     def close(self, code: int, reason: str, now: float) -> None:
@@ -210,13 +183,13 @@ class Session:
     def statistics(self, now: float) -> SessionStatistics:
         return SessionStatistics(
             suite=self.keys.current.suite.name,
-            rtt=self._ping_rtt if self._window.rtt is None else self._window.rtt,
+            rtt=self._ping_rtt if self.lane.rtt is None else self.lane.rtt,
             sent_datagrams=self._sent[0],
             sent_bytes=self._sent[1],
             received_datagrams=self._received[0],
             received_bytes=self._received[1],
-            in_flight=self._kcp.in_flight,
-            window=self._window.window,
+            in_flight=self.lane.kcp.in_flight,
+            window=self.lane.window,
             rekeys=self._rekeys,
             path_changes=self._path_changes,
             age=now - self._born,
@@ -234,7 +207,7 @@ class Session:
         self, trains: Sequence[tuple[bytes, int]], address: Address, now: float
     ) -> None:
         """Datagrams whose receiver index is one of ours, all from one address. HOT PATH."""
-        segments: list[bytes] = []
+        plaintexts: list[bytes] = []
         opened = newest = size = 0
         take = self._assembly.take_untrusted
         for unit in [unit for train, step in trains for unit in take(train, step)]:
@@ -250,9 +223,8 @@ class Session:
                 if unit[0] == CONTROL:
                     self._receive_control_untrusted(plaintext, address, now)
                 elif plaintext:
-                    if not KCP_HEADER_SIZE <= len(plaintext) <= self._kcp.mtu:
-                        raise BadPacket("not_kcp")
-                    segments.append(plaintext)
+                    self._check_size_untrusted(plaintext)
+                    plaintexts.append(plaintext)
             except BadPacket as bad:
                 self.drops[bad.reason] += unit[2]
         if not opened:
@@ -260,7 +232,7 @@ class Session:
         self._received[0] += opened
         self._received[1] += size
         self._liveness.received(now)
-        self._gate_open_at = 0.0  # it is heard again
+        self.lane.heard()
         if self.ended is not None:
             if self._tombstone_until and not self._close_at:
                 self._close_at.append(now)  # it has not heard yet
@@ -269,8 +241,8 @@ class Session:
             challenge = self.paths.observe(address, newest, now)
             if challenge is not None:
                 self._control.append((address, PathChallenge(challenge)))
-        if segments:
-            self._receive_segments(segments, now)
+        if plaintexts:
+            self._receive_units(plaintexts, now)
 
     def confirmed_by(self, datagram: bytes, plaintext: bytes, address: Address, now: float) -> None:
         """The datagram that confirmed this session's newest keys, opened by the demux."""
@@ -281,45 +253,22 @@ class Session:
             if datagram[0] == CONTROL:
                 self._receive_control_untrusted(plaintext, address, now)
             elif plaintext:
-                if not KCP_HEADER_SIZE <= len(plaintext) <= self._kcp.mtu:
-                    raise BadPacket("not_kcp")
-                self._receive_segments([plaintext], now)
+                self._check_size_untrusted(plaintext)
+                self._receive_units([plaintext], now)
         except BadPacket as bad:
             self.drops[bad.reason] += 1
 
-    def _receive_segments(self, segments: list[bytes], now: float) -> None:
-        try:
-            self._kcp.input_untrusted(segments, now)
-        except BadPacket as bad:
-            self.drops[bad.reason] += 1
-        self._owe_acknowledgement(segments, now)
-        acked = self._kcp.take_acked()
-        if acked:
-            self._window.on_acked(acked, now)
-        self._drain_kcp(now)
+    def _check_size_untrusted(self, plaintext: bytes) -> None:
+        if not KCP_HEADER_SIZE <= len(plaintext) <= self.lane.kcp.mtu:
+            raise BadPacket("not_kcp")
 
-    def _owe_acknowledgement(self, segments: list[bytes], now: float) -> None:
-        """Acknowledge much at once, and a little together with the answer to it, if one comes
-        soon: a datagram less for each lone frame, and a wake-up less for the peer. HOT PATH.
-        """
-        self._unacknowledged += sum(map(len, segments))
-        if self._unacknowledged >= ACK_BYTES or _only_acknowledgements(segments[-1]):
-            self.flush_due = True  # in the second case for what KCP repeats or may send now
-        elif self._ack_at > now + ACK_DELAY:
-            self._ack_at = now + ACK_DELAY
+    def _receive_units(self, plaintexts: list[bytes], now: float) -> None:
+        self.lane.receive_units(plaintexts, now)
+        self._check_lane(now)
 
-    def _drain_kcp(self, now: float) -> None:
-        room = INBOX_BYTES - self._inbox_bytes
-        if room <= 0:
-            return
-        try:
-            messages = self._kcp.receive(room)
-        except BadPacket as bad:
-            self.drops[bad.reason] += 1
+    def _check_lane(self, now: float) -> None:
+        if self.lane.broken:
             self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)
-            return
-        self._inbox.extend(messages)
-        self._inbox_bytes += sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
     def _receive_control_untrusted(self, plaintext: bytes, address: Address, now: float) -> None:
         items = decode_control_untrusted(plaintext)
@@ -379,16 +328,10 @@ class Session:
         """When `handle_timeout` wants to be called, at the latest."""
         if self.ended is not None:
             return self._close_at[0] if self._close_at else self._tombstone_until
-        due = min(self._liveness.deadline(), self.keys.deadline(), self._ack_at)
-        if self._kcp.has_work:
-            due = min(due, self._tick_at())
+        due = min(self._liveness.deadline(), self.keys.deadline(), self.lane.deadline())
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
-
-    def _tick_at(self) -> float:
-        """When KCP wants to look at its unacknowledged segments again."""
-        return max(self._last_flush + KCP_INTERVAL, self._gate_open_at)
 
     def handle_timeout(self, now: float) -> None:
         if self.ended is not None:
@@ -412,8 +355,7 @@ class Session:
         if not self.initiator and self.keys.worn() and now - self._rekey_asked >= 1:
             self._rekey_asked = now
             self._control.append((None, Rekey()))
-        if now >= self._ack_at or (self._kcp.has_work and now >= self._tick_at()):
-            self.flush_due = True
+        self.lane.handle_timeout(now)
 
     def _send_ping(self, now: float) -> None:
         self._ping = (self._random(8), now)
@@ -423,9 +365,7 @@ class Session:
         self.ended = Ended(code, reason, by_peer)
         self._events.append(self.ended)
         self._control.clear()
-        with suppress(BadPacket):  # what was held back is acknowledged, so it can be read still
-            self._inbox.extend(self._kcp.receive(sys.maxsize))
-        self._kcp.close()
+        self.lane.close()
 
     # --- Sending ----------------------------------------------------------------------------
 
@@ -434,12 +374,12 @@ class Session:
         out: Outgoing = []
         try:
             if self.ended is None:
-                if self.flush_due and self._unconfirmed(now):
+                if self.lane.flush_due and self._unconfirmed(now):
                     self._send_ping(now)
                 if self._control:
                     self._seal_control(out, now)
-                if self.flush_due:
-                    self._seal_segments(out, now)
+                if self.lane.flush_due:
+                    self._seal_units(out, now)
             elif self._close_at and now >= self._close_at[0]:
                 while self._close_at and now >= self._close_at[0]:
                     self._close_at.popleft()
@@ -476,33 +416,16 @@ class Session:
                 plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
                 self._put(out, address, [seal(CONTROL, plaintext)])
 
-    def _seal_segments(self, out: Outgoing, now: float) -> None:
-        self.flush_due = False
-        self._last_flush = now
-        self._unacknowledged, self._ack_at = 0, inf
-        units = self._kcp.flush(now)
+    def _seal_units(self, out: Outgoing, now: float) -> None:
+        units = self.lane.units_to_send(now, suspect=self._liveness.suspect(now))
         if not units:
             return
-        if self._liveness.suspect(now):
-            if now < self._gate_open_at:
-                self.drops["suspect_gate"] += len(units)
-                return
-            units = [part for unit in units for part in split_segments(unit, unit_bytes(1))]
-            self.drops["suspect_gate"] += len(units) - 1
-            del units[1:]
-            slices = -(-len(units[0]) // SLICE_SIZE)
-            self._gate_open_at = now + slices * SUSPECT_SEND_INTERVAL
-        sizes = self._units
-        size = sum(map(len, units))
-        sizes.on_sent(size, repaired=self._kcp.repaired)
-        if sizes.slices == 1:
-            units = [part for unit in units for part in split_segments(unit, unit_bytes(1))]
         seal = self.keys.current.sealer.seal_unit
         datagrams: list[bytes] = []
         for unit in units:
             datagrams += seal(DATA, unit)
         self._put(out, self.paths.current, datagrams)
-        self._liveness.sent(now, wants_answer=self._kcp.has_work)
+        self._liveness.sent(now, wants_answer=self.lane.kcp.has_work)
 
     def _put(self, out: Outgoing, address: Address, datagrams: list[bytes]) -> None:
         self._sent[0] += len(datagrams)
@@ -511,10 +434,3 @@ class Session:
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
-
-
-def _only_acknowledgements(unit: bytes) -> bool:
-    """Whether a unit from KCP holds nothing that has to be acknowledged itself: its last segment
-    is an acknowledgement, and those come first.
-    """
-    return len(unit) % KCP_HEADER_SIZE == 0 and unit[4 - KCP_HEADER_SIZE] == _KCP_ACK

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from transport import session as session_module
+from transport.congestion import DelayWindow
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
@@ -189,7 +189,7 @@ def test_empty_messages_fill_an_inbox_too():
     for _ in range(100):
         client.send(*[b""] * 1000)
         wire.advance(ACK_DELAY)
-    held = len(server.session._inbox)
+    held = len(server.session.lane._inbox)
     assert held <= INBOX_BYTES // MESSAGE_COST + 1
     got = 0
     while messages := server.read():
@@ -416,5 +416,5 @@ def test_statistics():
     assert theirs.sent_datagrams == mine.received_datagrams
     assert mine.age == pytest.approx(10.03, abs=0.01)
     assert mine.in_flight == 0
-    assert mine.window == session_module.DelayWindow(0.0).window
+    assert mine.window == DelayWindow(0.0).window
     assert mine.drops == theirs.drops == {}
