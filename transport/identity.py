@@ -182,7 +182,7 @@ def _refuse_unsafe(status: os.stat_result, path: Path) -> None:
     if status.st_uid not in (os.geteuid(), 0):
         raise KeyFileError(
             f"key file {path} belongs to user {status.st_uid}, neither to this user nor to root: "
-            f"run chown {os.geteuid()} {path} and chmod 600 {path} if you trust it"
+            "run this as that user (`runuser -u USER -- ...` from root)"
         )
     if status.st_mode & 0o077:
         raise KeyFileError(f"key file {path} is open to other users: run chmod 600 {path}")

@@ -134,7 +134,7 @@ def test_a_strangers_file_is_refused(tmp_path, monkeypatch):
     else:
         stranger = os.geteuid() + 1
         monkeypatch.setattr(identity.os, "geteuid", lambda: stranger)
-    with pytest.raises(KeyFileError, match=r"belongs to user \d+.*chmod 600"):
+    with pytest.raises(KeyFileError, match=r"belongs to user \d+.*runuser"):
         load_key_file(path)
 
 
