@@ -121,5 +121,5 @@ ACCEPT_BACKLOG: Final = 256  # confirmed sessions that wait for serve()
 
 # --- Sockets ---------------------------------------------------------------------------------
 
-RECEIVE_BATCH: Final = 64  # datagrams taken in one turn, so that other tasks get theirs
+RECEIVE_BATCH: Final = 128  # reads in one turn: three large units, then other tasks have theirs
 SOCKET_BUFFER: Final = 8 * 1024 * 1024  # asked for; the kernel may grant less
