@@ -1,4 +1,4 @@
-"""What an idle switch and an idle member cost: `python benchmarks/idle.py [--members 50]`.
+"""What an idle switch and an idle member cost: `python -m benchmarks.idle [--members 50]`.
 
 Starts a real `vswitch serve`, connects that many members to it from one other process, adds one
 real `vswitch join` with a TAP where privileges allow, leaves all of them alone, and prints the
