@@ -2,8 +2,8 @@
 
 Batches of 64 records of 64 bytes through `Switch.ingress`, with in-process devices that take all
 and keep nothing. Prints microseconds a record (and a copy, where frames are flooded) against the
-number of stations in the MAC table and the number of ports. The best of several rounds, taken in turn:
-whatever else the machine does makes a round slower, never quicker.
+number of stations in the MAC table and the number of ports. The best of several rounds, taken in
+turn: whatever else the machine does makes a round slower, never quicker.
 """
 
 from __future__ import annotations
