@@ -6,10 +6,12 @@ from collections import Counter
 import pytest
 
 from vswitch.core.egress import (
+    FLOWS,
     MAX_QUEUED_BYTES,
     MAX_QUEUED_FRAMES,
     QUANTUM,
     EgressQueue,
+    bucket_of,
     flow_of,
 )
 from vswitch.core.records import frame_record
@@ -18,14 +20,29 @@ from vswitch.testing.superframes import Flow, superframe
 ALL = 10**9
 
 
-def record(flow, number=0, size=64):
-    """A frame record of one flow (by its MAC addresses), of this many bytes with its header."""
-    head = bytes([2, 0, 0, 0, 0, flow] * 2) + b"\x88\xb5" + number.to_bytes(4, "big")
+def of_host(host, number=0, size=64):
+    """A frame record from one MAC address, of this many bytes with its header."""
+    head = bytes([2, 0, 0, 0, 0, host] * 2) + b"\x88\xb5" + number.to_bytes(4, "big")
     return frame_record(head + bytes(size - 4 - len(head)))
 
 
+def hosts_apart(count):
+    """Last bytes of MAC addresses whose flows do not share a bucket, which any two may."""
+    found = {}
+    for host in range(256):
+        found.setdefault(bucket_of(of_host(host)), host)
+    return list(found.values())[:count]
+
+
+HOSTS = hosts_apart(8)
+
+
+def record(flow, number=0, size=64):
+    return of_host(HOSTS[flow], number, size)
+
+
 def of_flow(records, flow):
-    return [each for each in records if each[9] == flow]
+    return [each for each in records if each[9] == HOSTS[flow]]
 
 
 def test_one_flow_keeps_its_order():
@@ -57,7 +74,7 @@ def test_flows_take_turns_by_bytes():
     sizes = Counter()
     for each in taken:
         sizes[each[9]] += len(each)
-    assert abs(sizes[1] - sizes[2]) <= 2 * QUANTUM + 1500
+    assert abs(sizes[HOSTS[1]] - sizes[HOSTS[2]]) <= 2 * QUANTUM + 1500
 
 
 def test_a_sparse_flow_that_comes_again_and_again_does_not_starve_others():
@@ -189,3 +206,26 @@ def test_clear_forgets_everything():
 def test_limits_have_to_make_sense(limits):
     with pytest.raises(ValueError, match="at least one"):
         EgressQueue(*limits)
+
+
+def test_a_flood_of_made_up_flows_is_bounded():
+    """Also while nothing is taken, which is when it hurts."""
+    queue = EgressQueue()
+    for number in range(2000):
+        batch = [
+            frame_record(number.to_bytes(6, "big") + bytes([2, 0, 0, 0, 0, n]) + b"\x88\xb5")
+            for n in range(64)
+        ]
+        queue.offer(batch)
+    assert len(queue) == MAX_QUEUED_FRAMES
+    assert len(queue._flows) <= FLOWS
+    assert len(queue._new) + len(queue._old) == len(queue._flows)
+    count = 0
+    while taken := queue.take(1000):
+        count += len(taken)
+        queue.offer([record(1, count)])
+        if count > 3 * MAX_QUEUED_FRAMES:
+            break
+    assert len(queue._new) + len(queue._old) == len(queue._flows) <= FLOWS
+    queue.clear()
+    assert not queue._flows
