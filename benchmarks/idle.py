@@ -73,7 +73,8 @@ async def hold(state: StateDir, members: int) -> None:
 
 def measure(members: int, seconds: float) -> dict[str, object]:
     """Run all of it and return the figures."""
-    vswitch = [sys.executable, "-m", "vswitch"]
+    python = [sys.executable, "-m"]
+    vswitch = [*python, "vswitch"]
     processes: dict[str, subprocess.Popen[str]] = {}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with tempfile.TemporaryDirectory() as directory:
@@ -85,7 +86,7 @@ def measure(members: int, seconds: float) -> dict[str, object]:
             )
             wait_for(state.control_socket.exists)
             processes["members"] = subprocess.Popen(
-                [sys.executable, __file__, "--hold", directory, "--members", str(members)],
+                [*python, "benchmarks.idle", "--hold", directory, "--members", str(members)],
                 stdout=subprocess.PIPE,
                 text=True,
             )
