@@ -47,7 +47,7 @@ ACK_DELAY: Final = 0.005
 ACK_BYTES: Final = 32768
 KCP_RESEND: Final = 3  # later acknowledgements of others before a segment counts as lost
 KCP_MIN_RTO_MS: Final = 100  # below, delayed acknowledgements look like loss on a full link
-SEND_WINDOW: Final = 2048  # segments; never the bound: congestion.py bounds the bytes
+SEND_WINDOW: Final = 2048  # segments; more than congestion.py's bytes in full ones
 RECEIVE_WINDOW: Final = 2048  # segments; at least the peer's send window, so it never closes
 # In KCP's own queues of one session. Segments may be as large as units, so a window in segments
 # does not bound their bytes; eight times what a sender has in flight at most.

@@ -1,6 +1,6 @@
 """From datagrams to sessions: the core of an endpoint, both as responder and as initiator.
 
-    receive_datagrams(batch, now)    sort by type and receiver index, hand on
+    receive_datagrams(batch, now)    sort by type and receiver index, hand on; or receive_trains
     datagrams_to_send(now)           replies, inits, and what the touched sessions have
     deadline(), handle_timeout(now)
     next_event()                     Accepted, Connected, Refused, GaveUp

@@ -1,6 +1,6 @@
 """A session: the keys, the KCP conversation and the liveness of one peer, behind five verbs.
 
-    receive_datagrams(batch, address, now)   what came for one of its receiver indices
+    receive_datagrams(batch, address, now)   what came for its receiver indices, or receive_trains
     datagrams_to_send(now)                   what has to leave now, by address
     deadline()                               when handle_timeout wants to be called
     handle_timeout(now)

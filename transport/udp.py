@@ -110,8 +110,10 @@ class UdpSocket:
                 for level, kind, data in ancillary:
                     if level == _SOL_UDP and kind == _UDP_GRO:
                         segment = int.from_bytes(data, sys.byteorder)
-                # Only a train whose last datagram is as long as the others can go on.
-                if segment != full or address != sender or (end - start) % full:
+                # A train goes on while its datagrams are of one size, and ends with a shorter one,
+                # such as the last slice of a unit.
+                goes_on = segment == full or (size == segment < full)
+                if not goes_on or address != sender or (end - start) % full:
                     if end > start:
                         trains.append((bytes(view[start:end]), sender, full))
                     start, sender, full = end, address, segment
