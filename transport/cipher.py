@@ -10,13 +10,23 @@ from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
 
-from transport.constants import DATA_HEADER_SIZE, REJECT_AFTER_UNITS, SLICE_SIZE, TAG_SIZE
+from transport.constants import (
+    DATA_HEADER_SIZE,
+    MAX_SLICES,
+    REJECT_AFTER_UNITS,
+    SLICE_SIZE,
+    TAG_SIZE,
+)
 from transport.errors import BadPacket, KeyExhausted
 from transport.noise import Suite, aead, nonce_packer
 from transport.replay import ReplayWindow
+from transport.trains import Bytes
 from transport.wire import HEADER
 
 __all__ = ["Opener", "Sealer"]
+
+
+_PLACES = bytes(range(MAX_SLICES))
 
 
 class Sealer:
@@ -36,20 +46,24 @@ class Sealer:
         header = HEADER.pack(kind, 0, 1, 0, self._index, counter)
         return header + self._encrypt(self._nonce(counter), plaintext, header)
 
-    def seal_unit(self, kind: int, plaintext: bytes) -> list[bytes]:
-        """The datagrams for `plaintext`: one, or its slices. Raises `KeyExhausted`. HOT PATH."""
+    def seal_unit(self, kind: int, plaintext: bytes) -> tuple[Bytes, int]:
+        """The datagrams for `plaintext`, one or its slices, laid end to end, and the size of each
+        but the last. Raises `KeyExhausted`. HOT PATH.
+        """
         size = len(plaintext) + TAG_SIZE
         if size <= SLICE_SIZE:
-            return [self.seal(kind, plaintext)]
+            return self.seal(kind, plaintext), size + DATA_HEADER_SIZE
         counter = self._next_counter()
         slices = -(-size // SLICE_SIZE)
         header = HEADER.pack(kind, 0, slices, 0, self._index, counter)
-        sealed = self._encrypt(self._nonce(counter), plaintext, header)
-        rest, step = header[4:], -(-size // slices)  # equal, so that none is too short to be one
-        return [
-            bytes((kind, place, slices, 0)) + rest + sealed[at : at + step]
-            for place, at in enumerate(range(0, size, step))
-        ]
+        sealed = memoryview(self._encrypt(self._nonce(counter), plaintext, header))
+        step = -(-size // slices)  # equal, so that none is too short to be one
+        pieces: list[Bytes] = [b""]
+        pieces += [sealed[at : at + step] for at in range(0, size, step)]
+        # The header goes between all pieces in one step, and the numbers of slices in another.
+        train = bytearray(header).join(pieces)
+        train[1 :: step + DATA_HEADER_SIZE] = _PLACES[:slices]
+        return train, step + DATA_HEADER_SIZE
 
     def _next_counter(self) -> int:
         counter = self.counter
@@ -72,20 +86,22 @@ class Opener:
         self.opened = 0
         self.newest = -1  # highest counter opened
 
-    def open_untrusted(self, unit: bytes) -> bytes:
-        """The plaintext of a whole unit with the header of its slice 0; raises `BadPacket`. The
-        window moves only for what opened. HOT PATH.
+    def open_untrusted(self, datagram: bytes) -> bytes:
+        """The plaintext of a unit that is one datagram; raises `BadPacket`."""
+        return self.open_unit_untrusted(datagram[:DATA_HEADER_SIZE], datagram[DATA_HEADER_SIZE:])
+
+    def open_unit_untrusted(self, header: bytes, sealed: Bytes) -> bytes:
+        """The plaintext of a unit with the header of its slice 0; raises `BadPacket`. The window
+        moves only for what opened. HOT PATH.
         """
-        _, place, slices, zero, _, counter = HEADER.unpack_from(unit)
+        _, place, slices, zero, _, counter = HEADER.unpack(header)
         if place or zero or not slices:
             raise BadPacket("malformed")
         window = self._window
         if not window.check(counter):
             raise BadPacket("replay")
         try:
-            plaintext = self._decrypt(
-                self._nonce(counter), unit[DATA_HEADER_SIZE:], unit[:DATA_HEADER_SIZE]
-            )
+            plaintext = self._decrypt(self._nonce(counter), sealed, header)
         except InvalidTag:
             self.failures += 1
             raise BadPacket("bad_seal") from None

@@ -31,7 +31,7 @@ from transport.paths import Address
 from transport.responder import Accepted, Responder
 from transport.session import Outgoing, Session
 from transport.timers import TimerHeap
-from transport.trains import Train
+from transport.trains import Bytes, Train, cut
 from transport.wire import (
     CONTROL,
     COOKIE,
@@ -136,10 +136,10 @@ class Demux:
     def receive_trains(self, trains: Sequence[Train], now: float) -> None:
         """What the socket gave, in order. HOT PATH."""
         owners = self._indices.owners
-        runs: list[tuple[Session, list[tuple[bytes, int]], Address]] = []
+        runs: list[tuple[Session, list[tuple[Bytes, int]], Address]] = []
         run_session: Session | None = None
         run_address: Address = ()
-        run: list[tuple[bytes, int]] = []
+        run: list[tuple[Bytes, int]] = []
         for data, address, size in trains:
             end = len(data)
             kind = data[0] if data else 0
@@ -154,14 +154,13 @@ class Demux:
                     or end - last < SEALED_OVERHEAD
                     or isinstance(owner, HalfOpen)
                 ):
-                    self.receive_datagrams(
-                        [(data[at : at + size], address) for at in range(0, end, size)], now
-                    )
+                    singly = [(datagram, address) for datagram in cut((data, address, size))]
+                    self.receive_datagrams(singly, now)
                     continue
                 self.received += last // size
             self.received += 1
             if kind not in _SEALED:
-                self._receive_handshake(kind, data, address, now)
+                self._receive_handshake(kind, bytes(data), address, now)
                 continue
             if size < SEALED_OVERHEAD:
                 self.drops["malformed"] += 1
@@ -172,7 +171,7 @@ class Demux:
                 run, run_session, run_address = [(data, size)], owner, address
                 runs.append((owner, run, address))
             elif isinstance(owner, HalfOpen):
-                self._confirm(owner, data, address, now)
+                self._confirm(owner, bytes(data), address, now)
             else:
                 self.drops["unknown_index"] += 1 + (end - 1) // size
         for session, session_trains, address in runs:
@@ -185,7 +184,7 @@ class Demux:
         except BadPacket as bad:
             self.drops[bad.reason] += 1
             if isinstance(bad, CookieDue):
-                self._replies.append((address, [bad.reply]))
+                self._replies.append((bad.reply, address, len(bad.reply)))
 
     def _receive_handshake_untrusted(
         self, kind: int, datagram: bytes, address: Address, now: float
@@ -194,7 +193,7 @@ class Demux:
             if self._responder is None:
                 raise BadPacket("unexpected")
             response = self._responder.receive_init_untrusted(datagram, address, now)
-            self._replies.append((address, [response]))
+            self._replies.append((response, address, len(response)))
         elif kind == RESPONSE:
             index = decode_response_untrusted(datagram).receiver_index
             negotiation = self._negotiation_untrusted(index)
@@ -252,7 +251,7 @@ class Demux:
                 self._due.append(timed)
 
     def datagrams_to_send(self, now: float) -> Outgoing:
-        """Everything that has to leave now, grouped by address. HOT PATH."""
+        """Everything that has to leave now, in trains. HOT PATH."""
         out, self._replies = self._replies, []
         while self._touched:
             session, _ = self._touched.popitem()
@@ -266,7 +265,7 @@ class Demux:
             if self._initiator.is_live(negotiation):
                 datagram = negotiation.datagram_to_send(now)
                 if datagram is not None:
-                    out.append((negotiation.address, [datagram]))
+                    out.append((datagram, negotiation.address, len(datagram)))
                 self._timers.schedule(negotiation)
         return out
 

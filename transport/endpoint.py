@@ -169,10 +169,10 @@ class Endpoint:
         while (event := demux.next_event()) is not None:
             self._take(event)
         touched = list(demux.touched)
-        send = self._sock.send_nowait
-        for address, datagrams in demux.datagrams_to_send(self.now()):
-            self._sent += len(datagrams)
-            send(address, datagrams)
+        trains = demux.datagrams_to_send(self.now())
+        if trains:
+            self._sock.send_nowait(trains)
+            self._sent += sum([-(-len(data) // size) for data, _, size in trains])
         for session in touched:  # last, since sending ends a session whose keys are used up
             channel = self._channels.get(session)
             if channel is not None:

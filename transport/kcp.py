@@ -48,6 +48,9 @@ __all__ = ["Conversation", "split_segments"]
 _NO_LOSS = 0x7FFFFFFF
 
 
+_COPY_UP_TO = 8192  # bytes of a datagram: above, a call more costs less than a copy
+
+
 def split_segments(datagram: bytes, size: int) -> list[bytes]:
     """What `flush` gave, cut between segments into pieces of at most `size` bytes where that is
     possible: a segment that is larger is a piece of its own.
@@ -143,10 +146,13 @@ class Conversation:
         """
         kcp = self._kcp
         kcp.current = self._clock(now)
-        joined = datagrams[0] if len(datagrams) == 1 else b"".join(datagrams)
-        refused = kcp.receive_data(joined) < 0
+        if len(datagrams) > 1 and len(datagrams[0]) < _COPY_UP_TO:
+            datagrams = (b"".join(datagrams),)
+        refused = False
+        for datagram in datagrams:
+            refused |= kcp.receive_data(datagram) < 0
         if kcp.nrcv_buf or kcp.nrcv_que:
-            self._held += len(joined)
+            self._held += sum(map(len, datagrams))
             if self._held > RECEIVE_BYTES:
                 kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
         pending = self._pending

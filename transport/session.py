@@ -56,11 +56,12 @@ from transport.liveness import Action, Liveness
 from transport.paths import Address, PathTable
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
+from transport.trains import Bytes, Train, lay
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
 
-Outgoing = list[tuple[Address, list[bytes]]]
+Outgoing = list[Train]
 
 
 class Session:
@@ -204,29 +205,29 @@ class Session:
         self.receive_trains([(datagram, len(datagram)) for datagram in batch], address, now)
 
     def receive_trains(
-        self, trains: Sequence[tuple[bytes, int]], address: Address, now: float
+        self, trains: Sequence[tuple[Bytes, int]], address: Address, now: float
     ) -> None:
         """Datagrams whose receiver index is one of ours, all from one address. HOT PATH."""
         plaintexts: list[bytes] = []
         opened = newest = size = 0
         take = self._assembly.take_untrusted
-        for unit in [unit for train, step in trains for unit in take(train, step)]:
+        for header, sealed in [unit for train, step in trains for unit in take(train, step)]:
             try:
-                pair = self.keys.find_untrusted(unit, now)
+                pair = self.keys.find_untrusted(header, now)
                 opener = pair.opener
                 before = opener.newest
-                plaintext = opener.open_untrusted(unit)
-                opened += unit[2]  # slices
-                size += len(unit) + DATA_HEADER_SIZE * (unit[2] - 1)
+                plaintext = opener.open_unit_untrusted(header, sealed)
+                opened += header[2]  # slices
+                size += len(sealed) + DATA_HEADER_SIZE * header[2]
                 if opener.newest != before and pair is self.keys.current:
-                    newest = len(unit)
-                if unit[0] == CONTROL:
+                    newest = len(sealed) + DATA_HEADER_SIZE
+                if header[0] == CONTROL:
                     self._receive_control_untrusted(plaintext, address, now)
                 elif plaintext:
                     self._check_size_untrusted(plaintext)
                     plaintexts.append(plaintext)
             except BadPacket as bad:
-                self.drops[bad.reason] += unit[2]
+                self.drops[bad.reason] += header[2]
         if not opened:
             return
         self._received[0] += opened
@@ -370,7 +371,7 @@ class Session:
     # --- Sending ----------------------------------------------------------------------------
 
     def datagrams_to_send(self, now: float) -> Outgoing:
-        """Sealed datagrams that have to leave now, grouped by address. HOT PATH."""
+        """Sealed datagrams that have to leave now, in trains. HOT PATH."""
         out: Outgoing = []
         try:
             if self.ended is None:
@@ -384,9 +385,8 @@ class Session:
                 while self._close_at and now >= self._close_at[0]:
                     self._close_at.popleft()
                 plaintext = encode_control(Close(self.ended.code, self.ended.reason))
-                self._put(
-                    out, self.paths.current, [self.keys.current.sealer.seal(CONTROL, plaintext)]
-                )
+                datagram = self.keys.current.sealer.seal(CONTROL, plaintext)
+                self._put(out, (datagram, self.paths.current, len(datagram)))
         except KeyExhausted:
             if self.ended is None:
                 self._end(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
@@ -414,23 +414,33 @@ class Session:
         for address, items in by_address.items():
             for at in range(0, len(items), MAX_CONTROL_ITEMS):
                 plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
-                self._put(out, address, [seal(CONTROL, plaintext)])
+                datagram = seal(CONTROL, plaintext)
+                self._put(out, (datagram, address, len(datagram)))
 
     def _seal_units(self, out: Outgoing, now: float) -> None:
         units = self.lane.units_to_send(now, suspect=self._liveness.suspect(now))
         if not units:
             return
-        seal = self.keys.current.sealer.seal_unit
-        datagrams: list[bytes] = []
+        seal, address = self.keys.current.sealer.seal_unit, self.paths.current
+        small: list[bytes] = []  # units of one datagram each, in their order
         for unit in units:
-            datagrams += seal(DATA, unit)
-        self._put(out, self.paths.current, datagrams)
+            train, size = seal(DATA, unit)
+            if len(train) <= size:
+                small.append(bytes(train))
+                continue
+            if small:
+                self._put(out, *lay(small, address))
+                small = []
+            self._put(out, (train, address, size))
+        if small:
+            self._put(out, *lay(small, address))
         self._liveness.sent(now, wants_answer=self.lane.kcp.has_work)
 
-    def _put(self, out: Outgoing, address: Address, datagrams: list[bytes]) -> None:
-        self._sent[0] += len(datagrams)
-        self._sent[1] += sum(map(len, datagrams))
-        out.append((address, datagrams))
+    def _put(self, out: Outgoing, *trains: Train) -> None:
+        for data, _, size in trains:
+            self._sent[0] += -(-len(data) // size)
+            self._sent[1] += len(data)
+        out += trains
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 
@@ -20,7 +20,7 @@ import trio
 from attrs import define, frozen
 
 from transport.paths import Address
-from transport.trains import Train
+from transport.trains import Train, cut
 
 __all__ = ["Fate", "Link", "MemorySocket", "Network", "open_network"]
 
@@ -78,13 +78,14 @@ class MemorySocket:
         datagrams = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
         return [(datagram, source, len(datagram)) for datagram, source in datagrams]
 
-    def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
+    def send_nowait(self, trains: Iterable[Train]) -> None:
         if self._closed:
             raise trio.ClosedResourceError
-        for datagram in datagrams:
-            if self.sent is not None:
-                self.sent.append((datagram, address))
-            self._network.carry(datagram, self._address, address)
+        for train in trains:
+            for datagram in cut(train):
+                if self.sent is not None:
+                    self.sent.append((datagram, train[1]))
+                self._network.carry(datagram, self._address, train[1])
 
     def deliver(self, datagram: bytes, source: Address) -> None:
         """Put a datagram into the receive queue, as from `source`."""

@@ -29,6 +29,7 @@ from transport.noise import NO_PSK, Suite
 from transport.paths import Address
 from transport.responder import Accepted
 from transport.session import Session
+from transport.trains import cut
 from transport.wire import Credential
 
 __all__ = ["Datagram", "Host", "KnownPeers", "Wire", "client_and_server"]
@@ -169,8 +170,8 @@ class Wire:
         for host in list(self.hosts.values()):
             while (event := host.demux.next_event()) is not None:
                 host.events.append(event)
-            for destination, datagrams in host.demux.datagrams_to_send(self.now):
-                new += [Datagram(data, host.address, destination) for data in datagrams]
+            for train in host.demux.datagrams_to_send(self.now):
+                new += [Datagram(data, host.address, train[1]) for data in cut(train)]
         self.sent += new
         for datagram in new:
             arriving = self.filter(datagram)

@@ -15,7 +15,7 @@ import ipaddress
 import socket
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from struct import Struct
 from typing import Final, Protocol
@@ -24,7 +24,7 @@ import trio
 
 from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
 from transport.paths import Address
-from transport.trains import Train
+from transport.trains import Bytes, Train, cut
 
 __all__ = ["DatagramSocket", "UdpSocket", "format_address", "open_udp", "resolve"]
 
@@ -41,6 +41,7 @@ _U16: Final = Struct("=H")
 _ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of both families
 _TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
 _LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
+_COPY_UP_TO: Final = 4096  # bytes that are copied out of the buffer of reads
 _TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
 
 
@@ -56,9 +57,9 @@ class DatagramSocket(Protocol):
         """Until `receive_nowait` would give something. ClosedResourceError after close."""
 
     def receive_nowait(self, limit: int) -> list[Train]:
-        """Trains from about `limit` reads; empty when nothing waits."""
+        """Trains from about `limit` reads, good until the next call; empty when nothing waits."""
 
-    def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
+    def send_nowait(self, trains: Iterable[Train]) -> None:
         """Send all or count what could not be sent."""
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ class UdpSocket:
                 goes_on = segment == full or (size == segment < full)
                 if not goes_on or address != sender or (end - start) % full:
                     if end > start:
-                        trains.append((bytes(view[start:end]), sender, full))
+                        trains.append((_laid(view[start:end]), sender, full))
                     start, sender, full = end, address, segment
                 end += size
                 if end > _LAY_UP_TO:
@@ -128,35 +129,28 @@ class UdpSocket:
                 raise trio.ClosedResourceError from None
             self.drops["unreachable"] += 1
         if end > start:
-            trains.append((bytes(view[start:end]), sender, full))
+            trains.append((_laid(view[start:end]), sender, full))
         return trains
 
-    def send_nowait(self, address: Address, datagrams: Sequence[bytes]) -> None:
-        """Runs of datagrams of one size leave in one call (UDP_SEGMENT). HOT PATH."""
-        if len(datagrams) == 1 or not self._sends_trains:
-            self._send_singly(address, datagrams)
-            return
-        at, end = 0, len(datagrams)
-        while at < end:
-            size = len(datagrams[at])
-            # As many as fit one call; only the last may be shorter than the others.
-            stop = min(end, at + min(_TRAIN_DATAGRAMS, _TRAIN_BYTES // max(1, size)))
-            last = at + 1
-            while last < stop and len(datagrams[last]) == size:
-                last += 1
-            if last < stop and len(datagrams[last]) < size:
-                last += 1
-            self._send_train(address, datagrams[at:last], size)
-            at = last
+    def send_nowait(self, trains: Iterable[Train]) -> None:
+        """A train leaves in one call (UDP_SEGMENT), or in several if it is long. HOT PATH."""
+        for train in trains:
+            data, address, size = train
+            if len(data) <= size or not self._sends_trains:
+                self._send_singly(train)
+            elif len(data) <= _TRAIN_BYTES and len(data) <= _TRAIN_DATAGRAMS * size:
+                self._send_train(train)
+            else:
+                step = max(1, min(_TRAIN_DATAGRAMS, _TRAIN_BYTES // size)) * size
+                for at in range(0, len(data), step):
+                    self._send_train((data[at : at + step], address, size))
 
-    def _send_train(self, address: Address, train: Sequence[bytes], size: int) -> None:
-        if len(train) == 1 or not size:
-            self._send_singly(address, train)
-            return
+    def _send_train(self, train: Train) -> None:
+        data, address, size = train
         try:
-            self._sock.sendmsg(train, [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))], 0, address)
+            self._sock.sendmsg((data,), [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))], 0, address)
         except BlockingIOError:
-            self.drops["socket_full"] += len(train)
+            self.drops["socket_full"] += -(-len(data) // size)
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError from None
@@ -164,9 +158,11 @@ class UdpSocket:
             # pass, and other paths may still take trains. A kernel that knows no trains says so.
             if error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
                 self._sends_trains = False
-            self._send_singly(address, train)
+            self._send_singly(train)
 
-    def _send_singly(self, address: Address, datagrams: Sequence[bytes]) -> None:
+    def _send_singly(self, train: Train) -> None:
+        data, address, size = train
+        datagrams: Iterable[Bytes] = (data,) if len(data) <= size else cut(train)
         send = self._sock.sendto
         for datagram in datagrams:
             try:
@@ -199,6 +195,11 @@ class UdpSocket:
         if self._sock.fileno() >= 0:
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
+
+
+def _laid(train: memoryview) -> Bytes:
+    """What was read: a large train stays where it is, a small one is handier as bytes."""
+    return train if len(train) > _COPY_UP_TO else bytes(train)
 
 
 def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> UdpSocket:

@@ -19,6 +19,7 @@ from transport.kcp import Conversation
 from transport.noise import Suite
 from transport.stats import DROP_REASONS
 from transport.testing_cores import KnownPeers, Wire
+from transport.trains import cut
 from transport.wire import (
     CONTROL,
     DATA,
@@ -206,8 +207,8 @@ def test_datagrams_from_outsiders(bounded_memory):
         server.demux.receive_trains(in_trains(batch, rng), wire.now)
         replies = [
             datagram
-            for _, datagrams in server.demux.datagrams_to_send(wire.now)
-            for datagram in datagrams
+            for train in server.demux.datagrams_to_send(wire.now)
+            for datagram in cut(train)
         ]
         count += len(batch)
         asked += sum(len(data) for data, _ in batch)
@@ -332,9 +333,8 @@ def test_plaintext_behind_the_seal(bounded_memory):
         wire.now += 0.02
         server.inject(datagram, rng.choice([client.address, STRANGER]))
         sent = sum(
-            len(each)
-            for address, datagrams in server.demux.datagrams_to_send(wire.now)
-            for each in datagrams
+            len(train)
+            for train, address, _ in server.demux.datagrams_to_send(wire.now)
             if address == STRANGER
         )
         assert sent <= 3 * len(datagram)
@@ -367,7 +367,9 @@ def test_payloads_of_authentic_inits():
         init = initiation.init(Encoded(payload))
         wire.now += 0.06
         server.inject(MacStamper(server.identity.public.raw).stamp(init, 0.0), ("10.0.0.1", 1))
-        replies = [d for _, ds in server.demux.datagrams_to_send(wire.now) for d in ds]
+        replies = [
+            each for train in server.demux.datagrams_to_send(wire.now) for each in cut(train)
+        ]
         assert sum(map(len, replies)) <= 232
         assert server.demux.half_open <= 4
         server.demux.handle_timeout(wire.now)

@@ -183,10 +183,8 @@ async def test_churn(autojump_clock):
             with trio.move_on_after(rng.choice([0.3, 5.0, 60.0])) as patience:
                 async with world.endpoint(network, sock, world.keys[number]) as endpoint:
                     if rng.random() < 0.3:  # killed: its last words reach nobody
-                        sock.send_nowait = lambda address, datagrams, sock=sock: (
-                            None
-                            if patience.cancel_called
-                            else type(sock).send_nowait(sock, address, datagrams)
+                        sock.send_nowait = lambda trains, sock=sock: (
+                            None if patience.cancel_called else type(sock).send_nowait(sock, trains)
                         )
                     try:
                         channel = await endpoint.connect(PEER, [SERVER], patience=30)

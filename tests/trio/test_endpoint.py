@@ -26,6 +26,7 @@ from transport.constants import CLOSE_REPEATS, TOMBSTONE
 from transport.demux import Demux
 from transport.testing import Link, open_network
 from transport.testing_cores import KnownPeers
+from transport.trains import cut
 
 SERVER = PrivateKey.from_raw(b"\x22" * 32)
 CLIENT = PrivateKey.from_raw(b"\x11" * 32)
@@ -410,16 +411,16 @@ async def test_a_channel_that_was_over_before_connect_returned(autojump_clock):
         def __getattr__(self, name):
             return getattr(self._real, name)
 
-        def send_nowait(self, address, datagrams):
+        def send_nowait(self, trains):
             now = trio.current_time()
             source = self._real.local_address
-            self.core.receive_datagrams([(each, source) for each in datagrams], now)
+            self.core.receive_trains([(data, source, size) for data, _, size in trains], now)
             while (event := self.core.next_event()) is not None:
                 event.session.close(7, "at once", now)
                 self.core.touch(event.session)
-            for _, answers in self.core.datagrams_to_send(now):
-                for answer in answers:
-                    self._real.deliver(answer, address)
+            for train in self.core.datagrams_to_send(now):
+                for answer in cut(train):
+                    self._real.deliver(answer, trains[0][1])
 
     async with open_network() as network:
         for _ in range(20):  # which task runs first is Trio's to choose

@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from transport import ChannelBroken, Endpoint, Peer, PrivateKey, open_endpoint, open_udp, resolve
 from transport.admission import Grant
 from transport.testing_cores import KnownPeers
+from transport.trains import lay
 
 V4, V6 = "127.0.0.1", "::1"
 
@@ -67,7 +68,7 @@ async def receive(sock, count):
 async def test_datagrams_of_all_sizes(opened, host):
     a, b = opened(host), opened(host)
     sizes = [0, 1, 1432, 1432, 1432, 9000, 65_000]
-    a.send_nowait(b.to_native(host, port(b)), [bytes(size) for size in sizes])
+    a.send_nowait(lay([bytes(size) for size in sizes], b.to_native(host, port(b))))
     got = await receive(b, len(sizes) - 1)
     assert [len(datagram) for datagram, _ in got] == sizes[1:]
     assert {source[:2] for _, source in got} == {(host, port(a))}
@@ -83,8 +84,8 @@ async def test_trains(opened, kernel_joins):
         b._sock.setsockopt(17, 104, 0)  # UDP_GRO
         a._sends_trains = False
     run = [bytes([number]) * 1000 for number in range(50)] + [b"the last is shorter"]
-    a.send_nowait((V4, port(b)), run)
-    c.send_nowait((V4, port(b)), [b"x"])
+    a.send_nowait(lay(run, (V4, port(b))))
+    c.send_nowait(lay([b"x"], (V4, port(b))))
     trains = []
     while len(datagrams(trains)) < 52:
         await b.wait_readable()
@@ -108,7 +109,7 @@ async def test_a_train_that_is_refused_goes_singly(opened, number):
             raise OSError(number, os.strerror(number))
 
     a._sock = WithoutTrains()
-    a.send_nowait((V4, port(b)), [bytes(100)] * 5)
+    a.send_nowait(lay([bytes(100)] * 5, (V4, port(b))))
     assert len(await receive(b, 5)) == 5
     assert a._sends_trains is (number != errno.EINVAL)  # only this says "never"
     assert a.drops == {}
@@ -118,14 +119,14 @@ async def test_a_train_that_is_refused_goes_singly(opened, number):
 @needs_ipv6
 async def test_one_socket_for_both_families(opened):
     both, four, six = opened(), opened(V4), opened(V6)
-    four.send_nowait((V4, port(both)), [b"four"])
-    six.send_nowait((V6, port(both)), [b"six"])
+    four.send_nowait(lay([b"four"], (V4, port(both))))
+    six.send_nowait(lay([b"six"], (V6, port(both))))
     got = dict(await receive(both, 2))
     assert got[b"four"][:2] == (f"::ffff:{V4}", port(four))
     assert got[b"six"][:2] == (V6, port(six))
     for address, answer in ((got[b"four"], b"4"), (got[b"six"], b"6")):
-        both.send_nowait(address, [answer])
-    both.send_nowait(both.to_native(V4, port(four)), [b"by its own name"])
+        both.send_nowait(lay([answer], address))
+    both.send_nowait(lay([b"by its own name"], both.to_native(V4, port(four))))
     assert [data for data, _ in await receive(four, 2)] == [b"4", b"by its own name"]
     assert [data for data, _ in await receive(six, 1)] == [b"6"]
 
@@ -133,15 +134,15 @@ async def test_one_socket_for_both_families(opened):
 @needs_ipv6
 async def test_an_ipv6_socket_takes_no_ipv4(opened):
     six, four = opened(V6), opened(V4)
-    four.send_nowait((V4, port(six)), [b"x"])
-    six.send_nowait(six.to_native(V4, port(four)), [b"x"])
+    four.send_nowait(lay([b"x"], (V4, port(six))))
+    six.send_nowait(lay([b"x"], six.to_native(V4, port(four))))
     assert six.drops == {"unreachable": 1}
 
 
 async def test_a_batch_is_bounded(opened):
     a, b = opened(V4), opened(V4)
     for number in range(20):
-        a.send_nowait((V4, port(b)), [bytes(number + 1)])
+        a.send_nowait(lay([bytes(number + 1)], (V4, port(b))))
     await b.wait_readable()
     assert len(b.receive_nowait(8)) == 8
     assert len(b.receive_nowait(64)) == 12
@@ -150,7 +151,7 @@ async def test_a_batch_is_bounded(opened):
 
 async def test_a_datagram_that_is_too_big(opened):
     a, b = opened(V4), opened(V4)
-    a.send_nowait((V4, port(b)), [bytes(65_508), b"fits"])
+    a.send_nowait(lay([bytes(65_508), b"fits"], (V4, port(b))))
     assert a.drops == {"unreachable": 1}
     assert [data for data, _ in await receive(b, 1)] == [b"fits"]
 
@@ -186,7 +187,7 @@ class Refusing:
 async def test_what_the_kernel_refuses_is_counted(opened, number):
     sock = opened(V4)
     real, sock._sock = sock._sock, Refusing(sock._sock, OSError(number, os.strerror(number)))
-    sock.send_nowait((V4, 1), [b"x", b"y"])
+    sock.send_nowait(lay([b"x", b"y"], (V4, 1)))
     assert sock.drops == {"unreachable": 2}
     assert sock.receive_nowait(10) == []
     assert sock.drops == {"unreachable": 3}
@@ -196,7 +197,7 @@ async def test_what_the_kernel_refuses_is_counted(opened, number):
 async def test_a_full_send_buffer_is_counted(opened):
     sock = opened(V4)
     real, sock._sock = sock._sock, Refusing(sock._sock, BlockingIOError())
-    sock.send_nowait((V4, 1), [b"x"] * 3)
+    sock.send_nowait(lay([b"x"] * 3, (V4, 1)))
     assert sock.drops == {"socket_full": 3}
     assert sock.receive_nowait(10) == []
     sock._sock = real
@@ -208,9 +209,9 @@ async def test_nobody_there_harms_nothing(opened):
     nowhere = (V4, port(gone))
     gone._sock.close()
     for _ in range(3):
-        a.send_nowait(nowhere, [b"x"])
+        a.send_nowait(lay([b"x"], nowhere))
         a.receive_nowait(10)
-    b.send_nowait((V4, port(a)), [b"still here"])
+    b.send_nowait(lay([b"still here"], (V4, port(a))))
     assert [data for data, _ in await receive(a, 1)] == [b"still here"]
 
 
@@ -231,7 +232,7 @@ async def test_close_wakes_a_waiter(opened):
     with pytest.raises(trio.ClosedResourceError):
         sock.receive_nowait(1)
     with pytest.raises(trio.ClosedResourceError):
-        sock.send_nowait((V4, 1), [b"x"])
+        sock.send_nowait(lay([b"x"], (V4, 1)))
 
 
 async def test_buffers_are_enlarged(opened):
@@ -262,9 +263,9 @@ async def test_an_address_that_is_not_ours(opened):
 @pytest.mark.skipif(os.geteuid() != 0, reason="binding to a device needs root")
 async def test_bound_to_a_device(opened):
     a, b = opened(V4, device="lo"), opened(V4)
-    a.send_nowait((V4, port(b)), [b"x"])
+    a.send_nowait(lay([b"x"], (V4, port(b))))
     assert [data for data, _ in await receive(b, 1)] == [b"x"]
-    a.send_nowait(("192.0.2.1", 9), [b"not this way"])
+    a.send_nowait(lay([b"not this way"], ("192.0.2.1", 9)))
     with pytest.raises(OSError) as caught:
         opened(V4, device="nosuchdevice")
     assert caught.value.errno == errno.ENODEV

@@ -16,6 +16,7 @@ from transport.constants import (
     TAG_SIZE,
 )
 from transport.noise import Suite
+from transport.trains import cut
 from transport.wire import DATA, HEADER
 
 KEY = bytes(32)
@@ -30,9 +31,14 @@ def assembly(**named):
     return Assembly(KCP_MTU + TAG_SIZE, drops, **named), drops
 
 
+def slices_of(content, seal=None):
+    train, size = (seal or sealer()).seal_unit(DATA, content)
+    return cut((train, (), size))
+
+
 def plaintexts(units):
     opener = Opener(Suite.CHACHAPOLY, KEY)
-    return [opener.open_untrusted(unit) for unit in units]
+    return [opener.open_unit_untrusted(*unit) for unit in units]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +46,7 @@ def plaintexts(units):
 )
 def test_a_unit_in_one_train(size):
     content = random.Random(size).randbytes(size)
-    slices = sealer().seal_unit(DATA, content)
+    slices = slices_of(content)
     assert len(slices) == -(-(size + TAG_SIZE) // SLICE_SIZE)
     assert max(map(len, slices)) - min(map(len, slices)) < MAX_SLICES
     whole, drops = assembly()
@@ -52,7 +58,7 @@ def test_a_unit_in_one_train(size):
 def test_several_units_in_one_train():
     seal = sealer()
     contents = [bytes([number]) * (3 * SLICE_SIZE - TAG_SIZE) for number in range(4)]
-    slices = [each for content in contents for each in seal.seal_unit(DATA, content)]
+    slices = [each for content in contents for each in slices_of(content, seal)]
     whole, drops = assembly()
     assert plaintexts(whole.take_untrusted(b"".join(slices), len(slices[0]))) == contents
     assert not drops
@@ -63,7 +69,7 @@ def test_slices_in_any_order_of_any_units(seed):
     rng = random.Random(seed)
     seal = sealer()
     contents = [rng.randbytes(rng.randrange(1, KCP_MTU)) for _ in range(10)]
-    slices = [each for content in contents for each in seal.seal_unit(DATA, content)]
+    slices = [each for content in contents for each in slices_of(content, seal)]
     rng.shuffle(slices)
     whole, drops = assembly()
     units = [unit for each in slices for unit in whole.take_untrusted(each, len(each))]
@@ -73,7 +79,7 @@ def test_slices_in_any_order_of_any_units(seed):
 
 
 def test_a_train_whose_first_slice_was_lost():
-    slices = sealer().seal_unit(DATA, bytes(4 * SLICE_SIZE - TAG_SIZE))
+    slices = slices_of(bytes(4 * SLICE_SIZE - TAG_SIZE))
     whole, drops = assembly()
     assert whole.take_untrusted(b"".join(slices[1:]), len(slices[1])) == []
     assert whole.waiting == 3
@@ -83,7 +89,7 @@ def test_a_train_whose_first_slice_was_lost():
 
 
 def test_a_slice_twice_is_a_replay():
-    slices = sealer().seal_unit(DATA, bytes(3000))
+    slices = slices_of(bytes(3000))
     whole, drops = assembly()
     for _ in range(2):
         assert whole.take_untrusted(slices[1], len(slices[1])) == []
@@ -91,7 +97,7 @@ def test_a_slice_twice_is_a_replay():
 
 
 def test_a_slice_of_what_was_opened_is_a_replay():
-    slices = sealer().seal_unit(DATA, bytes(3000))
+    slices = slices_of(bytes(3000))
     whole, drops = assembly(seen=lambda datagram: datagram == slices[0])
     assert whole.take_untrusted(slices[0], len(slices[0])) == []
     assert drops == {"replay": 1}
