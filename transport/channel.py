@@ -3,6 +3,7 @@
 A channel carries whole messages, reliably and in order. `send_nowait` takes a batch while there
 is credit and transmits it at once; `receive_nowait` gives all that has arrived. The waiting
 verbs are checkpoints always; one task may wait in each direction (`trio.BusyResourceError`).
+`push` saves the wake-up: what arrives is handled where it arrives, by a plain call.
 
 Error contract: `trio.ClosedResourceError` after our own close; `ChannelBroken`, a
 `trio.BrokenResourceError` with code and reason, when the session is over, after everything that
@@ -11,7 +12,7 @@ had arrived has been read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -60,6 +61,8 @@ class Channel(trio.abc.AsyncResource):
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
+        self._take: Callable[[], bool] | None = None  # of the task in `push`, while it waits
+        self._failure: Exception | None = None  # what that raised
         self.credential = credential
 
     @property
@@ -148,6 +151,35 @@ class Channel(trio.abc.AsyncResource):
             self._check()
             await self._park(self._readers)
 
+    async def push(self, take: Callable[[], bool]) -> None:
+        """Call `take()` whenever messages wait, until it gives False.
+
+        It must read them with `receive_nowait`, and is called wherever they come in, so that they
+        cost no wake-up of this task; what it raises comes out here. It may send on any channel of
+        the endpoint: all leaves together when every channel has had its turn.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError
+            if self._session.readable:
+                if not take():
+                    return
+                await trio.lowlevel.checkpoint()
+                continue
+            self._check()
+            self._take = take
+            try:
+                await self._park(self._readers)
+                stopped = self._take is None
+            finally:
+                self._take = None
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            if stopped:
+                return
+
     async def _park(self, lot: trio.lowlevel.ParkingLot) -> None:
         if lot:
             raise trio.BusyResourceError("another task is already waiting here")
@@ -172,6 +204,17 @@ class Channel(trio.abc.AsyncResource):
         finally:
             self.close(code, reason)
         await trio.lowlevel.checkpoint()
+
+    def deliver(self) -> None:
+        """The endpoint's: something has come in. Raises nothing. HOT PATH."""
+        if self._take is not None and self._session.readable and not self._closed:
+            try:
+                if self._take():
+                    return
+            except Exception as error:
+                self._failure = error
+            self._take = None
+            self._readers.unpark_all()
 
     def update(self) -> None:
         """The endpoint's: something happened to the session. HOT PATH."""

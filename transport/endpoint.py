@@ -71,6 +71,8 @@ class Endpoint:
         self._timer_scope = trio.CancelScope()
         self._sent = 0
         self._serving = False
+        self._receiving = False  # what channels send meanwhile leaves at the end of the turn
+        self._turn = 0.0  # when this turn began
 
     @property
     def local_address(self) -> Address:
@@ -151,12 +153,14 @@ class Endpoint:
     # --- What channels ask for ----------------------------------------------------------------
 
     def now(self) -> float:
-        return trio.current_time()
+        """Seconds on Trio's clock; one moment for a whole turn of receiving. HOT PATH."""
+        return self._turn if self._receiving else trio.current_time()
 
     def transmit(self, session: Session) -> None:
         """Send what `session` has. HOT PATH."""
         self._demux.touch(session)
-        self.pump()
+        if not self._receiving:
+            self.pump()
 
     def forget_credential(self, session: Session) -> None:
         self._demux.forget_credential(session)
@@ -224,8 +228,24 @@ class Endpoint:
             await sock.wait_readable()
             trains = sock.receive_nowait(RECEIVE_BATCH)
             if trains:
-                demux.receive_trains(trains, self.now())
+                self._turn = self.now()
+                demux.receive_trains(trains, self._turn)
+                self._deliver()
                 self.pump()
+
+    def _deliver(self) -> None:
+        """Let the channels that something came in for handle it, before anything leaves: answers
+        go along with acknowledgements. HOT PATH.
+        """
+        channels = self._channels
+        self._receiving = True
+        try:
+            for session in list(self._demux.touched):
+                channel = channels.get(session)
+                if channel is not None:
+                    channel.deliver()
+        finally:
+            self._receiving = False
 
     async def timer_task(self) -> None:
         """Sleep until the earliest deadline; `pump` moves it forward when one comes sooner."""

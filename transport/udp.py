@@ -100,10 +100,16 @@ class UdpSocket:
         trains: list[Train] = []
         receive, view = self._sock.recvmsg_into, self._view
         start = end = full = 0  # of the train that is being laid, and the size of its datagrams
+        aligned = True  # it has ended with no shorter datagram
         sender: Address = ()
         try:
             for _ in range(limit):
                 size, ancillary, _, address = receive((view[end:],), _ANCILLARY_ROOM)
+                if size == full and not ancillary and address == sender and aligned:
+                    end += size  # one more of the same: on a plain wire that is nearly all
+                    if end > _LAY_UP_TO:
+                        break
+                    continue
                 if not size:
                     self.drops["malformed"] += 1
                     continue
@@ -114,11 +120,12 @@ class UdpSocket:
                 # A train goes on while its datagrams are of one size, and ends with a shorter one,
                 # such as the last slice of a unit.
                 goes_on = segment == full or (size == segment < full)
-                if not goes_on or address != sender or (end - start) % full:
+                if not goes_on or address != sender or not aligned:
                     if end > start:
                         trains.append((_laid(view[start:end]), sender, full))
                     start, sender, full = end, address, segment
                 end += size
+                aligned = not (end - start) % full
                 if end > _LAY_UP_TO:
                     break
         except BlockingIOError:

@@ -80,8 +80,8 @@ class Connection:
         self._bye: Bye | None = None
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
         self._device = MemberDevice(channel, name="switch", mtu=MAX_MTU, on_control=self._hear)
-        self._down = Pump(self._device, interface, received)
         self._up = Uplink(interface, self._device, sent)
+        self._down = Pump(self._device, interface, received, given=self._up.take)
 
     async def run(self, plugged_in: Callable[[Welcome], Awaitable[None]]) -> NoReturn:
         """From hello to the end. `plugged_in` is awaited before the first frame is carried."""

@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 
 import trio
 
-__all__ = ["Device", "Waiter"]
+__all__ = ["Device", "Pushing", "Waiter", "read_each"]
 
 
 @runtime_checkable
@@ -62,6 +62,30 @@ class Device(Protocol):
 
     async def aclose(self) -> None:
         """`close`, and a checkpoint; closes also when cancelled. Idempotent."""
+
+
+@runtime_checkable
+class Pushing(Protocol):
+    """A device that saves the wake-up of whoever reads it."""
+
+    async def push(self, take: Callable[[], bool]) -> None:
+        """Call `take()` whenever `read_nowait` probably gives something, wherever that shows, until
+        it gives False. Raises as `wait_readable` does, and what `take` raises.
+        """
+
+
+async def read_each(device: Device, take: Callable[[], bool]) -> None:
+    """Call `take()`, which reads, whenever something waits; until it gives False. HOT PATH.
+
+    What the device or `take` raises passes through.
+    """
+    if isinstance(device, Pushing):
+        await device.push(take)
+        return
+    while True:
+        await device.wait_readable()
+        if not take():
+            return
 
 
 class Waiter:

@@ -61,6 +61,9 @@ class MessageChannel(Protocol):
     async def wait_readable(self) -> None:
         """Return when a message waits."""
 
+    async def push(self, take: Callable[[], bool]) -> None:
+        """Call `take()`, which receives, whenever a message waits, until it gives False."""
+
     def close(self, code: int = 0, reason: str = "") -> None:
         """End the session and tell the peer why."""
 
@@ -110,6 +113,21 @@ class MemberDevice:
             await trio.lowlevel.checkpoint()
         else:
             await self._channel.wait_readable()
+
+    async def push(self, take: Callable[[], bool]) -> None:
+        more = True
+
+        def take_once() -> bool:
+            nonlocal more
+            more = take()
+            return more and not self._unread
+
+        while more:
+            if self._unread:  # a burst too long for one turn: others have theirs in between
+                await trio.lowlevel.checkpoint()
+                more = take()
+            else:
+                await self._channel.push(take_once)
 
     def read_nowait(self, limit: int) -> list[bytes]:
         # HOT PATH

@@ -10,12 +10,14 @@ Whatever a device raises comes out of `run`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
 from vswitch.core.load import load_of
 from vswitch.core.segment import without_superframes_untrusted
-from vswitch.ports.device import Device
+from vswitch.ports.device import Device, read_each
 
 __all__ = ["BATCH", "Pump", "Tally"]
 
@@ -36,41 +38,55 @@ class Tally:
 class Pump:
     """One direction between two devices, counted in `tally`."""
 
-    def __init__(self, source: Device, sink: Device, tally: Tally) -> None:
+    def __init__(
+        self,
+        source: Device,
+        sink: Device,
+        tally: Tally,
+        given: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`given` is called when the sink has taken something."""
         self._source = source
         self._sink = sink
         self._tally = tally
+        self._given = given
+        self._rest: list[bytes] = []  # of a batch, while the sink is full
 
     async def run(self, early: list[bytes]) -> None:
-        """Move `early`, then whatever the source gives, until cancelled. HOT PATH."""
-        source = self._source
-        if early:
-            await self._give(early)
-        while True:
-            await source.wait_readable()
-            try:
-                records = source.read_nowait(BATCH)
-            except trio.WouldBlock:
-                continue
-            await self._give(records)
-
-    async def _give(self, records: list[bytes]) -> None:
-        """Write all of a batch, waiting as long as the sink is full. HOT PATH."""
-        sink = self._sink
-        if self._source.superframes and not sink.superframes:
-            records = self._cut(records)
+        """Move `early`, then whatever the source gives, until cancelled."""
         try:
+            if early:
+                self._give(early)
             while True:
-                taken = sink.write_nowait(records)
-                if taken == len(records):
-                    self._count(records)
-                    return
-                self._count(records[:taken])
-                records = records[taken:]
-                await sink.wait_writable()
-        except BaseException:
-            self._tally.lost += load_of(records).frames
-            raise
+                if self._rest:
+                    await self._sink.wait_writable()
+                    self._write(self._rest)
+                else:
+                    await read_each(self._source, self._take)
+        finally:
+            self._tally.lost += load_of(self._rest).frames
+
+    def _take(self) -> bool:
+        """Move a batch; whether the sink took all of it. HOT PATH."""
+        try:
+            records = self._source.read_nowait(BATCH)
+        except trio.WouldBlock:
+            return True
+        return self._give(records)
+
+    def _give(self, records: list[bytes]) -> bool:
+        if self._source.superframes and not self._sink.superframes:
+            records = self._cut(records)
+        return self._write(records)
+
+    def _write(self, records: list[bytes]) -> bool:
+        """What the sink does not take is the rest. HOT PATH."""
+        self._rest = records
+        taken = self._sink.write_nowait(records)
+        self._rest = records[taken:]
+        self._count(records[:taken] if self._rest else records)
+        self._given()
+        return not self._rest
 
     def _cut(self, records: list[bytes]) -> list[bytes]:
         mtu = min(self._source.mtu, self._sink.mtu)

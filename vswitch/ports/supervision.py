@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from vswitch.errors import BadRecord
+from vswitch.ports.device import read_each
 from vswitch.ports.port import Port
 
 __all__ = ["READ_BATCH", "DetachListener", "begin_port", "end_port", "run_port"]
@@ -39,15 +40,18 @@ async def run_port(
 ) -> None:
     """Move frames in both directions until cancelled."""
 
+    device = port.device
+
+    def take() -> bool:
+        try:
+            records = device.read_nowait(READ_BATCH)
+        except trio.WouldBlock:
+            return True
+        ingress(port, records)
+        return True
+
     async def read() -> None:
-        device = port.device
-        while True:
-            await device.wait_readable()
-            try:
-                records = device.read_nowait(READ_BATCH)
-            except trio.WouldBlock:
-                continue
-            ingress(port, records)
+        await read_each(device, take)
 
     async def write() -> None:
         while True:

@@ -38,24 +38,36 @@ class Uplink:
         self._tally = tally
         self._queue = EgressQueue() if queue is None else queue
         self._backlog = trio.Event()
-        self._taken = trio.Event()
+        self._taken: trio.Event | None = None  # while nothing more is read
 
     async def read(self) -> None:
-        """Take what the source gives, until cancelled. HOT PATH."""
-        source = self._source
+        """Take what the source gives, until cancelled."""
         while True:
-            await source.wait_readable()
-            try:
-                records = source.read_nowait(BATCH)
-            except trio.WouldBlock:
-                continue
-            if source.superframes and not self._sink.superframes:
-                mtu = min(source.mtu, self._sink.mtu)
-                records, refused = without_superframes_untrusted(records, mtu)
-                self._tally.refused += refused
-            if self._offer(records):
-                self._taken = trio.Event()
+            await self._source.wait_readable()
+            self.take()
+            if self._taken is not None:
                 await self._taken.wait()
+                self._taken = None
+
+    def take(self) -> None:
+        """Take what the source gives now, if that is anything. HOT PATH.
+
+        For whoever has just written to the source, too: a kernel answers a frame before the write
+        of it returns, and its answer need not wait for this to be noticed.
+        """
+        source = self._source
+        if self._taken is not None:
+            return
+        try:
+            records = source.read_nowait(BATCH)
+        except trio.WouldBlock:
+            return
+        if source.superframes and not self._sink.superframes:
+            mtu = min(source.mtu, self._sink.mtu)
+            records, refused = without_superframes_untrusted(records, mtu)
+            self._tally.refused += refused
+        if self._offer(records):
+            self._taken = trio.Event()
 
     def _offer(self, records: list[bytes]) -> bool:
         """Write through or queue; whether something was dropped for it. HOT PATH."""
@@ -92,7 +104,8 @@ class Uplink:
                 raise
             queue.put_back(records[taken:])
             self._count(records[:taken])
-            self._taken.set()
+            if self._taken is not None:
+                self._taken.set()
 
     def close(self) -> None:
         """Both tasks have ended: what still waits is lost."""

@@ -6,7 +6,7 @@ as the other end reads, `trio.ClosedResourceError` here and `trio.BrokenResource
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -53,6 +53,12 @@ class FakeChannel:
 
     async def wait_readable(self) -> None:
         await self._readable.wait(self._can_read)
+
+    async def push(self, take: Callable[[], bool]) -> None:
+        while True:
+            await self.wait_readable()
+            if self._can_read() and not take():
+                return
 
     def close(self, code: int = 0, reason: str = "") -> None:
         if self.closed_with is None:
