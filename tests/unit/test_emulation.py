@@ -1,7 +1,7 @@
 """One direction of a path: each law by itself."""
 
 import math
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import attrs
 import pytest
@@ -82,7 +82,7 @@ def test_random_loss_has_its_mean_and_no_memory():
     fates, way = run(PathSpec(loss=0.1), MANY)
     lost = [not fate for fate in fates]
     assert near(sum(lost) / MANY, 0.1, MANY)
-    after_lost = [now for before, now in zip(lost, lost[1:], strict=False) if before]
+    after_lost = [now for before, now in pairwise(lost) if before]
     assert near(sum(after_lost) / len(after_lost), 0.1, len(after_lost))
     assert way.counts.lost == sum(lost)
     assert way.last_drop == "lost"
