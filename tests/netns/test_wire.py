@@ -12,7 +12,7 @@ from vswitch.errors import VswitchError
 from vswitch.lab import End, Lab, NatSpec, PathSpec, Wire, wait_until
 from vswitch.ports import netlink
 
-pytestmark = pytest.mark.netns
+pytestmark = pytest.mark.netns("ping")
 
 PORT = 7000
 PATIENCE = 5.0  # s for a datagram that does arrive
@@ -158,6 +158,7 @@ def test_the_rate_and_the_queue_of_a_burst(wire, sockets):
     assert 100 - last <= after.queue_full - before.queue_full < 100 - last + 20
 
 
+@pytest.mark.netns("iperf3")
 def test_iperf_finds_the_rate(wire):
     wire.change(forward=PathSpec(rate=20e6, queue=50_000, delay=0.01), back=PathSpec(delay=0.01))
     server = wire.b.popen(["iperf3", "-s", "-1"])
