@@ -17,6 +17,7 @@ TRANSPORT_SHELLS = {
     "transport.channel",
     "transport.endpoint",
     "transport.testing",
+    "transport.testing_socket",
     "transport.udp",
 }
 IMPURE = {"trio", "socket", "time", "os", "select", "threading", "asyncio", "subprocess"}
