@@ -16,6 +16,7 @@ kill -9, its processes are killed and its namespaces and directories go with the
 
 from transport.emulation import PathSpec
 from vswitch.lab.host import Call, Host
+from vswitch.lab.job import WireSpec
 from vswitch.lab.lab import Lab, missing_for_lab
 from vswitch.lab.nat import NatSpec
 from vswitch.lab.wait import wait_until
@@ -29,6 +30,7 @@ __all__ = [
     "NatSpec",
     "PathSpec",
     "Wire",
+    "WireSpec",
     "missing_for_lab",
     "wait_until",
 ]

@@ -2,7 +2,7 @@
 
     python -m vswitch.lab.carrier FD_A FD_B FD_CONTROL
 
-The first message on the control connection is a `Job`; then come pickled `(verb, *arguments)`,
+The first message on the control connection is a `WireSpec`; then come pickled `(verb, *arguments)`,
 and back goes `(True, result)` or `(False, error)`. The end of that connection, or of an
 interface, is the end of the process.
 
@@ -32,7 +32,7 @@ from multiprocessing.connection import Connection
 
 from transport.emulation import Direction, PathSpec, flip
 from vswitch.core.control_fields import MAX_MTU
-from vswitch.lab.job import Carried, Job
+from vswitch.lab.job import Carried, WireSpec
 from vswitch.lab.nat import Frame, Nat
 from vswitch.ports.tap_device import DEVICE_GONE, ETHERNET_OVERHEAD
 
@@ -133,11 +133,11 @@ class _Inward(_Lane):
 
 def main(a: int, b: int, control: int) -> None:
     connection: Connection = Connection(control)
-    job: Job = connection.recv()
-    _hurry()
-    carrier = _Carrier(a, b, job)
-    connection.send((True, None))
     try:
+        job: WireSpec = connection.recv()
+        _hurry()
+        carrier = _Carrier(a, b, job)
+        connection.send((True, None))
         carrier.run(connection)
     except (EOFError, ConnectionResetError, BrokenPipeError):
         pass  # the lab is over
@@ -147,7 +147,7 @@ def main(a: int, b: int, control: int) -> None:
 
 
 class _Carrier:
-    def __init__(self, a: int, b: int, job: Job) -> None:
+    def __init__(self, a: int, b: int, job: WireSpec) -> None:
         self.a, self.b = a, b
         ways = (Direction(job.forward, job.seed), Direction(job.back, job.seed + 1))
         self.nat = None if job.nat is None else Nat(job.nat, job.seed + 2)

@@ -7,17 +7,17 @@ import attrs
 from transport.emulation import Counts, PathSpec
 from vswitch.lab.nat import NatCounts, NatSpec
 
-__all__ = ["Carried", "Job"]
+__all__ = ["Carried", "WireSpec"]
 
 
-@attrs.frozen
-class Job:
-    """What to carry; the first message."""
+@attrs.frozen(kw_only=True)
+class WireSpec:
+    """What a wire between A and B is like; its carrier's first message."""
 
-    forward: PathSpec  # from A to B
-    back: PathSpec
-    nat: NatSpec | None  # at A: A is inside
-    seed: int
+    forward: PathSpec = attrs.field(factory=PathSpec)  # from A to B
+    back: PathSpec = attrs.field(factory=PathSpec)
+    nat: NatSpec | None = None  # at A: A is inside
+    seed: int = 0
 
 
 @attrs.frozen

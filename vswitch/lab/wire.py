@@ -35,7 +35,7 @@ import attrs
 from transport.emulation import PathSpec
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.lab.host import PACKAGES, Host
-from vswitch.lab.job import Carried, Job
+from vswitch.lab.job import Carried, WireSpec
 from vswitch.lab.lab import Lab
 from vswitch.lab.nat import NatSpec
 from vswitch.ports import netlink
@@ -181,7 +181,8 @@ class Wire:
         )
         theirs.close()
         try:
-            ours.send(Job(self.forward, self.back, self.nat, self.seed))
+            spec = WireSpec(forward=self.forward, back=self.back, nat=self.nat, seed=self.seed)
+            ours.send(spec)
             self._answer()
         except BaseException:
             self.close()
