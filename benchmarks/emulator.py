@@ -213,7 +213,7 @@ def main() -> int:
         _lay_bare(a, b)
         with Wire(lab, a, b, seed=1) as wire:
             bench = Bench(wire, options.seconds)
-            b.popen(["iperf3", "-s"], stdout=subprocess.DEVNULL)
+            b.popen(["iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             wait_until(_served(bench), "iperf3 server")
             for part in (carries, latency, truth):
                 for row in part(bench):

@@ -1,9 +1,13 @@
 """An emulated wire between two hosts: what the specs say is what programs in the hosts see."""
 
+import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import attrs
 import pytest
@@ -249,3 +253,26 @@ def test_a_carrier_that_is_gone_is_an_error(hosts):
         wire._process.wait()
         with pytest.raises(VswitchError, match="gone"):
             wire.change(forward=attrs.evolve(wire.forward, loss=0.5))
+
+
+KILLED = """
+import os
+from vswitch.lab import Lab, Wire
+with Lab() as lab:
+    wire = Wire(lab, lab.host("a"), lab.host("b")).__enter__()
+    print(wire.pid, lab.directory, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_nothing_stays_of_a_lab_that_was_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    carrier, directory = done.stdout.split()
+    wait_until(lambda: not Path("/proc", carrier).exists(), "end of the carrier", timeout=60)
+    wait_until(lambda: not Path(directory).exists(), "end of the directory", timeout=60)
