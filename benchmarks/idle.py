@@ -27,6 +27,7 @@ from vswitch.registry import Registry
 from vswitch.state import StateDir
 
 PORT = 17450  # loopback; away from a switch that this host may run
+SUBNET = "10.64.0.0/16"  # room for more members than the default has
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -82,7 +83,9 @@ def measure(members: int, seconds: float) -> dict[str, object]:
         try:
             listen = f"127.0.0.1:{PORT}"
             processes["switch"] = subprocess.Popen(
-                [*vswitch, "serve", "--listen", listen, "--state", directory], text=True, **quiet
+                [*vswitch, "serve", "--listen", listen, "--state", directory, "--subnet", SUBNET],
+                text=True,
+                **quiet,
             )
             wait_for(state.control_socket.exists)
             processes["members"] = subprocess.Popen(
@@ -118,7 +121,7 @@ def measure(members: int, seconds: float) -> dict[str, object]:
             for each in reversed(processes.values()):
                 each.send_signal(signal.SIGTERM)
             for each in processes.values():
-                each.wait(10)
+                each.wait(60)
 
 
 def wait_for(condition: object) -> None:

@@ -42,7 +42,7 @@ _Decision = tuple[int, ...] | DropReason
 @attrs.define(eq=False)
 class _Attached:
     counters: PortCounters
-    others: tuple[int, ...] = ()  # where a flooded frame goes
+    others: tuple[int, ...] | None = None  # where a flooded frame goes; None until that is asked
 
 
 class Forwarder:
@@ -59,18 +59,25 @@ class Forwarder:
         if port in self._ports:
             raise ValueError(f"port {port} is there already")
         self._ports[port] = _Attached(counters)
-        self._connect()
+        self._rewire()
 
     def remove_port(self, port: int) -> None:
         """Forget a port and every station on it."""
         del self._ports[port]
         self.fdb.flush(port=port)
-        self._connect()
+        self._rewire()
 
-    def _connect(self) -> None:
-        numbers = sorted(self._ports)
-        for number, attached in self._ports.items():
-            attached.others = tuple(other for other in numbers if other != number)
+    def _rewire(self) -> None:
+        # Worked out anew by the next flood of each: a thousand ports that come at once would
+        # otherwise each have it done for a thousand.
+        for attached in self._ports.values():
+            attached.others = None
+
+    def _others(self, port: int) -> tuple[int, ...]:
+        attached = self._ports[port]
+        if attached.others is None:
+            attached.others = tuple(sorted(other for other in self._ports if other != port))
+        return attached.others
 
     def ingress(
         self, port: int, records: list[bytes], now: float, load: Load | None = None
@@ -103,24 +110,23 @@ class Forwarder:
                 for record in records
             ]
         if heads and heads.count(heads[0]) == len(heads):
-            decision, _ = self._decide(heads[0], port, attached.others, now)
+            decision, _ = self._decide(heads[0], port, now)
             if isinstance(decision, DropReason):
                 counters.drop(decision, frames)
                 return {}
             counters.flood_copies += (len(decision) - 1) * frames
             return dict.fromkeys(decision, records)
-        return self._group(records, heads, port, attached, now)
+        return self._group(records, heads, port, counters, now)
 
     def _group(
         self,
         records: list[bytes],
         heads: list[bytes],
         port: int,
-        attached: _Attached,
+        counters: PortCounters,
         now: float,
     ) -> dict[int, list[bytes]]:
         # HOT PATH of a batch that mixes conversations.
-        counters = attached.counters
         out: dict[int, list[bytes]] = {}
         decided: dict[bytes, _Decision] = {}
         unicast: dict[bytes, Callable[[bytes], None]] = {}  # heads that go to one port
@@ -131,7 +137,7 @@ class Forwarder:
                 continue
             decision = decided.get(head)
             if decision is None:
-                decision, learned = self._decide(head, port, attached.others, now)
+                decision, learned = self._decide(head, port, now)
                 if learned:
                     decided.clear()
                     unicast.clear()
@@ -148,9 +154,7 @@ class Forwarder:
                 out.setdefault(egress, []).append(record)
         return out
 
-    def _decide(
-        self, head: bytes, port: int, others: tuple[int, ...], now: float
-    ) -> tuple[_Decision, bool]:
+    def _decide(self, head: bytes, port: int, now: float) -> tuple[_Decision, bool]:
         """What to do with frames that begin so, and whether the FDB learned something new."""
         reason = refuse_head(head)
         if reason is not None:
@@ -162,7 +166,7 @@ class Forwarder:
             egress = fdb.lookup(vlan, head[0:6], now)
             if egress is not None:
                 return (DropReason.SAME_PORT if egress == port else (egress,)), learned
-        return (others or DropReason.NO_DESTINATION), learned
+        return (self._others(port) or DropReason.NO_DESTINATION), learned
 
     def _without_oversize(self, records: list[bytes], counters: PortCounters) -> list[bytes]:
         kept = [
