@@ -1,6 +1,7 @@
 """Superframes between real hosts: pc1 and pc2 carry them, pc3 has joined without."""
 
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -18,15 +19,16 @@ MTU_FRAME = 1514  # bytes: MTU and Ethernet header
 PORT = 5300
 DATAGRAMS, DATAGRAM = 40, 1000  # of the flood; bytes of each
 BROADCAST = "10.77.0.255"
-# Sends UDP superframes of four datagrams each (linux/udp.h: SOL_UDP 17, UDP_SEGMENT 103).
+# Sends UDP superframes of so many datagrams each (linux/udp.h: SOL_UDP 17, UDP_SEGMENT 103).
 FLOOD = f"""
-import socket, struct
+import socket, struct, sys
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
 size = [(17, 103, struct.pack("H", {DATAGRAM}))]
-for number in range(0, {DATAGRAMS}, 4):
-    data = b"".join(bytes([each]) * {DATAGRAM} for each in range(number, number + 4))
-    sock.sendmsg([data], size, 0, ("{BROADCAST}", {PORT}))
+each = int(sys.argv[1])
+for number in range(0, {DATAGRAMS}, each):
+    data = b"".join(bytes([one]) * {DATAGRAM} for one in range(number, number + each))
+    sock.sendmsg([data], size if each > 1 else [], 0, ("{BROADCAST}", {PORT}))
 """
 LISTEN = f"""
 import socket
@@ -187,7 +189,9 @@ def test_udp_of_iperf3(lan):
 
 
 @pytest.mark.netns("tcpdump", "ping")
-def test_a_flood_of_udp_superframes(lan):
+@pytest.mark.parametrize(("sent", "carried"), [(4, 4), (1, DATAGRAMS)])
+def test_a_flood_of_udp_superframes(lan, sent, carried):
+    """Made by the sender's program, or merged by its member of what came one by one."""
     pc1, pc2, pc3 = (lan.members[name] for name in NAMES)
     listeners = [
         host.popen([sys.executable, "-c", LISTEN], stdout=subprocess.PIPE, text=True)
@@ -197,17 +201,22 @@ def test_a_flood_of_udp_superframes(lan):
         until_it_says(listener, "listening")
     captures = [Capture(host, "udp", "port", str(PORT), keep=2000) for host in (pc2, pc3)]
     before = [lan.port(name) for name in NAMES]
-    pc1.run([sys.executable, "-c", FLOOD])
+    member = lan.programs["pc1"].process
+    member.send_signal(signal.SIGSTOP)  # so that it finds all of them at once
+    try:
+        pc1.run([sys.executable, "-c", FLOOD, str(sent)])
+    finally:
+        member.send_signal(signal.SIGCONT)
     assert [listener.wait(60) for listener in listeners] == [0, 0]
     after = [lan.port(name) for name in NAMES]
     whole, cut = captures
     # tcpdump writes what it has got a moment after the listeners have.
     wait_until(lambda: len(cut.lengths()) >= DATAGRAMS, "capture at pc3")
-    wait_until(lambda: len(whole.lengths()) >= DATAGRAMS // 4, "capture at pc2")
+    wait_until(lambda: len(whole.lengths()) >= DATAGRAMS // carried, "capture at pc2")
     for capture in captures:
         capture.stop()
     if max(whole.lengths()) > MTU_FRAME:  # Linux 6.2 and later
-        assert whole.lengths() == [14 + 28 + 4 * DATAGRAM] * (DATAGRAMS // 4)
+        assert whole.lengths() == [14 + 28 + carried * DATAGRAM] * (DATAGRAMS // carried)
     assert cut.lengths() == [14 + 28 + DATAGRAM] * DATAGRAMS
     text = cut.text()
     assert text.count("udp sum ok") == DATAGRAMS

@@ -3,14 +3,16 @@
 import errno
 import os
 import socket
+from itertools import chain
 
 import pytest
 import trio
 
+from vswitch.core.merge import MERGEABLE
 from vswitch.core.records import SUPERFRAME, encode_record, frame_of, frame_record
 from vswitch.core.segment import cut_untrusted
 from vswitch.core.superframes import USUAL_HEADERS
-from vswitch.core.virtio import NO_OFFLOAD, UDP, VIRTIO_HEADER
+from vswitch.core.virtio import NO_OFFLOAD, UDP, VIRTIO_HEADER, stands_for
 from vswitch.ports.device import Device
 from vswitch.ports.tap import OffloadTapDevice
 from vswitch.testing import checksum
@@ -20,7 +22,9 @@ MTU = 1500
 FRAME = bytes.fromhex("02005e005302") + bytes.fromhex("02005e00530188b5") + bytes(range(100))
 SMALL = superframe(Flow(), bytes(500))
 BIG = superframe(Flow(), bytes(20_000), 1448)
-TINY = superframe(Flow(protocol=UDP), bytes(range(100)), 20)
+FLOW, OTHER = Flow(protocol=UDP), Flow(protocol=UDP, ports=(1, 2))
+DATAGRAM = superframe(FLOW, bytes(100))
+TINY = superframe(FLOW, bytes(range(100)), 20)
 
 
 @pytest.fixture
@@ -92,6 +96,63 @@ async def test_segments_too_small_for_a_peer_are_cut_here_in_order(kernel):
     assert got == [frame_record(FRAME), *map(frame_record, wanted), SMALL]
 
 
+@pytest.fixture
+def give(kernel, monkeypatch):
+    """Have the kernel hold these records, more than a socket would."""
+    queue = []
+
+    def read(fd, size):
+        if not queue:
+            raise BlockingIOError
+        return queue.pop(0)
+
+    monkeypatch.setattr("vswitch.ports.tap_offload.os.read", read)
+
+    def give(records):
+        queue.extend(record[4:] for record in records)
+        return queue
+
+    return give
+
+
+@pytest.mark.parametrize("flow", [FLOW, Flow(version=6, protocol=UDP)], ids=["v4", "v6"])
+async def test_datagrams_that_come_in_a_row_are_merged(kernel, flow):
+    datagrams = [superframe(flow, bytes([number]) * 100) for number in range(4)]
+    merged = superframe(flow, b"".join(bytes([number]) * 100 for number in range(3)), 100)
+    written = [each[4:] for each in (SMALL, *datagrams[:3], BIG, datagrams[3])]
+    assert read(kernel, *written) == [SMALL, merged, BIG, datagrams[3]]
+    assert read(kernel, datagrams[0][4:]) == datagrams[:1]
+    assert not kernel[0].dropped
+
+
+async def test_datagrams_alone_are_read_until_they_fill_a_superframe(kernel, give):
+    left = give([DATAGRAM] * 200)
+    assert kernel[0].read_nowait(64) == [superframe(FLOW, bytes(128 * 100), 100)]
+    assert len(left) == 72
+    assert kernel[0].read_nowait(64) == [superframe(FLOW, bytes(72 * 100), 100)]
+    with pytest.raises(trio.WouldBlock):
+        kernel[0].read_nowait(64)
+
+
+@pytest.mark.parametrize("at", [0, 30, 63])
+async def test_where_there_is_more_than_datagrams_no_more_than_the_limit_is_read(kernel, give, at):
+    records = [DATAGRAM] * 200
+    records[at] = SMALL
+    left = give(records)
+    counts = [stands_for(record) for record in kernel[0].read_nowait(64)]
+    assert counts == [count for count in (at, 1, 63 - at) if count]
+    assert len(left) == 136
+
+
+async def test_datagrams_that_cannot_be_merged_come_within_the_limit_and_in_order(kernel, give):
+    pairs = [record for n in range(60) for record in (DATAGRAM, superframe(OTHER, bytes([n])))]
+    give([*pairs, TINY, SMALL, DATAGRAM, DATAGRAM])
+    batches = [kernel[0].read_nowait(50) for _ in range(4)]
+    tiny = cut_untrusted(TINY, MTU, min_gso_size=1)
+    assert [*chain(*batches)] == [*pairs, *tiny, SMALL, superframe(FLOW, bytes(200), 100)]
+    assert list(map(len, batches)) == [50, 50, 25, 2]
+
+
 async def test_closing_forgets_what_was_cut(kernel):
     read(kernel, TINY[4:], limit=1)
     kernel[0].close()
@@ -103,13 +164,13 @@ async def test_closing_forgets_what_was_cut(kernel):
 
 
 async def test_headers_that_passed_once_pass_again_up_to_a_bound(kernel, monkeypatch):
-    monkeypatch.setattr("vswitch.ports.tap_offload._MAX_PASSED", 6)
+    monkeypatch.setattr("vswitch.ports.tap_offload._MAX_PASSED", 4)
     sizes = [512, 600, 512, 700, 511, 600]
     records = [superframe(Flow(), bytes(3000), size) for size in sizes]
     for record in records:
         assert read(kernel, record[4:], record[4:]) == [record, record]
-        assert kernel[0]._passed >= USUAL_HEADERS
-        assert len(kernel[0]._passed) <= 6
+        assert kernel[0]._passed >= USUAL_HEADERS - MERGEABLE
+        assert len(kernel[0]._passed) <= 4
     assert not kernel[0].dropped
 
 

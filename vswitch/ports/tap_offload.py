@@ -6,7 +6,9 @@ Each read and write has a virtio-net header in front. What the kernel sends come
  - a superframe record that `check_superframe_untrusted` accepts, when it lacks its checksum or is
    to be cut; so a peer that checks refuses nothing of what an honest host sends;
  - frames cut or completed here, in the rare case that the rules for peers are too narrow for it:
-   tiny segments, checksums of tunnels or behind IPv6 extension headers.
+   tiny segments, checksums of tunnels or behind IPv6 extension headers;
+ - one superframe record for the datagrams of a flow that were read in a row, as
+   `vswitch.core.merge` says.
 
 What goes in is checked first, for it may come from a peer; `dropped["bad_offload"]` counts what
 is not fit. All else, errors too, is as with `TapDevice`.
@@ -23,6 +25,7 @@ import attrs
 import trio
 
 from vswitch.core.checksum import complete_checksum
+from vswitch.core.merge import MERGEABLE, merge_datagrams
 from vswitch.core.records import (
     FRAME,
     HEADER_SIZE,
@@ -33,7 +36,14 @@ from vswitch.core.records import (
 )
 from vswitch.core.segment import cut_untrusted
 from vswitch.core.superframes import USUAL_HEADERS, check_superframe_untrusted
-from vswitch.core.virtio import FRAME_AT, GSO_NONE, NEEDS_CSUM, NO_OFFLOAD, VIRTIO_HEADER
+from vswitch.core.virtio import (
+    FRAME_AT,
+    GSO_NONE,
+    MAX_SEGMENTS,
+    NEEDS_CSUM,
+    NO_OFFLOAD,
+    VIRTIO_HEADER,
+)
 from vswitch.errors import BadRecord
 from vswitch.ports.tap_device import (
     DEVICE_GONE,
@@ -43,6 +53,7 @@ from vswitch.ports.tap_device import (
     TapDevice,
     record_headers,
 )
+from vswitch.ports.tap_setup import GSO_MAX_SIZE
 
 __all__ = ["OffloadTapDevice"]
 
@@ -55,6 +66,7 @@ _COPY_BELOW = 2048
 # number of segments may be too high; and no more headers than this are kept.
 _PASSES_FROM = 512
 _MAX_PASSED = 4096
+_PASSING = USUAL_HEADERS - MERGEABLE  # those of datagrams pass as well, and are counted
 
 
 @attrs.define(eq=False)
@@ -64,35 +76,43 @@ class OffloadTapDevice(TapDevice):
     superframes: bool = True
     _superframe_headers: list[bytes] = attrs.field(init=False, repr=False)
     _passed: set[bytes] = attrs.field(init=False, repr=False)  # virtio-net headers
-    _cut: deque[bytes] = attrs.field(init=False, repr=False, factory=deque)  # to be read next
+    # Records that the next reads give: parts of what was cut, or what was more than a limit.
+    _ready: deque[bytes] = attrs.field(init=False, repr=False, factory=deque)
 
     def _set_lengths(self, mtu: int) -> None:
         TapDevice._set_lengths(self, mtu)
         longest = VIRTIO_HEADER_SIZE + mtu + ETHERNET_OVERHEAD
         self._superframe_headers = record_headers(SUPERFRAME, longest)
-        self._passed = set(USUAL_HEADERS)
+        self._passed = set(_PASSING)
 
     async def wait_readable(self) -> None:
-        if self._cut:
+        if self._ready:
             self._open_fd()
             await trio.lowlevel.checkpoint()
         else:
             await TapDevice.wait_readable(self)
 
     def read_nowait(self, limit: int) -> list[bytes]:
-        """1 to `limit` records; `trio.WouldBlock` when the kernel has none. HOT PATH."""
+        """1 to `limit` records; `trio.WouldBlock` when the kernel has none. HOT PATH.
+
+        While there are only datagrams, up to 128 are read: merged, they are few records.
+        """
         fd = self._open_fd()
-        if self._cut:
-            return self._read_cut(limit)
+        if self._ready:
+            return self._read_ready(limit)
         read = os.read
         passed = self._passed
         headers = self._superframe_headers
         records: list[bytes] = []
         append = records.append
+        datagrams = 0
         try:
-            for _ in range(limit):
+            for number in range(max(limit, MAX_SEGMENTS)):
+                if number >= limit and number != datagrams:
+                    break  # only datagrams go beyond the limit
                 data = read(fd, READ_SIZE)
-                if data[:VIRTIO_HEADER_SIZE] in passed:
+                header = data[:VIRTIO_HEADER_SIZE]
+                if header in passed or (header in MERGEABLE and (datagrams := datagrams + 1)):
                     try:
                         append(headers[len(data)] + data)
                         continue
@@ -102,7 +122,7 @@ class OffloadTapDevice(TapDevice):
                     record = self._record_of(data)
                 if record is not None:
                     append(record)
-                elif self._cut:
+                elif self._ready:
                     break
         except BlockingIOError:
             pass
@@ -110,7 +130,11 @@ class OffloadTapDevice(TapDevice):
             if not records:
                 raise self._broken(error) from error
         if not records:
-            return self._read_cut(limit)
+            return self._read_ready(limit)
+        if datagrams > 1:
+            records = merge_datagrams(records, self.mtu, GSO_MAX_SIZE)
+            self._ready.extendleft(reversed(records[limit:]))
+            del records[limit:]
         return records
 
     def write_nowait(self, records: list[bytes]) -> int:
@@ -153,10 +177,10 @@ class OffloadTapDevice(TapDevice):
             except OSError as error:
                 self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
 
-    def _read_cut(self, limit: int) -> list[bytes]:
-        if not self._cut:
+    def _read_ready(self, limit: int) -> list[bytes]:
+        if not self._ready:
             raise trio.WouldBlock
-        return [self._cut.popleft() for _ in range(min(limit, len(self._cut)))]
+        return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
 
     def _long_record(self, data: bytes) -> bytes | None:
         """The record of what has a header that passes, and is longer than the MTU."""
@@ -166,7 +190,7 @@ class OffloadTapDevice(TapDevice):
         return _RECORD_HEADER.pack(SUPERFRAME, size) + data
 
     def _record_of(self, data: bytes) -> bytes | None:
-        """The record of what was read; None where it was dropped, or cut into `_cut`."""
+        """The record of what was read; None where it was dropped, or cut into `_ready`."""
         if data.startswith(NO_OFFLOAD):
             return self._frame_record(data[VIRTIO_HEADER_SIZE:])
         size = len(data)
@@ -180,7 +204,7 @@ class OffloadTapDevice(TapDevice):
                 _, gso_type, _, gso_size, _, _ = VIRTIO_HEADER.unpack_from(data)
                 if gso_type != GSO_NONE and gso_size >= _PASSES_FROM:
                     if len(self._passed) >= _MAX_PASSED:
-                        self._passed.intersection_update(USUAL_HEADERS)
+                        self._passed.intersection_update(_PASSING)
                     self._passed.add(data[:VIRTIO_HEADER_SIZE])
                 return record
             return record[:HEADER_SIZE] + header + record[FRAME_AT:]
@@ -193,7 +217,7 @@ class OffloadTapDevice(TapDevice):
             if gso_type != GSO_NONE:
                 # The length of a record that is only to be cut does not matter.
                 record = bytes(HEADER_SIZE) + data
-                self._cut.extend(cut_untrusted(record, self.mtu, min_gso_size=1))
+                self._ready.extend(cut_untrusted(record, self.mtu, min_gso_size=1))
                 return None
             frame = data[VIRTIO_HEADER_SIZE:]
             if flags & NEEDS_CSUM:
