@@ -1,87 +1,286 @@
-"""How many bytes may be in flight: a window that follows the path's delay.
+"""How many bytes may be under way, and how fast they may leave: a window that follows the path.
 
-KCP would keep its whole window under way; on a slow uplink that is seconds of queue. Here the
-window is in bytes and aims at a small standing queue: the smallest round trip seen is taken for
-the empty path, and what a round adds to it is queue. Below the target the window grows, above
-it shrinks; it doubles per round until the first sign of a queue.
+Nothing is known of a path but what comes back: when each acknowledged segment was sent, and how
+much is acknowledged in a time. From these, once a round trip:
 
-Pure: `now` is an argument, no clock is read. Samples come from `kcp.Conversation.take_acked`.
+ base     the shortest round trip of the last 10 to 20 s: the empty path
+ queue    the shortest of this round, less the base: what we, or others, have standing in buffers
+ rate     bytes acknowledged in this round, a second
+
+and one law. The window moves so that the queue becomes `target` seconds long. The target shrinks
+as the rate grows, which is what makes flows that share a bottleneck equal: the one with more of it
+wants less of the queue. And the window is never more than a quarter above what the path has carried
+(best rate x round trip), so buffers that are too short to show a queue are not flooded.
+
+Loss plays no part in it: at 5 % random loss a path is as fast as without, and what a full buffer
+drops is bounded by that quarter. Every few seconds the window shrinks for a round trip, so that our
+own queue drains and the base is seen anew; without that, who comes late takes the queue of the
+others for a part of the path.
+
+Pure: `now` is an argument, monotonic seconds. Sizes in bytes, rates in bytes a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Sequence
+from math import inf, sqrt
 from typing import Final
 
-__all__ = ["DelayWindow"]
+from transport.pacing import FAST
+from transport.recovery import Acked
 
-TARGET: Final = 0.020  # seconds of queue to aim at: keeps a link busy across scheduling jitter
-START: Final = 128 * 1024  # bytes; 10 Mbit/s at 100 ms, and harmless on a 5 Mbit/s uplink
-SMALLEST: Final = 16 * 1024  # bytes; a few frames and their acknowledgements
-LARGEST: Final = 2 * 1024 * 1024  # bytes; below KCP's window in segments, so that never binds
+__all__ = ["Congestion"]
+
+PIECE: Final = 1400  # bytes: about one datagram
+START: Final = 16 * PIECE  # 10 to 16 datagrams are what TCP starts with, too (RFC 6928)
+SMALLEST: Final = 4 * PIECE
+LARGEST: Final = 6 * 1024 * 1024  # bytes; 240 Mbit/s at 200 ms, and less than a receiver holds
+SHORTEST_ROUND: Final = 0.020  # seconds; a round trip on a LAN would be noise
 BASE_MEMORY: Final = 10.0  # seconds after which an old minimum of the round trip is forgotten
-SHORTEST_ROUND: Final = 0.005  # seconds; a round on a LAN would be noise otherwise
+RATE_MEMORY: Final = 1.0  # seconds that the best rate counts, or 8 round trips
+
+TARGET: Final = 0.006  # seconds of queue at the rate below: hides the jitter of the senders' clocks
+TARGET_RATE: Final = 20e6 / 8  # bytes a second
+LEAST_TARGET: Final = 0.003  # seconds: below, the jitter of schedulers looks like a queue
+MOST_TARGET: Final = 0.030
+JITTER_MOST: Final = 0.012  # seconds of the jitter of a path that the target may leave room for
+
+STEPS: Final = 0.7, 1.25  # least and most by which a round may change the window
+CALM: Final = 4  # rounds in a row without a queue, after which growth accelerates
+ROOM: Final = 1.25  # times what the path has carried, at most
+ROOM_STARTING: Final = 2.5
+QUEUED: Final = 8  # acknowledgements in a row that show a queue: as good as a round
+FOREIGN: Final = 3.0  # seconds, or 8 round trips, after which a long queue is not ours
+STALL: Final = 0.2  # seconds of a round, or 4 round trips, that are an outage
+STALL_ROUNDS: Final = 4
+FLAT: Final = 3  # rounds without more rate, after which the path is taken to be full
+
+DRAIN_EVERY: Final = 6.0  # seconds, more or less
+DRAIN: Final = 0.6  # times the window, for a round trip
+
+PACE: Final = 1.1  # times the window in a round trip: else a burst a round would be a queue
+PACE_STARTING: Final = 1.3
 
 
-class DelayWindow:
-    """The window of one session."""
+class Congestion:
+    """The window and the pace of one sender."""
 
     __slots__ = (
-        "_base",
         "_base_next",
         "_base_since",
-        "_limited",
-        "_round_end",
+        "_best",
+        "_calm",
+        "_delivered",
+        "_drain_at",
+        "_drained_at",
+        "_draining",
+        "_flat",
+        "_jitter",
+        "_law_from",
+        "_peak",
+        "_queued",
+        "_queues",
+        "_rates",
+        "_round_from",
         "_round_min",
-        "_starting",
+        "_round_rtt",
+        "_samples",
+        "_short_at",
+        "_window",
+        "base",
+        "queue",
+        "rate",
         "rtt",
-        "window",
+        "starting",
     )
 
     def __init__(self, now: float) -> None:
-        self.window = START
+        self._window = float(START)
         self.rtt: float | None = None  # seconds, smoothed
-        self._base = self._base_next = float("inf")
+        self.base = inf
+        self.queue = 0.0
+        self.rate = 0.0
+        self.starting = True  # until the first sign that the path is full
+        self._base_next = inf
         self._base_since = now
-        self._round_end = now
-        self._round_min = float("inf")
-        self._starting = True
-        self._limited = False
+        self._rates: deque[tuple[float, float]] = deque()  # (time, rate) of rounds
+        self._queues: deque[float] = deque([0.0], maxlen=8)  # of the last rounds
+        self._jitter = 0.0  # seconds that a round trip takes longer than the shortest of its round
+        self._best = 0.0  # rate while starting
+        self._flat = 0
+        self._calm = 0
+        self._queued = 0
+        self._short_at = now  # when there was a short queue, or none
+        self._draining = False
+        self._drain_at = self._drained_at = self._law_from = now
+        self._begin_round(now)
 
-    def on_limited(self) -> None:
-        """The sender had more to send than the window let through."""
-        self._limited = True
+    def _begin_round(self, now: float) -> None:
+        self._round_from = now
+        self._round_min = inf
+        self._round_rtt = 0.0  # sum of the samples
+        self._samples = 0
+        self._delivered = self._peak = 0
 
-    def on_acked(self, acked: Iterable[tuple[int, float]], now: float) -> None:
-        """`acked`: (bytes, time of sending) of segments acknowledged just now."""
-        sample = min((now - sent for _, sent in acked), default=None)
-        if sample is None:
-            return
+    @property
+    def window(self) -> int:
+        """Bytes that may be under way."""
+        return int(self._window * DRAIN if self._draining else self._window)
+
+    @property
+    def pace(self) -> float:
+        """Bytes a second that may leave; infinite before the first round trip was seen."""
+        if self.rtt is None:
+            return inf
+        if self.starting:
+            return PACE_STARTING * self._window / max(self.rtt, 1e-4)
+        gain = 1.0 if self._draining else PACE
+        return gain * self.window / max(self.base + self.queue, 1e-4)
+
+    @property
+    def target(self) -> float:
+        """Seconds of queue to aim at."""
+        if not self.rate:
+            return MOST_TARGET
+        wanted = TARGET * (1 + 1.2 * min(self.base, 0.3)) * sqrt(TARGET_RATE / self.rate)
+        least = LEAST_TARGET + min(JITTER_MOST, 1.5 * self._jitter)
+        fast = MOST_TARGET * min(1.0, self.rate / FAST) ** 2
+        return min(MOST_TARGET, max(least, wanted) + fast)
+
+    # --- What comes back --------------------------------------------------------------------
+
+    def on_acked(self, acked: Sequence[Acked], under_way: int, now: float) -> None:
+        """`under_way`: bytes that were before these arrived. HOT PATH."""
+        if under_way > self._peak:
+            self._peak = under_way
+        newest = 0.0
+        sample = inf
+        for size, sent, rtt in acked:
+            self._delivered += size
+            if sent > newest:
+                newest = sent
+            if rtt is not None and rtt < sample:
+                sample = rtt
+        if sample < inf:
+            self._take_sample(sample, now)
+        if newest >= self._round_from and now - self._round_from >= SHORTEST_ROUND:
+            if self._samples:
+                self._finish_round(now)
+            self._begin_round(now)
+        if self._draining:
+            if now >= self._drained_at:
+                self._end_drain(now)
+        elif now >= self._drain_at and not self.starting:
+            self._draining = True
+            self._drained_at = now + max(1.2 * (self.rtt or 0), SHORTEST_ROUND)
+
+    def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
         self._round_min = min(self._round_min, sample)
+        self._round_rtt += sample
+        self._samples += 1
         self._base_next = min(self._base_next, sample)
-        self._base = min(self._base, sample)
+        self.base = min(self.base, sample)
         if now - self._base_since > BASE_MEMORY:
-            self._base, self._base_next = self._base_next, float("inf")
-            self._base_since = now
-        if now >= self._round_end:
-            self._finish_round(now)
+            self.base, self._base_next, self._base_since = self._base_next, inf, now
+        # A queue that shows in many acknowledgements in a row need not wait for the round.
+        target = self.target
+        if sample - self.base <= max(LEAST_TARGET, 0.7 * target) + 2 * self._jitter:
+            self._queued = 0
+            return
+        self._queued += 1
+        if self._queued == QUEUED:
+            if self.starting:
+                self._leave_start(now)
+            elif self._calm >= CALM:
+                self._window = min(self._window, self._best_rate() * (self.base + target / 2))
+                self._calm = 0
+
+    def _end_drain(self, now: float) -> None:
+        self._draining = False
+        self._law_from = now + (self.rtt or 0)  # what comes back until then tells of the drain
+        # Not all at once: a number that differs from sender to sender and from time to time.
+        self._drain_at = now + DRAIN_EVERY * (0.8 + 0.4 * (now * 1000 % 1))
+
+    def _best_rate(self) -> float:
+        return max((rate for _, rate in self._rates), default=self.rate)
+
+    def _leave_start(self, now: float) -> None:
+        self.starting = False
+        self._drain_at = now + 1.0
+        self._window = max(SMALLEST, self._best_rate() * (self.base + self.target / 2))
 
     def _finish_round(self, now: float) -> None:
-        queue = self._round_min - self._base
-        self._round_end = now + max(SHORTEST_ROUND, self._round_min)
-        self._round_min = float("inf")
-        if queue > TARGET / 2:
-            self._starting = False
-        # At least a microsecond: under a test's clock a round trip may take no time at all.
-        factor = (self._base + TARGET) / max(self._base + queue, 1e-6)
-        if factor < 1:
-            step = max(0.7, factor)
-        elif not self._limited:
-            return  # a source that does not fill its window proves nothing about the path
+        lasted = now - self._round_from
+        if lasted > max(STALL, STALL_ROUNDS * (self.rtt or 0)):
+            # Nothing came back for long: that tells of an outage, not of the path's rate.
+            self._rates = deque((at + lasted, rate) for at, rate in self._rates)
+            self._short_at += lasted
+            return
+        delivered = self._delivered / lasted
+        queue = self._round_min - self.base
+        jitter = self._round_rtt / self._samples - self._round_min
+        self._jitter += (jitter - self._jitter) / (8 if self._jitter else 1)
+        limited = self._peak < 0.8 * self.window  # by the source: proves nothing about the path
+        self.queue = queue
+        self.rate = max(delivered, 0.9 * self.rate) if limited else delivered
+        self._rates.append((now, delivered))
+        while self._rates[0][0] < now - max(RATE_MEMORY, 8 * (self.rtt or 0)):
+            self._rates.popleft()
+        self._queues.append(queue)
+        if queue <= 2 * self.target + SHORTEST_ROUND:
+            self._short_at = now
+        elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)):
+            self._forget_base(now)
+        if self.starting:
+            if not limited:
+                self._grow_fast(delivered, now)
+        elif now >= self._law_from and not self._draining:
+            self._follow(queue, delivered, limited)
+        longest = max(self._queues, default=0.0)
+        room = self._best_rate() * (self.base + longest + self._jitter)
+        if self.starting:
+            room = ROOM_STARTING * room + START
         else:
-            step = 2.0 if self._starting else min(1.25, factor)
-        if not self._starting:
-            step = 1 + (step - 1) / 2  # half steps: the queue answers a round late
-        self._limited = False
-        self.window = round(min(LARGEST, max(SMALLEST, self.window * step)))
+            room = ROOM * room + SMALLEST
+        if not limited:
+            self._window = min(self._window, room)
+        self._window = min(max(self._window, SMALLEST), LARGEST)
+
+    def _forget_base(self, now: float) -> None:
+        """A queue that stays whatever we do is not ours: the path has become longer, or others
+        fill it.
+        """
+        self.base = self._base_next = self._round_min
+        self._base_since = self._short_at = now
+        self._queues.clear()
+        self.queue = 0.0
+        self.starting, self._best, self._flat = True, 0.0, 0
+
+    def _grow_fast(self, delivered: float, now: float) -> None:
+        """Double, until there is a queue or no more rate."""
+        self._flat = 0 if delivered > 1.2 * self._best else self._flat + 1
+        self._best = max(self._best, delivered)
+        if self._flat >= FLAT:
+            self._leave_start(now)
+        else:
+            self._window *= 2
+
+    def _follow(self, queue: float, delivered: float, limited: bool) -> None:
+        """The law; in half steps, since the queue answers a round late."""
+        target = self.target
+        least, most = STEPS
+        factor = (self.base + target) / max(self.base + queue, 1e-6)
+        factor = min(most, max(least, factor))
+        self._calm = self._calm + 1 if queue < target / 4 and not limited else 0
+        window = self._window * (1 + (factor - 1) / 2)
+        if self._calm >= CALM:  # there is room: the longer it lasts, the larger the steps
+            boost = 1 + min(0.5, 0.05 * 2.0 ** ((self._calm - CALM) // 3))
+            window = max(window, self._window * boost)
+        if queue > 3 * target + SHORTEST_ROUND:  # the path has become slow
+            window = min(window, delivered * (self.base + target))
+        if limited:
+            floor = min(self._window, 0.95 * self._best_rate() * self.base)
+            window = max(min(window, self._window), floor)
+        self._window = window

@@ -40,18 +40,17 @@ MAX_DATAGRAM: Final = 65_535
 
 # --- KCP (notes on each in kcp.py) -----------------------------------------------------------
 
-KCP_INTERVAL: Final = 0.010  # a session with unacknowledged segments is ticked this often
+SHUT_INTERVAL: Final = 0.5  # seconds between questions to a peer whose window is shut
 # A lone small message is acknowledged with the answer to it, if one leaves within this time, well
-# below KCP's shortest retransmission timeout; more than so much data at once.
+# below recovery.py's shortest timeout; more than so much data at once.
 ACK_DELAY: Final = 0.005
+STREAM_ACK_DELAY: Final = 0.001  # while more than that comes: the sender waits to hear of room
 ACK_BYTES: Final = 32768
-KCP_RESEND: Final = 3  # later acknowledgements of others before a segment counts as lost
-KCP_MIN_RTO_MS: Final = 100  # below, delayed acknowledgements look like loss on a full link
-SEND_WINDOW: Final = 2048  # segments; more than congestion.py's bytes in full ones
-RECEIVE_WINDOW: Final = 2048  # segments; at least the peer's send window, so it never closes
+SEND_WINDOW: Final = 16_384  # segments; more than congestion.py's bytes in full ones
+RECEIVE_WINDOW: Final = 16_384  # segments; at least the peer's send window, so it never closes
 # In KCP's own queues of one session. Segments may be as large as units, so a window in segments
-# does not bound their bytes; eight times what a sender has in flight at most.
-RECEIVE_BYTES: Final = 16 * 1024 * 1024
+# does not bound their bytes; more than a sender has in flight at most.
+RECEIVE_BYTES: Final = 8 * 1024 * 1024
 MAX_FRAGMENTS: Final = 127  # of one message; KCP's `frg` and its send() refuse 128
 # What a session may hold undelivered before it stops taking messages out of KCP: then the
 # peer's window closes, which is the back-pressure of a reliable transport.

@@ -14,6 +14,8 @@ shows only what is safe of the binding and keeps the engine's known hazards insi
   to one message of the most fragments while that is too much;
 * a peer with more fragments waiting than a message may have, and no message, has broken the
   protocol: `BadPacket`;
+* what is lost, and when to send it again, is decided by `recovery.py`: KCP's timers would send
+  everything again at once where a path has become slow, so they are set out of reach;
 * dead links and liveness are the session's business, so KCP's own verdict is disabled;
 * the 32-bit millisecond clock starts at zero with the session; KCP compares it signed, so its
   wrap after 49.7 days is harmless.
@@ -24,29 +26,30 @@ Message mode; the empty message is a message. One thread only. Errors: `BadPacke
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
+from struct import Struct
 
 from siokcp import KCPConnection
 
 from transport.constants import (
     KCP_HEADER_SIZE,
-    KCP_INTERVAL,
-    KCP_MIN_RTO_MS,
-    KCP_RESEND,
     MAX_FRAGMENTS,
     MESSAGE_COST,
     RECEIVE_BYTES,
 )
 from transport.errors import BadPacket
+from transport.recovery import Recovery
 
-__all__ = ["Conversation", "split_segments"]
+__all__ = ["Conversation", "leading_acknowledgements", "split_segments"]
 
 
-# KCP halves its slow-start threshold when it repeats a segment, and does nothing else with it
-# while its own congestion control is off: so the threshold tells of losses.
-_NO_LOSS = 0x7FFFFFFF
-
+# ikcp.c, little-endian: conv, cmd, frg, wnd, ts, sn, una, len; then len bytes of content.
+_SEGMENT = Struct("<IBBHIIII")
+_PUSH = 81
+_ACK = 82
+_NEVER_MS = 60_000  # KCP's longest retransmission timeout
+_WND_TS = Struct("<HI")  # at offset 6
+_UNA = Struct("<I")  # at offset 16
 
 _COPY_UP_TO = 8192  # bytes of a datagram: above, a call more costs less than a copy
 
@@ -69,6 +72,14 @@ def split_segments(datagram: bytes, size: int) -> list[bytes]:
     return pieces
 
 
+def leading_acknowledgements(datagram: bytes) -> bytes:
+    """The acknowledgements in what `flush` gave: they come first."""
+    at = 0
+    while at + KCP_HEADER_SIZE <= len(datagram) and datagram[at + 4] == _ACK:
+        at += KCP_HEADER_SIZE
+    return datagram[:at]
+
+
 def _no_log(_: str) -> None:
     """The engine's own log stays off (its mask is 0); the binding wants a callable."""
 
@@ -77,18 +88,16 @@ class Conversation:
     """One reliable, ordered message lane with a peer."""
 
     __slots__ = (
-        "_acked",
         "_held",
         "_kcp",
         "_outbox",
-        "_pending",
+        "_queued",
         "_receive_window",
         "_start",
-        "in_flight",
         "max_message",
         "message_size",
         "mtu",
-        "repaired",
+        "recovery",
     )
 
     def __init__(
@@ -102,11 +111,10 @@ class Conversation:
             return 0
 
         kcp = KCPConnection(conv, output, _no_log)
-        # nodelay 2: a segment's timeout grows linearly, so a healed path is used at once.
-        # No congestion window of KCP's own: congestion.py bounds the bytes in flight.
-        kcp.nodelay(2, round(KCP_INTERVAL * 1000), KCP_RESEND, 1)
-        kcp.rx_minrto = KCP_MIN_RTO_MS  # after nodelay(), which resets it
-        kcp.fastlimit = 0  # fast retransmission also after the fifth time
+        # No retransmission and no congestion window of KCP's own.
+        kcp.nodelay(1, 10, 0, 1)
+        kcp.rx_minrto = _NEVER_MS  # after nodelay(), which resets it
+        kcp.rx_rto = _NEVER_MS
         kcp.dead_link = 0xFFFFFFFF
         kcp.wndsize(send_window, receive_window)
         kcp.setmtu(mtu)
@@ -114,58 +122,60 @@ class Conversation:
         self._kcp = kcp
         self._outbox = outbox
         self._start = now
-        self._pending: deque[tuple[int, float]] = deque()  # size and time of unacked segments
-        self._acked: list[tuple[int, float]] = []
+        self._queued = 0  # bytes given to `send` that KCP has not sent yet
+        self.recovery = Recovery(now)
         self._held = 0  # bytes that came since KCP's receiving queues were empty, less what left
         self._receive_window = kcp.rcv_wnd
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
-        self.repaired = False  # the last flush sent something again that counts as lost
-        self.in_flight = 0  # bytes given to `send` and not yet acknowledged
 
-    def send(self, messages: Sequence[bytes], now: float) -> None:
+    def send(self, messages: Sequence[bytes]) -> None:
         """Queue messages; they leave with the next `flush`. HOT PATH."""
-        send, mss, pending = self._kcp.send, self.message_size, self._pending
+        send, most = self._kcp.send, self.max_message
         for message in messages:
             size = len(message)
-            if size <= mss:
-                pending.append((size, now))
-            elif size <= self.max_message:
-                pending.extend((min(mss, size - at), now) for at in range(0, size, mss))
-            else:
-                raise ValueError(f"a message of {size} bytes; at most {self.max_message}")
+            if size > most:
+                raise ValueError(f"a message of {size} bytes; at most {most}")
             send(message)
-            self.in_flight += size
+            self._queued += size
 
     def input_untrusted(self, datagrams: Sequence[bytes], now: float) -> None:
-        """Take authentic datagrams in, several at once since KCP reads segments until the end.
+        """Take authentic datagrams in.
 
-        Raises `BadPacket("not_kcp")` when the engine refuses them; the segments before the one
+        Raises `BadPacket("not_kcp")` when the engine refuses one; the segments before the one
         that it refused have been taken, and are to be acknowledged. HOT PATH.
         """
         kcp = self._kcp
         kcp.current = self._clock(now)
+        refused = False
+        for datagram in datagrams:
+            self._read_acknowledgements(datagram, now)
         if len(datagrams) > 1 and len(datagrams[0]) < _COPY_UP_TO:
             datagrams = (b"".join(datagrams),)
-        refused = False
         for datagram in datagrams:
             refused |= kcp.receive_data(datagram) < 0
         if kcp.nrcv_buf or kcp.nrcv_que:
             self._held += sum(map(len, datagrams))
             if self._held > RECEIVE_BYTES:
                 kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
-        pending = self._pending
-        acknowledged = len(pending) - kcp.waitsnd()
-        # KCP does not say which segments were acknowledged, only how many are left. Counting
-        # from the oldest is exact as soon as the gap closes, and that is all a bound needs.
-        while acknowledged > 0:
-            size, sent = pending.popleft()
-            self.in_flight -= size
-            self._acked.append((size, sent))
-            acknowledged -= 1
         if refused:
             raise BadPacket("not_kcp")
+
+    def _read_acknowledgements(self, datagram: bytes, now: float) -> None:
+        """Those come first in a datagram; every segment has the same `una`. HOT PATH."""
+        recovery = self.recovery
+        conv, cmd, _, _, stamp, sn, una, _ = _SEGMENT.unpack_from(datagram)
+        if conv != self._kcp.conv:
+            return
+        at = 0
+        while cmd == _ACK:
+            recovery.on_ack(sn, stamp, now)
+            at += KCP_HEADER_SIZE
+            if at + KCP_HEADER_SIZE > len(datagram):
+                break
+            _, cmd, _, _, stamp, sn, _, _ = _SEGMENT.unpack_from(datagram, at)
+        recovery.on_una(una, now)
 
     def receive(self, limit: int) -> list[bytes]:
         """Whole messages in order, until about `limit` bytes are taken, each message counting
@@ -196,28 +206,69 @@ class Conversation:
             kcp.rcv_wnd = self._receive_window  # the peer is told by KCP, if it was full
 
     def flush(self, now: float) -> list[bytes]:
-        """Datagrams due now: acknowledgements, new segments, repeated segments. HOT PATH."""
+        """Datagrams due now: acknowledgements and new segments. HOT PATH."""
         kcp = self._kcp
-        kcp.current = self._clock(now)
-        kcp.ssthresh = _NO_LOSS
+        kcp.current = clock = self._clock(now)
+        new = kcp.snd_nxt
         kcp.flush()
-        self.repaired = kcp.ssthresh != _NO_LOSS
         outbox = self._outbox
         if not outbox:
             return []
         datagrams = outbox.copy()
         outbox.clear()
+        if kcp.snd_nxt != new:
+            on_sent = self.recovery.on_sent
+            for datagram in datagrams:
+                at, end = 0, len(datagram)
+                while at < end:
+                    _, cmd, _, _, _, sn, _, size = _SEGMENT.unpack_from(datagram, at)
+                    stop = at + KCP_HEADER_SIZE + size
+                    if cmd == _PUSH and (sn - new) & 0xFFFFFFFF < 0x80000000:
+                        self._queued -= size
+                        whole = stop - at == end  # else a view: the datagram is kept anyway
+                        data = datagram if whole else memoryview(datagram)[at:stop]
+                        on_sent(sn, data, clock, now)
+                    at = stop
         return datagrams
 
-    def take_acked(self) -> list[tuple[int, float]]:
-        """(bytes, time of sending) of each segment acknowledged since the last call."""
-        acked, self._acked = self._acked, []
-        return acked
+    def repeat(self, now: float) -> bytes | None:
+        """A datagram with a lost segment, to be sent now; None when there is none."""
+        clock = self._clock(now)
+        segment = self.recovery.repeat(clock, now)
+        if segment is None:
+            return None
+        kcp = self._kcp
+        data = bytearray(segment.data)
+        _WND_TS.pack_into(data, 6, max(0, kcp.rcv_wnd - kcp.nrcv_que), clock)
+        _UNA.pack_into(data, 16, kcp.rcv_nxt)
+        return bytes(data)
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes on their way: without what is lost and not yet sent again."""
+        return self.recovery.pipe + self._queued
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes of segments that have not arrived, or of which we do not know it."""
+        return self.recovery.unacknowledged + self._queued
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether something came here before what the peer sent ahead of it."""
+        return bool(self._kcp.nrcv_buf)
 
     @property
     def has_work(self) -> bool:
-        """Whether time alone can make it send: there are unacknowledged segments."""
-        return bool(self._pending)
+        """Whether something is not acknowledged."""
+        return bool(self.recovery.unacknowledged or self._queued or self._kcp.nsnd_que)
+
+    @property
+    def shut(self) -> bool:
+        """Whether the peer takes nothing now: KCP asks again when it is flushed, with growing
+        intervals.
+        """
+        return bool(self._kcp.nsnd_que and not self._kcp.rmt_wnd)
 
     def close(self) -> None:
         """Break the binding's reference to the callback; the engine's memory goes with us."""

@@ -1,9 +1,9 @@
 """The reliable lane of a session: messages in order, through KCP, in sealed units of fitting size.
 
-Joins the conversation, the window in bytes, the size of units and the timing of acknowledgements.
-What comes in has passed the AEAD; what goes out is plaintext for the session to seal. KCP is
-flushed after every batch of inputs and of outputs, so nothing waits for a timer on its way but a
-lone acknowledgement, and that for 5 ms.
+Joins the conversation, what it has under way, the window and the pace, the size of units and the
+timing of acknowledgements. What comes in has passed the AEAD; what goes out is plaintext for the
+session to seal. KCP is flushed after every batch of inputs and of outputs, so nothing waits for a
+timer on its way but what the pace of the path holds back, and a lone acknowledgement for 5 ms.
 
 Pure; `now` in seconds. Error contract: bad segments are counted in `drops`; `broken` is set when
 the peer can never be understood again; ValueError for a message over `max_message`.
@@ -17,20 +17,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 
-from transport.congestion import DelayWindow
+from transport.congestion import Congestion
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
     INBOX_BYTES,
     KCP_HEADER_SIZE,
-    KCP_INTERVAL,
     MESSAGE_COST,
     SEND_WINDOW,
+    SHUT_INTERVAL,
     SLICE_SIZE,
+    STREAM_ACK_DELAY,
     SUSPECT_SEND_INTERVAL,
 )
 from transport.errors import BadPacket
-from transport.kcp import Conversation, split_segments
+from transport.kcp import Conversation, leading_acknowledgements, split_segments
+from transport.pacing import Pacer
 from transport.units import UnitSize, unit_bytes
 
 __all__ = ["ReliableLane"]
@@ -62,13 +64,18 @@ class ReliableLane:
         self.broken = False  # the peer sent fragments that never make a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
-        self._window = DelayWindow(now)
+        self._congestion = Congestion(now)
+        self._pacer = Pacer(now)
+        self._staged: deque[bytes] = deque()  # messages that the pace holds back
+        self._staged_bytes = 0
         self._inbox: deque[bytes] = deque()
         self._inbox_bytes = 0
         self._last_flush = now
         self._unacknowledged = 0  # bytes of segments since the last flush
         self._ack_at = inf
+        self._pace_at = inf
         self._gate_open_at = 0.0
+        self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
 
     # --- The program above ------------------------------------------------------------------
 
@@ -80,28 +87,51 @@ class ReliableLane:
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` now; none if zero or less."""
-        return self._window.window - self.kcp.in_flight
+        return self._congestion.window - self.kcp.in_flight - self._staged_bytes
 
     @property
     def window(self) -> int:
         """Bytes that may be in flight."""
-        return self._window.window
+        return self._congestion.window
+
+    @property
+    def burst(self) -> int:
+        """Datagrams that may leave at once."""
+        return self._units.allowed
+
+    @property
+    def pace(self) -> float:
+        """Bytes a second that leave at most; may be infinite."""
+        return self._congestion.pace
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes given to `send` and not yet acknowledged, with KCP's headers."""
+        return self.kcp.unacknowledged + self._staged_bytes
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is not acknowledged."""
+        return self.kcp.has_work or bool(self._staged)
 
     @property
     def rtt(self) -> float | None:
         """Seconds, smoothed, from acknowledgements; None before the first."""
-        return self._window.rtt
+        return self._congestion.rtt
 
     @property
     def readable(self) -> bool:
         return bool(self._inbox)
 
-    def send(self, messages: Sequence[bytes], now: float) -> None:
+    def send(self, messages: Sequence[bytes]) -> None:
         """Queue messages. HOT PATH."""
-        self.kcp.send(messages, now)
+        most = self.kcp.max_message
+        for message in messages:
+            if len(message) > most:
+                raise ValueError(f"a message of {len(message)} bytes; at most {most}")
+        self._staged.extend(messages)
+        self._staged_bytes += sum(map(len, messages))
         self.flush_due = True
-        if self.credit <= 0:
-            self._window.on_limited()
 
     def take_messages(self, *, more: bool) -> list[bytes]:
         """All messages that have arrived. With `more`, go on with what KCP was held back with.
@@ -126,15 +156,24 @@ class ReliableLane:
 
     def receive_units(self, units: list[bytes], now: float) -> None:
         """Plaintexts of sealed units, each one KCP datagram. HOT PATH."""
+        kcp = self.kcp
+        under_way = kcp.in_flight
         try:
-            self.kcp.input_untrusted(units, now)
+            kcp.input_untrusted(units, now)
         except BadPacket as bad:
             self._drops[bad.reason] += 1
         self._owe_acknowledgement(units, now)
-        acked = self.kcp.take_acked()
+        acked = kcp.recovery.take_acked(now)
         if acked:
-            self._window.on_acked(acked, now)
+            self._congestion.on_acked(acked, under_way, now)
+            self._notice_losses()
         self._drain()
+
+    def _notice_losses(self) -> None:
+        if self.kcp.recovery.take_lost():
+            self._units.on_lost()
+        if self._staged or self.kcp.recovery.to_repeat:
+            self.flush_due = True
 
     def heard(self) -> None:
         """Something authentic came in: the peer is not silent."""
@@ -147,8 +186,9 @@ class ReliableLane:
         self._unacknowledged += sum(map(len, units))
         if self._unacknowledged >= ACK_BYTES or _only_acknowledgements(units[-1]):
             self.flush_due = True  # in the second case for what KCP repeats or may send now
-        elif self._ack_at > now + ACK_DELAY:
-            self._ack_at = now + ACK_DELAY
+        else:
+            wait = ACK_DELAY if self._unacknowledged <= SLICE_SIZE else STREAM_ACK_DELAY
+            self._ack_at = min(self._ack_at, now + wait)
 
     def _drain(self) -> None:
         room = INBOX_BYTES - self._inbox_bytes
@@ -167,14 +207,16 @@ class ReliableLane:
 
     def deadline(self) -> float:
         """When `handle_timeout` wants to be called; infinite when there is nothing to do."""
-        return min(self._ack_at, self._tick_at()) if self.kcp.has_work else self._ack_at
-
-    def _tick_at(self) -> float:
-        """When KCP wants to look at its unacknowledged segments again."""
-        return max(self._last_flush + KCP_INTERVAL, self._gate_open_at)
+        kcp = self.kcp
+        due = min(self._ack_at, kcp.recovery.deadline(), self._pace_at)
+        return min(due, self._last_flush + SHUT_INTERVAL) if kcp.shut else due
 
     def handle_timeout(self, now: float) -> None:
-        if now >= self._ack_at or (self.kcp.has_work and now >= self._tick_at()):
+        recovery = self.kcp.recovery
+        if now >= recovery.deadline():
+            recovery.handle_timeout(now)
+            self._notice_losses()
+        if now >= min(self._ack_at, self._pace_at) or self.kcp.shut:
             self.flush_due = True
 
     def units_to_send(self, now: float, *, suspect: bool) -> list[bytes]:
@@ -184,30 +226,88 @@ class ReliableLane:
         self.flush_due = False
         self._last_flush = now
         self._unacknowledged, self._ack_at = 0, inf
-        units = self.kcp.flush(now)
-        if not units:
-            return units
-        if suspect:
-            units = self._through_the_gate(units, now)
-        self._units.on_sent(sum(map(len, units)), repaired=self.kcp.repaired)
-        if self._units.slices == 1:
-            return _one_slice_each(units)
+        pace = self._congestion.pace
+        self._pacer.refill(pace, now)
+        self._units.on_pace(pace)
+        units: list[bytes] = []
+        self._pace_at = inf
+        if not suspect:
+            self._repeat(units, now)
+            self._send_staged()
+        elif now >= self._gate_open_at:
+            self._probe(units, now)
+        elif self._staged or self.kcp.recovery.to_repeat:
+            self._pace_at = self._gate_open_at
+        flushed = self.kcp.flush(now)
+        if flushed:
+            flushed[0] = self._with_last_acknowledgements(flushed[0])
+            if self._units.slices < self._units.most:
+                size = unit_bytes(self._units.slices)
+                flushed = [part for unit in flushed for part in split_segments(unit, size)]
+            units += flushed
+        if units:
+            sent = sum(map(len, units))
+            self._units.on_sent(sent)
         return units
 
-    def _through_the_gate(self, units: list[bytes], now: float) -> list[bytes]:
-        if now < self._gate_open_at:
-            self._drops["suspect_gate"] += len(units)
-            return []
-        units = _one_slice_each(units)
-        self._drops["suspect_gate"] += len(units) - 1
-        slices = -(-len(units[0]) // SLICE_SIZE)
-        self._gate_open_at = now + slices * SUSPECT_SEND_INTERVAL
-        return units[:1]
+    def _repeat(self, units: list[bytes], now: float) -> None:
+        """Lost segments, as far as the pace allows. HOT PATH, of one comparison."""
+        recovery, pacer = self.kcp.recovery, self._pacer
+        while recovery.to_repeat:
+            if not pacer.open:
+                self._pace_at = pacer.ready_at()
+                return
+            unit = self.kcp.repeat(now)
+            if unit is not None:
+                pacer.spend(len(unit))
+                units.append(unit)
 
+    def _send_staged(self) -> None:
+        """Give KCP what pace and window allow. HOT PATH."""
+        staged, pacer = self._staged, self._pacer
+        if not staged or self.kcp.recovery.to_repeat:
+            return
+        messages: list[bytes] = []
+        room = self._congestion.window - self.kcp.in_flight
+        while staged and room > 0:
+            if not pacer.open:
+                self._pace_at = pacer.ready_at()
+                break
+            message = staged.popleft()
+            size = len(message)
+            messages.append(message)
+            self._staged_bytes -= size
+            room -= size
+            pacer.spend(size)
+        self.kcp.send(messages)
 
-def _one_slice_each(units: list[bytes]) -> list[bytes]:
-    """As far as segments allow: one that is larger stays as it is."""
-    return [part for unit in units for part in split_segments(unit, unit_bytes(1))]
+    def _probe(self, units: list[bytes], now: float) -> None:
+        """One segment towards a peer that may not be there, and then none for a while."""
+        unit = self.kcp.repeat(now)
+        if unit is not None:
+            units.append(unit)
+            size = len(unit)
+        elif self._staged and not self.kcp.unacknowledged:
+            message = self._staged.popleft()
+            self._staged_bytes -= len(message)
+            self.kcp.send((message,))
+            size = len(message)
+        else:
+            return
+        self._gate_open_at = now + -(-size // SLICE_SIZE) * SUSPECT_SEND_INTERVAL
+
+    def _with_last_acknowledgements(self, unit: bytes) -> bytes:
+        """KCP acknowledges a segment once. While something is missing here, `una` stands still, and
+        an acknowledgement that is lost would have its segment sent again for nothing: so each goes
+        out twice, in two datagrams.
+        """
+        last, self._last_acks = self._last_acks, unit
+        if not self.kcp.has_gap or not last:
+            return unit
+        repeated = leading_acknowledgements(last)
+        if len(repeated) + len(unit) > min(self.kcp.mtu, unit_bytes(1)):
+            return unit
+        return repeated + unit
 
 
 def _only_acknowledgements(unit: bytes) -> bool:

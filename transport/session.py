@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from math import inf
 
 from transport.assembly import Assembly
 from transport.constants import (
@@ -57,6 +58,7 @@ from transport.paths import Address, PathTable
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
 from transport.trains import Bytes, Train, lay
+from transport.units import BURST
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
@@ -103,6 +105,8 @@ class Session:
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
         self._events: deque[Event] = deque()
         self._control: list[tuple[Address | None, ControlItem]] = []
+        self._trickle: deque[tuple[Bytes, int]] = deque()  # trains that leave one at a time
+        self._trickle_at = inf
         self._ping = (b"", now)
         self._ping_rtt: float | None = None
         self._close_at: deque[float] = deque()
@@ -137,12 +141,12 @@ class Session:
     @property
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
-        return self.lane.kcp.in_flight
+        return self.lane.in_flight
 
     @property
     def drained(self) -> bool:
         """All messages given to `send`, empty ones too, are acknowledged."""
-        return not self.lane.kcp.has_work
+        return not self.lane.has_work
 
     @property
     def readable(self) -> bool:
@@ -156,7 +160,7 @@ class Session:
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages; reliable, in order. HOT PATH."""
         if self.ended is None:
-            self.lane.send(messages, now)
+            self.lane.send(messages)
 
     def take_messages(self, now: float) -> list[bytes]:
         """All messages that have arrived, in order. HOT PATH."""
@@ -189,7 +193,7 @@ class Session:
             sent_bytes=self._sent[1],
             received_datagrams=self._received[0],
             received_bytes=self._received[1],
-            in_flight=self.lane.kcp.in_flight,
+            in_flight=self.lane.in_flight,
             window=self.lane.window,
             rekeys=self._rekeys,
             path_changes=self._path_changes,
@@ -330,6 +334,7 @@ class Session:
         if self.ended is not None:
             return self._close_at[0] if self._close_at else self._tombstone_until
         due = min(self._liveness.deadline(), self.keys.deadline(), self.lane.deadline())
+        due = min(due, self._trickle_at)
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
@@ -366,6 +371,8 @@ class Session:
         self.ended = Ended(code, reason, by_peer)
         self._events.append(self.ended)
         self._control.clear()
+        self._trickle.clear()
+        self._trickle_at = inf
         self.lane.close()
 
     # --- Sending ----------------------------------------------------------------------------
@@ -381,6 +388,10 @@ class Session:
                     self._seal_control(out, now)
                 if self.lane.flush_due:
                     self._seal_units(out, now)
+                if now >= self._trickle_at:
+                    train, size = self._trickle.popleft()
+                    self._put(out, (train, self.paths.current, size))
+                    self._trickle_at = now + BURST if self._trickle else inf
             elif self._close_at and now >= self._close_at[0]:
                 while self._close_at and now >= self._close_at[0]:
                     self._close_at.popleft()
@@ -423,6 +434,7 @@ class Session:
             return
         seal, address = self.keys.current.sealer.seal_unit, self.paths.current
         small: list[bytes] = []  # units of one datagram each, in their order
+        burst = self.lane.burst
         for unit in units:
             train, size = seal(DATA, unit)
             if len(train) <= size:
@@ -431,10 +443,18 @@ class Session:
             if small:
                 self._put(out, *lay(small, address))
                 small = []
-            self._put(out, (train, address, size))
+            if len(train) > burst * size:
+                # Sealed anew from when the path was faster: all at once it would never get through.
+                step = burst * size
+                self._trickle += [
+                    (train[at : at + step], size) for at in range(0, len(train), step)
+                ]
+                self._trickle_at = min(self._trickle_at, now)
+            else:
+                self._put(out, (train, address, size))
         if small:
             self._put(out, *lay(small, address))
-        self._liveness.sent(now, wants_answer=self.lane.kcp.has_work)
+        self._liveness.sent(now, wants_answer=self.lane.has_work)
 
     def _put(self, out: Outgoing, *trains: Train) -> None:
         for data, _, size in trains:

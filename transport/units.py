@@ -1,21 +1,28 @@
 """How large sealed units are: many slices while nothing is lost, one when something is.
 
 A unit of many slices costs as many kernel and Python steps as a small one, but one lost datagram
-loses all of it. So the size halves to the smallest at a loss and doubles after enough bytes went
-through without one: at 1 % loss it stays at one slice, at 0.1 % at a few, below at the most.
+loses all of it. So the size falls to one slice at a loss and doubles after enough bytes went
+through without one: at 1 % loss it stays at one slice, at 0.1 % at a few, below at the most. And a
+unit is never more than leaves in a millisecond at the pace of the path, or it would be a burst
+that a short buffer cannot hold.
 
-Pure arithmetic; the losses are those that KCP repaired.
+Pure arithmetic.
 """
 
 from __future__ import annotations
 
+from math import inf
+from typing import Final
+
 from transport.constants import KCP_HEADER_SIZE, SLICE_SIZE, TAG_SIZE
+from transport.pacing import burst
 
 __all__ = ["UnitSize", "unit_bytes"]
 
 # Bytes without a loss, per slice now, before the size doubles: at one slice the 180 datagrams of
 # 256 kB pass unharmed with probability 0.16 at 1 % loss, and 0.83 at 0.1 %.
-CLEAN_BYTES = 256 * 1024
+CLEAN_BYTES: Final = 256 * 1024
+BURST: Final = 0.001  # seconds that a unit may take to leave, on a slow path
 
 
 def unit_bytes(slices: int) -> int:
@@ -26,12 +33,13 @@ def unit_bytes(slices: int) -> int:
 class UnitSize:
     """The size of the units that one session sends."""
 
-    __slots__ = ("_clean", "_most", "slices")
+    __slots__ = ("_clean", "_clean_slices", "allowed", "most", "slices")
 
     def __init__(self, kcp_mtu: int) -> None:
         """`kcp_mtu`: bytes of the largest unit that both sides take."""
-        self._most = max(1, (kcp_mtu + TAG_SIZE) // SLICE_SIZE)
-        self.slices = self._most
+        self.most = max(1, (kcp_mtu + TAG_SIZE) // SLICE_SIZE)
+        self._clean_slices = self.most
+        self.allowed = self.slices = 1  # until the pace of the path is known
         self._clean = 0
 
     @property
@@ -39,11 +47,21 @@ class UnitSize:
         """Bytes of a message that fills one unit now."""
         return unit_bytes(self.slices) - KCP_HEADER_SIZE
 
-    def on_sent(self, size: int, *, repaired: bool) -> None:
-        """So many bytes left; `repaired` when some of them had left before. HOT PATH."""
-        if repaired:
-            self.slices, self._clean = 1, 0
-        elif self.slices < self._most:
+    def on_pace(self, pace: float) -> None:
+        """Bytes a second that the path takes now; infinite while that is not known. HOT PATH."""
+        if pace < inf:
+            self.allowed = int(min(self.most, max(1, burst(pace, BURST) / SLICE_SIZE)))
+        self.slices = min(self._clean_slices, self.allowed)
+
+    def on_lost(self) -> None:
+        """Something was lost."""
+        self._clean_slices = self.slices = 1
+        self._clean = 0
+
+    def on_sent(self, size: int) -> None:
+        """So many bytes left. HOT PATH."""
+        if self._clean_slices < self.most:
             self._clean += size
-            if self._clean >= CLEAN_BYTES * self.slices:
-                self.slices, self._clean = min(self._most, 2 * self.slices), 0
+            if self._clean >= CLEAN_BYTES * self._clean_slices:
+                self._clean_slices, self._clean = min(self.most, 2 * self._clean_slices), 0
+                self.slices = min(self._clean_slices, self.allowed)

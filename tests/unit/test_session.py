@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from transport.congestion import DelayWindow
+from transport.congestion import START
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
@@ -416,5 +416,5 @@ def test_statistics():
     assert theirs.sent_datagrams == mine.received_datagrams
     assert mine.age == pytest.approx(10.03, abs=0.01)
     assert mine.in_flight == 0
-    assert mine.window == DelayWindow(0.0).window
+    assert mine.window == START
     assert mine.drops == theirs.drops == {}
