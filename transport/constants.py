@@ -18,6 +18,8 @@ PROLOGUE: Final = b"vswitch/1"  # mixed into the handshake hash: another protoco
 INIT_SIZE: Final = 232
 RESPONSE_SIZE: Final = 140  # smaller than what causes it, so a spoofed source gains nothing
 COOKIE_REPLY_SIZE: Final = 64
+RESET_SIZE: Final = 24  # smaller than any sealed datagram
+RESET_TOKEN_SIZE: Final = 16
 MACS_SIZE: Final = 32  # mac1 and mac2, at the end of an init and of a response
 DATA_HEADER_SIZE: Final = 16
 TAG_SIZE: Final = 16
@@ -62,6 +64,7 @@ MESSAGE_COST: Final = 64  # what a message counts besides its content, or empty 
 
 HANDSHAKE_RETRY_FIRST: Final = 1.0
 HANDSHAKE_RETRY_CAP: Final = 8.0  # within one attempt; across attempts the caller backs off
+REKEY_PATIENCE: Final = 24.0  # for one rekey; then the session asks again
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
 HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
 CONFIRM_INTERVAL: Final = 0.1  # between pings that confirm new keys, while data is sent with them
@@ -77,6 +80,14 @@ ADDRESS_TABLE: Final = 8192  # rate-limiter entries, least recently used forgott
 LOAD_THRESHOLD: Final = 100.0
 COOKIE_REPLIES_PER_ADDRESS: Final = 20.0
 COOKIE_REPLIES_TOTAL: Final = 500.0
+
+# --- Stateless reset -------------------------------------------------------------------------
+
+RESETS_TOTAL: Final = 50.0  # a second: all that a flood of forged datagrams can make us send
+RESETS_PER_ADDRESS: Final = 1.0  # a second, per host and port; one is enough
+RESET_BURST: Final = 1.0  # of one address: a member that has lost its switch sends many datagrams
+# A handshake per reset and not more often: a token that somebody has learned is good for nothing.
+RESET_INTERVAL: Final = 10.0
 
 # --- Keys ------------------------------------------------------------------------------------
 

@@ -296,6 +296,7 @@ async def open_endpoint(
     authority: Authority | None = None,
     suite: Suite | None = None,
     max_sessions: int = MAX_SESSIONS,
+    silent: bool = False,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     timestamp_ns: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Endpoint]:
@@ -303,6 +304,7 @@ async def open_endpoint(
 
     `authority` decides who may connect; without one the endpoint only connects. `suite`: what
     this side initiates with, by default AES-GCM where the processor has instructions for it.
+    `silent`: peers of sessions that were lost in a restart are not told, and find out by silence.
     """
     demux = Demux(
         identity,
@@ -312,6 +314,7 @@ async def open_endpoint(
         timestamp_ns=timestamp_ns,
         suite=preferred_suite() if suite is None else suite,
         max_sessions=max_sessions,
+        silent=silent,
     )
     endpoint = Endpoint(sock, demux)
     body_error: BaseException | None = None

@@ -106,5 +106,9 @@ class Negotiation:
         self._stamper.consume_reply_untrusted(datagram, now)
         self._send_at = now
 
+    def hurry(self, now: float) -> None:
+        """There is reason to think that an init would be answered now."""
+        self._send_at = min(self._send_at, now)
+
     def deadline(self) -> float:
         return min(self._send_at, self.give_up_at)
