@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from transport.admission import Grant
+from transport.constants import HALF_OPEN_PER_PEER
 from transport.control import decode_control_untrusted
 from transport.cookie import MacStamper, check_mac1_untrusted
 from transport.errors import BadPacket
@@ -371,7 +372,7 @@ def test_payloads_of_authentic_inits():
             each for train in server.demux.datagrams_to_send(wire.now) for each in cut(train)
         ]
         assert sum(map(len, replies)) <= 232
-        assert server.demux.half_open <= 4
+        assert server.demux.half_open <= HALF_OPEN_PER_PEER
         server.demux.handle_timeout(wire.now)
     assert set(server.demux.drops) <= set(DROP_REASONS)
     assert server.demux.drops["malformed"] > 0
