@@ -119,6 +119,20 @@ DEAD_AFTER: Final = 60.0  # nothing authentic for so long: the session ends
 # path up to 370 kB/s otherwise (measured), and one is enough to notice that it heals.
 SUSPECT_SEND_INTERVAL: Final = 0.2
 
+# --- Outages -----------------------------------------------------------------------------
+
+# Data is under way and nothing is acknowledged for so long: ask whether the path has healed. Ten
+# times KCP's shortest timeout, so that ordinary losses are repaired without.
+STALL_AFTER: Final = 1.0
+STALL_AFTER_ROUND_TRIPS: Final = 4.0  # and at least so many of them
+STALL_PROBE: Final = 0.5  # between those pings: half of what a healed path may stay unused
+STALL_REPEAT_FIRST: Final = 0.5  # between repetitions of everything that bring no progress: twice
+# What was repeated at once may be lost as well: again after so long, then twice as long, so often.
+STALL_AGAIN: Final = 0.25
+STALL_AGAIN_ROUND_TRIPS: Final = 2.0  # and at least so many of them
+STALL_AGAIN_TIMES: Final = 4
+STALL_REPEAT_CAP: Final = 8.0  # as long each time, up to this
+
 # --- Paths -----------------------------------------------------------------------------------
 
 PATH_TIMEOUT: Final = 1.0  # for a challenge's answer, at least

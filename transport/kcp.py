@@ -24,12 +24,14 @@ Message mode; the empty message is a message. One thread only. Errors: `BadPacke
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 
 from siokcp import KCPConnection
 
 from transport.constants import (
+    DEAD_AFTER,
     KCP_HEADER_SIZE,
     KCP_INTERVAL,
     KCP_MIN_RTO_MS,
@@ -80,6 +82,7 @@ class Conversation:
         "_acked",
         "_held",
         "_kcp",
+        "_leaped",
         "_outbox",
         "_pending",
         "_receive_window",
@@ -114,6 +117,7 @@ class Conversation:
         self._kcp = kcp
         self._outbox = outbox
         self._start = now
+        self._leaped = 0  # KCP's milliseconds up to which repetitions have been put off
         self._pending: deque[tuple[int, float]] = deque()  # size and time of unacked segments
         self._acked: list[tuple[int, float]] = []
         self._held = 0  # bytes that came since KCP's receiving queues were empty, less what left
@@ -164,6 +168,8 @@ class Conversation:
             self.in_flight -= size
             self._acked.append((size, sent))
             acknowledged -= 1
+        if not pending:
+            self._leaped = 0
         if refused:
             raise BadPacket("not_kcp")
 
@@ -195,10 +201,12 @@ class Conversation:
         if kcp.rcv_wnd < self._receive_window and self._held <= RECEIVE_BYTES // 2:
             kcp.rcv_wnd = self._receive_window  # the peer is told by KCP, if it was full
 
-    def flush(self, now: float) -> list[bytes]:
-        """Datagrams due now: acknowledgements, new segments, repeated segments. HOT PATH."""
+    def flush(self, now: float, *, again: bool = False) -> list[bytes]:
+        """Datagrams due now: acknowledgements, new segments, repeated segments. With `again` all
+        that is under way is repeated, however far off its timeouts are. HOT PATH.
+        """
         kcp = self._kcp
-        kcp.current = self._clock(now)
+        kcp.current = self._leap(now) if again else self._clock(now)
         kcp.ssthresh = _NO_LOSS
         kcp.flush()
         self.repaired = kcp.ssthresh != _NO_LOSS
@@ -208,6 +216,34 @@ class Conversation:
         datagrams = outbox.copy()
         outbox.clear()
         return datagrams
+
+    def _leap(self, now: float) -> int:
+        """A moment when every timeout has passed. The binding does not show segments, but KCP
+        believes what time it is told; it takes no round trips from what lies ahead of it.
+
+        A timeout begins at `rx_rto` and grows by half of that each time, so in t it gets no longer
+        than rx_rto + sqrt(t * rx_rto). What has been repeated thus waits as long after the leap.
+        """
+        kcp = self._kcp
+        longest = kcp.rx_rto + math.isqrt(round(DEAD_AFTER * 1000) * kcp.rx_rto)
+        elapsed = round((now - self._start) * 1000)
+        self._leaped = max(elapsed, self._leaped) + longest + round(KCP_INTERVAL * 1000)
+        return self._leaped & 0xFFFFFFFF
+
+    @property
+    def reached(self) -> int:
+        """The lowest number of a segment that is not acknowledged."""
+        return int(self._kcp.snd_una)
+
+    @property
+    def goal(self) -> int:
+        """The number of the next segment that has not been sent yet."""
+        return int(self._kcp.snd_nxt)
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds, smoothed, as KCP sees it, from repetitions too; 0 before the first."""
+        return float(self._kcp.rx_srtt) / 1000
 
     def take_acked(self) -> list[tuple[int, float]]:
         """(bytes, time of sending) of each segment acknowledged since the last call."""

@@ -31,6 +31,7 @@ from transport.constants import (
 )
 from transport.errors import BadPacket
 from transport.kcp import Conversation, split_segments
+from transport.stall import Stall
 from transport.units import UnitSize, unit_bytes
 
 __all__ = ["ReliableLane"]
@@ -69,6 +70,8 @@ class ReliableLane:
         self._unacknowledged = 0  # bytes of segments since the last flush
         self._ack_at = inf
         self._gate_open_at = 0.0
+        self._stall = Stall()
+        self._repeat = False  # all that is under way, with the next flush
 
     # --- The program above ------------------------------------------------------------------
 
@@ -134,11 +137,29 @@ class ReliableLane:
         acked = self.kcp.take_acked()
         if acked:
             self._window.on_acked(acked, now)
+            kcp = self.kcp
+            if self._stall.acknowledged(now, kcp.round_trip, more=kcp.has_work):
+                self.repeat(now)
         self._drain()
 
     def heard(self) -> None:
         """Something authentic came in: the peer is not silent."""
         self._gate_open_at = 0.0
+
+    def asks(self, now: float) -> bool:
+        """Acknowledgements are overdue: the peer should be asked with a ping, now."""
+        return self._stall.ask(now, self.kcp.round_trip)
+
+    def answered(self, now: float) -> None:
+        """A ping was: if acknowledgements were overdue, the path has healed."""
+        if self._stall.answered(now, self.kcp.round_trip):
+            self.repeat(now)
+
+    def repeat(self, now: float) -> None:
+        """Send all that is under way again: what was sent before is lost."""
+        if self.kcp.has_work:
+            self._repeat = self.flush_due = True
+            self._stall.repeated(now, self.kcp.round_trip, self.kcp.goal)
 
     def _owe_acknowledgement(self, units: list[bytes], now: float) -> None:
         """Acknowledge much at once, and a little together with the answer to it, if one comes
@@ -167,7 +188,9 @@ class ReliableLane:
 
     def deadline(self) -> float:
         """When `handle_timeout` wants to be called; infinite when there is nothing to do."""
-        return min(self._ack_at, self._tick_at()) if self.kcp.has_work else self._ack_at
+        if not self.kcp.has_work:
+            return self._ack_at
+        return min(self._ack_at, self._tick_at(), self._stall.deadline(self.kcp.round_trip))
 
     def _tick_at(self) -> float:
         """When KCP wants to look at its unacknowledged segments again."""
@@ -176,6 +199,8 @@ class ReliableLane:
     def handle_timeout(self, now: float) -> None:
         if now >= self._ack_at or (self.kcp.has_work and now >= self._tick_at()):
             self.flush_due = True
+            kcp = self.kcp
+            self._repeat |= kcp.has_work and self._stall.again(now, kcp.round_trip, kcp.reached)
 
     def units_to_send(self, now: float, *, suspect: bool) -> list[bytes]:
         """Plaintexts for sealed units that have to leave now. Towards a `suspect` peer, which
@@ -184,7 +209,10 @@ class ReliableLane:
         self.flush_due = False
         self._last_flush = now
         self._unacknowledged, self._ack_at = 0, inf
-        units = self.kcp.flush(now)
+        units = self.kcp.flush(now, again=self._repeat)
+        self._repeat = False
+        if self.kcp.has_work:
+            self._stall.sent(now)
         if not units:
             return units
         if suspect:

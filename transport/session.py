@@ -282,12 +282,14 @@ class Session:
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
                         self._path_changes += 1
+                        self.lane.repeat(now)  # it went to the old address
                         self._events.append(PathChanged(address))
                 case Ping(data):
                     self._control.append((None, Pong(data)))
                     if not self.initiator and now - self._ping[1] >= 1:
                         self._send_ping(now)  # so that both sides know the round trip
                 case Pong(data):
+                    self.lane.answered(now)
                     if data == self._ping[0]:
                         rtt = now - self._ping[1]
                         old = self._ping_rtt
@@ -345,11 +347,16 @@ class Session:
         match self._liveness.poll(now):
             case Action.DEAD:
                 self._end(CloseCode.TIMEOUT, "the peer has fallen silent", by_peer=False)
+                # Perhaps it is only we who hear nothing.
+                self._close_at.append(now)
+                self._tombstone_until = now
                 return
             case Action.PING:
                 self._send_ping(now)
             case Action.NOTHING:
                 pass
+        if self.lane.asks(now):
+            self._send_ping(now)
         if now >= self.keys.rekey_at:
             self.keys.rekey_at = now + REKEY_JITTER  # again, should this handshake fail
             self._rekey_wanted = self.initiator
