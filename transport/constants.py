@@ -66,6 +66,8 @@ HANDSHAKE_RETRY_FIRST: Final = 0.5
 # A path that heals is found within this time; 232 bytes each. Across attempts the caller backs off.
 HANDSHAKE_RETRY_CAP: Final = 1.5
 HANDSHAKES_KEPT: Final = 4  # inits whose answers are taken: round trips up to 4 s
+CONNECT_STAGGER: Final = 0.2  # between the first inits to several addresses of one peer
+CONNECT_ADDRESSES: Final = 8  # of one peer; a name server may say more
 REKEY_PATIENCE: Final = 24.0  # for one rekey; then the session asks again
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
 HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram

@@ -176,6 +176,16 @@ class Session:
         if self.ended is None:
             self._end(code, reason, by_peer=True)
 
+    def probe(self, now: float) -> None:
+        """The way to the peer may have changed: show ourselves, and repeat what is under way."""
+        if self.ended is None:
+            self._send_ping(now)
+            self.lane.repeat(now)
+
+    def renew(self) -> None:
+        """Time may have passed that nobody here has noticed: shake hands again, now."""
+        self._rekey_wanted = self.initiator
+
     @property
     def finished(self) -> bool:
         """The last word is said and the demux may forget the session."""
