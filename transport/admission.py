@@ -1,10 +1,10 @@
 """The responder's gate: how much work an init may cause before its sender has proven anything.
 
 In this order, cheapest first: length and version; mac1, which only who knows our public key can
-make; a token bucket per address; under load, mac2, which only who can read at its address can
-make; one X25519 for the sender's key; the look-up, which meets strangers with silence; another
-X25519 that proves key and credential; freshness. What passes is answered with a response of 140
-bytes, smaller than the init, and nothing has changed yet.
+make; a small token bucket per address, and under load none, for who has not proven that it can read
+there, and a large one for who has, with mac2; one X25519 for the sender's key; the look-up, which
+meets strangers with silence; another X25519 that proves key and credential; freshness. What passes
+is answered with a response of 140 bytes, smaller than the init, and nothing has changed yet.
 
 Freshness does not rest on clocks: an init that is not newer than the peer's last confirmed one
 gets a cookie, and is accepted when it comes back with the cookie under its seal.
@@ -28,6 +28,8 @@ from transport.constants import (
     HANDSHAKE_BURST_PER_ADDRESS,
     HANDSHAKES_PER_ADDRESS,
     LOAD_THRESHOLD,
+    PROVEN_HANDSHAKE_BURST,
+    PROVEN_HANDSHAKES_PER_ADDRESS,
 )
 from transport.cookie import CookieJar
 from transport.errors import BadPacket
@@ -95,6 +97,7 @@ class Admission:
         self._authority = authority
         self._jar = CookieJar(identity.public.raw, random_bytes)
         self._addresses = BucketTable(HANDSHAKES_PER_ADDRESS, HANDSHAKE_BURST_PER_ADDRESS)
+        self._proven = BucketTable(PROVEN_HANDSHAKES_PER_ADDRESS, PROVEN_HANDSHAKE_BURST)
         self._calm = TokenBucket(LOAD_THRESHOLD, LOAD_THRESHOLD, now)
         self._replies = TokenBucket(COOKIE_REPLIES_TOTAL, COOKIE_REPLIES_TOTAL, now)
         self._replies_each = BucketTable(COOKIE_REPLIES_PER_ADDRESS, COOKIE_REPLIES_PER_ADDRESS)
@@ -104,10 +107,14 @@ class Admission:
         """What an init from `address` is worth."""
         header = decode_init_untrusted(datagram)
         self._jar.check_mac1_untrusted(datagram)
-        if not self._addresses.allow(address_key(address[0]), now):
-            raise BadPacket("rate_limited")
-        source = _source(address)
-        if not self._calm.allow(now) and not self._jar.check_mac2(datagram, source, now):
+        source, key = _source(address), address_key(address[0])
+        if self._jar.check_mac2(datagram, source, now):
+            # Many members may live behind one address, and come back together.
+            if not self._proven.allow(key, now):
+                raise BadPacket("rate_limited")
+        elif not self._addresses.allow(key, now):
+            raise self.cookie_for(header, "rate_limited", address, now)
+        elif not self._calm.allow(now):
             raise self.cookie_for(header, "bad_mac2", address, now)
         reader = InitReader(self._identity, header)
         peer = reader.read_peer_untrusted()

@@ -20,6 +20,7 @@ import trio
 from transport.control import CloseCode
 from transport.events import Ended
 from transport.identity import PublicKey
+from transport.paths import Address
 from transport.session import Session
 from transport.stats import SessionStatistics
 from transport.udp import format_address
@@ -48,6 +49,7 @@ class _Shell(Protocol):
 
     def transmit(self, session: Session) -> None: ...
     def forget_credential(self, session: Session) -> None: ...
+    def rebind(self) -> None: ...
     def now(self) -> float: ...
 
 
@@ -76,6 +78,11 @@ class Channel(trio.abc.AsyncResource):
         return format_address(self._session.paths.current)
 
     @property
+    def address(self) -> Address:
+        """Where the peer is now, as the socket writes it."""
+        return self._session.paths.current
+
+    @property
     def message_size(self) -> int:
         """Bytes of a message that fills one sealed unit; larger ones are fragmented."""
         return self._session.message_size
@@ -91,6 +98,17 @@ class Channel(trio.abc.AsyncResource):
     def forget_credential(self) -> None:
         """The peer knows our key by now: rekeys show that alone. For a single-use token."""
         self._shell.forget_credential(self._session)
+
+    def probe(self) -> None:
+        """The way to the peer may have changed: let it see where we are now, at once."""
+        self._shell.rebind()
+        self._session.probe(self._shell.now())
+        self._shell.transmit(self._session)
+
+    def renew(self) -> None:
+        """We may have slept: ask at once, with a new handshake, whether the session still is."""
+        self._session.renew()
+        self.probe()
 
     def _check(self) -> None:
         if self._closed:

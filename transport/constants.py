@@ -18,6 +18,8 @@ PROLOGUE: Final = b"vswitch/1"  # mixed into the handshake hash: another protoco
 INIT_SIZE: Final = 232
 RESPONSE_SIZE: Final = 140  # smaller than what causes it, so a spoofed source gains nothing
 COOKIE_REPLY_SIZE: Final = 64
+RESET_SIZE: Final = 24  # smaller than any sealed datagram
+RESET_TOKEN_SIZE: Final = 16
 MACS_SIZE: Final = 32  # mac1 and mac2, at the end of an init and of a response
 DATA_HEADER_SIZE: Final = 16
 TAG_SIZE: Final = 16
@@ -59,23 +61,42 @@ MESSAGE_COST: Final = 64  # what a message counts besides its content, or empty 
 
 # --- Handshake -------------------------------------------------------------------------------
 
-HANDSHAKE_RETRY_FIRST: Final = 1.0
-HANDSHAKE_RETRY_CAP: Final = 8.0  # within one attempt; across attempts the caller backs off
+HANDSHAKE_RETRY_FIRST: Final = 0.5
+# A path that heals is found within this time; 232 bytes each. Across attempts the caller backs off.
+HANDSHAKE_RETRY_CAP: Final = 1.5
+HANDSHAKES_KEPT: Final = 4  # inits whose answers are taken: round trips up to 4 s
+CONNECT_STAGGER: Final = 0.2  # between the first inits to several addresses of one peer
+CONNECT_ADDRESSES: Final = 8  # of one peer; a name server may say more
+REKEY_PATIENCE: Final = 24.0  # for one rekey; then the session asks again
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
 HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
 CONFIRM_INTERVAL: Final = 0.1  # between pings that confirm new keys, while data is sent with them
-HALF_OPEN_PER_PEER: Final = 4
-HALF_OPEN_TOTAL: Final = 256
+HALF_OPEN_PER_PEER: Final = 8  # more than an initiator sends inits in that time
+HALF_OPEN_TOTAL: Final = 1024  # all members may come at once; 3 kB each
 CONFIRMED_TIMESTAMPS: Final = 8192  # remembered peers, least recently confirmed forgotten first
 
 HANDSHAKES_PER_ADDRESS: Final = 20.0  # a second, per IPv4 address or IPv6 /64
 HANDSHAKE_BURST_PER_ADDRESS: Final = 5.0
+# The same for who has shown with mac2 that it reads there: all members of one site come from one
+# address and come back together, twice each if the switch has lost their sessions.
+PROVEN_HANDSHAKES_PER_ADDRESS: Final = 200.0
+PROVEN_HANDSHAKE_BURST: Final = 500.0
 ADDRESS_TABLE: Final = 8192  # rate-limiter entries, least recently used forgotten first
 # Beyond this many handshakes in a second all must prove their address (mac2): one costs about
 # 0.4 ms, so 100 a second are 4 % of a core.
 LOAD_THRESHOLD: Final = 100.0
-COOKIE_REPLIES_PER_ADDRESS: Final = 20.0
-COOKIE_REPLIES_TOTAL: Final = 500.0
+COOKIE_REPLIES_PER_ADDRESS: Final = 200.0  # 13 kB/s; an honest member behind it needs one
+# A cookie costs about as much as looking at the init that it answers (10 µs), and in a flood of
+# forged inits somebody honest gets in with the share of them that is answered.
+COOKIE_REPLIES_TOTAL: Final = 10_000.0
+
+# --- Stateless reset -------------------------------------------------------------------------
+
+RESETS_TOTAL: Final = 50.0  # a second: all that a flood of forged datagrams can make us send
+RESETS_PER_ADDRESS: Final = 1.0  # a second, per host and port; one is enough
+RESET_BURST: Final = 1.0  # of one address: a member that has lost its switch sends many datagrams
+# A handshake per reset and not more often: a token that somebody has learned is good for nothing.
+RESET_INTERVAL: Final = 10.0
 
 # --- Keys ------------------------------------------------------------------------------------
 
@@ -98,6 +119,11 @@ DEAD_AFTER: Final = 60.0  # nothing authentic for so long: the session ends
 # Towards a silent peer only one datagram each so often: retransmissions into the void cost the
 # path up to 370 kB/s otherwise (measured), and one is enough to notice that it heals.
 SUSPECT_SEND_INTERVAL: Final = 0.2
+
+# --- Outages -----------------------------------------------------------------------------
+
+# Between pings while acknowledgements are overdue: half of what a healed path may stay unused.
+STALL_PROBE: Final = 0.5
 
 # --- Paths -----------------------------------------------------------------------------------
 

@@ -127,6 +127,8 @@ class CookieJar:
             source: packed address and port that it came from.
             now: seconds, monotonic.
         """
+        if packet.endswith(_NO_MAC):
+            return False
         self._rotate(now)
         body, seen = packet[:-MAC_BYTES], packet[-MAC_BYTES:]
         current = compare_digest(_mac(_mac(self._secret, source), body), seen)

@@ -37,6 +37,7 @@ from transport.wire import (
     COOKIE,
     DATA,
     INIT,
+    RESET,
     RESPONSE,
     decode_cookie_index_untrusted,
     decode_response_untrusted,
@@ -62,8 +63,12 @@ class Demux:
         timestamp_ns: Callable[[], int],
         suite: Suite,
         max_sessions: int = MAX_SESSIONS,
+        silent: bool = False,
     ) -> None:
-        """Without `authority` the endpoint only initiates, and inits are dropped."""
+        """Without `authority` the endpoint only initiates, and inits are dropped.
+
+        `silent`: what is for no session gets no stateless reset.
+        """
         self.drops: Counter[str] = Counter()
         self.received = 0  # datagrams
         self._indices: IndexTable[Session | HalfOpen | Negotiation] = IndexTable(random_bytes)
@@ -76,6 +81,7 @@ class Demux:
                 now=now,
                 random_bytes=random_bytes,
                 max_sessions=max_sessions,
+                silent=silent,
             )
         self._initiator = Initiator(
             identity,
@@ -174,9 +180,19 @@ class Demux:
                 self._confirm(owner, bytes(data), address, now)
             else:
                 self.drops["unknown_index"] += 1 + (end - 1) // size
+                if owner is None and self._responder is not None:
+                    self._answer_unknown(data, address, now)
         for session, session_trains, address in runs:
             session.receive_trains(session_trains, address, now)
             self._touched[session] = None
+
+    def _answer_unknown(self, data: Bytes, address: Address, now: float) -> None:
+        """A sealed datagram for a session that is over, or that was lost with our memory."""
+        assert self._responder is not None
+        index = int.from_bytes(data[4:8], "little")
+        reset = self._responder.resets.answer(index, address, now)
+        if reset is not None:
+            self._replies.append((reset, address, len(reset)))
 
     def _receive_handshake(self, kind: int, datagram: bytes, address: Address, now: float) -> None:
         try:
@@ -205,6 +221,8 @@ class Demux:
             negotiation = self._negotiation_untrusted(decode_cookie_index_untrusted(datagram))
             negotiation.receive_cookie_untrusted(datagram, now)
             self._due.append(negotiation)
+        elif kind == RESET:
+            self._due.append(self._initiator.receive_reset_untrusted(datagram, now))
         else:
             raise BadPacket("unknown_type")
 

@@ -27,7 +27,14 @@ from attrs import define, field
 
 from transport.admission import Authority
 from transport.channel import Channel
-from transport.constants import ACCEPT_BACKLOG, CLOSE_REPEATS, MAX_SESSIONS, RECEIVE_BATCH
+from transport.constants import (
+    ACCEPT_BACKLOG,
+    CLOSE_REPEATS,
+    CONNECT_ADDRESSES,
+    CONNECT_STAGGER,
+    MAX_SESSIONS,
+    RECEIVE_BATCH,
+)
 from transport.control import CloseCode
 from transport.demux import Demux
 from transport.errors import HandshakeRefused, HandshakeTimeout
@@ -94,7 +101,8 @@ class Endpoint:
     ) -> Channel:
         """A channel to `peer`, from the first of `addresses` that answers.
 
-        All are tried side by side, so a family that leads nowhere costs no time. Raises
+        All are tried side by side, so a family that leads nowhere costs little time; each a moment
+        after the one before, so that of many good ones the first is taken. Raises
         `HandshakeRefused`, `HandshakeTimeout` after `patience` seconds, and ValueError for a
         public key that nobody can own.
         """
@@ -102,7 +110,11 @@ class Endpoint:
         attempt = _Attempt()
         if not addresses:
             raise ValueError("no address to connect to")
-        tries = [self._demux.connect(peer, each, now, now + patience) for each in addresses]
+        starts = [(each, now + CONNECT_STAGGER * place) for place, each in enumerate(addresses)]
+        tries = [
+            self._demux.connect(peer, each, start, now + patience)
+            for each, start in starts[:CONNECT_ADDRESSES]
+        ]
         attempt.open = len(tries)
         self._attempts.update(dict.fromkeys(tries, attempt))
         try:
@@ -161,6 +173,10 @@ class Endpoint:
         self._demux.touch(session)
         if not self._receiving:
             self.pump()
+
+    def rebind(self) -> None:
+        """Interfaces may have come and gone."""
+        self._sock.rebind()
 
     def forget_credential(self, session: Session) -> None:
         self._demux.forget_credential(session)
@@ -296,6 +312,7 @@ async def open_endpoint(
     authority: Authority | None = None,
     suite: Suite | None = None,
     max_sessions: int = MAX_SESSIONS,
+    silent: bool = False,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     timestamp_ns: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Endpoint]:
@@ -303,6 +320,7 @@ async def open_endpoint(
 
     `authority` decides who may connect; without one the endpoint only connects. `suite`: what
     this side initiates with, by default AES-GCM where the processor has instructions for it.
+    `silent`: peers of sessions that were lost in a restart are not told, and find out by silence.
     """
     demux = Demux(
         identity,
@@ -312,6 +330,7 @@ async def open_endpoint(
         timestamp_ns=timestamp_ns,
         suite=preferred_suite() if suite is None else suite,
         max_sessions=max_sessions,
+        silent=silent,
     )
     endpoint = Endpoint(sock, demux)
     body_error: BaseException | None = None

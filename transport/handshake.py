@@ -89,6 +89,7 @@ class Initiation:
             opener=Opener(self._suite, to_initiator),
             born=now,
             handshake_hash=self._noise.handshake_hash,
+            reset_token=response.reset_token,
         )
 
 

@@ -1,6 +1,7 @@
 """Receiver indices: the 32-bit numbers by which a peer names what its datagrams are for.
 
-Random, so that an outsider cannot guess a live one; never zero; unique among the live ones.
+Random, so that an outsider cannot guess a live one; never zero; unique among the live ones. Those
+of a responder have a part that only it can compute (`reset.py`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ class IndexTable(Generic[T]):
         self._random = random_bytes
         self.owners: dict[int, Any] = {}  # read by the demux for each run of datagrams
 
-    def unused(self) -> int:
-        """An index that nobody has; taken by the next assignment."""
+    def unused(self, form: Callable[[int], int] = int) -> int:
+        """An index that nobody has; taken by the next assignment.
+
+        `form` makes one of 32 bits of chance, where an index has to be of a certain form.
+        """
         while True:
-            index = int.from_bytes(self._random(4), "little")
+            index = form(int.from_bytes(self._random(4), "little"))
             if index and index not in self.owners:
                 return index
 

@@ -1,8 +1,8 @@
 """The initiating side of an endpoint: sessions that we started, and their rekeys.
 
 Only the initiator ever starts a handshake, so two never cross. A rekey is a negotiation that
-names the association; if the responder does not know it any more, it has restarted, and the
-session is over: the program above connects anew.
+names the association; if the responder does not know it any more, it has restarted or has given
+us up, and the session is over: the program above connects anew.
 
 Pure. Error contract: `receive_*_untrusted` raises `BadPacket` and nothing has changed.
 """
@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from hmac import compare_digest
+from math import inf
 
 from attrs import define, frozen
 
-from transport.constants import HANDSHAKE_RETRY_CAP, KCP_MTU, RECEIVE_WINDOW
+from transport.constants import KCP_MTU, RECEIVE_WINDOW, REKEY_PATIENCE, RESET_INTERVAL
 from transport.control import CloseCode
 from transport.cookie import MacStamper
+from transport.errors import BadPacket
 from transport.handshake import Peer
 from transport.identity import PrivateKey
 from transport.indices import IndexTable
@@ -24,11 +27,9 @@ from transport.negotiation import Negotiation
 from transport.noise import Suite
 from transport.paths import Address
 from transport.session import Session
-from transport.wire import Result
+from transport.wire import Result, decode_reset_untrusted
 
 __all__ = ["Connected", "GaveUp", "Initiator", "Refused"]
-
-REKEY_PATIENCE = 3 * HANDSHAKE_RETRY_CAP  # seconds for one rekey; then the session asks again
 
 
 @frozen(eq=False)
@@ -62,6 +63,7 @@ class _Relation:
     stamper: MacStamper
     session: Session | None = None
     negotiation: Negotiation | None = None
+    reset_at: float = -inf  # when it last told us that it has lost the session
 
 
 class Initiator:
@@ -99,13 +101,30 @@ class Initiator:
         relation = _Relation(peer, MacStamper(peer.key.raw))
         return self._negotiate(relation, address, 0, now, give_up_at)
 
-    def rekey(self, session: Session, now: float) -> None:
+    def rekey(self, session: Session, now: float) -> Negotiation:
         """Start a handshake for new keys, unless one is under way."""
         relation = self._sessions[session]
-        if relation.negotiation is None:
-            self._negotiate(
-                relation, session.paths.current, session.association, now, now + REKEY_PATIENCE
-            )
+        if relation.negotiation is not None:
+            return relation.negotiation
+        return self._negotiate(
+            relation, session.paths.current, session.association, now, now + REKEY_PATIENCE
+        )
+
+    def receive_reset_untrusted(self, datagram: bytes, now: float) -> Negotiation:
+        """A responder says that it knows a session of ours no more: shake hands again, at once.
+
+        Nothing else: the session goes on until an authentic answer says that it is over.
+        """
+        token = decode_reset_untrusted(datagram)
+        for session, relation in self._sessions.items():
+            if compare_digest(token, session.keys.current.reset_token) and session.ended is None:
+                if now - relation.reset_at < RESET_INTERVAL:
+                    raise BadPacket("reset_limited")
+                relation.reset_at = now
+                negotiation = self.rekey(session, now)
+                negotiation.hurry(now)
+                return negotiation
+        raise BadPacket("unexpected")
 
     def _negotiate(
         self, relation: _Relation, address: Address, resume: int, now: float, give_up_at: float
@@ -181,7 +200,7 @@ class Initiator:
             session.fail(CloseCode.NORMAL, f"refused: {response.result.name.lower()}")
             return session
         elif not response.resumed:
-            session.fail(CloseCode.SHUTDOWN, "the peer has restarted")
+            session.fail(CloseCode.TIMEOUT, "the peer has lost the session")
             return session
         else:
             session.adopt(pair, now)

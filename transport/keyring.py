@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import field, frozen
 
 from transport.cipher import Opener, Sealer
 from transport.constants import (
@@ -21,6 +21,7 @@ from transport.constants import (
     REKEY_AFTER_FAILURES,
     REKEY_AFTER_UNITS,
     REKEY_JITTER,
+    RESET_TOKEN_SIZE,
 )
 from transport.errors import BadPacket
 from transport.noise import Suite
@@ -38,6 +39,8 @@ class KeyPair:
     opener: Opener
     born: float
     handshake_hash: bytes
+    # Of an initiator: by this the responder says that it has lost the session. Zeros: by nothing.
+    reset_token: bytes = field(default=bytes(RESET_TOKEN_SIZE), repr=False)
 
 
 class Keyring:

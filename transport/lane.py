@@ -27,6 +27,7 @@ from transport.constants import (
     SEND_WINDOW,
     SHUT_INTERVAL,
     SLICE_SIZE,
+    STALL_PROBE,
     STREAM_ACK_DELAY,
     SUSPECT_SEND_INTERVAL,
 )
@@ -75,6 +76,7 @@ class ReliableLane:
         self._ack_at = inf
         self._pace_at = inf
         self._gate_open_at = 0.0
+        self._ask_at = 0.0
         self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
 
     # --- The program above ------------------------------------------------------------------
@@ -179,6 +181,23 @@ class ReliableLane:
         """Something authentic came in: the peer is not silent."""
         self._gate_open_at = 0.0
 
+    def asks(self, now: float) -> bool:
+        """Acknowledgements are overdue: the peer should be asked with a ping, now."""
+        if not self.kcp.recovery.overdue or now < self._ask_at:
+            return False
+        self._ask_at = now + STALL_PROBE
+        return True
+
+    def answered(self) -> None:
+        """A ping was: if acknowledgements are overdue, the path has healed."""
+        if self.kcp.recovery.overdue:
+            self.repeat()
+
+    def repeat(self) -> None:
+        """Send all that is under way again, at the pace of the path: it is lost."""
+        self.kcp.recovery.lose_all()
+        self._notice_losses()
+
     def _owe_acknowledgement(self, units: list[bytes], now: float) -> None:
         """Acknowledge much at once, and a little together with the answer to it, if one comes
         soon: a datagram less for each lone frame, and a wake-up less for the peer. HOT PATH.
@@ -209,6 +228,8 @@ class ReliableLane:
         """When `handle_timeout` wants to be called; infinite when there is nothing to do."""
         kcp = self.kcp
         due = min(self._ack_at, kcp.recovery.deadline(), self._pace_at)
+        if kcp.recovery.overdue:
+            due = min(due, self._ask_at)
         return min(due, self._last_flush + SHUT_INTERVAL) if kcp.shut else due
 
     def handle_timeout(self, now: float) -> None:

@@ -1,7 +1,8 @@
 """An initiator's way to a session: send, wait, send again, until an answer or the deadline.
 
-Used for the first handshake and for every rekey. Retries come after 1, 2, 4, 8 s with jitter,
-each with a new ephemeral key; a cookie reply is answered at once, and its cookie is put under
+Used for the first handshake and for every rekey. Retries come after 0.5, 1, 1.5, 1.5 s with jitter,
+each with a new ephemeral key; an answer to any of the last four is good, so that a long round trip
+does not matter. A cookie reply is answered at once, and its cookie is put under
 the seal as well, which also makes up for a clock that went backwards.
 
 Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
@@ -9,6 +10,7 @@ Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from attrs import frozen
@@ -17,6 +19,7 @@ from transport.constants import (
     HANDSHAKE_RETRY_CAP,
     HANDSHAKE_RETRY_FIRST,
     HANDSHAKE_RETRY_JITTER,
+    HANDSHAKES_KEPT,
     KCP_MTU,
     MAX_SLICES,
     RECEIVE_WINDOW,
@@ -71,7 +74,7 @@ class Negotiation:
         self._stamper = stamper
         self._jitter = jitter
         self._timestamp_ns = timestamp_ns
-        self._initiation: Initiation | None = None
+        self._initiations: deque[Initiation] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
         self._send_at = now
         self.sent = 0  # inits
@@ -83,7 +86,8 @@ class Negotiation:
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
-        self._initiation = Initiation(self._identity, self.peer, self._suite, self.index)
+        initiation = Initiation(self._identity, self.peer, self._suite, self.index)
+        self._initiations.appendleft(initiation)
         payload = InitPayload(
             timestamp_ns=self._timestamp_ns(),
             cookie_echo=self._stamper.cookie(now) or bytes(16),
@@ -92,19 +96,27 @@ class Negotiation:
             receive_window=RECEIVE_WINDOW,
             max_slices=MAX_SLICES,
         )
-        return self._stamper.stamp(self._initiation.init(payload), now)
+        return self._stamper.stamp(initiation.init(payload), now)
 
     def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
-        if self._initiation is None:
-            raise BadPacket("unexpected")
         header = decode_response_untrusted(datagram)
         check_mac1_untrusted(self._identity.public.raw, datagram)
-        return Agreed(*self._initiation.read_response_untrusted(header, now))
+        refused = BadPacket("unexpected")
+        for initiation in self._initiations:
+            try:
+                return Agreed(*initiation.read_response_untrusted(header, now))
+            except BadPacket as bad:
+                refused = bad
+        raise refused
 
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
         """Take the cookie and try again at once, with it."""
         self._stamper.consume_reply_untrusted(datagram, now)
         self._send_at = now
+
+    def hurry(self, now: float) -> None:
+        """There is reason to think that an init would be answered now."""
+        self._send_at = min(self._send_at, now)
 
     def deadline(self) -> float:
         return min(self._send_at, self.give_up_at)

@@ -47,13 +47,17 @@ class TokenBucket:
             now: seconds, monotonic.
             cost: tokens; more than `burst` is never allowed.
         """
-        if now > self.now:
-            self._tokens = min(self.burst, self._tokens + (now - self.now) * self.rate)
-            self.now = now
-        if self._tokens < cost - _ROUNDING:
+        if not self.ready(now, cost):
             return False
         self._tokens -= cost
         return True
+
+    def ready(self, now: float, cost: float = 1) -> bool:
+        """Whether `allow` would say yes; takes nothing."""
+        if now > self.now:
+            self._tokens = min(self.burst, self._tokens + (now - self.now) * self.rate)
+            self.now = now
+        return self._tokens >= cost - _ROUNDING
 
 
 @define(slots=True)

@@ -82,6 +82,7 @@ class Recovery:
         self._true_losses = 0  # since the last false one
         self._quiet_since = now  # since then nothing new was sent and nothing has arrived
         self._timeouts = 0  # in a row
+        self._given_up = False  # all that was under way, since something has arrived
         self._reorder_at = inf
         self._acked: list[Acked] = []
         self._lost: list[Acked] = []
@@ -168,6 +169,7 @@ class Recovery:
         if acked:
             self._quiet_since = now
             self._timeouts = 0
+            self._given_up = False
             for _, _, rtt in acked:
                 if rtt is not None:
                     self._take_sample(rtt)
@@ -213,6 +215,20 @@ class Recovery:
         """What was found lost since the last call."""
         lost, self._lost = self._lost, []
         return lost
+
+    @property
+    def overdue(self) -> bool:
+        """Whether something was sent again for want of any answer."""
+        return self._timeouts > 0
+
+    def lose_all(self) -> None:
+        """What is under way will not arrive: the path was another, or was down. Once, until
+        something has arrived again: where only large datagrams get lost, it would not help.
+        """
+        if not self._given_up:
+            self._given_up = True
+            for segment in list(self._under_way.values()):
+                self._lose(segment)
 
     # --- Time -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from transport.halfopen import HalfOpen, HalfOpenTable
 from transport.identity import PrivateKey, PublicKey
 from transport.indices import IndexTable
 from transport.paths import Address
+from transport.reset import Resets
 from transport.session import Session
 from transport.units import unit_bytes
 from transport.wire import Credential, ResponsePayload, Result
@@ -50,9 +51,11 @@ class Responder:
         now: float,
         random_bytes: Callable[[int], bytes],
         max_sessions: int,
+        silent: bool = False,
     ) -> None:
         self.half_open = HalfOpenTable()
         self.sessions: dict[bytes, Session] = {}  # by peer key: one each
+        self.resets = Resets(identity, now, random_bytes, silent=silent)
         self._admission = Admission(identity, authority, now, random_bytes)
         self._indices = indices
         self._random = random_bytes
@@ -89,7 +92,7 @@ class Responder:
         now: float,
     ) -> bytes:
         payload = admitted.payload
-        index = self._indices.unused()
+        index = self._indices.unused(self.resets.index)
         fresh = int.from_bytes(self._random(8), "little")
         response = ResponsePayload(
             association=fresh if resumes is None else resumes.association,
@@ -99,9 +102,11 @@ class Responder:
             kcp_mtu=min(KCP_MTU, payload.kcp_mtu, unit_bytes(payload.max_slices)),
             receive_window=RECEIVE_WINDOW,
             max_slices=MAX_SLICES,
+            reset_token=self.resets.token(index),
         )
         datagram, pair = admitted.reader.respond(response, now)
-        if result is Result.OK:
+        # Who asked for a session that is lost begins anew, and keys for it would only wait here.
+        if result is Result.OK and (resumes is not None or not payload.resume):
             entry = HalfOpen(
                 pair=pair,
                 peer=admitted.peer,
@@ -136,6 +141,7 @@ class Responder:
             session.adopt(entry.pair, now)
             if address == entry.address != session.paths.current:
                 session.paths.moved(address, now)  # the handshake has proven it
+                session.lane.repeat(now)
         else:
             replaced = self.sessions.get(entry.peer.raw)
             if replaced is not None:

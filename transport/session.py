@@ -180,6 +180,16 @@ class Session:
         if self.ended is None:
             self._end(code, reason, by_peer=True)
 
+    def probe(self, now: float) -> None:
+        """The way to the peer may have changed: show ourselves, and repeat what is under way."""
+        if self.ended is None:
+            self._send_ping(now)
+            self.lane.repeat()
+
+    def renew(self) -> None:
+        """Time may have passed that nobody here has noticed: shake hands again, now."""
+        self._rekey_wanted = self.initiator
+
     @property
     def finished(self) -> bool:
         """The last word is said and the demux may forget the session."""
@@ -286,12 +296,14 @@ class Session:
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
                         self._path_changes += 1
+                        self.lane.repeat()  # it went to the old address
                         self._events.append(PathChanged(address))
                 case Ping(data):
                     self._control.append((None, Pong(data)))
                     if not self.initiator and now - self._ping[1] >= 1:
                         self._send_ping(now)  # so that both sides know the round trip
                 case Pong(data):
+                    self.lane.answered()
                     if data == self._ping[0]:
                         rtt = now - self._ping[1]
                         old = self._ping_rtt
@@ -350,11 +362,16 @@ class Session:
         match self._liveness.poll(now):
             case Action.DEAD:
                 self._end(CloseCode.TIMEOUT, "the peer has fallen silent", by_peer=False)
+                # Perhaps it is only we who hear nothing.
+                self._close_at.append(now)
+                self._tombstone_until = now
                 return
             case Action.PING:
                 self._send_ping(now)
             case Action.NOTHING:
                 pass
+        if self.lane.asks(now):
+            self._send_ping(now)
         if now >= self.keys.rekey_at:
             self.keys.rekey_at = now + REKEY_JITTER  # again, should this handshake fail
             self._rekey_wanted = self.initiator

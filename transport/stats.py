@@ -29,7 +29,8 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "stale_timestamp": "an init no newer than the last confirmed; answered with a cookie",
     "cookie_limited": "a cookie reply was due but the limit for them was reached",
     "sessions_full": "confirmed when the table of sessions had become full",
-    "unexpected": "a handshake answer that nobody waits for",
+    "unexpected": "a handshake answer or a reset that nobody waits for",
+    "reset_limited": "a stateless reset sooner after the last one than is believed",
     # Datagrams of a session
     "replay": "a counter seen before or too old",
     "bad_seal": "does not open under the session's key",

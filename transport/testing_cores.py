@@ -132,6 +132,7 @@ class Wire:
         identity: PrivateKey | None = None,
         suite: Suite = Suite.CHACHAPOLY,
         max_sessions: int = MAX_SESSIONS,
+        silent: bool = False,
     ) -> Host:
         """A new host; one that is there already at this address is gone."""
         identity = identity or PrivateKey.from_raw(self.random.randbytes(32))
@@ -144,6 +145,7 @@ class Wire:
             timestamp_ns=lambda: self._wall_clock() + host.clock_offset_ns,
             suite=suite,
             max_sessions=max_sessions,
+            silent=silent,
         )
         host = self.hosts[(ip, port)] = Host(self, (ip, port), identity, demux)
         return host

@@ -74,6 +74,9 @@ class MemorySocket:
         self._queue.append((datagram, source))
         self._readers.unpark_all()
 
+    def rebind(self) -> None:
+        """Nothing to do."""
+
     def close(self) -> None:
         self._closed = True
         self._network.forget(self)

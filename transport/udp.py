@@ -62,6 +62,9 @@ class DatagramSocket(Protocol):
     def send_nowait(self, trains: Iterable[Train]) -> None:
         """Send all or count what could not be sent."""
 
+    def rebind(self) -> None:
+        """Interfaces may have come and gone."""
+
     def close(self) -> None:
         """Idempotent."""
 
@@ -69,9 +72,10 @@ class DatagramSocket(Protocol):
 class UdpSocket:
     """A non-blocking kernel socket, IPv4, IPv6 or both."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, device: str | None = None) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._device = device
         self._mapped = sock.family == socket.AF_INET6
         self.drops: Counter[str] = Counter()
         self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
@@ -181,6 +185,16 @@ class UdpSocket:
                     raise trio.ClosedResourceError from None
                 self.drops["unreachable"] += 1
 
+    def rebind(self) -> None:
+        """A socket that is bound to an interface stays so when that is gone; one that came instead,
+        under the same name, has another number.
+        """
+        if self._device is not None:
+            with suppress(OSError):  # it is not there, or we have no privilege: as before
+                self._sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode()
+                )
+
     def can_reach(self, host: str) -> bool:
         """Whether `host`, a literal, is of a family that this socket can send to."""
         six = ":" in host
@@ -235,7 +249,7 @@ def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> Udp
     except OSError:
         sock.close()
         raise
-    return UdpSocket(sock)
+    return UdpSocket(sock, device)
 
 
 def _enlarge_buffers(sock: socket.socket) -> None:

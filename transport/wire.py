@@ -20,6 +20,8 @@ from transport.constants import (
     MACS_SIZE,
     MAX_SLICES,
     MIN_KCP_MTU,
+    RESET_SIZE,
+    RESET_TOKEN_SIZE,
     RESPONSE_SIZE,
     VERSION,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "DATA",
     "HEADER",
     "INIT",
+    "RESET",
     "RESPONSE",
     "Credential",
     "CredentialKind",
@@ -43,18 +46,21 @@ __all__ = [
     "decode_cookie_index_untrusted",
     "decode_init_payload_untrusted",
     "decode_init_untrusted",
+    "decode_reset_untrusted",
     "decode_response_payload_untrusted",
     "decode_response_untrusted",
     "encode_init_clear",
+    "encode_reset",
     "encode_response",
 ]
 
-# Datagram types, the first byte. 6 (stateless reset) and 7 (datagram lane) are set aside.
+# Datagram types, the first byte. 7 (datagram lane) is set aside.
 INIT: Final = 1
 RESPONSE: Final = 2
 COOKIE: Final = 3
 DATA: Final = 4
 CONTROL: Final = 5
+RESET: Final = 6
 
 # type, slice, slices, zero, receiver index, counter: in front of everything sealed.
 HEADER: Final = Struct("<BBBBIQ")
@@ -252,3 +258,15 @@ def decode_cookie_index_untrusted(datagram: bytes) -> int:
     if len(datagram) != COOKIE_REPLY_SIZE:
         raise BadPacket("malformed")
     return int.from_bytes(datagram[4:8], "little")
+
+
+def encode_reset(noise: bytes, token: bytes) -> bytes:
+    """Type, 7 bytes of chance, token: no index, as it would tell who is meant."""
+    return bytes((RESET,)) + noise + token
+
+
+def decode_reset_untrusted(datagram: bytes) -> bytes:
+    """The token of a stateless reset; zeros are nobody's."""
+    if len(datagram) != RESET_SIZE or datagram.endswith(bytes(RESET_TOKEN_SIZE)):
+        raise BadPacket("malformed")
+    return datagram[-RESET_TOKEN_SIZE:]

@@ -1,8 +1,9 @@
 """`join`: a TAP of this host on one side, a session with a switch on the other, for ever.
 
 The TAP is made once and stays, with its address, while the session comes and goes. A lost
-session is looked for again at once, then with a growing pause of at most 30 s; the name of the
-switch is resolved anew each time and all its addresses are tried. One session is the business of
+session is looked for again at once, and then as `backoff.py` says; the name of the switch is
+resolved anew each time and all its addresses are tried. A machine that wakes, or whose network has
+changed, asks at once. One session is the business of
 `connection.py`.
 
 Error contract: `RefusedError` when the switch said no in a way that time does not mend; other
@@ -22,9 +23,9 @@ import trio
 
 from transport import Channel
 from vswitch import profiles
-from vswitch.backoff import CAP, Backoff
+from vswitch.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.config import JoinConfig
-from vswitch.connection import Connection, Replaced
+from vswitch.connection import Connection, Lost, Replaced, Restarting
 from vswitch.core.control import Welcome
 from vswitch.core.frame import format_mac, mac_from_key
 from vswitch.errors import NotReachable, TimedOut
@@ -34,9 +35,11 @@ from vswitch.management.control import serve_control
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.membership import EnrolRefused
 from vswitch.ports.interface import HostInterface
+from vswitch.ports.netwatch import watch_network
 from vswitch.ports.pump import Tally
 from vswitch.ports.tap import TapConfig, open_tap
-from vswitch.underlay import open_channel
+from vswitch.sleep import watch_sleep
+from vswitch.underlay import NoWay, Whereabouts, open_channel
 
 __all__ = ["Membership", "OpenInterface", "join"]
 
@@ -69,7 +72,24 @@ async def join(
             membership = Membership(config, profile, interface, task_status=task_status)
             path = config.files.join_socket(config.name)
             await nursery.start(serve_control, path, {"status": membership.status})
+            nursery.start_soon(watch_sleep, membership.woke)
+            nursery.start_soon(watch_network, membership.network_changed)
             await membership.run()
+
+
+def _pause_after(error: NotReachable | TimedOut, backoff: Backoff) -> float:
+    """Seconds until the next attempt."""
+    match error:
+        case Replaced():  # two hosts with one key would throw each other out without end: slowly
+            return CAP
+        case Restarting():
+            return backoff.after_restart()
+        case TimedOut():
+            return backoff.after_silence(trio.current_time())
+        case Lost() | NoWay():
+            return backoff.pause(SOON)
+        case _:
+            return backoff.pause()
 
 
 class Membership:
@@ -92,6 +112,8 @@ class Membership:
         self._since = time.time()
         self._error: str | None = None
         self._received, self._sent = Tally(), Tally()
+        self._whereabouts = Whereabouts()
+        self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
 
     async def run(self) -> NoReturn:
         """Session after session, until one ends in a way that time does not mend."""
@@ -100,7 +122,10 @@ class Membership:
         event(log, "connecting", member=config.name, server=self._profile.server)
         while True:
             try:
-                async with open_channel(self._profile, config.bind, patience=PATIENCE) as channel:
+                async with open_channel(
+                    self._profile, config.bind, self._whereabouts, patience=PATIENCE
+                ) as channel:
+                    backoff.answered()
                     await self._connected(channel)
             except EnrolRefused as refusal:
                 await trio.to_thread.run_sync(profiles.discard, self._profile, refusal.code)
@@ -111,11 +136,32 @@ class Membership:
                 self._note_loss(str(error))
                 if self._channel is not None and self._up_for() >= STABLE:
                     backoff.reset()
-                # Two hosts with one key would throw each other out without end, so slowly.
-                pause = CAP if isinstance(error, Replaced) else backoff.pause()
+                pause = _pause_after(error, backoff)
+                mended = isinstance(error, TimedOut | Lost | NoWay)  # by a change on this host
             finally:
                 self._channel = None
-            await trio.sleep(pause)
+            await self._wait(pause, mended=mended)
+
+    async def _wait(self, pause: float, *, mended: bool) -> None:
+        """Until the next attempt. A nudge cuts it short, if that may help, but never to nothing."""
+        self._nudge = trio.Event()
+        await trio.sleep(min(pause, FIRST) if mended else pause)
+        if mended and pause > FIRST:
+            with trio.move_on_after(pause - FIRST):
+                await self._nudge.wait()
+
+    def woke(self, slept: float) -> None:
+        """This machine has slept: the switch may have let go of us, whatever our timers say."""
+        event(log, "woke", member=self._config.name, slept_s=round(slept))
+        self._nudge.set()
+        if self._channel is not None:
+            self._channel.renew()
+
+    def network_changed(self) -> None:
+        """Addresses or routes of this host are not what they were."""
+        self._nudge.set()
+        if self._channel is not None:
+            self._channel.probe()
 
     def _up_for(self) -> float:
         return trio.current_time() - self._plugged_at

@@ -148,6 +148,11 @@ class ServeConfig(_ServiceConfig):
         converter=to_member_limit,
         metadata=option("refuse more members than this (1024)", "N", kind="integer"),
     )
+    silent: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("do not tell members of a session that a restart has lost", kind="switch"),
+    )
 
 
 @frozen(kw_only=True)

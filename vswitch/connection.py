@@ -37,7 +37,7 @@ from vswitch.ports.pump import BATCH, Pump, Tally
 from vswitch.ports.uplink import Uplink
 from vswitch.version import SOFTWARE
 
-__all__ = ["Connection", "Replaced"]
+__all__ = ["Connection", "Lost", "Replaced", "Restarting"]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,14 @@ FINAL: Final = frozenset(
 
 class Replaced(NotReachable):
     """Another host has connected with the key of this member."""
+
+
+class Restarting(NotReachable):
+    """The switch has said that it stops."""
+
+
+class Lost(NotReachable):
+    """The switch has fallen silent, or does not know the session any more."""
 
 
 class Connection:
@@ -108,6 +116,10 @@ class Connection:
                 "another host has connected with the key of this member: are two joins using "
                 "copies of one state directory?"
             )
+        if code == ByeCode.SHUTDOWN:
+            return Restarting(reason)
+        if code == ByeCode.TIMEOUT:
+            return Lost(reason)
         return NotReachable(reason)
 
     def _hear(self, message: ControlMessage) -> None:

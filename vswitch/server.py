@@ -77,6 +77,7 @@ async def serve(
                 identity,
                 authority=Authorities(registry),
                 max_sessions=config.max_members,
+                silent=config.silent,
             ) as endpoint,
             open_switch(mtu=config.mtu, max_ports=config.max_members) as switch,
             trio.open_nursery() as nursery,

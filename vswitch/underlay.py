@@ -1,7 +1,8 @@
 """From a profile to a channel: resolve, bind, shake hands.
 
 Error contract: `RefusedError` (with the code) for a definite no, `TimedOut` for silence,
-`NotReachable` when there is no way at all just now, `ConfigError` for a `--bind` that cannot be.
+`NotReachable` when the switch is full, `NoWay` when there is none to it just now, `ConfigError` for
+a `--bind` that cannot be.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import errno
 import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
 
 from transport import (
     Channel,
@@ -29,7 +33,11 @@ from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
 from vswitch.membership import EnrolRefused
 from vswitch.profiles import Profile
 
-__all__ = ["open_channel"]
+__all__ = ["NoWay", "Whereabouts", "open_channel"]
+
+# Seconds for a name server. One that does not answer must not keep us from a switch that most
+# likely is where it was.
+RESOLVE_PATIENCE: Final = 2.0
 
 _REFUSALS = {
     Result.REVOKED: (
@@ -48,31 +56,62 @@ _REFUSALS = {
 }
 
 
+class NoWay(NotReachable):
+    """This host cannot reach the switch just now: no name server, no route, no interface."""
+
+
+class Whereabouts:
+    """Where a switch has been found, for when the name servers are silent, and which of its
+    addresses to try first.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[tuple[str, int]] = []
+        self._worked: tuple[str, int] | None = None
+
+    async def look_up(self, host: str, port: int) -> list[tuple[str, int]]:
+        """All addresses, asked for anew; `NoWay` if there are none and never were."""
+        reason = f"no name server has answered within {RESOLVE_PATIENCE:g} s"
+        with trio.move_on_after(RESOLVE_PATIENCE):
+            try:
+                self._known = await resolve(host, port)
+                reason = "it has no address"
+            except OSError as error:
+                reason = str(error.strerror or error)
+        if not self._known:
+            raise NoWay(f"cannot resolve {host}: {reason}")
+        return sorted(self._known, key=lambda each: each != self._worked)
+
+    def found(self, address: tuple[str, int]) -> None:
+        """This one has answered."""
+        self._worked = address
+
+
 @asynccontextmanager
 async def open_channel(
-    profile: Profile, bind: str | None, *, patience: float
+    profile: Profile, bind: str | None, whereabouts: Whereabouts, *, patience: float
 ) -> AsyncIterator[Channel]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
     `bind`: the local address or interface to use; `patience`: seconds until `TimedOut`.
     """
     server = profile.server
-    try:
-        found = await resolve(server.host, server.port)
-    except OSError as error:
-        raise NotReachable(f"cannot resolve {server.host}: {error.strerror or error}") from None
+    found = await whereabouts.look_up(server.host, server.port)
     sock = _open_socket(bind)
     try:
-        addresses = [sock.to_native(host, port) for host, port in found if sock.can_reach(host)]
+        addresses = {
+            sock.to_native(host, port): (host, port) for host, port in found if sock.can_reach(host)
+        }
     except OSError as error:  # the interface after the % of a link-local address
         sock.close()
-        raise NotReachable(f"cannot reach {server.host}: {error.strerror or error}") from None
+        raise NoWay(f"cannot reach {server.host}: {error.strerror or error}") from None
     if not addresses:
         sock.close()
-        raise NotReachable(f"{server.host} has no address that {bind or 'this host'} can reach")
+        raise NoWay(f"{server.host} has no address that {bind or 'this host'} can reach")
     async with open_endpoint(sock, profile.private_key) as endpoint:
         try:
-            channel = await endpoint.connect(_peer(profile), addresses, patience=patience)
+            channel = await endpoint.connect(_peer(profile), list(addresses), patience=patience)
+            whereabouts.found(addresses[channel.address])
         except HandshakeRefused as refused:
             refusal = _REFUSALS.get(Result(refused.result))
             if refusal is None:  # full: that changes
@@ -114,5 +153,5 @@ def _open_socket(bind: str | None) -> UdpSocket:
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
             # Interfaces and addresses come and go, and this one may come back.
-            raise NotReachable(f"--bind {bind}: {error.strerror}; see `ip address`") from None
-        raise NotReachable(f"cannot open a UDP socket: {error.strerror}") from None
+            raise NoWay(f"--bind {bind}: {error.strerror}; see `ip address`") from None
+        raise NoWay(f"cannot open a UDP socket: {error.strerror}") from None

@@ -22,7 +22,7 @@ from transport import (
     Suite,
     open_endpoint,
 )
-from transport.constants import CLOSE_REPEATS, TOMBSTONE
+from transport.constants import CLOSE_REPEATS, CONNECT_STAGGER, TOMBSTONE
 from transport.demux import Demux
 from transport.testing import Link, open_network
 from transport.testing_cores import KnownPeers
@@ -119,11 +119,11 @@ async def test_many_clients(autojump_clock):
                 nursery.start_soon(one, number)
 
 
-async def test_a_dead_address_costs_no_time(autojump_clock):
+async def test_a_dead_address_costs_little_time(autojump_clock):
     async with open_both(link=Link(delay=0.1)) as (_, server, client):
         start = trio.current_time()
         channel = await client.connect(PEER, [NOWHERE, HERE])
-        assert trio.current_time() - start == pytest.approx(0.2)
+        assert trio.current_time() - start == pytest.approx(0.2 + CONNECT_STAGGER)
         assert channel.remote == "10.0.0.2:7450"
         assert not client._demux._initiator._negotiations
         await trio.sleep(10)
@@ -533,8 +533,8 @@ async def test_a_server_that_restarts(autojump_clock):
             start = trio.current_time()
             with pytest.raises(ChannelBroken) as caught:
                 await channel.receive()
-            assert caught.value.code == CloseCode.SHUTDOWN
-            assert trio.current_time() - start < 6
+            assert caught.value.code == CloseCode.TIMEOUT
+            assert trio.current_time() - start < 0.1  # told by a stateless reset
             again = await client.connect(PEER, [HERE])
             await again.send([b"x"])
             assert await again.receive() == [b"x"]

@@ -1,4 +1,4 @@
-"""Pauses between attempts: short at first, doubling, capped, spread, and short again."""
+"""Pauses between attempts: by what was lost; doubling, capped, spread, and short again."""
 
 import random
 
@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from vswitch.backoff import CAP, FIRST, SPREAD, Backoff
+from vswitch.backoff import CAP, FIRST, PATIENT, RESTART, SILENCE, SOON, SPREAD, Backoff
 
 
 def middle(low, high):
@@ -20,6 +20,11 @@ def test_pauses_double_up_to_the_cap():
     assert pauses[8:] == [CAP] * 4
 
 
+def test_a_smaller_cap_for_what_mends_itself_soon():
+    backoff = Backoff(middle)
+    assert [backoff.pause(SOON) for _ in range(6)] == pytest.approx([0.2, 0.4, 0.8, 1.6, 2, 2])
+
+
 def test_after_a_reset_it_begins_anew():
     backoff = Backoff(middle)
     for _ in range(12):
@@ -27,6 +32,22 @@ def test_after_a_reset_it_begins_anew():
     backoff.reset()
     assert backoff.pause() == pytest.approx(FIRST)
     assert backoff.pause() == pytest.approx(2 * FIRST)
+
+
+def test_silence_is_asked_into_all_the_time_and_after_a_quarter_of_an_hour_less():
+    backoff = Backoff(middle)
+    assert {backoff.after_silence(1000.0 + n) for n in range(round(PATIENT))} == {SILENCE}
+    assert backoff.pause() == pytest.approx(FIRST)  # other pauses have not grown meanwhile
+    late = [backoff.after_silence(1000.0 + PATIENT + n) for n in range(10)]
+    assert late[-1] == CAP
+    backoff.answered()
+    assert backoff.after_silence(9000.0) == SILENCE
+
+
+def test_a_restart_is_waited_for_by_each_in_its_own_time():
+    pauses = [Backoff().after_restart() for _ in range(200)]
+    assert RESTART[0] <= min(pauses) < 0.4
+    assert 1.7 < max(pauses) <= RESTART[1]
 
 
 @settings(deadline=None)

@@ -12,7 +12,7 @@ from transport.initiator import Connected
 from transport.noise import Suite
 from transport.stats import DROP_REASONS
 from transport.testing_cores import client_and_server
-from transport.wire import COOKIE, DATA, HEADER, INIT, RESPONSE
+from transport.wire import COOKIE, DATA, HEADER, INIT, RESET, RESPONSE
 
 STRANGER = ("203.0.113.9", 999)
 
@@ -22,7 +22,9 @@ STRANGER = ("203.0.113.9", 999)
     [
         (b"", "unknown_type"),
         (b"\x00" * 100, "unknown_type"),
-        (b"\x06" * 24, "unknown_type"),
+        (b"\x06" * 24, "unexpected"),
+        (b"\x06" * 23, "malformed"),
+        (b"\x06" * 8 + bytes(16), "malformed"),
         (b"\x07" * 100, "unknown_type"),
         (b"\xff", "unknown_type"),
         (bytes([DATA]), "malformed"),
@@ -257,7 +259,7 @@ def test_a_session_that_is_over_answers_late_datagrams_for_a_while():
     assert server.demux.sessions == 0
 
 
-def test_after_its_tombstone_there_is_silence():
+def test_after_its_tombstone_a_session_is_unknown():
     wire, client, server = client_and_server()
     wire.cut()
     server.close(CloseCode.SHUTDOWN)
@@ -267,9 +269,11 @@ def test_after_its_tombstone_there_is_silence():
     wire.heal()
     client.send(b"too late")
     wire.sent.clear()
-    wire.advance(1.0)
-    assert not [each for each in wire.sent if each.source == server.address]
+    wire.settle()
+    answers = [each.data[0] for each in wire.sent if each.source == server.address]
+    assert answers == [RESET, RESPONSE]
     assert set(server.demux.drops) == {"unknown_index"}
+    assert client.session.ended.reason == "the peer has lost the session"
 
 
 def test_an_idle_endpoint_has_no_deadline():

@@ -69,23 +69,23 @@ def test_retries(jitter):
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     scale = 1 + HANDSHAKE_RETRY_JITTER * jitter
     assert times[0] == 0.0
-    assert gaps[:5] == pytest.approx([scale * gap for gap in (1, 2, 4, 8, 8)])
+    assert gaps[:5] == pytest.approx([scale * gap for gap in (0.5, 1, 1.5, 1.5, 1.5)])
 
 
 def test_nothing_between_retries():
     subject = negotiation()
     assert subject.datagram_to_send(0.0)
     assert subject.datagram_to_send(0.0) is None
-    assert subject.datagram_to_send(0.999) is None
-    assert subject.datagram_to_send(1.0)
+    assert subject.datagram_to_send(0.499) is None
+    assert subject.datagram_to_send(0.5)
     assert subject.sent == 2
 
 
 def test_it_stops_in_time():
-    subject = negotiation(give_up_at=5.0)
-    assert sending_times(subject, 100.0) == [0.0, 1.0, 3.0]
-    assert subject.deadline() == 5.0
-    assert subject.datagram_to_send(5.0) is None
+    subject = negotiation(give_up_at=4.0)
+    assert sending_times(subject, 100.0) == [0.0, 0.5, 1.5, 3.0]
+    assert subject.deadline() == 4.0
+    assert subject.datagram_to_send(4.0) is None
 
 
 def test_what_an_init_says():
@@ -127,12 +127,25 @@ def test_an_answer_before_the_question():
     assert reason(negotiation().receive_response_untrusted, response, 0.0) == "unexpected"
 
 
-def test_an_answer_to_an_earlier_try_is_too_late():
+@pytest.mark.parametrize("number", range(5))
+def test_an_answer_to_one_of_the_last_four_tries_is_good(number):
     subject = negotiation()
-    late, _ = response_to(subject.datagram_to_send(0.0))
-    second = subject.datagram_to_send(1.0)
-    assert reason(subject.receive_response_untrusted, late, 1.1) == "bad_handshake"
-    assert subject.receive_response_untrusted(response_to(second)[0], 1.2)
+    inits = [subject.datagram_to_send(now) for now in (0.0, 1.0, 3.0, 5.0, 7.0)]
+    response, theirs = response_to(inits[number])
+    if number == 0:
+        assert reason(subject.receive_response_untrusted, response, 7.1) == "bad_handshake"
+    else:
+        agreed = subject.receive_response_untrusted(response, 7.1)
+        assert agreed.pair.handshake_hash == theirs.handshake_hash
+
+
+def test_a_hurried_one_sends_at_once_and_then_as_before():
+    subject = negotiation()
+    subject.datagram_to_send(0.0)
+    subject.hurry(0.1)
+    assert subject.deadline() == 0.1
+    assert subject.datagram_to_send(0.1)
+    assert subject.deadline() == pytest.approx(0.1 + 1.0)
 
 
 def test_every_bit_flip_of_a_response_but_in_mac2():

@@ -49,6 +49,7 @@ def layout(heading, number):
         ("Type 3: cookie reply", 0, constants.COOKIE_REPLY_SIZE),
         ("Types 4 and 5: sealed datagrams", 0, constants.DATA_HEADER_SIZE),
         ("Type 4: KCP", 0, constants.KCP_HEADER_SIZE),
+        ("Type 6: stateless reset", 0, constants.RESET_SIZE),
         ("The record stream", 0, 4),
     ],
 )
@@ -63,6 +64,7 @@ def test_sizes_in_the_overview():
     assert sizes["init"] == str(constants.INIT_SIZE)
     assert sizes["response"] == str(constants.RESPONSE_SIZE)
     assert sizes["cookie reply"] == str(constants.COOKIE_REPLY_SIZE)
+    assert sizes["stateless reset"] == str(constants.RESET_SIZE)
     assert sizes["control"] == f"{constants.SEALED_OVERHEAD} + n"
 
 

@@ -3,7 +3,8 @@
 import pytest
 import trio
 
-from vswitch.backoff import CAP, FIRST, SPREAD
+from vswitch import underlay
+from vswitch.backoff import CAP, RESTART, SPREAD
 from vswitch.client import PATIENCE, STABLE
 from vswitch.connection import WELCOME_TIMEOUT
 from vswitch.core.control import ByeCode, Welcome
@@ -81,8 +82,8 @@ async def test_pauses_grow_while_there_is_no_answer_and_shrink_after_a_good_time
         await trio.sleep(STABLE)
         good.set()
         ended = trio.current_time()
-        await trio.sleep(2)
-        assert stage.sessions[1] - ended <= FIRST * (1 + SPREAD) + 0.5
+        await trio.sleep(3)
+        assert RESTART[0] <= stage.sessions[1] - ended <= RESTART[1] + 0.5
 
 
 async def test_sessions_that_end_at_once_are_tried_less_and_less(autojump_clock, stage, nursery):
@@ -134,3 +135,155 @@ async def test_what_was_on_its_way_when_a_session_ended_is_counted(autojump_cloc
         assert status["drops"]["disconnected"] > 0
         ended = status["drops"]["disconnected"] + status["drops"].get("queue_full", 0)
         assert status["tx_frames"] + ended + kernel == 1000
+
+
+async def test_a_machine_that_slept_for_a_moment_goes_on_with_new_keys(
+    autojump_clock, stage, nursery
+):
+    member = stage.member()
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        await trio.sleep(20)
+        member.woke(10)
+        await trio.sleep(0.5)
+        assert len(stage.sessions) == 1
+        assert member._channel.statistics().rekeys == 1
+        assert (await status_of(member))["state"] == "up"
+
+
+@pytest.mark.parametrize("slept", [600, 8 * 3600])
+async def test_a_machine_that_the_switch_has_let_go_of_is_back_at_once(
+    autojump_clock, stage, nursery, slept
+):
+    """R17. The member's clock has stood still: for it the session was in use just now."""
+    member = stage.member()
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        await trio.sleep(20)
+        stage.network.link.up = False  # it hears nothing of the end
+    async with stage.serving(welcomed):
+        stage.network.link.up = True
+        assert (await status_of(member))["state"] == "up"  # so it believes
+        member.woke(slept)
+        await trio.sleep(1.5)
+        assert len(stage.sessions) == 2
+        assert (await status_of(member))["state"] == "up"
+
+
+async def test_a_switch_that_was_killed_has_its_member_back_within_three_seconds(
+    autojump_clock, stage, nursery
+):
+    """R1 and R2: killed a hundred times, after any time, for any time."""
+    member, worst = stage.member(), 0.0
+    nursery.start_soon(member.run)
+    for life in range(100):
+        async with stage.serving(welcomed):
+            stage.network.link.up = True
+            begun, before = trio.current_time(), len(stage.sessions)
+            while len(stage.sessions) == before:
+                stage.interface.feed(FRAME)  # it has something to say, ten times a second
+                await trio.sleep(0.1)
+            worst = max(worst, trio.current_time() - begun)
+            await trio.sleep(0.2 + life * 37 % 50 / 10)
+            assert len(stage.sessions) == before + 1
+            stage.network.link.up = False
+        await trio.sleep(life * 53 % 50 / 10)
+    assert worst <= 3.0
+    assert stage.interface.history == [("address", "10.77.0.2/24")]
+
+
+@pytest.mark.parametrize("outage", [61, 100, 333, 600])
+async def test_a_path_that_heals_after_long_has_its_member_back_within_three_seconds(
+    autojump_clock, stage, nursery, outage
+):
+    """R11."""
+    member = stage.member()
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        for _ in range(5):
+            await trio.sleep(30)
+            sessions = len(stage.sessions)
+            stage.interface.feed(FRAME)
+            stage.network.link.up = False
+            await trio.sleep(outage)
+            assert (await status_of(member))["state"] == "connecting"
+            stage.network.link.up = True
+            await trio.sleep(3)
+            assert len(stage.sessions) == sessions + 1
+            assert (await status_of(member))["state"] == "up"
+
+
+async def test_a_change_of_the_network_cuts_a_pause_short_and_shows_where_we_are(
+    autojump_clock, stage, nursery
+):
+    member = stage.member()
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        await trio.sleep(5)
+        before = member._channel.statistics().sent_datagrams
+        member.network_changed()
+        await trio.sleep(0.1)
+        assert member._channel.statistics().sent_datagrams > before  # a ping
+    await trio.sleep(40 * 60)  # pauses are half a minute long by now
+    async with stage.serving(welcomed):
+        for _ in range(20):
+            member.network_changed()
+            await trio.sleep(0.5)
+        assert len(stage.sessions) == 2
+
+
+async def test_a_name_server_that_is_silent_does_not_keep_a_member_away(
+    autojump_clock, stage, nursery, monkeypatch
+):
+    member = stage.member()
+
+    async def never(host, port):
+        await trio.sleep_forever()
+
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        await trio.sleep(20)
+        monkeypatch.setattr(underlay, "resolve", never)
+        stage.network.link.up = False
+        await trio.sleep(61 + 30)
+        stage.network.link.up = True
+        await trio.sleep(6)
+        assert len(stage.sessions) == 2
+
+
+async def test_without_any_answer_of_a_name_server_the_reason_says_so(
+    autojump_clock, stage, monkeypatch
+):
+    async def never(host, port):
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(underlay, "resolve", never)
+    error = await stage.run_once()
+    assert str(error) == "cannot resolve 198.51.100.1: no name server has answered within 2 s"
+
+
+async def test_all_addresses_are_tried_and_the_one_that_worked_first(
+    autojump_clock, stage, nursery, monkeypatch
+):
+    dead = ("203.0.113.1", 7450)
+
+    async def resolve(host, port):
+        await trio.lowlevel.checkpoint()
+        return [dead, (host, port)]
+
+    async def script(device):
+        device.send_control(WELCOME)
+        await trio.sleep(20)
+        device.close(ByeCode.SERVER_ERROR, "again")
+
+    monkeypatch.setattr(underlay, "resolve", resolve)
+    stage.network.log.clear()
+    began = trio.current_time()
+    async with stage.serving(script):
+        nursery.start_soon(stage.member().run)
+        await trio.sleep(90)
+        assert len(stage.sessions) == 5
+        assert stage.sessions[0] - began < 0.5
+    log = stage.network.log
+    inits = [fate.destination for fate in log if (fate.first_byte, fate.verdict) == (1, "sent")]
+    assert inits == [dead] + [("198.51.100.1", 7450)] * 5

@@ -1,0 +1,51 @@
+"""A member whose own address changes under traffic: nothing is lost, and the pause is short."""
+
+import re
+import time
+
+import pytest
+
+from vswitch.lab import wait_until
+from vswitch.lab.lan import UNDERLAY
+from vswitch.ports import netlink
+
+PING = 0.02  # seconds between two requests
+
+
+def moved(host, old, new, *, gap=0.0):
+    """Take the address away and give another, as a DHCP client does on another network."""
+    host.call(netlink.remove_address, UNDERLAY, old)
+    time.sleep(gap)
+    host.call(netlink.add_address, UNDERLAY, new)
+
+
+def underlay_address(host):
+    (address,) = [each for each in host.call(netlink.addresses, UNDERLAY) if each[:4] == "192."]
+    return address
+
+
+@pytest.mark.netns("ping")
+@pytest.mark.parametrize(("gap", "longest"), [(0.0, 0.5), (1.5, 1.0)])
+def test_a_member_that_gets_another_address_loses_nothing(lan, gap, longest):
+    """R4: of the pings in both directions every one is answered; late is not lost."""
+    member = lan.members["pc1"]
+    there = lan.port("pc2")["address"].partition("/")[0]
+    old = underlay_address(member)
+    new = old.replace(".11/", ".111/") if ".11/" in old else old.replace(".111/", ".11/")
+    count = 300
+    command = ["ping", f"-i{PING}", f"-c{count}", "-W20", there]
+    log = member.directory / f"ping-move-{gap}.txt"
+    before = lan.port("pc1")["since"]
+    with log.open("wb") as output:
+        process = member.popen(command, stdout=output)
+        wait_until(lambda: log.read_text().count("bytes from") > 50, "answers of pc2", timeout=60)
+        moved(member, old, new, gap=gap)
+        process.wait(60)
+    text = log.read_text()
+    answered = {int(number) for number in re.findall(r"bytes from.*icmp_seq=(\d+)", text)}
+    assert answered == set(range(1, count + 1)), text[-300:]
+    slowest = max(float(ms) for ms in re.findall(r"time=([\d.]+) ms", text)) / 1000
+    assert slowest - gap <= longest
+    port = lan.port("pc1")
+    assert port["since"] == before  # the session is the same
+    assert port["via"].startswith(f"udp:{new.partition('/')[0]}:")
