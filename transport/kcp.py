@@ -219,6 +219,13 @@ class Conversation:
         """Whether time alone can make it send: there are unacknowledged segments."""
         return bool(self._pending)
 
+    @property
+    def oldest(self) -> int | None:
+        """Number of the segment that has been on its way for longest; None if none is."""
+        kcp = self._kcp
+        number: int | None = kcp.snd_una if kcp.nsnd_buf else None
+        return number
+
     def close(self) -> None:
         """Break the binding's reference to the callback; the engine's memory goes with us."""
         self._kcp.send_cb = None

@@ -26,7 +26,6 @@ from transport.constants import (
     KCP_INTERVAL,
     MESSAGE_COST,
     SEND_WINDOW,
-    SLICE_SIZE,
     SUSPECT_SEND_INTERVAL,
 )
 from transport.errors import BadPacket
@@ -76,6 +75,15 @@ class ReliableLane:
     def message_size(self) -> int:
         """Bytes of a message that fills one sealed unit, as large as they are now."""
         return self._units.message_size
+
+    @property
+    def slice_size(self) -> int:
+        """Bytes of a sealed unit that one datagram carries."""
+        return self._units.slice_size
+
+    def resize(self, slice_size: int) -> None:
+        """The path takes datagrams of another size from now on."""
+        self._units.resize(slice_size)
 
     @property
     def credit(self) -> int:
@@ -191,23 +199,24 @@ class ReliableLane:
             units = self._through_the_gate(units, now)
         self._units.on_sent(sum(map(len, units)), repaired=self.kcp.repaired)
         if self._units.slices == 1:
-            return _one_slice_each(units)
+            return _one_slice_each(units, self.slice_size)
         return units
 
     def _through_the_gate(self, units: list[bytes], now: float) -> list[bytes]:
         if now < self._gate_open_at:
             self._drops["suspect_gate"] += len(units)
             return []
-        units = _one_slice_each(units)
+        units = _one_slice_each(units, self.slice_size)
         self._drops["suspect_gate"] += len(units) - 1
-        slices = -(-len(units[0]) // SLICE_SIZE)
+        slices = -(-len(units[0]) // self.slice_size)
         self._gate_open_at = now + slices * SUSPECT_SEND_INTERVAL
         return units[:1]
 
 
-def _one_slice_each(units: list[bytes]) -> list[bytes]:
+def _one_slice_each(units: list[bytes], slice_size: int) -> list[bytes]:
     """As far as segments allow: one that is larger stays as it is."""
-    return [part for unit in units for part in split_segments(unit, unit_bytes(1))]
+    most = unit_bytes(1, slice_size)
+    return [part for unit in units for part in split_segments(unit, most)]
 
 
 def _only_acknowledgements(unit: bytes) -> bool:

@@ -20,9 +20,11 @@ import trio
 from attrs import define, frozen
 
 from transport.paths import Address
-from transport.trains import Train, cut
+from transport.trains import Refusal, Train, cut
 
 __all__ = ["Fate", "Link", "MemorySocket", "Network", "open_network"]
+
+HEADERS = 28  # bytes of IPv4 and UDP
 
 
 @define
@@ -35,6 +37,7 @@ class Link:
     duplicate: float = 0.0
     corrupt: float = 0.0  # one random bit
     up: bool = True
+    mtu: int = 9000  # bytes with headers: what is longer vanishes, as where no router says so
 
 
 @frozen
@@ -59,6 +62,8 @@ class MemorySocket:
         self._readers = trio.lowlevel.ParkingLot()
         self._closed = False
         self.drops: Counter[str] = Counter()
+        self.refused: deque[Refusal] = deque(maxlen=1024)
+        self.mtu = 1500  # of its interface, which takes nothing longer, and says so
         self.sent: list[tuple[bytes, Address]] | None = None  # set to a list to record
 
     @property
@@ -83,6 +88,9 @@ class MemorySocket:
             raise trio.ClosedResourceError
         for train in trains:
             for datagram in cut(train):
+                if len(datagram) + HEADERS > self.mtu:
+                    self.refused.append((train[1], len(datagram), 1))
+                    continue
                 if self.sent is not None:
                     self.sent.append((datagram, train[1]))
                 self._network.carry(datagram, self._address, train[1])
@@ -151,7 +159,7 @@ class Network:
         if copies == 2:
             self._note(source, destination, datagram, "duplicated")
         for _ in range(copies):
-            if not link.up or chance() < link.loss:
+            if not link.up or len(datagram) + HEADERS > link.mtu or chance() < link.loss:
                 self._note(source, destination, datagram, "lost")
                 continue
             copy = datagram

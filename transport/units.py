@@ -18,26 +18,35 @@ __all__ = ["UnitSize", "unit_bytes"]
 CLEAN_BYTES = 256 * 1024
 
 
-def unit_bytes(slices: int) -> int:
+def unit_bytes(slices: int, slice_size: int = SLICE_SIZE) -> int:
     """Bytes of plaintext in a unit of so many full slices."""
-    return slices * SLICE_SIZE - TAG_SIZE
+    return slices * slice_size - TAG_SIZE
 
 
 class UnitSize:
     """The size of the units that one session sends."""
 
-    __slots__ = ("_clean", "_most", "slices")
+    __slots__ = ("_clean", "_kcp_mtu", "_most", "slice_size", "slices")
 
     def __init__(self, kcp_mtu: int) -> None:
         """`kcp_mtu`: bytes of the largest unit that both sides take."""
-        self._most = max(1, (kcp_mtu + TAG_SIZE) // SLICE_SIZE)
-        self.slices = self._most
+        self._kcp_mtu = kcp_mtu
         self._clean = 0
+        self.slices = self._most = 1
+        self.resize(SLICE_SIZE)
+        self.slices = self._most
+
+    def resize(self, slice_size: int) -> None:
+        """The path takes datagrams of another size: as many slices as before, or all that fit."""
+        whole = self.slices == self._most
+        self.slice_size = slice_size  # bytes of a unit in one datagram
+        self._most = -(-(self._kcp_mtu + TAG_SIZE) // slice_size)
+        self.slices = self._most if whole else min(self._most, self.slices)
 
     @property
     def message_size(self) -> int:
         """Bytes of a message that fills one unit now."""
-        return unit_bytes(self.slices) - KCP_HEADER_SIZE
+        return min(self._kcp_mtu, unit_bytes(self.slices, self.slice_size)) - KCP_HEADER_SIZE
 
     def on_sent(self, size: int, *, repaired: bool) -> None:
         """So many bytes left; `repaired` when some of them had left before. HOT PATH."""
