@@ -14,7 +14,6 @@ from transport.constants import (
     DATA_HEADER_SIZE,
     MAX_SLICES,
     REJECT_AFTER_UNITS,
-    SLICE_SIZE,
     TAG_SIZE,
 )
 from transport.errors import BadPacket, KeyExhausted
@@ -46,15 +45,15 @@ class Sealer:
         header = HEADER.pack(kind, 0, 1, 0, self._index, counter)
         return header + self._encrypt(self._nonce(counter), plaintext, header)
 
-    def seal_unit(self, kind: int, plaintext: bytes) -> tuple[Bytes, int]:
-        """The datagrams for `plaintext`, one or its slices, laid end to end, and the size of each
-        but the last. Raises `KeyExhausted`. HOT PATH.
+    def seal_unit(self, kind: int, plaintext: bytes, slice_size: int) -> tuple[Bytes, int]:
+        """The datagrams for `plaintext`, one or its slices of at most `slice_size` bytes each,
+        laid end to end, and the size of each but the last. Raises `KeyExhausted`. HOT PATH.
         """
         size = len(plaintext) + TAG_SIZE
-        if size <= SLICE_SIZE:
+        if size <= slice_size:
             return self.seal(kind, plaintext), size + DATA_HEADER_SIZE
         counter = self._next_counter()
-        slices = -(-size // SLICE_SIZE)
+        slices = -(-size // slice_size)
         header = HEADER.pack(kind, 0, slices, 0, self._index, counter)
         sealed = memoryview(self._encrypt(self._nonce(counter), plaintext, header))
         step = -(-size // slices)  # equal, so that none is too short to be one

@@ -26,13 +26,15 @@ TAG_SIZE: Final = 16
 SEALED_OVERHEAD: Final = DATA_HEADER_SIZE + TAG_SIZE
 
 KCP_HEADER_SIZE: Final = 24
-# One datagram: 1,432 bytes of UDP payload, 1,460 with IPv4 and 1,480 with IPv6 headers, which
-# fits a PPPoE line's 1,492.
-SLICE_SIZE: Final = 1432 - DATA_HEADER_SIZE  # bytes of a sealed unit that one datagram carries
-# Of one sealed unit. More amortise more work per byte (sealing, KCP, calls into the kernel), and
-# lose more with one lost datagram: `units.py` says how many are used when.
-MAX_SLICES: Final = 44
-KCP_MTU: Final = MAX_SLICES * SLICE_SIZE - TAG_SIZE  # the largest unit; set once in a session
+# Bytes of a sealed unit that one datagram carries. How many do on a path is pathmtu.py's; this is
+# 1,432 bytes of UDP payload, and what a peer's number of slices is reckoned in.
+SLICE_SIZE: Final = 1432 - DATA_HEADER_SIZE
+# The largest unit, 44 such datagrams; set once in a session. Larger ones amortise more work per
+# byte (sealing, KCP, calls into the kernel), and lose more with one lost datagram: `units.py`
+# says what is used when.
+KCP_MTU: Final = 44 * SLICE_SIZE - TAG_SIZE
+# Of one sealed unit: the largest in the smallest datagrams that pathmtu.py goes down to has 118.
+MAX_SLICES: Final = 128
 # Of one session, waiting for slices. Jitter mixes the slices of all units of a burst, and a
 # table that is too small for one completes none of them, again and again.
 PARTIAL_UNITS: Final = 256
@@ -130,6 +132,8 @@ STALL_PROBE: Final = 0.5
 PATH_TIMEOUT: Final = 1.0  # for a challenge's answer, at least
 PATH_CHANGE_INTERVAL: Final = 1.0  # at most one move a second
 AMPLIFICATION: Final = 3  # bytes to an unproven address per byte from it (RFC 9000 section 8)
+
+MTU_WATCH_INTERVAL: Final = 0.1  # between two looks whether data gets through at all
 
 # --- Closing ---------------------------------------------------------------------------------
 

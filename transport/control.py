@@ -8,6 +8,7 @@ else; what it returns was authentic but may still be anything that the peer like
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from attrs import frozen
 
@@ -15,9 +16,12 @@ from transport.constants import MAX_CLOSE_REASON, MAX_CONTROL_ITEMS
 from transport.errors import BadPacket
 
 __all__ = [
+    "MTU_PROBE_SIZE",
     "Close",
     "CloseCode",
     "ControlItem",
+    "MtuAck",
+    "MtuProbe",
     "PathChallenge",
     "PathResponse",
     "Ping",
@@ -65,11 +69,25 @@ class Pong:
 
 
 @frozen
+class MtuProbe:
+    """Answered with the size of the datagram that carried it."""
+
+    epoch: int  # of the search that it belongs to
+    padding: int = 0  # bytes; whatever they are
+
+
+@frozen
+class MtuAck:
+    size: int  # bytes of the probe's datagram, as it came
+    epoch: int  # the probe's
+
+
+@frozen
 class Rekey:
     """The responder asks for a new handshake; only the initiator starts one."""
 
 
-ControlItem = PathChallenge | PathResponse | Close | Ping | Pong | Rekey
+ControlItem = PathChallenge | PathResponse | Close | Ping | Pong | MtuProbe | MtuAck | Rekey
 
 _EIGHT_BYTES: dict[int, type[PathChallenge | PathResponse | Ping | Pong]] = {
     1: PathChallenge,
@@ -78,7 +96,8 @@ _EIGHT_BYTES: dict[int, type[PathChallenge | PathResponse | Ping | Pong]] = {
     5: Pong,
 }
 _NUMBERS = {PathChallenge: 1, PathResponse: 2, Ping: 4, Pong: 5}
-_CLOSE, _REKEY = 3, 8
+_CLOSE, _MTU_PROBE, _MTU_ACK, _REKEY = 3, 6, 7, 8
+MTU_PROBE_SIZE: Final = 3 + 4  # bytes of a probe item without padding
 
 
 def encode_control(*items: ControlItem) -> bytes:
@@ -90,6 +109,11 @@ def encode_control(*items: ControlItem) -> bytes:
                 number = _CLOSE
                 text = reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore").encode()
                 value = code.to_bytes(2, "little") + text
+            case MtuProbe(epoch, padding):
+                number, value = _MTU_PROBE, epoch.to_bytes(4, "little") + bytes(padding)
+            case MtuAck(size, epoch):
+                number = _MTU_ACK
+                value = size.to_bytes(2, "little") + epoch.to_bytes(4, "little")
             case Rekey():
                 number, value = _REKEY, b""
             case _:
@@ -123,6 +147,15 @@ def decode_control_untrusted(plaintext: bytes) -> list[ControlItem]:
             text = value[2:].decode(errors="replace")
             reason = "".join(c if c.isprintable() else "?" for c in text)
             items.append(Close(int.from_bytes(value[:2], "little"), reason))
+        elif number == _MTU_PROBE:
+            if len(value) < 4:
+                raise BadPacket("bad_control")
+            items.append(MtuProbe(int.from_bytes(value[:4], "little"), len(value) - 4))
+        elif number == _MTU_ACK:
+            if len(value) != 6:
+                raise BadPacket("bad_control")
+            size, epoch = (int.from_bytes(part, "little") for part in (value[:2], value[2:]))
+            items.append(MtuAck(size, epoch))
         elif number == _REKEY:
             items.append(Rekey())
     return items

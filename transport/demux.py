@@ -31,7 +31,7 @@ from transport.paths import Address
 from transport.responder import Accepted, Responder
 from transport.session import Outgoing, Session
 from transport.timers import TimerHeap
-from transport.trains import Bytes, Train, cut
+from transport.trains import Bytes, Refusal, Train, cut
 from transport.wire import (
     CONTROL,
     COOKIE,
@@ -130,6 +130,16 @@ class Demux:
     def touch(self, session: Session) -> None:
         """The program above gave `session` something to do. HOT PATH."""
         self._touched[session] = None
+
+    def too_big(self, refused: Iterable[Refusal], sessions: Iterable[Session], now: float) -> None:
+        """The local interface did not take what is `refused`, of these sessions or of nobody."""
+        for address, size, datagrams in refused:
+            known = [session for session in sessions if session.paths.current == address]
+            for session in known:
+                session.too_big(size, datagrams, now)
+                self._touched[session] = None
+            if not known:
+                self.drops["too_big"] += datagrams
 
     # --- Receiving ----------------------------------------------------------------------------
 

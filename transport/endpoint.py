@@ -185,14 +185,20 @@ class Endpoint:
 
     def pump(self) -> None:
         """After anything happened: events, datagrams, wake-ups, the timer. HOT PATH."""
-        demux = self._demux
+        demux, now = self._demux, self.now()
         while (event := demux.next_event()) is not None:
             self._take(event)
         touched = list(demux.touched)
-        trains = demux.datagrams_to_send(self.now())
-        if trains:
+        trains = demux.datagrams_to_send(now)
+        while trains:
             self._sock.send_nowait(trains)
             self._sent += sum([-(-len(data) // size) for data, _, size in trains])
+            if not self._sock.refused:
+                break
+            self._sent -= sum([datagrams for _, _, datagrams in self._sock.refused])
+            demux.too_big(self._sock.refused, touched, now)
+            self._sock.refused.clear()
+            trains = demux.datagrams_to_send(now)  # probes of other sizes, if any
         for session in touched:  # last, since sending ends a session whose keys are used up
             channel = self._channels.get(session)
             if channel is not None:

@@ -32,6 +32,7 @@ class HalfOpen:
     association: int
     resumes: Session | None
     kcp_mtu: int
+    max_slices: int  # that the peer takes
     address: Address  # where the response went: who confirms could read there
     expires: float
 

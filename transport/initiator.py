@@ -189,6 +189,7 @@ class Initiator:
                 association=response.association,
                 pair=pair,
                 kcp_mtu=min(KCP_MTU, response.kcp_mtu),
+                max_slices=response.max_slices,
                 receive_window=RECEIVE_WINDOW,
                 address=negotiation.address,
                 now=now,

@@ -270,6 +270,13 @@ class Conversation:
         """
         return bool(self._kcp.nsnd_que and not self._kcp.rmt_wnd)
 
+    @property
+    def oldest(self) -> int | None:
+        """Number of the segment that has been on its way for longest; None if none is."""
+        kcp = self._kcp
+        number: int | None = kcp.snd_una if kcp.nsnd_buf else None
+        return number
+
     def close(self) -> None:
         """Break the binding's reference to the callback; the engine's memory goes with us."""
         self._kcp.send_cb = None

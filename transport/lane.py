@@ -87,6 +87,15 @@ class ReliableLane:
         return self._units.message_size
 
     @property
+    def slice_size(self) -> int:
+        """Bytes of a sealed unit that one datagram carries."""
+        return self._units.slice_size
+
+    def resize(self, slice_size: int) -> None:
+        """The path takes datagrams of another size from now on."""
+        self._units.resize(slice_size)
+
+    @property
     def credit(self) -> int:
         """Bytes that may be given to `send` now; none if zero or less."""
         return self._congestion.window - self.kcp.in_flight - self._staged_bytes
@@ -263,7 +272,7 @@ class ReliableLane:
         if flushed:
             flushed[0] = self._with_last_acknowledgements(flushed[0])
             if self._units.slices < self._units.most:
-                size = unit_bytes(self._units.slices)
+                size = unit_bytes(self._units.slices, self.slice_size)
                 flushed = [part for unit in flushed for part in split_segments(unit, size)]
             units += flushed
         if units:
@@ -315,7 +324,7 @@ class ReliableLane:
             size = len(message)
         else:
             return
-        self._gate_open_at = now + -(-size // SLICE_SIZE) * SUSPECT_SEND_INTERVAL
+        self._gate_open_at = now + -(-size // self.slice_size) * SUSPECT_SEND_INTERVAL
 
     def _with_last_acknowledgements(self, unit: bytes) -> bytes:
         """KCP acknowledges a segment once. While something is missing here, `una` stands still, and
@@ -326,7 +335,7 @@ class ReliableLane:
         if not self.kcp.has_gap or not last:
             return unit
         repeated = leading_acknowledgements(last)
-        if len(repeated) + len(unit) > min(self.kcp.mtu, unit_bytes(1)):
+        if len(repeated) + len(unit) > min(self.kcp.mtu, unit_bytes(1, self.slice_size)):
             return unit
         return repeated + unit
 

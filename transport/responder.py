@@ -115,6 +115,7 @@ class Responder:
                 association=response.association,
                 resumes=resumes,
                 kcp_mtu=response.kcp_mtu,
+                max_slices=payload.max_slices,
                 address=address,
                 expires=HalfOpenTable.expiry(now),
             )
@@ -152,6 +153,7 @@ class Responder:
                 association=entry.association,
                 pair=entry.pair,
                 kcp_mtu=entry.kcp_mtu,
+                max_slices=entry.max_slices,
                 receive_window=RECEIVE_WINDOW,
                 address=entry.address,  # a copy of this datagram may come from anywhere
                 now=now,

@@ -31,14 +31,20 @@ from transport.constants import (
     DATA_HEADER_SIZE,
     KCP_HEADER_SIZE,
     MAX_CONTROL_ITEMS,
+    MAX_SLICES,
+    MTU_WATCH_INTERVAL,
     REKEY_JITTER,
+    SEALED_OVERHEAD,
     TAG_SIZE,
     TOMBSTONE,
 )
 from transport.control import (
+    MTU_PROBE_SIZE,
     Close,
     CloseCode,
     ControlItem,
+    MtuAck,
+    MtuProbe,
     PathChallenge,
     PathResponse,
     Ping,
@@ -54,6 +60,7 @@ from transport.identity import PublicKey
 from transport.keyring import KeyPair, Keyring
 from transport.lane import ReliableLane
 from transport.liveness import Action, Liveness
+from transport.pathmtu import PathMtu
 from transport.paths import Address, PathTable
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
@@ -77,11 +84,13 @@ class Session:
         association: int,
         pair: KeyPair,
         kcp_mtu: int,
+        max_slices: int,
         receive_window: int,
         address: Address,
         now: float,
         random_bytes: Callable[[int], bytes],
     ) -> None:
+        """`kcp_mtu`: bytes of the largest unit; `max_slices`: of a unit that the peer takes."""
         self.initiator = initiator
         self.peer = peer
         self.association = association
@@ -100,6 +109,10 @@ class Session:
         )
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
+        slices = min(MAX_SLICES, max_slices)
+        self._mtu = PathMtu(now, DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices)
+        self._mtu_path, self._mtu_watch = address, now
+        self._probed: tuple[float, list[int]] = (now, [])  # when, and the sizes of the last probes
         self._rekey_asked = now
         self._rekey_wanted = False
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
@@ -118,6 +131,8 @@ class Session:
         # The first datagram of an initiator is what confirms its keys to the responder.
         if initiator:
             self._send_ping(now)
+        else:
+            self._mtu.begin(now)
 
     def _jitter(self) -> float:
         return int.from_bytes(self._random(4), "little") / 2**31 - 1
@@ -198,19 +213,24 @@ class Session:
     def statistics(self, now: float) -> SessionStatistics:
         return SessionStatistics(
             suite=self.keys.current.suite.name,
-            rtt=self._ping_rtt if self.lane.rtt is None else self.lane.rtt,
+            rtt=self._rtt,
             sent_datagrams=self._sent[0],
             sent_bytes=self._sent[1],
             received_datagrams=self._received[0],
             received_bytes=self._received[1],
             in_flight=self.lane.in_flight,
             window=self.lane.window,
+            datagram_size=self._mtu.size,
             rekeys=self._rekeys,
             path_changes=self._path_changes,
             age=now - self._born,
             idle=self._liveness.idle(now),
             drops=dict(self.drops),
         )
+
+    @property
+    def _rtt(self) -> float | None:
+        return self._ping_rtt if self.lane.rtt is None else self.lane.rtt
 
     # --- Receiving --------------------------------------------------------------------------
 
@@ -304,11 +324,18 @@ class Session:
                         self._send_ping(now)  # so that both sides know the round trip
                 case Pong(data):
                     self.lane.answered()
+                    self._mtu.begin(now)
                     if data == self._ping[0]:
                         rtt = now - self._ping[1]
                         old = self._ping_rtt
                         self._ping_rtt = rtt if old is None else old + (rtt - old) / 4
                         self._ping = (b"", self._ping[1])
+                case MtuProbe(epoch):
+                    size = SEALED_OVERHEAD + len(plaintext)
+                    self._control.append((None, MtuAck(size, epoch)))
+                    self._mtu.peer_searches(epoch, now)
+                case MtuAck(size, epoch):
+                    self._mtu.acknowledged(size, epoch, now)
                 case Close(code, reason):
                     if self.ended is None:
                         self._end(code, reason, by_peer=True)
@@ -347,6 +374,7 @@ class Session:
             return self._close_at[0] if self._close_at else self._tombstone_until
         due = min(self._liveness.deadline(), self.keys.deadline(), self.lane.deadline())
         due = min(due, self._trickle_at)
+        due = min(due, self._mtu.due)
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
@@ -403,6 +431,8 @@ class Session:
                     self._send_ping(now)
                 if self._control:
                     self._seal_control(out, now)
+                if now >= self._mtu.due or self.paths.current is not self._mtu_path:
+                    self._seal_probes(out, now)
                 if self.lane.flush_due:
                     self._seal_units(out, now)
                 if now >= self._trickle_at:
@@ -445,7 +475,38 @@ class Session:
                 datagram = seal(CONTROL, plaintext)
                 self._put(out, (datagram, address, len(datagram)))
 
+    def _seal_probes(self, out: Outgoing, now: float) -> None:
+        """Datagrams that nobody needs, to the path that is proven, to learn its size."""
+        if self.paths.current is not self._mtu_path:
+            self._mtu_path = self.paths.current
+            self._mtu.restart(now)
+        if self._liveness.suspect(now):
+            self._mtu.hold(now)
+        self._probed = (now, list(self._mtu.probes(now, self._rtt)))
+        for size in self._probed[1]:
+            padding = size - SEALED_OVERHEAD - MTU_PROBE_SIZE
+            plaintext = encode_control(MtuProbe(self._mtu.epoch, padding))
+            datagram = self.keys.current.sealer.seal(CONTROL, plaintext)
+            self._put(out, (datagram, self.paths.current, size))
+
+    def too_big(self, size: int, datagrams: int, now: float) -> None:
+        """The local interface has refused so many datagrams of this size, sent to our path."""
+        self._sent[0] -= datagrams
+        self._sent[1] -= datagrams * size
+        if self._probed[0] == now and size in self._probed[1]:
+            self._probed[1].remove(size)
+            datagrams -= 1  # a probe was for finding out
+        if datagrams:
+            self.drops["too_big"] += datagrams
+        self._mtu.too_big(size, now)
+
     def _seal_units(self, out: Outgoing, now: float) -> None:
+        if now >= self._mtu_watch:
+            self._mtu_watch = now + MTU_WATCH_INTERVAL
+            self._mtu.watch(self.lane.kcp.oldest, now, self._rtt)
+        slice_size = self._mtu.size - DATA_HEADER_SIZE
+        if slice_size != self.lane.slice_size:
+            self.lane.resize(slice_size)
         units = self.lane.units_to_send(now, suspect=self._liveness.suspect(now))
         if not units:
             return
@@ -453,7 +514,7 @@ class Session:
         small: list[bytes] = []  # units of one datagram each, in their order
         burst = self.lane.burst
         for unit in units:
-            train, size = seal(DATA, unit)
+            train, size = seal(DATA, unit, slice_size)
             if len(train) <= size:
                 small.append(bytes(train))
                 continue

@@ -41,7 +41,8 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "incomplete": "slices of a sealed unit that others of it never followed",
     # Datagrams that could not leave
     "socket_full": "the kernel's send buffer was full; KCP repeats what mattered",
-    "unreachable": "the kernel refused to send: no route, no permission, too big",
+    "unreachable": "the kernel refused to send: no route, no permission",
+    "too_big": "larger than the local interface takes; sent again in smaller ones",
     "suspect_gate": "held back because the peer has been silent",
 }
 
@@ -58,6 +59,7 @@ class SessionStatistics:
     received_bytes: int  # UDP payload
     in_flight: int  # bytes of messages given to KCP and not acknowledged
     window: int  # bytes that may be in flight
+    datagram_size: int  # bytes of UDP payload that the path to the peer takes, as far as is known
     rekeys: int
     path_changes: int
     age: float  # seconds since the session was confirmed

@@ -29,7 +29,7 @@ from attrs import define, frozen
 from transport.emulation import Direction, PathSpec, flip
 from transport.paths import Address
 from transport.testing_paths import Paths, packet_size
-from transport.testing_socket import MemorySocket
+from transport.testing_socket import HEADERS, MemorySocket
 
 __all__ = ["Direction", "Fate", "Link", "MemorySocket", "Network", "PathSpec", "open_network"]
 
@@ -44,6 +44,7 @@ class Link:
     duplicate: float = 0.0
     corrupt: float = 0.0  # one random bit
     up: bool = True
+    mtu: int = 9000  # bytes with headers: what is longer vanishes, as where no router says so
 
 
 @frozen
@@ -138,7 +139,7 @@ class Network:
         if copies == 2:
             self._note(source, destination, datagram, "duplicated")
         for _ in range(copies):
-            if not link.up or chance() < link.loss:
+            if not link.up or len(datagram) + HEADERS > link.mtu or chance() < link.loss:
                 self._note(source, destination, datagram, "lost")
                 continue
             copy = datagram

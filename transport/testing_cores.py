@@ -114,7 +114,9 @@ class Host:
 class Wire:
     """All hosts and what is under way between them."""
 
-    def __init__(self, *, seed: int = 0, delay: float = 0.0) -> None:
+    def __init__(self, *, seed: int = 0, delay: float = 0.0, largest: int = 1432) -> None:
+        """`largest`: bytes of a datagram that the hosts' interfaces take; they refuse more."""
+        self.largest = largest
         self.now = START
         self.delay = delay  # seconds, one way
         self.hosts: dict[Address, Host] = {}
@@ -172,12 +174,24 @@ class Wire:
         for host in list(self.hosts.values()):
             while (event := host.demux.next_event()) is not None:
                 host.events.append(event)
-            for train in host.demux.datagrams_to_send(self.now):
-                new += [Datagram(data, host.address, train[1]) for data in cut(train)]
+            new += self._sent_by(host)
         self.sent += new
         for datagram in new:
             arriving = self.filter(datagram)
             self._on_the_way.extend((self.now + self.delay, each) for each in arriving)
+        return new
+
+    def _sent_by(self, host: Host) -> list[Datagram]:
+        new: list[Datagram] = []
+        while trains := host.demux.datagrams_to_send(self.now):
+            made = [
+                Datagram(data, host.address, train[1]) for train in trains for data in cut(train)
+            ]
+            new += [each for each in made if len(each.data) <= self.largest]
+            refused = [(d.destination, len(d.data), 1) for d in made if len(d.data) > self.largest]
+            if not refused:
+                break
+            host.demux.too_big(refused, host.demux.live_sessions(), self.now)
         return new
 
     def _deliver(self) -> bool:

@@ -13,9 +13,12 @@ from typing import Protocol
 import trio
 
 from transport.paths import Address
-from transport.trains import Train, cut
+from transport.trains import Refusal, Train, cut
 
 __all__ = ["Carrier", "MemorySocket"]
+
+
+HEADERS = 28  # bytes of IPv4 and UDP
 
 
 class Carrier(Protocol):
@@ -36,6 +39,8 @@ class MemorySocket:
         self._readers = trio.lowlevel.ParkingLot()
         self._closed = False
         self.drops: Counter[str] = Counter()
+        self.refused: deque[Refusal] = deque(maxlen=1024)
+        self.mtu = 1500  # of its interface, which takes nothing longer, and says so
         self.sent: list[tuple[bytes, Address]] | None = None  # set to a list to record
 
     @property
@@ -65,6 +70,9 @@ class MemorySocket:
             raise trio.ClosedResourceError
         for train in trains:
             for datagram in cut(train):
+                if len(datagram) + HEADERS > self.mtu:
+                    self.refused.append((train[1], len(datagram), 1))
+                    continue
                 if self.sent is not None:
                     self.sent.append((datagram, train[1]))
                 self._network.carry(datagram, self._address, train[1])

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from transport.paths import Address
 
-__all__ = ["Bytes", "Train", "cut", "lay"]
+__all__ = ["Bytes", "Refusal", "Train", "cut", "lay"]
 
 Bytes = bytes | bytearray | memoryview
 
@@ -22,6 +22,9 @@ Train = tuple[Bytes, Address, int]
 What a socket gives may be a view of its buffer: good until it receives again, so whoever keeps
 some of it makes a copy.
 """
+
+Refusal = tuple[Address, int, int]
+"""Datagrams that the local interface did not take: to whom, the size, and how many."""
 
 
 def cut(train: Train) -> list[bytes]:

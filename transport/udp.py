@@ -14,7 +14,7 @@ import errno
 import ipaddress
 import socket
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from struct import Struct
@@ -24,14 +24,16 @@ import trio
 
 from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
 from transport.paths import Address
-from transport.trains import Bytes, Train, cut
+from transport.trains import Bytes, Refusal, Train, cut
 
 __all__ = ["DatagramSocket", "UdpSocket", "format_address", "open_udp", "resolve"]
 
 # From linux/in.h and linux/in6.h; Python does not name them all.
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
-_PMTUDISC_DONT: Final = 0  # let routers fragment: a lost "too big" must not become a black hole
+# Never fragment, and ask nobody but the interface what is too big: pathmtu.py finds the path's
+# size, and routers' messages about it can be forged.
+_PMTUDISC_PROBE: Final = 3
 
 # From linux/udp.h.
 _SOL_UDP: Final = 17
@@ -42,6 +44,7 @@ _ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of
 _TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
 _LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
 _COPY_UP_TO: Final = 4096  # bytes that are copied out of the buffer of reads
+_REFUSALS: Final = 1024  # of one turn, more than a turn's trains
 _TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
 
 
@@ -49,6 +52,7 @@ class DatagramSocket(Protocol):
     """What an endpoint needs of a socket."""
 
     drops: Counter[str]
+    refused: deque[Refusal]  # what was too big to send; whoever reads it takes it out
 
     @property
     def local_address(self) -> Address: ...
@@ -78,6 +82,7 @@ class UdpSocket:
         self._device = device
         self._mapped = sock.family == socket.AF_INET6
         self.drops: Counter[str] = Counter()
+        self.refused: deque[Refusal] = deque(maxlen=_REFUSALS)
         self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
         self._sends_trains = True  # until the kernel refuses one
         with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
@@ -165,17 +170,23 @@ class UdpSocket:
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError from None
-            # Too big for this path, or a device without checksum offload (EIO): singly they may
-            # pass, and other paths may still take trains. A kernel that knows no trains says so.
-            if error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+            # A device without checksum offload (EIO): singly they may pass, and other paths may
+            # still take trains. A kernel that knows no trains says so, but one of before 2025
+            # says the same of datagrams that are too big for the interface.
+            fits = self._send_singly(train)
+            if fits and error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
                 self._sends_trains = False
-            self._send_singly(train)
 
-    def _send_singly(self, train: Train) -> None:
+    def _send_singly(self, train: Train) -> bool:
+        """Whether the interface takes datagrams as large as these."""
         data, address, size = train
+        too_big = 0
         datagrams: Iterable[Bytes] = (data,) if len(data) <= size else cut(train)
         send = self._sock.sendto
         for datagram in datagrams:
+            if too_big and len(datagram) == size:
+                too_big += 1
+                continue
             try:
                 send(datagram, address)
             except BlockingIOError:
@@ -183,7 +194,13 @@ class UdpSocket:
             except OSError as error:
                 if error.errno == errno.EBADF:
                     raise trio.ClosedResourceError from None
-                self.drops["unreachable"] += 1
+                if error.errno == errno.EMSGSIZE:
+                    too_big += 1
+                else:
+                    self.drops["unreachable"] += 1
+        if too_big:
+            self.refused.append((address, size, too_big))
+        return not too_big
 
     def rebind(self) -> None:
         """A socket that is bound to an interface stays so when that is gone; one that came instead,
@@ -240,8 +257,8 @@ def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> Udp
     try:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in ("", "::"))
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
         if device is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         _enlarge_buffers(sock)

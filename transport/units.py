@@ -25,32 +25,53 @@ CLEAN_BYTES: Final = 256 * 1024
 BURST: Final = 0.001  # seconds that a unit may take to leave, on a slow path
 
 
-def unit_bytes(slices: int) -> int:
+def unit_bytes(slices: int, slice_size: int = SLICE_SIZE) -> int:
     """Bytes of plaintext in a unit of so many full slices."""
-    return slices * SLICE_SIZE - TAG_SIZE
+    return slices * slice_size - TAG_SIZE
 
 
 class UnitSize:
     """The size of the units that one session sends."""
 
-    __slots__ = ("_clean", "_clean_slices", "allowed", "most", "slices")
+    __slots__ = (
+        "_clean",
+        "_clean_slices",
+        "_kcp_mtu",
+        "_pace",
+        "allowed",
+        "most",
+        "slice_size",
+        "slices",
+    )
 
     def __init__(self, kcp_mtu: int) -> None:
         """`kcp_mtu`: bytes of the largest unit that both sides take."""
-        self.most = max(1, (kcp_mtu + TAG_SIZE) // SLICE_SIZE)
-        self._clean_slices = self.most
-        self.allowed = self.slices = 1  # until the pace of the path is known
+        self._kcp_mtu = kcp_mtu
         self._clean = 0
+        self._pace = inf
+        self.allowed = self.slices = 1  # until the pace of the path is known
+        self._clean_slices = self.most = 1
+        self.resize(SLICE_SIZE)
+
+    def resize(self, slice_size: int) -> None:
+        """The path takes datagrams of another size: as many slices as before, or all that fit."""
+        whole = self._clean_slices == self.most
+        self.slice_size = slice_size  # bytes of a unit in one datagram
+        self.most = -(-(self._kcp_mtu + TAG_SIZE) // slice_size)
+        self._clean_slices = self.most if whole else min(self.most, self._clean_slices)
+        self.on_pace(self._pace)
 
     @property
     def message_size(self) -> int:
         """Bytes of a message that fills one unit now."""
-        return unit_bytes(self.slices) - KCP_HEADER_SIZE
+        return min(self._kcp_mtu, unit_bytes(self.slices, self.slice_size)) - KCP_HEADER_SIZE
 
     def on_pace(self, pace: float) -> None:
         """Bytes a second that the path takes now; infinite while that is not known. HOT PATH."""
+        self._pace = pace
         if pace < inf:
-            self.allowed = int(min(self.most, max(1, burst(pace, BURST) / SLICE_SIZE)))
+            allowed = burst(pace, BURST) / self.slice_size
+            self.allowed = int(min(self.most, max(1, allowed)))
         self.slices = min(self._clean_slices, self.allowed)
 
     def on_lost(self) -> None:

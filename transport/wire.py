@@ -18,7 +18,6 @@ from transport.constants import (
     INIT_SIZE,
     KCP_MTU,
     MACS_SIZE,
-    MAX_SLICES,
     MIN_KCP_MTU,
     RESET_SIZE,
     RESET_TOKEN_SIZE,
@@ -249,7 +248,7 @@ def decode_response_payload_untrusted(payload: bytes) -> ResponsePayload:
 
 
 def _check_parameters(kcp_mtu: int, receive_window: int, max_slices: int) -> None:
-    if kcp_mtu < MIN_KCP_MTU or receive_window < 128 or not 1 <= max_slices <= MAX_SLICES:
+    if kcp_mtu < MIN_KCP_MTU or receive_window < 128 or not max_slices:
         raise BadPacket("malformed")
 
 

@@ -217,7 +217,8 @@ class Membership:
         await trio.lowlevel.checkpoint()
         interface, received, sent = self._interface, self._received, self._sent
         up = self._channel is not None
-        rtt = self._channel.statistics().rtt if self._channel is not None else None
+        session = self._channel.statistics() if self._channel is not None else None
+        rtt = None if session is None else session.rtt
         drops = Counter(interface.dropped)
         drops["queue_full"] += sent.dropped
         drops["disconnected"] += received.lost + sent.lost
@@ -232,6 +233,7 @@ class Membership:
                 address=interface.address,
                 mtu=interface.mtu,
                 rtt_ms=None if rtt is None else rtt * 1000,
+                datagram_size=None if session is None else session.datagram_size,
                 rx_frames=received.frames,
                 rx_bytes=received.bytes,
                 tx_frames=sent.frames,

@@ -189,12 +189,14 @@ class _Status:
 def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
     counters = port.counters.snapshot()
     address, via, rtt, since = None, f"local:{port.device.name}", None, None
+    datagram_size: int | None = None
     transport_drops: dict[str, int] = {}
     if plugged is not None:
         statistics = plugged.channel.statistics()
         address, since = plugged.address, plugged.since
         via = f"udp:{plugged.channel.remote}"
         rtt = None if statistics.rtt is None else statistics.rtt * 1000
+        datagram_size = statistics.datagram_size
         transport_drops = dict(statistics.drops)
     return PortStatus(
         port=port.number,
@@ -203,6 +205,7 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         address=address,
         via=via,
         rtt_ms=rtt,
+        datagram_size=datagram_size,
         rx_frames=counters.rx_frames,
         rx_bytes=counters.rx_bytes,
         tx_frames=counters.tx_frames,

@@ -3,9 +3,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transport.constants import MAX_CLOSE_REASON, MAX_CONTROL_ITEMS, MAX_SLICES, MIN_KCP_MTU
+from transport.constants import MAX_CLOSE_REASON, MAX_CONTROL_ITEMS, MIN_KCP_MTU
 from transport.control import (
     Close,
+    MtuAck,
+    MtuProbe,
     PathChallenge,
     PathResponse,
     Ping,
@@ -35,7 +37,7 @@ from transport.wire import (
 u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 mtus = st.integers(MIN_KCP_MTU, 0xFFFF)
 windows = st.integers(128, 0xFFFF)
-slices = st.integers(1, MAX_SLICES)
+slices = st.integers(1, 255)
 
 
 def fixed(size):
@@ -54,6 +56,8 @@ eights = fixed(8)
 items = st.one_of(
     st.builds(Close, u16, reasons),
     st.just(Rekey()),
+    st.builds(MtuProbe, u32, st.integers(0, 9000)),
+    st.builds(MtuAck, u16, u32),
     *(st.builds(kind, eights) for kind in (PathChallenge, PathResponse, Ping, Pong)),
 )
 

@@ -151,8 +151,10 @@ async def test_a_batch_is_bounded(opened):
 
 async def test_a_datagram_that_is_too_big(opened):
     a, b = opened(V4), opened(V4)
-    a.send_nowait(lay([bytes(65_508), b"fits"], (V4, port(b))))
-    assert a.drops == {"unreachable": 1}
+    there = (V4, port(b))
+    a.send_nowait(lay([bytes(65_508), b"fits"], there))
+    assert a.drops == {}
+    assert list(a.refused) == [(there, 65_508, 1)]
     assert [data for data, _ in await receive(b, 1)] == [b"fits"]
 
 
@@ -180,7 +182,7 @@ class Refusing:
     "number",
     [
         *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EPERM, errno.EADDRNOTAVAIL),
-        *(errno.ENOBUFS, errno.EMSGSIZE, errno.ECONNREFUSED, errno.ENETDOWN),
+        *(errno.ENOBUFS, errno.ECONNREFUSED, errno.ENETDOWN),
     ],
     ids=errno.errorcode.get,
 )
@@ -241,10 +243,51 @@ async def test_buffers_are_enlarged(opened):
     assert opened(V4).receive_buffer >= usual
 
 
-async def test_routers_may_fragment(opened):
-    ip_mtu_discover, dont = 10, 0
+@pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.EINVAL])
+async def test_a_train_above_the_interface_is_refused_whole_and_asked_once(opened, number):
+    """Kernels before 6.13 or so say EINVAL of such a train, as of trains that they do not know."""
     sock = opened(V4)
-    assert sock._sock.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) == dont
+    real, asked = sock._sock, []
+
+    class Interface:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def sendmsg(self, *_):
+            raise OSError(number, os.strerror(number))
+
+        def sendto(self, datagram, _):
+            asked.append(len(datagram))
+            if len(datagram) > 1000:
+                raise OSError(errno.EMSGSIZE, "Message too long")
+
+    sock._sock = Interface()
+    sock.send_nowait([(bytes(10 * 1400 + 500), (V4, 1), 1400)])
+    assert list(sock.refused) == [((V4, 1), 1400, 10)]
+    assert asked == [1400, 500]
+    assert sock._sends_trains
+    assert sock.drops == {}
+    sock._sock = real
+
+
+async def test_refusals_that_nobody_reads_are_bounded(opened):
+    sock = opened(V4)
+    sock.send_nowait([(bytes(65_508), (V4, 1), 65_508)] * 3000)
+    assert len(sock.refused) == 1024
+
+
+@pytest.mark.parametrize(
+    ("host", "level", "option"), [(V4, 0, 10), pytest.param(V6, 41, 23, marks=needs_ipv6)]
+)
+async def test_nobody_fragments(opened, host, level, option):
+    probe = 3  # IP_PMTUDISC_PROBE, IPV6_PMTUDISC_PROBE
+    assert opened(host)._sock.getsockopt(level, option) == probe
+
+
+@needs_ipv6
+async def test_nobody_fragments_on_a_socket_for_both_families(opened):
+    sock = opened()._sock
+    assert sock.getsockopt(0, 10) == sock.getsockopt(41, 23) == 3
 
 
 async def test_an_address_in_use(opened):

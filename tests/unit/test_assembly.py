@@ -32,7 +32,7 @@ def assembly(**named):
 
 
 def slices_of(content, seal=None):
-    train, size = (seal or sealer()).seal_unit(DATA, content)
+    train, size = (seal or sealer()).seal_unit(DATA, content, SLICE_SIZE)
     return cut((train, (), size))
 
 

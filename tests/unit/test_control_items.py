@@ -2,9 +2,12 @@
 
 import pytest
 
-from transport.constants import MAX_CLOSE_REASON, MAX_CONTROL_ITEMS
+from transport.constants import MAX_CLOSE_REASON, MAX_CONTROL_ITEMS, SEALED_OVERHEAD
 from transport.control import (
+    MTU_PROBE_SIZE,
     Close,
+    MtuAck,
+    MtuProbe,
     PathChallenge,
     PathResponse,
     Ping,
@@ -22,6 +25,8 @@ ALL = [
     Close(0x0102, "grüße"),
     Ping(EIGHT),
     Pong(EIGHT),
+    MtuProbe(0x01020304, 1000),
+    MtuAck(8972, 0xFFFFFFFF),
     Rekey(),
 ]
 
@@ -41,6 +46,20 @@ def test_round_trip_of_all_together():
     assert decode_control_untrusted(encode_control(*ALL)) == ALL
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"\x06\x03\x00abc", b"\x06\x00\x00", b"\x07\x05\x00abcde", b"\x07\x07\x00abcdefg"],
+)
+def test_probes_and_their_answers_have_their_size(data):
+    assert refused(data)
+
+
+def test_a_probe_fills_a_datagram():
+    for size in (548, 1200, 8972):
+        probe = MtuProbe(7, size - SEALED_OVERHEAD - MTU_PROBE_SIZE)
+        assert len(encode_control(probe)) + SEALED_OVERHEAD == size
+
+
 def test_layout():
     assert encode_control(Ping(EIGHT)) == b"\x04\x08\x00" + EIGHT
     assert encode_control(Close(0x0102, "no")) == b"\x03\x04\x00\x02\x01no"
@@ -55,7 +74,7 @@ def test_nothing_is_no_item():
 
 
 def test_unknown_items_are_skipped():
-    unknown = b"\x06\x05\x00abcde" + b"\xff\x00\x00"
+    unknown = b"\x09\x05\x00abcde" + b"\xff\x00\x00"
     data = unknown + encode_control(Rekey()) + unknown
     assert decode_control_untrusted(data) == [Rekey()]
 

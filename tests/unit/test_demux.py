@@ -155,11 +155,12 @@ def sealed(host, *contents):
 def test_a_train_is_its_datagrams():
     wire, client, server = client_and_server()
     before = server.demux.received
+    received = server.session.statistics(wire.now).received_datagrams
     train = sealed(client, *[b""] * 10)
     server.demux.receive_trains([(b"".join(train), client.address, 32)], wire.now)
     assert server.demux.received == before + 10
     assert server.session.drops == server.demux.drops == {}
-    assert server.session.statistics(wire.now).received_datagrams == 11
+    assert server.session.statistics(wire.now).received_datagrams == received + 10
     server.demux.receive_trains([(b"".join(train), client.address, 32)], wire.now)
     assert server.session.drops == {"replay": 10}
 
@@ -174,12 +175,13 @@ def test_a_train_for_nobody_is_counted_by_the_datagram():
 def test_a_train_of_several_types_and_owners():
     """The kernel joins what one sender sends in one size, whatever it is."""
     wire, client, server = client_and_server()
+    received = server.session.statistics(wire.now).received_datagrams
     first, last = sealed(client, b"", b"")
     other = HEADER.pack(DATA, 0, 1, 0, 1, 0) + bytes(16)
     train = first + other + b"\x09" * 32 + last
     server.demux.receive_trains([(train, client.address, 32)], wire.now)
     assert sum((server.demux.drops + server.session.drops).values()) == 2
-    assert server.session.statistics(wire.now).received_datagrams == 3
+    assert server.session.statistics(wire.now).received_datagrams == received + 2
 
 
 def test_a_forged_end_does_not_spoil_a_train():
@@ -345,3 +347,15 @@ def test_the_smallest_datagram_is_a_keepalive():
     server.inject(empty, client.address)
     assert server.session.statistics(wire.now).idle == 0.0
     assert server.session.drops == {}
+
+
+def test_what_an_interface_refuses_for_nobody_is_counted():
+    wire, client, server = client_and_server()
+    size = server.session.statistics(wire.now).datagram_size
+    server.demux.too_big([(STRANGER, 500, 3)], [server.session], wire.now)
+    assert server.demux.drops == {"too_big": 3}
+    assert server.session.statistics(wire.now).datagram_size == size
+    server.demux.too_big([(client.address, 1300, 2)], [server.session], wire.now)
+    assert server.session.drops == {"too_big": 2}
+    assert server.session.statistics(wire.now).datagram_size < 1300
+    assert server.session in server.demux.touched

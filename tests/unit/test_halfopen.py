@@ -26,6 +26,7 @@ def entry(index, owner, now=0.0):
         association=1,
         resumes=None,
         kcp_mtu=1400,
+        max_slices=1,
         address=("192.0.2.1", 1),
         expires=HalfOpenTable.expiry(now),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from transport.constants import KCP_MTU, MAX_FRAGMENTS, MESSAGE_COST, RECEIVE_BYTES
 from transport.errors import BadPacket
-from transport.kcp import Conversation
+from transport.kcp import Conversation, split_segments
 
 CONV = 0x11223344
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
@@ -371,3 +371,19 @@ def test_lies_about_what_has_arrived_harm_only_the_liar():
     victim.send([b"more"], 0.0)
     assert victim.in_flight == 4
     assert victim.flush(0.1)
+
+
+def test_the_oldest_segment_is_the_one_that_nothing_acknowledges():
+    a, b = conversation(), conversation()
+    assert a.oldest is None
+    a.send([b"one", bytes(5000), b"three"], 0.0)
+    assert a.oldest is None  # not on its way yet
+    datagrams = a.flush(0.0)
+    assert a.oldest == 0
+    first, *_ = split_segments(datagrams[0], 24)
+    b.input_untrusted([datagrams[0].removeprefix(first)], 0.0)
+    a.input_untrusted(b.flush(0.0), 0.0)
+    assert a.oldest == 0  # whatever came through behind it
+    b.input_untrusted([first], 0.0)
+    a.input_untrusted(b.flush(0.0), 0.0)
+    assert a.oldest is None

@@ -15,17 +15,20 @@ from transport.constants import (
     KCP_MTU,
     KEEPALIVE,
     KEEPALIVE_JITTER,
-    MAX_SLICES,
     MESSAGE_COST,
+    SLICE_SIZE,
     STALL_PROBE,
     SUSPECT_AFTER,
     SUSPECT_SEND_INTERVAL,
+    TAG_SIZE,
     TOMBSTONE,
 )
 from transport.control import CloseCode
 from transport.noise import Suite
 from transport.testing_cores import client_and_server
 from transport.wire import CONTROL, DATA
+
+MOST = (KCP_MTU + TAG_SIZE) // SLICE_SIZE  # slices of a unit
 
 
 def numbered(count, size=500):
@@ -90,7 +93,7 @@ def test_a_batch_of_messages_that_fill_a_unit_is_as_many_datagrams():
     wire, client, _ = client_and_server()
     assert client.session.message_size == KCP_MTU - KCP_HEADER_SIZE
     client.send(*[bytes(client.session.message_size)] * 5)
-    assert [len(each.data) for each in wire.collect()] == [1432] * 5 * MAX_SLICES
+    assert [len(each.data) for each in wire.collect()] == [1432] * 5 * MOST
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.3])
@@ -285,7 +288,7 @@ def test_towards_a_silent_peer_large_units_are_rare():
     wire.sent.clear()
     wire.advance(50.0)
     data = of_kind(wire, DATA)
-    assert 2 * MAX_SLICES <= len(data) <= 50 / SUSPECT_SEND_INTERVAL + MAX_SLICES
+    assert 2 * MOST <= len(data) <= 50 / SUSPECT_SEND_INTERVAL + MOST
     wire.heal()
     wire.advance(4.0)
     assert client.session.drained

@@ -5,7 +5,7 @@ import struct
 import attrs
 import pytest
 
-from transport import constants, wire
+from transport import constants, pathmtu, wire
 from transport.errors import BadPacket
 from transport.noise import Suite
 from transport.wire import Credential, CredentialKind, InitPayload, ResponsePayload, Result
@@ -100,7 +100,6 @@ BAD_PARAMETERS = [
     {"kcp_mtu": constants.MIN_KCP_MTU - 1},
     {"receive_window": 127},
     {"max_slices": 0},
-    {"max_slices": constants.MAX_SLICES + 1},
 ]
 
 
@@ -196,8 +195,19 @@ def test_a_full_datagram_fits_a_pppoe_line():
     assert datagram + ipv6_and_udp <= 1492
 
 
+def test_a_full_unit_has_room_in_the_smallest_datagrams():
+    smallest = pathmtu.SMALLEST_SIZE - constants.DATA_HEADER_SIZE
+    assert constants.MAX_SLICES * smallest >= constants.KCP_MTU + constants.TAG_SIZE
+
+
+def test_a_peer_may_take_more_slices_than_we_ever_send():
+    payload = InitPayload(timestamp_ns=1, receive_window=128, max_slices=255)
+    assert wire.decode_init_payload_untrusted(payload.encode()) == payload
+
+
 def test_a_full_unit_leaves_in_one_call():
     datagram = constants.DATA_HEADER_SIZE + constants.SLICE_SIZE
     largest_udp_payload = 65_507
-    assert constants.MAX_SLICES * datagram <= largest_udp_payload
+    slices = (constants.KCP_MTU + constants.TAG_SIZE) // constants.SLICE_SIZE
+    assert slices * datagram <= largest_udp_payload
     assert constants.KCP_MTU < 1 << 16  # its place in the handshake is 16 bits wide

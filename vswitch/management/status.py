@@ -43,6 +43,7 @@ class PortStatus:
     address: str | None = None
     via: str | None = None
     rtt_ms: float | None = None
+    datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
     rx_frames: int = 0
     rx_bytes: int = 0
     tx_frames: int = 0
@@ -95,6 +96,7 @@ class JoinStatus:
     address: str | None = None
     mtu: int | None = None
     rtt_ms: float | None = None
+    datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
     rx_frames: int = 0
     rx_bytes: int = 0
     tx_frames: int = 0

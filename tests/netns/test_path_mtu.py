@@ -1,0 +1,125 @@
+"""Underlays of other sizes: jumbo frames are used, and a wire that swallows long frames is noticed.
+
+A bridge drops what is longer than the port's MTU and tells nobody, which is the black hole here.
+What the kernel sends is cut before it gets there, as by a network card: a train would pass whole.
+"""
+
+import itertools
+import json
+import re
+import time
+
+import pytest
+
+from vswitch.lab import wait_until
+from vswitch.lab.lan import UNDERLAY
+from vswitch.ports import netlink
+
+HEADERS = 28
+RECOVERED = 5.0  # seconds without an answer, at most
+
+
+def sizes(lan, name):
+    """What the switch uses towards a member, and the member towards the switch."""
+    status = json.loads(lan.command(lan.members[name], "status", "--json").stdout)
+    return lan.port(name)["datagram_size"], status["joins"][0]["datagram_size"]
+
+
+def address(lan, name):
+    return lan.port(name)["address"].partition("/")[0]
+
+
+def transfer(lan, source, target, seconds):
+    """Bits a second that arrive in an iperf3 run from member to member."""
+    server = lan.members[target].popen(["iperf3", "-s", "-1"])
+    try:
+        command = ["iperf3", "-c", address(lan, target), "-t", str(seconds), "-J"]
+        done = wait_until(
+            lambda: (
+                (run := lan.members[source].run(command, check=False, timeout=60)).returncode == 0
+                and run
+            ),
+            "an iperf3 run",
+            timeout=60,
+        )
+    finally:
+        server.kill()
+        server.wait()
+    return json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]
+
+
+@pytest.fixture
+def wired(empty_lan):
+    """Hosts whose sends are cut to datagrams before they reach the wire."""
+    lan = empty_lan
+    for name in ("pc1", "pc2"):
+        lan.host(name)
+    for host in (lan.switch, lan.members["pc1"], lan.members["pc2"]):
+        host.run(["ethtool", "-K", UNDERLAY, "tx-udp-segmentation", "off"])
+    return lan
+
+
+def set_mtu(lan, name, port, host=None):
+    end = lan.members.get(name, lan.switch)
+    lan.underlay.call(netlink.configure, lan.ports[name], mtu=port)
+    end.call(netlink.configure, UNDERLAY, mtu=host or port)
+
+
+@pytest.mark.netns("ping", "ethtool", "iperf3")
+def test_jumbo_frames_are_used_and_a_black_hole_is_left(wired):
+    lan = wired
+    for name in ("switch", "pc1", "pc2"):
+        set_mtu(lan, name, 9000)
+    lan.serve()
+    for name in ("pc1", "pc2"):
+        lan.join(name)
+    lan.wait_connected("pc1", "pc2")
+    for name in ("pc1", "pc2"):
+        wait_until(lambda: sizes(lan, name) == (8972, 8972), "the search", timeout=30)  # noqa: B023
+
+    def received():
+        text = lan.members["pc2"].run(["cat", f"/sys/class/net/{UNDERLAY}/statistics/rx_bytes"])
+        count = lan.members["pc2"].run(["cat", f"/sys/class/net/{UNDERLAY}/statistics/rx_packets"])
+        return int(text.stdout), int(count.stdout)
+
+    before = received()
+    assert transfer(lan, "pc1", "pc2", 2) > 1e6
+    bytes_, packets = (after - first for after, first in zip(received(), before, strict=True))
+    assert bytes_ / packets > 3000  # acknowledgements are among them
+
+    # The wire of pc2 shrinks in the middle of a transfer; its own interface knows nothing of it.
+    log = lan.members["pc1"].directory / "ping.txt"
+    with log.open("wb") as output:
+        command = ["ping", "-i0.1", "-s", "1400", "-D", address(lan, "pc2")]
+        ping = lan.members["pc1"].popen(command, stdout=output)
+    time.sleep(2.0)
+    set_mtu(lan, "pc2", 1300, 9000)
+    time.sleep(RECOVERED + 3.0)
+    ping.terminate()
+    ping.wait()
+    answers = re.findall(r"^\[([\d.]+)\].*icmp_seq=(\d+)", log.read_text(), re.M)
+    times = [float(when) for when, _ in answers]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert max(gaps) < RECOVERED
+    numbers = sorted({int(number) for _, number in answers})
+    assert numbers == list(range(1, numbers[-1] + 1))  # late, but none is lost
+    assert max(sizes(lan, "pc2")) <= 1300 - HEADERS
+    assert sizes(lan, "pc1") == (8972, 8972)
+    assert transfer(lan, "pc1", "pc2", 2) > 1e6
+    assert transfer(lan, "pc2", "pc1", 2) > 1e6
+    assert max(sizes(lan, "pc2")) <= 1300 - HEADERS
+
+
+@pytest.mark.netns("ping")
+def test_a_member_whose_path_is_small_from_the_start(wired):
+    """It connects, since handshakes are short, and carries frames that are longer than its path."""
+    lan = wired
+    lan.programs["pc2"].stop()
+    set_mtu(lan, "pc2", 800, 1500)
+    lan.join("pc2")
+    lan.wait_connected("pc2")
+    wait_until(lambda: max(sizes(lan, "pc2")) <= 800 - HEADERS, "the search", timeout=30)
+    done = lan.members["pc1"].run(
+        ["ping", "-c5", "-i0.2", "-W5", "-M", "do", "-s", "1472", address(lan, "pc2")]
+    )
+    assert ", 0% packet loss" in done.stdout
