@@ -61,6 +61,7 @@ class ReliableLane:
             now=now,
         )
         self.flush_due = False
+        self.sent = 0  # messages, or the segments of larger ones, given to `send`
         self.broken = False  # the peer sent fragments that never make a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
@@ -125,12 +126,16 @@ class ReliableLane:
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Queue messages. HOT PATH."""
-        most = self.kcp.max_message
-        for message in messages:
-            if len(message) > most:
-                raise ValueError(f"a message of {len(message)} bytes; at most {most}")
+        sizes = list(map(len, messages))
+        segment, most = self.kcp.message_size, self.kcp.max_message
+        largest = max(sizes, default=0)
+        if largest > most:
+            raise ValueError(f"a message of {largest} bytes; at most {most}")
         self._staged.extend(messages)
-        self._staged_bytes += sum(map(len, messages))
+        self._staged_bytes += sum(sizes)
+        self.sent += len(sizes)
+        if largest > segment:
+            self.sent += sum((size - 1) // segment for size in sizes if size)
         self.flush_due = True
 
     def take_messages(self, *, more: bool) -> list[bytes]:
