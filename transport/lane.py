@@ -62,6 +62,7 @@ class ReliableLane:
         )
         self.flush_due = False
         self.sent = 0  # messages, or the segments of larger ones, given to `send`
+        self.lost_at = -inf  # when something was found lost, last
         self.broken = False  # the peer sent fragments that never make a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
@@ -171,11 +172,12 @@ class ReliableLane:
         acked = kcp.recovery.take_acked(now)
         if acked:
             self._congestion.on_acked(acked, under_way, now)
-            self._notice_losses()
+            self._notice_losses(now)
         self._drain()
 
-    def _notice_losses(self) -> None:
+    def _notice_losses(self, now: float) -> None:
         if self.kcp.recovery.take_lost():
+            self.lost_at = now
             self._units.on_lost()
         if self._staged or self.kcp.recovery.to_repeat:
             self.flush_due = True
@@ -220,7 +222,7 @@ class ReliableLane:
         recovery = self.kcp.recovery
         if now >= recovery.deadline():
             recovery.handle_timeout(now)
-            self._notice_losses()
+            self._notice_losses(now)
         if now >= min(self._ack_at, self._pace_at) or self.kcp.shut:
             self.flush_due = True
 

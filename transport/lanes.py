@@ -27,6 +27,7 @@ from transport.units import unit_bytes
 __all__ = ["Lanes", "Progress"]
 
 SPARSE: Final = 1  # what differs in the conversation number
+LOSSY_FOR: Final = 5.0  # seconds after a loss in which sparse units leave twice
 
 
 class Progress(NamedTuple):
@@ -157,6 +158,17 @@ class Lanes:
 
     def receive_sparse_units(self, units: list[bytes], now: float) -> None:
         self._open_sparse(now).receive_units(units, now)
+
+    def sparse_units_to_send(self, now: float, *, suspect: bool) -> list[bytes]:
+        """As `ReliableLane.units_to_send`. Where the path loses things each leaves twice: whoever
+        sends little has nothing coming behind it that would show a loss soon, and a copy of so
+        little costs next to nothing.
+        """
+        sparse = self._open_sparse(now)
+        units = sparse.units_to_send(now, suspect=suspect)
+        if now - max(self.bulk.lost_at, sparse.lost_at) < LOSSY_FOR and not suspect:
+            return units * 2
+        return units
 
     def heard(self) -> None:
         """Something authentic came in: the peer is not silent. HOT PATH."""

@@ -413,9 +413,12 @@ class Session:
                     self._seal_control(out, now)
                 sparse = self.lanes.sparse
                 if sparse is not None and sparse.flush_due:
-                    self._seal_units(sparse, out, now)
+                    suspect = self._liveness.suspect(now)
+                    units = self.lanes.sparse_units_to_send(now, suspect=suspect)
+                    self._seal_units(sparse, units, out, now)
                 if self.lane.flush_due:
-                    self._seal_units(self.lane, out, now)
+                    units = self.lane.units_to_send(now, suspect=self._liveness.suspect(now))
+                    self._seal_units(self.lane, units, out, now)
                 if now >= self._trickle_at:
                     train, size = self._trickle.popleft()
                     self._put(out, (train, self.paths.current, size))
@@ -456,8 +459,9 @@ class Session:
                 datagram = seal(CONTROL, plaintext)
                 self._put(out, (datagram, address, len(datagram)))
 
-    def _seal_units(self, lane: ReliableLane, out: Outgoing, now: float) -> None:
-        units = lane.units_to_send(now, suspect=self._liveness.suspect(now))
+    def _seal_units(
+        self, lane: ReliableLane, units: list[bytes], out: Outgoing, now: float
+    ) -> None:
         if not units:
             return
         seal, address = self.keys.current.sealer.seal_unit, self.paths.current

@@ -1,5 +1,8 @@
 """Two lanes that lose order between them: within a flow order is kept, and nothing is lost."""
 
+import random
+
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,8 +112,38 @@ def read(device, limit):
 
 
 @given(steps, st.sampled_from([2_000, 8_000, 100_000]))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 def test_order_is_kept_within_each_flow_and_nothing_is_lost(steps, window):
+    check(steps, window)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_order_over_a_long_time(seed):
+    """What takes many steps to come about: exhausted flows, fences behind fences."""
+    rng = random.Random(seed)
+
+    def step():
+        what = rng.choice(["write"] * 4 + ["bulk", "bulk", "sparse", "acknowledge", "read", "time"])
+        match what:
+            case "write":
+                small = rng.random() < 0.7
+                sizes = [40, 500, 1100] if small else [40, 1100, 1500, 9000]
+                count = rng.choice([1, 2, 6])
+                return what, [(rng.randrange(3), rng.choice(sizes)) for _ in range(count)]
+            case "bulk":
+                return what, rng.choice([1, 5, 100])
+            case "sparse":
+                return what, rng.choice([1, 2, 8])
+            case "read":
+                return what, 64
+            case "time":
+                return what, rng.choice([0.01, 0.2])
+        return what, None
+
+    check([step() for _ in range(300)], rng.choice([8_000, 100_000]))
+
+
+def check(steps, window):
     async def main():
         path = Path(window)
         sender = MemberDevice(path, name="a", superframes=True)

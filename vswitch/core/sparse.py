@@ -116,11 +116,17 @@ class LaneChooser:
         bulk: list[bytes] = []
         sparse: list[bytes] = []
         fence = False
+        known = self._flows.get
         for record in records:
-            flow = self._flow(bucket_of(record), now)
+            # One flow often has many records of a batch: their time is the same.
+            bucket = bucket_of(record)
+            flow = known(bucket)
+            if flow is None or flow.at != now:
+                flow = self._flow(bucket, now)
             size = len(record)
             if (
                 size <= MOST_SPARSE
+                and flow.tokens > 0
                 and sparse_credit > 0
                 and (busy or flow.sparse > sparse_arrived)
                 and self._may_be_sparse(flow, record, progress)
@@ -131,13 +137,17 @@ class LaneChooser:
                 self._on_sparse.append(flow)
             elif credit > 0:
                 credit -= size
-                fence = fence or flow.sparse > fenced
-                flow.bulk = inf
+                if flow.sparse > fenced:
+                    fence = True
+                if flow.bulk != inf:
+                    flow.bulk = inf
+                    self._on_bulk.append(flow)
                 bulk.append(record)
-                self._on_bulk.append(flow)
             else:
                 break
-            flow.tokens = max(flow.tokens - size, -DEPTH)
+            flow.tokens -= size
+            if flow.tokens < -DEPTH:
+                flow.tokens = -DEPTH
         return Choice(len(bulk) + len(sparse), bulk, sparse, fence)
 
     def overtake(
