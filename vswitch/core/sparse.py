@@ -54,16 +54,21 @@ MOST_LOOKED: Final = 64  # records of a batch that are worth looking at
 _FRAME_FLAG: Final = FRAME & 0xFF
 
 
+_BURST: Final = DEPTH / RATE  # seconds that the whole bucket is worth
+_PER_BYTE: Final = 1 / RATE
+
+
 class _Flow:
-    """Where a flow sent last, as the number of messages of that lane up to then."""
+    """Where a flow sent last, as the number of messages of that lane up to then; and its bucket,
+    kept as the time when it will be full again, less the time that filling it takes.
+    """
 
-    __slots__ = ("at", "bulk", "sparse", "tokens")
+    __slots__ = ("bulk", "empty_until", "sparse")
 
-    def __init__(self, bulk: float, now: float) -> None:
+    def __init__(self, bulk: float) -> None:
         self.bulk = bulk
         self.sparse: float = 0
-        self.tokens: float = DEPTH
-        self.at = now
+        self.empty_until = -inf
 
 
 class Choice(NamedTuple):
@@ -116,20 +121,24 @@ class LaneChooser:
         bulk: list[bytes] = []
         sparse: list[bytes] = []
         fence = False
-        known = self._flows.get
+        full, half, most = now - _BURST, now - _BURST / 2, now + _BURST
+        flows = self._flows
         for record in records:
-            # One flow often has many records of a batch: their time is the same.
             bucket = bucket_of(record)
-            flow = known(bucket)
-            if flow is None or flow.at != now:
-                flow = self._flow(bucket, now)
+            flow = flows.get(bucket)
+            if flow is None:
+                flow = flows[bucket] = _Flow(self._skipped)
             size = len(record)
+            empty_until = flow.empty_until
+            unsettled = flow.sparse > sparse_arrived
             if (
                 size <= MOST_SPARSE
-                and flow.tokens > 0
+                # To come back to this lane takes more than to stay: a flow does not go to and fro.
+                and empty_until < (now if unsettled else half)
+                and flow.bulk <= arrived
+                and (busy or unsettled)
                 and sparse_credit > 0
-                and (busy or flow.sparse > sparse_arrived)
-                and self._may_be_sparse(flow, record, progress)
+                and record[1] == _FRAME_FLAG
             ):
                 sparse_credit -= size
                 flow.sparse = inf
@@ -137,7 +146,7 @@ class LaneChooser:
                 self._on_sparse.append(flow)
             elif credit > 0:
                 credit -= size
-                if flow.sparse > fenced:
+                if unsettled and flow.sparse > fenced:
                     fence = True
                 if flow.bulk != inf:
                     flow.bulk = inf
@@ -145,9 +154,10 @@ class LaneChooser:
                 bulk.append(record)
             else:
                 break
-            flow.tokens -= size
-            if flow.tokens < -DEPTH:
-                flow.tokens = -DEPTH
+            if empty_until < most:  # a large debt is no larger than a burst
+                flow.empty_until = (full if empty_until < full else empty_until) + min(
+                    size, DEPTH
+                ) * _PER_BYTE
         return Choice(len(bulk) + len(sparse), bulk, sparse, fence)
 
     def overtake(
@@ -165,21 +175,19 @@ class LaneChooser:
         passing: list[bytes] = []
         rest: list[bytes] = []
         behind: set[int] = set()
+        _, arrived, sparse_sent, sparse_arrived = progress
+        # What waits says that bulk is busy, and it has no credit: a record is sparse or stays.
+        busy = arrived + CALM + 1, arrived, sparse_sent, sparse_arrived
         for record in records:
             bucket = bucket_of(record)
-            size = len(record)
             if (
-                size <= MOST_SPARSE
-                and sparse_credit > 0
+                len(record) <= MOST_SPARSE
                 and bucket not in behind
                 and not waits(bucket)
-                and self._may_be_sparse(flow := self._flow(bucket, now), record, progress)
+                and self.choose((record,), busy, 0, sparse_credit, now).taken
             ):
-                sparse_credit -= size
-                flow.tokens -= size
-                flow.sparse = inf
+                sparse_credit -= len(record)
                 passing.append(record)
-                self._on_sparse.append(flow)
             else:
                 behind.add(bucket)
                 rest.append(record)
@@ -196,18 +204,3 @@ class LaneChooser:
         self._on_sparse.clear()
         if fence:
             self._fence = sparse_sent
-
-    def _flow(self, bucket: int, now: float) -> _Flow:
-        flow = self._flows.get(bucket)
-        if flow is None:
-            flow = self._flows[bucket] = _Flow(self._skipped, now)
-        else:
-            flow.tokens = min(DEPTH, flow.tokens + (now - flow.at) * RATE)
-            flow.at = now
-        return flow
-
-    def _may_be_sparse(self, flow: _Flow, record: bytes, progress: Progress) -> bool:
-        _, arrived, _, sparse_arrived = progress
-        # To come back to this lane takes more than to stay, so a flow does not go to and fro.
-        least = 0 if flow.sparse > sparse_arrived else DEPTH // 2
-        return flow.tokens > least and flow.bulk <= arrived and record[1] == _FRAME_FLAG
