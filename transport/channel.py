@@ -3,6 +3,8 @@
 A channel carries whole messages, reliably and in order. `send_nowait` takes a batch while there
 is credit and transmits it at once; `receive_nowait` gives all that has arrived. The waiting
 verbs are checkpoints always; one task may wait in each direction (`trio.BusyResourceError`).
+What is sent with `send_sparse_nowait` has a lane of its own: it does
+not wait for what was lost of the rest, and `receive_sparse_nowait` gives it.
 `push` saves the wake-up: what arrives is handled where it arrives, by a plain call.
 
 Error contract: `trio.ClosedResourceError` after our own close; `ChannelBroken`, a
@@ -20,6 +22,7 @@ import trio
 from transport.control import CloseCode
 from transport.events import Ended
 from transport.identity import PublicKey
+from transport.lanes import Progress
 from transport.paths import Address
 from transport.session import Session
 from transport.stats import SessionStatistics
@@ -92,6 +95,41 @@ class Channel(trio.abc.AsyncResource):
         """Bytes that may be sent now; none if zero or less."""
         return self._session.credit
 
+    @property
+    def sparse_credit(self) -> int:
+        """Bytes that may be sent on the sparse lane now; none if zero or less."""
+        return self._session.lanes.sparse_credit
+
+    @property
+    def sparse_message_size(self) -> int:
+        """Bytes of a message that fills one datagram of the sparse lane."""
+        return self._session.lanes.sparse_message_size
+
+    @property
+    def bulk_waits(self) -> bool:
+        """Whether `receive_nowait` has something, on hold or not."""
+        return self._session.lane.readable
+
+    @property
+    def sparse_waits(self) -> bool:
+        """Whether `receive_sparse_nowait` has something."""
+        return self._session.lanes.sparse_readable
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing arrives any more; what has can still be read."""
+        return self._session.ended is not None
+
+    def hold_bulk(self, held: bool) -> None:
+        """While held, what waits on the bulk lane is no reason to wake anybody; it stays there,
+        and the peer is held back when it is much.
+        """
+        self._session.lanes.hold_bulk = held
+
+    def progress(self) -> Progress:
+        """What of both lanes has reached the peer. HOT PATH."""
+        return self._session.lanes.progress()
+
     def statistics(self) -> SessionStatistics:
         return self._session.statistics(self._shell.now())
 
@@ -126,6 +164,16 @@ class Channel(trio.abc.AsyncResource):
         self._session.send(messages, self._shell.now())
         self._shell.transmit(self._session)
 
+    def send_sparse_nowait(self, messages: Sequence[bytes]) -> None:
+        """Send a batch on the lane that does not wait behind the first; in order among
+        themselves. `trio.WouldBlock` if it has no credit.
+        """
+        self._check()
+        if self.sparse_credit <= 0:
+            raise trio.WouldBlock
+        self._session.send_sparse(messages, self._shell.now())
+        self._shell.transmit(self._session)
+
     async def send(self, messages: Sequence[bytes]) -> None:
         """Wait for credit, then send."""
         await self.wait_writable()
@@ -142,24 +190,45 @@ class Channel(trio.abc.AsyncResource):
     # --- Receiving ----------------------------------------------------------------------------
 
     def receive_nowait(self) -> list[bytes]:
-        """Everything that has arrived; `trio.WouldBlock` if that is nothing. HOT PATH."""
+        """Everything that has arrived on the bulk lane; `trio.WouldBlock` if that is nothing.
+        HOT PATH.
+        """
         if self._closed:
             raise trio.ClosedResourceError
-        if not self._session.readable:
-            self._check()
+        if not self._session.lane.readable:
+            if not self.sparse_waits:
+                self._check()
             raise trio.WouldBlock
         messages = self._session.take_messages(self._shell.now())
         if self._session.flush_due:  # room again: the peer is waiting to hear of it
             self._shell.transmit(self._session)
         return messages
 
+    def receive_sparse_nowait(self) -> list[bytes]:
+        """Everything that has arrived on the sparse lane; `trio.WouldBlock` if that is nothing."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        if not self.sparse_waits:
+            if not self._session.lane.readable:
+                self._check()
+            raise trio.WouldBlock
+        messages = self._session.take_sparse_messages(self._shell.now())
+        if self._session.flush_due:
+            self._shell.transmit(self._session)
+        return messages
+
     async def receive(self) -> list[bytes]:
-        """Wait for messages, then give all of them."""
-        await self.wait_readable()
-        return self.receive_nowait()
+        """Wait for messages of the bulk lane, then give all of them."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.receive_nowait()
+            except trio.WouldBlock:
+                self._check()
+                await self._park(self._readers)
 
     async def wait_readable(self) -> None:
-        """Until something has arrived."""
+        """Until something has arrived on either lane."""
         await trio.lowlevel.checkpoint()
         while True:
             if self._closed:
@@ -228,6 +297,8 @@ class Channel(trio.abc.AsyncResource):
         if self._take is not None and self._session.readable and not self._closed:
             try:
                 if self._take():
+                    if self._session.readable:  # more than it takes at once: the task goes on
+                        self._readers.unpark_all()
                     return
             except Exception as error:
                 self._failure = error

@@ -62,6 +62,8 @@ class ReliableLane:
             now=now,
         )
         self.flush_due = False
+        self.sent = 0  # messages, or the segments of larger ones, given to `send`
+        self.lost_at = -inf  # when something was found lost, last
         self.broken = False  # the peer sent fragments that never make a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
@@ -136,12 +138,16 @@ class ReliableLane:
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Queue messages. HOT PATH."""
-        most = self.kcp.max_message
-        for message in messages:
-            if len(message) > most:
-                raise ValueError(f"a message of {len(message)} bytes; at most {most}")
+        sizes = list(map(len, messages))
+        segment, most = self.kcp.message_size, self.kcp.max_message
+        largest = max(sizes, default=0)
+        if largest > most:
+            raise ValueError(f"a message of {largest} bytes; at most {most}")
         self._staged.extend(messages)
-        self._staged_bytes += sum(map(len, messages))
+        self._staged_bytes += sum(sizes)
+        self.sent += len(sizes)
+        if largest > segment:
+            self.sent += sum((size - 1) // segment for size in sizes if size)
         self.flush_due = True
 
     def take_messages(self, *, more: bool) -> list[bytes]:
@@ -177,11 +183,12 @@ class ReliableLane:
         acked = kcp.recovery.take_acked(now)
         if acked:
             self._congestion.on_acked(acked, under_way, now)
-            self._notice_losses()
+            self._notice_losses(now)
         self._drain()
 
-    def _notice_losses(self) -> None:
+    def _notice_losses(self, now: float) -> None:
         if self.kcp.recovery.take_lost():
+            self.lost_at = now
             self._units.on_lost()
         if self._staged or self.kcp.recovery.to_repeat:
             self.flush_due = True
@@ -197,15 +204,15 @@ class ReliableLane:
         self._ask_at = now + STALL_PROBE
         return True
 
-    def answered(self) -> None:
+    def answered(self, now: float) -> None:
         """A ping was: if acknowledgements are overdue, the path has healed."""
         if self.kcp.recovery.overdue:
-            self.repeat()
+            self.repeat(now)
 
-    def repeat(self) -> None:
+    def repeat(self, now: float) -> None:
         """Send all that is under way again, at the pace of the path: it is lost."""
         self.kcp.recovery.lose_all()
-        self._notice_losses()
+        self._notice_losses(now)
 
     def _owe_acknowledgement(self, units: list[bytes], now: float) -> None:
         """Acknowledge much at once, and a little together with the answer to it, if one comes
@@ -245,7 +252,7 @@ class ReliableLane:
         recovery = self.kcp.recovery
         if now >= recovery.deadline():
             recovery.handle_timeout(now)
-            self._notice_losses()
+            self._notice_losses(now)
         if now >= min(self._ack_at, self._pace_at) or self.kcp.shut:
             self.flush_due = True
 

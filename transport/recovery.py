@@ -65,6 +65,7 @@ class Recovery:
         """Nothing is under way."""
         self.pipe = 0
         self.unacknowledged = 0
+        self.arrived = 0  # segments since the beginning, up to the first that has not
         self.rtt: float | None = None  # seconds, smoothed
         self._deviation = 0.0
         self._shortest = inf
@@ -141,7 +142,9 @@ class Recovery:
         ahead = (una - self._una) & _SN_MASK
         if ahead > _SN_MASK // 2:
             return  # an old datagram
-        for _ in range(min(ahead, (self._next - self._una) & _SN_MASK)):
+        ahead = min(ahead, (self._next - self._una) & _SN_MASK)
+        self.arrived += ahead
+        for _ in range(ahead):
             segment = self._segments.pop(self._una, None)
             self._una = (self._una + 1) & _SN_MASK
             if segment is not None:  # its own acknowledgement was lost: it came we know not when

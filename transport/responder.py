@@ -142,7 +142,7 @@ class Responder:
             session.adopt(entry.pair, now)
             if address == entry.address != session.paths.current:
                 session.paths.moved(address, now)  # the handshake has proven it
-                session.lane.repeat()
+                session.lanes.repeat(now)
         else:
             replaced = self.sessions.get(entry.peer.raw)
             if replaced is not None:

@@ -1,4 +1,4 @@
-"""A session: the keys, the KCP conversation and the liveness of one peer, behind five verbs.
+"""A session: the keys, the two reliable lanes and the liveness of one peer, behind five verbs.
 
     receive_datagrams(batch, address, now)   what came for its receiver indices, or receive_trains
     datagrams_to_send(now)                   what has to leave now, by address
@@ -6,7 +6,8 @@
     handle_timeout(now)
     next_event()                             what its owner should know
 
-and, for the program above, `send`, `take_messages`, `credit` and `close`.
+and, for the program above, `send`, `take_messages`, `credit` and `close`;
+`send_sparse` and `take_sparse_messages` for the lane that does not wait behind the first.
 
 Rules. No I/O, no clock: `now` is monotonic seconds. Everything from outside has passed the AEAD
 and the replay window before anything else looks at it. KCP is flushed after every batch of
@@ -59,6 +60,7 @@ from transport.handshake import conversation_number
 from transport.identity import PublicKey
 from transport.keyring import KeyPair, Keyring
 from transport.lane import ReliableLane
+from transport.lanes import Lanes
 from transport.liveness import Action, Liveness
 from transport.pathmtu import PathMtu
 from transport.paths import Address, PathTable
@@ -100,13 +102,14 @@ class Session:
         self.timer: float | None = None  # the demux's: when its heap has this session next
         self._random = random_bytes
         self.keys = Keyring(pair, now, self._jitter)
-        self.lane = ReliableLane(
+        self.lanes = Lanes(
             conversation_number(pair.handshake_hash),
             kcp_mtu=kcp_mtu,
             receive_window=receive_window,
             drops=self.drops,
             now=now,
         )
+        self.lane = self.lanes.bulk
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         slices = min(MAX_SLICES, max_slices)
@@ -156,29 +159,45 @@ class Session:
     @property
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
-        return self.lane.in_flight
+        return self.lanes.in_flight
 
     @property
     def drained(self) -> bool:
         """All messages given to `send`, empty ones too, are acknowledged."""
-        return not self.lane.has_work
+        return not self.lanes.has_work
 
     @property
     def readable(self) -> bool:
-        return self.lane.readable
+        """Something of either lane waits to be taken."""
+        if self.lane.readable and not (self.lanes.hold_bulk and self.ended is None):
+            return True
+        return self.lanes.sparse_readable
 
     @property
     def flush_due(self) -> bool:
-        """`datagrams_to_send` has something of the lane."""
-        return self.lane.flush_due
+        """`datagrams_to_send` has something of a lane."""
+        return self.lanes.flush_due
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages; reliable, in order. HOT PATH."""
         if self.ended is None:
             self.lane.send(messages)
 
+    def send_sparse(self, messages: Sequence[bytes], now: float) -> None:
+        """Queue messages on the lane of their own; reliable, in order among themselves."""
+        if self.ended is None:
+            self.lanes.send_sparse(messages, now)
+
+    def take_sparse_messages(self, now: float) -> list[bytes]:
+        """All messages of the sparse lane that have arrived, in order."""
+        if self.lanes.sparse is None:
+            return []
+        messages = self.lanes.sparse.take_messages(more=self.ended is None)
+        self._check_lane(now)
+        return messages
+
     def take_messages(self, now: float) -> list[bytes]:
-        """All messages that have arrived, in order. HOT PATH."""
+        """All messages of the bulk lane that have arrived, in order. HOT PATH."""
         messages = self.lane.take_messages(more=self.ended is None)
         self._check_lane(now)
         return messages
@@ -199,7 +218,7 @@ class Session:
         """The way to the peer may have changed: show ourselves, and repeat what is under way."""
         if self.ended is None:
             self._send_ping(now)
-            self.lane.repeat()
+            self.lanes.repeat(now)
 
     def renew(self) -> None:
         """Time may have passed that nobody here has noticed: shake hands again, now."""
@@ -218,7 +237,7 @@ class Session:
             sent_bytes=self._sent[1],
             received_datagrams=self._received[0],
             received_bytes=self._received[1],
-            in_flight=self.lane.in_flight,
+            in_flight=self.lanes.in_flight,
             window=self.lane.window,
             datagram_size=self._mtu.size,
             rekeys=self._rekeys,
@@ -230,7 +249,7 @@ class Session:
 
     @property
     def _rtt(self) -> float | None:
-        return self._ping_rtt if self.lane.rtt is None else self.lane.rtt
+        return self._ping_rtt if self.lanes.rtt is None else self.lanes.rtt
 
     # --- Receiving --------------------------------------------------------------------------
 
@@ -243,6 +262,8 @@ class Session:
     ) -> None:
         """Datagrams whose receiver index is one of ours, all from one address. HOT PATH."""
         plaintexts: list[bytes] = []
+        sparse: list[bytes] = []
+        is_sparse = self.lanes.is_sparse_untrusted
         opened = newest = size = 0
         take = self._assembly.take_untrusted
         for header, sealed in [unit for train, step in trains for unit in take(train, step)]:
@@ -259,7 +280,7 @@ class Session:
                     self._receive_control_untrusted(plaintext, address, now)
                 elif plaintext:
                     self._check_size_untrusted(plaintext)
-                    plaintexts.append(plaintext)
+                    (sparse if is_sparse(plaintext) else plaintexts).append(plaintext)
             except BadPacket as bad:
                 self.drops[bad.reason] += header[2]
         if not opened:
@@ -267,7 +288,7 @@ class Session:
         self._received[0] += opened
         self._received[1] += size
         self._liveness.received(now)
-        self.lane.heard()
+        self.lanes.heard()
         if self.ended is not None:
             if self._tombstone_until and not self._close_at:
                 self._close_at.append(now)  # it has not heard yet
@@ -276,8 +297,12 @@ class Session:
             challenge = self.paths.observe(address, newest, now)
             if challenge is not None:
                 self._control.append((address, PathChallenge(challenge)))
+        if sparse:
+            self.lanes.receive_sparse_units(sparse, now)
         if plaintexts:
-            self._receive_units(plaintexts, now)
+            self.lane.receive_units(plaintexts, now)
+        if self.lanes.broken:
+            self._check_lane(now)
 
     def confirmed_by(self, datagram: bytes, plaintext: bytes, address: Address, now: float) -> None:
         """The datagram that confirmed this session's newest keys, opened by the demux."""
@@ -289,7 +314,11 @@ class Session:
                 self._receive_control_untrusted(plaintext, address, now)
             elif plaintext:
                 self._check_size_untrusted(plaintext)
-                self._receive_units([plaintext], now)
+                if self.lanes.is_sparse_untrusted(plaintext):
+                    self.lanes.receive_sparse_units([plaintext], now)
+                else:
+                    self.lane.receive_units([plaintext], now)
+                self._check_lane(now)
         except BadPacket as bad:
             self.drops[bad.reason] += 1
 
@@ -297,12 +326,8 @@ class Session:
         if not KCP_HEADER_SIZE <= len(plaintext) <= self.lane.kcp.mtu:
             raise BadPacket("not_kcp")
 
-    def _receive_units(self, plaintexts: list[bytes], now: float) -> None:
-        self.lane.receive_units(plaintexts, now)
-        self._check_lane(now)
-
     def _check_lane(self, now: float) -> None:
-        if self.lane.broken:
+        if self.lanes.broken:
             self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)
 
     def _receive_control_untrusted(self, plaintext: bytes, address: Address, now: float) -> None:
@@ -316,14 +341,14 @@ class Session:
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
                         self._path_changes += 1
-                        self.lane.repeat()  # it went to the old address
+                        self.lanes.repeat(now)  # it went to the old address
                         self._events.append(PathChanged(address))
                 case Ping(data):
                     self._control.append((None, Pong(data)))
                     if not self.initiator and now - self._ping[1] >= 1:
                         self._send_ping(now)  # so that both sides know the round trip
                 case Pong(data):
-                    self.lane.answered()
+                    self.lanes.answered(now)
                     self._mtu.begin(now)
                     if data == self._ping[0]:
                         rtt = now - self._ping[1]
@@ -372,7 +397,7 @@ class Session:
         """When `handle_timeout` wants to be called, at the latest."""
         if self.ended is not None:
             return self._close_at[0] if self._close_at else self._tombstone_until
-        due = min(self._liveness.deadline(), self.keys.deadline(), self.lane.deadline())
+        due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
         due = min(due, self._trickle_at)
         due = min(due, self._mtu.due)
         if self.initiator:
@@ -398,7 +423,7 @@ class Session:
                 self._send_ping(now)
             case Action.NOTHING:
                 pass
-        if self.lane.asks(now):
+        if self.lanes.asks(now):
             self._send_ping(now)
         if now >= self.keys.rekey_at:
             self.keys.rekey_at = now + REKEY_JITTER  # again, should this handshake fail
@@ -406,7 +431,7 @@ class Session:
         if not self.initiator and self.keys.worn() and now - self._rekey_asked >= 1:
             self._rekey_asked = now
             self._control.append((None, Rekey()))
-        self.lane.handle_timeout(now)
+        self.lanes.handle_timeout(now)
 
     def _send_ping(self, now: float) -> None:
         self._ping = (self._random(8), now)
@@ -418,7 +443,7 @@ class Session:
         self._control.clear()
         self._trickle.clear()
         self._trickle_at = inf
-        self.lane.close()
+        self.lanes.close()
 
     # --- Sending ----------------------------------------------------------------------------
 
@@ -427,14 +452,22 @@ class Session:
         out: Outgoing = []
         try:
             if self.ended is None:
-                if self.lane.flush_due and self._unconfirmed(now):
+                if self.lanes.flush_due and self._unconfirmed(now):
                     self._send_ping(now)
                 if self._control:
                     self._seal_control(out, now)
                 if now >= self._mtu.due or self.paths.current is not self._mtu_path:
                     self._seal_probes(out, now)
+                if self.lanes.flush_due:
+                    self._fit_datagrams(now)
+                sparse = self.lanes.sparse
+                if sparse is not None and sparse.flush_due:
+                    suspect = self._liveness.suspect(now)
+                    units = self.lanes.sparse_units_to_send(now, suspect=suspect)
+                    self._seal_units(sparse, units, out, now)
                 if self.lane.flush_due:
-                    self._seal_units(out, now)
+                    units = self.lane.units_to_send(now, suspect=self._liveness.suspect(now))
+                    self._seal_units(self.lane, units, out, now)
                 if now >= self._trickle_at:
                     train, size = self._trickle.popleft()
                     self._put(out, (train, self.paths.current, size))
@@ -500,21 +533,23 @@ class Session:
             self.drops["too_big"] += datagrams
         self._mtu.too_big(size, now)
 
-    def _seal_units(self, out: Outgoing, now: float) -> None:
+    def _fit_datagrams(self, now: float) -> None:
+        """Let units be cut to what the path takes now."""
         if now >= self._mtu_watch:
             self._mtu_watch = now + MTU_WATCH_INTERVAL
             self._mtu.watch(self.lane.kcp.oldest, now, self._rtt)
-        slice_size = self._mtu.size - DATA_HEADER_SIZE
-        if slice_size != self.lane.slice_size:
-            self.lane.resize(slice_size)
-        units = self.lane.units_to_send(now, suspect=self._liveness.suspect(now))
+        self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
+
+    def _seal_units(
+        self, lane: ReliableLane, units: list[bytes], out: Outgoing, now: float
+    ) -> None:
         if not units:
             return
         seal, address = self.keys.current.sealer.seal_unit, self.paths.current
         small: list[bytes] = []  # units of one datagram each, in their order
-        burst = self.lane.burst
+        burst = lane.burst
         for unit in units:
-            train, size = seal(DATA, unit, slice_size)
+            train, size = seal(DATA, unit, lane.slice_size)
             if len(train) <= size:
                 small.append(bytes(train))
                 continue
@@ -532,7 +567,7 @@ class Session:
                 self._put(out, (train, address, size))
         if small:
             self._put(out, *lay(small, address))
-        self._liveness.sent(now, wants_answer=self.lane.has_work)
+        self._liveness.sent(now, wants_answer=lane.has_work)
 
     def _put(self, out: Outgoing, *trains: Train) -> None:
         for data, _, size in trains:

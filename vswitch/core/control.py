@@ -1,8 +1,9 @@
 """What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
 
 The member opens with `hello`, the switch answers `welcome`; `notice`, `update` and `bye` may follow
-from the switch, `bye` from either. A kind or a field that the reader does not know is ignored, so
-that either side may be the newer one; anything malformed is a `BadRecord` and ends the session.
+from the switch, `bye` and `after` from either. A kind or a field that the reader does not know is
+ignored, so that either side may be the newer one; anything malformed is a `BadRecord` and ends the
+session.
 
 Every field is checked on the way in, because the member configures an interface, as root, with what
 a switch says. Texts are free of control characters and bounded: they end up in logs and terminals.
@@ -42,6 +43,7 @@ from vswitch.errors import BadRecord
 __all__ = [
     "MAX_MTU",
     "MIN_MTU",
+    "After",
     "Bye",
     "ByeCode",
     "ControlMessage",
@@ -129,7 +131,16 @@ class Bye:
     reason: str = attrs.field(default="", validator=TEXT)
 
 
-ControlMessage = Hello | Welcome | Notice | Update | Bye
+@attrs.frozen
+class After:
+    """From either: a fence. What follows on the bulk lane is handled after so many messages of the
+    sparse lane, counted from the beginning of the session.
+    """
+
+    sparse: int = attrs.field(validator=between(0, 2**63 - 1))
+
+
+ControlMessage = Hello | Welcome | Notice | Update | Bye | After
 
 _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "hello": Hello,
@@ -137,6 +148,7 @@ _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "notice": Notice,
     "update": Update,
     "bye": Bye,
+    "after": After,
 }
 _KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
 

@@ -70,7 +70,17 @@ class _Flow:
 class EgressQueue:
     """Records by flow, bounded in number and in bytes (record headers included)."""
 
-    __slots__ = ("_count", "_flows", "_front", "_new", "_old", "bytes", "max_bytes", "max_frames")
+    __slots__ = (
+        "_count",
+        "_flows",
+        "_front",
+        "_front_buckets",
+        "_new",
+        "_old",
+        "bytes",
+        "max_bytes",
+        "max_frames",
+    )
 
     def __init__(
         self, max_frames: int = MAX_QUEUED_FRAMES, max_bytes: int = MAX_QUEUED_BYTES
@@ -85,6 +95,7 @@ class EgressQueue:
         self._new: deque[_Flow] = deque()  # began to wait since they last sent; served first
         self._old: deque[_Flow] = deque()
         self._front: deque[bytes] = deque()  # put back: these have had their turn
+        self._front_buckets: set[int] | None = None  # of those; None until somebody asks
 
     def __len__(self) -> int:
         return self._count
@@ -144,6 +155,7 @@ class EgressQueue:
         taken: list[bytes] = []
         size = 0
         front = self._front
+        self._front_buckets = None
         while front and (not taken or size + len(front[0]) <= max_bytes):
             record = front.popleft()
             size += len(record)
@@ -174,9 +186,21 @@ class EgressQueue:
                 taken.append(record)
         return taken
 
+    def waits(self, bucket: int) -> bool:
+        """Whether a record of that bucket waits."""
+        flow = self._flows.get(bucket)
+        if flow is not None and flow.records:
+            return True
+        if not self._front:
+            return False
+        if self._front_buckets is None:
+            self._front_buckets = set(map(bucket_of, self._front))
+        return bucket in self._front_buckets
+
     def put_back(self, records: list[bytes]) -> None:
         """Return to the front, in their order, records that `take` gave and nobody wanted."""
         self._front.extendleft(reversed(records))
+        self._front_buckets = None
         self.bytes += sum(map(len, records))
         self._count += len(records)
 
@@ -186,6 +210,7 @@ class EgressQueue:
         self._new.clear()
         self._old.clear()
         self._front.clear()
+        self._front_buckets = None
         self.bytes = self._count = 0
 
 

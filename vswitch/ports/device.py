@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 
 import trio
 
-__all__ = ["Device", "Pushing", "Waiter", "read_each"]
+__all__ = ["Device", "Overtaking", "Pushing", "Waiter", "read_each"]
 
 
 @runtime_checkable
@@ -71,6 +71,19 @@ class Pushing(Protocol):
     async def push(self, take: Callable[[], bool]) -> None:
         """Call `take()` whenever `read_nowait` probably gives something, wherever that shows, until
         it gives False. Raises as `wait_readable` does, and what `take` raises.
+        """
+
+
+@runtime_checkable
+class Overtaking(Protocol):
+    """A device with a way past what waits for it."""
+
+    def overtake_nowait(
+        self, records: list[bytes], waits: Callable[[int], bool]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Write those that may pass what waits already, and give them, and the rest; both in
+        order. `waits` tells whether anything of a bucket (`vswitch.core.egress.bucket_of`) waits:
+        order within a flow is kept. Raises as `write_nowait` does.
         """
 
 

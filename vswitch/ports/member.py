@@ -7,6 +7,10 @@
 The record stream is cut at any byte, so a batch costs one join, however many frames it has. Control
 messages overtake the frames that still wait for credit, and keep their order among themselves.
 
+While the channel's bulk lane is busy, flows that send little take its sparse lane, a record stream
+of its own (`vswitch/core/sparse.py`), and such frames overtake those that wait for credit, too.
+Within a flow order is kept.
+
 What cannot be a record, or a superframe where none was agreed, closes the channel with code
 PROTOCOL and raises `BadRecord`. Other errors are the channel's own: see `device.py`, rules 5 to 7.
 The file knows the transport by the shape of its channel alone.
@@ -15,60 +19,22 @@ The file knows the transport by the shape of its channel alone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import trio
 
-from vswitch.core.control import (
-    ByeCode,
-    ControlMessage,
-    decode_control_untrusted,
-    encode_control,
-)
-from vswitch.core.records import RecordSplitter, is_control, is_superframe, pack
+from vswitch.core.control import After, ByeCode, ControlMessage, encode_control
+from vswitch.core.records import pack
+from vswitch.core.sparse import LaneChooser
 from vswitch.errors import BadRecord
+from vswitch.ports.incoming import Incoming
+from vswitch.ports.messages import MessageChannel
 
 __all__ = ["MAX_QUEUED_CONTROLS", "MemberDevice", "MessageChannel"]
 
 # Control messages are a handful in the life of a session; a queue this long means that the peer has
 # stopped reading.
 MAX_QUEUED_CONTROLS = 64
-
-LARGE_MESSAGE = 8192  # bytes from which a copy costs more than the steps of looking at a message
-
-
-class MessageChannel(Protocol):
-    """What is needed of a transport channel: reliable, ordered messages and byte credit."""
-
-    @property
-    def message_size(self) -> int:
-        """Bytes of a message that fills one sealed unit."""
-
-    @property
-    def credit(self) -> int:
-        """Bytes that may be given now; none when 0 or less."""
-
-    def send_nowait(self, messages: Sequence[bytes]) -> None:
-        """Send all at once, above the credit too; `trio.WouldBlock` if there was none before."""
-
-    async def wait_writable(self) -> None:
-        """Return when there is credit."""
-
-    def receive_nowait(self) -> list[bytes]:
-        """All messages that wait, at least one; `trio.WouldBlock` when there is none."""
-
-    async def wait_readable(self) -> None:
-        """Return when a message waits."""
-
-    async def push(self, take: Callable[[], bool]) -> None:
-        """Call `take()`, which receives, whenever a message waits, until it gives False."""
-
-    def close(self, code: int = 0, reason: str = "") -> None:
-        """End the session and tell the peer why."""
-
-    async def aclose(self) -> None:
-        """`close`, gracefully."""
 
 
 def _ignore_control(message: ControlMessage) -> None:
@@ -103,7 +69,8 @@ class MemberDevice:
         self.on_control = on_control
         self.on_blocked: Callable[[], None] = _ignore_blocked
         self._channel = channel
-        self._splitter = RecordSplitter()
+        self._incoming = Incoming(channel, self)
+        self._chooser = LaneChooser()
         self._unread: deque[bytes] = deque()  # at most one burst of the channel
         self._controls: deque[bytes] = deque()
         self._closed = False
@@ -133,9 +100,8 @@ class MemberDevice:
         # HOT PATH
         unread = self._unread
         if not unread:
-            messages = self._channel.receive_nowait()
             try:
-                records = self._frames_untrusted(messages)
+                records = self._incoming.receive_untrusted()
             except BadRecord as error:
                 self.close(ByeCode.PROTOCOL, str(error))
                 raise
@@ -147,31 +113,6 @@ class MemberDevice:
                 return records
             unread.extend(records)
         return [unread.popleft() for _ in range(min(limit, len(unread)))]
-
-    def _frames_untrusted(self, messages: list[bytes]) -> list[bytes]:
-        feed = self._splitter.feed_untrusted
-        if len(messages) == 1:
-            records = feed(messages[0])
-        elif len(messages[0]) < LARGE_MESSAGE:
-            records = feed(b"".join(messages))
-        else:  # most are whole records, which come back uncopied
-            records = [record for message in messages for record in feed(message)]
-        if not records:
-            return records
-        # Flags come first in a record, and ascend: frame, superframe, control. So the largest
-        # record tells whether anything but frames is here, in one loop in C.
-        largest = max(records)
-        if is_control(largest):
-            controls = [record for record in records if is_control(record)]
-            records = [record for record in records if not is_control(record)]
-            for record in controls:
-                message = decode_control_untrusted(record)
-                if message is not None:
-                    self.on_control(message)
-            largest = max(records, default=b"\0\0")
-        if not self.superframes and is_superframe(largest):
-            raise BadRecord("a superframe, which was not agreed")
-        return records
 
     async def wait_writable(self) -> None:
         await self._channel.wait_writable()
@@ -189,14 +130,57 @@ class MemberDevice:
             except trio.WouldBlock:
                 pass
             return 0
+        progress = channel.progress()
+        if not self._chooser.skips(progress, len(records)):
+            return self._write_both(records[overtaking:], credit)
         taken = len(records)
         if sum(map(len, records)) > credit:
             taken = _how_many(records, credit)
             records = records[:taken]
-        channel.send_nowait(pack(records, channel.message_size))
+        messages = pack(records, channel.message_size)
+        channel.send_nowait(messages)
+        self._chooser.skipped(progress[0] + len(messages))
         for _ in range(min(overtaking, taken)):
             self._controls.popleft()
         return max(0, taken - overtaking)
+
+    def _write_both(self, records: list[bytes], credit: int) -> int:
+        """Flow by flow to one lane or the other, control messages first. HOT PATH."""
+        channel, chooser, controls = self._channel, self._chooser, self._controls
+        bulk: list[bytes] = []
+        while controls and credit > 0:
+            credit -= len(controls[0])
+            bulk.append(controls.popleft())
+        now = trio.current_time()
+        choice = chooser.choose(records, channel.progress(), credit, channel.sparse_credit, now)
+        if choice.sparse:
+            self._send_sparse(choice.sparse)
+        if choice.fence:
+            bulk.append(encode_control(After(channel.progress()[2])))
+        bulk += choice.bulk
+        if bulk:
+            channel.send_nowait(pack(bulk, channel.message_size))
+        chooser.sent(channel.progress(), fence=choice.fence)
+        return choice.taken
+
+    def overtake_nowait(
+        self, records: list[bytes], waits: Callable[[int], bool]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Implements `vswitch.ports.device.Overtaking`: over the sparse lane."""
+        channel, chooser = self._channel, self._chooser
+        credit = channel.sparse_credit
+        if credit <= 0:
+            return [], records
+        progress = channel.progress()
+        passing, rest = chooser.overtake(records, progress, credit, waits, trio.current_time())
+        if passing:
+            self._send_sparse(passing)
+            chooser.sent(channel.progress())
+        return passing, rest
+
+    def _send_sparse(self, records: list[bytes]) -> None:
+        channel = self._channel
+        channel.send_sparse_nowait(pack(records, channel.sparse_message_size))
 
     def send_control(self, message: ControlMessage) -> None:
         """Send a control message, ahead of all frames that still wait.

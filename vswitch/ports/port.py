@@ -14,7 +14,7 @@ import trio
 from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import Load, load_of
-from vswitch.ports.device import Device
+from vswitch.ports.device import Device, Overtaking
 
 __all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
 
@@ -52,6 +52,7 @@ class Port:
         self.attached_at = attached_at
         self.counters = PortCounters()
         self.error: Exception | None = None
+        self._overtaking = device if isinstance(device, Overtaking) else None
         self._queue = queue
         self._backlog = trio.Event()
         self._detached = trio.Event()
@@ -85,7 +86,7 @@ class Port:
         """Write a batch of that load through to the device, and queue what it does not take."""
         # HOT PATH
         if self._queue:
-            self._enqueue(records)
+            self._enqueue(self._overtake(records))
             return
         try:
             taken = self.device.write_nowait(records)
@@ -93,10 +94,11 @@ class Port:
             self.counters.drop(DropReason.PORT_DETACHED, load.frames)
             raise
         if taken < len(records):
-            self._enqueue(records[taken:])
             load = load_of(records[:taken])
         self.counters.tx_frames += load.frames
         self.counters.tx_bytes += load.bytes
+        if taken < len(records):
+            self._enqueue(self._overtake(records[taken:]))
 
     def flush(self) -> None:
         """Write what waits, until the device is full. Writes once even when nothing waits."""
@@ -135,6 +137,21 @@ class Port:
         self.counters.drop(DropReason.PORT_DETACHED, self._queue.frames)
         self._queue.clear()
         self._detached.set()
+
+    def _overtake(self, records: list[bytes]) -> list[bytes]:
+        """Write what may pass the queue; the rest."""
+        if self._overtaking is None:
+            return records
+        try:
+            passing, rest = self._overtaking.overtake_nowait(records, self._queue.waits)
+        except BaseException:
+            self.counters.drop(DropReason.PORT_DETACHED, load_of(records).frames)
+            raise
+        if passing:
+            load = load_of(passing)
+            self.counters.tx_frames += load.frames
+            self.counters.tx_bytes += load.bytes
+        return rest
 
     def _enqueue(self, records: list[bytes]) -> None:
         refused = self._queue.offer(records)

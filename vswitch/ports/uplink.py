@@ -20,7 +20,7 @@ import trio
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import load_of
 from vswitch.core.segment import without_superframes_untrusted
-from vswitch.ports.device import Device
+from vswitch.ports.device import Device, Overtaking
 from vswitch.ports.port import FLUSH_BYTES
 from vswitch.ports.pump import BATCH, Tally
 
@@ -35,6 +35,7 @@ class Uplink:
     ) -> None:
         self._source = source
         self._sink = sink
+        self._overtaking = sink if isinstance(sink, Overtaking) else None
         self._tally = tally
         self._queue = EgressQueue() if queue is None else queue
         self._backlog = trio.Event()
@@ -81,12 +82,24 @@ class Uplink:
             if taken == len(records):
                 return False
             records = records[taken:]
+        if self._overtaking is not None:
+            records = self._overtake(self._overtaking, records)
         dropped = self._queue.offer(records)
         self._backlog.set()
         if not dropped:
             return False
         self._tally.dropped += load_of(dropped).frames
         return True
+
+    def _overtake(self, sink: Overtaking, records: list[bytes]) -> list[bytes]:
+        """Write what may pass the queue; the rest."""
+        try:
+            passing, rest = sink.overtake_nowait(records, self._queue.waits)
+        except BaseException:
+            self._tally.lost += load_of(records).frames
+            raise
+        self._count(passing)
+        return rest
 
     async def write(self) -> None:
         """Empty the queue as fast as the sink takes it, until cancelled."""

@@ -16,17 +16,20 @@ __all__ = ["FakeChannel", "fake_channel_pair"]
 
 
 class FakeChannel:
-    """One end; see `vswitch.ports.member.MessageChannel` for the methods.
+    """One end; see `vswitch.ports.messages.MessageChannel` for the methods.
 
     `closed_with` is the code and reason given to `close`, None while open.
     """
 
     def __init__(self, message_size: int, window: int) -> None:
-        self.message_size = message_size
+        self.message_size = self.sparse_message_size = message_size
         self.window = window  # bytes that may be on their way to the other end
         self.closed_with: tuple[int, str] | None = None
         self._other = self
         self._inbox: list[bytes] = []
+        self._sparse_inbox: list[bytes] = []
+        self._given = self._sparse_given = 0  # messages sent by the other end to this one
+        self._held = False
         self._readable = Waiter()
         self._writable = Waiter()
 
@@ -35,20 +38,64 @@ class FakeChannel:
         """Bytes that may be sent now."""
         return self.window - sum(map(len, self._other._inbox))
 
+    @property
+    def sparse_credit(self) -> int:
+        """The same for the sparse lane."""
+        return self.window - sum(map(len, self._other._sparse_inbox))
+
+    def progress(self) -> tuple[int, int, int, int]:
+        """A message has arrived when the other end has received it."""
+        other = self._other
+        waiting, sparse_waiting = len(other._inbox), len(other._sparse_inbox)
+        given, sparse_given = other._given, other._sparse_given
+        return given, given - waiting, sparse_given, sparse_given - sparse_waiting
+
     def send_nowait(self, messages: Sequence[bytes]) -> None:
         if not self._can_write():
             raise trio.WouldBlock
         self._other._inbox.extend(messages)
+        self._other._given += len(messages)
+        self._other._readable.wake()
+
+    def send_sparse_nowait(self, messages: Sequence[bytes]) -> None:
+        self._can_write()
+        if self.sparse_credit <= 0:
+            raise trio.WouldBlock
+        self._other._sparse_inbox.extend(messages)
+        self._other._sparse_given += len(messages)
         self._other._readable.wake()
 
     async def wait_writable(self) -> None:
         await self._writable.wait(self._can_write)
 
+    @property
+    def bulk_waits(self) -> bool:
+        return bool(self._inbox)
+
+    @property
+    def sparse_waits(self) -> bool:
+        return bool(self._sparse_inbox)
+
+    @property
+    def ended(self) -> bool:
+        return self.closed_with is not None or self._other.closed_with is not None
+
+    def hold_bulk(self, held: bool) -> None:
+        self._held = held
+
     def receive_nowait(self) -> list[bytes]:
-        if not self._can_read():
+        self._can_read()
+        if not self._inbox:
             raise trio.WouldBlock
         messages, self._inbox = self._inbox, []
         self._other._writable.wake()
+        return messages
+
+    def receive_sparse_nowait(self) -> list[bytes]:
+        self._can_read()
+        if not self._sparse_inbox:
+            raise trio.WouldBlock
+        messages, self._sparse_inbox = self._sparse_inbox, []
         return messages
 
     async def wait_readable(self) -> None:
@@ -74,9 +121,11 @@ class FakeChannel:
     def _can_read(self) -> bool:
         if self.closed_with is not None:
             raise trio.ClosedResourceError("the channel was closed")
-        if not self._inbox and self._other.closed_with is not None:
+        if self._inbox and not (self._held and self._other.closed_with is None):
+            return True
+        if not self._inbox and not self._sparse_inbox and self._other.closed_with is not None:
             raise trio.BrokenResourceError("the other end was closed")
-        return bool(self._inbox)
+        return bool(self._sparse_inbox)
 
     def _can_write(self) -> bool:
         if self.closed_with is not None:
