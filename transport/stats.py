@@ -41,7 +41,6 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     # Datagrams that could not leave
     "socket_full": "the kernel's send buffer was full; KCP repeats what mattered",
     "unreachable": "the kernel refused to send: no route, no permission, too big",
-    "suspect_gate": "held back because the peer has been silent",
 }
 
 
@@ -55,7 +54,7 @@ class SessionStatistics:
     sent_bytes: int  # UDP payload
     received_datagrams: int
     received_bytes: int  # UDP payload
-    in_flight: int  # bytes of messages given to KCP and not acknowledged
+    in_flight: int  # bytes of messages and KCP's headers that are not acknowledged
     window: int  # bytes that may be in flight
     rekeys: int
     path_changes: int
