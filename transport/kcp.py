@@ -124,7 +124,7 @@ class Conversation:
         self._start = now
         self._queued = 0  # bytes given to `send` that KCP has not sent yet
         self.recovery = Recovery(now)
-        self._held = 0  # bytes that came since KCP's receiving queues were empty, less what left
+        self._held = 0  # bytes in KCP's receiving queues
         self._receive_window = kcp.rcv_wnd
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
@@ -149,33 +149,42 @@ class Conversation:
         kcp = self._kcp
         kcp.current = self._clock(now)
         refused = False
-        for datagram in datagrams:
-            self._read_acknowledgements(datagram, now)
-        if len(datagrams) > 1 and len(datagrams[0]) < _COPY_UP_TO:
-            datagrams = (b"".join(datagrams),)
-        for datagram in datagrams:
+        acks = [self._read_acknowledgements(datagram, now) for datagram in datagrams]
+        # One by one behind a gap, which on a path with losses may never be none: what came twice
+        # must not count as held twice, or it adds up until the window narrows for nothing.
+        if len(datagrams) > 1 and len(datagrams[0]) < _COPY_UP_TO and not kcp.nrcv_buf:
+            datagrams, acks = (b"".join(datagrams),), [sum(acks)]
+        segments = kcp.nrcv_buf + kcp.nrcv_que
+        for datagram, size in zip(datagrams, acks, strict=True):
             refused |= kcp.receive_data(datagram) < 0
-        if kcp.nrcv_buf or kcp.nrcv_que:
-            self._held += sum(map(len, datagrams))
-            if self._held > RECEIVE_BYTES:
-                kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
+            held = kcp.nrcv_buf + kcp.nrcv_que
+            if held != segments:
+                self._held += len(datagram) - size - KCP_HEADER_SIZE * (held - segments)
+                segments = held
+        if self._held > RECEIVE_BYTES:
+            kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
         if refused:
             raise BadPacket("not_kcp")
 
-    def _read_acknowledgements(self, datagram: bytes, now: float) -> None:
-        """Those come first in a datagram; every segment has the same `una`. HOT PATH."""
+    def _read_acknowledgements(self, datagram: bytes, now: float) -> int:
+        """Those come first in a datagram, repeated ones before new ones: the `una` of the last
+        segment that is looked at is the newest. Returns their bytes. HOT PATH.
+        """
+        if len(datagram) < KCP_HEADER_SIZE:
+            return 0
         recovery = self.recovery
         conv, cmd, _, _, stamp, sn, una, _ = _SEGMENT.unpack_from(datagram)
         if conv != self._kcp.conv:
-            return
+            return 0
         at = 0
         while cmd == _ACK:
             recovery.on_ack(sn, stamp, now)
             at += KCP_HEADER_SIZE
             if at + KCP_HEADER_SIZE > len(datagram):
                 break
-            _, cmd, _, _, stamp, sn, _, _ = _SEGMENT.unpack_from(datagram, at)
+            _, cmd, _, _, stamp, sn, una, _ = _SEGMENT.unpack_from(datagram, at)
         recovery.on_una(una, now)
+        return at
 
     def receive(self, limit: int) -> list[bytes]:
         """Whole messages in order, until about `limit` bytes are taken, each message counting
@@ -200,7 +209,7 @@ class Conversation:
     def _release(self, size: int) -> None:
         """So many bytes of messages have left KCP's queues. HOT PATH."""
         kcp = self._kcp
-        # The headers of segments, acknowledgements and repetitions go when nothing is held.
+        # What was counted too much (see `input_untrusted`) goes when nothing is held.
         self._held = self._held - size if kcp.nrcv_buf or kcp.nrcv_que else 0
         if kcp.rcv_wnd < self._receive_window and self._held <= RECEIVE_BYTES // 2:
             kcp.rcv_wnd = self._receive_window  # the peer is told by KCP, if it was full
@@ -247,6 +256,11 @@ class Conversation:
     def in_flight(self) -> int:
         """Bytes on their way: without what is lost and not yet sent again."""
         return self.recovery.pipe + self._queued
+
+    @property
+    def span(self) -> int:
+        """Bytes from the first segment on that the peer is missing."""
+        return self.recovery.span + self._queued
 
     @property
     def unacknowledged(self) -> int:

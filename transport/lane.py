@@ -24,6 +24,7 @@ from transport.constants import (
     INBOX_BYTES,
     KCP_HEADER_SIZE,
     MESSAGE_COST,
+    RECEIVE_BYTES,
     SEND_WINDOW,
     SHUT_INTERVAL,
     SLICE_SIZE,
@@ -34,10 +35,12 @@ from transport.constants import (
 from transport.errors import BadPacket
 from transport.kcp import Conversation, leading_acknowledgements, split_segments
 from transport.pacing import Pacer
-from transport.units import UnitSize, unit_bytes
+from transport.units import BURST, UnitSize, unit_bytes
 
 __all__ = ["ReliableLane"]
 
+STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
+SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
 _KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 
@@ -79,6 +82,7 @@ class ReliableLane:
         self._pace_at = inf
         self._gate_open_at = 0.0
         self._ask_at = 0.0
+        self._stubborn = 0  # how hard it is to get a unit through that was lost repeatedly
         self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
 
     # --- The program above ------------------------------------------------------------------
@@ -100,7 +104,8 @@ class ReliableLane:
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` now; none if zero or less."""
-        return self._congestion.window - self.kcp.in_flight - self._staged_bytes
+        # With what is lost and waits: what a silent peer makes us hold is one window, not two.
+        return self._congestion.window - self.in_flight
 
     @property
     def window(self) -> int:
@@ -109,8 +114,13 @@ class ReliableLane:
 
     @property
     def burst(self) -> int:
-        """Datagrams that may leave at once."""
-        return self._units.allowed
+        """Datagrams of the units that `units_to_send` just gave that may leave at once."""
+        return 1 if self._stubborn else self._units.allowed
+
+    @property
+    def spacing(self) -> float:
+        """Seconds between two such bursts of one unit."""
+        return float(BURST * 2**self._stubborn)
 
     @property
     def pace(self) -> float:
@@ -256,9 +266,10 @@ class ReliableLane:
         if now >= min(self._ack_at, self._pace_at) or self.kcp.shut:
             self.flush_due = True
 
-    def units_to_send(self, now: float, *, suspect: bool) -> list[bytes]:
+    def units_to_send(self, now: float, *, suspect: bool, busy: bool = False) -> list[bytes]:
         """Plaintexts for sealed units that have to leave now. Towards a `suspect` peer, which
-        owes an answer for long, only as much as shows when the path heals. HOT PATH.
+        owes an answer for long, only as much as shows when the path heals; while those from
+        before are still leaving (`busy`), acknowledgements alone. HOT PATH.
         """
         self.flush_due = False
         self._last_flush = now
@@ -268,7 +279,10 @@ class ReliableLane:
         self._units.on_pace(pace)
         units: list[bytes] = []
         self._pace_at = inf
-        if not suspect:
+        self._stubborn = 0
+        if busy:
+            pass  # whoever says so sets `flush_due` when that is over
+        elif not suspect:
             self._repeat(units, now)
             self._send_staged()
         elif now >= self._gate_open_at:
@@ -298,6 +312,17 @@ class ReliableLane:
             if unit is not None:
                 pacer.spend(len(unit))
                 units.append(unit)
+                self._note_stubborn(unit)
+                if self._stubborn:
+                    return
+
+    def _note_stubborn(self, unit: bytes) -> None:
+        """A large unit that was lost twice may be longer than the queue of a path that has become
+        slow, and then it would never get through as one burst: it leaves ever more slowly.
+        """
+        lost = self.kcp.recovery.repeated
+        if lost >= STUBBORN and len(unit) > unit_bytes(1):
+            self._stubborn = max(self._stubborn, min(lost - STUBBORN + 1, SLOWEST))
 
     def _send_staged(self) -> None:
         """Give KCP what pace and window allow. HOT PATH."""
@@ -305,7 +330,8 @@ class ReliableLane:
         if not staged or self.kcp.recovery.to_repeat:
             return
         messages: list[bytes] = []
-        room = self._congestion.window - self.kcp.in_flight
+        # Behind a gap the peer has to hold all that comes, and drops what is more.
+        room = min(self._congestion.window - self.kcp.in_flight, RECEIVE_BYTES - self.kcp.span)
         while staged and room > 0:
             if not pacer.open:
                 self._pace_at = pacer.ready_at()
@@ -323,6 +349,7 @@ class ReliableLane:
         unit = self.kcp.repeat(now)
         if unit is not None:
             units.append(unit)
+            self._note_stubborn(unit)
             size = len(unit)
         elif self._staged and not self.kcp.unacknowledged:
             message = self._staged.popleft()

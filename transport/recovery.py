@@ -7,7 +7,8 @@ then the oldest two, then four, so that an acknowledgement tells about the rest.
 slow or goes away is thus asked with few segments, instead of with everything at once.
 
 Invariants: `pipe` is the bytes of what is believed to be on its way, `unacknowledged` those plus
-what is lost and waits to be sent again; both are 0 when everything has arrived. Pure; `now` in
+what is lost and waits to be sent again, `span` all from the first that the peer is missing; they
+are 0 when everything has arrived. Pure; `now` in
 seconds, monotonic. Acknowledgements come from an authentic peer, and at worst harm its own lane:
 one for a segment that is not under way does nothing.
 """
@@ -46,11 +47,12 @@ class Acked(NamedTuple):
 class Segment:
     """One segment of KCP, header and content, that is not acknowledged."""
 
-    __slots__ = ("copies", "data", "lost", "number", "sent", "sn", "stamp")
+    __slots__ = ("copies", "data", "first", "lost", "number", "sent", "sn", "stamp")
 
-    def __init__(self, sn: int, data: Bytes) -> None:
+    def __init__(self, sn: int, data: Bytes, stamp: int, now: float) -> None:
         self.sn = sn
         self.data = data
+        self.first = (stamp, now)  # of the first transmission
         self.copies = 0  # that were sent
         self.lost = False  # and waits to be sent again
         self.number = 0  # of its last transmission among all
@@ -66,6 +68,8 @@ class Recovery:
         self.pipe = 0
         self.unacknowledged = 0
         self.arrived = 0  # segments since the beginning, up to the first that has not
+        self.span = 0  # bytes from the first segment that has not arrived: the peer may hold them
+        self._sizes: deque[int] = deque()  # of the segments in the span
         self.rtt: float | None = None  # seconds, smoothed
         self._deviation = 0.0
         self._shortest = inf
@@ -73,6 +77,7 @@ class Recovery:
         # By time of the last transmission; without those that wait to be sent again.
         self._under_way: OrderedDict[int, Segment] = OrderedDict()
         self._to_repeat: deque[Segment] = deque()
+        self.repeated = 0  # how often the last one that `repeat` gave was sent before
         self._una = 0  # all before this sn have arrived
         self._next = 0  # the sn that was not sent yet
         self._transmissions = 0
@@ -92,9 +97,12 @@ class Recovery:
 
     def on_sent(self, sn: int, data: Bytes, stamp: int, now: float) -> None:
         """KCP has sent a segment for the first time. HOT PATH."""
-        segment = self._segments[sn] = Segment(sn, data)
+        segment = self._segments[sn] = Segment(sn, data, stamp, now)
         self._next = (sn + 1) & _SN_MASK
-        self.unacknowledged += len(data)
+        size = len(data)
+        self.unacknowledged += size
+        self.span += size
+        self._sizes.append(size)
         self._transmit(segment, stamp, now)
         self._quiet_since = now
 
@@ -117,6 +125,7 @@ class Recovery:
             segment = self._to_repeat.popleft()
             if segment.sn in self._segments:  # else it has arrived after all
                 segment.lost = False
+                self.repeated = segment.copies
                 self._transmit(segment, stamp, now)
                 return segment
         return None
@@ -130,7 +139,9 @@ class Recovery:
             return
         rtt: float | None = now - segment.sent
         if segment.copies > 1 and stamp != segment.stamp:
-            rtt = None  # an earlier copy: the later one was not needed
+            # An earlier copy: the later one was not needed. Its round trip counts all the same, or
+            # a path that became longer than the timeout would never be known as such.
+            rtt = now - segment.first[1] if stamp == segment.first[0] else None
             self._reorder = min(self._reorder * 2, self.rtt or LEAST_REORDER)
             self._true_losses = 0
         else:
@@ -147,6 +158,7 @@ class Recovery:
         for _ in range(ahead):
             segment = self._segments.pop(self._una, None)
             self._una = (self._una + 1) & _SN_MASK
+            self.span -= self._sizes.popleft()
             if segment is not None:  # its own acknowledgement was lost: it came we know not when
                 if segment.copies == 1:
                     self._proves(segment, now)

@@ -67,7 +67,6 @@ from transport.paths import Address, PathTable
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
 from transport.trains import Bytes, Train, lay
-from transport.units import BURST
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
@@ -121,7 +120,8 @@ class Session:
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
         self._events: deque[Event] = deque()
         self._control: list[tuple[Address | None, ControlItem]] = []
-        self._trickle: deque[tuple[Bytes, int]] = deque()  # trains that leave one at a time
+        # Trains that leave one at a time, with the size of datagrams and the seconds after each.
+        self._trickle: deque[tuple[Bytes, int, float]] = deque()
         self._trickle_at = inf
         self._ping = (b"", now)
         self._ping_rtt: float | None = None
@@ -460,18 +460,18 @@ class Session:
                     self._seal_probes(out, now)
                 if self.lanes.flush_due:
                     self._fit_datagrams(now)
+                if now >= self._trickle_at:
+                    self._send_trickle(out, now)
                 sparse = self.lanes.sparse
                 if sparse is not None and sparse.flush_due:
                     suspect = self._liveness.suspect(now)
                     units = self.lanes.sparse_units_to_send(now, suspect=suspect)
                     self._seal_units(sparse, units, out, now)
                 if self.lane.flush_due:
-                    units = self.lane.units_to_send(now, suspect=self._liveness.suspect(now))
+                    units = self.lane.units_to_send(
+                        now, suspect=self._liveness.suspect(now), busy=bool(self._trickle)
+                    )
                     self._seal_units(self.lane, units, out, now)
-                if now >= self._trickle_at:
-                    train, size = self._trickle.popleft()
-                    self._put(out, (train, self.paths.current, size))
-                    self._trickle_at = now + BURST if self._trickle else inf
             elif self._close_at and now >= self._close_at[0]:
                 while self._close_at and now >= self._close_at[0]:
                     self._close_at.popleft()
@@ -482,6 +482,14 @@ class Session:
             if self.ended is None:
                 self._end(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
         return out
+
+    def _send_trickle(self, out: Outgoing, now: float) -> None:
+        train, size, spacing = self._trickle.popleft()
+        self._put(out, (train, self.paths.current, size))
+        self._trickle_at = now + spacing
+        if not self._trickle:
+            self._trickle_at = inf
+            self.lane.flush_due = True  # for what has waited for that
 
     def _unconfirmed(self, now: float) -> bool:
         """Whether the ping that confirms new keys may be lost: nothing has come under them, and
@@ -560,9 +568,13 @@ class Session:
                 # Sealed anew from when the path was faster: all at once it would never get through.
                 step = burst * size
                 self._trickle += [
-                    (train[at : at + step], size) for at in range(0, len(train), step)
+                    (train[at : at + step], size, self.lane.spacing)
+                    for at in range(0, len(train), step)
                 ]
-                self._trickle_at = min(self._trickle_at, now)
+                if self._trickle_at == inf:
+                    self._trickle_at = now + self.lane.spacing
+                    train, size, _ = self._trickle.popleft()
+                    self._put(out, (train, address, size))
             else:
                 self._put(out, (train, address, size))
         if small:

@@ -43,7 +43,6 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "socket_full": "the kernel's send buffer was full; KCP repeats what mattered",
     "unreachable": "the kernel refused to send: no route, no permission",
     "too_big": "larger than the local interface takes; sent again in smaller ones",
-    "suspect_gate": "held back because the peer has been silent",
 }
 
 
@@ -57,7 +56,7 @@ class SessionStatistics:
     sent_bytes: int  # UDP payload
     received_datagrams: int
     received_bytes: int  # UDP payload
-    in_flight: int  # bytes of messages given to KCP and not acknowledged
+    in_flight: int  # bytes of messages and KCP's headers that are not acknowledged
     window: int  # bytes that may be in flight
     datagram_size: int  # bytes of UDP payload that the path to the peer takes, as far as is known
     rekeys: int

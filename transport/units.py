@@ -1,10 +1,11 @@
 """How large sealed units are: many slices while nothing is lost, one when something is.
 
 A unit of many slices costs as many kernel and Python steps as a small one, but one lost datagram
-loses all of it. So the size falls to one slice at a loss and doubles after enough bytes went
-through without one: at 1 % loss it stays at one slice, at 0.1 % at a few, below at the most. And a
-unit is never more than leaves in a millisecond at the pace of the path, or it would be a burst
-that a short buffer cannot hold.
+loses all of it. So the size begins with one slice, falls to it at a loss and doubles after enough
+bytes went through without one: at 1 % loss it stays at one slice, at 0.1 % at a few, below at the
+most. (Begun with large units, a path of 5 % loss stands still for seconds before the first of
+them are through.) And a unit is never more than leaves in a millisecond at the pace of the path,
+or it would be a burst that a short buffer cannot hold.
 
 Pure arithmetic.
 """
@@ -50,7 +51,7 @@ class UnitSize:
         self._clean = 0
         self._pace = inf
         self.allowed = self.slices = 1  # until the pace of the path is known
-        self._clean_slices = self.most = 1
+        self._clean_slices, self.most = 1, 2
         self.resize(SLICE_SIZE)
 
     def resize(self, slice_size: int) -> None:

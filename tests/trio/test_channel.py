@@ -8,10 +8,18 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from transport import Channel, ChannelBroken, CloseCode, Grant, Peer, PrivateKey, open_endpoint
 from transport.channel import GRACE
-from transport.constants import KCP_HEADER_SIZE, KCP_MTU, REJECT_AFTER_UNITS
+from transport.constants import (
+    INBOX_BYTES,
+    KCP_HEADER_SIZE,
+    KCP_MTU,
+    MAX_FRAGMENTS,
+    RECEIVE_BYTES,
+    REJECT_AFTER_UNITS,
+)
 from transport.noise import Suite
 from transport.testing import Link, open_network
 from transport.testing_cores import KnownPeers
+from transport.units import unit_bytes
 
 SERVER = PrivateKey.from_raw(b"\x22" * 32)
 CLIENT = PrivateKey.from_raw(b"\x11" * 32)
@@ -80,7 +88,7 @@ async def test_who_is_there(autojump_clock):
         assert theirs.peer == CLIENT.public
         assert mine.remote == "10.0.0.2:7450"
         assert theirs.remote.startswith("10.0.0.1:")
-        assert mine.message_size == theirs.message_size == KCP_MTU - KCP_HEADER_SIZE
+        assert mine.message_size == theirs.message_size == unit_bytes(1) - KCP_HEADER_SIZE
         assert mine.statistics().suite == "CHACHAPOLY"
         await trio.sleep(0.1)
         assert mine.statistics().rtt == pytest.approx(0.02, abs=0.001)
@@ -123,7 +131,9 @@ async def test_a_reader_that_does_not_read_holds_the_writer_back(autojump_clock)
             while True:
                 await mine.send([sent.to_bytes(4, "big") * 300] * 4)
                 sent += 4
-        assert 4e6 < sent * 1200 < 10e6
+        message = MAX_FRAGMENTS * KCP_MTU
+        most = INBOX_BYTES + RECEIVE_BYTES + message + mine.statistics().window
+        assert INBOX_BYTES < sent * 1200 < most
         assert mine.credit <= 0
         got = await receive_all(theirs, sent)
         assert [message[:4] for message in got[::4]] == [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import transport
-from transport.constants import MAX_SLICES, PARTIAL_BYTES, SEALED_OVERHEAD, TOMBSTONE
+from transport.constants import ACK_DELAY, MAX_SLICES, PARTIAL_BYTES, SEALED_OVERHEAD, TOMBSTONE
 from transport.control import CloseCode
 from transport.initiator import Connected
 from transport.noise import Suite
@@ -105,7 +105,7 @@ def test_segments_forged_without_keys_never_reach_kcp():
     for counter in range(100):
         forged = HEADER.pack(DATA, 0, 1, 0, index, 10**6 + counter) + segment + bytes(16)
         client.inject(forged, server.address)
-    assert client.session.in_flight == in_flight == 20_000
+    assert client.session.in_flight == in_flight > 20_000
     assert client.session.drops == {"bad_seal": 100}
     wire.heal()
     wire.advance(1.0)
@@ -135,12 +135,13 @@ def test_a_batch_from_several_sessions_and_addresses_keeps_its_order():
 
 def test_many_datagrams_at_once_are_acknowledged_at_once():
     wire, client, server = client_and_server()
-    client.send(*[bytes(1376)] * 60)
+    client.send(*[bytes(600)] * 36)  # what may leave at once before the path is known
     wire.collect()
     wire._deliver()
     answers = wire.collect()
-    assert len(answers) <= 2  # 60 acknowledgements of 24 bytes
-    assert len(server.read()) == 60
+    wire.advance(ACK_DELAY)
+    assert len(answers) <= 1  # 36 acknowledgements of 24 bytes
+    assert len(server.read()) == 36
 
 
 # --- Trains --------------------------------------------------------------------------------------
@@ -319,7 +320,7 @@ def test_abandoned_indices_are_free_again():
 def test_a_server_takes_both_suites(suite):
     wire, client, server = client_and_server(suite=suite)
     client.send(b"x" * 5000)
-    wire.settle()
+    wire.advance(0.01)
     assert server.read() == [b"x" * 5000]
     assert server.session.statistics(wire.now).suite == suite.name
 

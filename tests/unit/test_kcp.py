@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from transport.constants import KCP_MTU, MAX_FRAGMENTS, MESSAGE_COST, RECEIVE_BYTES
+from transport.constants import (
+    KCP_HEADER_SIZE,
+    KCP_MTU,
+    MAX_FRAGMENTS,
+    MESSAGE_COST,
+    RECEIVE_BYTES,
+)
 from transport.errors import BadPacket
 from transport.kcp import Conversation, split_segments
 
@@ -27,12 +33,21 @@ def segment(command=PUSH, *, fragment=0, window=128, number=0, una=0, data=b"", 
     return struct.pack("<IBBHIIII", CONV, command, fragment, window, 0, number, una, size) + data
 
 
+def due(conversation, now):
+    """What leaves now, repetitions too."""
+    recovery = conversation.recovery
+    recovery.take_acked(now)
+    if now >= recovery.deadline():
+        recovery.handle_timeout(now)
+    return [*iter(lambda: conversation.repeat(now), None), *conversation.flush(now)]
+
+
 def exchange(a, b, now, lose=lambda: False):
     """Both flush once, and take what the other had; True if anything was sent."""
-    there = [d for d in a.flush(now) if not lose()]
+    there = [d for d in due(a, now) if not lose()]
     if there:
         b.input_untrusted(there, now)
-    back = [d for d in b.flush(now) if not lose()]
+    back = [d for d in due(b, now) if not lose()]
     if back:
         a.input_untrusted(back, now)
     return bool(there or back)
@@ -54,7 +69,7 @@ def resident_bytes():
 
 def test_messages_arrive_in_order():
     a, b = conversation(), conversation()
-    a.send([b"one", b"two", b"three"], 0.0)
+    a.send([b"one", b"two", b"three"])
     exchange(a, b, 0.0)
     assert b.receive(EVERYTHING) == [b"one", b"two", b"three"]
     assert b.receive(EVERYTHING) == []
@@ -62,7 +77,7 @@ def test_messages_arrive_in_order():
 
 def test_the_empty_message_is_a_message():
     a, b = conversation(), conversation()
-    a.send([b"", b"x", b""], 0.0)
+    a.send([b"", b"x", b""])
     assert a.has_work
     assert exchange(a, b, 0.0)
     assert b.receive(EVERYTHING) == [b"", b"x", b""]
@@ -74,7 +89,7 @@ def test_loss_both_ways(loss):
     rng = random.Random(7)
     a, b = conversation(), conversation()
     sent = [rng.randbytes(rng.randrange(3000)) for _ in range(200)]
-    a.send(sent, 0.0)
+    a.send(sent)
     got = []
     now = 0.0
     while a.has_work:
@@ -92,10 +107,11 @@ def test_sizes(size):
     assert a.message_size == MSS
     assert a.max_message == MAX_FRAGMENTS * MSS
     message = random.Random(size).randbytes(size)
-    a.send([message], 0.0)
+    a.send([message])
     assert a.in_flight == size
     datagrams = a.flush(0.0)
     assert len(datagrams) == max(1, -(-size // MSS))
+    assert a.in_flight == a.unacknowledged == size + KCP_HEADER_SIZE * len(datagrams)
     assert all(len(datagram) <= KCP_MTU for datagram in datagrams)
     b.input_untrusted(datagrams, 0.0)
     assert b.receive(EVERYTHING) == [message]
@@ -104,39 +120,41 @@ def test_sizes(size):
 def test_a_message_that_is_too_long():
     a = conversation()
     with pytest.raises(ValueError, match="at most"):
-        a.send([bytes(MAX_FRAGMENTS * MSS + 1)], 0.0)
+        a.send([bytes(MAX_FRAGMENTS * MSS + 1)])
     assert a.in_flight == 0
     assert a.flush(0.0) == []
 
 
 def test_a_message_of_one_segment_fills_one_datagram():
     a = conversation(mtu=600)
-    a.send([bytes(a.message_size)] * 2, 0.0)
+    a.send([bytes(a.message_size)] * 2)
     assert [len(datagram) for datagram in a.flush(0.0)] == [600, 600]
 
 
 def test_in_flight_follows_the_acknowledgements():
     a, b = conversation(), conversation()
-    a.send([bytes(100), bytes(2 * MSS), b""], 1.0)
+    a.send([bytes(100), bytes(2 * MSS), b""])
     assert a.in_flight == 100 + 2 * MSS
     datagrams = a.flush(1.0)
+    whole = 100 + 2 * MSS + 4 * KCP_HEADER_SIZE
+    assert a.in_flight == a.unacknowledged == whole
     b.input_untrusted(datagrams[:1], 1.0)
     a.input_untrusted(b.flush(1.0), 1.5)
-    acknowledged = a.take_acked()
-    assert 0 < sum(size for size, _ in acknowledged) < 100 + 2 * MSS
-    assert {sent for _, sent in acknowledged} == {1.0}
-    assert a.in_flight == 100 + 2 * MSS - sum(size for size, _ in acknowledged)
+    acknowledged = a.recovery.take_acked(1.5)
+    assert 0 < sum(each.size for each in acknowledged) < whole
+    assert {(each.sent, each.rtt) for each in acknowledged} == {(1.0, 0.5)}
+    assert a.in_flight == whole - sum(each.size for each in acknowledged)
     b.input_untrusted(datagrams[1:], 1.5)
     a.input_untrusted(b.flush(1.5), 2.0)
-    assert a.in_flight == 0
+    assert a.in_flight == a.unacknowledged == 0
     assert not a.has_work
-    assert len(a.take_acked()) + len(acknowledged) == 4
-    assert a.take_acked() == []
+    assert len(a.recovery.take_acked(2.0)) + len(acknowledged) == 4
+    assert a.recovery.take_acked(2.0) == []
 
 
 def test_an_idle_conversation_is_silent():
     a, b = conversation(), conversation()
-    a.send([b"x"], 0.0)
+    a.send([b"x"])
     exchange(a, b, 0.0)
     for step in range(100):
         assert a.flush(step / 10) == []
@@ -145,7 +163,7 @@ def test_an_idle_conversation_is_silent():
 
 def test_receive_stops_at_the_limit():
     a, b = conversation(), conversation()
-    a.send([bytes(1000)] * 10, 0.0)
+    a.send([bytes(1000)] * 10)
     exchange(a, b, 0.0)
     assert len(b.receive(1)) == 1
     assert len(b.receive(2 * (1000 + MESSAGE_COST))) == 2
@@ -156,7 +174,7 @@ def test_receive_stops_at_the_limit():
 
 def test_empty_messages_count_against_the_limit():
     a, b = conversation(), conversation()
-    a.send([b""] * 100, 0.0)
+    a.send([b""] * 100)
     exchange(a, b, 0.0)
     assert len(b.receive(10 * MESSAGE_COST)) == 10
 
@@ -164,7 +182,7 @@ def test_empty_messages_count_against_the_limit():
 def test_a_full_receiver_closes_the_window_and_opens_it_again():
     a, b = conversation(window=128), conversation(window=128)
     sent = [bytes([number % 256]) * MSS for number in range(600)]
-    a.send(sent, 0.0)
+    a.send(sent)
     now = 0.0
     for _ in range(100):
         exchange(a, b, now)
@@ -186,7 +204,7 @@ def test_the_clock_may_wrap():
     now = start + 2**32 / 1000 - 2.0
     got = []
     for number in range(400):
-        a.send([number.to_bytes(2, "big")], now)
+        a.send([number.to_bytes(2, "big")])
         exchange(a, b, now, lambda: rng.random() < 0.2)
         got += b.receive(EVERYTHING)
         now += 0.010
@@ -201,7 +219,7 @@ def test_the_clock_may_wrap():
 def test_a_conversation_that_is_closed_frees_its_memory():
     def use_and_close():
         a = conversation()
-        a.send([bytes(MSS)] * 100, 0.0)
+        a.send([bytes(MSS)] * 100)
         a.flush(0.0)
         a.close()
 
@@ -236,7 +254,7 @@ def test_what_is_no_kcp(datagram):
 
 def test_what_came_before_the_junk_counts():
     a, b = conversation(), conversation()
-    a.send([b"first", b"second"], 0.0)
+    a.send([b"first", b"second"])
     junk = segment(command=99)
     assert refused(b, *a.flush(0.0), junk)
     assert b.receive(EVERYTHING) == [b"first", b"second"]
@@ -260,7 +278,7 @@ def test_fragments_that_never_make_a_message(fragment):
 def test_an_honest_message_of_all_fragments_may_come_in_pieces():
     a, b = conversation(), conversation()
     message = bytes(MAX_FRAGMENTS * MSS)
-    a.send([message], 0.0)
+    a.send([message])
     *most, last = a.flush(0.0)
     for datagram in most:
         b.input_untrusted([datagram], 0.0)
@@ -319,10 +337,10 @@ def test_large_messages_behind_a_gap_arrive_though_the_window_narrows():
     a, b = conversation(mtu=KCP_MTU), conversation(mtu=KCP_MTU)
     rng = random.Random(5)
     sent = [rng.randbytes(a.max_message) for _ in range(4)]
-    a.send(sent, 0.0)
+    a.send(sent)
     got, now, first = [], 0.0, True
     while len(got) < len(sent):
-        for datagram in a.flush(now)[first:]:
+        for datagram in due(a, now)[first:]:
             b.input_untrusted([datagram], now)
         first = False
         got += b.receive(EVERYTHING)
@@ -337,12 +355,12 @@ def test_a_reader_that_stops_is_sent_a_bounded_number_of_bytes():
     a, b = conversation(mtu=KCP_MTU), conversation(mtu=KCP_MTU)
     large, now, sent = bytes(KCP_MTU - 24), 0.0, 0
     for _ in range(1000):
-        if a.in_flight < 2e6:
-            a.send([large] * 8, now)
+        if a.unacknowledged < 2e6:
+            a.send([large] * 8)
             sent += 8
         exchange(a, b, now)
         now += 0.01
-    assert RECEIVE_BYTES < sent * len(large) - a.in_flight < MOST_HELD
+    assert RECEIVE_BYTES < sent * len(large) - a.unacknowledged < MOST_HELD
     got = 0
     start = now
     while got < sent:
@@ -363,12 +381,12 @@ def test_numbers_in_descending_order():
 def test_lies_about_what_has_arrived_harm_only_the_liar():
     """Why nothing unauthenticated may come here: one such segment empties the send buffer."""
     victim = conversation()
-    victim.send([bytes(1000)] * 50, 0.0)
+    victim.send([bytes(1000)] * 50)
     victim.flush(0.0)
     victim.input_untrusted([segment(WINS, una=0x7FFFFFFF)], 0.0)
     assert victim.in_flight == 0
     assert not victim.has_work
-    victim.send([b"more"], 0.0)
+    victim.send([b"more"])
     assert victim.in_flight == 4
     assert victim.flush(0.1)
 
