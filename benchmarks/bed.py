@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,7 +17,7 @@ from benchmarks import wire
 from benchmarks.underlays import WIRE_LIMIT, Underlay
 from benchmarks.usage import resident_mib
 from vswitch.errors import TimedOut, VswitchError
-from vswitch.lab import Host, Lab, wait_until
+from vswitch.lab import Host, Lab, Wire, WireSpec, wait_until
 from vswitch.lab.lan import UNDERLAY, Lan
 from vswitch.ports import netlink
 
@@ -101,6 +101,10 @@ class Bed:
         ping = ["ping", "-n", "-c", "1", "-W", "1", self.b_address]
         self._wait(lambda: self.a.run(ping, check=False).returncode == 0, "way from A to B")
 
+    def wire(self, role: str) -> Wire:
+        """The emulated wire of that host: forward is away from the host."""
+        return self.lan.wires[_name(role)]
+
     def isolate(self, on: bool) -> None:
         """Whether the bridge keeps A and B from each other."""
         for role in ("a", "b"):
@@ -146,16 +150,22 @@ class Bed:
 
 
 @contextlib.contextmanager
-def open_bed(underlay: Underlay) -> Iterator[Bed]:
-    """Build it; when the context ends, everything that runs in it is ended."""
+def open_bed(underlay: Underlay, paths: Mapping[str, WireSpec] | None = None) -> Iterator[Bed]:
+    """Build it; when the context ends, everything that runs in it is ended.
+
+    `paths` puts emulated wires between hosts and the bridge, by role (`a`, `b`, `s`): see
+    `Bed.wire`. They carry frames of one MTU, joined by no receiver, whatever the underlay.
+    """
     with Lab() as lab:
-        lan = Lan(lab)
+        lan = Lan(lab, {_name(role): spec for role, spec in (paths or {}).items()})
         a, b = lan.host("a"), lan.host("b")
         on_wire = {
             role: _first_address(host) for role, host in zip("abs", (a, b, lan.switch), strict=True)
         }
         bed = Bed(lan, underlay, a, b, lan.switch, on_wire["a"], on_wire["b"], on_wire["s"])
         for host, name in ((a, "a"), (b, "b"), (lan.switch, "switch")):
+            if name in lan.wires:
+                continue  # a TAP of that kind has no offloads to set
             underlay.apply_host(host, UNDERLAY)
             underlay.apply_bridge(lan.underlay, lan.ports[name])
         bed.isolate(True)
@@ -163,6 +173,11 @@ def open_bed(underlay: Underlay) -> Iterator[Bed]:
         if a.run(direct, check=False).returncode == 0:
             raise VswitchError("A reaches B on the underlay: the bridge does not isolate its ports")
         yield bed
+
+
+def _name(role: str) -> str:
+    """What the lab calls the host."""
+    return "switch" if role == "s" else role
 
 
 def _first_address(host: Host) -> str:

@@ -3,6 +3,13 @@
     async with open_network(seed=1, link=Link(loss=0.05, delay=0.02, jitter=0.01)) as network:
         a, b = network.socket("10.0.0.1"), network.socket("10.0.0.2", 7450)
 
+What happens on the way is the `Link`'s for every pair of hosts, until they get emulated paths
+(`transport.emulation`), with a rate, a bounded queue, an MTU, loss in runs:
+
+    network.uplink("10.0.0.1", PathSpec(rate=5e6, queue=62_500, delay=0.02))
+    way = network.path("10.0.0.2", "10.0.0.1", PathSpec(burst_loss=0.05, burst_length=10))
+    way.change(PathSpec(up=False), trio.current_time())
+
 Sockets implement `transport.udp.DatagramSocket`, so the real endpoint runs on them. Time is
 Trio's: under `trio.testing.MockClock(autojump_threshold=0)` a day passes in moments, and the
 same seed gives the same run. `network.log` tells what happened to each datagram.
@@ -11,18 +18,20 @@ same seed gives the same run. `network.log` tells what happened to each datagram
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable
+from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 
 import trio
 from attrs import define, frozen
 
+from transport.emulation import Direction, PathSpec, flip
 from transport.paths import Address
-from transport.trains import Train, cut
+from transport.testing_paths import Paths, packet_size
+from transport.testing_socket import MemorySocket
 
-__all__ = ["Fate", "Link", "MemorySocket", "Network", "open_network"]
+__all__ = ["Direction", "Fate", "Link", "MemorySocket", "Network", "PathSpec", "open_network"]
 
 
 @define
@@ -46,56 +55,14 @@ class Fate:
     destination: Address
     size: int
     first_byte: int
-    verdict: str  # sent, lost, duplicated, corrupted, unreachable, overflow
+    # sent, lost, duplicated, corrupted, unreachable, overflow; with emulated paths also
+    # queue_full, too_big, down
+    verdict: str
 
 
-class MemorySocket:
-    """One end; made by `Network.socket`."""
-
-    def __init__(self, network: Network, address: Address) -> None:
-        self._network = network
-        self._address = address
-        self._queue: deque[tuple[bytes, Address]] = deque()
-        self._readers = trio.lowlevel.ParkingLot()
-        self._closed = False
-        self.drops: Counter[str] = Counter()
-        self.sent: list[tuple[bytes, Address]] | None = None  # set to a list to record
-
-    @property
-    def local_address(self) -> Address:
-        return self._address
-
-    async def wait_readable(self) -> None:
-        await trio.lowlevel.checkpoint()
-        while not self._queue:
-            if self._closed:
-                raise trio.ClosedResourceError
-            await self._readers.park()
-
-    def receive_nowait(self, limit: int) -> list[Train]:
-        if self._closed:
-            raise trio.ClosedResourceError
-        datagrams = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
-        return [(datagram, source, len(datagram)) for datagram, source in datagrams]
-
-    def send_nowait(self, trains: Iterable[Train]) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError
-        for train in trains:
-            for datagram in cut(train):
-                if self.sent is not None:
-                    self.sent.append((datagram, train[1]))
-                self._network.carry(datagram, self._address, train[1])
-
-    def deliver(self, datagram: bytes, source: Address) -> None:
-        """Put a datagram into the receive queue, as from `source`."""
-        self._queue.append((datagram, source))
-        self._readers.unpark_all()
-
-    def close(self) -> None:
-        self._closed = True
-        self._network.forget(self)
-        self._readers.unpark_all()
+# When something happens to a datagram, a serial number, what, from where, to where, and the
+# emulated paths that are still to come.
+_Travelling = tuple[float, int, bytes, Address, Address, tuple[Direction, ...]]
 
 
 class Network:
@@ -109,7 +76,8 @@ class Network:
         self._random = random.Random(seed)
         self._sockets: dict[Address, MemorySocket] = {}
         self._outside: dict[Address, Address] = {}  # NAT: inner address to the one seen
-        self._on_the_way: list[tuple[float, int, bytes, Address, Address]] = []
+        self._paths = Paths(seed)
+        self._on_the_way: list[_Travelling] = []
         self._serial = 0
         self._wake = trio.Event()
 
@@ -119,6 +87,21 @@ class Network:
             port = self._random.randrange(1024, 65536)
         sock = self._sockets[(host, port)] = MemorySocket(self, (host, port))
         return sock
+
+    def path(self, source: str, destination: str, spec: PathSpec) -> Direction:
+        """From now on datagrams from one host to the other take this path; one way only.
+
+        Hosts are addresses as sockets have them. `PathSpec`'s sizes and rate count IP packets.
+        """
+        return self._paths.between(source, destination, spec)
+
+    def uplink(self, host: str, spec: PathSpec) -> Direction:
+        """All that the sockets of this host send passes one link, before any `path`."""
+        return self._paths.up(host, spec)
+
+    def downlink(self, host: str, spec: PathSpec) -> Direction:
+        """All that comes to the sockets of this host passes one link, after any `path`."""
+        return self._paths.down(host, spec)
 
     def random_bytes(self, size: int) -> bytes:
         """For endpoints under test: numbers that come from the seed."""
@@ -145,8 +128,12 @@ class Network:
 
     def carry(self, datagram: bytes, source: Address, destination: Address) -> None:
         """Decide what happens to one datagram."""
-        link, chance = self.link, self._random.random
+        ways = self._paths.route(source[0], destination[0])
         source = self._seen_as(source)
+        if ways:
+            self._pass(datagram, source, destination, ways)
+            return
+        link, chance = self.link, self._random.random
         copies = 2 if chance() < link.duplicate else 1
         if copies == 2:
             self._note(source, destination, datagram, "duplicated")
@@ -165,10 +152,39 @@ class Network:
             if delay <= 0:
                 self._arrive(copy, source, destination)
                 continue
-            self._serial += 1
-            due = trio.current_time() + delay
-            heappush(self._on_the_way, (due, self._serial, copy, source, destination))
-            self._wake.set()
+            self._send_on(trio.current_time() + delay, copy, source, destination, ())
+
+    def _pass(
+        self, datagram: bytes, source: Address, destination: Address, ways: tuple[Direction, ...]
+    ) -> None:
+        """A datagram enters the first of these paths."""
+        way, rest = ways[0], ways[1:]
+        copies = way.offer(packet_size(datagram, destination[0]), trio.current_time())
+        if not copies:
+            self._note(source, destination, datagram, way.last_drop)
+        if len(copies) > 1:
+            self._note(source, destination, datagram, "duplicated")
+        for due, bit in copies:
+            copy = datagram
+            if bit is not None and datagram:
+                # The headers are not there to be damaged: the payload takes it all.
+                copy = flip(datagram, bit % (len(datagram) * 8))
+                self._note(source, destination, copy, "corrupted")
+            if not rest:
+                self._note(source, destination, copy, "sent")
+            self._send_on(due, copy, source, destination, rest)
+
+    def _send_on(
+        self,
+        due: float,
+        datagram: bytes,
+        source: Address,
+        destination: Address,
+        ways: tuple[Direction, ...],
+    ) -> None:
+        self._serial += 1
+        heappush(self._on_the_way, (due, self._serial, datagram, source, destination, ways))
+        self._wake.set()
 
     def _arrive(self, datagram: bytes, source: Address, destination: Address) -> None:
         # A rebound address is reachable only where the NAT shows it now.
@@ -178,7 +194,7 @@ class Network:
         sock = None if inner is None else self._sockets.get(inner)
         if sock is None:
             self._note(source, destination, datagram, "unreachable")
-        elif len(sock._queue) >= self.QUEUE:
+        elif sock.waiting >= self.QUEUE:
             self._note(source, destination, datagram, "overflow")
         else:
             sock.deliver(datagram, source)
@@ -200,8 +216,11 @@ class Network:
                 with trio.move_on_at(due):
                     await self._wake.wait()
                 continue
-            _, _, datagram, source, destination = heappop(self._on_the_way)
-            self._arrive(datagram, source, destination)
+            _, _, datagram, source, destination, ways = heappop(self._on_the_way)
+            if ways:
+                self._pass(datagram, source, destination, ways)
+            else:
+                self._arrive(datagram, source, destination)
             await trio.lowlevel.checkpoint()
 
 

@@ -17,6 +17,7 @@ TRANSPORT_SHELLS = {
     "transport.channel",
     "transport.endpoint",
     "transport.testing",
+    "transport.testing_socket",
     "transport.udp",
 }
 IMPURE = {"trio", "socket", "time", "os", "select", "threading", "asyncio", "subprocess"}
@@ -37,6 +38,9 @@ TRANSPORT_USERS = {
 KEYS = ("transport.identity", "transport.errors")
 KEY_USERS = {"vswitch.registry", "vswitch.invite", "vswitch.profiles"}
 KEY_PACKAGES = ("vswitch.cli",)
+# What a path does to packets is one thing in memory and between the hosts of a lab.
+EMULATION = ("transport.emulation",)
+EMULATION_PACKAGE = "vswitch.lab"
 
 
 def module_name(path: Path) -> str:
@@ -92,10 +96,15 @@ def violations(module: str, names: set[str]) -> list[str]:
 def may_use_transport(module: str, names: set[str]) -> bool:
     if module in TRANSPORT_USERS:
         return True
-    keys_only = all(any(uses({name}, key) for key in KEYS) for name in names)
-    return keys_only and (
+    if uses({module}, EMULATION_PACKAGE) and consists_of(names, EMULATION):
+        return True
+    return consists_of(names, KEYS) and (
         module in KEY_USERS or any(uses({module}, package) for package in KEY_PACKAGES)
     )
+
+
+def consists_of(names: set[str], modules: tuple[str, ...]) -> bool:
+    return all(any(uses({name}, module) for module in modules) for name in names)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
@@ -124,6 +133,8 @@ def test_the_source_is_found():
         ("vswitch.switch", "from transport.channel import Channel", "not among the users"),
         ("vswitch.registry", "from transport.channel import Channel", "not among the users"),
         ("vswitch.cli.serve", "import transport", "not among the users"),
+        ("vswitch.lab.wire", "from transport import Channel", "not among the users"),
+        ("vswitch.demo", "from transport.emulation import PathSpec", "not among the users"),
     ],
 )
 def test_planted_violation_is_found(module, source, finding):
@@ -142,6 +153,7 @@ def test_planted_violation_is_found(module, source, finding):
         ("vswitch.registry", "from transport.identity import PublicKey"),
         ("vswitch.cli.genkey", "from transport.identity import PrivateKey"),
         ("transport.udp", "import socket, os, time, trio"),
+        ("vswitch.lab.wire", "from transport.emulation import PathSpec"),
     ],
 )
 def test_what_the_layers_allow_is_not_found(module, source):

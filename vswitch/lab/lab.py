@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import attrs
 
@@ -17,7 +19,9 @@ from vswitch.lab.host import Host, start_host
 from vswitch.ports import netlink
 from vswitch.ports.tap_setup import TUN_PATH
 
-__all__ = ["Lab", "missing_for_lab"]
+__all__ = ["BRIDGE", "Lab", "missing_for_lab"]
+
+T = TypeVar("T")
 
 BRIDGE = "br0"
 # The path of a socket has 107 bytes (sys/un.h); those of members are 63 below the base at most.
@@ -59,6 +63,7 @@ class Lab:
     rootless: bool | None = None  # None: only if need be
     hosts: dict[str, Host] = attrs.field(init=False, factory=dict)
     directory: Path = attrs.field(init=False)
+    _closing: ExitStack = attrs.field(init=False, factory=ExitStack)
     _ports: int = attrs.field(init=False, default=0)
 
     def __enter__(self) -> Lab:
@@ -126,9 +131,14 @@ class Lab:
             host.call(netlink.add_address, ifname, address)
         return port
 
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context, which is left when the lab ends, before its hosts do."""
+        return self._closing.enter_context(context)
+
     def close(self) -> None:
         """End all hosts, the latest first; also those that are in the middle of a call."""
         try:
+            self._closing.close()
             while self.hosts:
                 _, host = self.hosts.popitem()
                 host.close()

@@ -6,6 +6,8 @@
         lan.join("pc1")
         lan.wait_connected("pc1")
 
+    lan = Lan(lab, paths={"pc1": WireSpec(forward=PathSpec(rate=5e6, delay=0.02))})
+
 Every host hangs with `eth0` on one bridge, the underlay; members have the LAN on `vsw0`. The
 commands are run as a user would, each host with a state directory of its own.
 """
@@ -16,7 +18,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +27,10 @@ import attrs
 
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.lab.host import Host
-from vswitch.lab.lab import Lab
+from vswitch.lab.job import WireSpec
+from vswitch.lab.lab import BRIDGE, Lab
 from vswitch.lab.wait import wait_until
+from vswitch.lab.wire import End, Wire
 from vswitch.ports import netlink
 
 __all__ = ["DEV", "PORT", "UNDERLAY", "Lan", "Program"]
@@ -81,6 +85,8 @@ class Lan:
     """The underlay, the switch host `switch` and whatever members are made."""
 
     lab: Lab
+    paths: Mapping[str, WireSpec] = attrs.field(factory=dict)  # by host: others have a plain veth
+    wires: dict[str, Wire] = attrs.field(init=False, factory=dict)
     underlay: Host = attrs.field(init=False)
     switch: Host = attrs.field(init=False)
     members: dict[str, Host] = attrs.field(init=False, factory=dict)
@@ -176,7 +182,23 @@ class Lan:
 
     def _attach(self, name: str, address: str) -> Host:
         host = self.lab.host(name)
-        self.ports[name] = self.lab.link(host, self.underlay, ifname=UNDERLAY, address=address)
+        spec = self.paths.get(name)
+        if spec is None:
+            self.ports[name] = self.lab.link(host, self.underlay, ifname=UNDERLAY, address=address)
+            return host
+        port = self.ports[name] = f"wire{len(self.wires) + 1}"
+        wire = Wire(
+            self.lab,
+            host,
+            self.underlay,
+            forward=spec.forward,
+            back=spec.back,
+            nat=spec.nat,
+            seed=spec.seed,
+            a_end=End(UNDERLAY, (address,)),
+            b_end=End(port, master=BRIDGE),
+        )
+        self.wires[name] = self.lab.enter(wire)
         return host
 
     def argv(self, host: Host, command: str, *arguments: str) -> list[str]:
