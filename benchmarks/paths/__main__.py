@@ -5,6 +5,7 @@
     python -m benchmarks.paths matrix --only 20x50   # some of them
     python -m benchmarks.paths peers --rounds 3      # beside other programs
     python -m benchmarks.paths fairness              # two streams on one bottleneck
+    python -m benchmarks.paths --show FILE           # the tables of an earlier result
 
 matrix: one iperf3 stream from A to B through S, where the path of A is slow, long and lossy.
 peers: the same for vswitch, fastd, tinc, n2n and openvpn on a path that loses, without a limit.
@@ -36,13 +37,13 @@ from benchmarks.bed import Bed, open_bed
 from benchmarks.facts import facts
 from benchmarks.paths import fairness, matrix, peers, report
 from benchmarks.paths.cells import PEER_LOSSES, PathCell, Plan, full_cells, quick_cells
+from benchmarks.paths.report import PARTS
 from benchmarks.peers import PEERS, Peer
 from benchmarks.peers.peer import find
 from benchmarks.underlays import UNDERLAYS
 from vswitch.lab import missing_for_lab
 
 SCHEMA = 1
-PARTS = ("matrix", "peers", "fairness")
 TOOLS = {
     "iperf3": "iperf3",
     "ethtool": "ethtool",
@@ -58,6 +59,9 @@ PINGS, PEER_PINGS = 60, 200
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    if args.show is not None:
+        print(report.told(json.loads(args.show.read_text())))
+        return 0
     _check_machine()
     signal.signal(signal.SIGTERM, _interrupt)
     chosen = _installed(args.peers) if "peers" in args.parts else [PEERS["vswitch"]]
@@ -83,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _tell("interrupted: what follows is what was measured so far")
         done = min(done, len(steps) - 1)
-    print(_told(result))
+    print(report.told(result))
     return 0 if done == len(steps) and _good(result) else 1
 
 
@@ -181,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--peers", type=_list, default=list(peers.NAMES), metavar="A,B", help=",".join(PEERS))
     add("--rounds", type=int, metavar="N", help="how often each peer is measured (3)")
     add("--congestion", default="cubic", metavar="NAME", help="of the streams' own TCP (cubic)")
+    add("--show", type=Path, metavar="FILE", help="measure nothing: tell what a --json has")
     add("--json", type=Path, metavar="FILE", help="write everything here too")
     return parser
 
@@ -206,28 +211,6 @@ def _check_machine() -> None:
         missing.append("root")
     if missing:
         raise SystemExit(f"paths: missing: {', '.join(missing)}")
-
-
-def _told(result: dict[str, Any]) -> str:
-    known, plan = result["facts"], result["plan"]
-    cells = [cell for part in PARTS for cell in result[part]]
-    loads = [cell["load_before"] for cell in cells] or [0.0]
-    machine = known["machine"]
-    blocks = [
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
-        f" Python {known['python']}; {known['when']}\n"
-        f"commit {known['commit'][:12]}, changed files {known['changed_files']};"
-        f"{' quick;' if plan['quick'] else ''} streams: {plan['congestion']};"
-        f" load before a cell {min(loads):.1f} to {max(loads):.1f}"
-    ]
-    if result["matrix"]:
-        blocks += [report.matrix_table(result["matrix"]), report.matrix_summary(result["matrix"])]
-    if result["peers"]:
-        versions = (f"{name} {entry['version']}" for name, entry in known["peers"].items())
-        blocks += [report.peers_table(report.peers_summary(result["peers"])), ", ".join(versions)]
-    if result["fairness"]:
-        blocks.append(report.fairness_table(result["fairness"]))
-    return "\n\n".join(blocks)
 
 
 def _good(result: dict[str, Any]) -> bool:

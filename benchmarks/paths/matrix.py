@@ -99,7 +99,12 @@ def _status(bed: Bed) -> dict[str, Any]:
     """What the member and the switch say of themselves."""
     said = bed.lan.command(bed.a, "status", "--json", check=False).stdout
     joins = json.loads(said)["joins"] if said else []
-    return {"join": joins, "ports": (bed.lan.status() or {}).get("ports", [])}
+    ports = (bed.lan.status() or {}).get("ports", [])
+    keys = ("name", "rtt_ms", "drops", "transport_drops")
+    return {
+        name: [{key: each[key] for key in keys if key in each} for each in entries]
+        for name, entries in (("join", joins), ("ports", ports))
+    }
 
 
 def _rejoin(bed: Bed, cell: PathCell) -> None:

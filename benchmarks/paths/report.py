@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.paths import verdict
 
 __all__ = [
+    "PARTS",
     "fairness_line",
     "fairness_table",
     "matrix_line",
@@ -18,14 +19,30 @@ __all__ = [
     "peers_line",
     "peers_summary",
     "peers_table",
+    "told",
 ]
 
 Row = dict[str, Any]
-WIDTHS = (6, 6, 4, 6, 8, 18, 20, 5, 0)
-HEAD = ("Mbit/s", "RTT ms", "BDP", "loss %", "goodput", "ping alone", "beside a stream", "wire", "")
+PARTS = ("matrix", "peers", "fairness")
+WIDTHS = (6, 6, 4, 6, 8, 18, 20, 13, 5, 0)
+HEAD = (
+    "Mbit/s",
+    "RTT ms",
+    "BDP",
+    "loss %",
+    "goodput",
+    "ping alone",
+    "beside a stream",
+    "session, TCP",
+    "wire",
+    "",
+)
 LEGEND = """\
-goodput: TCP payload in % of the rate. ping: p50 / p95 in ms, and how many were lost. wire: bytes
-of IP that A put on its wire for a byte of payload. loss: each way; b: in runs of 10 packets."""
+loss: each way; b: in runs of 10 packets. goodput: TCP payload in % of the rate. ping: p50 / p95 in
+ms, and how many were lost. session, TCP: smoothed round trips in ms beside the stream, as A's
+session and as the stream's own TCP see them: what a ping takes longer than the session's is spent
+in queues of ours, or behind a lost segment. wire: bytes of IP that A put on its wire for a byte of
+payload."""
 PEER_LEGEND = """\
 Mbit/s: payload of one TCP stream. ping: p50 / p99 in ms, and how many were lost, in all rounds.
 Rates and times are medians of the rounds."""
@@ -36,7 +53,7 @@ def matrix_line(cell: Row) -> str:
     loss = f"{cell['loss']:g}" + " b" * cell["burst"]
     path = (f"{cell['rate']:g}", f"{cell['rtt']:g}", f"{cell['queue']:g}", loss)
     if cell["problem"]:
-        return _line([*path, "", "", "", "", cell["problem"].splitlines()[0]])
+        return _line([*path, "", "", "", "", "", cell["problem"].splitlines()[0]])
     found = cell["figures"]
     return _line(
         [
@@ -44,6 +61,7 @@ def matrix_line(cell: Row) -> str:
             f"{found['goodput_percent']:.0f} %",
             _trips(found["ping_alone"], 95),
             _trips(found["ping_beside"], 95),
+            _inside(found),
             f"{found['wire_per_payload']:.2f}",
             _verdict(cell["checks"]),
         ]
@@ -153,6 +171,28 @@ def fairness_table(cells: Iterable[Row]) -> str:
     return "\n".join(map(fairness_line, cells))
 
 
+def told(result: Row) -> str:
+    """The whole result: machine, commit, load, and a table for each part."""
+    known, plan = result["facts"], result["plan"]
+    loads = [cell["load_before"] for part in PARTS for cell in result[part]] or [0.0]
+    machine = known["machine"]
+    blocks = [
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
+        f" Python {known['python']}; {known['when']}\n"
+        f"commit {known['commit'][:12]}, changed files {known['changed_files']};"
+        f"{' quick;' if plan['quick'] else ''} streams: {plan['congestion']};"
+        f" load before a cell {min(loads):.1f} to {max(loads):.1f}"
+    ]
+    if result["matrix"]:
+        blocks += [matrix_table(result["matrix"]), matrix_summary(result["matrix"])]
+    if result["peers"]:
+        versions = (f"{name} {entry['version']}" for name, entry in known["peers"].items())
+        blocks += [peers_table(peers_summary(result["peers"])), ", ".join(versions)]
+    if result["fairness"]:
+        blocks.append(fairness_table(result["fairness"]))
+    return "\n\n".join(blocks)
+
+
 def _line(texts: Iterable[str]) -> str:
     return " ".join(text.ljust(width) for text, width in zip(texts, WIDTHS, strict=True)).rstrip()
 
@@ -162,6 +202,12 @@ def _trips(trips: dict[str, float], percent: int) -> str:
     return (
         f"{trips.get('p50', float('nan')):.0f} / {trips.get(f'p{percent}', float('nan')):.0f}{lost}"
     )
+
+
+def _inside(found: Row) -> str:
+    joins = (found.get("status") or {}).get("join") or [{}]
+    times = (joins[0].get("rtt_ms"), found.get("inner_tcp", {}).get("rtt"))
+    return " / ".join("–" if each is None else f"{each:.0f}" for each in times)
 
 
 def _verdict(checks: list[Row]) -> str:
