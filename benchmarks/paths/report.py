@@ -58,7 +58,7 @@ def matrix_line(cell: Row) -> str:
     return _line(
         [
             *path,
-            f"{found['goodput_percent']:.0f} %",
+            f"{found['goodput_percent']:.1f} %",
             _trips(found["ping_alone"], 95),
             _trips(found["ping_beside"], 95),
             _inside(found),

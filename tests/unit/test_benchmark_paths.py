@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,9 @@ from benchmarks.paths.cells import (
 )
 from benchmarks.paths.fairness import jain
 from benchmarks.paths.flow import BYTES, INNER, Health, Trips, percentile
+
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "2026-11-22-paths-quick.json"
 
 
 def trips(p95=60.0, *, lost=0, p50=50.0, p99=None, sent=100):
@@ -239,7 +243,7 @@ def test_a_row_says_what_is_short():
         [row(good), row(bad, goodput_percent=12.3, ping_beside=trips(95.0, lost=2))]
     )
     _, first, second, *_ = text.splitlines()
-    assert " ".join(first.split()) == "20 50 1 0 90 % 50 / 60 50 / 60 58 / 320 1.10 ok"
+    assert " ".join(first.split()) == "20 50 1 0 90.0 % 50 / 60 50 / 60 58 / 320 1.10 ok"
     assert "(2 lost)" in second
     assert second.endswith("SHORT: goodput % ≥ 70")
 
@@ -308,3 +312,9 @@ def test_a_line_of_fairness():
     line = report.fairness_line(cell | {"figures": found, "checks": checks})
     assert "1.0 + 17.0 Mbit/s = 90 % of the link" in line
     assert line.endswith("SHORT: our share % ≥ 25 ≤ 75")
+
+
+def test_the_document_shows_the_committed_result():
+    result = json.loads(RESULT.read_text())
+    assert report.told(result) in (ROOT / "docs" / "performance.md").read_text()
+    assert not any(cell["problem"] for part in report.PARTS for cell in result[part])
