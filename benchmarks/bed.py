@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from benchmarks import wire
+from benchmarks import wire as capture
 from benchmarks.underlays import WIRE_LIMIT, Underlay
 from benchmarks.usage import resident_mib
 from vswitch.errors import TimedOut, VswitchError
@@ -138,10 +138,10 @@ class Bed:
             raise TimedOut(f"{error}\n{self.story()}") from None
 
     def begin_capture(self) -> None:
-        self.lan.underlay.call(wire.begin, self.lan.ports["switch"], WIRE_LIMIT)
+        self.lan.underlay.call(capture.begin, self.lan.ports["switch"], WIRE_LIMIT)
 
-    def end_capture(self) -> wire.Wire:
-        return self.lan.underlay.call(wire.end, self.lan.ports["switch"])
+    def end_capture(self) -> capture.Wire:
+        return self.lan.underlay.call(capture.end, self.lan.ports["switch"])
 
     def next_port(self) -> int:
         """A UDP port that was not used yet: nothing late is counted in the next figure."""
