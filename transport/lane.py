@@ -51,8 +51,12 @@ class ReliableLane:
         receive_window: int,
         drops: Counter[str],
         now: float,
+        beside: ReliableLane | None = None,
     ) -> None:
-        """`number`: KCP's conversation number; `kcp_mtu`: bytes of the largest unit."""
+        """`number`: KCP's conversation number; `kcp_mtu`: bytes of the largest unit; `beside`:
+        another lane on the same path, which is as wide for this one as that one has found it.
+        """
+        self._beside = beside
         self.kcp = Conversation(
             number,
             mtu=kcp_mtu,
@@ -89,12 +93,13 @@ class ReliableLane:
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` now; none if zero or less."""
-        return self._congestion.window - self.kcp.in_flight - self._staged_bytes
+        return self.window - self.kcp.in_flight - self._staged_bytes
 
     @property
     def window(self) -> int:
         """Bytes that may be in flight."""
-        return self._congestion.window
+        window = self._congestion.window
+        return window if self._beside is None else max(window, self._beside.window)
 
     @property
     def burst(self) -> int:
@@ -104,7 +109,8 @@ class ReliableLane:
     @property
     def pace(self) -> float:
         """Bytes a second that leave at most; may be infinite."""
-        return self._congestion.pace
+        pace = self._congestion.pace
+        return pace if self._beside is None else max(pace, self._beside.pace)
 
     @property
     def in_flight(self) -> int:
@@ -233,7 +239,7 @@ class ReliableLane:
         self.flush_due = False
         self._last_flush = now
         self._unacknowledged, self._ack_at = 0, inf
-        pace = self._congestion.pace
+        pace = self.pace
         self._pacer.refill(pace, now)
         self._units.on_pace(pace)
         units: list[bytes] = []
@@ -275,7 +281,7 @@ class ReliableLane:
         if not staged or self.kcp.recovery.to_repeat:
             return
         messages: list[bytes] = []
-        room = self._congestion.window - self.kcp.in_flight
+        room = self.window - self.kcp.in_flight
         while staged and room > 0:
             if not pacer.open:
                 self._pace_at = pacer.ready_at()
