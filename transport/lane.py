@@ -55,8 +55,12 @@ class ReliableLane:
         receive_window: int,
         drops: Counter[str],
         now: float,
+        beside: ReliableLane | None = None,
     ) -> None:
-        """`number`: KCP's conversation number; `kcp_mtu`: bytes of the largest unit."""
+        """`number`: KCP's conversation number; `kcp_mtu`: bytes of the largest unit; `beside`:
+        another lane on the same path, which is as wide for this one as that one has found it.
+        """
+        self._beside = beside
         self.kcp = Conversation(
             number,
             mtu=kcp_mtu,
@@ -105,12 +109,13 @@ class ReliableLane:
     def credit(self) -> int:
         """Bytes that may be given to `send` now; none if zero or less."""
         # With what is lost and waits: what a silent peer makes us hold is one window, not two.
-        return self._congestion.window - self.in_flight
+        return self.window - self.in_flight
 
     @property
     def window(self) -> int:
         """Bytes that may be in flight."""
-        return self._congestion.window
+        window = self._congestion.window
+        return window if self._beside is None else max(window, self._beside.window)
 
     @property
     def burst(self) -> int:
@@ -125,7 +130,8 @@ class ReliableLane:
     @property
     def pace(self) -> float:
         """Bytes a second that leave at most; may be infinite."""
-        return self._congestion.pace
+        pace = self._congestion.pace
+        return pace if self._beside is None else max(pace, self._beside.pace)
 
     @property
     def in_flight(self) -> int:
@@ -274,7 +280,7 @@ class ReliableLane:
         self.flush_due = False
         self._last_flush = now
         self._unacknowledged, self._ack_at = 0, inf
-        pace = self._congestion.pace
+        pace = self.pace
         self._pacer.refill(pace, now)
         self._units.on_pace(pace)
         units: list[bytes] = []
@@ -331,7 +337,7 @@ class ReliableLane:
             return
         messages: list[bytes] = []
         # Behind a gap the peer has to hold all that comes, and drops what is more.
-        room = min(self._congestion.window - self.kcp.in_flight, RECEIVE_BYTES - self.kcp.span)
+        room = min(self.window - self.kcp.in_flight, RECEIVE_BYTES - self.kcp.span)
         while staged and room > 0:
             if not pacer.open:
                 self._pace_at = pacer.ready_at()

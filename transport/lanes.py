@@ -87,6 +87,7 @@ class Lanes:
                 receive_window=self._window,
                 drops=self._drops,
                 now=now,
+                beside=self.bulk,
             )
         return self.sparse
 
