@@ -186,8 +186,11 @@ class ReliableLane:
             self.flush_due = True
 
     def heard(self) -> None:
-        """Something authentic came in: the peer is not silent."""
-        self._gate_open_at = 0.0
+        """Something authentic came in: the peer is not silent. HOT PATH."""
+        if self._gate_open_at:
+            self._gate_open_at = 0.0
+            if self._staged or self.kcp.recovery.to_repeat:
+                self.flush_due = True
 
     def _owe_acknowledgement(self, units: list[bytes], now: float) -> None:
         """Acknowledge much at once, and a little together with the answer to it, if one comes

@@ -4,8 +4,8 @@ A unit of many slices costs as many kernel and Python steps as a small one, but 
 loses all of it. So the size begins with one slice, falls to it at a loss and doubles after enough
 bytes went through without one: at 1 % loss it stays at one slice, at 0.1 % at a few, below at the
 most. (Begun with large units, a path of 5 % loss stands still for seconds before the first of
-them are through.) And a unit is never more than leaves in a millisecond at the pace of the path, or it would be a burst
-that a short buffer cannot hold.
+them are through.) And a unit is never more than leaves in a millisecond at the pace of the path,
+or it would be a burst that a short buffer cannot hold.
 
 Pure arithmetic.
 """
