@@ -210,8 +210,11 @@ class ReliableLane:
             self.flush_due = True
 
     def heard(self) -> None:
-        """Something authentic came in: the peer is not silent."""
-        self._gate_open_at = 0.0
+        """Something authentic came in: the peer is not silent. HOT PATH."""
+        if self._gate_open_at:
+            self._gate_open_at = 0.0
+            if self._staged or self.kcp.recovery.to_repeat:
+                self.flush_due = True
 
     def asks(self, now: float) -> bool:
         """Acknowledgements are overdue: the peer should be asked with a ping, now."""

@@ -86,7 +86,7 @@ class Recovery:
         self._newest_at = 0.0  # when that became known
         self._reorder = LEAST_REORDER
         self._true_losses = 0  # since the last false one
-        self._quiet_since = now  # since then nothing new was sent and nothing has arrived
+        self._quiet_since = now  # since then nothing new has left and nothing has arrived
         self._timeouts = 0  # in a row
         self._given_up = False  # all that was under way, since something has arrived
         self._reorder_at = inf
@@ -104,7 +104,11 @@ class Recovery:
         self.span += size
         self._sizes.append(size)
         self._transmit(segment, stamp, now)
-        self._quiet_since = now
+        self._quiet_since = max(self._quiet_since, now)
+
+    def leaves_until(self, then: float) -> None:
+        """What was sent last takes until `then` to leave: before, no answer is awaited."""
+        self._quiet_since = max(self._quiet_since, then)
 
     def _transmit(self, segment: Segment, stamp: int, now: float) -> None:
         self._transmissions += 1
@@ -182,7 +186,7 @@ class Recovery:
         """What has arrived since the last call; notices what is lost. HOT PATH."""
         acked, self._acked = self._acked, []
         if acked:
-            self._quiet_since = now
+            self._quiet_since = max(self._quiet_since, now)
             self._timeouts = 0
             self._given_up = False
             for _, _, rtt in acked:

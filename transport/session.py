@@ -575,6 +575,8 @@ class Session:
                     self._trickle_at = now + self.lane.spacing
                     train, size, _ = self._trickle.popleft()
                     self._put(out, (train, address, size))
+                left = now + sum(spacing for _, _, spacing in self._trickle)
+                self.lane.kcp.recovery.leaves_until(left)
             else:
                 self._put(out, (train, address, size))
         if small:

@@ -95,6 +95,18 @@ def test_an_acknowledgement_counts_once():
     assert sender.recovery.pipe == SIZE
 
 
+def test_the_span_is_what_the_peer_may_have_to_hold():
+    sender = Sender()
+    sender.send(1.0, 5)
+    for sn in (1, 2, 4):
+        sender.ack(sn, 1.1)
+    assert sender.recovery.span == 5 * SIZE
+    sender.recovery.on_una(3, 1.2)
+    assert sender.recovery.span == 2 * SIZE
+    sender.recovery.on_una(5, 1.2)
+    assert sender.recovery.span == 0
+
+
 def test_una_without_acknowledgements():
     sender = Sender()
     sender.send(1.0, 5)
@@ -263,6 +275,14 @@ def test_the_last_one_is_sent_again_after_a_timeout():
     assert when - now == pytest.approx(sender.recovery.rtt + 0.030, abs=0.015)
 
 
+def test_what_takes_long_to_leave_is_not_awaited_before():
+    sender = Sender()
+    now = known_path(sender)
+    sender.send(now)
+    sender.recovery.leaves_until(now + 1.0)
+    assert sender.recovery.deadline() == pytest.approx(now + 1.0 + sender.recovery.timeout)
+
+
 def test_before_the_first_round_trip():
     sender = Sender()
     sender.send(1.0)
@@ -370,8 +390,10 @@ def test_everything_is_finally_acknowledged(seed, first, loss, ack_loss, copies,
             transmit(sn)
         recovery.take_lost()
         waiting = (sent - acknowledged) * SIZE
-        assert 0 <= recovery.pipe <= recovery.unacknowledged == waiting
+        assert 0 <= recovery.pipe <= recovery.unacknowledged == waiting <= recovery.span
         now += 0.005
         assert now < 120
     assert recovery.pipe == recovery.unacknowledged == 0
+    recovery.on_una(sender.next, now)  # the last one to say so may be lost; the next says it
+    assert recovery.span == 0
     assert recovery.deadline() == inf

@@ -323,6 +323,81 @@ def test_towards_a_silent_peer_large_units_are_rare():
     assert client.session.drained
 
 
+def test_what_was_held_back_leaves_when_the_peer_is_heard():
+    """And not when the gate would have opened: for a large unit that is seconds later."""
+    wire, client, server = client_and_server(delay=0.01)
+    grow_units(wire, client, server)
+    client.send(*[bytes(client.session.message_size)] * 3)
+    wire.cut()
+    wire.advance(SUSPECT_AFTER + 20.0)
+    gate = client.session.lane._gate_open_at
+    assert gate > wire.now + 2.5  # just after a probe
+    wire.heal()
+    server.send(b"here")
+    wire.advance(2.0)
+    assert client.session.drained
+    assert len(server.read()) == 3
+
+
+def test_a_large_unit_of_a_path_that_has_become_narrow_gets_through():
+    """No more than six datagrams in a row, and one each 4 ms."""
+    wire, client, server = client_and_server(delay=0.01)
+    grow_units(wire, client, server)
+    tokens, last = 6.0, wire.now
+
+    def narrow(datagram):
+        nonlocal tokens, last
+        if datagram.source != client.address:
+            return [datagram]
+        tokens, last = min(6.0, tokens + (wire.now - last) / 0.004), wire.now
+        if tokens < 1:
+            return []
+        tokens -= 1
+        return [datagram]
+
+    wire.filter = narrow
+    client.send(*[bytes(client.session.message_size)] * 4)
+    wire.advance(12.0)
+    assert len(server.read()) == 4
+    assert client.session.drained
+
+
+def test_the_end_with_much_that_has_not_left():
+    wire, client, server = client_and_server(delay=0.02)
+    grow_units(wire, client, server)
+    wire.cut()
+    while client.session.credit > 0:
+        client.send(bytes(client.session.message_size))
+    wire.advance(2.0)
+    assert client.session.in_flight > 0
+    client.close()
+    wire.heal()
+    wire.advance(TOMBSTONE + 1.0)
+    assert client.demux.sessions == server.demux.sessions == 0
+    assert client.demux.deadline() is None
+
+
+def test_new_keys_in_the_middle_of_a_transfer():
+    wire, client, server = client_and_server(delay=0.02)
+    got, sent = [], 0
+    for step in range(200):
+        for _ in range(20):
+            if client.session.credit <= 0:
+                break
+            client.send(sent.to_bytes(4, "big") * 1000)  # longer than a datagram
+            sent += 1
+        if step % 20 == 0:
+            client.session.keys.rekey_at = wire.now
+            client.demux.touch(client.session)
+        wire.advance(0.01)
+        got += server.read()
+    wire.advance(1.0)
+    got += server.read()
+    assert client.session.statistics(wire.now).rekeys >= 9
+    assert [int.from_bytes(message[:4], "big") for message in got] == list(range(sent))
+    assert client.session.drained
+
+
 def test_towards_a_silent_peer_repetitions_are_one_unit_at_a_time():
     wire, client, _ = client_and_server()
     wire.cut()
