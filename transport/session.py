@@ -452,7 +452,7 @@ class Session:
         out: Outgoing = []
         try:
             if self.ended is None:
-                if self.lanes.flush_due and self._unconfirmed(now):
+                if (self.lanes.flush_due or self._trickle) and self._unconfirmed(now):
                     self._send_ping(now)
                 if self._control:
                     self._seal_control(out, now)
