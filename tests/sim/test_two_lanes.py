@@ -135,5 +135,7 @@ def test_order_within_flows_and_quick_pings_at_5_percent_loss(seed):
         for number, took in enumerate(traffic.took[flow])
         if traffic.at[flow, number] >= traffic.at[flow, 0] + LEARNING
     )
-    # On the bulk lane: 200 ms.
-    assert took[len(took) * 95 // 100] <= ONE_WAY + 0.030
+    # On the bulk lane 150 and 190 ms. What both copies of a lost datagram hold up takes longer,
+    # 100 to 200 ms: in a run of 90 pings that may be one in twenty.
+    assert took[len(took) // 2] <= ONE_WAY + 0.020
+    assert took[len(took) * 90 // 100] <= ONE_WAY + 0.030
