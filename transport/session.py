@@ -114,6 +114,7 @@ class Session:
         slices = min(MAX_SLICES, max_slices)
         self._mtu = PathMtu(now, DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices)
         self._mtu_path, self._mtu_watch = address, now
+        self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
         self._probed: tuple[float, list[int]] = (now, [])  # when, and the sizes of the last probes
         self._rekey_asked = now
         self._rekey_wanted = False
@@ -361,6 +362,7 @@ class Session:
                     self._mtu.peer_searches(epoch, now)
                 case MtuAck(size, epoch):
                     self._mtu.acknowledged(size, epoch, now)
+                    self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
                 case Close(code, reason):
                     if self.ended is None:
                         self._end(code, reason, by_peer=True)

@@ -116,7 +116,7 @@ def test_any_other_conversation_is_dropped(flip):
     client.send(b"x")
     number = client.session.lane.kcp._kcp.conv
     plaintext = (number ^ flip).to_bytes(4, "little") + bytes(20)
-    train, size = client.session.keys.current.sealer.seal_unit(DATA, plaintext)
+    train, size = client.session.keys.current.sealer.seal_unit(DATA, plaintext, 1400)
     assert len(train) <= size
     server.inject(bytes(train), client.address)
     wire.advance(1)

@@ -432,7 +432,7 @@ def test_lies_about_what_has_arrived_harm_only_the_liar():
 def test_the_oldest_segment_is_the_one_that_nothing_acknowledges():
     a, b = conversation(), conversation()
     assert a.oldest is None
-    a.send([b"one", bytes(5000), b"three"], 0.0)
+    a.send([b"one", bytes(5000), b"three"])
     assert a.oldest is None  # not on its way yet
     datagrams = a.flush(0.0)
     assert a.oldest == 0

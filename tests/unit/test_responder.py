@@ -151,7 +151,7 @@ def test_a_lost_confirmation_does_not_hold_large_units_up():
     wire.advance(0.05)
     assert server.demux.sessions == 0
     wire.heal()
-    wire.advance(0.5)
+    wire.advance(2.0)
     assert server.read() == [bytes(200_000)]
 
 
