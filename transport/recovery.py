@@ -47,13 +47,24 @@ class Acked(NamedTuple):
 class Segment:
     """One segment of KCP, header and content, that is not acknowledged."""
 
-    __slots__ = ("copies", "data", "first", "lost", "number", "sent", "sn", "stamp")
+    __slots__ = (
+        "copies",
+        "data",
+        "excused",
+        "first",
+        "lost",
+        "number",
+        "sent",
+        "sn",
+        "stamp",
+    )
 
     def __init__(self, sn: int, data: Bytes, stamp: int, now: float) -> None:
         self.sn = sn
         self.data = data
         self.first = (stamp, now)  # of the first transmission
         self.copies = 0  # that were sent
+        self.excused = 0  # of those, that were lost because the path was down
         self.lost = False  # and waits to be sent again
         self.number = 0  # of its last transmission among all
         self.sent = 0.0
@@ -77,7 +88,7 @@ class Recovery:
         # By time of the last transmission; without those that wait to be sent again.
         self._under_way: OrderedDict[int, Segment] = OrderedDict()
         self._to_repeat: deque[Segment] = deque()
-        self.repeated = 0  # how often the last one that `repeat` gave was sent before
+        self.repeated = 0  # how often the last one that `repeat` gave was lost, but for outages
         self._una = 0  # all before this sn have arrived
         self._next = 0  # the sn that was not sent yet
         self._transmissions = 0
@@ -129,7 +140,7 @@ class Recovery:
             segment = self._to_repeat.popleft()
             if segment.sn in self._segments:  # else it has arrived after all
                 segment.lost = False
-                self.repeated = segment.copies
+                self.repeated = segment.copies - segment.excused
                 self._transmit(segment, stamp, now)
                 return segment
         return None
@@ -248,6 +259,8 @@ class Recovery:
             self._given_up = True
             for segment in list(self._under_way.values()):
                 self._lose(segment)
+            for segment in self._segments.values():
+                segment.excused = segment.copies
 
     # --- Time -------------------------------------------------------------------------------
 

@@ -349,6 +349,9 @@ class Session:
                     if not self.initiator and now - self._ping[1] >= 1:
                         self._send_ping(now)  # so that both sides know the round trip
                 case Pong(data):
+                    if self.lane.kcp.recovery.overdue:
+                        self._trickle.clear()  # what leaves so slowly is sent again, too
+                        self._trickle_at = inf
                     self.lanes.answered(now)
                     self._mtu.begin(now)
                     if data == self._ping[0]:

@@ -15,11 +15,11 @@ from transport.constants import (
     MAX_FRAGMENTS,
     RECEIVE_BYTES,
     REJECT_AFTER_UNITS,
+    SEALED_OVERHEAD,
 )
 from transport.noise import Suite
 from transport.testing import Link, open_network
 from transport.testing_cores import KnownPeers
-from transport.units import unit_bytes
 
 SERVER = PrivateKey.from_raw(b"\x22" * 32)
 CLIENT = PrivateKey.from_raw(b"\x11" * 32)
@@ -88,7 +88,7 @@ async def test_who_is_there(autojump_clock):
         assert theirs.peer == CLIENT.public
         assert mine.remote == "10.0.0.2:7450"
         assert theirs.remote.startswith("10.0.0.1:")
-        assert mine.message_size == theirs.message_size == unit_bytes(1) - KCP_HEADER_SIZE
+        assert mine.message_size == theirs.message_size == 1200 - SEALED_OVERHEAD - KCP_HEADER_SIZE
         assert mine.statistics().suite == "CHACHAPOLY"
         await trio.sleep(0.1)
         assert mine.statistics().rtt == pytest.approx(0.02, abs=0.001)
