@@ -144,6 +144,7 @@ MAX_CLOSE_REASON: Final = 200  # bytes of UTF-8
 # --- Capacity --------------------------------------------------------------------------------
 
 MAX_SESSIONS: Final = 1024
+MEMORY_LIMIT: Final = 256 * 1024 * 1024  # bytes that the sessions of an endpoint may hold together
 CONTROL_PER_SECOND: Final = 50.0  # control datagrams accepted from one session
 MAX_CONTROL_ITEMS: Final = 16  # in one control datagram
 ACCEPT_BACKLOG: Final = 256  # confirmed sessions that wait for serve()

@@ -18,7 +18,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from transport.admission import Authority, CookieDue
-from transport.constants import MAX_SESSIONS, SEALED_OVERHEAD
+from transport.budget import MemoryBudget
+from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
+from transport.control import CloseCode
 from transport.errors import BadPacket
 from transport.halfopen import HalfOpen
 from transport.handshake import Peer
@@ -64,6 +66,7 @@ class Demux:
         suite: Suite,
         max_sessions: int = MAX_SESSIONS,
         silent: bool = False,
+        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         """Without `authority` the endpoint only initiates, and inits are dropped.
 
@@ -90,6 +93,7 @@ class Demux:
             random_bytes=random_bytes,
             timestamp_ns=timestamp_ns,
         )
+        self._budget: MemoryBudget[Session] = MemoryBudget(memory_limit)
         self._timers: TimerHeap[Session | Negotiation] = TimerHeap()
         self._touched: dict[Session, None] = {}
         self._due: list[Negotiation] = []  # may have an init to send
@@ -309,11 +313,24 @@ class Demux:
             if session.wants_handshake(now):
                 self._initiator.rekey(session, now)
             self._timers.schedule(session)
+        self._budget.account(session, 0 if session.ended is not None else session.held)
+        if self._responder is not None:
+            self._responder.tight = self._budget.tight
+        if self._budget.full:
+            self._relieve(now)
         retired = session.keys.retired
         if retired:
             for index in retired:
                 self._indices.release(index)
             retired.clear()
+
+    def _relieve(self, now: float) -> None:
+        """End the session that holds most: it neither reads nor acknowledges."""
+        victim = self._budget.largest()
+        self.drops["memory"] += 1
+        victim.close(CloseCode.SHUTDOWN, "held too much memory", now)
+        self._budget.account(victim, 0)
+        self._touched[victim] = None
 
     def next_event(self) -> DemuxEvent | None:
         if self._accepted:

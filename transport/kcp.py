@@ -268,6 +268,11 @@ class Conversation:
         return self.recovery.unacknowledged + self._queued
 
     @property
+    def held(self) -> int:
+        """Bytes in KCP's receiving queues."""
+        return self._held
+
+    @property
     def has_gap(self) -> bool:
         """Whether something came here before what the peer sent ahead of it."""
         return bool(self._kcp.nrcv_buf)

@@ -139,6 +139,11 @@ class ReliableLane:
         return self.kcp.unacknowledged + self._staged_bytes
 
     @property
+    def held(self) -> int:
+        """Bytes that are kept: unread and unacknowledged. HOT PATH."""
+        return self._inbox_bytes + self.kcp.held + self.in_flight
+
+    @property
     def has_work(self) -> bool:
         """Whether something is not acknowledged."""
         return self.kcp.has_work or bool(self._staged)

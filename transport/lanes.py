@@ -125,6 +125,11 @@ class Lanes:
         return self.bulk.in_flight + (0 if self.sparse is None else self.sparse.in_flight)
 
     @property
+    def held(self) -> int:
+        """Bytes of either lane that are kept: unread and unacknowledged. HOT PATH."""
+        return self.bulk.held + (0 if self.sparse is None else self.sparse.held)
+
+    @property
     def has_work(self) -> bool:
         """Whether something of either lane is not acknowledged."""
         return self.bulk.has_work or (self.sparse is not None and self.sparse.has_work)

@@ -60,6 +60,7 @@ class Responder:
         self._indices = indices
         self._random = random_bytes
         self._max_sessions = max_sessions
+        self.tight = False  # memory is short: nobody new
 
     def receive_init_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes:
         """The response to send back to `address`."""
@@ -81,7 +82,8 @@ class Responder:
 
     def _full_for(self, peer: PublicKey) -> bool:
         # A peer that has a session takes its own place again.
-        return len(self.sessions) >= self._max_sessions and peer.raw not in self.sessions
+        full = self.tight or len(self.sessions) >= self._max_sessions
+        return full and peer.raw not in self.sessions
 
     def _respond(
         self,

@@ -163,6 +163,11 @@ class Session:
         return self.lanes.in_flight
 
     @property
+    def held(self) -> int:
+        """Bytes that it makes us keep, both ways: unread and unacknowledged."""
+        return self.lanes.held
+
+    @property
     def drained(self) -> bool:
         """All messages given to `send`, empty ones too, are acknowledged."""
         return not self.lanes.has_work

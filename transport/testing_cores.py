@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from attrs import Factory, define, frozen
 
 from transport.admission import Authority, Grant
-from transport.constants import MAX_SESSIONS
+from transport.constants import MAX_SESSIONS, MEMORY_LIMIT
 from transport.demux import Demux
 from transport.handshake import NO_CREDENTIAL, Peer
 from transport.identity import PrivateKey, PublicKey
@@ -134,6 +134,7 @@ class Wire:
         identity: PrivateKey | None = None,
         suite: Suite = Suite.CHACHAPOLY,
         max_sessions: int = MAX_SESSIONS,
+        memory_limit: int = MEMORY_LIMIT,
         silent: bool = False,
     ) -> Host:
         """A new host; one that is there already at this address is gone."""
@@ -147,6 +148,7 @@ class Wire:
             timestamp_ns=lambda: self._wall_clock() + host.clock_offset_ns,
             suite=suite,
             max_sessions=max_sessions,
+            memory_limit=memory_limit,
             silent=silent,
         )
         host = self.hosts[(ip, port)] = Host(self, (ip, port), identity, demux)
