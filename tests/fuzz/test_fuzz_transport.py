@@ -26,6 +26,7 @@ from transport.wire import (
     DATA,
     HEADER,
     INIT,
+    RESET,
     InitPayload,
     ResponsePayload,
     decode_cookie_index_untrusted,
@@ -214,7 +215,11 @@ def test_datagrams_from_outsiders(bounded_memory):
         count += len(batch)
         asked += sum(len(data) for data, _ in batch)
         answered += sum(map(len, replies))
-        assert len(replies) <= sum(has_valid_mac1(server, data) for data, _ in batch)
+        # One index in 4,096 looks as if the server had given it away before it was started anew.
+        resets = [each for each in replies if each[0] == RESET]
+        assert len(resets) <= sum(len(data) > len(resets[0]) for data, _ in batch if resets)
+        handshakes = len(replies) - len(resets)
+        assert handshakes <= sum(has_valid_mac1(server, data) for data, _ in batch)
     assert answered <= asked
     assert world.state() == before
     assert accounted_for(world) - dropped == count
