@@ -50,6 +50,7 @@ STEPS: Final = 0.7, 1.25  # least and most by which a round may change the windo
 CALM: Final = 4  # rounds in a row without a queue, after which growth accelerates
 ROOM: Final = 1.25  # times what the path has carried, at most
 ROOM_STARTING: Final = 2.5
+FAST_SLACK: Final = 0.008  # seconds that the window of a fast path may be larger
 QUEUED: Final = 8  # acknowledgements in a row that show a queue: as good as a round
 FOREIGN: Final = 3.0  # seconds, or 8 round trips, after which a long queue is not ours
 STALL: Final = 0.2  # seconds of a round, or 4 round trips, that are an outage
@@ -239,7 +240,9 @@ class Congestion:
         elif now >= self._law_from and not self._draining:
             self._follow(queue, delivered, limited)
         longest = max(self._queues, default=0.0)
-        room = self._best_rate() * (self.base + longest + self._jitter)
+        # On a fast path processors are what is shared: a wake-up late is not a queue too long.
+        slack = FAST_SLACK * min(1.0, self.rate / FAST) ** 4
+        room = self._best_rate() * (self.base + longest + self._jitter + slack)
         if self.starting:
             room = ROOM_STARTING * room + START
         else:
