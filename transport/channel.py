@@ -3,9 +3,9 @@
 A channel carries whole messages, reliably and in order. `send_nowait` takes a batch while there
 is credit and transmits it at once; `receive_nowait` gives all that has arrived. The waiting
 verbs are checkpoints always; one task may wait in each direction (`trio.BusyResourceError`).
-What is sent with `send_sparse_nowait` has a lane of its own: it does
-not wait for what was lost of the rest, and `receive_sparse_nowait` gives it.
-`push` saves the wake-up: what arrives is handled where it arrives, by a plain call.
+What is sent with `send_sparse_nowait` has a lane of its own: it does not wait for what was lost of
+the rest, and `receive_sparse_nowait` gives it. `push` saves the
+wake-up: what arrives is handled where it arrives, by a plain call.
 
 Error contract: `trio.ClosedResourceError` after our own close; `ChannelBroken`, a
 `trio.BrokenResourceError` with code and reason, when the session is over, after everything that

@@ -125,6 +125,16 @@ class Lanes:
         return self.bulk.in_flight + (0 if self.sparse is None else self.sparse.in_flight)
 
     @property
+    def oldest(self) -> int | None:
+        """Number of the segment that has been on its way for longest, of bulk if there is one;
+        None where nothing is.
+        """
+        oldest = self.bulk.kcp.oldest
+        if oldest is None and self.sparse is not None:
+            return self.sparse.kcp.oldest
+        return oldest
+
+    @property
     def held(self) -> int:
         """Bytes of either lane that are kept: unread and unacknowledged. HOT PATH."""
         return self.bulk.held + (0 if self.sparse is None else self.sparse.held)

@@ -8,9 +8,9 @@ slow or goes away is thus asked with few segments, instead of with everything at
 
 Invariants: `pipe` is the bytes of what is believed to be on its way, `unacknowledged` those plus
 what is lost and waits to be sent again, `span` all from the first that the peer is missing; they
-are 0 when everything has arrived. Pure; `now` in
-seconds, monotonic. Acknowledgements come from an authentic peer, and at worst harm its own lane:
-one for a segment that is not under way does nothing.
+are 0 when everything has arrived. Pure; `now` in seconds, monotonic. Acknowledgements come from an
+authentic peer, and at worst harm its own lane: one for a segment that is not under way does
+nothing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ __all__ = ["Acked", "Recovery", "Segment"]
 LEAST_TIMEOUT: Final = 0.060  # seconds: scheduling and a delayed acknowledgement, with room
 TIMEOUT_SLACK: Final = 0.030  # seconds on top of what the round trips seen so far suggest
 FIRST_TIMEOUT: Final = 0.300  # seconds, before a round trip was seen
-LONGEST_TIMEOUT: Final = (
-    0.25  # seconds: how long a healed path may go unnoticed; 2 round trips else
-)
+# Seconds, or 2 round trips: how long a healed path may go unnoticed.
+LONGEST_TIMEOUT: Final = 0.25
 LEAST_REORDER: Final = 0.002  # seconds that a segment may come behind one that was sent later
 MOST_DOUBLINGS: Final = 4  # of the timeout, and of the segments that are sent again at one
 REORDER_MEMORY: Final = 16  # losses without a false one, after which less reordering is expected

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from math import inf
 
 from transport.assembly import Assembly
 from transport.constants import (
@@ -67,6 +66,7 @@ from transport.paths import Address, PathTable
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
 from transport.trains import Bytes, Train, lay
+from transport.trickle import Trickle
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
@@ -121,9 +121,7 @@ class Session:
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
         self._events: deque[Event] = deque()
         self._control: list[tuple[Address | None, ControlItem]] = []
-        # Trains that leave one at a time, with the size of datagrams and the seconds after each.
-        self._trickle: deque[tuple[Bytes, int, float]] = deque()
-        self._trickle_at = inf
+        self._trickle = Trickle()
         self._ping = (b"", now)
         self._ping_rtt: float | None = None
         self._close_at: deque[float] = deque()
@@ -356,7 +354,6 @@ class Session:
                 case Pong(data):
                     if self.lane.kcp.recovery.overdue:
                         self._trickle.clear()  # what leaves so slowly is sent again, too
-                        self._trickle_at = inf
                     self.lanes.answered(now)
                     self._mtu.begin(now)
                     if data == self._ping[0]:
@@ -408,8 +405,7 @@ class Session:
         if self.ended is not None:
             return self._close_at[0] if self._close_at else self._tombstone_until
         due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
-        due = min(due, self._trickle_at)
-        due = min(due, self._mtu.due)
+        due = min(due, self._trickle.at, self._mtu.due)
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
@@ -452,7 +448,6 @@ class Session:
         self._events.append(self.ended)
         self._control.clear()
         self._trickle.clear()
-        self._trickle_at = inf
         self.lanes.close()
 
     # --- Sending ----------------------------------------------------------------------------
@@ -470,8 +465,11 @@ class Session:
                     self._seal_probes(out, now)
                 if self.lanes.flush_due:
                     self._fit_datagrams(now)
-                if now >= self._trickle_at:
-                    self._send_trickle(out, now)
+                if now >= self._trickle.at:
+                    train, size = self._trickle.next(now)
+                    self._put(out, (train, self.paths.current, size))
+                    if not self._trickle:
+                        self.lane.flush_due = True  # for what has waited for that
                 sparse = self.lanes.sparse
                 if sparse is not None and sparse.flush_due:
                     suspect = self._liveness.suspect(now)
@@ -492,14 +490,6 @@ class Session:
             if self.ended is None:
                 self._end(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
         return out
-
-    def _send_trickle(self, out: Outgoing, now: float) -> None:
-        train, size, spacing = self._trickle.popleft()
-        self._put(out, (train, self.paths.current, size))
-        self._trickle_at = now + spacing
-        if not self._trickle:
-            self._trickle_at = inf
-            self.lane.flush_due = True  # for what has waited for that
 
     def _unconfirmed(self, now: float) -> bool:
         """Whether the ping that confirms new keys may be lost: nothing has come under them, and
@@ -555,7 +545,7 @@ class Session:
         """Let units be cut to what the path takes now."""
         if now >= self._mtu_watch:
             self._mtu_watch = now + MTU_WATCH_INTERVAL
-            self._mtu.watch(self.lane.kcp.oldest, now, self._rtt)
+            self._mtu.watch(self.lanes.oldest, now, self._rtt)
         self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
 
     def _seal_units(
@@ -575,18 +565,10 @@ class Session:
                 self._put(out, *lay(small, address))
                 small = []
             if len(train) > burst * size:
-                # Sealed anew from when the path was faster: all at once it would never get through.
-                step = burst * size
-                self._trickle += [
-                    (train[at : at + step], size, self.lane.spacing)
-                    for at in range(0, len(train), step)
-                ]
-                if self._trickle_at == inf:
-                    self._trickle_at = now + self.lane.spacing
-                    train, size, _ = self._trickle.popleft()
-                    self._put(out, (train, address, size))
-                left = now + sum(spacing for _, _, spacing in self._trickle)
-                self.lane.kcp.recovery.leaves_until(left)
+                first = self._trickle.add(train, size, burst, self.lane.spacing, now)
+                if first is not None:
+                    self._put(out, (first[0], address, size))
+                self.lane.kcp.recovery.leaves_until(self._trickle.done_at(now))
             else:
                 self._put(out, (train, address, size))
         if small:
