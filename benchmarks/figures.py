@@ -19,7 +19,7 @@ from benchmarks.usage import usage
 from vswitch.errors import VswitchError
 from vswitch.lab import wait_until
 
-__all__ = ["FULL", "QUICK", "Plan", "pings", "tcp", "udp_large", "udp_small"]
+__all__ = ["FULL", "QUICK", "Plan", "pings", "probe", "tcp", "udp_large", "udp_small"]
 
 LARGE, SMALL = 1400, 64  # bytes of UDP payload
 GRACE = 20  # seconds that a program may take beyond its own end
@@ -73,19 +73,19 @@ def tcp(bed: Bed, streams: int, seconds: int, *, reverse: bool) -> dict[str, flo
 def udp_large(bed: Bed, plan: Plan, start_mbit: float) -> dict[str, Any]:
     """1,400-byte datagrams from A to B at less than 1 % loss: the best rate found."""
     start = max(start_mbit, 10) * 1e6 / 8 / LARGE
-    best, tried = best_clean(lambda rate: _probe(bed, LARGE, rate, plan.udp), start, plan.rates)
+    best, tried = best_clean(lambda rate: probe(bed, LARGE, rate, plan.udp), start, plan.rates)
     rate = best.received if best else 0.0
     return {"mbit": rate * LARGE * 8 / 1e6, "per_s": rate, "tried": _rows(tried)}
 
 
 def udp_small(bed: Bed, plan: Plan) -> dict[str, Any]:
     """64-byte datagrams from A to B: received a second at each overload, and the best clean."""
-    tried = [_probe(bed, SMALL, rate, plan.udp) for rate in plan.overloads]
+    tried = [probe(bed, SMALL, rate, plan.udp) for rate in plan.overloads]
     overload = {f"{each.offered / 1000:.0f}k": each.received for each in tried}
     sent = {f"{each.offered / 1000:.0f}k": each.sent for each in tried}
     start = max(0.8 * max(each.received for each in tried), 1000)
     best, tried = best_clean(
-        lambda rate: _probe(bed, SMALL, rate, plan.udp), start, plan.rates, tried
+        lambda rate: probe(bed, SMALL, rate, plan.udp), start, plan.rates, tried
     )
     clean = best.received if best else 0.0
     return {"clean_per_s": clean, "received_at": overload, "sent_at": sent, "tried": _rows(tried)}
@@ -149,7 +149,7 @@ def _why(bed: Bed, done: subprocess.CompletedProcess[str]) -> str:
     return f"{said[0]}; its server has ended: {log[-200:]!r}"
 
 
-def _probe(bed: Bed, size: int, rate: float, seconds: float) -> Probe:
+def probe(bed: Bed, size: int, rate: float, seconds: float) -> Probe:
     port = bed.next_port()
     bed.b.call(traffic.listen, port)
     counting = bed.b.start(traffic.count, port, seconds + 8)

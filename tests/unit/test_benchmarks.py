@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.chart import chart, throughput
 from benchmarks.report import medians
+from benchmarks.resident import verdict
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "2026-11-22-quick.json"
@@ -65,3 +66,12 @@ def test_medians_leave_failed_rounds_out():
     assert (entry["rounds"], entry["problems"]) == (3, ["the peer died"])
     (entry,) = medians([cell(0, "the peer died")])
     assert entry["figures"] is None
+
+
+def test_memory_under_load_is_flat_or_named():
+    def sizes(*values):
+        return [{"s": float(value)} for value in values]
+
+    assert verdict(sizes(60, 64, 66, 65), most=80) == []
+    assert verdict(sizes(60, 62, 70, 75), most=80) == ["it grows: 62 MiB, then 75"]
+    assert verdict(sizes(81, 81), most=80) == ["81 MiB, asked ≤ 80"]
