@@ -106,6 +106,11 @@ class Channel(trio.abc.AsyncResource):
         return self._session.lanes.sparse_message_size
 
     @property
+    def round_trip(self) -> float | None:
+        """Seconds to the peer and back, smoothed; None while that is not known."""
+        return self._session.round_trip
+
+    @property
     def bulk_waits(self) -> bool:
         """Whether `receive_nowait` has something, on hold or not."""
         return self._session.lane.readable

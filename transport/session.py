@@ -236,7 +236,7 @@ class Session:
     def statistics(self, now: float) -> SessionStatistics:
         return SessionStatistics(
             suite=self.keys.current.suite.name,
-            rtt=self._rtt,
+            rtt=self.round_trip,
             sent_datagrams=self._sent[0],
             sent_bytes=self._sent[1],
             received_datagrams=self._received[0],
@@ -252,7 +252,8 @@ class Session:
         )
 
     @property
-    def _rtt(self) -> float | None:
+    def round_trip(self) -> float | None:
+        """Seconds, smoothed, from acknowledgements or from pings; None before the first."""
         return self._ping_rtt if self.lanes.rtt is None else self.lanes.rtt
 
     # --- Receiving --------------------------------------------------------------------------
@@ -523,7 +524,7 @@ class Session:
             self._mtu.restart(now)
         if self._liveness.suspect(now):
             self._mtu.hold(now)
-        self._probed = (now, list(self._mtu.probes(now, self._rtt)))
+        self._probed = (now, list(self._mtu.probes(now, self.round_trip)))
         for size in self._probed[1]:
             padding = size - SEALED_OVERHEAD - MTU_PROBE_SIZE
             plaintext = encode_control(MtuProbe(self._mtu.epoch, padding))
@@ -545,7 +546,7 @@ class Session:
         """Let units be cut to what the path takes now."""
         if now >= self._mtu_watch:
             self._mtu_watch = now + MTU_WATCH_INTERVAL
-            self._mtu.watch(self.lanes.oldest, now, self._rtt)
+            self._mtu.watch(self.lanes.oldest, now, self.round_trip)
         self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
 
     def _seal_units(

@@ -221,6 +221,7 @@ class Membership:
         rtt = None if session is None else session.rtt
         drops = Counter(interface.dropped)
         drops["queue_full"] += sent.dropped
+        drops["queue_delay"] += sent.delayed
         drops["disconnected"] += received.lost + sent.lost
         drops["bad_superframe"] += received.refused + sent.refused
         return to_json(

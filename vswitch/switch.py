@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from vswitch.core.counters import DropReason, PortCounters
-from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue
+from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue, Pool
 from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
 from vswitch.core.forwarding import Forwarder
 from vswitch.core.load import load_of
@@ -59,6 +59,7 @@ class Switch:
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
         self._queue_limits = (max_queued_frames, max_queued_bytes)
+        self._pool = Pool()  # what all ports have queued
         self._clock = clock
         self._ports: dict[int, Port] = {}
         self._scopes: dict[Port, trio.CancelScope] = {}
@@ -89,7 +90,8 @@ class Switch:
         if len(self._ports) >= self.max_ports:
             raise RefusedError(f"all {self.max_ports} ports of the switch are taken")
         number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
-        port = Port(number, name, device, EgressQueue(*self._queue_limits), self._clock())
+        queue = EgressQueue(*self._queue_limits, self._pool)
+        port = Port(number, name, device, queue, self._clock(), self._clock)
         self._forwarder.add_port(number, port.counters)
         self._ports[number] = port
         self._scopes[port] = scope = trio.CancelScope()

@@ -37,6 +37,7 @@ class DropReason(StrEnum):
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
+    QUEUE_DELAY = "queue_delay"  # a flow has waited for the device too long, for too long (CoDel)
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
 
 
@@ -44,8 +45,8 @@ class DropReason(StrEnum):
 class CounterSnapshot:
     """Counters as they stood at one moment.
 
-    A growing `queue_full` means that the port's device or its path is slower than what is sent to
-    it; a growing `runt` or `oversize`, that its MTU does not match the switch's.
+    A growing `queue_full` or `queue_delay` means that the port's device or its path is slower than
+    what is sent to it; a growing `runt` or `oversize`, that its MTU does not match the switch's.
     """
 
     rx_frames: int  # into the switch

@@ -22,7 +22,17 @@ from typing import Protocol, runtime_checkable
 
 import trio
 
-__all__ = ["Device", "Overtaking", "Pushing", "Waiter", "read_each"]
+from vswitch.core.codel import Patience
+
+__all__ = [
+    "Device",
+    "Distant",
+    "Overtaking",
+    "Pushing",
+    "Waiter",
+    "patience_with",
+    "read_each",
+]
 
 
 @runtime_checkable
@@ -85,6 +95,20 @@ class Overtaking(Protocol):
         order. `waits` tells whether anything of a bucket (`vswitch.core.egress.bucket_of`) waits:
         order within a flow is kept. Raises as `write_nowait` does.
         """
+
+
+@runtime_checkable
+class Distant(Protocol):
+    """A device at the other end of a path."""
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds that the path takes there and back, about; None while that is not known."""
+
+
+def patience_with(device: Device) -> Patience:
+    """How long records may wait for the device."""
+    return Patience(device.round_trip if isinstance(device, Distant) else None)
 
 
 async def read_each(device: Device, take: Callable[[], bool]) -> None:

@@ -178,6 +178,11 @@ class MemberDevice:
             chooser.sent(channel.progress())
         return passing, rest
 
+    @property
+    def round_trip(self) -> float | None:
+        """Implements `vswitch.ports.device.Distant`."""
+        return self._channel.round_trip
+
     def _send_sparse(self, records: list[bytes]) -> None:
         channel = self._channel
         channel.send_sparse_nowait(pack(records, channel.sparse_message_size))

@@ -32,6 +32,10 @@ class MessageChannel(Protocol):
     def sparse_credit(self) -> int:
         """Bytes that may be given to the sparse lane now; none when 0 or less."""
 
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the peer and back, about; None while that is not known."""
+
     def progress(self) -> tuple[int, int, int, int]:
         """Messages given to bulk, how many of the first of them have arrived, the same of sparse;
         for messages that are no larger than the sizes above.

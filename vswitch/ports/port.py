@@ -8,13 +8,15 @@ Errors: whatever the device raises passes through, after the accounts have been 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
 from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import Load, load_of
-from vswitch.ports.device import Device, Overtaking
+from vswitch.ports.device import Device, Overtaking, patience_with
 
 __all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
 
@@ -44,7 +46,13 @@ class Port:
     """
 
     def __init__(
-        self, number: int, name: str, device: Device, queue: EgressQueue, attached_at: float
+        self,
+        number: int,
+        name: str,
+        device: Device,
+        queue: EgressQueue,
+        attached_at: float,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.number = number
         self.name = name
@@ -54,6 +62,7 @@ class Port:
         self.error: Exception | None = None
         self._overtaking = device if isinstance(device, Overtaking) else None
         self._queue = queue
+        self._clock = clock
         self._backlog = trio.Event()
         self._detached = trio.Event()
 
@@ -102,9 +111,12 @@ class Port:
 
     def flush(self) -> None:
         """Write what waits, until the device is full. Writes once even when nothing waits."""
-        queue = self._queue
+        queue, now, patience = self._queue, self._clock(), patience_with(self.device)
         while True:
-            records = queue.take(FLUSH_BYTES)
+            records = queue.take(FLUSH_BYTES, now, patience)
+            late = queue.take_late()
+            if late:
+                self.counters.drop(DropReason.QUEUE_DELAY, load_of(late).frames)
             try:
                 taken = self.device.write_nowait(records)
             except BaseException:
@@ -154,6 +166,6 @@ class Port:
         return rest
 
     def _enqueue(self, records: list[bytes]) -> None:
-        refused = self._queue.offer(records)
+        refused = self._queue.offer(records, self._clock())
         self.counters.drop(DropReason.QUEUE_FULL, load_of(refused).frames)
         self._backlog.set()

@@ -32,6 +32,7 @@ class Tally:
     bytes: int = 0  # of those frames
     lost: int = 0  # frames read from a source whose sink ended before it took them
     dropped: int = 0  # frames that a full queue gave up
+    delayed: int = 0  # frames that had waited too long in it
     refused: int = 0  # frames of superframes that were to be cut and cannot be
 
 

@@ -5,7 +5,7 @@
 
 Without the queue the kernel's would hold the backlog, a thousand superframes of one transfer, with
 the ping behind them. With it a flow that begins goes first, and the fattest flow loses its oldest
-record when the queue is full, which tells its TCP to slow down.
+record when the queue is full or stands for long, which tells its TCP to slow down.
 
 When something had to be dropped nothing more is read until the session has taken some: what would
 be dropped anyway is left to the kernel to drop, which costs less. Order is kept within a flow.
@@ -20,7 +20,7 @@ import trio
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import load_of
 from vswitch.core.segment import without_superframes_untrusted
-from vswitch.ports.device import Device, Overtaking
+from vswitch.ports.device import Device, Overtaking, patience_with
 from vswitch.ports.port import FLUSH_BYTES
 from vswitch.ports.pump import BATCH, Tally
 
@@ -84,7 +84,7 @@ class Uplink:
             records = records[taken:]
         if self._overtaking is not None:
             records = self._overtake(self._overtaking, records)
-        dropped = self._queue.offer(records)
+        dropped = self._queue.offer(records, trio.current_time())
         self._backlog.set()
         if not dropped:
             return False
@@ -109,7 +109,10 @@ class Uplink:
                 self._backlog = trio.Event()
                 await self._backlog.wait()
             await sink.wait_writable()
-            records = queue.take(FLUSH_BYTES)
+            records = queue.take(FLUSH_BYTES, trio.current_time(), patience_with(sink))
+            late = queue.take_late()
+            if late:
+                self._tally.delayed += load_of(late).frames
             try:
                 taken = sink.write_nowait(records)
             except BaseException:
