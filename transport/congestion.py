@@ -33,9 +33,10 @@ from transport.recovery import Acked
 __all__ = ["Congestion"]
 
 PIECE: Final = 1400  # bytes: about one datagram
-START: Final = 16 * PIECE  # 10 to 16 datagrams are what TCP starts with, too (RFC 6928)
+START: Final = 32 * PIECE  # 10 to 16 datagrams are what TCP starts with, too (RFC 6928)
 SMALLEST: Final = 4 * PIECE
 LARGEST: Final = 6 * 1024 * 1024  # bytes; 240 Mbit/s at 200 ms, and less than a receiver holds
+SLOT: Final = 0.020  # seconds, or a quarter of a round trip, over which a rate is measured
 SHORTEST_ROUND: Final = 0.020  # seconds; a round trip on a LAN would be noise
 BASE_MEMORY: Final = 10.0  # seconds after which an old minimum of the round trip is forgotten
 RATE_MEMORY: Final = 1.0  # seconds that the best rate counts, or 8 round trips
@@ -49,7 +50,7 @@ JITTER_MOST: Final = 0.012  # seconds of the jitter of a path that the target ma
 STEPS: Final = 0.7, 1.25  # least and most by which a round may change the window
 CALM: Final = 4  # rounds in a row without a queue, after which growth accelerates
 ROOM: Final = 1.25  # times what the path has carried, at most
-ROOM_STARTING: Final = 2.5
+ROOM_STARTING: Final = 2.0
 FAST_SLACK: Final = 0.008  # seconds that the window of a fast path may be larger
 QUEUED: Final = 8  # acknowledgements in a row that show a queue: as good as a round
 FOREIGN: Final = 3.0  # seconds, or 8 round trips, after which a long queue is not ours
@@ -61,7 +62,7 @@ DRAIN_EVERY: Final = 6.0  # seconds, more or less
 DRAIN: Final = 0.6  # times the window, for a round trip
 
 PACE: Final = 1.1  # times the window in a round trip: else a burst a round would be a queue
-PACE_STARTING: Final = 1.3
+PACE_STARTING: Final = 2.0
 
 
 class Congestion:
@@ -76,6 +77,7 @@ class Congestion:
         "_drain_at",
         "_drained_at",
         "_draining",
+        "_fastest",
         "_flat",
         "_jitter",
         "_law_from",
@@ -88,6 +90,8 @@ class Congestion:
         "_round_rtt",
         "_samples",
         "_short_at",
+        "_slot_bytes",
+        "_slot_from",
         "_window",
         "base",
         "queue",
@@ -109,6 +113,8 @@ class Congestion:
         self._queues: deque[float] = deque([0.0], maxlen=8)  # of the last rounds
         self._jitter = 0.0  # seconds that a round trip takes longer than the shortest of its round
         self._best = 0.0  # rate while starting
+        self._fastest = [0.0, 0.0]  # best rate of a slot, of the last round and of this one
+        self._slot_from, self._slot_bytes = now, 0
         self._flat = 0
         self._calm = 0
         self._queued = 0
@@ -163,6 +169,8 @@ class Congestion:
                 newest = sent
             if rtt is not None and rtt < sample:
                 sample = rtt
+        if self.starting:
+            self._measure_slot(acked, now)
         if sample < inf:
             self._take_sample(sample, now)
         if newest >= self._round_from and now - self._round_from >= SHORTEST_ROUND:
@@ -175,6 +183,16 @@ class Congestion:
         elif now >= self._drain_at and not self.starting:
             self._draining = True
             self._drained_at = now + max(1.2 * (self.rtt or 0), SHORTEST_ROUND)
+
+    def _measure_slot(self, acked: Sequence[Acked], now: float) -> None:
+        """The rate of a part of a round. While starting, what is sent fills the path for a part of
+        it only, and in that part acknowledgements come as fast as the path is.
+        """
+        lasted = now - self._slot_from
+        if lasted >= max(SLOT, (self.rtt or 0) / 4):
+            self._fastest[1] = max(self._fastest[1], self._slot_bytes / lasted)
+            self._slot_from, self._slot_bytes = now, 0
+        self._slot_bytes += sum([size for size, _, _ in acked])
 
     def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
@@ -210,7 +228,8 @@ class Congestion:
     def _leave_start(self, now: float) -> None:
         self.starting = False
         self._drain_at = now + 1.0
-        self._window = max(SMALLEST, self._best_rate() * (self.base + self.target / 2))
+        rate = max(self._best_rate(), *self._fastest)
+        self._window = max(SMALLEST, rate * (self.base + self.target / 2))
 
     def _finish_round(self, now: float) -> None:
         lasted = now - self._round_from
@@ -227,6 +246,8 @@ class Congestion:
         self.queue = queue
         self.rate = max(delivered, 0.9 * self.rate) if limited else delivered
         self._rates.append((now, delivered))
+        if self.starting:
+            self._fastest = [self._fastest[1], 0.0]
         while self._rates[0][0] < now - max(RATE_MEMORY, 8 * (self.rtt or 0)):
             self._rates.popleft()
         self._queues.append(queue)
@@ -235,7 +256,7 @@ class Congestion:
         elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)):
             self._forget_base(now)
         if self.starting:
-            if not limited:
+            if self._peak >= 0.5 * self.window:
                 self._grow_fast(delivered, now)
         elif now >= self._law_from and not self._draining:
             self._follow(queue, delivered, limited)
@@ -244,7 +265,7 @@ class Congestion:
         slack = FAST_SLACK * min(1.0, self.rate / FAST) ** 4
         room = self._best_rate() * (self.base + longest + self._jitter + slack)
         if self.starting:
-            room = ROOM_STARTING * room + START
+            room = ROOM_STARTING * max(room, self._fastest[0] * self.base) + START
         else:
             room = ROOM * room + SMALLEST
         if not limited:

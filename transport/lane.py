@@ -41,6 +41,9 @@ __all__ = ["ReliableLane"]
 
 STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
 SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
+LOSSY_FOR = 30.0  # seconds after a loss in which the path is taken to lose more
+SPARE_MOST = 1024 * 1024  # bytes that may leave twice at most, before
+SPARE_SHARE = 16  # bytes have to be sent for one more
 _KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 
@@ -86,6 +89,7 @@ class ReliableLane:
         self._pace_at = inf
         self._gate_open_at = 0.0
         self._ask_at = 0.0
+        self._spare = SPARE_MOST  # bytes that may leave twice
         self._stubborn = 0  # how hard it is to get a unit through that was lost repeatedly
         self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
 
@@ -313,7 +317,26 @@ class ReliableLane:
         if units:
             sent = sum(map(len, units))
             self._units.on_sent(sent)
+            self._spare = min(self._spare + sent // SPARE_SHARE, SPARE_MOST)
+            if now - self.lost_at < LOSSY_FOR:
+                self._double(units, flushed)
         return units
+
+    def _double(self, units: list[bytes], flushed: list[bytes]) -> None:
+        """Let what matters leave twice, on a path that loses things; as far as that is cheap.
+
+        What is repeated holds up all that came after it. And a stream that begins doubles its
+        speed each round trip, until a loss held one up: then it takes a hundred of them.
+        """
+        copies = units[: len(units) - len(flushed)]
+        if self._congestion.starting:
+            copies += [unit for unit in flushed if not _only_acknowledgements(unit)]
+        for copy in copies:
+            if self._spare <= 0:
+                return
+            self._spare -= len(copy)
+            self._pacer.spend(len(copy))
+            units.append(copy)
 
     def _repeat(self, units: list[bytes], now: float) -> None:
         """Lost segments, as far as the pace allows. HOT PATH, of one comparison."""
