@@ -33,7 +33,7 @@ from transport.recovery import Acked
 __all__ = ["Congestion"]
 
 PIECE: Final = 1400  # bytes: about one datagram
-START: Final = 32 * PIECE  # 10 to 16 datagrams are what TCP starts with, too (RFC 6928)
+START: Final = 16 * PIECE  # 10 to 16 datagrams are what TCP starts with, too (RFC 6928)
 SMALLEST: Final = 4 * PIECE
 LARGEST: Final = 6 * 1024 * 1024  # bytes; 240 Mbit/s at 200 ms, and less than a receiver holds
 SLOT: Final = 0.020  # seconds, or a quarter of a round trip, over which a rate is measured
@@ -63,6 +63,9 @@ DRAIN: Final = 0.6  # times the window, for a round trip
 
 PACE: Final = 1.1  # times the window in a round trip: else a burst a round would be a queue
 PACE_STARTING: Final = 2.0
+# Of the window, from which on it grows: a TCP above that doubles its own takes any delay of ours
+# for the end of the path's room, and then needs a hundred round trips (HyStart, RFC 9406).
+STARTING_USED: Final = 0.6
 
 
 class Congestion:
@@ -256,7 +259,7 @@ class Congestion:
         elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)):
             self._forget_base(now)
         if self.starting:
-            if self._peak >= 0.5 * self.window:
+            if self._peak >= STARTING_USED * self.window:
                 self._grow_fast(delivered, now)
         elif now >= self._law_from and not self._draining:
             self._follow(queue, delivered, limited)

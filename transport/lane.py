@@ -42,8 +42,9 @@ __all__ = ["ReliableLane"]
 STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
 SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
 LOSSY_FOR = 30.0  # seconds after a loss in which the path is taken to lose more
-SPARE_MOST = 1024 * 1024  # bytes that may leave twice at most, before
-SPARE_SHARE = 16  # bytes have to be sent for one more
+SPARE_MOST = 2 * 1024 * 1024  # bytes that may leave twice at most, before
+DOUBLED_MOST = 2 * SLICE_SIZE  # bytes of a unit; large ones are for where next to nothing is lost
+SPARE_SHARE = 10  # bytes have to be sent for one more
 _KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 
@@ -318,7 +319,7 @@ class ReliableLane:
             sent = sum(map(len, units))
             self._units.on_sent(sent)
             self._spare = min(self._spare + sent // SPARE_SHARE, SPARE_MOST)
-            if now - self.lost_at < LOSSY_FOR:
+            if now - self.lost_at < LOSSY_FOR and not (suspect or busy or self._stubborn):
                 self._double(units, flushed)
         return units
 
@@ -334,6 +335,8 @@ class ReliableLane:
         for copy in copies:
             if self._spare <= 0:
                 return
+            if len(copy) > DOUBLED_MOST:
+                continue
             self._spare -= len(copy)
             self._pacer.spend(len(copy))
             units.append(copy)

@@ -59,7 +59,6 @@ def test_what_is_sparse_does_not_wait_for_what_bulk_has_lost():
     # One way, and a round trip and a bit for those that were lost themselves.
     assert sparse[len(sparse) // 2] <= 0.025
     assert sparse[len(sparse) * 95 // 100] <= 0.020 + 0.040 + 0.030
-    assert bulk[len(bulk) // 2] > 0.025
     assert bulk[len(bulk) * 95 // 100] > 1.2 * sparse[len(sparse) * 95 // 100]
 
 

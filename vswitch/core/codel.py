@@ -18,11 +18,13 @@ from typing import Final
 
 __all__ = ["SLACK", "Codel", "Patience"]
 
-# Seconds. More than the 5 ms of RFC 8289: what takes records here takes them in batches, as an event
-# loop has its turns, and a transfer has no other buffer that keeps the session busy.
+# Seconds. More than the 5 ms of RFC 8289: what takes records here takes them in batches, as an
+# event loop has its turns, and a transfer has no other buffer that keeps the session busy.
 SLACK: Final = 0.030
 LEAST_INTERVAL: Final = 0.100  # seconds: RFC 8289 §4.2, a round trip of most paths
-INTERVAL_TRIPS: Final = 2  # round trips of the device's path: a loss, and the loss of its repetition
+INTERVAL_TRIPS: Final = (
+    2  # round trips of the device's path: a loss, and the loss of its repetition
+)
 MEMORY: Final = 16  # intervals after which the rate of dropping starts anew (RFC 8289 §5.4)
 
 

@@ -11,7 +11,8 @@ Flows are told apart by a hash that differs from process to process: their numbe
 nobody can choose to share the fate of another's flow.
 
 Invariants: order is kept within a flow; never more than `max_frames` records, a superframe being
-one, or `max_bytes` bytes; every record offered is taken, refused, or still there. Pure; `now` in seconds, monotonic.
+one, or `max_bytes` bytes; every record offered is taken, refused, or still there. Pure; `now` in
+seconds, monotonic.
 """
 
 from __future__ import annotations
@@ -193,9 +194,7 @@ class EgressQueue:
         self._pool.used -= size
         self._count -= 1
 
-    def take(
-        self, max_bytes: int, now: float = 0.0, patience: Patience = NEVER
-    ) -> list[bytes]:
+    def take(self, max_bytes: int, now: float = 0.0, patience: Patience = NEVER) -> list[bytes]:
         """Remove records in their turn, up to `max_bytes` but at least one; none when empty. Those
         that waited too long are dropped instead: see `take_late`.
         """
