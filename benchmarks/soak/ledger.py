@@ -53,7 +53,7 @@ class Life:
     counters: PortCounters | None = None  # of its port, once there is one
     known: float | None = None  # since when the switch has heard it
     ended: str | None = None  # "left": all that it sent had arrived; "died"
-    in_flight: int = 0  # bytes that its session had not been acknowledged as it died
+    at_risk: int = 0  # bytes that its session may have lost as it died
     offered: int = 0  # frames given to the session
     offered_bytes: int = 0
     got: int = 0
@@ -95,9 +95,9 @@ class Ledger:
                     life.heard[other.number, target] = Heard(other.sent[target])
         self.counts["lives"] += 1
 
-    def end(self, life: Life, how: str, in_flight: int = 0) -> None:
+    def end(self, life: Life, how: str, at_risk: int = 0) -> None:
         """It is over."""
-        life.ended, life.in_flight = how, in_flight
+        life.ended, life.at_risk = how, at_risk
         self.counts[how] += 1
         if self.present.get(life.station) is life:
             del self.present[life.station]
@@ -191,9 +191,9 @@ class Ledger:
             self._same("I2", who, "frames in", life.offered, life.counters.rx_frames)
             refused = life.counters.drops.get(DropReason.RESERVED_DESTINATION, 0)
             self._same("I2", who, "against the policy", life.sent[RESERVED], refused)
-        elif not 0 <= life.offered_bytes - life.counters.rx_bytes <= life.in_flight:
+        elif not 0 <= life.offered_bytes - life.counters.rx_bytes <= life.at_risk:
             lost = life.offered_bytes - life.counters.rx_bytes
-            self._breach("I3", f"{who}: {lost} bytes lost, {life.in_flight} were in flight")
+            self._breach("I3", f"{who}: {lost} bytes lost, {life.at_risk} at risk")
 
     def _tail(self, life: Life, number: int, target: int) -> int:
         """What is owed of a flow beyond the last that came."""

@@ -100,7 +100,10 @@ class Station:
 
     def _gone(self, how: str) -> None:
         assert self.life is not None
-        self.ledger.end(self.life, how, self.in_flight)
+        seen = self.device._channel.statistics()
+        # What the switch had, and had not handled when the next session took the place, was
+        # acknowledged: at most a window of it (a fence may have held it back).
+        self.ledger.end(self.life, how, seen.in_flight + seen.window)
         self.life = self.device = None
         self._reading.set()
         self._scope.cancel()

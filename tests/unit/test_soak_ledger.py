@@ -119,15 +119,15 @@ def test_accounts_that_differ_by_one(pair):
     assert pair.found() == ["I2", "I2"]
 
 
-def test_who_dies_loses_what_was_under_way_and_no_more(pair):
+def test_who_dies_loses_what_was_at_risk_and_no_more(pair):
     pair.bring(*pair.send(2, 2))
     pair.ports[pair.a].rx_bytes -= 150
-    pair.ledger.end(pair.a, "died", in_flight=150)
+    pair.ledger.end(pair.a, "died", at_risk=150)
     assert pair.found() == []
     pair = Pair()
     pair.bring(*pair.send(2, 2))
     pair.ports[pair.a].rx_bytes -= 151
-    pair.ledger.end(pair.a, "died", in_flight=150)
+    pair.ledger.end(pair.a, "died", at_risk=150)
     assert pair.found() == ["I3"]
 
 
