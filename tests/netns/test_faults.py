@@ -1,6 +1,6 @@
 """R15, R19, R20, R22 with real processes: what others do, or what a process suffers, harms nobody.
 
-Nothing here depends on the speed of the machine; figures are those of `python -m benchmarks.faults`.
+Nothing here depends on the speed of the machine; for figures: `python -m benchmarks.faults`.
 """
 
 import os
