@@ -73,7 +73,8 @@ def _rebind(bed: Bed, plan: Plan) -> tuple[dict[str, Any], list[Check]]:
 
 def _cut(bed: Bed, seconds: float) -> tuple[dict[str, Any], list[Check]]:
     """Nothing reaches the switch for so long."""
-    with Pinging(bed) as pinging:
+    # All answers come at once then, and ping's own socket has room for some 200 of them.
+    with Pinging(bed, max(EVERY, seconds / 120)) as pinging:
         time.sleep(2)
         bed.wire("a").change(forward=attrs.evolve(PATH, up=False))
         time.sleep(seconds)
@@ -113,15 +114,15 @@ def _shrink(bed: Bed, mtu: int) -> tuple[dict[str, Any], list[Check]]:
 class Pinging:
     """A context manager: pings from A to B, which wait for their answers as long as it takes."""
 
-    def __init__(self, bed: Bed) -> None:
-        self._bed = bed
+    def __init__(self, bed: Bed, every: float = EVERY) -> None:
+        self._bed, self._every = bed, every
         self._log: Path = bed.a.directory / f"ping-{time.monotonic_ns()}.txt"
         self.sent = self.lost = 0
         self.longest = 0.0
         self._at: list[float] = []
 
     def __enter__(self) -> Pinging:
-        argv = ["ping", "-n", "-D", "-i", f"{EVERY:g}", "-W", "90", self._bed.b_address]
+        argv = ["ping", "-n", "-D", "-i", f"{self._every:g}", "-W", "90", self._bed.b_address]
         with self._log.open("wb") as output:
             self._process = self._bed.a.popen(argv, stdout=output, stderr=subprocess.STDOUT)
         time.sleep(1)
