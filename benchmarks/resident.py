@@ -25,7 +25,7 @@ FLAT = 1.1
 
 
 def measure(minutes: float) -> list[dict[str, float]]:
-    """Resident MiB of A's, S's and B's processes after each turn, with what the turn has carried."""
+    """Resident MiB of A's, S's and B's processes after each turn, and what it has carried."""
     rows: list[dict[str, float]] = []
     with open_bed(UNDERLAYS["nic"]) as bed:
         PEERS["vswitch"].start(bed)

@@ -113,9 +113,9 @@ class Admission:
             if not self._proven.allow(key, now):
                 raise BadPacket("rate_limited")
         elif not self._addresses.allow(key, now):
-            raise self.cookie_for(header, "rate_limited", address, now)
+            raise self._cookie_for(header, "rate_limited", source, key, now)
         elif not self._calm.allow(now):
-            raise self.cookie_for(header, "bad_mac2", address, now)
+            raise self._cookie_for(header, "bad_mac2", source, key, now)
         reader = InitReader(self._identity, header)
         peer = reader.read_peer_untrusted()
         grant = self._authority.look_up(peer, header.credential)
@@ -131,11 +131,15 @@ class Admission:
         self, header: InitHeader, reason: str, address: Address, now: float
     ) -> BadPacket:
         """The refusal of an init for a reason that a proof of address mends."""
-        if not self._replies_each.allow(address_key(address[0]), now) or not self._replies.allow(
-            now
-        ):
+        return self._cookie_for(header, reason, _source(address), address_key(address[0]), now)
+
+    def _cookie_for(
+        self, header: InitHeader, reason: str, source: bytes, key: bytes, now: float
+    ) -> BadPacket:
+        # HOT PATH of a flood
+        if not self._replies_each.allow(key, now) or not self._replies.allow(now):
             return BadPacket("cookie_limited")
-        reply = self._jar.reply(header.mac1, header.sender_index, _source(address), now)
+        reply = self._jar.reply(header.mac1, header.sender_index, source, now)
         return CookieDue(reason, reply)
 
     def confirmed(self, peer: PublicKey, timestamp_ns: int) -> None:

@@ -16,7 +16,7 @@ import ipaddress
 from collections import OrderedDict
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, setters
 from attrs.validators import ge, gt
 
 from transport.constants import ADDRESS_TABLE
@@ -24,10 +24,11 @@ from transport.constants import ADDRESS_TABLE
 __all__ = ["BucketTable", "TokenBucket", "address_key"]
 
 _IPV6_PREFIX_BYTES: Final = 8  # a /64 is one subscriber; whoever has it has all its addresses
+_OCTETS: Final = frozenset(map(str, range(256)))  # as they are written
 _ROUNDING: Final = 1e-6  # tokens; float seconds times a rate may fall short by about 1e-9
 
 
-@define(slots=True)
+@define(slots=True, on_setattr=setters.NO_OP)  # checked once: a flood sets it often
 class TokenBucket:
     """A bucket that starts full. `rate` in tokens per second, `burst` in tokens."""
 
@@ -60,7 +61,7 @@ class TokenBucket:
         return self._tokens >= cost - _ROUNDING
 
 
-@define(slots=True)
+@define(slots=True, on_setattr=setters.NO_OP)
 class BucketTable:
     """A bucket per key, all with the same rate and burst, made full when first asked for."""
 
@@ -69,7 +70,8 @@ class BucketTable:
     capacity: int = field(default=ADDRESS_TABLE, validator=ge(1))
     forgotten: int = field(default=0, init=False)
     """How many buckets were given up for a newer key: grows fast only under a flood."""
-    _buckets: OrderedDict[bytes, TokenBucket] = field(factory=OrderedDict, init=False)
+    # Tokens, and when they were counted: a flood makes one of these for each datagram.
+    _buckets: OrderedDict[bytes, list[float]] = field(factory=OrderedDict, init=False)
 
     def allow(self, key: bytes, now: float, cost: float = 1) -> bool:
         """Take `cost` tokens of this key's bucket if they are there.
@@ -79,15 +81,22 @@ class BucketTable:
             now: seconds, monotonic.
             cost: tokens; more than `burst` is never allowed.
         """
+        # HOT PATH of a flood
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= self.capacity:
                 self._buckets.popitem(last=False)
                 self.forgotten += 1
-            bucket = self._buckets[key] = TokenBucket(self.rate, self.burst, now)
+            bucket = self._buckets[key] = [float(self.burst), now]
         else:
             self._buckets.move_to_end(key)
-        return bucket.allow(now, cost)
+            if now > bucket[1]:
+                bucket[0] = min(self.burst, bucket[0] + (now - bucket[1]) * self.rate)
+                bucket[1] = now
+        if bucket[0] < cost - _ROUNDING:
+            return False
+        bucket[0] -= cost
+        return True
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -102,6 +111,9 @@ def address_key(host: str) -> bytes:
     Raises:
         ValueError: not the text of an IP address.
     """
+    parts = host.split(".")
+    if len(parts) == 4 and _OCTETS.issuperset(parts):  # a tenth of the time, which a flood counts
+        return bytes(map(int, parts))
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:

@@ -210,6 +210,8 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         rx_bytes=counters.rx_bytes,
         tx_frames=counters.tx_frames,
         tx_bytes=counters.tx_bytes,
+        queued_frames=port.statistics().queued_frames,
+        queued_bytes=port.statistics().queued_bytes,
         drops={reason.value: count for reason, count in counters.drops.items()},
         transport_drops=transport_drops,
         since=since,

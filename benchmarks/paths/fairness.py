@@ -2,7 +2,9 @@
 
 `two of ours`: A to S through the switch, B to S a third of the time later. `against CUBIC`: A to
 S through the switch, and a plain TCP stream from B to S beside it, on the underlay; either is
-first. Shares are of the time in which both run, its first third left out.
+first. Shares are of the time in which both run, its first third left out. `third of ours`: A to S
+and B to S, and C to S when they have run for as long as a stream does; shares are of what follows
+when the third has run two thirds of that, 30 s of 45.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.bed import Bed, open_bed
@@ -23,7 +26,7 @@ from vswitch.errors import VswitchError
 
 __all__ = ["KINDS", "jain", "measure"]
 
-KINDS = ("two of ours", "CUBIC late", "CUBIC first")
+KINDS = ("two of ours", "third of ours", "CUBIC late", "CUBIC first")
 HOST = "hub"  # what the member on S's host is called
 PATH = PathCell(20, 50)
 
@@ -48,8 +51,13 @@ def measure(kind: str, plan: Plan, path: PathCell = PATH) -> dict[str, Any]:
             PEERS["vswitch"].start(bed)
             hub = _join_at_switch(bed)
             forget_paths(bed)
+            if kind == "third of ours":
+                third = bed.lan.join("c").process.pid
+                bed.pids["s"].append(third)
+                bed.lan.wait_connected("c")
             health = Health.of(bed, "s")
-            found = {"kind": kind, **_shares(bed, kind, hub, plan, path)}
+            shares = _three if kind == "third of ours" else _two
+            found = {"kind": kind, **shares(bed, kind, hub, plan, path)}
             result["figures"] = found
             result["problem"] = (Health.of(bed, "s") - health).problem
         if not result["problem"]:
@@ -66,7 +74,7 @@ def _join_at_switch(bed: Bed) -> str:
     return str(port["address"]).partition("/")[0]
 
 
-def _shares(bed: Bed, kind: str, hub: str, plan: Plan, path: PathCell) -> dict[str, Any]:
+def _two(bed: Bed, kind: str, hub: str, plan: Plan, path: PathCell) -> dict[str, Any]:
     time.sleep(SETTLE)
     ours = Stream(bed.a, bed.s, hub, plan.congestion, FIRST_PORT)
     if kind == "two of ours":
@@ -78,9 +86,29 @@ def _shares(bed: Bed, kind: str, hub: str, plan: Plan, path: PathCell) -> dict[s
         time.sleep(plan.warm_up)
         with second:
             time.sleep(plan.warm_up)
-            before = ours.sample(), other.sample()
+            return _figures((ours, other), plan.seconds - plan.warm_up, path)
+
+
+def _three(bed: Bed, kind: str, hub: str, plan: Plan, path: PathCell) -> dict[str, Any]:
+    """The first figure is of A, the last of who came late."""
+    time.sleep(SETTLE)
+    hosts = (bed.a, bed.b, bed.lan.members["c"])
+    streams = [
+        Stream(host, bed.s, hub, plan.congestion, FIRST_PORT + number)
+        for number, host in enumerate(hosts)
+    ]
+    with streams[0], streams[1]:
+        time.sleep(plan.seconds)
+        with streams[2]:
             time.sleep(plan.seconds - plan.warm_up)
-            after = ours.sample(), other.sample()
+            return _figures(streams, plan.seconds - plan.warm_up, path)
+
+
+def _figures(streams: Sequence[Stream], seconds: float, path: PathCell) -> dict[str, Any]:
+    """Who gets what in the seconds to come."""
+    before = [each.sample() for each in streams]
+    time.sleep(seconds)
+    after = [each.sample() for each in streams]
     rates = [
         (end.payload - start.payload) * 8 / (end.at - start.at) / 1e6
         for start, end in zip(before, after, strict=True)

@@ -154,14 +154,14 @@ def peers_table(summary: list[Row]) -> str:
 
 
 def fairness_line(cell: Row) -> str:
-    """One pair of streams."""
+    """Streams that shared a bottleneck."""
     head = f"{cell['kind']:12} {cell['path']:15}"
     if cell["problem"]:
         return f"{head} {cell['problem'].splitlines()[0]}"
     found = cell["figures"]
-    first, second = found["mbit"]
+    rates = " + ".join(f"{each:.1f}" for each in found["mbit"])
     return (
-        f"{head} {first:.1f} + {second:.1f} Mbit/s = {found['link_percent']:.0f} % of the link,"
+        f"{head} {rates} Mbit/s = {found['link_percent']:.0f} % of the link,"
         f" Jain {found['jain']:.2f}  {_verdict(cell['checks'])}"
     )
 

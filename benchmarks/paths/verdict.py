@@ -89,8 +89,8 @@ def of_peers(
 
 
 def of_fairness(figures: dict[str, Any]) -> list[Check]:
-    """Two of ours, or one of ours and a plain CUBIC flow."""
-    if figures["kind"] == "two of ours":
+    """Several of ours, or one of ours and a plain CUBIC flow."""
+    if figures["kind"].endswith("of ours"):
         return [Check("Jain", figures["jain"], low=JAIN)]
     return [Check("our share %", figures["share_percent"], *SHARE)]
 

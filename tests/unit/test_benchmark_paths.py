@@ -221,8 +221,9 @@ def test_fair_shares():
     assert jain([1.0, 1.0]) == 1
     assert jain([1.0, 0.0]) == 0.5
     assert jain([0.0, 0.0]) == 0
-    (equal,) = verdict.of_fairness({"kind": "two of ours", "jain": 0.89})
-    assert not equal.met
+    for kind in ("two of ours", "third of ours"):
+        (equal,) = verdict.of_fairness({"kind": kind, "jain": 0.89})
+        assert not equal.met
     for share, met in ((24.0, False), (25.0, True), (75.0, True), (76.0, False)):
         (check,) = verdict.of_fairness({"kind": "CUBIC late", "share_percent": share})
         assert check.met == met
@@ -312,6 +313,15 @@ def test_a_line_of_fairness():
     line = report.fairness_line(cell | {"figures": found, "checks": checks})
     assert "1.0 + 17.0 Mbit/s = 90 % of the link" in line
     assert line.endswith("SHORT: our share % ≥ 25 ≤ 75")
+
+
+def test_a_line_of_three():
+    found = {"kind": "third of ours", "mbit": [6.0, 6.5, 5.5], "jain": 0.99, "link_percent": 90.0}
+    checks = [check.row() for check in verdict.of_fairness(found)]
+    cell = {"kind": found["kind"], "path": "20x50-q1-l0", "problem": None}
+    line = report.fairness_line(cell | {"figures": found, "checks": checks})
+    assert "6.0 + 6.5 + 5.5 Mbit/s = 90 % of the link, Jain 0.99" in line
+    assert line.endswith("ok")
 
 
 def test_the_document_shows_the_committed_result():

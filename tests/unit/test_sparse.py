@@ -90,3 +90,19 @@ def test_overtaking_keeps_behind_what_waits():
     )
     assert passing == [record(3)]
     assert rest == batch[:3]
+
+
+def test_what_has_arrived_may_not_have_been_handled_and_is_fenced_all_the_same():
+    """A peer that reads late finds both in front of it, and takes bulk first."""
+    chooser = LaneChooser()
+    assert choose(chooser, [record(1)], (BUSY, 0, 0, 0)).sparse
+    assert choose(chooser, [record(1, 1500)], (BUSY, 0, 1, 1)).fence
+
+
+def test_before_batches_are_not_looked_at_again_a_fence_covers_all_that_was_sparse():
+    chooser = LaneChooser()
+    assert choose(chooser, [record(1)], (BUSY, 0, 0, 0)).sparse
+    calm = (BUSY, BUSY, 1, 1)
+    assert not chooser.skips(calm, 1)
+    assert choose(chooser, [record(2)], calm) == (1, [record(2)], [], True)
+    assert chooser.skips((BUSY + 1, BUSY, 1, 1), 1)

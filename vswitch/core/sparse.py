@@ -7,12 +7,14 @@ lane, which is another stream with losses of its own.
 Order within a flow is kept, always:
 
  to sparse   only when all that the flow sent on the bulk lane has reached the peer
- to bulk     at once; where something of the flow may still be on its way on the sparse lane, the
-             batch needs a fence: a mark in the bulk stream behind which the peer handles nothing
-             before it has what the sparse lane was given until then
+ to bulk     at once; where something of the flow went over the sparse lane since the last fence,
+             the batch needs one: a mark in the bulk stream behind which the peer handles nothing
+             before it has handled what the sparse lane was given until then. That it has arrived is
+             not enough: a peer that reads late, or holds a fence, may not have handled it
 
-While the bulk lane is calm a batch goes there without a look at its records. What was not looked at
-may be of any flow, so a flow that is not known is taken to have sent there last.
+While the bulk lane is calm a batch goes there without a look at its records, once a fence covers
+all that was sparse. What was not looked at may be of any flow, so a flow that is not known is taken
+to have sent there last.
 
 The peer's half of the contract: it handles a sparse message only after all bulk messages that had
 arrived before it, up to the first fence that still holds (`vswitch/ports/incoming.py`).
@@ -98,7 +100,9 @@ class LaneChooser:
     def skips(self, progress: Progress, count: int) -> bool:
         """Whether a batch of so many records goes to bulk without a look. HOT PATH."""
         sent, arrived, sparse_sent, sparse_arrived = progress
-        return sparse_sent == sparse_arrived and (sent - arrived <= CALM or count > MOST_LOOKED)
+        return sparse_sent == sparse_arrived == self._fence and (
+            sent - arrived <= CALM or count > MOST_LOOKED
+        )
 
     def skipped(self, sent: int) -> None:
         """A batch was given to bulk without a look; `sent` with it. HOT PATH."""
@@ -115,12 +119,13 @@ class LaneChooser:
         now: float,
     ) -> Choice:
         """Sort a batch, up to the record that exhausts the bulk lane's credit. HOT PATH."""
-        sent, arrived, _, sparse_arrived = progress
+        sent, arrived, sparse_sent, sparse_arrived = progress
         busy = sent - arrived > CALM
-        fenced = max(sparse_arrived, self._fence)
+        fenced = self._fence
         bulk: list[bytes] = []
         sparse: list[bytes] = []
-        fence = False
+        # When sparse is done with, one fence more, and batches need no look any longer.
+        fence = not busy and fenced < sparse_sent == sparse_arrived
         full, half, most = now - _BURST, now - _BURST / 2, now + _BURST
         flows = self._flows
         for record in records:
@@ -146,7 +151,7 @@ class LaneChooser:
                 self._on_sparse.append(flow)
             elif credit > 0:
                 credit -= size
-                if unsettled and flow.sparse > fenced:
+                if flow.sparse > fenced:
                     fence = True
                 if flow.bulk != inf:
                     flow.bulk = inf
@@ -158,7 +163,7 @@ class LaneChooser:
                 flow.empty_until = (full if empty_until < full else empty_until) + min(
                     size, DEPTH
                 ) * _PER_BYTE
-        return Choice(len(bulk) + len(sparse), bulk, sparse, fence)
+        return Choice(len(bulk) + len(sparse), bulk, sparse, fence and bool(bulk))
 
     def overtake(
         self,

@@ -48,6 +48,8 @@ class PortStatus:
     rx_bytes: int = 0
     tx_frames: int = 0
     tx_bytes: int = 0
+    queued_frames: int = 0  # that wait for the port's device now
+    queued_bytes: int = 0
     drops: dict[str, int] = Factory(dict)
     transport_drops: dict[str, int] = Factory(dict)
     since: float | None = None

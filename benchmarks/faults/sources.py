@@ -1,0 +1,103 @@
+"""Traffic that does harm, as a program of its own in a lab host, bounded in time.
+
+    python -m benchmarks.faults.sources flood SWITCH_ADDRESS PORT KEY_IN_HEX RATE SECONDS
+    python -m benchmarks.faults.sources spray ADDRESS PORT SIZE RATE SECONDS
+
+flood: handshake initiations with a valid mac1 and made-up sources in 10.0.0.0/8, as anybody can
+make them who has seen an invite. spray: datagrams, also to a broadcast address. Both print how many
+they have sent.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+
+from transport import Peer, PrivateKey
+from transport.cookie import MacStamper
+from transport.handshake import Initiation, InitPayload
+from transport.identity import PublicKey
+from transport.noise import Suite
+
+DIFFERENT = 256  # initiations, each with a key of its own
+LONGEST = 120.0  # seconds; no source runs longer, whatever it is told
+MOST_AT_ONCE = 64
+NAP = 0.0005  # s
+
+
+def paced(send: Callable[[int], None], rate: float, seconds: float) -> int:
+    """Call `send(number)` so often; what is late by more than a moment is left out."""
+    begun, sent, skipped = time.perf_counter(), 0, 0
+    while (spent := time.perf_counter() - begun) < min(seconds, LONGEST):
+        due = int(spent * rate) - sent - skipped
+        if due <= 0:
+            time.sleep(NAP)
+            continue
+        skipped += max(0, due - MOST_AT_ONCE)
+        for _ in range(min(due, MOST_AT_ONCE)):
+            send(sent)
+            sent += 1
+    return sent
+
+
+def initiations(key: PublicKey) -> list[bytes]:
+    """What strangers send who know the switch's public key."""
+    payload = InitPayload(timestamp_ns=time.time_ns(), cookie_echo=bytes(16), receive_window=128)
+    return [
+        MacStamper(key.raw).stamp(
+            Initiation(PrivateKey.generate(), Peer(key), Suite.CHACHAPOLY, index + 1).init(payload),
+            0.0,
+        )
+        for index in range(DIFFERENT)
+    ]
+
+
+def flood(address: str, port: int, key: PublicKey, rate: float, seconds: float) -> int:
+    target, rng = socket.inet_aton(address), random.Random(1)
+    udp = [
+        struct.pack(">HHHH", 40_000 + n, port, 8 + len(data), 0) + data
+        for n, data in enumerate(initiations(key))
+    ]
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+
+        def send(number: int) -> None:
+            body = udp[number % DIFFERENT]
+            source = b"\x0a" + rng.randbytes(2) + bytes([rng.randrange(1, 255)])
+            head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0)
+            try:
+                sock.sendto(head + source + target + body, (address, 0))
+            except OSError:
+                pass  # lost on the way, as any other
+
+        return paced(send, rate, seconds)
+
+
+def spray(address: str, port: int, size: int, rate: float, seconds: float) -> int:
+    payload = random.Random(1).randbytes(size)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+
+        def send(number: int) -> None:
+            try:
+                sock.sendto(payload, (address, port))
+            except OSError:
+                pass
+
+        return paced(send, rate, seconds)
+
+
+def main(kind: str, address: str, port: str, what: str, rate: str, seconds: str) -> None:
+    if kind == "flood":
+        key = PublicKey(bytes.fromhex(what))
+        sent = flood(address, int(port), key, float(rate), float(seconds))
+    else:
+        sent = spray(address, int(port), int(what), float(rate), float(seconds))
+    print(sent, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
