@@ -32,14 +32,12 @@ from transport.constants import (
     KCP_HEADER_SIZE,
     MAX_CONTROL_ITEMS,
     MAX_SLICES,
-    MTU_WATCH_INTERVAL,
     REKEY_JITTER,
     SEALED_OVERHEAD,
     TAG_SIZE,
     TOMBSTONE,
 )
 from transport.control import (
-    MTU_PROBE_SIZE,
     Close,
     CloseCode,
     ControlItem,
@@ -61,8 +59,8 @@ from transport.keyring import KeyPair, Keyring
 from transport.lane import ReliableLane
 from transport.lanes import Lanes
 from transport.liveness import Action, Liveness
-from transport.pathmtu import PathMtu
 from transport.paths import Address, PathTable
+from transport.probing import Probing
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
 from transport.trains import Bytes, Train, lay
@@ -112,10 +110,9 @@ class Session:
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         slices = min(MAX_SLICES, max_slices)
-        self._mtu = PathMtu(now, DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices)
-        self._mtu_path, self._mtu_watch = address, now
-        self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
-        self._probed: tuple[float, list[int]] = (now, [])  # when, and the sizes of the last probes
+        smallest = DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices
+        self._probing = Probing(address, now, smallest)
+        self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
         self._rekey_asked = now
         self._rekey_wanted = False
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
@@ -134,7 +131,7 @@ class Session:
         if initiator:
             self._send_ping(now)
         else:
-            self._mtu.begin(now)
+            self._probing.begin(now)
 
     def _jitter(self) -> float:
         return int.from_bytes(self._random(4), "little") / 2**31 - 1
@@ -243,7 +240,7 @@ class Session:
             received_bytes=self._received[1],
             in_flight=self.lanes.in_flight,
             window=self.lane.window,
-            datagram_size=self._mtu.size,
+            datagram_size=self._probing.size,
             rekeys=self._rekeys,
             path_changes=self._path_changes,
             age=now - self._born,
@@ -355,7 +352,7 @@ class Session:
                     if self.lane.kcp.recovery.overdue:
                         self._trickle.clear()  # what leaves so slowly is sent again, too
                     self.lanes.answered(now)
-                    self._mtu.begin(now)
+                    self._probing.begin(now)
                     if data == self._ping[0]:
                         rtt = now - self._ping[1]
                         old = self._ping_rtt
@@ -364,10 +361,10 @@ class Session:
                 case MtuProbe(epoch):
                     size = SEALED_OVERHEAD + len(plaintext)
                     self._control.append((None, MtuAck(size, epoch)))
-                    self._mtu.peer_searches(epoch, now)
+                    self._probing.peer_searches(epoch, now)
                 case MtuAck(size, epoch):
-                    self._mtu.acknowledged(size, epoch, now)
-                    self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
+                    self._probing.acknowledged(size, epoch, now)
+                    self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
                 case Close(code, reason):
                     if self.ended is None:
                         self._end(code, reason, by_peer=True)
@@ -405,7 +402,7 @@ class Session:
         if self.ended is not None:
             return self._close_at[0] if self._close_at else self._tombstone_until
         due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
-        due = min(due, self._trickle.at, self._mtu.due)
+        due = min(due, self._trickle.at, self._probing.due)
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
@@ -461,10 +458,11 @@ class Session:
                     self._send_ping(now)
                 if self._control:
                     self._seal_control(out, now)
-                if now >= self._mtu.due or self.paths.current is not self._mtu_path:
+                if self._probing.due_on(self.paths.current, now):
                     self._seal_probes(out, now)
                 if self.lanes.flush_due:
-                    self._fit_datagrams(now)
+                    self._probing.watch(self.lanes.oldest, now, self._rtt)
+                    self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
                 if now >= self._trickle.at:
                     train, size = self._trickle.next(now)
                     self._put(out, (train, self.paths.current, size))
@@ -518,35 +516,17 @@ class Session:
 
     def _seal_probes(self, out: Outgoing, now: float) -> None:
         """Datagrams that nobody needs, to the path that is proven, to learn its size."""
-        if self.paths.current is not self._mtu_path:
-            self._mtu_path = self.paths.current
-            self._mtu.restart(now)
-        if self._liveness.suspect(now):
-            self._mtu.hold(now)
-        self._probed = (now, list(self._mtu.probes(now, self._rtt)))
-        for size in self._probed[1]:
-            padding = size - SEALED_OVERHEAD - MTU_PROBE_SIZE
-            plaintext = encode_control(MtuProbe(self._mtu.epoch, padding))
-            datagram = self.keys.current.sealer.seal(CONTROL, plaintext)
-            self._put(out, (datagram, self.paths.current, size))
+        path, suspect = self.paths.current, self._liveness.suspect(now)
+        for plaintext, size in self._probing.plaintexts(path, now, self._rtt, suspect=suspect):
+            self._put(out, (self.keys.current.sealer.seal(CONTROL, plaintext), path, size))
 
     def too_big(self, size: int, datagrams: int, now: float) -> None:
         """The local interface has refused so many datagrams of this size, sent to our path."""
         self._sent[0] -= datagrams
         self._sent[1] -= datagrams * size
-        if self._probed[0] == now and size in self._probed[1]:
-            self._probed[1].remove(size)
-            datagrams -= 1  # a probe was for finding out
+        datagrams = self._probing.refused(size, datagrams, now)
         if datagrams:
             self.drops["too_big"] += datagrams
-        self._mtu.too_big(size, now)
-
-    def _fit_datagrams(self, now: float) -> None:
-        """Let units be cut to what the path takes now."""
-        if now >= self._mtu_watch:
-            self._mtu_watch = now + MTU_WATCH_INTERVAL
-            self._mtu.watch(self.lanes.oldest, now, self._rtt)
-        self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
 
     def _seal_units(
         self, lane: ReliableLane, units: list[bytes], out: Outgoing, now: float
