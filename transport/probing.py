@@ -5,7 +5,9 @@
     acknowledged(size, epoch, now)      the peer has got one
     refused(size, datagrams, now)       the local interface did not take what we sent
     watch(oldest, now, rtt)             what KCP waits for: a few looks a second are enough
+    doubt(now)                          what is not KCP's has hardly come through
     size                                bytes of a datagram on this path, as far as is known
+    unanswered                          probes that left and were not acknowledged
 
 Probes go to the proven path alone, and none leaves while the peer is suspected to be gone. Pure;
 `now` in seconds; raises nothing.
@@ -24,13 +26,14 @@ __all__ = ["Probing"]
 class Probing:
     """The search of one session on the path that it has now."""
 
-    __slots__ = ("_last", "_path", "_search", "_watch_at")
+    __slots__ = ("_last", "_path", "_search", "_watch_at", "unanswered")
 
     def __init__(self, path: Address, now: float, smallest: int) -> None:
         """`smallest`: with less a sealed unit would have more slices than the peer takes."""
         self._search = PathMtu(now, smallest)
         self._path, self._watch_at = path, now
         self._last: tuple[float, list[int]] = (now, [])  # when, and the sizes of the last probes
+        self.unanswered = 0
 
     @property
     def size(self) -> int:
@@ -60,11 +63,13 @@ class Probing:
         if suspect:
             self._search.hold(now)
         self._last = (now, list(self._search.probes(now, rtt)))
+        self.unanswered += len(self._last[1])
         epoch, around = self._search.epoch, SEALED_OVERHEAD + MTU_PROBE_SIZE
         return [(encode_control(MtuProbe(epoch, size - around)), size) for size in self._last[1]]
 
     def acknowledged(self, size: int, epoch: int, now: float) -> None:
         """A probe has come through; whatever the peer says is taken for its own trouble."""
+        self.unanswered = max(0, self.unanswered - 1)
         self._search.acknowledged(size, epoch, now)
 
     def peer_searches(self, epoch: int, now: float) -> None:
@@ -78,6 +83,10 @@ class Probing:
             datagrams -= 1  # a probe was for finding out
         self._search.too_big(size, now)
         return datagrams
+
+    def doubt(self, now: float) -> None:
+        """Datagrams that nobody repeats have hardly come through."""
+        self._search.doubt(now)
 
     def watch(self, oldest: int | None, now: float, rtt: float | None) -> None:
         """`oldest`: number of the segment that has been on its way for longest, None for none."""

@@ -1,4 +1,4 @@
-"""A session: the keys, the two reliable lanes and the liveness of one peer, behind five verbs.
+"""A session: the keys, the lanes and the liveness of one peer, behind five verbs.
 
     receive_datagrams(batch, address, now)   what came for its receiver indices, or receive_trains
     datagrams_to_send(now)                   what has to leave now, by address
@@ -7,7 +7,8 @@
     next_event()                             what its owner should know
 
 and, for the program above, `send`, `take_messages`, `credit` and `close`;
-`send_sparse` and `take_sparse_messages` for the lane that does not wait behind the first.
+`send_sparse` and `take_sparse_messages` for the lane that does not wait behind the first;
+`open_loose`, and then `send_loose` and `take_loose_messages`, for the one that repeats nothing.
 
 Rules. No I/O, no clock: `now` is monotonic seconds. Everything from outside has passed the AEAD
 and the replay window before anything else looks at it. KCP is flushed after every batch of
@@ -38,6 +39,7 @@ from transport.constants import (
     TOMBSTONE,
 )
 from transport.control import (
+    Arrivals,
     Close,
     CloseCode,
     ControlItem,
@@ -59,17 +61,20 @@ from transport.keyring import KeyPair, Keyring
 from transport.lane import ReliableLane
 from transport.lanes import Lanes
 from transport.liveness import Action, Liveness
+from transport.loose import LooseLane
 from transport.paths import Address, PathTable
 from transport.probing import Probing
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
-from transport.trains import Bytes, Train, lay
+from transport.trains import Bytes, Train, cut, lay
 from transport.trickle import Trickle
-from transport.wire import CONTROL, DATA
+from transport.wire import CONTROL, DATA, LOOSE
 
 __all__ = ["Outgoing", "Session"]
 
 Outgoing = list[Train]
+
+FEW = 4  # datagrams of a unit that costs less to lay beside others than to send by itself
 
 
 class Session:
@@ -107,6 +112,7 @@ class Session:
             now=now,
         )
         self.lane = self.lanes.bulk
+        self.loose: LooseLane | None = None  # until the program above says that the peer takes it
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         slices = min(MAX_SLICES, max_slices)
@@ -153,6 +159,11 @@ class Session:
         return self.lane.credit
 
     @property
+    def writable(self) -> bool:
+        """There is credit for bulk messages, and for those of the datagram lane."""
+        return self.credit > 0 and (self.loose is None or self.loose.credit > 0)
+
+    @property
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
         return self.lanes.in_flight
@@ -160,7 +171,7 @@ class Session:
     @property
     def held(self) -> int:
         """Bytes that it makes us keep, both ways: unread and unacknowledged."""
-        return self.lanes.held
+        return self.lanes.held if self.loose is None else self.lanes.held + self.loose.held
 
     @property
     def drained(self) -> bool:
@@ -172,7 +183,12 @@ class Session:
         """Something of either lane waits to be taken."""
         if self.lane.readable and not (self.lanes.hold_bulk and self.ended is None):
             return True
-        return self.lanes.sparse_readable
+        return self.lanes.sparse_readable or self.loose_readable
+
+    @property
+    def loose_readable(self) -> bool:
+        """Something of the datagram lane waits to be taken."""
+        return self.loose is not None and self.loose.readable
 
     @property
     def flush_due(self) -> bool:
@@ -202,6 +218,28 @@ class Session:
         messages = self.lane.take_messages(more=self.ended is None)
         self._check_lane(now)
         return messages
+
+    def open_loose(self, now: float) -> LooseLane:
+        """From now on both sides take datagrams of the unreliable lane. Idempotent."""
+        if self.loose is None:
+            self.loose = LooseLane(self.lane.kcp.mtu, self.drops, now)
+            self.loose.slice_size = self._probing.size - DATA_HEADER_SIZE
+        return self.loose
+
+    def send_loose(self, messages: Sequence[bytes], now: float) -> None:
+        """Queue messages for the datagram lane, each a unit; they leave in this turn. HOT PATH."""
+        if self.ended is None and self.loose is not None:
+            self.loose.send(messages)
+
+    def take_loose_messages(self) -> list[bytes]:
+        """All messages of the datagram lane that have come."""
+        return [] if self.loose is None else self.loose.take_messages()
+
+    @property
+    def lost_at(self) -> float:
+        """When it was last found, on any lane, that the path loses something."""
+        lost_at = self.lanes.lost_at
+        return lost_at if self.loose is None else max(lost_at, self.loose.meter.lost_at)
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End it and tell the peer. Idempotent."""
@@ -246,6 +284,9 @@ class Session:
             age=now - self._born,
             idle=self._liveness.idle(now),
             drops=dict(self.drops),
+            loose_sent=0 if self.loose is None else self.loose.sent,
+            loose_received=0 if self.loose is None else self.loose.received,
+            loose_lost=0 if self.loose is None else self.loose.meter.lost,
         )
 
     @property
@@ -277,8 +318,8 @@ class Session:
                 size += len(sealed) + DATA_HEADER_SIZE * header[2]
                 if opener.newest != before and pair is self.keys.current:
                     newest = len(sealed) + DATA_HEADER_SIZE
-                if header[0] == CONTROL:
-                    self._receive_control_untrusted(plaintext, address, now)
+                if header[0] != DATA:
+                    self._receive_other_untrusted(header, plaintext, address, now)
                 elif plaintext:
                     self._check_size_untrusted(plaintext)
                     (sparse if is_sparse(plaintext) else plaintexts).append(plaintext)
@@ -311,8 +352,8 @@ class Session:
         self._received[1] += len(datagram)
         self._liveness.received(now)
         try:
-            if datagram[0] == CONTROL:
-                self._receive_control_untrusted(plaintext, address, now)
+            if datagram[0] != DATA:
+                self._receive_other_untrusted(datagram, plaintext, address, now)
             elif plaintext:
                 self._check_size_untrusted(plaintext)
                 if self.lanes.is_sparse_untrusted(plaintext):
@@ -322,6 +363,16 @@ class Session:
                 self._check_lane(now)
         except BadPacket as bad:
             self.drops[bad.reason] += 1
+
+    def _receive_other_untrusted(
+        self, header: bytes, plaintext: bytes, address: Address, now: float
+    ) -> None:
+        if header[0] == CONTROL:
+            self._receive_control_untrusted(plaintext, address, now)
+        elif self.loose is None:
+            raise BadPacket("loose_unasked")
+        elif self.ended is None:
+            self.loose.receive_untrusted(plaintext, header[2], now)
 
     def _check_size_untrusted(self, plaintext: bytes) -> None:
         if not KCP_HEADER_SIZE <= len(plaintext) <= self.lane.kcp.mtu:
@@ -372,6 +423,15 @@ class Session:
                     self._close_at.clear()
                 case Rekey():
                     self._rekey_wanted = True
+                case Arrivals(received, expected):
+                    if self.loose is not None:
+                        self.loose.reported_untrusted(
+                            received,
+                            expected,
+                            sealed=self.keys.totals()[0],
+                            unanswered=self._probing.unanswered,
+                            now=now,
+                        )
 
     # --- Keys -------------------------------------------------------------------------------
 
@@ -403,6 +463,8 @@ class Session:
             return self._close_at[0] if self._close_at else self._tombstone_until
         due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
         due = min(due, self._trickle.at, self._probing.due)
+        if self.loose is not None:
+            due = min(due, self.loose.deadline())
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
@@ -446,6 +508,8 @@ class Session:
         self._control.clear()
         self._trickle.clear()
         self.lanes.close()
+        if self.loose is not None:
+            self.loose.close()
 
     # --- Sending ----------------------------------------------------------------------------
 
@@ -454,6 +518,8 @@ class Session:
         out: Outgoing = []
         try:
             if self.ended is None:
+                if self.loose is not None:
+                    self._look_after_loose(self.loose, now)
                 if (self.lanes.flush_due or self._trickle) and self._unconfirmed(now):
                     self._send_ping(now)
                 if self._control:
@@ -463,6 +529,8 @@ class Session:
                 if self.lanes.flush_due:
                     self._probing.watch(self.lanes.oldest, now, self._rtt)
                     self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
+                if self.loose is not None and self.loose.flush_due:
+                    self._seal_loose(self.loose, out, now)
                 if now >= self._trickle.at:
                     train, size = self._trickle.next(now)
                     self._put(out, (train, self.paths.current, size))
@@ -554,6 +622,32 @@ class Session:
         if small:
             self._put(out, *lay(small, address))
         self._liveness.sent(now, wants_answer=lane.has_work)
+
+    def _look_after_loose(self, loose: LooseLane, now: float) -> None:
+        """What the datagram lane needs of the other parts before anything is sealed."""
+        if loose.report_due(now):
+            _, opened, expected = self.keys.totals()
+            self._control.append((None, Arrivals(opened, expected)))
+        if loose.flush_due:
+            if self._unconfirmed(now):
+                self._send_ping(now)
+            if loose.shaken(now, self._rtt):
+                self._probing.doubt(now)
+
+    def _seal_loose(self, loose: LooseLane, out: Outgoing, now: float) -> None:
+        """HOT PATH of that lane. Units of few datagrams share trains, as frames of one size do."""
+        seal, address = self.keys.current.sealer.seal_unit, self.paths.current
+        loose.slice_size = slice_size = self._probing.size - DATA_HEADER_SIZE
+        small: list[bytes] = []
+        for unit in loose.take_units(now, suspect=self._liveness.suspect(now)):
+            train, size = seal(LOOSE, unit, slice_size)
+            if len(train) <= FEW * size:
+                small += cut((train, address, size))
+                continue
+            self._put(out, *lay(small, address), (train, address, size))
+            small = []
+        self._put(out, *lay(small, address))
+        self._liveness.sent(now, wants_answer=True)
 
     def _put(self, out: Outgoing, *trains: Train) -> None:
         for data, _, size in trains:
