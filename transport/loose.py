@@ -31,13 +31,16 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final
 
-from transport.constants import MESSAGE_COST, TAG_SIZE
+from transport.constants import (
+    LOOSE_INBOX_BYTES,
+    LOOSE_OUTBOX_BYTES,
+    MESSAGE_COST,
+    TAG_SIZE,
+)
 
 __all__ = ["LooseLane", "LossMeter"]
 
 REPORT_INTERVAL: Final = 0.25  # seconds between reports, while anything comes
-INBOX_BYTES: Final = 4 * 1024 * 1024  # unread; more than a turn of receiving brings
-OUTBOX_BYTES: Final = 4 * 1024 * 1024  # of one turn: then all of it leaves, or is dropped
 CLEAN_BYTES: Final = 256 * 1024  # without a loss, until a new path gets large units
 CLEAN_AGAIN_BYTES: Final = 16 * 1024 * 1024  # the same for one that has lost something
 TRACE: Final = 1e-4  # share of units whose loss nobody minds
@@ -157,7 +160,7 @@ class LooseLane:
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` in this turn; none if zero or less."""
-        return OUTBOX_BYTES - self._outbox_bytes
+        return LOOSE_OUTBOX_BYTES - self._outbox_bytes
 
     @property
     def readable(self) -> bool:
@@ -209,7 +212,7 @@ class LooseLane:
         self.received += 1
         if self._report_at == inf:
             self._report_at = now + REPORT_INTERVAL
-        if self._inbox_bytes >= INBOX_BYTES:
+        if self._inbox_bytes >= LOOSE_INBOX_BYTES:
             self._drops["loose_full"] += slices
             return
         self._inbox.append(message)

@@ -31,7 +31,6 @@ from transport.constants import (
     CONTROL_PER_SECOND,
     DATA_HEADER_SIZE,
     KCP_HEADER_SIZE,
-    MAX_CONTROL_ITEMS,
     MAX_SLICES,
     REKEY_JITTER,
     SEALED_OVERHEAD,
@@ -51,14 +50,13 @@ from transport.control import (
     Pong,
     Rekey,
     decode_control_untrusted,
-    encode_control,
 )
+from transport.dispatch import Dispatch, Outgoing
 from transport.errors import BadPacket, KeyExhausted
 from transport.events import Ended, Event, PathChanged, Rekeyed
 from transport.handshake import conversation_number
 from transport.identity import PublicKey
 from transport.keyring import KeyPair, Keyring
-from transport.lane import ReliableLane
 from transport.lanes import Lanes
 from transport.liveness import Action, Liveness
 from transport.loose import LooseLane
@@ -66,15 +64,10 @@ from transport.paths import Address, PathTable
 from transport.probing import Probing
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
-from transport.trains import Bytes, Train, cut, lay
-from transport.trickle import Trickle
-from transport.wire import CONTROL, DATA, LOOSE
+from transport.trains import Bytes
+from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
-
-Outgoing = list[Train]
-
-FEW = 4  # datagrams of a unit that costs less to lay beside others than to send by itself
 
 
 class Session:
@@ -115,6 +108,8 @@ class Session:
         self.loose: LooseLane | None = None  # until the program above says that the peer takes it
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
+        self._dispatch = Dispatch(self.keys, self.paths, self._liveness)
+        self._trickle = self._dispatch.trickle
         slices = min(MAX_SLICES, max_slices)
         smallest = DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices
         self._probing = Probing(address, now, smallest)
@@ -124,15 +119,13 @@ class Session:
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
         self._events: deque[Event] = deque()
         self._control: list[tuple[Address | None, ControlItem]] = []
-        self._trickle = Trickle()
         self._ping = (b"", now)
         self._ping_rtt: float | None = None
         self._close_at: deque[float] = deque()
         self._tombstone_until = 0.0
         self._born = now
         self._rekeys = self._path_changes = 0
-        self._sent = [0, 0]  # datagrams, bytes
-        self._received = [0, 0]
+        self._received = [0, 0]  # datagrams, bytes
         # The first datagram of an initiator is what confirms its keys to the responder.
         if initiator:
             self._send_ping(now)
@@ -272,8 +265,8 @@ class Session:
         return SessionStatistics(
             suite=self.keys.current.suite.name,
             rtt=self._rtt,
-            sent_datagrams=self._sent[0],
-            sent_bytes=self._sent[1],
+            sent_datagrams=self._dispatch.sent_datagrams,
+            sent_bytes=self._dispatch.sent_bytes,
             received_datagrams=self._received[0],
             received_bytes=self._received[1],
             in_flight=self.lanes.in_flight,
@@ -515,47 +508,49 @@ class Session:
 
     def datagrams_to_send(self, now: float) -> Outgoing:
         """Sealed datagrams that have to leave now, in trains. HOT PATH."""
-        out: Outgoing = []
+        dispatch = self._dispatch
         try:
             if self.ended is None:
-                if self.loose is not None:
-                    self._look_after_loose(self.loose, now)
+                loose = self.loose
+                if loose is not None:
+                    self._look_after_loose(loose, now)
                 if (self.lanes.flush_due or self._trickle) and self._unconfirmed(now):
                     self._send_ping(now)
                 if self._control:
-                    self._seal_control(out, now)
+                    queued, self._control = self._control, []
+                    dispatch.seal_control(queued, now)
                 if self._probing.due_on(self.paths.current, now):
-                    self._seal_probes(out, now)
+                    self._seal_probes(now)
                 if self.lanes.flush_due:
                     self._probing.watch(self.lanes.oldest, now, self._rtt)
                     self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
-                if self.loose is not None and self.loose.flush_due:
-                    self._seal_loose(self.loose, out, now)
+                if loose is not None and loose.flush_due:
+                    loose.slice_size = self._probing.size - DATA_HEADER_SIZE
+                    units = loose.take_units(now, suspect=self._liveness.suspect(now))
+                    dispatch.seal_loose(units, loose.slice_size, now)
                 if now >= self._trickle.at:
-                    train, size = self._trickle.next(now)
-                    self._put(out, (train, self.paths.current, size))
+                    dispatch.next_piece(now)
                     if not self._trickle:
                         self.lane.flush_due = True  # for what has waited for that
                 sparse = self.lanes.sparse
                 if sparse is not None and sparse.flush_due:
                     suspect = self._liveness.suspect(now)
                     units = self.lanes.sparse_units_to_send(now, suspect=suspect)
-                    self._seal_units(sparse, units, out, now)
+                    dispatch.seal_units(sparse, units, self.lane, now)
                 if self.lane.flush_due:
                     units = self.lane.units_to_send(
                         now, suspect=self._liveness.suspect(now), busy=bool(self._trickle)
                     )
-                    self._seal_units(self.lane, units, out, now)
+                    dispatch.seal_units(self.lane, units, self.lane, now)
             elif self._close_at and now >= self._close_at[0]:
                 while self._close_at and now >= self._close_at[0]:
                     self._close_at.popleft()
-                plaintext = encode_control(Close(self.ended.code, self.ended.reason))
-                datagram = self.keys.current.sealer.seal(CONTROL, plaintext)
-                self._put(out, (datagram, self.paths.current, len(datagram)))
+                last = Close(self.ended.code, self.ended.reason)
+                dispatch.seal_control([(None, last)], now)
         except KeyExhausted:
             if self.ended is None:
                 self._end(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
-        return out
+        return dispatch.take()
 
     def _unconfirmed(self, now: float) -> bool:
         """Whether the ping that confirms new keys may be lost: nothing has come under them, and
@@ -567,61 +562,19 @@ class Session:
             and now - self._ping[1] >= CONFIRM_INTERVAL
         )
 
-    def _seal_control(self, out: Outgoing, now: float) -> None:
-        # Together by address: as answers to many items of one datagram they stay as small as it.
-        seal = self.keys.current.sealer.seal
-        by_address: dict[Address, list[ControlItem]] = {}
-        for address, item in self._control:
-            by_address.setdefault(address or self.paths.current, []).append(item)
-            if isinstance(item, Ping):
-                self._liveness.sent(now, wants_answer=True)
-        self._control.clear()
-        for address, items in by_address.items():
-            for at in range(0, len(items), MAX_CONTROL_ITEMS):
-                plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
-                datagram = seal(CONTROL, plaintext)
-                self._put(out, (datagram, address, len(datagram)))
-
-    def _seal_probes(self, out: Outgoing, now: float) -> None:
-        """Datagrams that nobody needs, to the path that is proven, to learn its size."""
-        path, suspect = self.paths.current, self._liveness.suspect(now)
-        for plaintext, size in self._probing.plaintexts(path, now, self._rtt, suspect=suspect):
-            self._put(out, (self.keys.current.sealer.seal(CONTROL, plaintext), path, size))
+    def _seal_probes(self, now: float) -> None:
+        """Datagrams that nobody needs, to learn the size of the path."""
+        suspect = self._liveness.suspect(now)
+        probes = self._probing.plaintexts(self.paths.current, now, self._rtt, suspect=suspect)
+        for plaintext, size in probes:
+            self._dispatch.seal_probe(plaintext, size)
 
     def too_big(self, size: int, datagrams: int, now: float) -> None:
         """The local interface has refused so many datagrams of this size, sent to our path."""
-        self._sent[0] -= datagrams
-        self._sent[1] -= datagrams * size
+        self._dispatch.refused(size, datagrams)
         datagrams = self._probing.refused(size, datagrams, now)
         if datagrams:
             self.drops["too_big"] += datagrams
-
-    def _seal_units(
-        self, lane: ReliableLane, units: list[bytes], out: Outgoing, now: float
-    ) -> None:
-        if not units:
-            return
-        seal, address = self.keys.current.sealer.seal_unit, self.paths.current
-        small: list[bytes] = []  # units of one datagram each, in their order
-        burst = lane.burst
-        for unit in units:
-            train, size = seal(DATA, unit, lane.slice_size)
-            if len(train) <= size:
-                small.append(bytes(train))
-                continue
-            if small:
-                self._put(out, *lay(small, address))
-                small = []
-            if len(train) > burst * size:
-                first = self._trickle.add(train, size, burst, self.lane.spacing, now)
-                if first is not None:
-                    self._put(out, (first[0], address, size))
-                self.lane.kcp.recovery.leaves_until(self._trickle.done_at(now))
-            else:
-                self._put(out, (train, address, size))
-        if small:
-            self._put(out, *lay(small, address))
-        self._liveness.sent(now, wants_answer=lane.has_work)
 
     def _look_after_loose(self, loose: LooseLane, now: float) -> None:
         """What the datagram lane needs of the other parts before anything is sealed."""
@@ -633,27 +586,6 @@ class Session:
                 self._send_ping(now)
             if loose.shaken(now, self._rtt):
                 self._probing.doubt(now)
-
-    def _seal_loose(self, loose: LooseLane, out: Outgoing, now: float) -> None:
-        """HOT PATH of that lane. Units of few datagrams share trains, as frames of one size do."""
-        seal, address = self.keys.current.sealer.seal_unit, self.paths.current
-        loose.slice_size = slice_size = self._probing.size - DATA_HEADER_SIZE
-        small: list[bytes] = []
-        for unit in loose.take_units(now, suspect=self._liveness.suspect(now)):
-            train, size = seal(LOOSE, unit, slice_size)
-            if len(train) <= FEW * size:
-                small += cut((train, address, size))
-                continue
-            self._put(out, *lay(small, address), (train, address, size))
-            small = []
-        self._put(out, *lay(small, address))
-        self._liveness.sent(now, wants_answer=True)
-
-    def _put(self, out: Outgoing, *trains: Train) -> None:
-        for data, _, size in trains:
-            self._sent[0] += -(-len(data) // size)
-            self._sent[1] += len(data)
-        out += trains
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None

@@ -157,7 +157,8 @@ def _steps(args: argparse.Namespace, chosen: list[Peer]) -> Iterator[Step]:
     if "lanes" in args.parts:
         plan = Plan(seconds, LANE_PINGS, every=0.02, congestion=args.congestion)
         for lane_cell in lanes.lane_cells(args.lanes):
-            yield "lanes", lanes.lanes_line, _in_lane(lane_cell, plan)
+            if lane_cell.name.startswith(args.only):
+                yield "lanes", lanes.lanes_line, _in_lane(lane_cell, plan)
     if "fairness" in args.parts:
         fair = args.seconds or (QUICK_FAIR_SECONDS if args.quick else FAIR_SECONDS)
         plan = Plan(fair, 0, congestion=args.congestion)

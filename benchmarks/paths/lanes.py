@@ -36,6 +36,12 @@ class LaneCell:
     loss: float = 0.0  # per cent, each way
     rate: float | None = None  # Mbit/s; None: no bottleneck
 
+    @property
+    def name(self) -> str:
+        """What `--only` looks for."""
+        rate = "open" if self.rate is None else f"{self.rate:g}"
+        return f"{rate}x{self.rtt:g}-l{self.loss:g}"
+
     def spec(self, *, lossless: bool = False) -> PathSpec:
         """One direction of it."""
         if self.rate is not None:

@@ -1,4 +1,4 @@
-"""`join --lane`: real processes, one member on datagrams beside one on KCP; a capture shows which."""
+"""`join --lane`, with real processes: a member on datagrams beside one on KCP, as captures show."""
 
 import json
 import re

@@ -5,12 +5,11 @@ from math import inf
 
 import pytest
 
+from transport.constants import LOOSE_INBOX_BYTES, LOOSE_OUTBOX_BYTES
 from transport.loose import (
     BLACK_HOLE,
     CLEAN_AGAIN_BYTES,
     CLEAN_BYTES,
-    INBOX_BYTES,
-    OUTBOX_BYTES,
     REPORT_INTERVAL,
     STALL,
     TRIP,
@@ -155,10 +154,10 @@ def test_a_message_that_no_unit_holds(lane):
 def test_credit_ends_and_returns_when_all_has_left(lane):
     while lane.credit > 0:
         lane.send([bytes(LIMIT)])
-    assert lane.held < OUTBOX_BYTES + LIMIT
+    assert lane.held < LOOSE_OUTBOX_BYTES + LIMIT
     units = lane.take_units(1.0, suspect=False)
     assert lane.sent == len(units)
-    assert lane.credit == OUTBOX_BYTES
+    assert lane.credit == LOOSE_OUTBOX_BYTES
     assert not lane.flush_due
 
 
@@ -172,7 +171,7 @@ def test_a_silent_peer_is_sent_nothing(lane):
 def test_the_inbox_is_bounded_and_what_is_more_is_counted(lane):
     for _ in range(200):
         lane.receive_untrusted(bytes(LIMIT), 43, 0.0)
-    assert lane.held < INBOX_BYTES + LIMIT + 100
+    assert lane.held < LOOSE_INBOX_BYTES + LIMIT + 100
     got = lane.take_messages()
     assert lane._drops == {"loose_full": 43 * (200 - len(got))}
     assert lane.held == 0

@@ -12,6 +12,7 @@ Errors are those of the channel.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import trio
 
@@ -65,7 +66,8 @@ class LooseSender:
             taken = _how_many(records, credit)
             records = records[:taken]
         if not records:
-            channel.send_loose_nowait(())  # raises if the channel is closed or broken
+            with suppress(trio.WouldBlock):
+                channel.send_loose_nowait(())  # raises if the channel is closed or broken
             return 0
         if size < limit or max(map(len, records)) > limit:
             records = self._small(records, limit)
