@@ -119,6 +119,8 @@ class Dispatch:
 
     def seal_loose(self, units: Sequence[bytes], slice_size: int, now: float) -> None:
         """Units of the datagram lane. HOT PATH of that lane."""
+        if not units:
+            return
         seal, address = self._keys.current.sealer.seal_unit, self._paths.current
         small: list[bytes] = []
         for unit in units:
