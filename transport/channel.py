@@ -4,7 +4,8 @@ A channel carries whole messages, reliably and in order. `send_nowait` takes a b
 is credit and transmits it at once; `receive_nowait` gives all that has arrived. The waiting
 verbs are checkpoints always; one task may wait in each direction (`trio.BusyResourceError`).
 What is sent with `send_sparse_nowait` has a lane of its own: it does not wait for what was lost of
-the rest, and `receive_sparse_nowait` gives it. `push` saves the
+the rest, and `receive_sparse_nowait` gives it. What is sent with `send_loose_nowait`, once both
+sides have agreed and called `open_loose`, is not repeated when it is lost. `push` saves the
 wake-up: what arrives is handled where it arrives, by a plain call.
 
 Error contract: `trio.ClosedResourceError` after our own close; `ChannelBroken`, a
@@ -23,6 +24,7 @@ from transport.control import CloseCode
 from transport.events import Ended
 from transport.identity import PublicKey
 from transport.lanes import Progress
+from transport.loose import LooseLane
 from transport.paths import Address
 from transport.session import Session
 from transport.stats import SessionStatistics
@@ -121,6 +123,46 @@ class Channel(trio.abc.AsyncResource):
         return self._session.lanes.sparse_readable
 
     @property
+    def loose_size(self) -> int:
+        """Bytes of a message of the datagram lane that fits a unit as they are now: one datagram,
+        or on a path that loses nothing `loose_limit`.
+        """
+        return self._loose.message_size
+
+    @property
+    def loose_limit(self) -> int:
+        """Bytes of the largest message of the datagram lane."""
+        return self._loose.limit
+
+    @property
+    def loose_credit(self) -> int:
+        """Bytes that the datagram lane takes now; none if zero or less."""
+        return self._loose.credit
+
+    @property
+    def loose_waits(self) -> bool:
+        """Whether `receive_loose_nowait` has something."""
+        return self._session.loose_readable
+
+    @property
+    def lost_at(self) -> float:
+        """When it was last found that the path loses something, on Trio's clock."""
+        return self._session.lost_at
+
+    @property
+    def _loose(self) -> LooseLane:
+        loose = self._session.loose
+        if loose is None:
+            raise RuntimeError("the datagram lane was not opened")
+        return loose
+
+    def open_loose(self) -> None:
+        """The peer takes messages of the datagram lane, and so do we. Without this what comes is
+        dropped; so only when both sides have agreed.
+        """
+        self._session.open_loose(self._shell.now())
+
+    @property
     def ended(self) -> bool:
         """Whether nothing arrives any more; what has can still be read."""
         return self._session.ended is not None
@@ -179,16 +221,26 @@ class Channel(trio.abc.AsyncResource):
         self._session.send_sparse(messages, self._shell.now())
         self._shell.transmit(self._session)
 
+    def send_loose_nowait(self, messages: Sequence[bytes]) -> None:
+        """Send a batch on the datagram lane, each message a unit of its own that comes whole or not
+        at all. `trio.WouldBlock` if it takes nothing more in this turn. HOT PATH of that lane.
+        """
+        self._check()
+        if self._loose.credit <= 0:
+            raise trio.WouldBlock
+        self._session.send_loose(messages, self._shell.now())
+        self._shell.transmit(self._session)
+
     async def send(self, messages: Sequence[bytes]) -> None:
         """Wait for credit, then send."""
         await self.wait_writable()
         self.send_nowait(messages)
 
     async def wait_writable(self) -> None:
-        """Until there is credit."""
+        """Until there is credit, on the datagram lane too if it is open."""
         await trio.lowlevel.checkpoint()
         self._check()
-        while self._session.credit <= 0:
+        while not self._session.writable:
             await self._park(self._writers)
             self._check()
 
@@ -201,7 +253,7 @@ class Channel(trio.abc.AsyncResource):
         if self._closed:
             raise trio.ClosedResourceError
         if not self._session.lane.readable:
-            if not self.sparse_waits:
+            if not self.sparse_waits and not self.loose_waits:
                 self._check()
             raise trio.WouldBlock
         messages = self._session.take_messages(self._shell.now())
@@ -214,13 +266,23 @@ class Channel(trio.abc.AsyncResource):
         if self._closed:
             raise trio.ClosedResourceError
         if not self.sparse_waits:
-            if not self._session.lane.readable:
+            if not self._session.lane.readable and not self.loose_waits:
                 self._check()
             raise trio.WouldBlock
         messages = self._session.take_sparse_messages(self._shell.now())
         if self._session.flush_due:
             self._shell.transmit(self._session)
         return messages
+
+    def receive_loose_nowait(self) -> list[bytes]:
+        """Everything that has come on the datagram lane; `trio.WouldBlock` if that is nothing."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        if not self.loose_waits:
+            if not self._session.readable:
+                self._check()
+            raise trio.WouldBlock
+        return self._session.take_loose_messages()
 
     async def receive(self) -> list[bytes]:
         """Wait for messages of the bulk lane, then give all of them."""
@@ -233,7 +295,7 @@ class Channel(trio.abc.AsyncResource):
                 await self._park(self._readers)
 
     async def wait_readable(self) -> None:
-        """Until something has arrived on either lane."""
+        """Until something has arrived on any lane."""
         await trio.lowlevel.checkpoint()
         while True:
             if self._closed:
@@ -318,5 +380,5 @@ class Channel(trio.abc.AsyncResource):
             self._readers.unpark_all()
         if self._drained and (over or session.drained):
             self._drained.unpark_all()
-        if self._writers and (over or session.credit > 0):
+        if self._writers and (over or session.writable):
             self._writers.unpark_all()

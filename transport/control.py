@@ -17,6 +17,7 @@ from transport.errors import BadPacket
 
 __all__ = [
     "MTU_PROBE_SIZE",
+    "Arrivals",
     "Close",
     "CloseCode",
     "ControlItem",
@@ -83,11 +84,21 @@ class MtuAck:
 
 
 @frozen
+class Arrivals:
+    """How much has come, while anything comes on the datagram lane; since the session began."""
+
+    received: int  # sealed units that have opened
+    expected: int  # that were sealed, by the newest counters; never fewer
+
+
+@frozen
 class Rekey:
     """The responder asks for a new handshake; only the initiator starts one."""
 
 
-ControlItem = PathChallenge | PathResponse | Close | Ping | Pong | MtuProbe | MtuAck | Rekey
+ControlItem = (
+    PathChallenge | PathResponse | Close | Ping | Pong | MtuProbe | MtuAck | Rekey | Arrivals
+)
 
 _EIGHT_BYTES: dict[int, type[PathChallenge | PathResponse | Ping | Pong]] = {
     1: PathChallenge,
@@ -96,7 +107,7 @@ _EIGHT_BYTES: dict[int, type[PathChallenge | PathResponse | Ping | Pong]] = {
     5: Pong,
 }
 _NUMBERS = {PathChallenge: 1, PathResponse: 2, Ping: 4, Pong: 5}
-_CLOSE, _MTU_PROBE, _MTU_ACK, _REKEY = 3, 6, 7, 8
+_CLOSE, _MTU_PROBE, _MTU_ACK, _REKEY, _ARRIVALS = 3, 6, 7, 8, 9
 MTU_PROBE_SIZE: Final = 3 + 4  # bytes of a probe item without padding
 
 
@@ -116,6 +127,9 @@ def encode_control(*items: ControlItem) -> bytes:
                 value = size.to_bytes(2, "little") + epoch.to_bytes(4, "little")
             case Rekey():
                 number, value = _REKEY, b""
+            case Arrivals(received, expected):
+                number = _ARRIVALS
+                value = received.to_bytes(8, "little") + expected.to_bytes(8, "little")
             case _:
                 number, value = _NUMBERS[type(item)], item.data
         out += bytes((number,)) + len(value).to_bytes(2, "little") + value
@@ -158,4 +172,11 @@ def decode_control_untrusted(plaintext: bytes) -> list[ControlItem]:
             items.append(MtuAck(size, epoch))
         elif number == _REKEY:
             items.append(Rekey())
+        elif number == _ARRIVALS:
+            if len(value) != 16:
+                raise BadPacket("bad_control")
+            received, expected = (int.from_bytes(part, "little") for part in (value[:8], value[8:]))
+            if received > expected:
+                raise BadPacket("bad_control")
+            items.append(Arrivals(received, expected))
     return items

@@ -39,6 +39,7 @@ from transport.wire import (
     COOKIE,
     DATA,
     INIT,
+    LOOSE,
     RESET,
     RESPONSE,
     decode_cookie_index_untrusted,
@@ -47,7 +48,7 @@ from transport.wire import (
 
 __all__ = ["Demux", "DemuxEvent"]
 
-_SEALED = frozenset((DATA, CONTROL))
+_SEALED = frozenset((DATA, CONTROL, LOOSE))
 
 DemuxEvent = Accepted | Connected | Refused | GaveUp
 

@@ -47,6 +47,7 @@ class Keyring:
     """The live pairs of one session."""
 
     __slots__ = (
+        "_gone",
         "_jitter",
         "_pairs",
         "_previous",
@@ -64,6 +65,7 @@ class Keyring:
         self._previous: KeyPair | None = None
         self._previous_until = float("inf")
         self.rekey_at = self._next_rekey(now)
+        self._gone = [0, 0, 0]  # totals of the pairs that are no more
 
     def _next_rekey(self, now: float) -> float:
         return now + REKEY_AFTER + REKEY_JITTER * abs(self._jitter())
@@ -92,7 +94,8 @@ class Keyring:
 
     def _drop_previous(self) -> None:
         if self._previous is not None:
-            del self._pairs[self._previous.local_index]
+            counts = _counts(self._pairs.pop(self._previous.local_index))
+            self._gone = [gone + count for gone, count in zip(self._gone, counts, strict=True)]
             self.retired.append(self._previous.local_index)
             self._previous = None
             self._previous_until = float("inf")
@@ -117,6 +120,16 @@ class Keyring:
             or pair.opener.failures >= REKEY_AFTER_FAILURES
         )
 
+    def totals(self) -> tuple[int, int, int]:
+        """Units of the session so far: sealed, opened, and how many the peer must have sealed."""
+        counts = [self._gone, *map(_counts, self._pairs.values())]
+        sealed, opened, expected = map(sum, zip(*counts, strict=True))
+        return sealed, opened, expected
+
     def deadline(self) -> float:
         """When `expire` has something to do."""
         return min(self._previous_until, self.current.born + REJECT_AFTER)
+
+
+def _counts(pair: KeyPair) -> tuple[int, int, int]:
+    return pair.sealer.counter, pair.opener.opened, pair.opener.newest + 1

@@ -152,6 +152,15 @@ class Lanes:
         return self.bulk.rtt
 
     @property
+    def lost_at(self) -> float:
+        """When something was found lost on either lane, last."""
+        return (
+            self.bulk.lost_at
+            if self.sparse is None
+            else max(self.bulk.lost_at, self.sparse.lost_at)
+        )
+
+    @property
     def broken(self) -> bool:
         return self.bulk.broken or (self.sparse is not None and self.sparse.broken)
 

@@ -5,6 +5,7 @@
     acknowledged(size, epoch, now)   the peer has got a probe
     too_big(size, now)               the local interface does not take datagrams of that size
     watch(oldest, now, rtt)          what KCP waits for: notices a black hole
+    doubt(now)                       somebody else has noticed what looks like one
     restart(now)                     there is another path
     peer_searches(epoch, now)        the peer has sent a probe of its own search
     hold(now)                        nothing is heard of the peer: no probes for a while
@@ -210,9 +211,11 @@ class PathMtu:
             self._oldest, self._still_since = oldest, now
             return
         patience = min(STALL_MAX, max(STALL_MIN, STALL_ROUNDS * (rtt or 0.0)))
-        if (
-            self._low  # else a search for what passes at all is under way
-            and now - self._still_since >= patience
-            and now - self._restarted >= RESTART_INTERVAL
-        ):
+        if now - self._still_since >= patience:
+            self.doubt(now)
+
+    def doubt(self, now: float) -> None:
+        """So little gets through that the size may be why."""
+        # Without a size that is proven, a search for what passes at all is under way.
+        if self._low and now - self._restarted >= RESTART_INTERVAL:
             self.restart(now)

@@ -1,4 +1,4 @@
-"""A session: the keys, the two reliable lanes and the liveness of one peer, behind five verbs.
+"""A session: the keys, the lanes and the liveness of one peer, behind five verbs.
 
     receive_datagrams(batch, address, now)   what came for its receiver indices, or receive_trains
     datagrams_to_send(now)                   what has to leave now, by address
@@ -7,7 +7,8 @@
     next_event()                             what its owner should know
 
 and, for the program above, `send`, `take_messages`, `credit` and `close`;
-`send_sparse` and `take_sparse_messages` for the lane that does not wait behind the first.
+`send_sparse` and `take_sparse_messages` for the lane that does not wait behind the first;
+`open_loose`, and then `send_loose` and `take_loose_messages`, for the one that repeats nothing.
 
 Rules. No I/O, no clock: `now` is monotonic seconds. Everything from outside has passed the AEAD
 and the replay window before anything else looks at it. KCP is flushed after every batch of
@@ -30,16 +31,14 @@ from transport.constants import (
     CONTROL_PER_SECOND,
     DATA_HEADER_SIZE,
     KCP_HEADER_SIZE,
-    MAX_CONTROL_ITEMS,
     MAX_SLICES,
-    MTU_WATCH_INTERVAL,
     REKEY_JITTER,
     SEALED_OVERHEAD,
     TAG_SIZE,
     TOMBSTONE,
 )
 from transport.control import (
-    MTU_PROBE_SIZE,
+    Arrivals,
     Close,
     CloseCode,
     ControlItem,
@@ -51,27 +50,24 @@ from transport.control import (
     Pong,
     Rekey,
     decode_control_untrusted,
-    encode_control,
 )
+from transport.dispatch import Dispatch, Outgoing
 from transport.errors import BadPacket, KeyExhausted
 from transport.events import Ended, Event, PathChanged, Rekeyed
 from transport.handshake import conversation_number
 from transport.identity import PublicKey
 from transport.keyring import KeyPair, Keyring
-from transport.lane import ReliableLane
 from transport.lanes import Lanes
 from transport.liveness import Action, Liveness
-from transport.pathmtu import PathMtu
+from transport.loose import LooseLane
 from transport.paths import Address, PathTable
+from transport.probing import Probing
 from transport.ratelimit import TokenBucket
 from transport.stats import SessionStatistics
-from transport.trains import Bytes, Train, lay
-from transport.trickle import Trickle
+from transport.trains import Bytes
 from transport.wire import CONTROL, DATA
 
 __all__ = ["Outgoing", "Session"]
-
-Outgoing = list[Train]
 
 
 class Session:
@@ -109,32 +105,32 @@ class Session:
             now=now,
         )
         self.lane = self.lanes.bulk
+        self.loose: LooseLane | None = None  # until the program above says that the peer takes it
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
+        self._dispatch = Dispatch(self.keys, self.paths, self._liveness)
+        self._trickle = self._dispatch.trickle
         slices = min(MAX_SLICES, max_slices)
-        self._mtu = PathMtu(now, DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices)
-        self._mtu_path, self._mtu_watch = address, now
-        self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
-        self._probed: tuple[float, list[int]] = (now, [])  # when, and the sizes of the last probes
+        smallest = DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices
+        self._probing = Probing(address, now, smallest)
+        self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
         self._rekey_asked = now
         self._rekey_wanted = False
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
         self._events: deque[Event] = deque()
         self._control: list[tuple[Address | None, ControlItem]] = []
-        self._trickle = Trickle()
         self._ping = (b"", now)
         self._ping_rtt: float | None = None
         self._close_at: deque[float] = deque()
         self._tombstone_until = 0.0
         self._born = now
         self._rekeys = self._path_changes = 0
-        self._sent = [0, 0]  # datagrams, bytes
-        self._received = [0, 0]
+        self._received = [0, 0]  # datagrams, bytes
         # The first datagram of an initiator is what confirms its keys to the responder.
         if initiator:
             self._send_ping(now)
         else:
-            self._mtu.begin(now)
+            self._probing.begin(now)
 
     def _jitter(self) -> float:
         return int.from_bytes(self._random(4), "little") / 2**31 - 1
@@ -156,6 +152,11 @@ class Session:
         return self.lane.credit
 
     @property
+    def writable(self) -> bool:
+        """There is credit for bulk messages, and for those of the datagram lane."""
+        return self.credit > 0 and (self.loose is None or self.loose.credit > 0)
+
+    @property
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
         return self.lanes.in_flight
@@ -163,7 +164,7 @@ class Session:
     @property
     def held(self) -> int:
         """Bytes that it makes us keep, both ways: unread and unacknowledged."""
-        return self.lanes.held
+        return self.lanes.held if self.loose is None else self.lanes.held + self.loose.held
 
     @property
     def drained(self) -> bool:
@@ -175,7 +176,12 @@ class Session:
         """Something of either lane waits to be taken."""
         if self.lane.readable and not (self.lanes.hold_bulk and self.ended is None):
             return True
-        return self.lanes.sparse_readable
+        return self.lanes.sparse_readable or self.loose_readable
+
+    @property
+    def loose_readable(self) -> bool:
+        """Something of the datagram lane waits to be taken."""
+        return self.loose is not None and self.loose.readable
 
     @property
     def flush_due(self) -> bool:
@@ -205,6 +211,28 @@ class Session:
         messages = self.lane.take_messages(more=self.ended is None)
         self._check_lane(now)
         return messages
+
+    def open_loose(self, now: float) -> LooseLane:
+        """From now on both sides take datagrams of the unreliable lane. Idempotent."""
+        if self.loose is None:
+            self.loose = LooseLane(self.lane.kcp.mtu, self.drops, now)
+            self.loose.slice_size = self._probing.size - DATA_HEADER_SIZE
+        return self.loose
+
+    def send_loose(self, messages: Sequence[bytes], now: float) -> None:
+        """Queue messages for the datagram lane, each a unit; they leave in this turn. HOT PATH."""
+        if self.ended is None and self.loose is not None:
+            self.loose.send(messages)
+
+    def take_loose_messages(self) -> list[bytes]:
+        """All messages of the datagram lane that have come."""
+        return [] if self.loose is None else self.loose.take_messages()
+
+    @property
+    def lost_at(self) -> float:
+        """When it was last found, on any lane, that the path loses something."""
+        lost_at = self.lanes.lost_at
+        return lost_at if self.loose is None else max(lost_at, self.loose.meter.lost_at)
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End it and tell the peer. Idempotent."""
@@ -237,18 +265,21 @@ class Session:
         return SessionStatistics(
             suite=self.keys.current.suite.name,
             rtt=self.round_trip,
-            sent_datagrams=self._sent[0],
-            sent_bytes=self._sent[1],
+            sent_datagrams=self._dispatch.sent_datagrams,
+            sent_bytes=self._dispatch.sent_bytes,
             received_datagrams=self._received[0],
             received_bytes=self._received[1],
             in_flight=self.lanes.in_flight,
             window=self.lane.window,
-            datagram_size=self._mtu.size,
+            datagram_size=self._probing.size,
             rekeys=self._rekeys,
             path_changes=self._path_changes,
             age=now - self._born,
             idle=self._liveness.idle(now),
             drops=dict(self.drops),
+            loose_sent=0 if self.loose is None else self.loose.sent,
+            loose_received=0 if self.loose is None else self.loose.received,
+            loose_lost=0 if self.loose is None else self.loose.meter.lost,
         )
 
     @property
@@ -281,8 +312,8 @@ class Session:
                 size += len(sealed) + DATA_HEADER_SIZE * header[2]
                 if opener.newest != before and pair is self.keys.current:
                     newest = len(sealed) + DATA_HEADER_SIZE
-                if header[0] == CONTROL:
-                    self._receive_control_untrusted(plaintext, address, now)
+                if header[0] != DATA:
+                    self._receive_other_untrusted(header, plaintext, address, now)
                 elif plaintext:
                     self._check_size_untrusted(plaintext)
                     (sparse if is_sparse(plaintext) else plaintexts).append(plaintext)
@@ -315,8 +346,8 @@ class Session:
         self._received[1] += len(datagram)
         self._liveness.received(now)
         try:
-            if datagram[0] == CONTROL:
-                self._receive_control_untrusted(plaintext, address, now)
+            if datagram[0] != DATA:
+                self._receive_other_untrusted(datagram, plaintext, address, now)
             elif plaintext:
                 self._check_size_untrusted(plaintext)
                 if self.lanes.is_sparse_untrusted(plaintext):
@@ -326,6 +357,16 @@ class Session:
                 self._check_lane(now)
         except BadPacket as bad:
             self.drops[bad.reason] += 1
+
+    def _receive_other_untrusted(
+        self, header: bytes, plaintext: bytes, address: Address, now: float
+    ) -> None:
+        if header[0] == CONTROL:
+            self._receive_control_untrusted(plaintext, address, now)
+        elif self.loose is None:
+            raise BadPacket("loose_unasked")
+        elif self.ended is None:
+            self.loose.receive_untrusted(plaintext, header[2], now)
 
     def _check_size_untrusted(self, plaintext: bytes) -> None:
         if not KCP_HEADER_SIZE <= len(plaintext) <= self.lane.kcp.mtu:
@@ -356,7 +397,7 @@ class Session:
                     if self.lane.kcp.recovery.overdue:
                         self._trickle.clear()  # what leaves so slowly is sent again, too
                     self.lanes.answered(now)
-                    self._mtu.begin(now)
+                    self._probing.begin(now)
                     if data == self._ping[0]:
                         rtt = now - self._ping[1]
                         old = self._ping_rtt
@@ -365,10 +406,10 @@ class Session:
                 case MtuProbe(epoch):
                     size = SEALED_OVERHEAD + len(plaintext)
                     self._control.append((None, MtuAck(size, epoch)))
-                    self._mtu.peer_searches(epoch, now)
+                    self._probing.peer_searches(epoch, now)
                 case MtuAck(size, epoch):
-                    self._mtu.acknowledged(size, epoch, now)
-                    self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
+                    self._probing.acknowledged(size, epoch, now)
+                    self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
                 case Close(code, reason):
                     if self.ended is None:
                         self._end(code, reason, by_peer=True)
@@ -376,6 +417,15 @@ class Session:
                     self._close_at.clear()
                 case Rekey():
                     self._rekey_wanted = True
+                case Arrivals(received, expected):
+                    if self.loose is not None:
+                        self.loose.reported_untrusted(
+                            received,
+                            expected,
+                            sealed=self.keys.totals()[0],
+                            unanswered=self._probing.unanswered,
+                            now=now,
+                        )
 
     # --- Keys -------------------------------------------------------------------------------
 
@@ -406,7 +456,9 @@ class Session:
         if self.ended is not None:
             return self._close_at[0] if self._close_at else self._tombstone_until
         due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
-        due = min(due, self._trickle.at, self._mtu.due)
+        due = min(due, self._trickle.at, self._probing.due)
+        if self.loose is not None:
+            due = min(due, self.loose.deadline())
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
@@ -450,47 +502,56 @@ class Session:
         self._control.clear()
         self._trickle.clear()
         self.lanes.close()
+        if self.loose is not None:
+            self.loose.close()
 
     # --- Sending ----------------------------------------------------------------------------
 
     def datagrams_to_send(self, now: float) -> Outgoing:
         """Sealed datagrams that have to leave now, in trains. HOT PATH."""
-        out: Outgoing = []
+        dispatch = self._dispatch
         try:
             if self.ended is None:
+                loose = self.loose
+                if loose is not None:
+                    self._look_after_loose(loose, now)
                 if (self.lanes.flush_due or self._trickle) and self._unconfirmed(now):
                     self._send_ping(now)
                 if self._control:
-                    self._seal_control(out, now)
-                if now >= self._mtu.due or self.paths.current is not self._mtu_path:
-                    self._seal_probes(out, now)
+                    queued, self._control = self._control, []
+                    dispatch.seal_control(queued, now)
+                if self._probing.due_on(self.paths.current, now):
+                    self._seal_probes(now)
                 if self.lanes.flush_due:
-                    self._fit_datagrams(now)
+                    self._probing.watch(self.lanes.oldest, now, self.round_trip)
+                    self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
+                if loose is not None and loose.flush_due:
+                    loose.slice_size = self._probing.size - DATA_HEADER_SIZE
+                    units = loose.take_units(now, suspect=self._liveness.suspect(now))
+                    dispatch.seal_loose(units, loose.slice_size, now)
                 if now >= self._trickle.at:
-                    train, size = self._trickle.next(now)
-                    self._put(out, (train, self.paths.current, size))
+                    dispatch.next_piece(now)
                     if not self._trickle:
                         self.lane.flush_due = True  # for what has waited for that
                 sparse = self.lanes.sparse
                 if sparse is not None and sparse.flush_due:
                     suspect = self._liveness.suspect(now)
                     units = self.lanes.sparse_units_to_send(now, suspect=suspect)
-                    self._seal_units(sparse, units, out, now)
+                    dispatch.seal_units(sparse, units, self.lane, now)
                 if self.lane.flush_due:
                     units = self.lane.units_to_send(
                         now, suspect=self._liveness.suspect(now), busy=bool(self._trickle)
                     )
-                    self._seal_units(self.lane, units, out, now)
+                    dispatch.seal_units(self.lane, units, self.lane, now)
             elif self._close_at and now >= self._close_at[0]:
                 while self._close_at and now >= self._close_at[0]:
                     self._close_at.popleft()
-                plaintext = encode_control(Close(self.ended.code, self.ended.reason))
-                datagram = self.keys.current.sealer.seal(CONTROL, plaintext)
-                self._put(out, (datagram, self.paths.current, len(datagram)))
+                last = Close(self.ended.code, self.ended.reason)
+                dispatch.seal_control([(None, last)], now)
         except KeyExhausted:
             if self.ended is None:
                 self._end(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
-        return out
+        return dispatch.take()
 
     def _unconfirmed(self, now: float) -> bool:
         """Whether the ping that confirms new keys may be lost: nothing has come under them, and
@@ -502,85 +563,30 @@ class Session:
             and now - self._ping[1] >= CONFIRM_INTERVAL
         )
 
-    def _seal_control(self, out: Outgoing, now: float) -> None:
-        # Together by address: as answers to many items of one datagram they stay as small as it.
-        seal = self.keys.current.sealer.seal
-        by_address: dict[Address, list[ControlItem]] = {}
-        for address, item in self._control:
-            by_address.setdefault(address or self.paths.current, []).append(item)
-            if isinstance(item, Ping):
-                self._liveness.sent(now, wants_answer=True)
-        self._control.clear()
-        for address, items in by_address.items():
-            for at in range(0, len(items), MAX_CONTROL_ITEMS):
-                plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
-                datagram = seal(CONTROL, plaintext)
-                self._put(out, (datagram, address, len(datagram)))
-
-    def _seal_probes(self, out: Outgoing, now: float) -> None:
-        """Datagrams that nobody needs, to the path that is proven, to learn its size."""
-        if self.paths.current is not self._mtu_path:
-            self._mtu_path = self.paths.current
-            self._mtu.restart(now)
-        if self._liveness.suspect(now):
-            self._mtu.hold(now)
-        self._probed = (now, list(self._mtu.probes(now, self.round_trip)))
-        for size in self._probed[1]:
-            padding = size - SEALED_OVERHEAD - MTU_PROBE_SIZE
-            plaintext = encode_control(MtuProbe(self._mtu.epoch, padding))
-            datagram = self.keys.current.sealer.seal(CONTROL, plaintext)
-            self._put(out, (datagram, self.paths.current, size))
+    def _seal_probes(self, now: float) -> None:
+        """Datagrams that nobody needs, to learn the size of the path."""
+        suspect = self._liveness.suspect(now)
+        probes = self._probing.plaintexts(self.paths.current, now, self.round_trip, suspect=suspect)
+        for plaintext, size in probes:
+            self._dispatch.seal_probe(plaintext, size)
 
     def too_big(self, size: int, datagrams: int, now: float) -> None:
         """The local interface has refused so many datagrams of this size, sent to our path."""
-        self._sent[0] -= datagrams
-        self._sent[1] -= datagrams * size
-        if self._probed[0] == now and size in self._probed[1]:
-            self._probed[1].remove(size)
-            datagrams -= 1  # a probe was for finding out
+        self._dispatch.refused(size, datagrams)
+        datagrams = self._probing.refused(size, datagrams, now)
         if datagrams:
             self.drops["too_big"] += datagrams
-        self._mtu.too_big(size, now)
 
-    def _fit_datagrams(self, now: float) -> None:
-        """Let units be cut to what the path takes now."""
-        if now >= self._mtu_watch:
-            self._mtu_watch = now + MTU_WATCH_INTERVAL
-            self._mtu.watch(self.lanes.oldest, now, self.round_trip)
-        self.lanes.resize(self._mtu.size - DATA_HEADER_SIZE)
-
-    def _seal_units(
-        self, lane: ReliableLane, units: list[bytes], out: Outgoing, now: float
-    ) -> None:
-        if not units:
-            return
-        seal, address = self.keys.current.sealer.seal_unit, self.paths.current
-        small: list[bytes] = []  # units of one datagram each, in their order
-        burst = lane.burst
-        for unit in units:
-            train, size = seal(DATA, unit, lane.slice_size)
-            if len(train) <= size:
-                small.append(bytes(train))
-                continue
-            if small:
-                self._put(out, *lay(small, address))
-                small = []
-            if len(train) > burst * size:
-                first = self._trickle.add(train, size, burst, self.lane.spacing, now)
-                if first is not None:
-                    self._put(out, (first[0], address, size))
-                self.lane.kcp.recovery.leaves_until(self._trickle.done_at(now))
-            else:
-                self._put(out, (train, address, size))
-        if small:
-            self._put(out, *lay(small, address))
-        self._liveness.sent(now, wants_answer=lane.has_work)
-
-    def _put(self, out: Outgoing, *trains: Train) -> None:
-        for data, _, size in trains:
-            self._sent[0] += -(-len(data) // size)
-            self._sent[1] += len(data)
-        out += trains
+    def _look_after_loose(self, loose: LooseLane, now: float) -> None:
+        """What the datagram lane needs of the other parts before anything is sealed."""
+        if loose.report_due(now):
+            _, opened, expected = self.keys.totals()
+            self._control.append((None, Arrivals(opened, expected)))
+        if loose.flush_due:
+            if self._unconfirmed(now):
+                self._send_ping(now)
+            if loose.shaken(now, self.round_trip):
+                self._probing.doubt(now)
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None

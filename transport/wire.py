@@ -33,6 +33,7 @@ __all__ = [
     "DATA",
     "HEADER",
     "INIT",
+    "LOOSE",
     "RESET",
     "RESPONSE",
     "Credential",
@@ -53,13 +54,14 @@ __all__ = [
     "encode_response",
 ]
 
-# Datagram types, the first byte. 7 (datagram lane) is set aside.
+# Datagram types, the first byte.
 INIT: Final = 1
 RESPONSE: Final = 2
 COOKIE: Final = 3
 DATA: Final = 4
 CONTROL: Final = 5
 RESET: Final = 6
+LOOSE: Final = 7  # the datagram lane
 
 # type, slice, slices, zero, receiver index, counter: in front of everything sealed.
 HEADER: Final = Struct("<BBBBIQ")

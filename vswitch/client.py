@@ -35,6 +35,7 @@ from vswitch.management.control import serve_control
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.membership import EnrolRefused
 from vswitch.ports.interface import HostInterface
+from vswitch.ports.member import MemberDevice
 from vswitch.ports.netwatch import watch_network
 from vswitch.ports.pump import Tally
 from vswitch.ports.tap import TapConfig, open_tap
@@ -108,6 +109,7 @@ class Membership:
         self._interface = interface
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
         self._channel: Channel | None = None  # while plugged in
+        self._device: MemberDevice | None = None  # of the session that is or was last
         self._plugged_at = 0.0  # on Trio's clock
         self._since = time.time()
         self._error: str | None = None
@@ -178,6 +180,7 @@ class Membership:
         connection = Connection(
             channel, self._interface, self._config, received=self._received, sent=self._sent
         )
+        self._device = connection.device
 
         async def plugged_in(welcome: Welcome) -> None:
             await self._remember(channel)
@@ -207,6 +210,7 @@ class Membership:
             mtu=self._interface.mtu,
             offload="on" if welcome.offload and self._interface.superframes else "off",
             suite=channel.statistics().suite,
+            lane="" if self._device is None else self._device.lane_mode,
         )
         if self._task_status is not None:
             self._task_status.started(welcome)
@@ -219,7 +223,10 @@ class Membership:
         up = self._channel is not None
         session = self._channel.statistics() if self._channel is not None else None
         rtt = None if session is None else session.rtt
+        device = self._device if up else None
         drops = Counter(interface.dropped)
+        if device is not None:
+            drops.update(device.dropped)
         drops["queue_full"] += sent.dropped
         drops["queue_delay"] += sent.delayed
         drops["disconnected"] += received.lost + sent.lost
@@ -235,6 +242,11 @@ class Membership:
                 mtu=interface.mtu,
                 rtt_ms=None if rtt is None else rtt * 1000,
                 datagram_size=None if session is None else session.datagram_size,
+                lane=None if device is None else device.lane,
+                lane_mode=None if device is None else device.lane_mode,
+                loose_sent=0 if session is None else session.loose_sent,
+                loose_received=0 if session is None else session.loose_received,
+                loose_lost=0 if session is None else session.loose_lost,
                 rx_frames=received.frames,
                 rx_bytes=received.bytes,
                 tx_frames=sent.frames,

@@ -25,6 +25,7 @@ from vswitch.values import (
     to_bind,
     to_duration,
     to_interface,
+    to_lane,
     to_level,
     to_listen,
     to_log_days,
@@ -180,6 +181,13 @@ class JoinConfig(_ServiceConfig):
         default=True,
         converter=to_on_off,
         metadata=option("on: carry large frames of the kernel whole; or off (on)", "on|off"),
+    )
+    lane: str = field(
+        default="kcp",
+        converter=to_lane,
+        metadata=option(
+            "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
+        ),
     )
     bind: str | None = field(
         default=None,

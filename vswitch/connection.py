@@ -104,6 +104,11 @@ class Connection:
             self._device.close(ByeCode.PROTOCOL, str(error))
             raise NotReachable(f"the switch sent what makes no sense: {error}") from None
 
+    @property
+    def device(self) -> MemberDevice:
+        """The session's end, for whoever tells about it."""
+        return self._device
+
     def _verdict(self, broken: ChannelBroken) -> VswitchError:
         """What the end of the session means. A goodbye says more than the transport can."""
         code, reason = broken.code, str(broken)
@@ -129,6 +134,8 @@ class Connection:
                     self._welcome = message
                     # At once: superframes may come right behind this, in the same message.
                     self._device.superframes = message.offload and self._interface.superframes
+                    if message.lane == self._config.lane:  # else it is kcp: no other was wished for
+                        self._device.use_lane(message.lane)
             case Update():
                 try:
                     self._updates.send_nowait(message)
@@ -152,6 +159,7 @@ class Connection:
                 offload=self._interface.superframes,
                 software=SOFTWARE,
                 address=config.address,
+                lane=config.lane,
             )
         )
         with trio.move_on_after(WELCOME_TIMEOUT):

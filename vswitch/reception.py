@@ -21,6 +21,7 @@ from attrs import define
 
 from transport import Channel, Credential, CredentialKind
 from vswitch.core.control import Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.core.lane_choice import agreed
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.logs import event
 from vswitch.membership import EnrolRefused, Member, check_known
@@ -108,6 +109,7 @@ class Reception:
         device.name = member.name
         device.on_control = _heard
         device.superframes = hello.offload
+        device.use_lane(agreed(hello.lane))
         port = self._switch.attach(device, name=member.name)
         device.on_blocked = port.flush_soon
         plugged = Plugged(member, address, channel, device, port, time.time())
@@ -122,6 +124,7 @@ class Reception:
                     mtu=self._switch.mtu,
                     offload=hello.offload,
                     software=SOFTWARE,
+                    lane=device.lane_mode,
                 )
             )
             event(
@@ -133,6 +136,7 @@ class Reception:
                 via=channel.remote,
                 address=address,
                 suite=channel.statistics().suite,
+                lane=device.lane_mode,
             )
             self._switch.ingress(port, early)
             # Only now, as it waits for the disk: a thousand members may return at once.

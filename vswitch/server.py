@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -189,6 +190,8 @@ class _Status:
 def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
     counters = port.counters.snapshot()
     address, via, rtt, since = None, f"local:{port.device.name}", None, None
+    lanes: dict[str, Any] = {}
+    drops = {reason.value: count for reason, count in counters.drops.items()}
     datagram_size: int | None = None
     transport_drops: dict[str, int] = {}
     if plugged is not None:
@@ -198,6 +201,14 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         rtt = None if statistics.rtt is None else statistics.rtt * 1000
         datagram_size = statistics.datagram_size
         transport_drops = dict(statistics.drops)
+        drops = dict(Counter(drops) + Counter(plugged.device.dropped))
+        lanes = {
+            "lane": plugged.device.lane,
+            "lane_mode": plugged.device.lane_mode,
+            "loose_sent": statistics.loose_sent,
+            "loose_received": statistics.loose_received,
+            "loose_lost": statistics.loose_lost,
+        }
     return PortStatus(
         port=port.number,
         name=port.name,
@@ -212,7 +223,8 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         tx_bytes=counters.tx_bytes,
         queued_frames=port.statistics().queued_frames,
         queued_bytes=port.statistics().queued_bytes,
-        drops={reason.value: count for reason, count in counters.drops.items()},
+        drops=drops,
         transport_drops=transport_drops,
         since=since,
+        **lanes,
     )

@@ -14,11 +14,13 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
+from vswitch.core.lane_choice import LANES
 
 __all__ = [
     "to_bind",
     "to_duration",
     "to_interface",
+    "to_lane",
     "to_level",
     "to_listen",
     "to_log_days",
@@ -111,6 +113,13 @@ def to_path(value: str | Path) -> Path:
 def to_optional_path(value: str | Path | None) -> Path | None:
     """As `to_path`; None means none."""
     return None if value is None else to_path(value)
+
+
+def to_lane(value: str) -> str:
+    """The lane that a member wishes for."""
+    if _text(value).lower() not in LANES:
+        raise ValueError(f"must be one of {', '.join(LANES)}")
+    return value.lower()
 
 
 def to_level(value: str) -> str:

@@ -5,9 +5,12 @@
     python -m benchmarks.paths matrix --only 20x50   # some of them
     python -m benchmarks.paths peers --rounds 3      # beside other programs
     python -m benchmarks.paths fairness              # two streams on one bottleneck
+    python -m benchmarks.paths lanes --seconds 5     # KCP beside datagrams, 26 paths, six minutes
+    python -m benchmarks.paths lanes --lanes kcp     # one of them
     python -m benchmarks.paths --show FILE           # the tables of an earlier result
 
 matrix: one iperf3 stream from A to B through S, where the path of A is slow, long and lossy.
+lanes: `join --lane kcp` and `datagram` on paths that lose and are long; only when asked for.
 peers: the same for vswitch, fastd, tinc, n2n and openvpn on a path that loses, without a limit.
 Each figure stands beside what was asked for. Run `python -m benchmarks.emulator` first: if that
 says `void`, no figure from here counts.
@@ -35,10 +38,10 @@ import attrs
 
 from benchmarks.bed import Bed, open_bed
 from benchmarks.facts import facts
-from benchmarks.paths import fairness, matrix, peers, report
+from benchmarks.paths import fairness, lanes, matrix, peers, report
 from benchmarks.paths.cells import PEER_LOSSES, PathCell, Plan, full_cells, quick_cells
 from benchmarks.paths.report import PARTS
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import PEERS, Peer, ours
 from benchmarks.peers.peer import find
 from benchmarks.underlays import UNDERLAYS
 from vswitch.lab import missing_for_lab
@@ -54,7 +57,8 @@ TOOLS = {
 }
 SECONDS, QUICK_SECONDS = 20.0, 8.0
 FAIR_SECONDS, QUICK_FAIR_SECONDS = 45.0, 15.0
-PINGS, PEER_PINGS = 60, 200
+PINGS, PEER_PINGS, LANE_PINGS = 60, 200, 100
+USUAL = tuple(part for part in PARTS if part != "lanes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "matrix": [],
         "peers": [],
         "fairness": [],
+        "lanes": [],
     }
     steps = list(_steps(args, chosen))
     done = 0
@@ -97,6 +102,19 @@ class _Beds:
     def __init__(self, outer: contextlib.ExitStack) -> None:
         self._stack = outer.enter_context(contextlib.ExitStack())
         self._bed: Bed | None = None
+        self._lane: str | None = None  # of a bed that is not the matrix's
+
+    def lane_cell(self, cell: lanes.LaneCell, plan: Plan) -> dict[str, Any]:
+        if self._bed is None or self._lane != cell.lane:
+            self.close()
+            bed = self._stack.enter_context(open_bed(UNDERLAYS["nic"], {"a": lanes.clean_wire()}))
+            ours.start(bed, cell.lane)
+            matrix.forget_paths(bed)
+            self._bed, self._lane = bed, cell.lane
+        found = lanes.measure(self._bed, cell, plan)
+        if found["problem"]:
+            self.close()
+        return found
 
     def cell(self, cell: PathCell, plan: Plan) -> dict[str, Any]:
         if self._bed is None:
@@ -110,7 +128,7 @@ class _Beds:
         return found
 
     def close(self) -> None:
-        self._bed = None
+        self._bed = self._lane = None
         self._stack.close()
 
 
@@ -136,6 +154,11 @@ def _steps(args: argparse.Namespace, chosen: list[Peer]) -> Iterator[Step]:
                         report.peers_line,
                         _apart(peers.measure, peer, loss, plan, number),
                     )
+    if "lanes" in args.parts:
+        plan = Plan(seconds, LANE_PINGS, every=0.02, congestion=args.congestion)
+        for lane_cell in lanes.lane_cells(args.lanes):
+            if lane_cell.name.startswith(args.only):
+                yield "lanes", lanes.lanes_line, _in_lane(lane_cell, plan)
     if "fairness" in args.parts:
         fair = args.seconds or (QUICK_FAIR_SECONDS if args.quick else FAIR_SECONDS)
         plan = Plan(fair, 0, congestion=args.congestion)
@@ -146,6 +169,11 @@ def _steps(args: argparse.Namespace, chosen: list[Peer]) -> Iterator[Step]:
 def _together(cell: PathCell, plan: Plan) -> Callable[[_Beds], dict[str, Any]]:
     """A step in the bed of the matrix."""
     return lambda beds: beds.cell(cell, plan)
+
+
+def _in_lane(cell: lanes.LaneCell, plan: Plan) -> Callable[[_Beds], dict[str, Any]]:
+    """A step in the bed of its lane."""
+    return lambda beds: beds.lane_cell(cell, plan)
 
 
 def _apart(measure: Callable[..., dict[str, Any]], *arguments: Any) -> Callable[[_Beds], Any]:
@@ -178,11 +206,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("parts", nargs="*", type=_known(PARTS), default=list(PARTS), help=" ".join(PARTS))
+    add("parts", nargs="*", type=_known(PARTS), default=list(USUAL), help=" ".join(PARTS))
     add("--quick", action="store_true", help="fewer paths, one round, shorter streams")
     add("--seconds", type=float, metavar="N", help="of each stream (20; quick 8; fairness 45, 15)")
     add("--only", default="", metavar="TEXT", help="cells whose name begins so: 20x50-q1-l5")
     add("--peers", type=_list, default=list(peers.NAMES), metavar="A,B", help=",".join(PEERS))
+    add("--lanes", type=_lanes, default=list(lanes.LANES), metavar="A,B", help="kcp,datagram")
     add("--rounds", type=int, metavar="N", help="how often each peer is measured (3)")
     add("--congestion", default="cubic", metavar="NAME", help="of the streams' own TCP (cubic)")
     add("--show", type=Path, metavar="FILE", help="measure nothing: tell what a --json has")
@@ -201,6 +230,10 @@ def _known(names: Sequence[str]) -> Callable[[str], str]:
 
 def _list(text: str) -> list[str]:
     return [_known(list(PEERS))(name) for name in text.split(",")]
+
+
+def _lanes(text: str) -> list[str]:
+    return [_known([*lanes.LANES, "auto"])(name) for name in text.split(",")]
 
 
 def _check_machine() -> None:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.paths import verdict
+from benchmarks.paths import lanes, verdict
 
 __all__ = [
     "PARTS",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
-PARTS = ("matrix", "peers", "fairness")
+PARTS = ("matrix", "peers", "fairness", "lanes")
 WIDTHS = (6, 6, 4, 6, 8, 18, 20, 13, 5, 0)
 HEAD = (
     "Mbit/s",
@@ -174,7 +174,7 @@ def fairness_table(cells: Iterable[Row]) -> str:
 def told(result: Row) -> str:
     """The whole result: machine, commit, load, and a table for each part."""
     known, plan = result["facts"], result["plan"]
-    loads = [cell["load_before"] for part in PARTS for cell in result[part]] or [0.0]
+    loads = [cell["load_before"] for part in PARTS for cell in result.get(part, [])] or [0.0]
     machine = known["machine"]
     blocks = [
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']},"
@@ -190,6 +190,8 @@ def told(result: Row) -> str:
         blocks += [peers_table(peers_summary(result["peers"])), ", ".join(versions)]
     if result["fairness"]:
         blocks.append(fairness_table(result["fairness"]))
+    if result.get("lanes"):
+        blocks.append(lanes.lanes_table(result["lanes"]))
     return "\n\n".join(blocks)
 
 

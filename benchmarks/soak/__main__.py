@@ -15,7 +15,7 @@ import time
 from benchmarks.soak.world import Plan, Report, soak
 
 CHECKED = {
-    "I1": "each frame once, in order, unmodified; what is missing was refused by a full queue",
+    "I1": "each frame once, in order, unmodified; what is missing was refused by its queue",
     "I2": "every counter of every port is what its station sent and got; the totals add up",
     "I3": "who dies loses what was under way and a window, at most",
     "I4": "nothing back to its sender, nothing against the policy, nothing for a known other",

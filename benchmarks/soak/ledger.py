@@ -61,9 +61,10 @@ class Life:
     heard: dict[tuple[int, int], Heard] = attrs.Factory(dict)  # by life and target
 
     @property
-    def queue_full(self) -> int:
+    def refused(self) -> int:
         assert self.counters is not None
-        return self.counters.drops.get(DropReason.QUEUE_FULL, 0)
+        drops = self.counters.drops
+        return drops.get(DropReason.QUEUE_FULL, 0) + drops.get(DropReason.QUEUE_DELAY, 0)
 
 
 class Ledger:
@@ -182,11 +183,11 @@ class Ledger:
         who = f"station {life.station}, life {life.number}"
         if life.ended is None:
             missing += sum(self._tail(life, *key) for key in list(life.heard))
-            if missing > life.queue_full:  # what was refused may have been owed to nobody
-                self._breach("I1", f"{who}: {missing} missing, {life.queue_full} refused")
+            if missing > life.refused:  # what was refused may have been owed to nobody
+                self._breach("I1", f"{who}: {missing} missing, {life.refused} refused")
             self._same("I2", who, "frames out", life.got, life.counters.tx_frames)
-        elif missing > life.queue_full:
-            self._breach("I1", f"{who}: {missing} missing, {life.queue_full} refused")
+        elif missing > life.refused:
+            self._breach("I1", f"{who}: {missing} missing, {life.refused} refused")
         if life.ended in (None, "left"):
             self._same("I2", who, "frames in", life.offered, life.counters.rx_frames)
             refused = life.counters.drops.get(DropReason.RESERVED_DESTINATION, 0)

@@ -88,8 +88,8 @@ def test_sealed_addresses():
 SAMPLES = {
     "listen": "[::1]:7450", "public": "a.example:1", "subnet": "10.77.0.0/24", "mtu": "1500",
     "address": "10.77.0.2/24", "bind": "eth0", "dev": "vsw0", "name": "pc1", "expires": "24h",
-    "once": "true", "silent": "true", "offload": "off", "log_level": "info", "log_days": "14",
-    "max_members": "9", "state": "~/x", "log_file": "/x",
+    "once": "true", "silent": "true", "offload": "off", "lane": "auto", "log_level": "info",
+    "log_days": "14", "max_members": "9", "state": "~/x", "log_file": "/x",
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from vswitch.core.records import (
     encode_record,
     frame_record,
     is_control,
+    split_whole_untrusted,
 )
 from vswitch.errors import BadRecord
 from vswitch.testing import arp_request, icmp_echo, vlan_tagged
@@ -98,6 +99,27 @@ def test_splitter(seed):
         except BadRecord:
             refused += 1
     assert refused > 1000  # the mutations do reach the checks
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_datagrams_of_whole_records(seed):
+    rng = random.Random(f"whole {seed}")
+    honest = [frame_record(frame) for frame in FRAMES]
+    honest.append(encode_record(SUPERFRAME, bytes(10) + FRAMES[1] + bytes(3000)))
+    refused = 0
+    for _ in range(5000):
+        data = b"".join(rng.choices(honest, k=rng.randint(0, 4)))
+        data = rng.choice([mutate(rng, data), data, rng.randbytes(rng.randint(0, 80))])
+        try:
+            records = split_whole_untrusted([data])
+        except BadRecord:
+            refused += 1
+            continue
+        assert b"".join(records) == data
+        for record in records:
+            assert record[0] << 8 | record[1] in (FRAME, SUPERFRAME)
+            assert record[2] << 8 | record[3] == len(record) - 4
+    assert refused > 1000
 
 
 @pytest.mark.parametrize("seed", range(4))

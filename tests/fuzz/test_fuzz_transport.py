@@ -26,6 +26,7 @@ from transport.wire import (
     DATA,
     HEADER,
     INIT,
+    LOOSE,
     RESET,
     InitPayload,
     ResponsePayload,
@@ -127,6 +128,9 @@ class World:
             self.clients.append(client)
             client.send(b"x" * 100, b"y" * 3000)
             self.server.send(b"z" * 2000)
+            for host in (client, self.server):
+                host.session.open_loose(self.wire.now)
+                host.session.send_loose([b"loose" * 500], self.wire.now)
             self.wire.advance(0.01)
             client.read()
             self.server.read()
@@ -332,6 +336,7 @@ def test_plaintext_behind_the_seal(bounded_memory):
                     b"\x01\x08\x0012345678" * rng.randrange(1, 20),
                     b"\x04\x08\x0012345678\x05\x08\x0012345678\x08\x00\x00",
                     b"\x02\x08\x0012345678\x63\x05\x00abcde",
+                    b"\x09\x10\x00" + struct.pack("<QQ", number, number + rng.randrange(9)),
                     b"\x03\x04\x00\x01\x00no" if number % 500 == 0 else b"\x08\x00\x00",
                 ]
             )
@@ -339,7 +344,7 @@ def test_plaintext_behind_the_seal(bounded_memory):
             datagram = sealer.seal(CONTROL, plaintext)
         else:
             plaintext = rng.choice([kcp_garbage, rng_bytes])(rng)
-            datagram = sealer.seal(DATA, plaintext)
+            datagram = sealer.seal(rng.choice([DATA, LOOSE]), plaintext)
         wire.now += 0.02
         server.inject(datagram, rng.choice([client.address, STRANGER]))
         sent = sum(
@@ -349,6 +354,10 @@ def test_plaintext_behind_the_seal(bounded_memory):
         )
         assert sent <= 3 * len(datagram)
         session.take_messages(wire.now)
+        if rng.random() < 0.01:  # what is not read is bounded
+            session.take_loose_messages()
+        assert session.loose.held < 5_000_000
+        assert session.loose.meter.lost >= 0
         assert set(session.drops) <= set(DROP_REASONS)
         if session.ended:
             restarts += 1

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from vswitch.core.control import Notice, encode_control
-from vswitch.core.records import RecordSplitter, frame_of, frame_record
+from vswitch.core.records import RecordSplitter, frame_of, frame_record, split_whole_untrusted
 from vswitch.ports.local import local_pair
 from vswitch.ports.member import MemberDevice
 from vswitch.testing import DevicePair, FakeDevice, check_device, fake_channel_pair
@@ -70,6 +70,22 @@ class MemberPeer:
         self.channel.close()
 
 
+class LoosePeer(MemberPeer):
+    """Sends on the datagram lane, with control messages on the other."""
+
+    async def put(self, frames):
+        for frame in frames:
+            await self.channel.wait_writable()
+            self.channel.send_nowait([encode_control(Notice("hello"))])
+            self.channel.send_loose_nowait([frame_record(frame)])
+
+    async def get(self):
+        await self.channel.wait_readable()
+        return [
+            frame_of(each) for each in split_whole_untrusted(self.channel.receive_loose_nowait())
+        ]
+
+
 @asynccontextmanager
 async def fake_pair():
     device = FakeDevice(capacity=100)
@@ -94,8 +110,24 @@ async def member_pair_with_superframes():
     yield DevicePair(MemberDevice(ours, name="pc1", superframes=True), MemberPeer(theirs))
 
 
+@asynccontextmanager
+async def member_pair_on_datagrams():
+    ours, theirs = fake_channel_pair(message_size=1000, window=30_000)
+    theirs.open_loose()
+    device = MemberDevice(ours, name="pc1", superframes=True)
+    device.use_lane("datagram")
+    yield DevicePair(device, LoosePeer(theirs))
+
+
 @pytest.mark.parametrize(
-    "make_pair", [fake_pair, local_device_pair, member_pair, member_pair_with_superframes]
+    "make_pair",
+    [
+        fake_pair,
+        local_device_pair,
+        member_pair,
+        member_pair_with_superframes,
+        member_pair_on_datagrams,
+    ],
 )
 async def test_device_keeps_the_rules(make_pair):
     with trio.fail_after(20):

@@ -126,11 +126,11 @@ async def test_queued_dropped_and_detached_superframes_count_as_their_frames(swi
     port = attach(switch, source, slow)[1]
     whole = superframe(TO_ALL, bytes(60_000), 1448)
     frames = stands_for(whole)
-    source.feed_records([whole] * 22)
+    source.feed_records([whole] * 74)
     await wait_all_tasks_blocked()
     counted = switch.statistics().ports[1]
-    # 1 MiB holds 17 of them; one is in the device.
-    assert (counted.counters.tx_frames, counted.queued_frames) == (frames, 17 * frames)
+    # 4 MiB hold 69 of them; one is in the device.
+    assert (counted.counters.tx_frames, counted.queued_frames) == (frames, 69 * frames)
     assert counted.counters.drops == {DropReason.QUEUE_FULL: 4 * frames}
     assert balance(switch) == 0
     slow.take()
@@ -138,7 +138,7 @@ async def test_queued_dropped_and_detached_superframes_count_as_their_frames(swi
     assert port.counters.tx_frames == 2 * frames
     switch.detach(port)
     drops = switch.statistics().totals.drops
-    assert drops == {DropReason.QUEUE_FULL: 4 * frames, DropReason.PORT_DETACHED: 16 * frames}
+    assert drops == {DropReason.QUEUE_FULL: 4 * frames, DropReason.PORT_DETACHED: 68 * frames}
     assert balance(switch) == 0
 
 

@@ -35,6 +35,8 @@ BAD_INPUT = [
     (["join"], {"VSWITCH_NAME": "-"}, "", ["VSWITCH_NAME=-", "a name is"]),
     (["join", "--name", "a", "--dev", "x" * 16], {}, "", ["--dev", "1 to 15 letters"]),
     (["join", "--name", "a", "--address", "10.0.0.300/24"], {}, "", ["--address", "auto, none"]),
+    (["join", "--name", "a", "--lane", "tcp"], {}, "", ["--lane tcp", "kcp, datagram, auto"]),
+    (["join", "--name", "a"], {}, "[join]\nlane = 7\n", ["join.lane = 7", "text in quotes"]),
     (["join", "--name", "a"], {}, "[join]\ninvite = 'x'\n", ["unknown option invite"]),
     (["join", "--name", "a"], {"VSWITCH_ONCE": "?"}, "", ["VSWITCH_ONCE=?", "true or false"]),
     (["invite", "A"], {}, "", ["NAME 'A'", "a name is"]),

@@ -184,6 +184,13 @@ def test_switches_from_variables():
     assert join({}, {"VSWITCH_ONCE": "0"}).once is False
 
 
+def test_lane_from_flag_variable_and_file(config_file):
+    assert join({}, {}).lane == "kcp"
+    assert join({"lane": "datagram"}, {"VSWITCH_LANE": "kcp"}).lane == "datagram"
+    assert join({}, {"VSWITCH_LANE": "AUTO"}).lane == "auto"
+    assert join({"config": config_file("[join]\nlane = 'auto'\n")}).lane == "auto"
+
+
 def test_offload_from_flag_variable_and_file(config_file):
     assert join({"offload": "off"}, {"VSWITCH_OFFLOAD": "on"}).offload is False
     assert join({}, {"VSWITCH_OFFLOAD": "OFF"}).offload is False

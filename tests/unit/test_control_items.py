@@ -5,6 +5,7 @@ import pytest
 from transport.constants import MAX_CLOSE_REASON, MAX_CONTROL_ITEMS, SEALED_OVERHEAD
 from transport.control import (
     MTU_PROBE_SIZE,
+    Arrivals,
     Close,
     MtuAck,
     MtuProbe,
@@ -28,6 +29,7 @@ ALL = [
     MtuProbe(0x01020304, 1000),
     MtuAck(8972, 0xFFFFFFFF),
     Rekey(),
+    Arrivals(2**40, 2**64 - 1),
 ]
 
 
@@ -54,6 +56,13 @@ def test_probes_and_their_answers_have_their_size(data):
     assert refused(data)
 
 
+@pytest.mark.parametrize(
+    "value", [bytes(15), bytes(17), b"", (2).to_bytes(8, "little") + (1).to_bytes(8, "little")]
+)
+def test_arrivals_that_cannot_be(value):
+    assert refused(b"\x09" + len(value).to_bytes(2, "little") + value)
+
+
 def test_a_probe_fills_a_datagram():
     for size in (548, 1200, 8972):
         probe = MtuProbe(7, size - SEALED_OVERHEAD - MTU_PROBE_SIZE)
@@ -74,7 +83,7 @@ def test_nothing_is_no_item():
 
 
 def test_unknown_items_are_skipped():
-    unknown = b"\x09\x05\x00abcde" + b"\xff\x00\x00"
+    unknown = b"\x63\x05\x00abcde" + b"\xff\x00\x00"
     data = unknown + encode_control(Rekey()) + unknown
     assert decode_control_untrusted(data) == [Rekey()]
 

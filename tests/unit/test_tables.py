@@ -31,6 +31,8 @@ PORT = PortStatus(
     state="up",
     address="10.77.0.2/24",
     via="udp:203.0.113.9:41022",
+    lane="datagram",
+    lane_mode="auto",
     rtt_ms=18.04,
     rx_bytes=1_234_567,
     tx_bytes=999,
@@ -93,9 +95,12 @@ def test_columns_are_aligned_and_lines_cannot_be_forged():
 
 def test_the_ports_of_a_switch():
     head, first, second = ports_table(SWITCH.ports).splitlines()
-    assert squeezed(head) == "PORT NAME ADDRESS VIA RTT RX TX DROPS STATE"
-    assert squeezed(first) == "1 pc1 10.77.0.2/24 udp:203.0.113.9:41022 18.0ms 1.2M 999 3 up"
-    assert squeezed(second) == "2 bot - - - 0 0 0 up"
+    assert squeezed(head) == "PORT NAME ADDRESS VIA LANE RTT RX TX DROPS STATE"
+    assert (
+        squeezed(first)
+        == "1 pc1 10.77.0.2/24 udp:203.0.113.9:41022 auto(datagram) 18.0ms 1.2M 999 3 up"
+    )
+    assert squeezed(second) == "2 bot - - - - 0 0 0 up"
     assert "up 3d4h" in switch_line(SWITCH)
     assert "10.77.0.0/24" in switch_line(SWITCH)
 
@@ -103,7 +108,7 @@ def test_the_ports_of_a_switch():
 def test_joins_and_members():
     join = JoinStatus(name="pc1", state="connecting", server="switch.example.org:7450", since=100.0)
     line = joins_table([join], now=160.0).splitlines()[1]
-    assert squeezed(line) == "pc1 connecting 1m - - - switch.example.org:7450 - 0 0"
+    assert squeezed(line) == "pc1 connecting 1m - - - switch.example.org:7450 - - 0 0"
     common = {"fingerprint": "abcdefgh", "key": "k", "created": 0.0}
     members = [
         MemberStatus(name="a", connected=True, via="udp:[::1]:5", last_seen=60.0, **common),

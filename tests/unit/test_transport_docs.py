@@ -47,7 +47,7 @@ def layout(heading, number):
         ("Type 2: response", 0, constants.RESPONSE_SIZE),
         ("Type 2: response", 1, 48),
         ("Type 3: cookie reply", 0, constants.COOKIE_REPLY_SIZE),
-        ("Types 4 and 5: sealed datagrams", 0, constants.DATA_HEADER_SIZE),
+        ("Types 4, 5 and 7: sealed datagrams", 0, constants.DATA_HEADER_SIZE),
         ("Type 4: KCP", 0, constants.KCP_HEADER_SIZE),
         ("Type 6: stateless reset", 0, constants.RESET_SIZE),
         ("The record stream", 0, 4),

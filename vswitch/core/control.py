@@ -88,6 +88,7 @@ class Hello:
     offload: bool = False  # takes and sends superframes
     software: str = attrs.field(default="", validator=TEXT)
     address: str = attrs.field(default="auto", validator=WISH)  # auto, none, or CIDR
+    lane: str = attrs.field(default="kcp", validator=TEXT)  # wished for: see `lane_choice.py`
 
 
 @attrs.frozen
@@ -104,6 +105,7 @@ class Welcome:
     mtu: int = attrs.field(default=1500, validator=MTU)
     offload: bool = False  # superframes may be sent and may come; only if the hello said so too
     software: str = attrs.field(default="", validator=TEXT)
+    lane: str = attrs.field(default="kcp", validator=TEXT)  # in force: the wish, or kcp
 
 
 @attrs.frozen

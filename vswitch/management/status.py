@@ -44,6 +44,11 @@ class PortStatus:
     via: str | None = None
     rtt_ms: float | None = None
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
+    lane: str | None = None  # what frames leave on now: kcp or datagram
+    lane_mode: str | None = None  # what was agreed: kcp, datagram or auto
+    loose_sent: int = 0  # units of the datagram lane, and how many of ours were reported lost
+    loose_received: int = 0
+    loose_lost: int = 0
     rx_frames: int = 0
     rx_bytes: int = 0
     tx_frames: int = 0
@@ -99,6 +104,11 @@ class JoinStatus:
     mtu: int | None = None
     rtt_ms: float | None = None
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
+    lane: str | None = None  # what frames leave on now: kcp or datagram
+    lane_mode: str | None = None  # what was agreed: kcp, datagram or auto
+    loose_sent: int = 0  # units of the datagram lane, and how many of ours were reported lost
+    loose_received: int = 0
+    loose_lost: int = 0
     rx_frames: int = 0
     rx_bytes: int = 0
     tx_frames: int = 0

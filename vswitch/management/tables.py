@@ -63,13 +63,14 @@ def switch_line(status: SwitchStatus) -> str:
 def ports_table(ports: Sequence[PortStatus]) -> str:
     """The ports of a switch."""
     return table(
-        ["PORT", "NAME", "ADDRESS", "VIA", "RTT", "RX", "TX", "DROPS", "STATE"],
+        ["PORT", "NAME", "ADDRESS", "VIA", "LANE", "RTT", "RX", "TX", "DROPS", "STATE"],
         [
             [
                 str(port.port),
                 port.name,
                 port.address or "-",
                 port.via or "-",
+                _lane(port.lane, port.lane_mode),
                 _rtt(port.rtt_ms),
                 size(port.rx_bytes),
                 size(port.tx_bytes),
@@ -84,7 +85,7 @@ def ports_table(ports: Sequence[PortStatus]) -> str:
 def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
     """The running joins of a host."""
     return table(
-        ["NAME", "STATE", "SINCE", "DEV", "ADDRESS", "MTU", "SERVER", "RTT", "RX", "TX"],
+        ["NAME", "STATE", "SINCE", "DEV", "ADDRESS", "MTU", "SERVER", "LANE", "RTT", "RX", "TX"],
         [
             [
                 join.name,
@@ -94,6 +95,7 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
                 join.address or "-",
                 "-" if join.mtu is None else str(join.mtu),
                 join.server,
+                _lane(join.lane, join.lane_mode),
                 _rtt(join.rtt_ms),
                 size(join.rx_bytes),
                 size(join.tx_bytes),
@@ -127,6 +129,13 @@ def _member_state(member: MemberStatus) -> str:
     if member.connected is None:
         return "-"
     return f"connected {member.via or ''}".strip() if member.connected else "away"
+
+
+def _lane(lane: str | None, mode: str | None) -> str:
+    """What is in force, and in parentheses where that may change."""
+    if lane is None or mode is None:
+        return "-"
+    return lane if mode == lane else f"{mode}({lane})"
 
 
 def _rtt(milliseconds: float | None) -> str:

@@ -7,6 +7,9 @@ bulk one behind a fence: a control message that says how many sparse messages co
  - behind a fence that still holds nothing of bulk is handled, and of sparse only what it waits for;
    meanwhile the channel holds bulk back, so a fence that never opens costs a bounded memory.
 
+What comes on the datagram lane, once it is agreed, is handled behind what is due of the others; no
+fence holds it back.
+
 When the session is over, a fence waits for nothing: what is missing never comes.
 
 Errors: `BadRecord` for what cannot be a record, a control message on the sparse lane, or a
@@ -20,7 +23,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from vswitch.core.control import After, ControlMessage, decode_control_untrusted
-from vswitch.core.records import RecordSplitter, is_control, is_superframe
+from vswitch.core.records import (
+    RecordSplitter,
+    is_control,
+    is_superframe,
+    split_whole_untrusted,
+)
 from vswitch.errors import BadRecord
 from vswitch.ports.messages import MessageChannel
 
@@ -40,6 +48,7 @@ class Incoming:
     def __init__(self, channel: MessageChannel, owner: _Owner) -> None:
         self._channel = channel
         self._owner = owner
+        self.loose = False  # the datagram lane is agreed
         self._bulk_splitter = RecordSplitter()
         self._sparse_splitter = RecordSplitter()
         self._sparse_messages: deque[bytes] = deque()  # received, for behind a fence that opens
@@ -52,10 +61,23 @@ class Incoming:
         come. Control messages go to their owner. HOT PATH.
         """
         channel = self._channel
+        if self.loose and channel.loose_waits:
+            return self._with_loose_untrusted()
         if not (channel.sparse_waits or self._fences or self._sparse_messages):
             records = self._bulk_untrusted(channel.receive_nowait())
             return self._merge_untrusted(records, more=False) if self._fences else records
         return self._merge_untrusted([], more=True)
+
+    def _with_loose_untrusted(self) -> list[bytes]:
+        """Also what has come on the datagram lane. HOT PATH of that lane."""
+        channel = self._channel
+        records: list[bytes] = []
+        if channel.bulk_waits or channel.sparse_waits or self._fences:
+            records = self._merge_untrusted([], more=True)
+        loose = split_whole_untrusted(channel.receive_loose_nowait())
+        if loose:
+            self._check_superframe_untrusted(max(loose))
+        return records + loose
 
     def _merge_untrusted(self, records: list[bytes], *, more: bool) -> list[bytes]:
         """`records`, and whatever else its turn has come; `more`: bulk was not read yet."""

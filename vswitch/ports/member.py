@@ -11,6 +11,9 @@ While the channel's bulk lane is busy, flows that send little take its sparse la
 of its own (`vswitch/core/sparse.py`), and such frames overtake those that wait for credit, too.
 Within a flow order is kept.
 
+Where the two sides have agreed on it, frames leave on the channel's datagram lane instead
+(`loose.py`); control messages never do.
+
 What cannot be a record, or a superframe where none was agreed, closes the channel with code
 PROTOCOL and raises `BadRecord`. Other errors are the channel's own: see `device.py`, rules 5 to 7.
 The file knows the transport by the shape of its channel alone.
@@ -24,10 +27,12 @@ from collections.abc import Callable
 import trio
 
 from vswitch.core.control import After, ByeCode, ControlMessage, encode_control
+from vswitch.core.lane_choice import DATAGRAM, KCP
 from vswitch.core.records import pack
 from vswitch.core.sparse import LaneChooser
 from vswitch.errors import BadRecord
 from vswitch.ports.incoming import Incoming
+from vswitch.ports.loose import LooseSender
 from vswitch.ports.messages import MessageChannel
 
 __all__ = ["MAX_QUEUED_CONTROLS", "MemberDevice", "MessageChannel"]
@@ -71,9 +76,31 @@ class MemberDevice:
         self._channel = channel
         self._incoming = Incoming(channel, self)
         self._chooser = LaneChooser()
+        self._loose: LooseSender | None = None  # until another lane than KCP is agreed
         self._unread: deque[bytes] = deque()  # at most one burst of the channel
         self._controls: deque[bytes] = deque()
         self._closed = False
+
+    def use_lane(self, lane: str) -> None:
+        """What was agreed: kcp, datagram or auto. At most once, before frames are carried."""
+        if lane != KCP:
+            self._loose = LooseSender(self._channel, lane, self.mtu)
+            self._incoming.loose = True
+
+    @property
+    def lane_mode(self) -> str:
+        """What was agreed."""
+        return KCP if self._loose is None else self._loose.mode
+
+    @property
+    def lane(self) -> str:
+        """What frames leave on now: kcp or datagram."""
+        return DATAGRAM if self._loose is not None and self._loose.active else KCP
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that were taken and can never be written, by reason."""
+        return {} if self._loose is None else dict(+self._loose.dropped)
 
     async def wait_readable(self) -> None:
         if self._unread:
@@ -119,6 +146,10 @@ class MemberDevice:
 
     def write_nowait(self, records: list[bytes]) -> int:
         # HOT PATH
+        if self._loose is not None and records and self._loose.takes():
+            if self._controls:
+                self.write_nowait([])
+            return self._loose.send(records)
         channel = self._channel
         credit = channel.credit
         overtaking = len(self._controls)

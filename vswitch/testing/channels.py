@@ -1,12 +1,14 @@
-"""`fake_channel_pair`: two ends of a reliable message channel, in memory, without a network.
+"""`fake_channel_pair`: two ends of a message channel, in memory, without a network.
 
-They keep the contract of a transport channel: whole messages in order, byte credit that returns
-as the other end reads, `trio.ClosedResourceError` here and `trio.BrokenResourceError` there.
+They keep the contract of a transport channel: whole messages in order, also on the datagram lane,
+of which a test may take some out; byte credit that returns as the other end reads,
+`trio.ClosedResourceError` here and `trio.BrokenResourceError` there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import trio
 
@@ -29,6 +31,10 @@ class FakeChannel:
         self._other = self
         self._inbox: list[bytes] = []
         self._sparse_inbox: list[bytes] = []
+        self._loose_inbox: list[bytes] = []
+        self.loose_open = False
+        self.loose_size = self.loose_limit = 50 * message_size  # a path that loses nothing
+        self.lost_at = -inf
         self._given = self._sparse_given = 0  # messages sent by the other end to this one
         self._held = False
         self._readable = Waiter()
@@ -44,6 +50,24 @@ class FakeChannel:
         """The same for the sparse lane."""
         return self.window - sum(map(len, self._other._sparse_inbox))
 
+    @property
+    def loose_credit(self) -> int:
+        """The same for the datagram lane."""
+        return self.window - sum(map(len, self._other._loose_inbox))
+
+    def open_loose(self) -> None:
+        self.loose_open = True
+
+    def send_loose_nowait(self, messages: Sequence[bytes]) -> None:
+        self._can_write()
+        if self.loose_credit <= 0:
+            raise trio.WouldBlock
+        if max(map(len, messages), default=0) > self.loose_limit:
+            raise ValueError("a message above loose_limit")
+        if self._other.loose_open:
+            self._other._loose_inbox.extend(messages)
+            self._other._readable.wake()
+
     def progress(self) -> tuple[int, int, int, int]:
         """A message has arrived when the other end has received it."""
         other = self._other
@@ -52,7 +76,8 @@ class FakeChannel:
         return given, given - waiting, sparse_given, sparse_given - sparse_waiting
 
     def send_nowait(self, messages: Sequence[bytes]) -> None:
-        if not self._can_write():
+        self._can_write()
+        if self.credit <= 0:
             raise trio.WouldBlock
         self._other._inbox.extend(messages)
         self._other._given += len(messages)
@@ -78,6 +103,10 @@ class FakeChannel:
         return bool(self._sparse_inbox)
 
     @property
+    def loose_waits(self) -> bool:
+        return bool(self._loose_inbox)
+
+    @property
     def ended(self) -> bool:
         return self.closed_with is not None or self._other.closed_with is not None
 
@@ -97,6 +126,14 @@ class FakeChannel:
         if not self._sparse_inbox:
             raise trio.WouldBlock
         messages, self._sparse_inbox = self._sparse_inbox, []
+        return messages
+
+    def receive_loose_nowait(self) -> list[bytes]:
+        self._can_read()
+        if not self._loose_inbox:
+            raise trio.WouldBlock
+        messages, self._loose_inbox = self._loose_inbox, []
+        self._other._writable.wake()
         return messages
 
     async def wait_readable(self) -> None:
@@ -124,16 +161,18 @@ class FakeChannel:
             raise trio.ClosedResourceError("the channel was closed")
         if self._inbox and not (self._held and self._other.closed_with is None):
             return True
-        if not self._inbox and not self._sparse_inbox and self._other.closed_with is not None:
+        if self._sparse_inbox or self._loose_inbox:
+            return True
+        if not self._inbox and self._other.closed_with is not None:
             raise trio.BrokenResourceError("the other end was closed")
-        return bool(self._sparse_inbox)
+        return False
 
     def _can_write(self) -> bool:
         if self.closed_with is not None:
             raise trio.ClosedResourceError("the channel was closed")
         if self._other.closed_with is not None:
             raise trio.BrokenResourceError("the other end was closed")
-        return self.credit > 0
+        return self.credit > 0 and (not self.loose_open or self.loose_credit > 0)
 
 
 def fake_channel_pair(

@@ -47,6 +47,60 @@ async def test_the_name_in_hello_may_be_left_out(house):
         assert (await guest.hear()).name == "pc1"
 
 
+@pytest.mark.parametrize(
+    ("wish", "granted"),
+    [("kcp", "kcp"), ("datagram", "datagram"), ("auto", "auto"), ("of the future", "kcp")],
+)
+async def test_the_welcome_says_which_lane_is_in_force(house, wish, granted):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, lane=wish))
+        assert (await guest.hear()).lane == granted
+        (plugged,) = house.reception.plugged.values()
+        assert plugged.device.lane_mode == granted
+
+
+async def test_one_on_datagrams_and_one_who_has_never_heard_of_them(house):
+    keys = [house.member(name) for name in ("pc1", "pc2")]
+    async with house.visit(keys[0]) as one, house.visit(keys[1], "192.0.2.2") as other:
+        one.say(attrs.evolve(HELLO, lane="datagram"))
+        await one.hear()
+        one.channel.open_loose()
+        other.say(attrs.evolve(HELLO, name="pc2", mac="02:00:00:00:00:02"))
+        assert (await other.hear()).lane == "kcp"
+        one.channel.send_loose_nowait([record(1)])
+        with trio.fail_after(20):
+            assert await other.channel.receive() == [record(1)]
+        other.say(record(2))
+        with trio.fail_after(20):
+            await one.channel.wait_readable()
+        assert one.channel.receive_loose_nowait() == [record(2)]
+        assert not other.channel.loose_waits
+        assert other.channel.statistics().drops == {}
+
+
+async def test_datagrams_of_a_member_that_did_not_wish_for_them_are_dropped(house):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(HELLO)
+        await guest.hear()
+        guest.channel.open_loose()
+        guest.channel.send_loose_nowait([record(1)])
+        (plugged,) = house.reception.plugged.values()
+        with trio.fail_after(20):
+            while not plugged.channel.statistics().drops:  # noqa: ASYNC110 (the network runs)
+                await trio.sleep(0.002)
+        assert plugged.channel.statistics().drops == {"loose_unasked": 1}
+        assert plugged.port.counters.snapshot().rx_frames == 0
+
+
+async def test_a_datagram_that_is_no_record_ends_that_session_alone(house):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, lane="datagram"))
+        await guest.hear()
+        guest.channel.open_loose()
+        guest.channel.send_loose_nowait([record(1)[:-1]])
+        assert (await guest.end()).code == ByeCode.PROTOCOL
+
+
 async def test_frames_that_come_along_with_hello_are_forwarded(house):
     async with house.switch.open_port("bot") as bot, house.visit(house.member("pc1")) as guest:
         guest.say(HELLO, record(1))
