@@ -26,7 +26,8 @@ from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue, Pool
 from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
 from vswitch.core.forwarding import Forwarder
-from vswitch.core.load import load_of
+from vswitch.core.load import Load, load_of
+from vswitch.core.stages import Decision, Observer, Reach
 from vswitch.errors import RefusedError
 from vswitch.ports.delivery import parcels
 from vswitch.ports.device import Device
@@ -65,6 +66,7 @@ class Switch:
         self._scopes: dict[Port, trio.CancelScope] = {}
         self._listeners: dict[Port, DetachListener] = {}
         self._departed = PortCounters()  # what ports that are gone have counted
+        self._observers: tuple[Observer, ...] = ()
         self._writing = False
         self._closed = False
 
@@ -117,8 +119,13 @@ class Switch:
             return
         self._enter()
         try:
-            load = load_of(records)
-            batches = self._forwarder.ingress(port.number, records, self._clock(), load)
+            load, now = load_of(records), self._clock()
+            if self._observers:
+                for observer in self._observers:
+                    observer.saw_ingress(port.number, records, now)
+            if port.ingress_stages:
+                records, load = self._stage(port, records, load, now)
+            batches = self._forwarder.ingress(port.number, records, now, load)
             # Ports are looked up before the first write: one that fails may be gone, and its number
             # taken by another, before the last.
             sent = parcels(batches, records, load, self._ports, self._forwarder.mtu, port.counters)
@@ -126,12 +133,64 @@ class Switch:
                 try:
                     if egress.attached:
                         egress.send(batch, weight)
+                        if self._observers:
+                            for observer in self._observers:
+                                observer.saw_egress(egress.number, batch, now)
                     else:
                         self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
                 except Exception as error:
                     self._take_down(egress, error)
         finally:
             self._writing = False
+
+    def _stage(
+        self, port: Port, records: list[bytes], load: Load, now: float
+    ) -> tuple[list[bytes], Load]:
+        """What the port's stages leave of a batch; what they drop has come in, too."""
+        counters = port.counters
+        for stage in port.ingress_stages:
+            records = stage.take(records, now, counters)
+        left = load_of(records)
+        counters.rx_frames += load.frames - left.frames
+        counters.rx_bytes += load.bytes - left.bytes
+        return records, left
+
+    def set_reach(self, reach: Reach | None) -> None:
+        """Decide anew who hears whom; call it again when what it says has changed."""
+        self._forwarder.reach = reach
+        self._forwarder.rewire()
+
+    def add_observer(self, observer: Observer) -> None:
+        """Show it everything that passes, until `remove_observer`."""
+        self._observers = (*self._observers, observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Stop that."""
+        self._observers = tuple(each for each in self._observers if each is not observer)
+
+    def explain(self, port: Port, record: bytes) -> Decision:
+        """What would happen to a record that came in on `port` now, and why. Changes nothing."""
+        now = self._clock()
+        steps: list[str] = []
+        for stage in port.ingress_stages:
+            explained = stage.explain(record, now)
+            steps += [explained.why] if explained.why else []
+            if explained.record is None:
+                return Decision((), explained.reason, tuple(steps))
+            record = explained.record
+        decision = self._forwarder.explain(port.number, record, now)
+        steps += decision.steps
+        egress = []
+        for number in decision.egress:
+            sent: bytes | None = record
+            for stage in self._ports[number].egress_stages:
+                if sent is not None:
+                    explained = stage.explain(sent, now)
+                    steps += [f"port {number}: {explained.why}"] if explained.why else []
+                    sent = explained.record
+            if sent is not None:
+                egress.append(number)
+        return Decision(tuple(egress), decision.reason, tuple(steps))
 
     def fdb_entries(self) -> list[FdbEntry]:
         """The stations that the switch knows, by port."""

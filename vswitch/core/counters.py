@@ -33,6 +33,7 @@ class DropReason(StrEnum):
     RESERVED_DESTINATION = "reserved_destination"  # 01-80-C2-00-00-0X ends at a bridge (802.1D)
     SAME_PORT = "same_port"  # the destination is where the frame came from
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
+    NOT_REACHED = "not_reached"  # the destination is on a port that this one does not reach
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.

@@ -4,7 +4,8 @@
                 has to cut it or to give it to a kernel, by more than its length
  2. policy      what the header itself forbids is dropped (`policy.py`)
  3. learning    the source is now on the ingress port
- 4. look-up     known unicast to its port; unknown, multicast and broadcast to all but the ingress
+ 4. look-up     known unicast to its port; unknown, multicast and broadcast to all but the ingress;
+                less those that `reach` (`stages.py`) keeps apart, if there is one
  5. grouping    one list of records for each egress port, in the order of arrival
 
 Frames are opaque behind their first 16 bytes; the outer VLAN id is part of the FDB key and tags
@@ -23,10 +24,11 @@ import attrs
 
 from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.fdb import Fdb
-from vswitch.core.frame import vlan_of
+from vswitch.core.frame import format_mac, vlan_of
 from vswitch.core.load import Load, load_of
 from vswitch.core.policy import HEAD_SIZE, max_frame, refuse_head
 from vswitch.core.records import FRAME, HEADER_SIZE
+from vswitch.core.stages import Decision, Reach
 from vswitch.core.virtio import FRAME_AT, stands_for
 
 __all__ = ["Forwarder"]
@@ -42,7 +44,7 @@ _Decision = tuple[int, ...] | DropReason
 @attrs.define(eq=False)
 class _Attached:
     counters: PortCounters
-    others: tuple[int, ...] | None = None  # where a flooded frame goes; None until that is asked
+    others: dict[int, tuple[int, ...]] = attrs.Factory(dict)  # where a flood goes, by VLAN
 
 
 class Forwarder:
@@ -50,6 +52,7 @@ class Forwarder:
 
     def __init__(self, *, mtu: int = 1500, fdb: Fdb | None = None) -> None:
         self.mtu = mtu
+        self.reach: Reach | None = None  # call `rewire` when it, or what it says, has changed
         self.fdb = Fdb() if fdb is None else fdb
         self._max_record = HEADER_SIZE + max_frame(mtu)
         self._ports: dict[int, _Attached] = {}
@@ -59,25 +62,37 @@ class Forwarder:
         if port in self._ports:
             raise ValueError(f"port {port} is there already")
         self._ports[port] = _Attached(counters)
-        self._rewire()
+        self.rewire()
 
     def remove_port(self, port: int) -> None:
         """Forget a port and every station on it."""
         del self._ports[port]
         self.fdb.flush(port=port)
-        self._rewire()
+        self.rewire()
 
-    def _rewire(self) -> None:
+    def rewire(self) -> None:
+        """Who reaches whom has changed."""
         # Worked out anew by the next flood of each: a thousand ports that come at once would
         # otherwise each have it done for a thousand.
         for attached in self._ports.values():
-            attached.others = None
+            attached.others.clear()
 
-    def _others(self, port: int) -> tuple[int, ...]:
-        attached = self._ports[port]
-        if attached.others is None:
-            attached.others = tuple(sorted(other for other in self._ports if other != port))
-        return attached.others
+    def _others(self, port: int, vlan: int) -> tuple[int, ...]:
+        """Where a flooded frame of that VLAN goes."""
+        reach = self.reach
+        if reach is None:
+            vlan = 0
+        known = self._ports[port].others
+        others = known.get(vlan)
+        if others is None:
+            others = known[vlan] = tuple(
+                sorted(
+                    other
+                    for other in self._ports
+                    if other != port and (reach is None or reach.reaches(port, other, vlan))
+                )
+            )
+        return others
 
     def ingress(
         self, port: int, records: list[bytes], now: float, load: Load | None = None
@@ -159,14 +174,48 @@ class Forwarder:
         reason = refuse_head(head)
         if reason is not None:
             return reason, False
-        fdb = self.fdb
         vlan = vlan_of(head)
-        learned = fdb.learn(vlan, head[6:12], port, now)
+        learned = self.fdb.learn(vlan, head[6:12], port, now)
+        return self._destination(head, vlan, port, now), learned
+
+    def _destination(self, head: bytes, vlan: int, port: int, now: float) -> _Decision:
+        reach = self.reach
         if not head[0] & 1:
-            egress = fdb.lookup(vlan, head[0:6], now)
+            egress = self.fdb.lookup(vlan, head[0:6], now)
             if egress is not None:
-                return (DropReason.SAME_PORT if egress == port else (egress,)), learned
-        return (self._others(port) or DropReason.NO_DESTINATION), learned
+                if egress == port:
+                    return DropReason.SAME_PORT
+                if reach is None or reach.reaches(port, egress, vlan):
+                    return (egress,)
+                return DropReason.NOT_REACHED
+        others = self._others(port, vlan)
+        if reach is not None and head[0] & 1:
+            wanted = reach.group_ports(port, vlan, head[0:6], now)
+            if wanted is not None:
+                others = tuple(other for other in others if other in wanted)
+        return others or DropReason.NO_DESTINATION
+
+    def explain(self, port: int, record: bytes, now: float) -> Decision:
+        """What `ingress` would do with one record that came in on `port`; nothing is learned."""
+        if record[1] == _FRAME_FLAG and len(record) > self._max_record:
+            return Decision((), DropReason.OVERSIZE, (f"longer than an MTU of {self.mtu} allows",))
+        head = record[_FRAME_HEAD if record[1] == _FRAME_FLAG else _SUPERFRAME_HEAD]
+        reason = refuse_head(head)
+        if reason is not None:
+            return Decision((), reason, ("refused for what its header says",))
+        vlan = vlan_of(head)
+        where = f"{format_mac(head[0:6])} in VLAN {vlan}" if vlan else format_mac(head[0:6])
+        decision = self._destination(head, vlan, port, now)
+        known = not head[0] & 1 and self.fdb.lookup(vlan, head[0:6], now) is not None
+        if known:
+            step = f"{where}: known"
+        elif head[0] & 1:
+            step = f"{where}: a group address"
+        else:
+            step = f"{where}: not known, flooded"
+        if isinstance(decision, DropReason):
+            return Decision((), decision, (step,))
+        return Decision(decision, "", (step,))
 
     def _without_oversize(self, records: list[bytes], counters: PortCounters) -> list[bytes]:
         kept = [

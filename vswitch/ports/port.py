@@ -16,6 +16,7 @@ import trio
 from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import Load, load_of
+from vswitch.core.stages import Stage
 from vswitch.ports.device import Device, Overtaking, patience_with
 
 __all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
@@ -60,6 +61,8 @@ class Port:
         self.attached_at = attached_at
         self.counters = PortCounters()
         self.error: Exception | None = None
+        self.ingress_stages: tuple[Stage, ...] = ()
+        self.egress_stages: tuple[Stage, ...] = ()
         self._overtaking = device if isinstance(device, Overtaking) else None
         self._queue = queue
         self._clock = clock
@@ -94,6 +97,11 @@ class Port:
     def send(self, records: list[bytes], load: Load) -> None:
         """Write a batch of that load through to the device, and queue what it does not take."""
         # HOT PATH
+        if self.egress_stages:
+            now = self._clock()
+            for stage in self.egress_stages:
+                records = stage.take(records, now, self.counters)
+            load = load_of(records)
         if self._queue:
             self._enqueue(self._overtake(records))
             return
