@@ -24,7 +24,16 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from vswitch.errors import ConfigError
 
-__all__ = ["Option", "add_flags", "load", "option", "options_of"]
+__all__ = [
+    "Option",
+    "add_flags",
+    "from_text",
+    "load",
+    "option",
+    "options_of",
+    "read_tables",
+    "structure",
+]
 
 T = TypeVar("T")
 
@@ -140,13 +149,14 @@ def _from_text(kind: str, text: str) -> object:
     return text
 
 
-def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
+def read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file by name, unchecked; `ConfigError` if it is no TOML."""
     try:
         with path.open("rb") as file:
             data = file.read(_FILE_BYTES + 1)
         if len(data) > _FILE_BYTES:
             raise ConfigError(f"{path}: larger than {_FILE_BYTES} bytes: no configuration file")
-        document = tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -156,6 +166,10 @@ def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path}: not TOML that can be read: nested too deeply") from None
+
+
+def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
+    document = read_tables(path)
     problems = [f"{path}: {_unknown(key, known, 'table')}" for key in document if key not in known]
     if problems:
         raise ConfigError("\n".join(problems))
@@ -163,6 +177,25 @@ def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {name}: must be a table: write [{name}] on a line of its own")
     return table
+
+
+def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
+    """An instance of `cls` from a table of a file, or from what somebody has said instead."""
+    return _structure(cls, dict(table), dict(table), place)
+
+
+def from_text(cls: type[Any], said: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What somebody has written as text, as a file would have it; `ConfigError` if it cannot be."""
+    options, values, problems = options_of(cls), dict(said), []
+    for name, text in said.items():
+        if isinstance(text, str) and name in options:
+            try:
+                values[name] = _from_text(options[name].kind, text)
+            except ValueError as error:
+                problems.append(f"{place}.{name} = {_short(text)}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return values
 
 
 def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], place: str) -> T:

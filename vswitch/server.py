@@ -36,10 +36,12 @@ from vswitch.config import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.groups import single_error
 from vswitch.logs import event
+from vswitch.managed import Managed
 from vswitch.management.control import Handler, serve_control
 from vswitch.management.status import PortStatus, SwitchStatus, to_json
 from vswitch.reception import Plugged, Reception
 from vswitch.registry import Registry, Served
+from vswitch.settings import load_settings
 from vswitch.state import StateDir
 from vswitch.switch import Port, Switch, open_switch
 from vswitch.version import VERSION
@@ -54,6 +56,7 @@ class Serving:
     """A switch that serves: the value of `serve`'s `task_status`."""
 
     switch: Switch
+    managed: Managed
     endpoint: Endpoint
     registry: Registry
     listen: HostPort
@@ -64,6 +67,7 @@ async def serve(
 ) -> None:
     """Run a switch until cancelled. Started when members can connect."""
     files = config.files
+    settings = await trio.to_thread.run_sync(load_settings, config.config)
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
     registry = await trio.to_thread.run_sync(
@@ -83,8 +87,10 @@ async def serve(
             open_switch(mtu=config.mtu, max_ports=config.max_members) as switch,
             trio.open_nursery() as nursery,
         ):
+            managed = Managed(switch, settings)
+            nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
-            status = _Status(config, listen, endpoint, switch, reception, registry)
+            status = _Status(config, listen, endpoint, managed, reception, registry)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, status.handlers())
@@ -100,7 +106,7 @@ async def serve(
                 mtu=config.mtu,
                 state=files.path,
             )
-            task_status.started(Serving(switch, endpoint, registry, listen))
+            task_status.started(Serving(switch, managed, endpoint, registry, listen))
 
 
 def _identity(files: StateDir) -> PrivateKey:
@@ -143,20 +149,30 @@ class _Status:
         config: ServeConfig,
         listen: HostPort,
         endpoint: Endpoint,
-        switch: Switch,
+        managed: Managed,
         reception: Reception,
         registry: Registry,
     ) -> None:
         self._config = config
         self._listen = listen
         self._endpoint = endpoint
-        self._switch = switch
+        self._managed = managed
+        self._switch = managed.switch
         self._reception = reception
         self._registry = registry
         self._started = time.time()
 
     def handlers(self) -> dict[str, Handler]:
-        return {"status": self.status, "revoked": self.revoked}
+        return {"status": self.status, "revoked": self.revoked, "port-set": self.port_set}
+
+    async def port_set(self, args: dict[str, Any]) -> dict[str, Any]:
+        """`vswitch port set`: change settings of a port."""
+        await trio.lowlevel.checkpoint()
+        name, changes = args.get("name"), args.get("changes")
+        if not isinstance(name, str) or not isinstance(changes, dict):
+            raise ConfigError("port-set needs the name of a port, and changes")
+        self._managed.change_port(name, changes)
+        return {"name": name, "settings": to_json(self._managed.settings.of_port(name))}
 
     async def status(self, _: dict[str, Any]) -> dict[str, Any]:
         members = await trio.to_thread.run_sync(self._registry.members)

@@ -67,6 +67,7 @@ class Switch:
         self._listeners: dict[Port, DetachListener] = {}
         self._departed = PortCounters()  # what ports that are gone have counted
         self._observers: tuple[Observer, ...] = ()
+        self._watchers: tuple[Callable[[Port], None], ...] = ()
         self._writing = False
         self._closed = False
 
@@ -100,6 +101,8 @@ class Switch:
         if on_detach is not None:
             self._listeners[port] = on_detach
         self._nursery.start_soon(self._run, port, scope, name=f"<port {number} {name}>")
+        for watcher in self._watchers:
+            watcher(port)
         begin_port(port)
         return port
 
@@ -159,6 +162,12 @@ class Switch:
         """Decide anew who hears whom; call it again when what it says has changed."""
         self._forwarder.reach = reach
         self._forwarder.rewire()
+
+    def add_watcher(self, watcher: Callable[[Port], None]) -> None:
+        """Call it with each port that was attached, before its first frame, and with each that is
+        down. It raises nothing.
+        """
+        self._watchers = (*self._watchers, watcher)
 
     def add_observer(self, observer: Observer) -> None:
         """Show it everything that passes, until `remove_observer`."""
@@ -249,6 +258,8 @@ class Switch:
         self._forwarder.remove_port(port.number)
         port.shut(error)
         self._departed.add(port.counters)
+        for watcher in self._watchers:
+            watcher(port)
         end_port(port, self._listeners.pop(port, None))
         self._scopes.pop(port).cancel()
 

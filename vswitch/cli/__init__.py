@@ -25,6 +25,7 @@ _COMMANDS = (
     "revoke",
     "join",
     "status",
+    "port",
     "bench",
     "demo",
     "genkey",

@@ -1,0 +1,48 @@
+"""`vswitch port`: settings of a port of the running switch, shown and changed live."""
+
+from __future__ import annotations
+
+import argparse
+
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config import LookConfig
+from vswitch.errors import ConfigError, ExitCode
+from vswitch.management.client import request
+from vswitch.management.status import SCHEMA
+from vswitch.options import add_flags
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "port",
+        "show or change the settings of a port",
+        "Show the settings of a port of the running switch, or change them until it ends; to keep\n"
+        "them, write them into the configuration file of serve, under [port.NAME].",
+        "vswitch port set pc1 isolated=yes",
+    )
+    parser.add_argument("action", choices=("show", "set"))
+    parser.add_argument("name", metavar="NAME", help="name of the member or port; * for all")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")
+    add_flags(parser, LookConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the switch."""
+    config = config_from(args, LookConfig)
+    changes: dict[str, str] = {}
+    for change in args.changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{change!r}: write KEY=VALUE, such as isolated=yes")
+        changes[key.replace("-", "_")] = value
+    if (args.action == "set") != bool(changes):
+        raise ConfigError("port set needs KEY=VALUE, and port show takes none")
+    said = request(config.files.control_socket, "port-set", name=args.name, changes=changes)
+    if config.json:
+        print_json({"schema": SCHEMA, **said})
+        return ExitCode.OK
+    for key, value in said["settings"].items():
+        answer(f"{key} = {value}")
+    return ExitCode.OK

@@ -1,0 +1,46 @@
+"""What a feature is, for `vswitch.managed`.
+
+Everything is a plain call between two batches of frames; nothing here waits. A feature keeps its
+state by port number, and forgets it with `gone`.
+"""
+
+from __future__ import annotations
+
+from vswitch.core.stages import Stage
+from vswitch.settings import PortSettings, SwitchSettings
+from vswitch.switch import Port
+
+__all__ = ["Feature"]
+
+
+class Feature:
+    """The base of all: does nothing."""
+
+    def changed(self, switch: SwitchSettings) -> None:
+        """The settings of the whole switch, first of all and whenever they change."""
+
+    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
+        """The step that frames take which come in on that port; None for none. Called when the port
+        is attached and whenever its settings have changed.
+        """
+        return None
+
+    def egress(self, port: Port, settings: PortSettings) -> Stage | None:
+        """The same for frames that leave."""
+        return None
+
+    def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
+        """Whether frames of that VLAN go from one port to the other, as far as it is concerned."""
+        return True
+
+    def group_ports(
+        self, ingress: int, vlan: int, mac: bytes, now: float
+    ) -> tuple[int, ...] | None:
+        """The ports that want a group address; None: this feature does not know."""
+        return None
+
+    def tick(self, now: float) -> None:
+        """A second has passed."""
+
+    def gone(self, number: int) -> None:
+        """The port is down; another one may get its number."""

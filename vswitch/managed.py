@@ -1,0 +1,105 @@
+"""A switch with settings: features on its ports, as long as the ports are there.
+
+Made once for a switch. It watches ports come and go, gives each the stages that its settings ask
+for, joins what features say about who reaches whom, and ticks them once a second. Settings can be
+changed while everything runs.
+
+Error contract: `ConfigError` for settings that are wrong; then nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from vswitch.errors import NotFound
+from vswitch.features.feature import Feature
+from vswitch.settings import ANY_PORT, Settings
+from vswitch.switch import Port, Switch
+
+__all__ = ["FEATURES", "Managed"]
+
+# In the order in which frames that come in pass them; those that leave, the other way round.
+FEATURES: tuple[Callable[[Switch], Feature], ...] = ()
+
+TICK = 1.0  # seconds
+
+
+class Managed:
+    """The features of one switch."""
+
+    def __init__(self, switch: Switch, settings: Settings | None = None) -> None:
+        self.switch = switch
+        self.settings = Settings() if settings is None else settings
+        self.features = tuple(make(switch) for make in FEATURES)
+        for feature in self.features:
+            feature.changed(self.settings.switch)
+        switch.add_watcher(self._watch)
+        for port in switch.ports:
+            self._equip(port)
+        if self.features:
+            switch.set_reach(self)
+
+    def change_port(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change settings of the port of that name, attached or not."""
+        self.settings = self.settings.with_port(name, changes)
+        for port in self.switch.ports:
+            if name in (port.name, ANY_PORT):
+                self._equip(port)
+        self.switch.set_reach(self if self.features else None)
+
+    def change_switch(self, changes: Mapping[str, Any]) -> None:
+        """Change settings of the whole switch."""
+        self.settings = self.settings.with_switch(changes)
+        for feature in self.features:
+            feature.changed(self.settings.switch)
+        for port in self.switch.ports:
+            self._equip(port)
+        self.switch.set_reach(self if self.features else None)
+
+    def port(self, name: str) -> Port:
+        """The attached port of that name, or of that number; `NotFound` if there is none."""
+        for port in self.switch.ports:
+            if name in (port.name, str(port.number)):
+                return port
+        raise NotFound(f"no port {name!r}: see `vswitch status`")
+
+    async def run(self) -> None:
+        """Tick, until cancelled."""
+        while True:
+            await trio.sleep(TICK)
+            now = trio.current_time()
+            for feature in self.features:
+                feature.tick(now)
+
+    def _watch(self, port: Port) -> None:
+        if port.attached:
+            self._equip(port)
+        else:
+            for feature in self.features:
+                feature.gone(port.number)
+
+    def _equip(self, port: Port) -> None:
+        settings = self.settings.of_port(port.name)
+        coming = [feature.ingress(port, settings) for feature in self.features]
+        leaving = [feature.egress(port, settings) for feature in reversed(self.features)]
+        port.ingress_stages = tuple(stage for stage in coming if stage is not None)
+        port.egress_stages = tuple(stage for stage in leaving if stage is not None)
+
+    # --- vswitch.core.stages.Reach ----------------------------------------------------------
+
+    def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
+        """All features agree."""
+        return all(feature.reaches(ingress, egress, vlan) for feature in self.features)
+
+    def group_ports(
+        self, ingress: int, vlan: int, mac: bytes, now: float
+    ) -> tuple[int, ...] | None:
+        """What the first feature says that knows."""
+        for feature in self.features:
+            wanted = feature.group_ports(ingress, vlan, mac, now)
+            if wanted is not None:
+                return wanted
+        return None

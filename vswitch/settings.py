@@ -1,0 +1,89 @@
+"""What a switch and its ports are told to do beyond forwarding: settings, from a file or live.
+
+    [switch]            # SwitchSettings
+    [port.pc1]          # PortSettings of the port of that name
+    [port."*"]          # what ports have that say nothing else
+
+Each setting is one attrs field with `metadata=option(...)`, spelled the same in the file and in
+`vswitch port set pc1 key=value`. Converters take text or a TOML value, and raise `ValueError` with
+the reason alone. Nothing here knows what a setting does: that is said in `vswitch/features`.
+
+Error contract: `ConfigError`, one line for each thing that is wrong, with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import Factory, frozen
+
+from vswitch.errors import ConfigError
+from vswitch.options import from_text, options_of, read_tables, structure
+
+__all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
+
+ANY_PORT = "*"
+TABLES = ("switch", "port")
+
+
+@frozen(kw_only=True)
+class SwitchSettings:
+    """Settings of the whole switch."""
+
+
+@frozen(kw_only=True)
+class PortSettings:
+    """Settings of one port."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """All of them, as far as anybody has said something."""
+
+    switch: SwitchSettings = SwitchSettings()
+    ports: Mapping[str, Mapping[str, Any]] = Factory(dict)  # by port name, as they were written
+
+    def of_port(self, name: str) -> PortSettings:
+        """What holds for the port of that name: its own words before those for any port."""
+        said = {**self.ports.get(ANY_PORT, {}), **self.ports.get(name, {})}
+        return structure(PortSettings, said, f"port.{name}")
+
+    def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
+        """With other settings of one port; `ConfigError` if they are wrong, or unknown."""
+        values = from_text(PortSettings, changes, f"port.{name}")
+        ports = {**self.ports, name: {**self.ports.get(name, {}), **values}}
+        changed = attrs.evolve(self, ports=ports)
+        changed.of_port(name)
+        return changed
+
+    def with_switch(self, changes: Mapping[str, Any]) -> Settings:
+        """With other settings of the whole switch; `ConfigError` if they are wrong, or unknown."""
+        said = {**spelled(self.switch), **from_text(SwitchSettings, changes, "switch")}
+        return attrs.evolve(self, switch=structure(SwitchSettings, said, "switch"))
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The tables of a configuration file that are settings."""
+    if path is None:
+        return Settings()
+    document = read_tables(path)
+    ports = _table(document.get("port", {}), f"{path}: port")
+    named = {name: _table(said, f"{path}: port.{name}") for name, said in ports.items()}
+    for name, said in named.items():
+        structure(PortSettings, said, f"{path}: port.{name}")
+    switch = _table(document.get("switch", {}), f"{path}: switch")
+    return Settings(switch=structure(SwitchSettings, switch, f"{path}: switch"), ports=named)
+
+
+def spelled(settings: attrs.AttrsInstance) -> dict[str, Any]:
+    """Settings by name, for status and messages."""
+    return {name: getattr(settings, name) for name in options_of(type(settings))}
+
+
+def _table(value: object, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: must be a table: write [{place.rpartition(' ')[2]}]")
+    return value
