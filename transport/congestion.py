@@ -15,7 +15,8 @@ wants less of the queue. And the window is never more than a quarter above what 
 Loss plays no part in it: at 5 % random loss a path is as fast as without, and what a full buffer
 drops is bounded by that quarter. Every few seconds the window shrinks for a round trip, so that our
 own queue drains and the base is seen anew; without that, who comes late takes the queue of the
-others for a part of the path.
+others for a part of the path. A queue that stays through that, and comes and goes, is made by a
+sender that fills it until something is dropped: beside such a one `rivalry.py` has the window.
 
 Pure: `now` is an argument, monotonic seconds. Sizes in bytes, rates in bytes a second.
 """
@@ -29,6 +30,7 @@ from typing import Final
 
 from transport.pacing import FAST
 from transport.recovery import Acked
+from transport.rivalry import Rivalry
 
 __all__ = ["Congestion"]
 
@@ -39,6 +41,7 @@ LARGEST: Final = 6 * 1024 * 1024  # bytes; 240 Mbit/s at 200 ms, and less than a
 SLOT: Final = 0.020  # seconds, or a quarter of a round trip, over which a rate is measured
 SHORTEST_ROUND: Final = 0.020  # seconds; a round trip on a LAN would be noise
 BASE_MEMORY: Final = 10.0  # seconds after which an old minimum of the round trip is forgotten
+RIVAL_MEMORY: Final = 60.0  # the same beside a rival, who seldom lets the queue run empty
 RATE_MEMORY: Final = 1.0  # seconds that the best rate counts, or 8 round trips
 
 TARGET: Final = 0.006  # seconds of queue at the rate below: hides the jitter of the senders' clocks
@@ -84,10 +87,12 @@ class Congestion:
         "_flat",
         "_jitter",
         "_law_from",
+        "_lost_at",
         "_peak",
         "_queued",
         "_queues",
         "_rates",
+        "_rivalry",
         "_round_from",
         "_round_min",
         "_round_rtt",
@@ -123,6 +128,8 @@ class Congestion:
         self._queued = 0
         self._short_at = now  # when there was a short queue, or none
         self._draining = False
+        self._rivalry = Rivalry(now, PIECE)
+        self._lost_at = -inf  # when the window was last reduced for a loss
         self._drain_at = self._drained_at = self._law_from = now
         self._begin_round(now)
 
@@ -197,6 +204,13 @@ class Congestion:
             self._slot_from, self._slot_bytes = now, 0
         self._slot_bytes += sum([size for size, _, _ in acked])
 
+    def on_lost(self, now: float) -> None:
+        """Something was found lost. It matters beside a rival alone."""
+        if self._rivalry.on and now - self._lost_at > (self.rtt or 0):
+            self._lost_at = now
+            queue = max(self.queue, (self.rtt or 0) - self.base)
+            self._window = max(SMALLEST, self._rivalry.lost(queue, self._window, now))
+
     def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
         self._round_min = min(self._round_min, sample)
@@ -204,7 +218,7 @@ class Congestion:
         self._samples += 1
         self._base_next = min(self._base_next, sample)
         self.base = min(self.base, sample)
-        if now - self._base_since > BASE_MEMORY:
+        if now - self._base_since > (RIVAL_MEMORY if self._rivalry.on else BASE_MEMORY):
             self.base, self._base_next, self._base_since = self._base_next, inf, now
         # A queue that shows in many acknowledgements in a row need not wait for the round.
         target = self.target
@@ -254,13 +268,21 @@ class Congestion:
         while self._rates[0][0] < now - max(RATE_MEMORY, 8 * (self.rtt or 0)):
             self._rates.popleft()
         self._queues.append(queue)
+        self._rivalry.saw(queue, self.target, self._window, now)
+        if now < self._law_from and not self._draining:
+            self._rivalry.drained(queue, self.target)
         if queue <= 2 * self.target + SHORTEST_ROUND:
             self._short_at = now
-        elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)):
+        elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)) and not (
+            self._rivalry.on or self._rivalry.suspects(now, FOREIGN / 2)
+        ):
             self._forget_base(now)
         if self.starting:
             if self._peak >= STARTING_USED * self.window:
                 self._grow_fast(delivered, now)
+        elif self._rivalry.on:
+            if not (limited or self._draining):
+                self._window = self._rivalry.grown(self._window, self.rtt or 0, now)
         elif now >= self._law_from and not self._draining:
             self._follow(queue, delivered, limited)
         longest = max(self._queues, default=0.0)

@@ -215,6 +215,7 @@ class ReliableLane:
     def _notice_losses(self, now: float) -> None:
         if self.kcp.recovery.take_lost():
             self.lost_at = now
+            self._congestion.on_lost(now)
             self._units.on_lost()
         if self._staged or self.kcp.recovery.to_repeat:
             self.flush_due = True

@@ -9,6 +9,7 @@ from statistics import median
 import pytest
 
 from benchmarks.bottleneck import bottleneck, jain
+from benchmarks.rival import Rival
 
 SEED = 20
 START, END = 4.0, 12.0  # seconds: what comes before is the start
@@ -166,3 +167,25 @@ def test_the_same_seed_gives_the_same_run():
         return flow.got
 
     assert run(1) == run(1) != run(2)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_share_beside_a_tcp_that_fills_the_queue(first):
+    network = bottleneck(20, 50, 1)
+    ours, rival = network.flow(0.0 if first else 15.0), Rival(network)
+    rival.start(15.0 if first else 0.0)
+    network.run(60)
+    share = ours.rate(30, 60) / (ours.rate(30, 60) + rival.rate(30, 60))
+    assert 0.25 <= share <= 0.75
+    assert ours.rate(30, 60) + rival.rate(30, 60) >= 0.9 * 20e6
+
+
+def test_when_the_rival_has_gone_the_queue_is_short_again():
+    network = bottleneck(20, 50, 4)
+    flow, rival = network.flow(0.0), Rival(network)
+    rival.start(5.0)
+    network.at(40, rival.stop)
+    network.run(80)
+    assert network.queue_p95(20, 40) > 0.060
+    assert network.queue_p95(70, 80) < 0.030
+    assert flow.rate(70, 80) >= 0.85 * 20e6
