@@ -22,6 +22,7 @@ from transport.budget import MemoryBudget
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
 from transport.control import CloseCode
 from transport.errors import BadPacket
+from transport.floodgate import OPEN, FloodGate
 from transport.halfopen import HalfOpen
 from transport.handshake import Peer
 from transport.identity import PrivateKey
@@ -94,6 +95,7 @@ class Demux:
             random_bytes=random_bytes,
             timestamp_ns=timestamp_ns,
         )
+        self.gate = FloodGate(now)
         self._budget: MemoryBudget[Session] = MemoryBudget(memory_limit)
         self._timers: TimerHeap[Session | Negotiation] = TimerHeap()
         self._touched: dict[Session, None] = {}
@@ -221,6 +223,7 @@ class Demux:
         self, kind: int, datagram: bytes, address: Address, now: float
     ) -> None:
         if kind == INIT:
+            self.gate.saw(proven=any(datagram[-16:]), now=now)
             if self._responder is None:
                 raise BadPacket("unexpected")
             response = self._responder.receive_init_untrusted(datagram, address, now)
@@ -264,14 +267,13 @@ class Demux:
 
     def deadline(self) -> float | None:
         """When `handle_timeout` wants to be called."""
-        due = self._timers.next()
-        if self._responder is not None:
-            half_open = self._responder.half_open.deadline()
-            if half_open is not None:
-                return half_open if due is None else min(due, half_open)
-        return due
+        half_open = None if self._responder is None else self._responder.half_open.deadline()
+        gate = None if self.gate.shares == OPEN else self.gate.deadline()
+        known = [due for due in (self._timers.next(), half_open, gate) if due is not None]
+        return min(known, default=None)
 
     def handle_timeout(self, now: float) -> None:
+        self.gate.handle_timeout(now)
         if self._responder is not None:
             self._responder.expire(now)
         for timed in self._timers.due(now):
@@ -298,7 +300,7 @@ class Demux:
             if self._initiator.is_live(negotiation):
                 datagram = negotiation.datagram_to_send(now)
                 if datagram is not None:
-                    out.append((datagram, negotiation.address, len(datagram)))
+                    out += [(datagram, negotiation.address, len(datagram))] * negotiation.copies
                 self._timers.schedule(negotiation)
         return out
 

@@ -39,6 +39,7 @@ from transport.control import CloseCode
 from transport.demux import Demux
 from transport.errors import HandshakeRefused, HandshakeTimeout
 from transport.events import PathChanged
+from transport.floodgate import OPEN
 from transport.handshake import Peer
 from transport.identity import PrivateKey
 from transport.initiator import Connected, GaveUp, Refused
@@ -76,6 +77,7 @@ class Endpoint:
         self._attempts: dict[Negotiation, _Attempt] = {}
         self._accept_send, self._accept_receive = trio.open_memory_channel[Channel](ACCEPT_BACKLOG)
         self._timer_scope = trio.CancelScope()
+        self._shares = OPEN  # of the inits that the socket lets in
         self._sent = 0
         self._serving = False
         self._receiving = False  # what channels send meanwhile leaves at the end of the turn
@@ -205,6 +207,9 @@ class Endpoint:
                 channel.update()
             while (change := session.next_event()) is not None:
                 self._report(session, change)
+        if demux.gate.shares is not self._shares:
+            self._shares = demux.gate.shares
+            self._sock.limit_inits(self._shares)
         due = demux.deadline()
         if due is not None and due < self._timer_scope.deadline:
             self._timer_scope.deadline = due

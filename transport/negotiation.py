@@ -22,6 +22,7 @@ from transport.constants import (
     HANDSHAKES_KEPT,
     KCP_MTU,
     MAX_SLICES,
+    MOST_COPIES,
     RECEIVE_WINDOW,
 )
 from transport.cookie import MacStamper, check_mac1_untrusted
@@ -97,6 +98,13 @@ class Negotiation:
             max_slices=MAX_SLICES,
         )
         return self._stamper.stamp(initiation.init(payload), now)
+
+    @property
+    def copies(self) -> int:
+        """How many times an init leaves at once: what was not answered may have been lost, or a
+        flood of others may leave little room for it.
+        """
+        return int(min(2.0 ** (self.sent - 1), MOST_COPIES))
 
     def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
         header = decode_response_untrusted(datagram)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 
+from transport.floodgate import OPEN, Shares
 from transport.paths import Address
 from transport.trains import Refusal, Train, cut
 
@@ -41,6 +42,7 @@ class MemorySocket:
         self.drops: Counter[str] = Counter()
         self.refused: deque[Refusal] = deque(maxlen=1024)
         self.mtu = 1500  # of its interface, which takes nothing longer, and says so
+        self.shares = OPEN  # of inits; it lets in all the same
         self.sent: list[tuple[bytes, Address]] | None = None  # set to a list to record
 
     @property
@@ -84,6 +86,9 @@ class MemorySocket:
 
     def rebind(self) -> None:
         """Nothing to do."""
+
+    def limit_inits(self, shares: Shares) -> None:
+        self.shares = shares
 
     def close(self) -> None:
         self._closed = True

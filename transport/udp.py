@@ -22,7 +22,9 @@ from typing import Final, Protocol
 
 import trio
 
+from transport import socketfilter
 from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
+from transport.floodgate import Shares
 from transport.paths import Address
 from transport.trains import Bytes, Refusal, Train, cut
 
@@ -68,6 +70,9 @@ class DatagramSocket(Protocol):
 
     def rebind(self) -> None:
         """Interfaces may have come and gone."""
+
+    def limit_inits(self, shares: Shares) -> None:
+        """Let in these shares of the inits that arrive, if the kernel can do that."""
 
     def close(self) -> None:
         """Idempotent."""
@@ -201,6 +206,12 @@ class UdpSocket:
         if too_big:
             self.refused.append((address, size, too_big))
         return not too_big
+
+    def limit_inits(self, shares: Shares) -> None:
+        try:
+            socketfilter.apply(self._sock, shares)
+        except OSError:  # a sandbox may forbid it: then each is looked at, as ever
+            self.drops["no_filter"] += 1
 
     def rebind(self) -> None:
         """A socket that is bound to an interface stays so when that is gone; one that came instead,
