@@ -12,7 +12,7 @@ as the rate grows, which is what makes flows that share a bottleneck equal: the 
 wants less of the queue. And the window is never more than a quarter above what the path has carried
 (best rate x round trip), so buffers that are too short to show a queue are not flooded.
 
-Loss plays no part in it: at 5 % random loss a path is as fast as without, and what a full buffer
+Loss plays no part up to a tenth: at 5 % random loss a path is as fast as without, and what a full buffer
 drops is bounded by that quarter. Every few seconds the window shrinks for a round trip, so that our
 own queue drains and the base is seen anew; without that, who comes late takes the queue of the
 others for a part of the path. A queue that stays through that, and comes and goes, is made by a
@@ -54,6 +54,10 @@ STEPS: Final = 0.7, 1.25  # least and most by which a round may change the windo
 CALM: Final = 4  # rounds in a row without a queue, after which growth accelerates
 ROOM: Final = 1.25  # times what the path has carried, at most
 ROOM_STARTING: Final = 2.0
+LOSS_MEMORY: Final = 2.0  # seconds over which the share of losses is taken
+LOSS_USUAL: Final = 0.10  # of what is sent: paths lose as much, and it says nothing
+LOSS_FULL: Final = 0.20  # of what is sent: so much is hardly lost but by our own doing
+LEAST_EASE: Final = 0.1
 FAST_SLACK: Final = 0.008  # seconds that the window of a fast path may be larger
 QUEUED: Final = 8  # acknowledgements in a row that show a queue: as good as a round
 FOREIGN: Final = 3.0  # seconds, or 8 round trips, after which a long queue is not ours
@@ -63,6 +67,7 @@ FLAT: Final = 3  # rounds without more rate, after which the path is taken to be
 
 DRAIN_EVERY: Final = 6.0  # seconds, more or less
 DRAIN: Final = 0.6  # times the window, for a round trip
+DRAIN_DEEP: Final = 0.75  # times what the empty path holds at our rate, beside a rival
 
 PACE: Final = 1.1  # times the window in a round trip: else a burst a round would be a queue
 PACE_STARTING: Final = 2.0
@@ -88,6 +93,7 @@ class Congestion:
         "_jitter",
         "_law_from",
         "_lost_at",
+        "_lost_bytes",
         "_peak",
         "_queued",
         "_queues",
@@ -102,6 +108,7 @@ class Congestion:
         "_slot_from",
         "_window",
         "base",
+        "loss",
         "queue",
         "rate",
         "rtt",
@@ -129,6 +136,8 @@ class Congestion:
         self._short_at = now  # when there was a short queue, or none
         self._draining = False
         self._rivalry = Rivalry(now, PIECE)
+        self._lost_bytes = 0  # found lost in this round
+        self.loss = 0.0  # share of what was sent, lately
         self._lost_at = -inf  # when the window was last reduced for a loss
         self._drain_at = self._drained_at = self._law_from = now
         self._begin_round(now)
@@ -143,7 +152,11 @@ class Congestion:
     @property
     def window(self) -> int:
         """Bytes that may be under way."""
-        return int(self._window * DRAIN if self._draining else self._window)
+        if not self._draining:
+            return int(self._window)
+        if self._rivalry.on:  # deep enough to empty a large buffer, if nobody else fills it
+            return int(max(SMALLEST, min(DRAIN * self._window, DRAIN_DEEP * self.rate * self.base)))
+        return int(self._window * DRAIN)
 
     @property
     def pace(self) -> float:
@@ -158,6 +171,20 @@ class Congestion:
     @property
     def target(self) -> float:
         """Seconds of queue to aim at."""
+        return max(LEAST_TARGET, self._aim * self._ease)
+
+    @property
+    def _ease(self) -> float:
+        """What losses leave of the queue to aim at, and of the room above what was carried: with
+        a buffer too short for both we would overflow it for ever.
+        """
+        if self._rivalry.on or self.loss < LOSS_USUAL:
+            return 1.0
+        return max(LEAST_EASE, 1 - (self.loss - LOSS_USUAL) / (LOSS_FULL - LOSS_USUAL))
+
+    @property
+    def _aim(self) -> float:
+        """Seconds of queue to aim at where little is lost."""
         if not self.rate:
             return MOST_TARGET
         wanted = TARGET * (1 + 1.2 * min(self.base, 0.3)) * sqrt(TARGET_RATE / self.rate)
@@ -204,8 +231,9 @@ class Congestion:
             self._slot_from, self._slot_bytes = now, 0
         self._slot_bytes += sum([size for size, _, _ in acked])
 
-    def on_lost(self, now: float) -> None:
-        """Something was found lost. It matters beside a rival alone."""
+    def on_lost(self, lost: Sequence[Acked], now: float) -> None:
+        """These were found lost. For the window it matters beside a rival alone."""
+        self._lost_bytes += sum([size for size, _, _ in lost])
         if self._rivalry.on and now - self._lost_at > (self.rtt or 0):
             self._lost_at = now
             queue = max(self.queue, (self.rtt or 0) - self.base)
@@ -256,6 +284,9 @@ class Congestion:
             self._short_at += lasted
             return
         delivered = self._delivered / lasted
+        share = self._lost_bytes / max(1, self._lost_bytes + self._delivered)
+        self.loss += (share - self.loss) * min(1.0, lasted / LOSS_MEMORY)
+        self._lost_bytes = 0
         queue = self._round_min - self.base
         jitter = self._round_rtt / self._samples - self._round_min
         self._jitter += (jitter - self._jitter) / (8 if self._jitter else 1)
@@ -268,9 +299,9 @@ class Congestion:
         while self._rates[0][0] < now - max(RATE_MEMORY, 8 * (self.rtt or 0)):
             self._rates.popleft()
         self._queues.append(queue)
-        self._rivalry.saw(queue, self.target, self._window, now)
+        self._rivalry.saw(queue, self._aim, self._window, now)
         if now < self._law_from and not self._draining:
-            self._rivalry.drained(queue, self.target)
+            self._rivalry.drained(queue, self._aim)
         if queue <= 2 * self.target + SHORTEST_ROUND:
             self._short_at = now
         elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)) and not (
@@ -292,7 +323,7 @@ class Congestion:
         if self.starting:
             room = ROOM_STARTING * max(room, self._fastest[0] * self.base) + START
         else:
-            room = ROOM * room + SMALLEST
+            room = (1 + (ROOM - 1) * self._ease) * room + SMALLEST
         if not limited:
             self._window = min(self._window, room)
         self._window = min(max(self._window, SMALLEST), LARGEST)

@@ -42,6 +42,7 @@ __all__ = ["ReliableLane"]
 STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
 SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
 LOSSY_FOR = 30.0  # seconds after a loss in which the path is taken to lose more
+OVERFLOWS = 0.08  # share of losses from which on a buffer may be what drops: copies would fill it
 SPARE_MOST = 2 * 1024 * 1024  # bytes that may leave twice at most, before
 DOUBLED_MOST = 2 * SLICE_SIZE  # bytes of a unit; large ones are for where next to nothing is lost
 SPARE_SHARE = 10  # bytes have to be sent for one more
@@ -213,9 +214,10 @@ class ReliableLane:
         self._drain()
 
     def _notice_losses(self, now: float) -> None:
-        if self.kcp.recovery.take_lost():
+        lost = self.kcp.recovery.take_lost()
+        if lost:
             self.lost_at = now
-            self._congestion.on_lost(now)
+            self._congestion.on_lost(lost, now)
             self._units.on_lost()
         if self._staged or self.kcp.recovery.to_repeat:
             self.flush_due = True
@@ -320,7 +322,9 @@ class ReliableLane:
             sent = sum(map(len, units))
             self._units.on_sent(sent)
             self._spare = min(self._spare + sent // SPARE_SHARE, SPARE_MOST)
-            if now - self.lost_at < LOSSY_FOR and not (suspect or busy or self._stubborn):
+            overflows = self._congestion.loss >= OVERFLOWS
+            lossy = now - self.lost_at < LOSSY_FOR and not overflows
+            if lossy and not (suspect or busy or self._stubborn):
                 self._double(units, flushed)
         return units
 
