@@ -44,7 +44,7 @@ from vswitch.values import (
 
 __all__ = ["TABLES", "InviteConfig", "JoinConfig", "LookConfig", "ServeConfig", "StateConfig"]
 
-TABLES = ("join", "port", "serve", "switch")  # tables that a configuration file may have
+TABLES = ("foreign", "join", "port", "serve", "switch")  # tables that a configuration file may have
 
 
 def _default_state() -> Path:
