@@ -15,7 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -35,7 +35,7 @@ from vswitch.authority import Authorities
 from vswitch.config import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice
-from vswitch.foreign.listen import Listener, open_foreign
+from vswitch.foreign.listen import Listener, serve_foreign
 from vswitch.foreign.settings import load_foreign
 from vswitch.foreign.streams import StreamDevice
 from vswitch.groups import single_error
@@ -91,18 +91,16 @@ async def serve(
                 silent=config.silent,
             ) as endpoint,
             open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
-            AsyncExitStack() as house,
             trio.open_nursery() as nursery,
         ):
             managed = Managed(switch, settings)
             nursery.start_soon(managed.run)
-            listeners = await house.enter_async_context(open_foreign(switch, foreign))
             reception = Reception(registry, switch, config.subnet)
             status = _Status(config, listen, endpoint, managed, reception, registry)
-            status.listeners = listeners
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, status.handlers())
+            status.listeners = await nursery.start(serve_foreign, switch, foreign)
             served = Served(listen, config.public, config.subnet)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)

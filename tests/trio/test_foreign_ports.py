@@ -383,3 +383,28 @@ async def test_a_port_in_use_says_so():
             async with serving("udp", listen=taken):
                 pass
         assert caught.group_contains(VswitchError, match="is in use by another program")
+
+
+async def test_serve_opens_what_the_file_names(site, tmp_path):
+    path = tmp_path / "vswitch.toml"
+    path.write_text('[[foreign]]\nkind = "udp"\nlisten = "127.0.0.1:0"\nname = "lab"\n')
+    async with site.serving(config=path) as running:
+        (listener,) = (await site.status()).foreign
+        assert (listener.kind, listener.name) == ("udp", "lab")
+        async with UdpClient(address_of(listener)) as one:
+            await one.send(frame(mac(1)))
+            await one.send(bytes(3))
+            await until(lambda: len(running.switch.ports) == 1)
+            await until(lambda: running.switch.ports[0].device.dropped["runt"])
+            (port,) = (await site.status()).ports
+            assert port.name.startswith("lab-127.0.0.1:")
+            assert port.via.startswith("foreign-udp:127.0.0.1:")
+            assert port.drops["runt"] == 1
+    path.write_text('[[foreign]]\nkind = "udp"\nlisten = "192.0.2.77:1"\n')
+    with pytest.raises(VswitchError, match="cannot listen on 192.0.2.77:1"):
+        await running_for_ever(site, path)
+
+
+async def running_for_ever(site, path):
+    async with site.serving(config=path):
+        await trio.sleep_forever()

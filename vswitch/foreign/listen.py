@@ -24,7 +24,7 @@ from vswitch.foreign.vxlan import VxlanPeers
 from vswitch.logs import event
 from vswitch.switch import Switch
 
-__all__ = ["Listener", "open_foreign"]
+__all__ = ["Listener", "open_foreign", "serve_foreign"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,18 @@ class Listener:
     name: str
     listen: str  # where it really listens
     refused: Counter[str] = Factory(Counter)  # who got no port, by reason
+
+
+async def serve_foreign(
+    switch: Switch,
+    foreign: Sequence[ForeignSettings],
+    *,
+    task_status: trio.TaskStatus[list[Listener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve these foreign ports until cancelled. Started, with the listeners, when all are open."""
+    async with open_foreign(switch, foreign) as listeners:
+        task_status.started(listeners)
+        await trio.sleep_forever()
 
 
 @asynccontextmanager
