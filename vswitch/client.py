@@ -15,8 +15,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NoReturn
 
 import trio
@@ -29,6 +27,7 @@ from vswitch.connection import Connection, Lost, Replaced, Restarting
 from vswitch.core.control import Welcome
 from vswitch.core.frame import format_mac, mac_from_key
 from vswitch.errors import NotReachable, TimedOut
+from vswitch.foreign.via import DEFAULT_MTU, OpenInterface, join_via
 from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.management.control import serve_control
@@ -48,9 +47,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0  # seconds of one attempt, three inits; then the name is resolved anew
 STABLE: Final = 10.0  # seconds up after which the next loss is looked into at once again
-DEFAULT_MTU: Final = 1500  # bytes, until the switch has said what it carries
-
-OpenInterface = Callable[[TapConfig], AbstractAsyncContextManager[HostInterface]]
 
 
 async def join(
@@ -63,6 +59,9 @@ async def join(
 
     `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`.
     """
+    if config.via is not None:
+        await join_via(config, config.via, open_interface, task_status)
+        return
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     wanted = TapConfig(

@@ -38,6 +38,7 @@ from vswitch.values import (
     to_path,
     to_public,
     to_subnet,
+    to_via,
     to_wish,
     to_yes_no,
 )
@@ -188,6 +189,11 @@ class JoinConfig(_ServiceConfig):
         metadata=option(
             "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
         ),
+    )
+    via: str | None = field(
+        default=None,
+        converter=to_via,
+        metadata=option("no session: plain frames to udp://HOST:PORT or tcp://HOST:PORT", "URL"),
     )
     bind: str | None = field(
         default=None,

@@ -33,6 +33,7 @@ __all__ = [
     "to_path",
     "to_public",
     "to_subnet",
+    "to_via",
     "to_wish",
     "to_yes_no",
 ]
@@ -149,6 +150,19 @@ def to_public(value: str | HostPort | None) -> HostPort | None:
     if not where.host:
         raise ValueError("the host is missing: write HOST or HOST:PORT")
     return where
+
+
+def to_via(value: str | None) -> str | None:
+    """A switch that is reached in plain text: `udp://HOST:PORT` or `tcp://HOST:PORT`."""
+    if value is None:
+        return None
+    scheme, _, rest = _text(value).partition("://")
+    if scheme not in ("udp", "tcp"):
+        raise ValueError("write udp://HOST:PORT or tcp://HOST:PORT")
+    where = HostPort.parse(rest)
+    if not where.host or not where.port:
+        raise ValueError(f"write {scheme}://HOST:PORT")
+    return f"{scheme}://{where}"
 
 
 def to_subnet(value: str | IPv4Network) -> IPv4Network:

@@ -401,7 +401,7 @@ async def test_serve_opens_what_the_file_names(site, tmp_path):
             assert port.via.startswith("foreign-udp:127.0.0.1:")
             assert port.drops["runt"] == 1
     path.write_text('[[foreign]]\nkind = "udp"\nlisten = "192.0.2.77:1"\n')
-    with pytest.raises(VswitchError, match="cannot listen on 192.0.2.77:1"):
+    with pytest.raises(VswitchError, match="cannot listen on 192"):
         await running_for_ever(site, path)
 
 

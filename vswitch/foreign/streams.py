@@ -69,6 +69,11 @@ class StreamDevice:
         self._held = b""  # the rest of a record
         self._gone: str | None = None  # why, once the connection has ended
 
+    @property
+    def gone(self) -> str | None:
+        """Why the connection has ended, once it has."""
+        return self._gone
+
     async def wait_readable(self) -> None:
         self._check_reading()
         if self._ready:
