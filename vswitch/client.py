@@ -26,13 +26,14 @@ from vswitch.config import JoinConfig
 from vswitch.connection import Connection, Lost, Replaced, Restarting
 from vswitch.core.control import Welcome
 from vswitch.core.frame import format_mac, mac_from_key
-from vswitch.errors import NotReachable, TimedOut
-from vswitch.foreign.via import DEFAULT_MTU, OpenInterface, join_via
+from vswitch.errors import ConfigError, NotReachable, TimedOut
+from vswitch.foreign.via import DEFAULT_MTU, join_via
 from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.management.control import serve_control
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.membership import EnrolRefused
+from vswitch.ports.hostend import OpenInterface, open_host_end
 from vswitch.ports.interface import HostInterface
 from vswitch.ports.member import MemberDevice
 from vswitch.ports.netwatch import watch_network
@@ -62,13 +63,18 @@ async def join(
     if config.via is not None:
         await join_via(config, config.via, open_interface, task_status)
         return
+    if config.bridge is not None and config.address not in ("auto", "none"):
+        raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     wanted = TapConfig(
         name=config.dev, mac=mac, mtu=config.mtu or DEFAULT_MTU, offload=config.offload
     )
     with single_error():
-        async with open_interface(wanted) as interface, trio.open_nursery() as nursery:
+        async with (
+            open_host_end(open_interface, wanted, config) as interface,
+            trio.open_nursery() as nursery,
+        ):
             membership = Membership(config, profile, interface, task_status=task_status)
             path = config.files.join_socket(config.name)
             await nursery.start(serve_control, path, {"status": membership.status})

@@ -39,6 +39,7 @@ from vswitch.foreign.listen import Listener, serve_foreign
 from vswitch.foreign.settings import load_foreign
 from vswitch.foreign.streams import StreamDevice
 from vswitch.groups import single_error
+from vswitch.localport import serve_local_port
 from vswitch.logs import event
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, serve_control
@@ -73,7 +74,7 @@ async def serve(
     files = config.files
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config)
-    max_ports = config.max_members + sum(each.ports for each in foreign)
+    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
     registry = await trio.to_thread.run_sync(
@@ -100,6 +101,8 @@ async def serve(
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, status.handlers())
+            if config.local_port:
+                await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
             served = Served(listen, config.public, config.subnet)
             await trio.to_thread.run_sync(registry.record_served, served)

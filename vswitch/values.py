@@ -28,6 +28,7 @@ __all__ = [
     "to_mtu",
     "to_name",
     "to_on_off",
+    "to_optional_interface",
     "to_optional_mtu",
     "to_optional_path",
     "to_path",
@@ -183,6 +184,11 @@ def to_interface(value: str) -> str:
     if bad or len(value) > _IFNAME_CHARS:
         raise ValueError(f"an interface name is 1 to {_IFNAME_CHARS} letters without '/', ':', '%'")
     return value
+
+
+def to_optional_interface(value: str | None) -> str | None:
+    """As `to_interface`; None means none."""
+    return None if value is None else to_interface(value)
 
 
 def to_bind(value: str | None) -> str | None:

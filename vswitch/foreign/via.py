@@ -40,12 +40,13 @@ from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.management.control import serve_control
 from vswitch.management.status import JoinStatus, to_json
+from vswitch.ports.hostend import OpenInterface, open_host_end
 from vswitch.ports.interface import HostInterface
 from vswitch.ports.pump import Pump, Tally
 from vswitch.ports.tap import TapConfig
 from vswitch.ports.uplink import Uplink
 
-__all__ = ["DEFAULT_MTU", "OpenInterface", "join_via"]
+__all__ = ["DEFAULT_MTU", "join_via"]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,6 @@ SAY_HELLO: Final = 60.0  # seconds without a frame: well below the 300 of a swit
 NEAREST_BRIDGE: Final = bytes.fromhex("0180c200000e")
 LOCAL_EXPERIMENTAL: Final = b"\x88\xb5"  # EtherType of IEEE 802
 
-OpenInterface = Callable[[TapConfig], AbstractAsyncContextManager[HostInterface]]
 _Open = Callable[[], AbstractAsyncContextManager["DatagramDevice | StreamDevice"]]
 
 
@@ -76,7 +76,10 @@ async def join_via(
         address=config.address if fixed else None,
     )
     with single_error():
-        async with open_interface(wanted) as interface, trio.open_nursery() as nursery:
+        async with (
+            open_host_end(open_interface, wanted, config) as interface,
+            trio.open_nursery() as nursery,
+        ):
             member = _Member(config, via, interface, task_status)
             path = config.files.join_socket(config.name)
             await nursery.start(serve_control, path, {"status": member.status})
