@@ -72,6 +72,8 @@ async def serve(
 ) -> None:
     """Run a switch until cancelled. Started when members can connect."""
     files = config.files
+    if config.bridge is not None and not config.local_port:
+        raise ConfigError("--bridge of serve is for its local port: give --local-port, too")
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config)
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port

@@ -88,12 +88,14 @@ class Switch:
         name: str,
         on_detach: DetachListener | None = None,
         bridge: bool = False,
+        group: str = "",
     ) -> Port:
         """Plug a device in, under the lowest free number. The device is the switch's from here on.
 
-        `bridge` says that a LAN is behind it. `on_detach(port)` is called once, when the port is
-        down and its device closed. Raises `RefusedError` when all ports are taken,
-        `trio.ClosedResourceError` after `close`; the device then stays with the caller.
+        `bridge` says that a LAN is behind it, `group` whose settings it has besides those of its
+        name. `on_detach(port)` is called once, when the port is down and its device closed. Raises
+        `RefusedError` when all ports are taken, `trio.ClosedResourceError` after `close`; the
+        device then stays with the caller.
         """
         if self._closed:
             raise trio.ClosedResourceError("the switch is closed")
@@ -102,7 +104,7 @@ class Switch:
         number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
         queue = EgressQueue(*self._queue_limits, self._pool)
         port = Port(number, name, device, queue, self._clock(), self._clock)
-        port.bridge = bridge
+        port.bridge, port.group = bridge, group
         self._forwarder.add_port(number, port.counters)
         self._ports[number] = port
         self._scopes[port] = scope = trio.CancelScope()

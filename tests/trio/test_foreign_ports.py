@@ -142,6 +142,7 @@ async def test_two_clients_and_a_port_of_the_program(kind):
         names = {port.name for port in switch.ports}
         assert len(names) == 3
         assert sum(name.startswith("lab-127.0.0.1:") for name in names) == 2
+        assert sorted(port.group for port in switch.ports) == ["", "lab", "lab"]
 
 
 @pytest.mark.parametrize("kind", CLIENTS)

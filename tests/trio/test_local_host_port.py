@@ -96,3 +96,9 @@ async def test_cancelled_whenever_it_leaves_nothing(tmp_path, kind):
         assert not switch.ports
     assert descriptors() == before
     assert not (tmp_path / "s").exists()
+
+
+async def test_a_bridge_of_serve_is_that_of_its_local_port(site):
+    with pytest.raises(ConfigError, match="give --local-port, too"):
+        async with site.serving(bridge="br0"):
+            pass

@@ -61,7 +61,8 @@ class Admission:
             gone(port)
 
         try:
-            port = self._switch.attach(device, name=name, on_detach=detached)
+            group = self._settings.name
+            port = self._switch.attach(device, name=name, on_detach=detached, group=group)
         except (RefusedError, trio.ClosedResourceError):
             self.refuse("switch_full")
             device.close()

@@ -78,7 +78,7 @@ def enter_bridge(tap: str, target: str) -> Place:
         place = _make(tap, target, link.mac)
     try:
         netlink.configure(tap, master=place.bridge, up=True)
-        _without_ipv6(tap)
+        _set_ipv6(tap, on=False)
     except BaseException:
         leave_bridge(place)
         raise
@@ -89,6 +89,7 @@ def enter_bridge(tap: str, target: str) -> Place:
 def leave_bridge(place: Place) -> None:
     """Take the TAP out, and away what was made for it. Blocking."""
     netlink.release(place.tap)
+    _set_ipv6(place.tap, on=True)  # one that was there before stays, and is as it was
     if place.interface is None or netlink.find_link(place.bridge) is None:
         return
     others = set(netlink.bridge_ports(place.bridge)) - {place.tap, place.interface}
@@ -133,9 +134,9 @@ def _alias(interface: str) -> str:
     return f"vswitch bridge of {interface}"
 
 
-def _without_ipv6(tap: str) -> None:
+def _set_ipv6(tap: str, *, on: bool) -> None:
     """No address of its own on a bridge port: the kernel gives IPv6 ones by itself."""
     try:
-        Path(f"/proc/sys/net/ipv6/conf/{tap}/disable_ipv6").write_text("1")
+        Path(f"/proc/sys/net/ipv6/conf/{tap}/disable_ipv6").write_text("0" if on else "1")
     except OSError:
         pass  # a kernel without IPv6, or settings that are read-only: an address that is unused
