@@ -11,7 +11,7 @@ import pytest
 
 from vswitch.core.dhcp import is_dhcp_untrusted
 from vswitch.core.records import frame_record
-from vswitch.errors import BadRecord
+from vswitch.errors import BadRecord, ConfigError
 from vswitch.foreign.formats import (
     FramedStream,
     QemuStream,
@@ -19,6 +19,7 @@ from vswitch.foreign.formats import (
     vxlan_header,
     without_vxlan_untrusted,
 )
+from vswitch.foreign.settings import load_foreign
 from vswitch.testing import arp_request, icmp_echo
 
 INPUTS = int(os.environ.get("VSWITCH_FUZZ_INPUTS", "300"))
@@ -94,3 +95,27 @@ def test_datagrams():
             is_dhcp_untrusted(record)
         vni = chance.randrange(1 << 24)
         assert without_vxlan_untrusted(vxlan_header(vni) + data) == (vni, data)
+
+
+def test_files(tmp_path):
+    chance = random.Random(10)
+    valid = (
+        b'[[foreign]]\nkind = "udp"\nlisten = "0.0.0.0:5555"\nmax_ports = 64\nname = "lab"\n'
+        b'idle = 300\n[[foreign]]\nkind = "vxlan"\nremote = "h:1"\nvni = 42\n'
+        b'[[foreign]]\nkind = "qemu-stream"\nlisten = "unix:/x"\n'
+    )
+    path = tmp_path / "f.toml"
+    for _ in range(INPUTS):
+        data = bytearray(valid)
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        path.write_bytes(data)
+        message = ""
+        try:
+            found = load_foreign(path)
+        except ConfigError as error:
+            message = str(error)
+        if message:
+            assert str(path) in message
+        else:
+            assert all(each.kind and each.name and each.listen for each in found)
