@@ -15,8 +15,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NoReturn
 
 import trio
@@ -28,12 +26,14 @@ from vswitch.config import JoinConfig
 from vswitch.connection import Connection, Lost, Replaced, Restarting
 from vswitch.core.control import Welcome
 from vswitch.core.frame import format_mac, mac_from_key
-from vswitch.errors import NotReachable, TimedOut
+from vswitch.errors import ConfigError, NotReachable, TimedOut
+from vswitch.foreign.via import DEFAULT_MTU, join_via
 from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.management.control import serve_control
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.membership import EnrolRefused
+from vswitch.ports.hostend import OpenInterface, open_host_end
 from vswitch.ports.interface import HostInterface
 from vswitch.ports.member import MemberDevice
 from vswitch.ports.netwatch import watch_network
@@ -48,9 +48,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0  # seconds of one attempt, three inits; then the name is resolved anew
 STABLE: Final = 10.0  # seconds up after which the next loss is looked into at once again
-DEFAULT_MTU: Final = 1500  # bytes, until the switch has said what it carries
-
-OpenInterface = Callable[[TapConfig], AbstractAsyncContextManager[HostInterface]]
 
 
 async def join(
@@ -63,13 +60,21 @@ async def join(
 
     `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`.
     """
+    if config.via is not None:
+        await join_via(config, config.via, open_interface, task_status)
+        return
+    if config.bridge is not None and config.address not in ("auto", "none"):
+        raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     wanted = TapConfig(
         name=config.dev, mac=mac, mtu=config.mtu or DEFAULT_MTU, offload=config.offload
     )
     with single_error():
-        async with open_interface(wanted) as interface, trio.open_nursery() as nursery:
+        async with (
+            open_host_end(open_interface, wanted, config) as interface,
+            trio.open_nursery() as nursery,
+        ):
             membership = Membership(config, profile, interface, task_status=task_status)
             path = config.files.join_socket(config.name)
             await nursery.start(serve_control, path, {"status": membership.status})

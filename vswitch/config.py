@@ -33,18 +33,20 @@ from vswitch.values import (
     to_mtu,
     to_name,
     to_on_off,
+    to_optional_interface,
     to_optional_mtu,
     to_optional_path,
     to_path,
     to_public,
     to_subnet,
+    to_via,
     to_wish,
     to_yes_no,
 )
 
 __all__ = ["TABLES", "InviteConfig", "JoinConfig", "LookConfig", "ServeConfig", "StateConfig"]
 
-TABLES = ("join", "port", "serve", "switch")  # tables that a configuration file may have
+TABLES = ("foreign", "join", "port", "serve", "switch")  # tables that a configuration file may have
 
 
 def _default_state() -> Path:
@@ -119,7 +121,26 @@ class _ServiceConfig(StateConfig):
 
 
 @frozen(kw_only=True)
-class ServeConfig(_ServiceConfig):
+class _HostConfig(_ServiceConfig):
+    """Options of the TAP on this host."""
+
+    dev: str = field(
+        default="vsw0", converter=to_interface, metadata=option("name of the TAP (vsw0)", "IFNAME")
+    )
+    bridge: str | None = field(
+        default=None,
+        converter=to_optional_interface,
+        metadata=option("put the TAP into this bridge, or into one with this interface", "IFNAME"),
+    )
+    bridge_dhcp: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("let DHCP pass between the bridge and the switch", kind="switch"),
+    )
+
+
+@frozen(kw_only=True)
+class ServeConfig(_HostConfig):
     """Options of `serve`."""
 
     listen: HostPort = field(
@@ -149,6 +170,11 @@ class ServeConfig(_ServiceConfig):
         converter=to_member_limit,
         metadata=option("refuse more members than this (1024)", "N", kind="integer"),
     )
+    local_port: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("plug this host in too, with a TAP (see --dev, --bridge)", kind="switch"),
+    )
     silent: bool = field(
         default=False,
         converter=to_yes_no,
@@ -157,16 +183,13 @@ class ServeConfig(_ServiceConfig):
 
 
 @frozen(kw_only=True)
-class JoinConfig(_ServiceConfig):
+class JoinConfig(_HostConfig):
     """Options of `join`, and the invite string if one was given."""
 
     name: str = field(
         converter=to_name, metadata=option("this member's name: a-z, 0-9, '-' (required)", "NAME")
     )
     invite: str | None = field(default=None, repr=False)
-    dev: str = field(
-        default="vsw0", converter=to_interface, metadata=option("name of the TAP (vsw0)", "IFNAME")
-    )
     address: str = field(
         default="auto",
         converter=to_wish,
@@ -188,6 +211,11 @@ class JoinConfig(_ServiceConfig):
         metadata=option(
             "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
         ),
+    )
+    via: str | None = field(
+        default=None,
+        converter=to_via,
+        metadata=option("no session: plain frames to udp://HOST:PORT or tcp://HOST:PORT", "URL"),
     )
     bind: str | None = field(
         default=None,

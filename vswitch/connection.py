@@ -158,7 +158,8 @@ class Connection:
                 mac=self._interface.mac,
                 offload=self._interface.superframes,
                 software=SOFTWARE,
-                address=config.address,
+                address=config.address if config.bridge is None else "none",
+                bridge=config.bridge is not None,
                 lane=config.lane,
             )
         )

@@ -46,7 +46,7 @@ class Managed:
         """Change settings of the port of that name, attached or not."""
         self.settings = self.settings.with_port(name, changes)
         for port in self.switch.ports:
-            if name in (port.name, ANY_PORT):
+            if name in (port.name, port.group, ANY_PORT):
                 self._equip(port)
         self.switch.set_reach(self if self.features else None)
 
@@ -82,7 +82,7 @@ class Managed:
                 feature.gone(port.number)
 
     def _equip(self, port: Port) -> None:
-        settings = self.settings.of_port(port.name)
+        settings = self.settings.of_port(port.name, port.group)
         coming = [feature.ingress(port, settings) for feature in self.features]
         leaving = [feature.egress(port, settings) for feature in reversed(self.features)]
         port.ingress_stages = tuple(stage for stage in coming if stage is not None)

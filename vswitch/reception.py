@@ -110,7 +110,7 @@ class Reception:
         device.on_control = _heard
         device.superframes = hello.offload
         device.use_lane(agreed(hello.lane))
-        port = self._switch.attach(device, name=member.name)
+        port = self._switch.attach(device, name=member.name, bridge=hello.bridge)
         device.on_blocked = port.flush_soon
         plugged = Plugged(member, address, channel, device, port, time.time())
         self.plugged[key] = plugged

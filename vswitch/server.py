@@ -34,11 +34,16 @@ from vswitch.addresses import HostPort
 from vswitch.authority import Authorities
 from vswitch.config import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
+from vswitch.foreign.datagrams import DatagramDevice
+from vswitch.foreign.listen import Listener, serve_foreign
+from vswitch.foreign.settings import load_foreign
+from vswitch.foreign.streams import StreamDevice
 from vswitch.groups import single_error
+from vswitch.localport import serve_local_port
 from vswitch.logs import event
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, serve_control
-from vswitch.management.status import PortStatus, SwitchStatus, to_json
+from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus, to_json
 from vswitch.reception import Plugged, Reception
 from vswitch.registry import Registry, Served
 from vswitch.settings import load_settings
@@ -67,7 +72,11 @@ async def serve(
 ) -> None:
     """Run a switch until cancelled. Started when members can connect."""
     files = config.files
+    if config.bridge is not None and not config.local_port:
+        raise ConfigError("--bridge of serve is for its local port: give --local-port, too")
     settings = await trio.to_thread.run_sync(load_settings, config.config)
+    foreign = await trio.to_thread.run_sync(load_foreign, config.config)
+    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
     registry = await trio.to_thread.run_sync(
@@ -84,7 +93,7 @@ async def serve(
                 max_sessions=config.max_members,
                 silent=config.silent,
             ) as endpoint,
-            open_switch(mtu=config.mtu, max_ports=config.max_members) as switch,
+            open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
             trio.open_nursery() as nursery,
         ):
             managed = Managed(switch, settings)
@@ -94,6 +103,9 @@ async def serve(
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, status.handlers())
+            if config.local_port:
+                await nursery.start(serve_local_port, switch, config)
+            status.listeners = await nursery.start(serve_foreign, switch, foreign)
             served = Served(listen, config.public, config.subnet)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
@@ -161,6 +173,7 @@ class _Status:
         self._reception = reception
         self._registry = registry
         self._started = time.time()
+        self.listeners: list[Listener] = []
 
     def handlers(self) -> dict[str, Handler]:
         return {"status": self.status, "revoked": self.revoked, "port-set": self.port_set}
@@ -187,6 +200,7 @@ class _Status:
                 members=sum(member.revoked is None for member in members),
                 public=self._public(),
                 transport_drops=dict(self._endpoint.statistics().drops),
+                foreign=[_foreign_status(each) for each in self.listeners],
                 ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
             )
         )
@@ -203,11 +217,23 @@ class _Status:
         return {"disconnected": self._reception.check_revoked()}
 
 
+def _foreign_status(listener: Listener) -> ForeignStatus:
+    return ForeignStatus(
+        name=listener.name,
+        kind=listener.kind,
+        listen=listener.listen,
+        refused=dict(listener.refused),
+    )
+
+
 def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
     counters = port.counters.snapshot()
     address, via, rtt, since = None, f"local:{port.device.name}", None, None
+    if isinstance(port.device, DatagramDevice | StreamDevice):
+        via = f"foreign-{port.device.name}"
     lanes: dict[str, Any] = {}
     drops = {reason.value: count for reason, count in counters.drops.items()}
+    drops = dict(Counter(drops) + Counter(getattr(port.device, "dropped", {})))
     datagram_size: int | None = None
     transport_drops: dict[str, int] = {}
     if plugged is not None:
@@ -217,7 +243,6 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         rtt = None if statistics.rtt is None else statistics.rtt * 1000
         datagram_size = statistics.datagram_size
         transport_drops = dict(statistics.drops)
-        drops = dict(Counter(drops) + Counter(plugged.device.dropped))
         lanes = {
             "lane": plugged.device.lane,
             "lane_mode": plugged.device.lane_mode,

@@ -46,9 +46,12 @@ class Settings:
     switch: SwitchSettings = SwitchSettings()
     ports: Mapping[str, Mapping[str, Any]] = Factory(dict)  # by port name, as they were written
 
-    def of_port(self, name: str) -> PortSettings:
-        """What holds for the port of that name: its own words before those for any port."""
-        said = {**self.ports.get(ANY_PORT, {}), **self.ports.get(name, {})}
+    def of_port(self, name: str, group: str = "") -> PortSettings:
+        """What holds for the port of that name: its own words, before those for its group, before
+        those for any port. The ports of one foreign listener are a group of its name.
+        """
+        known = self.ports
+        said = {**known.get(ANY_PORT, {}), **known.get(group, {}), **known.get(name, {})}
         return structure(PortSettings, said, f"port.{name}")
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:

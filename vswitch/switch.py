@@ -81,10 +81,19 @@ class Switch:
         """The attached ports, by number."""
         return tuple(port for _, port in sorted(self._ports.items()))
 
-    def attach(self, device: Device, *, name: str, on_detach: DetachListener | None = None) -> Port:
+    def attach(
+        self,
+        device: Device,
+        *,
+        name: str,
+        on_detach: DetachListener | None = None,
+        bridge: bool = False,
+        group: str = "",
+    ) -> Port:
         """Plug a device in, under the lowest free number. The device is the switch's from here on.
 
-        `on_detach(port)` is called once, when the port is down and its device closed. Raises
+        `bridge` says that a LAN is behind it, `group` whose settings it has besides those of its
+        name. `on_detach(port)` is called once, when the port is down and its device closed. Raises
         `RefusedError` when all ports are taken, `trio.ClosedResourceError` after `close`; the
         device then stays with the caller.
         """
@@ -95,6 +104,7 @@ class Switch:
         number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
         queue = EgressQueue(*self._queue_limits, self._pool)
         port = Port(number, name, device, queue, self._clock(), self._clock)
+        port.bridge, port.group = bridge, group
         self._forwarder.add_port(number, port.counters)
         self._ports[number] = port
         self._scopes[port] = scope = trio.CancelScope()

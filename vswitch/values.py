@@ -28,11 +28,13 @@ __all__ = [
     "to_mtu",
     "to_name",
     "to_on_off",
+    "to_optional_interface",
     "to_optional_mtu",
     "to_optional_path",
     "to_path",
     "to_public",
     "to_subnet",
+    "to_via",
     "to_wish",
     "to_yes_no",
 ]
@@ -151,6 +153,19 @@ def to_public(value: str | HostPort | None) -> HostPort | None:
     return where
 
 
+def to_via(value: str | None) -> str | None:
+    """A switch that is reached in plain text: `udp://HOST:PORT` or `tcp://HOST:PORT`."""
+    if value is None:
+        return None
+    scheme, _, rest = _text(value).partition("://")
+    if scheme not in ("udp", "tcp"):
+        raise ValueError("write udp://HOST:PORT or tcp://HOST:PORT")
+    where = HostPort.parse(rest)
+    if not where.host or not where.port:
+        raise ValueError(f"write {scheme}://HOST:PORT")
+    return f"{scheme}://{where}"
+
+
 def to_subnet(value: str | IPv4Network) -> IPv4Network:
     """The subnet of a switch."""
     return value if isinstance(value, IPv4Network) else parse_subnet(_text(value))
@@ -169,6 +184,11 @@ def to_interface(value: str) -> str:
     if bad or len(value) > _IFNAME_CHARS:
         raise ValueError(f"an interface name is 1 to {_IFNAME_CHARS} letters without '/', ':', '%'")
     return value
+
+
+def to_optional_interface(value: str | None) -> str | None:
+    """As `to_interface`; None means none."""
+    return None if value is None else to_interface(value)
 
 
 def to_bind(value: str | None) -> str | None:

@@ -23,6 +23,8 @@ from vswitch.config import (
 )
 from vswitch.core.counters import DropReason
 from vswitch.errors import ExitCode
+from vswitch.foreign.datagrams import SEND_REASONS
+from vswitch.foreign.settings import KINDS, ForeignSettings
 from vswitch.options import flag_of, load, options_of, variable_of
 from vswitch.ports.tap_device import DROP_REASON
 
@@ -120,6 +122,13 @@ def test_table_has_no_option_too_many():
     assert listed == known
 
 
+def test_every_key_of_foreign_ports_is_explained():
+    listed = [name for row in rows(section("Foreign ports")) for name in code(row[0])]
+    assert sorted(listed) == sorted(options_of(ForeignSettings))
+    kinds = next(row for row in rows(section("Foreign ports")) if "kind" in row[0])
+    assert set(code(kinds[3])) == set(KINDS)
+
+
 def test_exit_codes():
     codes = {value for name, value in vars(ExitCode).items() if name.isupper()}
     listed = [int(row[0]) for row in rows(section("Exit codes"))]
@@ -134,9 +143,11 @@ def test_every_drop_is_explained():
     )
     assert sorted(of_switch) == sorted(str(reason) for reason in DropReason)
     sources = [ROOT / "vswitch" / "client.py", *(ROOT / "vswitch" / "ports").glob("*.py")]
+    sources += (ROOT / "vswitch" / "foreign").glob("*.py")
     text = "".join(path.read_text() for path in sources)
-    named = re.findall(r'\bdrop(?:s|ped)\["(\w+)"\]', text)
-    assert sorted(of_member) == sorted({"refused", *DROP_REASON.values(), *named})
+    named = re.findall(r'(?<![a-z])drop(?:s|ped)\["(\w+)"\]', text)
+    foreign = {"unreachable", *SEND_REASONS.values()}
+    assert sorted(of_member) == sorted({"refused", *DROP_REASON.values(), *foreign, *named})
     assert sorted(of_transport) == sorted(DROP_REASONS)
 
 

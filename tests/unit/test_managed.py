@@ -131,3 +131,11 @@ def test_a_file(tmp_path):
         path.write_text(text)
         with pytest.raises(ConfigError, match=complaint):
             load_settings(path)
+
+
+def test_a_group_of_ports_has_settings_before_those_for_any():
+    ports = {"*": {"mute": True, "deaf": True}, "lab": {"mute": False}, "lab-1": {"deaf": False}}
+    said = Settings(ports=ports)
+    assert said.of_port("lab-1", "lab") == PortSettings(mute=False, deaf=False)
+    assert said.of_port("lab-2", "lab") == PortSettings(mute=False, deaf=True)
+    assert said.of_port("pc1") == PortSettings(mute=True, deaf=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 
+from vswitch.addresses import check_name
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
 from vswitch.config import JoinConfig
 from vswitch.errors import ConfigError
@@ -40,12 +42,25 @@ def run(args: argparse.Namespace) -> int:
     invite = args.invite
     if invite == "-":
         invite = _read_invite()
+    if args.via is not None and args.name is None:
+        args.name = _name_without_registry(args)
     config = config_from(args, JoinConfig, table="join", invite=invite)
     config.files.ensure()
     set_up(config.log_level, config.log_file, config.log_days)
     from vswitch.client import join
 
     return run_service(partial(join, config))
+
+
+def _name_without_registry(args: argparse.Namespace) -> str | None:
+    """A name for a member that nobody asks for one: that of its interface, if nothing else is."""
+    if args.config or os.environ.get("VSWITCH_CONFIG") or os.environ.get("VSWITCH_NAME"):
+        return None
+    dev = args.dev or os.environ.get("VSWITCH_DEV") or "vsw0"
+    try:
+        return check_name(dev)
+    except ValueError:
+        return "foreign"
 
 
 def _read_invite() -> str:

@@ -89,6 +89,7 @@ class Hello:
     software: str = attrs.field(default="", validator=TEXT)
     address: str = attrs.field(default="auto", validator=WISH)  # auto, none, or CIDR
     lane: str = attrs.field(default="kcp", validator=TEXT)  # wished for: see `lane_choice.py`
+    bridge: bool = False  # a LAN with hosts of its own is behind it
 
 
 @attrs.frozen

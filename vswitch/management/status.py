@@ -20,6 +20,7 @@ from vswitch.errors import VswitchError
 
 __all__ = [
     "SCHEMA",
+    "ForeignStatus",
     "JoinStatus",
     "MemberStatus",
     "PortStatus",
@@ -61,6 +62,18 @@ class PortStatus:
 
 
 @frozen(kw_only=True)
+class ForeignStatus:
+    """One listener for what speaks no vswitch. `refused` are clients or datagrams without a port,
+    by reason.
+    """
+
+    name: str
+    kind: str
+    listen: str
+    refused: dict[str, int] = Factory(dict)
+
+
+@frozen(kw_only=True)
 class SwitchStatus:
     """A running switch. `members` counts those who may connect, `ports` shows who is."""
 
@@ -71,6 +84,7 @@ class SwitchStatus:
     mtu: int
     members: int
     public: str | None = None
+    foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
     transport_drops: dict[str, int] = Factory(dict)
     schema: int = SCHEMA

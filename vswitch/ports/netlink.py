@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,12 +27,15 @@ __all__ = [
     "Link",
     "add_address",
     "addresses",
+    "bridge_ports",
     "configure",
     "create_bridge",
     "create_tap",
     "create_veth",
     "delete",
     "find_link",
+    "move_addresses",
+    "release",
     "remove_address",
 ]
 
@@ -50,13 +54,15 @@ class Link:
     up: bool
     kind: str  # rtnl kind: "tun" for TAP and TUN, "veth", "bridge"; empty for hardware
     tap: bool  # of kind "tun", and carries Ethernet
+    master: str | None = None  # the bridge that it is in
+    alias: str = ""
 
 
 def find_link(name: str) -> Link | None:
     """The interface `name` of this network namespace, or None."""
     with _netlink(f"look up {name}") as ipr:
         found = _links(ipr, name)
-        return _describe(found[0]) if found else None
+        return _describe(found[0], _name_of(ipr, found[0].get("master"))) if found else None
 
 
 def create_tap(name: str, *, mac: str | None = None, mtu: int | None = None) -> None:
@@ -140,11 +146,59 @@ def delete(name: str) -> None:
         ipr.link("del", index=_index(ipr, name))
 
 
-def create_bridge(name: str) -> None:
+def create_bridge(name: str, *, mac: str | None = None, alias: str | None = None) -> None:
     """Make a kernel bridge, up, without spanning tree."""
     with _netlink(f"create the bridge {name}") as ipr:
         ipr.link("add", ifname=name, kind="bridge")
+        _set(ipr, name, address=mac, ifalias=alias)
         _set(ipr, name, state="up")
+
+
+def release(name: str) -> None:
+    """Take the interface out of the bridge that it is in; one that is gone already is no error."""
+    with _netlink(f"take {name} out of its bridge", forgive=GONE) as ipr:
+        _set(ipr, name, master=0)
+
+
+def bridge_ports(name: str) -> list[str]:
+    """The names of the interfaces in a bridge."""
+    with _netlink(f"list the ports of {name}") as ipr:
+        index = _index(ipr, name)
+        return [link.get("ifname") for link in ipr.get_links() if link.get("master") == index]
+
+
+def move_addresses(source: str, target: str) -> None:
+    """Move addresses (not link-local ones), and the routes that are not theirs, to an interface."""
+    with _netlink(f"move the addresses of {source} to {target}") as ipr:
+        old, new = _index(ipr, source), _index(ipr, target)
+        routes = [
+            route
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for route in ipr.get_routes(family=family, table=_MAIN_TABLE)
+            if route.get("oif") == old and route["proto"] != _OF_KERNEL
+        ]
+        for message in ipr.get_addr(index=old):
+            if message["scope"] >= _LINK_SCOPE:
+                continue
+            what = {"address": message.get("address"), "prefixlen": message["prefixlen"]}
+            broadcast = message.get("broadcast")
+            more = {} if broadcast is None else {"broadcast": broadcast}
+            ipr.addr("replace", index=new, **what, **more)
+            ipr.addr("del", index=old, **what)
+        for route in routes:
+            given = {
+                "gateway": route.get("gateway"),
+                "priority": route.get("priority"),
+                "dst": f"{route.get('dst')}/{route['dst_len']}" if route.get("dst") else "default",
+            }
+            ipr.route(
+                "replace",
+                family=route["family"],
+                oif=new,
+                proto=route["proto"],
+                scope=route["scope"],
+                **{key: value for key, value in given.items() if value is not None},
+            )
 
 
 def create_veth(name: str, peer: str, *, peer_pid: int | None = None) -> None:
@@ -156,6 +210,9 @@ def create_veth(name: str, peer: str, *, peer_pid: int | None = None) -> None:
         ipr.link("add", ifname=name, kind="veth", peer=other)
 
 
+_MAIN_TABLE = 254  # RT_TABLE_MAIN of linux/rtnetlink.h
+_OF_KERNEL = 2  # RTPROT_KERNEL: comes and goes with an address
+_LINK_SCOPE = 253  # RT_SCOPE_LINK
 _NO_PI = {"no_pi": 1, "one_queue": 0, "vnet_hdr": 0, "multi_queue": 0}
 
 
@@ -209,7 +266,14 @@ def _set(ipr: Any, name: str, **changes: Any) -> None:
         ipr.link("set", index=_index(ipr, name), **given)
 
 
-def _describe(message: Any) -> Link:
+def _name_of(ipr: Any, index: int | None) -> str | None:
+    if not index:
+        return None
+    found = list(ipr.link("get", index=index))
+    return str(found[0].get("ifname")) if found else None
+
+
+def _describe(message: Any, master: str | None = None) -> Link:
     kind = message.get(("linkinfo", "kind")) or ""
     # An open TAP has queueing and a hardware address; a TUN has no link-layer address at all.
     mac = message.get("address") or ""
@@ -221,4 +285,6 @@ def _describe(message: Any) -> Link:
         up=bool(message["flags"] & IFF_UP),
         kind=kind,
         tap=kind == "tun" and mac != "",
+        master=master,
+        alias=message.get("ifalias") or "",
     )

@@ -59,6 +59,8 @@ class Port:
         self.name = name
         self.device = device
         self.attached_at = attached_at
+        self.bridge = False  # a LAN with hosts of its own is behind it
+        self.group = ""  # what settings of its kind are called, besides its name
         self.counters = PortCounters()
         self.error: Exception | None = None
         self.ingress_stages: tuple[Stage, ...] = ()

@@ -106,8 +106,8 @@ class Uplink:
         queue, sink = self._queue, self._sink
         while True:
             if not queue:
-                self._backlog = trio.Event()
                 await self._backlog.wait()
+            self._backlog = trio.Event()
             await sink.wait_writable()
             records = queue.take(FLUSH_BYTES, trio.current_time(), patience_with(sink))
             late = queue.take_late()
@@ -122,6 +122,10 @@ class Uplink:
             self._count(records[:taken])
             if self._taken is not None:
                 self._taken.set()
+
+    def flush_soon(self) -> None:
+        """The sink holds something itself, and wants to be written to when it is writable."""
+        self._backlog.set()
 
     def close(self) -> None:
         """Both tasks have ended: what still waits is lost."""

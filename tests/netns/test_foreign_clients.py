@@ -1,0 +1,87 @@
+"""Clients that somebody else has written, in our foreign ports; and the switch's own host."""
+
+import json
+import subprocess
+import sys
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from vswitch.lab import wait_until
+from vswitch.lab.lan import DEV, SWITCH_ADDRESS
+from vswitch.ports import netlink
+
+CLIENT = Path(__file__).with_name("foreign_client.py")
+KINDS = {"udp": 5555, "tcp": 5556, "qemu": 5557}
+ADDRESSES = {"udp": "10.77.0.201", "tcp": "10.77.0.202", "qemu": "10.77.0.203"}
+SWITCH = "10.77.0.1"  # its own host, by --local-port
+
+
+@pytest.fixture(scope="module")
+def clients(empty_lan):
+    lan = empty_lan
+    path = lan.switch.directory / "vswitch.toml"
+    kinds = {"udp": "udp", "tcp": "tcp", "qemu": "qemu-stream"}
+    path.write_text(
+        "".join(
+            f'[[foreign]]\nkind = "{kinds[kind]}"\nlisten = "0.0.0.0:{port}"\n'
+            for kind, port in KINDS.items()
+        )
+    )
+    lan.serve("--config", str(path), "--local-port", "--dev", "vsw9")
+    for kind, port in KINDS.items():
+        host = lan.host(kind)
+        arguments = [kind, SWITCH_ADDRESS, str(port), DEV, ADDRESSES[kind] + "/24"]
+        client = host.popen(
+            [sys.executable, str(CLIENT), *arguments], stdout=subprocess.PIPE, text=True
+        )
+        assert client.stdout.readline() == "ready\n"
+    lan.join("pc1")
+    lan.wait_connected("pc1")
+    return lan
+
+
+def reach(host, address, *options):
+    wait_until(
+        lambda: host.run(["ping", "-c1", "-W1", *options, address], check=False).returncode == 0,
+        f"answer of {address}",
+    )
+
+
+@pytest.mark.netns("ping", "ip")
+def test_all_ping_all(clients):
+    hosts = {kind: clients.members[kind] for kind in KINDS} | {
+        "pc1": clients.members["pc1"],
+        "switch": clients.switch,
+    }
+    where = ADDRESSES | {
+        "pc1": clients.port("pc1")["address"].partition("/")[0],
+        "switch": SWITCH,
+    }
+    for source, target in permutations(hosts, 2):
+        reach(hosts[source], where[target])
+        reach(hosts[source], where[target], "-M", "do", "-s", "1472")
+    assert f"{SWITCH}/24" in clients.switch.call(netlink.addresses, "vsw9")
+
+
+@pytest.mark.netns("iperf3", "ip")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reverse", [[], ["-R"]], ids=["there", "back"])
+def test_iperf3(clients, kind, reverse):
+    address = ADDRESSES[kind]
+    reach(clients.members["pc1"], address)
+    server = clients.members[kind].popen(
+        ["iperf3", "-s", "-1", "-B", address, "--forceflush"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in server.stdout:
+        if "listening" in line:
+            break
+    client = ["iperf3", "-c", address, "-t2", "-J", *reverse]
+    result = json.loads(clients.members["pc1"].run(client).stdout)
+    server.communicate(timeout=20)
+    print(f"{kind} {reverse}: {result['end']['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s")
+    assert result["end"]["sum_received"]["bytes"] > 1_000_000

@@ -1,0 +1,194 @@
+"""One datagram socket, and what is at its other ends: each peer of it is a device.
+
+    socket readable ─▶ up to 256 datagrams ─▶ whose is it? ─▶ that device's inbox ─▶ its port
+
+Used for raw UDP, VXLAN and QEMU's datagrams, by the switch and by `join --via`. A datagram that
+the kernel refuses is dropped and counted at its device; when the socket itself is full, all its
+devices are until it is not. The inbox of a device is bounded, and what is too much is dropped and
+counted, so that one peer neither stalls nor starves another.
+
+Error contract: nothing from the network raises.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import Counter, deque
+from collections.abc import Callable
+
+import trio
+
+from vswitch.core.records import HEADER_SIZE
+from vswitch.foreign.formats import VXLAN_HEADER_SIZE, longest_frame, record_untrusted
+from vswitch.foreign.places import Address
+from vswitch.ports.device import Waiter
+
+__all__ = ["SEND_REASONS", "DatagramDevice", "SharedSocket"]
+
+BATCH = 256  # datagrams of one wake-up: half a millisecond of work
+INBOX = 1024  # frames that wait for their port's task, which takes 64 at a turn
+
+SEND_REASONS = {
+    errno.EMSGSIZE: "too_long",
+    errno.ENOBUFS: "no_memory",
+    errno.ENOMEM: "no_memory",
+}
+
+Judge = Callable[[bytes, Address], "tuple[DatagramDevice, bytes] | None"]
+
+
+class SharedSocket:
+    """A bound, non-blocking datagram socket that belongs to whoever opened it."""
+
+    def __init__(self, sock: socket.socket, mtu: int) -> None:
+        self.sock = sock
+        self.mtu = mtu
+        self.devices: set[DatagramDevice] = set()
+        # A UNIX socket says "full" for one peer that does not read, not for itself.
+        self.fills = sock.family != socket.AF_UNIX
+        self.full = False
+        self._full = trio.Event()
+
+    def note_full(self) -> None:
+        """The kernel takes nothing more just now."""
+        self.full = True
+        self._full.set()
+
+    async def run(self, judge: Judge) -> None:
+        """Give what comes in to the devices, until cancelled.
+
+        `judge` says whose a datagram is and which frame is in it, or None when it was dropped.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_room)
+            # One byte more than fits, so that what is cut off shows.
+            size = longest_frame(self.mtu) + VXLAN_HEADER_SIZE + 1
+            while True:
+                await trio.lowlevel.wait_readable(self.sock)
+                self._receive(judge, size)
+
+    def _receive(self, judge: Judge, size: int) -> None:
+        # HOT PATH
+        receive = self.sock.recvfrom
+        touched: set[DatagramDevice] = set()
+        for _ in range(BATCH):
+            try:
+                data, address = receive(size)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue  # an ICMP error for something that was sent
+            found = judge(data, address if isinstance(address, str) else address[:2])
+            if found is not None:
+                device, frame = found
+                device.put_untrusted(frame)
+                touched.add(device)
+        for device in touched:
+            device.wake_reader()
+
+    async def _wait_for_room(self) -> None:
+        while True:
+            await self._full.wait()
+            self._full = trio.Event()
+            await trio.lowlevel.wait_writable(self.sock)
+            self.full = False
+            for device in self.devices:
+                device.wake_writer()
+
+
+class DatagramDevice:
+    """One peer of a shared socket. Implements `vswitch.ports.device.Device`."""
+
+    superframes = False
+
+    def __init__(
+        self, shared: SharedSocket, address: Address, name: str, *, header: bytes = b""
+    ) -> None:
+        """`header` stands in front of each frame that is sent."""
+        self.name = name
+        self.mtu = shared.mtu
+        self.address = address
+        self.heard = trio.current_time()  # when something came last
+        self.dropped: Counter[str] = Counter()  # frames, by reason
+        self._shared = shared
+        self._header = header
+        self._longest = longest_frame(shared.mtu)
+        self._inbox: deque[bytes] = deque()
+        self._closed = False
+        self._readable, self._writable = Waiter(), Waiter()
+        shared.devices.add(self)
+
+    def put_untrusted(self, frame: bytes) -> None:
+        """A frame has come in; the caller wakes the reader. HOT PATH."""
+        record = record_untrusted(frame, self._longest, self.dropped)
+        if record is None:
+            return
+        if len(self._inbox) >= INBOX:
+            self.dropped["inbox_full"] += 1
+        else:
+            self._inbox.append(record)
+
+    def wake_reader(self) -> None:
+        self._readable.wake()
+
+    def wake_writer(self) -> None:
+        self._writable.wake()
+
+    async def wait_readable(self) -> None:
+        await self._readable.wait(self._can_read)
+
+    def read_nowait(self, limit: int) -> list[bytes]:
+        if not self._can_read():
+            raise trio.WouldBlock
+        inbox = self._inbox
+        if len(inbox) <= limit:
+            records = list(inbox)
+            inbox.clear()
+            return records
+        return [inbox.popleft() for _ in range(limit)]
+
+    async def wait_writable(self) -> None:
+        await self._writable.wait(self._can_write)
+
+    def write_nowait(self, records: list[bytes]) -> int:
+        # HOT PATH
+        if not self._can_write():
+            return 0
+        send, header, address = self._shared.sock.sendto, self._header, self.address
+        done = 0
+        for record in records:
+            try:
+                send(header + record[HEADER_SIZE:], address)
+            except BlockingIOError:
+                if self._shared.fills:
+                    self._shared.note_full()
+                    return done
+                self.dropped["peer_full"] += 1
+            except OSError as error:
+                self.dropped[SEND_REASONS.get(error.errno or 0, "unreachable")] += 1
+            done += 1
+        return done
+
+    def close(self) -> None:
+        self._closed = True
+        self._inbox.clear()
+        self._shared.devices.discard(self)
+        self._readable.wake()
+        self._writable.wake()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError(f"{self.name} is closed")
+
+    def _can_read(self) -> bool:
+        self._check()
+        return bool(self._inbox)
+
+    def _can_write(self) -> bool:
+        self._check()
+        return not self._shared.full

@@ -1,0 +1,81 @@
+"""Raw UDP, and QEMU's datagrams: a client is where its datagrams come from.
+
+A client gets a port with its first frame and loses it after `idle` seconds of silence; there is no
+handshake, and nothing but the source address says who it is.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from vswitch.core.frame import ETHERNET_HEADER_SIZE
+from vswitch.foreign.admission import Admission
+from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
+from vswitch.foreign.formats import longest_frame
+from vswitch.foreign.places import Address, shown
+from vswitch.foreign.settings import ForeignSettings
+from vswitch.switch import Switch
+
+__all__ = ["DatagramClients"]
+
+
+class DatagramClients:
+    """The clients of one listener."""
+
+    def __init__(self, switch: Switch, settings: ForeignSettings, shared: SharedSocket) -> None:
+        self.admission = Admission(switch, settings)
+        self._settings = settings
+        self._shared = shared
+        self._switch = switch
+        self._longest = longest_frame(switch.mtu)
+        self._clients: dict[Address, DatagramDevice] = {}
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._shared.run, self._judge_untrusted)
+                nursery.start_soon(self._forget)
+        finally:
+            self.admission.close()
+
+    def _judge_untrusted(
+        self, datagram: bytes, address: Address
+    ) -> tuple[DatagramDevice, bytes] | None:
+        # HOT PATH
+        client = self._clients.get(address)
+        if client is None:
+            client = self._admit(datagram, address)
+            if client is None:
+                return None
+        client.heard = trio.current_time()
+        return client, datagram
+
+    def _admit(self, datagram: bytes, address: Address) -> DatagramDevice | None:
+        if not address:  # a UNIX socket without a name: there is no way back to it
+            self.admission.refuse("no_address")
+            return None
+        if not ETHERNET_HEADER_SIZE <= len(datagram) <= self._longest:
+            self.admission.refuse("no_frame")
+            return None
+        if not self.admission.may_come():
+            return None
+        where = shown(address)
+        device = DatagramDevice(self._shared, address, f"{self._settings.kind}:{where}")
+        name = f"{self._settings.name}-{where}"
+        if self.admission.plug(device, name, lambda _: self._clients.pop(address, None)) is None:
+            return None
+        self._clients[address] = device
+        return device
+
+    async def _forget(self) -> None:
+        """Unplug who has been silent for too long."""
+        while True:
+            now, idle = trio.current_time(), self._settings.idle
+            for port in list(self.admission.ports):
+                device = port.device
+                if isinstance(device, DatagramDevice) and device.heard + idle <= now:
+                    self._switch.detach(port)
+            # Nobody who comes later has to go before this.
+            heard = [device.heard for device in self._clients.values()]
+            await trio.sleep_until(min(heard, default=now) + idle)
