@@ -38,6 +38,7 @@ from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, serve_control
+from vswitch.management.look import look_handlers
 from vswitch.management.status import PortStatus, SwitchStatus, to_json
 from vswitch.reception import Plugged, Reception
 from vswitch.registry import Registry, Served
@@ -93,7 +94,8 @@ async def serve(
             status = _Status(config, listen, endpoint, managed, reception, registry)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
-            await nursery.start(serve_control, files.control_socket, status.handlers())
+            handlers = {**status.handlers(), **look_handlers(managed)}
+            await nursery.start(serve_control, files.control_socket, handlers)
             served = Served(listen, config.public, config.subnet)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)

@@ -12,7 +12,15 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["IN", "OUT", "interface", "interface_statistics", "packet", "section_header"]
+__all__ = [
+    "IN",
+    "OUT",
+    "interface",
+    "interface_statistics",
+    "packet",
+    "section_header",
+    "totals_at_end",
+]
 
 IN = 1  # directions of a packet (epb_flags): into the switch
 OUT = 2
@@ -76,6 +84,21 @@ def interface_statistics(
         options += _text(_COMMENT, comment)
     body = struct.pack("<III", number, at >> 32, at & 0xFFFFFFFF)
     return _block(_STATISTICS, body, options)
+
+
+def totals_at_end(tail: bytes) -> tuple[int, int]:
+    """Received and dropped of all interfaces, of the last part of a file that this module wrote."""
+    received = dropped = 0
+    end = len(tail)
+    while end >= 52:
+        size = int.from_bytes(tail[end - 4 : end], "little")
+        start = end - size
+        if size < 52 or start < 0 or _HEAD.unpack_from(tail, start) != (_STATISTICS, size):
+            break
+        received += int.from_bytes(tail[start + 24 : start + 32], "little")
+        dropped += int.from_bytes(tail[start + 36 : start + 44], "little")
+        end = start
+    return received, dropped
 
 
 def _block(kind: int, body: bytes, options: bytes) -> bytes:
