@@ -24,6 +24,7 @@ import trio
 
 from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue, Pool
+from vswitch.core.eventlog import EventLog
 from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
 from vswitch.core.forwarding import Forwarder
 from vswitch.core.load import Load, load_of
@@ -57,6 +58,7 @@ class Switch:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.max_ports = max_ports
+        self.events = EventLog()  # what features of a managed switch have noticed
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
         self._queue_limits = (max_queued_frames, max_queued_bytes)
