@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 
 from vswitch.errors import ConfigError
-from vswitch.options import from_text, options_of, read_tables, structure
+from vswitch.options import from_text, option, options_of, read_tables, structure
+from vswitch.values import to_yes_no
+from vswitch.vlan_values import to_vlan, to_vlans
 
 __all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
 
@@ -33,10 +35,32 @@ TABLES = ("switch", "port")
 class SwitchSettings:
     """Settings of the whole switch."""
 
+    vlans: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
+    )
+
 
 @frozen(kw_only=True)
 class PortSettings:
     """Settings of one port."""
+
+    vlan: int | None = field(
+        default=None,
+        converter=to_vlan,
+        metadata=option("the VLAN of an access port, 1 to 4094, or none", "VLAN"),
+    )
+    trunk: str | None = field(
+        default=None,
+        converter=to_vlans,
+        metadata=option("the VLANs that pass tagged, as 10,20-30, or all, or none", "VLANS"),
+    )
+    native: int | None = field(
+        default=None,
+        converter=to_vlan,
+        metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
+    )
 
 
 @frozen(kw_only=True)

@@ -58,6 +58,8 @@ class Switch:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.max_ports = max_ports
+        # Whether a port has a VLAN: for those who send frames of the switch's own.
+        self.carries: Callable[[int, int], bool] = lambda number, vlan: True
         self.events = EventLog()  # what features of a managed switch have noticed
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)

@@ -34,6 +34,9 @@ class DropReason(StrEnum):
     SAME_PORT = "same_port"  # the destination is where the frame came from
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
     NOT_REACHED = "not_reached"  # the destination is on a port that this one does not reach
+    # Of a VLAN that the port does not carry, or with a tag that could reach another one; the latter
+    # also where it would have left untagged.
+    VLAN_REFUSED = "vlan_refused"
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
