@@ -10,12 +10,13 @@ Error contract: `ConfigError` for settings that are wrong; then nothing has chan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
+from vswitch.features.macs import Macs
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
@@ -25,9 +26,12 @@ __all__ = ["FEATURES", "Managed"]
 # In the order in which frames that come in pass them; those that leave, the other way round.
 FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
+    Macs,
 )
 
 TICK = 1.0  # seconds
+
+F = TypeVar("F", bound=Feature)
 
 
 class Managed:
@@ -63,6 +67,13 @@ class Managed:
         for port in self.switch.ports:
             self._equip(port)
         self._rewire()
+
+    def feature(self, kind: type[F]) -> F:
+        """The feature of that class; `NotFound` for none."""
+        for feature in self.features:
+            if isinstance(feature, kind):
+                return feature
+        raise NotFound(f"this switch has no {kind.__name__}")
 
     def port(self, name: str) -> Port:
         """The attached port of that name, or of that number; `NotFound` if there is none."""

@@ -20,10 +20,11 @@ from typing import Any
 import attrs
 from attrs import Factory, field, frozen
 
+from vswitch.core.stations import MAC_LIMIT
 from vswitch.errors import ConfigError
 from vswitch.options import from_text, option, options_of, read_tables, structure
 from vswitch.values import to_yes_no
-from vswitch.vlan_values import to_vlan, to_vlans
+from vswitch.vlan_values import to_mac_limit, to_macs, to_stations, to_vlan, to_vlans
 
 __all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
 
@@ -60,6 +61,26 @@ class PortSettings:
         default=None,
         converter=to_vlan,
         metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
+    )
+    mac_limit: int = field(
+        default=MAC_LIMIT,
+        converter=to_mac_limit,
+        metadata=option("how many stations may be behind the port", "NUMBER", kind="integer"),
+    )
+    sticky: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("addresses that were learned stay with the port", kind="switch"),
+    )
+    macs: tuple[str, ...] = field(
+        default=(),
+        converter=to_macs,
+        metadata=option("the only addresses that may be behind the port", "MAC,..."),
+    )
+    static_macs: tuple[str, ...] = field(
+        default=(),
+        converter=to_stations,
+        metadata=option("addresses that are behind this port and no other", "MAC[@VLAN],..."),
     )
 
 

@@ -81,6 +81,11 @@ class Switch:
         return self._forwarder.mtu
 
     @property
+    def fdb(self) -> Fdb:
+        """The MAC table, for features of a managed switch."""
+        return self._forwarder.fdb
+
+    @property
     def ports(self) -> tuple[Port, ...]:
         """The attached ports, by number."""
         return tuple(port for _, port in sorted(self._ports.items()))
