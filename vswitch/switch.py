@@ -58,6 +58,8 @@ class Switch:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.max_ports = max_ports
+        # Whether a port has a VLAN: for those who send frames of the switch's own.
+        self.carries: Callable[[int, int], bool] = lambda number, vlan: True
         self.events = EventLog()  # what features of a managed switch have noticed
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
@@ -77,6 +79,11 @@ class Switch:
     def mtu(self) -> int:
         """Bytes of Ethernet payload that a frame through the switch may have."""
         return self._forwarder.mtu
+
+    @property
+    def fdb(self) -> Fdb:
+        """The MAC table, for features of a managed switch."""
+        return self._forwarder.fdb
 
     @property
     def ports(self) -> tuple[Port, ...]:

@@ -26,7 +26,11 @@ _COMMANDS = (
     "join",
     "status",
     "port",
+<<<<<<< HEAD
     "capture",
+=======
+    "mac",
+>>>>>>> 7524902
     "bench",
     "demo",
     "genkey",

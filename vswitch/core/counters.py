@@ -34,6 +34,12 @@ class DropReason(StrEnum):
     SAME_PORT = "same_port"  # the destination is where the frame came from
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
     NOT_REACHED = "not_reached"  # the destination is on a port that this one does not reach
+    # Of a VLAN that the port does not carry, or with a tag that could reach another one; the latter
+    # also where it would have left untagged.
+    VLAN_REFUSED = "vlan_refused"
+    MAC_LIMIT = "mac_limit"  # from one address more than the port may have
+    MAC_REFUSED = "mac_refused"  # from an address that is another port's, or not one of this port's
+    MAC_FROZEN = "mac_frozen"  # from an address that moved to and fro, and stays where it is
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
