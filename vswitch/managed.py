@@ -16,6 +16,7 @@ import trio
 
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
+from vswitch.features.happenings import Happenings
 from vswitch.features.macs import Macs
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
@@ -27,6 +28,7 @@ __all__ = ["FEATURES", "Managed"]
 FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
     Macs,
+    Happenings,
 )
 
 TICK = 1.0  # seconds

@@ -38,7 +38,7 @@ from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, serve_control
-from vswitch.management.look import look_handlers
+from vswitch.management.look import look_handlers, totals_of
 from vswitch.management.macs import mac_handlers
 from vswitch.management.status import PortStatus, SwitchStatus, to_json
 from vswitch.reception import Plugged, Reception
@@ -95,8 +95,7 @@ async def serve(
             status = _Status(config, listen, endpoint, managed, reception, registry)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
-            handlers = {**status.handlers(), **look_handlers(managed)}
-            await nursery.start(serve_control, files.control_socket, handlers)
+            await nursery.start(serve_control, files.control_socket, status.handlers())
             served = Served(listen, config.public, config.subnet)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
@@ -171,6 +170,7 @@ class _Status:
             "revoked": self.revoked,
             "port-set": self.port_set,
             **mac_handlers(self._managed),
+            **look_handlers(self._managed),
         }
 
     async def port_set(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +196,7 @@ class _Status:
                 public=self._public(),
                 transport_drops=dict(self._endpoint.statistics().drops),
                 ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
+                totals=totals_of(self._switch.statistics()),
             )
         )
 
@@ -245,6 +246,7 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         rx_bytes=counters.rx_bytes,
         tx_frames=counters.tx_frames,
         tx_bytes=counters.tx_bytes,
+        flood_copies=counters.flood_copies,
         queued_frames=port.statistics().queued_frames,
         queued_bytes=port.statistics().queued_bytes,
         drops=drops,

@@ -26,11 +26,11 @@ _COMMANDS = (
     "join",
     "status",
     "port",
-<<<<<<< HEAD
     "capture",
-=======
+    "counters",
+    "events",
+    "trace",
     "mac",
->>>>>>> 7524902
     "bench",
     "demo",
     "genkey",

@@ -6,22 +6,53 @@ whoever may ask (the switch's own user and root), and raises `VswitchError` for 
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import trio
 
 from vswitch.capture import Captures
+from vswitch.core.eventlog import Event
+from vswitch.core.frame_facts import summary
+from vswitch.core.records import frame_record
+from vswitch.core.trace import parse_trace_untrusted
+from vswitch.errors import ConfigError
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, Stream
+from vswitch.switch import Switch, SwitchStatistics
 
-__all__ = ["look_handlers"]
+__all__ = ["look_handlers", "totals_of"]
+
+EVENT_PAUSE = 0.2  # seconds between two looks for somebody who follows the events
+
+_Send = Callable[[bytes], Awaitable[None]]
 
 
 def look_handlers(managed: Managed) -> dict[str, Handler]:
     """By verb."""
     captures = Captures(managed.switch, managed.port)
-    return {"capture": _soon(captures.begin)}
+    return {
+        "capture": _soon(captures.begin),
+        "events": _soon(partial(_events, managed.switch)),
+        "trace": _soon(partial(_trace, managed)),
+    }
+
+
+def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
+    """The counters of all ports together, those that are gone included."""
+    totals = statistics.totals
+    return {
+        "rx_frames": totals.rx_frames,
+        "rx_bytes": totals.rx_bytes,
+        "tx_frames": totals.tx_frames,
+        "tx_bytes": totals.tx_bytes,
+        "flood_copies": totals.flood_copies,
+        "dropped": totals.dropped,
+        "queued_frames": statistics.queued_frames,
+    }
 
 
 def _soon(
@@ -34,3 +65,49 @@ def _soon(
         return answer(args)
 
     return handler
+
+
+def _trace(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
+    """`vswitch trace`: what would happen to a frame, and why."""
+    try:
+        question = parse_trace_untrusted(str(args.get("frame", "")))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    port = managed.port(question.port)
+    decision = managed.switch.explain(port, frame_record(question.frame))
+    names = {each.number: each.name for each in managed.switch.ports}
+    return {
+        "port": port.number,
+        "name": port.name,
+        "frame": summary(question.frame),
+        "steps": list(decision.steps),
+        "egress": [{"port": number, "name": names[number]} for number in decision.egress],
+        "reason": decision.reason,
+    }
+
+
+def _events(switch: Switch, args: dict[str, Any]) -> dict[str, Any] | Stream:
+    """`vswitch events`: those that are still there, or one line of JSON for each as it comes."""
+    since = args.get("since", 0)
+    if not isinstance(since, int) or isinstance(since, bool) or since < 0:
+        raise ConfigError("since: the number of an event")
+    if args.get("follow") is True:
+        return Stream({}, partial(_follow, switch, since))
+    return {"events": [_event(event) for event in switch.events.since(since)]}
+
+
+async def _follow(switch: Switch, since: int, send: _Send, ended: trio.Event) -> None:
+    while not ended.is_set():
+        events = switch.events.since(since)
+        if events:
+            since = events[-1].number
+            lines = [json.dumps(_event(event)) + "\n" for event in events]
+            await send("".join(lines).encode())
+        with trio.move_on_after(EVENT_PAUSE):
+            await ended.wait()
+
+
+def _event(event: Event) -> dict[str, Any]:
+    at = time.time() - (trio.current_time() - event.at)
+    facts = dict(event.facts)
+    return {"number": event.number, "at": at, "kind": event.kind, "port": event.port, **facts}

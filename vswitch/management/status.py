@@ -53,6 +53,7 @@ class PortStatus:
     rx_bytes: int = 0
     tx_frames: int = 0
     tx_bytes: int = 0
+    flood_copies: int = 0  # made of what came in here, beyond the first of each
     queued_frames: int = 0  # that wait for the port's device now
     queued_bytes: int = 0
     drops: dict[str, int] = Factory(dict)
@@ -72,6 +73,7 @@ class SwitchStatus:
     members: int
     public: str | None = None
     ports: list[PortStatus] = Factory(list)
+    totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included
     transport_drops: dict[str, int] = Factory(dict)
     schema: int = SCHEMA
 

@@ -72,6 +72,10 @@ class Port:
     def __repr__(self) -> str:
         return f"<Port {self.number} {self.name!r} {'up' if self.attached else 'down'}>"
 
+    def now(self) -> float:
+        """The clock of the switch."""
+        return self._clock()
+
     @property
     def attached(self) -> bool:
         """Whether frames still pass."""
