@@ -17,6 +17,7 @@ import trio
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
 from vswitch.features.happenings import Happenings
+from vswitch.features.impairment import Impairments
 from vswitch.features.macs import Macs
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
@@ -26,6 +27,7 @@ __all__ = ["FEATURES", "Managed"]
 
 # In the order in which frames that come in pass them; those that leave, the other way round.
 FEATURES: tuple[Callable[[Switch], Feature], ...] = (
+    Impairments,  # the wire, before which nothing is
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
     Macs,
     Happenings,
@@ -85,7 +87,13 @@ class Managed:
         raise NotFound(f"no port {name!r}: see `vswitch status`")
 
     async def run(self) -> None:
-        """Tick, until cancelled."""
+        """Tick, and run what features have to run, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for feature in self.features:
+                nursery.start_soon(feature.run)
+            nursery.start_soon(self._tick)
+
+    async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK)
             now = trio.current_time()

@@ -249,6 +249,7 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         flood_copies=counters.flood_copies,
         queued_frames=port.statistics().queued_frames,
         queued_bytes=port.statistics().queued_bytes,
+        held_frames=port.held_frames,
         drops=drops,
         transport_drops=transport_drops,
         since=since,

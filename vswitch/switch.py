@@ -28,7 +28,7 @@ from vswitch.core.eventlog import EventLog
 from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
 from vswitch.core.forwarding import Forwarder
 from vswitch.core.load import Load, load_of
-from vswitch.core.stages import Decision, Observer, Reach
+from vswitch.core.stages import Decision, Observer, Reach, Stage, behind
 from vswitch.errors import RefusedError
 from vswitch.ports.delivery import parcels
 from vswitch.ports.device import Device
@@ -119,8 +119,9 @@ class Switch:
         """Unplug a port and close its device. Does nothing when it is down already."""
         self._take_down(port, None)
 
-    def ingress(self, port: Port, records: list[bytes]) -> None:
+    def ingress(self, port: Port, records: list[bytes], after: Stage | None = None) -> None:
         """Forward a batch of frame and superframe records that came in on `port`, and write it out.
+        `after` is for `resume`.
 
         What another port's device raises is that port's business and takes it down. Raises
         `RuntimeError` for a call from inside a device's `write_nowait` (rule 3 of `device.py`).
@@ -132,11 +133,14 @@ class Switch:
         self._enter()
         try:
             load, now = load_of(records), self._clock()
+            if after is not None:  # these have been counted when they were held
+                port.counters.rx_frames -= load.frames
+                port.counters.rx_bytes -= load.bytes
             if self._observers:
                 for observer in self._observers:
-                    observer.saw_ingress(port.number, records, now)
+                    observer.saw_ingress(port.number, [] if after else records, now)
             if port.ingress_stages:
-                records, load = self._stage(port, records, load, now)
+                records, load = self._stage(port, records, load, now, after)
             batches = self._forwarder.ingress(port.number, records, now, load)
             # Ports are looked up before the first write: one that fails may be gone, and its number
             # taken by another, before the last.
@@ -156,16 +160,32 @@ class Switch:
             self._writing = False
 
     def _stage(
-        self, port: Port, records: list[bytes], load: Load, now: float
+        self, port: Port, records: list[bytes], load: Load, now: float, after: Stage | None
     ) -> tuple[list[bytes], Load]:
         """What the port's stages leave of a batch; what they drop has come in, too."""
         counters = port.counters
-        for stage in port.ingress_stages:
+        stages = port.ingress_stages
+        for stage in stages if after is None else behind(stages, after):
             records = stage.take(records, now, counters)
         left = load_of(records)
         counters.rx_frames += load.frames - left.frames
         counters.rx_bytes += load.bytes - left.bytes
         return records, left
+
+    def resume(self, port: Port, records: list[bytes], stage: Stage) -> None:
+        """Have records go on that a stage of the port has held, on the way that it is on."""
+        if not port.attached:
+            self._departed.drop(DropReason.PORT_DETACHED, load_of(records).frames)
+        elif stage in port.egress_stages:
+            self._enter()
+            try:
+                port.send(records, load_of(records), stage)
+            except Exception as error:
+                self._take_down(port, error)
+            finally:
+                self._writing = False
+        else:
+            self.ingress(port, records, stage)
 
     def set_reach(self, reach: Reach | None) -> None:
         """Decide anew who hears whom; call it again when what it says has changed."""

@@ -29,6 +29,7 @@ _COMMANDS = (
     "capture",
     "counters",
     "events",
+    "impair",
     "trace",
     "mac",
     "bench",

@@ -3,7 +3,9 @@
 Invariant, exact to the frame, per switch: every frame that came in, and every further copy that
 flooding made of it, either went out, was dropped under one named reason, or still waits:
 
-    rx_frames + flood_copies = tx_frames + sum(drops) + queued
+    rx_frames + flood_copies = tx_frames + sum(drops) + queued + held
+
+Held are frames that an impairment delays; copies are those of floods, mirrors and impairments.
 
 A superframe counts as the frames that it stands for, whether or not it is cut on its way, and bytes
 are those of Ethernet: see `load.py`.
@@ -45,6 +47,7 @@ class DropReason(StrEnum):
     # Counted at the port where the frame was to go out.
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
     QUEUE_DELAY = "queue_delay"  # a flow has waited for the device too long, for too long (CoDel)
+    IMPAIRED = "impaired"  # lost on purpose, by `vswitch impair`; on either way
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
 
 

@@ -58,5 +58,8 @@ class Feature:
     def tick(self, now: float) -> None:
         """A second has passed."""
 
+    async def run(self) -> None:
+        """A task of its own, for as long as the switch is managed; one that ends is no harm."""
+
     def gone(self, number: int) -> None:
         """The port is down; another one may get its number."""

@@ -7,6 +7,7 @@ whoever may ask (the switch's own user and root), and raises `VswitchError` for 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,6 +21,8 @@ from vswitch.core.frame_facts import summary
 from vswitch.core.records import frame_record
 from vswitch.core.trace import parse_trace_untrusted
 from vswitch.errors import ConfigError
+from vswitch.features.impair_values import orders_untrusted, said
+from vswitch.features.impairment import Impairments
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, Stream
 from vswitch.switch import Switch, SwitchStatistics
@@ -37,6 +40,7 @@ def look_handlers(managed: Managed) -> dict[str, Handler]:
     return {
         "capture": _soon(captures.begin),
         "events": _soon(partial(_events, managed.switch)),
+        "impair": _soon(partial(_impair, managed)),
         "trace": _soon(partial(_trace, managed)),
     }
 
@@ -52,6 +56,7 @@ def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
         "flood_copies": totals.flood_copies,
         "dropped": totals.dropped,
         "queued_frames": statistics.queued_frames,
+        "held_frames": statistics.held_frames,
     }
 
 
@@ -65,6 +70,31 @@ def _soon(
         return answer(args)
 
     return handler
+
+
+def _impair(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
+    """`vswitch impair`: begin, end, or only list."""
+    impairments = managed.feature(Impairments)
+    name = args.get("port")
+    if name is not None:
+        port = managed.port(str(name))
+        if args.get("off") is True:
+            impairments.end(port)
+        else:
+            impairments.begin(port, orders_untrusted(args))
+            managed.change_port(port.name, {})  # its stages are asked anew
+    return {
+        "impaired": [
+            {
+                "port": number,
+                "name": each.port.name,
+                "orders": said(each.orders),
+                "left_s": None if math.isinf(each.until) else each.until - each.port.now(),
+                "held": each.port.held_frames,
+            }
+            for number, each in sorted(impairments.active.items())
+        ]
+    }
 
 
 def _trace(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class PortStatus:
     flood_copies: int = 0  # made of what came in here, beyond the first of each
     queued_frames: int = 0  # that wait for the port's device now
     queued_bytes: int = 0
+    held_frames: int = 0  # that an impairment delays now
     drops: dict[str, int] = Factory(dict)
     transport_drops: dict[str, int] = Factory(dict)
     since: float | None = None
