@@ -19,6 +19,7 @@ from vswitch.features.feature import Feature
 from vswitch.features.happenings import Happenings
 from vswitch.features.impairment import Impairments
 from vswitch.features.macs import Macs
+from vswitch.features.mirror import Mirrors
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
@@ -28,6 +29,7 @@ __all__ = ["FEATURES", "Managed"]
 # In the order in which frames that come in pass them; those that leave, the other way round.
 FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Impairments,  # the wire, before which nothing is
+    Mirrors,
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
     Macs,
     Happenings,
@@ -46,6 +48,7 @@ class Managed:
         self.settings = Settings() if settings is None else settings
         self.features = tuple(make(switch) for make in FEATURES)
         for feature in self.features:
+            feature.check(self.settings)
             feature.changed(self.settings.switch)
             feature.heard(self.settings)
         switch.add_watcher(self._watch)
@@ -55,7 +58,10 @@ class Managed:
 
     def change_port(self, name: str, changes: Mapping[str, Any]) -> None:
         """Change settings of the port of that name, attached or not."""
-        self.settings = self.settings.with_port(name, changes)
+        changed = self.settings.with_port(name, changes)
+        for feature in self.features:
+            feature.check(changed)
+        self.settings = changed
         anew = [feature.heard(self.settings) for feature in self.features]
         for port in self.switch.ports:
             if any(anew) or name in (port.name, ANY_PORT):

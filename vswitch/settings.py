@@ -23,7 +23,7 @@ from attrs import Factory, field, frozen
 from vswitch.core.stations import MAC_LIMIT
 from vswitch.errors import ConfigError
 from vswitch.options import from_text, option, options_of, read_tables, structure
-from vswitch.values import to_yes_no
+from vswitch.values import to_port_names, to_yes_no
 from vswitch.vlan_values import to_mac_limit, to_macs, to_stations, to_vlan, to_vlans
 
 __all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
@@ -76,6 +76,11 @@ class PortSettings:
         default=(),
         converter=to_macs,
         metadata=option("the only addresses that may be behind the port", "MAC,..."),
+    )
+    mirror: tuple[str, ...] = field(
+        default=(),
+        converter=to_port_names,
+        metadata=option("a monitor: gets copies of what passes these ports, or none", "PORT,..."),
     )
     static_macs: tuple[str, ...] = field(
         default=(),

@@ -187,6 +187,22 @@ class Switch:
         else:
             self.ingress(port, records, stage)
 
+    def send_copy(self, port: Port, records: list[bytes]) -> None:
+        """Write copies of frames that pass out on a port besides, as they are; for observers. Past
+        forwarding and the stages of that port, and no observer sees them.
+        """
+        if not records or not port.attached:
+            return
+        load = load_of(records)
+        port.counters.flood_copies += load.frames
+        out, stages = {port.number: records}, port.egress_stages
+        sent = parcels(out, records, load, self._ports, self._forwarder.mtu, port.counters)
+        for _, batch, weight in sent:
+            try:
+                port.send(batch, weight, stages[-1] if stages else None)
+            except Exception as error:
+                self._take_down(port, error)
+
     def set_reach(self, reach: Reach | None) -> None:
         """Decide anew who hears whom; call it again when what it says has changed."""
         self._forwarder.reach = reach

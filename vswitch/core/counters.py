@@ -42,6 +42,7 @@ class DropReason(StrEnum):
     MAC_LIMIT = "mac_limit"  # from one address more than the port may have
     MAC_REFUSED = "mac_refused"  # from an address that is another port's, or not one of this port's
     MAC_FROZEN = "mac_frozen"  # from an address that moved to and fro, and stays where it is
+    MONITOR_PORT = "monitor_port"  # from a port that gets copies of others, and takes no part
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.

@@ -35,6 +35,11 @@ class Feature:
         """
         return False
 
+    def check(self, settings: Settings) -> None:
+        """`ConfigError` if things that were said of several ports do not fit together; nothing has
+        changed then. Called before all others.
+        """
+
     def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
         """The step that frames take which come in on that port; None for none. Called when the port
         is attached and whenever its settings have changed.
