@@ -25,7 +25,9 @@ import trio
 from vswitch.core import pcapng
 from vswitch.core.capture import Capture, PcapngWriter, TextWriter, describe
 from vswitch.core.frame_filter import parse_filter_untrusted
+from vswitch.core.policy import HEAD_SIZE
 from vswitch.core.stages import Decision
+from vswitch.core.virtio import FRAME_AT
 from vswitch.errors import ConfigError
 from vswitch.management.control import Stream
 from vswitch.switch import Port, Switch
@@ -66,6 +68,7 @@ class Captures:
         self._port_named = port_named
         self._running: tuple[_Running, ...] = ()
         self._ports: dict[int, Port] = {}
+        self._decisions: dict[bytes, tuple[bool, str]] = {}  # of this batch, by head
         self._source: Port | None = None  # where the batch came in that goes out now
         # Frames have the clock of the switch, which began somewhere.
         self._epoch = time.time_ns() - int(trio.current_time() * 1e9)
@@ -150,6 +153,7 @@ class Captures:
     def saw_ingress(self, port: int, records: list[bytes], now: float) -> None:
         """A batch came in."""
         self._source = source = self._port(port)
+        self._decisions.clear()
         if source is not None:
             self._saw(source, pcapng.IN, records, now, partial(self._decided, source))
 
@@ -182,8 +186,21 @@ class Captures:
                 running.changed.set()
 
     def _decided(self, port: Port, record: bytes) -> tuple[bool, str]:
+        # With the record's header, which has the length: too long is a matter of it.
+        head = record[: FRAME_AT + HEAD_SIZE]
+        known = self._decisions.get(head)
+        if known is not None:
+            return known
         decision: Decision = self._switch.explain(port, record)
-        return not decision.egress, describe(decision, self._name)
+        decided = not decision.egress, describe(decision, self._name)
+        # Stages look at more than the head.
+        if not port.ingress_stages and not any(map(self._has_stages, decision.egress)):
+            self._decisions[head] = decided
+        return decided
+
+    def _has_stages(self, number: int) -> bool:
+        port = self._port(number)
+        return port is None or bool(port.egress_stages)
 
     def _name(self, number: int) -> str:
         port = self._port(number)

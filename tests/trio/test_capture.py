@@ -223,3 +223,30 @@ async def test_superframes_are_kept_whole_with_a_note(bench):
 async def test_a_wrong_request_is_refused(bench, args, kind):
     with pytest.raises(kind):
         bench.captures.begin(args)
+
+
+async def test_more_frames_than_it_may_look_at_are_missed_unseen(bench, monkeypatch):
+    monkeypatch.setattr(core, "BURST", 20)
+    finish = await bench.start(ports=["pc1"], filter="arp", direction="in")
+    bench.captures._running[0].kept._looks = 20.0
+    await bench.feed(1, *[arp_request(A, "10.0.0.1", "10.0.0.2")] * 50)
+    packets, statistics = read(await finish())
+    seen, missed = statistics["pc1"]
+    assert seen == 50
+    assert len(packets) == 50 - missed
+    assert 20 <= len(packets) <= 40
+    assert len(bench.devices[1].take()) == 50
+
+
+async def test_decisions_are_the_same_for_alike_frames_and_for_no_others(bench):
+    finish = await bench.start(ports=["pc1"], direction="in")
+    long = ethernet(ALL, A, 0x0800, bytes(1600))
+    await bench.feed(1, *[ethernet(ALL, A, 0x0800, bytes(20))] * 2, long, ethernet(B, A, 0x0800))
+    packets, _ = read(await finish())
+    assert [comment.split(" (")[0] for *_, comment in packets] == [
+        "to pc2, pc3",
+        "to pc2, pc3",
+        "dropped: oversize",
+        "to pc2, pc3",
+    ]
+    assert "not known, flooded" in packets[-1][-1]

@@ -78,7 +78,11 @@ def run(args: argparse.Namespace) -> int:
         seen, missed = (int(word) for word in tail.rpartition(b"#")[2].split() or (0, 0))
     else:
         seen, missed = totals_at_end(tail)
-    more = f", {missed} missed because they were not read fast enough" if missed else ""
+    more = (
+        f", {missed} missed: there were more than it may look at, or than were read in time"
+        if missed
+        else ""
+    )
     say(f"vswitch: {seen - missed} frames captured{more}")
     return ExitCode.OK
 
