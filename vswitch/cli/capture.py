@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
         format="text" if args.write is None else "pcapng",
     )
     with asked as stream, _output(args.write) as out:
-        tail = _copy(stream, out)
+        tail = _copy(stream, out, lines=args.write is None)
     if args.write is None:
-        seen, missed = (int(word) for word in tail.rpartition(b"#")[2].split() or (0, 0))
+        seen, missed = map(int, tail[1:].split() or (0, 0))
     else:
         seen, missed = totals_at_end(tail)
     more = (
@@ -87,8 +87,10 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _copy(stream: Pouring, out: BinaryIO) -> bytes:
-    """Everything, until it ends or somebody ends it; the last megabyte of it."""
+def _copy(stream: Pouring, out: BinaryIO, *, lines: bool) -> bytes:
+    """Everything, until it ends or somebody ends it; the last megabyte of it. Of lines, the last
+    one, which is not for `out`.
+    """
     tail = b""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -97,8 +99,14 @@ def _copy(stream: Pouring, out: BinaryIO) -> bytes:
                 piece = stream.read()
                 if not piece:
                     return tail
-                tail = (tail + piece)[-_TAIL:] if len(piece) < _TAIL else piece
-                _write(out, piece)
+                if lines:
+                    *whole, tail = (tail + piece).splitlines(keepends=True)
+                    if tail.endswith(b"\n") and not tail.startswith(b"#"):
+                        whole, tail = [*whole, tail], b""
+                    _write(out, b"".join(whole))
+                else:
+                    _write(out, piece)
+                    tail = (tail + piece)[-_TAIL:]
             except KeyboardInterrupt:
                 stream.finish()  # a second one ends the program
                 signal.signal(signal.SIGINT, signal.SIG_DFL)

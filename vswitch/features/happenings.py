@@ -26,7 +26,7 @@ class Happenings(Feature):
         """A port that is there."""
         if self._ports.get(port.number) is not port:
             self._ports[port.number] = port
-            self._events.add("port-up", port.name, now=port.attached_at, number=port.number)
+            self._events.add("port-up", port.name, now=port.attached_at, port_number=port.number)
             self._look(port, port.attached_at)
         return None
 
@@ -41,7 +41,8 @@ class Happenings(Feature):
         self._lanes.pop(number, None)
         if port is not None:
             reason = "unplugged" if port.error is None else str(port.error)
-            self._events.add("port-down", port.name, now=port.now(), number=number, reason=reason)
+            now = port.now()
+            self._events.add("port-down", port.name, now=now, port_number=number, reason=reason)
 
     def _look(self, port: Port, now: float) -> None:
         lane = getattr(port.device, "lane", None)

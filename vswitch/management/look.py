@@ -139,5 +139,5 @@ async def _follow(switch: Switch, since: int, send: _Send, ended: trio.Event) ->
 
 def _event(event: Event) -> dict[str, Any]:
     at = time.time() - (trio.current_time() - event.at)
-    facts = dict(event.facts)
-    return {"number": event.number, "at": at, "kind": event.kind, "port": event.port, **facts}
+    named = {"number": event.number, "at": at, "kind": event.kind, "port": event.port}
+    return {**named, **event.facts, **named}  # in this order, and no fact hides one of these
