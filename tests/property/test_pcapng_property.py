@@ -93,6 +93,14 @@ def test_statistics(at, received, dropped, comment):
     }
 
 
+def test_the_end_has_the_totals():
+    packet = pcapng.packet(0, 1, b"x" * 60, 60)
+    tail = packet + pcapng.interface_statistics(0, 1, 7, 2, "note") + packet[:0]
+    assert pcapng.totals_at_end(tail + pcapng.interface_statistics(1, 1, 5, 0)) == (12, 2)
+    assert pcapng.totals_at_end(packet) is None
+    assert pcapng.totals_at_end(b"") is None
+
+
 def test_long_text_is_cut_between_characters():
     ((_, body),) = blocks(pcapng.interface("é" * 40000))
     assert options(body[8:])[2].decode() == "é" * 32767

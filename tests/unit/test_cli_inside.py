@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -67,8 +68,10 @@ def run(tmp_path, capfdbinary, monkeypatch):
         out, err = capfdbinary.readouterr()
         return code, out, err.decode()
 
+    run.stop = lambda: token[0].run_sync_soon(stopped.cancel)
     yield run
-    token[0].run_sync_soon(stopped.cancel)
+    with contextlib.suppress(trio.RunFinishedError):
+        run.stop()
     thread.join()
 
 
@@ -106,6 +109,15 @@ def test_capture_refused(run, args, code, complaint):
     got, _, err = run("capture", *args)
     assert got == code
     assert complaint in err
+
+
+def test_a_switch_that_stops_ends_the_capture_and_says_so(run, tmp_path):
+    timer = threading.Timer(0.5, run.stop)
+    timer.start()
+    code, out, err = run("capture", "pc1")
+    assert code == ExitCode.NOT_REACHABLE
+    assert out.count(b"arp") > 5
+    assert "the switch has stopped" in err
 
 
 def test_trace_and_its_exit_code(run):

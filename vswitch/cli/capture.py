@@ -14,7 +14,7 @@ from typing import BinaryIO
 from vswitch.cli.common import AnswerLost, Subparsers, add_command, config_from, say
 from vswitch.config import StateConfig
 from vswitch.core.pcapng import totals_at_end
-from vswitch.errors import ConfigError, ExitCode, VswitchError
+from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.management.client import Pouring, open_stream
 from vswitch.options import add_flags
 from vswitch.values import to_duration
@@ -75,9 +75,12 @@ def run(args: argparse.Namespace) -> int:
     with asked as stream, _output(args.write) as out:
         tail = _copy(stream, out, lines=args.write is None)
     if args.write is None:
-        seen, missed = map(int, tail[1:].split() or (0, 0))
+        totals = tuple(map(int, tail[1:].split())) if tail.startswith(b"#") else None
     else:
-        seen, missed = totals_at_end(tail)
+        totals = totals_at_end(tail)
+    if totals is None:
+        raise NotReachable("the switch has stopped, and the capture ends there")
+    seen, missed = totals
     more = (
         f", {missed} missed: there were more than it may look at, or than were read in time"
         if missed

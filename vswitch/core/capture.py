@@ -187,7 +187,8 @@ class PcapngWriter:
     def tail(self, tallies: dict[str, Tally], at: int) -> bytes:
         """The end: what the capture has seen, and missed."""
         parts: list[bytes] = []
-        for port in self._numbers | tallies:
+        # Where there is no port at all the counts still have a place, and say that this is the end.
+        for port in self._numbers | tallies or ("-",):
             tally = tallies.get(port, Tally())
             said = f"{tally.missed} frames missed: there were too many" * (tally.missed > 0)
             number = self._number(port, parts)

@@ -86,8 +86,10 @@ def interface_statistics(
     return _block(_STATISTICS, body, options)
 
 
-def totals_at_end(tail: bytes) -> tuple[int, int]:
-    """Received and dropped of all interfaces, of the last part of a file that this module wrote."""
+def totals_at_end(tail: bytes) -> tuple[int, int] | None:
+    """Received and dropped of all interfaces, of the last part of a file that this module wrote;
+    None if it does not end with them.
+    """
     received = dropped = 0
     end = len(tail)
     while end >= 52:
@@ -98,7 +100,7 @@ def totals_at_end(tail: bytes) -> tuple[int, int]:
         received += int.from_bytes(tail[start + 24 : start + 32], "little")
         dropped += int.from_bytes(tail[start + 36 : start + 44], "little")
         end = start
-    return received, dropped
+    return (received, dropped) if end < len(tail) else None
 
 
 def _block(kind: int, body: bytes, options: bytes) -> bytes:
