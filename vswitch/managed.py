@@ -17,6 +17,7 @@ import trio
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
 from vswitch.features.macs import Macs
+from vswitch.features.multicast import Multicast
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
@@ -27,6 +28,7 @@ __all__ = ["FEATURES", "Managed"]
 FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
     Macs,
+    Multicast,  # last: what others have dropped is not believed
 )
 
 TICK = 1.0  # seconds
