@@ -1,9 +1,9 @@
 """A port that invents addresses: `python -m benchmarks.macflood`.
 
-Frames of a million sources from one port, in batches of 64, through `Switch.ingress`: once with the
-limit of a port, once without it, so that the table itself has to keep the peace. Prints what a frame
-costs, by how much memory grew, how many of the victims' entries are still there, and how many
-events were kept.
+Frames of a million sources from one port, in batches of 64, through `Switch.ingress`: once with
+the limit of a port, once without it, so that the table itself has to keep the peace. Prints what a
+frame costs, by how much memory grew, how many of the victims' entries are still there, and how
+many events were kept.
 """
 
 from __future__ import annotations

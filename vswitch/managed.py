@@ -20,6 +20,7 @@ from vswitch.features.happenings import Happenings
 from vswitch.features.impairment import Impairments
 from vswitch.features.macs import Macs
 from vswitch.features.mirror import Mirrors
+from vswitch.features.multicast import Multicast
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
@@ -33,6 +34,7 @@ FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
     Macs,
     Happenings,
+    Multicast,  # last: what others have dropped is not believed
 )
 
 TICK = 1.0  # seconds

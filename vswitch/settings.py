@@ -41,6 +41,11 @@ class SwitchSettings:
         converter=to_yes_no,
         metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
     )
+    multicast_snooping: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("multicast only to ports that have asked for it", kind="switch"),
+    )
 
 
 @frozen(kw_only=True)

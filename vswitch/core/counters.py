@@ -43,6 +43,7 @@ class DropReason(StrEnum):
     MAC_REFUSED = "mac_refused"  # from an address that is another port's, or not one of this port's
     MAC_FROZEN = "mac_frozen"  # from an address that moved to and fro, and stays where it is
     MONITOR_PORT = "monitor_port"  # from a port that gets copies of others, and takes no part
+    GROUP_REPORT = "group_report"  # an IGMP or MLD report where no router is to hear it
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
