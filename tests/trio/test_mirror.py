@@ -76,6 +76,8 @@ async def test_what_a_monitor_sends_goes_nowhere_and_teaches_nothing(bench):
     assert (
         4 not in bench.switch.explain(bench.managed.port("pc2"), frame_record(frame(M, B))).egress
     )
+    bench.switch.originate(frame_record(frame(ALL, B)), [3, 4])
+    assert [len(device.take()) for device in bench.devices.values()] == [0, 0, 1, 0]
     bench.managed.change_port("mon", {"mirror": "none"})
     assert (await bench.feed("pc1", frame(ALL, A)))["mon"] == 1
     assert bench.switch._observers == ()

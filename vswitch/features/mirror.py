@@ -24,7 +24,9 @@ __all__ = ["Mirrors"]
 
 
 class _Silence:
-    """What a monitor sends goes nowhere. Implements `vswitch.core.stages.Stage`."""
+    """What a monitor sends goes nowhere, and what the switch itself sends not to a monitor; copies
+    pass it by. Implements `vswitch.core.stages.Stage`.
+    """
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """Nothing."""
@@ -76,6 +78,10 @@ class Mirrors(Feature):
             self._monitors[port.number] = settings.mirror
             self._switch.flush_fdb(port=port)  # whoever was there is out of reach now
         self._wire()
+        return _Silence() if settings.mirror else None
+
+    def egress(self, port: Port, settings: PortSettings) -> Stage | None:
+        """See `Feature`."""
         return _Silence() if settings.mirror else None
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
