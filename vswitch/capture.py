@@ -69,7 +69,8 @@ class Captures:
         self._running: tuple[_Running, ...] = ()
         self._ports: dict[int, Port] = {}
         self._decisions: dict[bytes, tuple[bool, str]] = {}  # of this batch, by head
-        self._source: Port | None = None  # where the batch came in that goes out now
+        self._source: Port | None = None  # where the batch came in that goes out now, and when
+        self._source_at = -math.inf
         # Frames have the clock of the switch, which began somewhere.
         self._epoch = time.time_ns() - int(trio.current_time() * 1e9)
 
@@ -153,6 +154,7 @@ class Captures:
     def saw_ingress(self, port: int, records: list[bytes], now: float) -> None:
         """A batch came in."""
         self._source = source = self._port(port)
+        self._source_at = now
         self._decisions.clear()
         if source is not None:
             self._saw(source, pcapng.IN, records, now, partial(self._decided, source))
@@ -161,7 +163,9 @@ class Captures:
         """A batch goes out."""
         egress, source = self._port(port), self._source
         if egress is not None:
-            comment = f"from {'-' if source is None else source.name}"
+            # One batch has one moment on its whole way; what has another is the switch's own.
+            forwarded = source is not None and now == self._source_at
+            comment = f"from {source.name}" if source and forwarded else "from the switch"
             self._saw(egress, pcapng.OUT, records, now, lambda record: (False, comment))
 
     def _saw(

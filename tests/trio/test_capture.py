@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from vswitch.capture import Captures
 from vswitch.core import capture as core
 from vswitch.core.pcapng import totals_at_end
-from vswitch.core.records import frame_of
+from vswitch.core.records import frame_of, frame_record
 from vswitch.errors import ConfigError, NotFound
 from vswitch.managed import Managed
 from vswitch.switch import open_switch
@@ -250,3 +250,16 @@ async def test_decisions_are_the_same_for_alike_frames_and_for_no_others(bench):
         "to pc2, pc3",
     ]
     assert "not known, flooded" in packets[-1][-1]
+
+
+async def test_frames_of_the_switch_itself(bench):
+    finish = await bench.start(all=True, direction="out")
+    await bench.feed(1, ethernet(ALL, A, 0x0800))
+    await trio.sleep(0.001)
+    bench.switch.originate(frame_record(ethernet(ALL, B, 0x0800)), [3])
+    packets, _ = read(await finish())
+    assert [(port, comment) for port, *_, comment in packets] == [
+        ("pc2", "from pc1"),
+        ("pc3", "from pc1"),
+        ("pc3", "from the switch"),
+    ]
