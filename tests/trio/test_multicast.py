@@ -122,6 +122,9 @@ async def test_vlans_have_groups_of_their_own(autojump_clock):
     async with running() as (managed, devices):
         for name, vlan in (("p1", 10), ("p2", 10), ("p3", 20), ("p4", 10)):
             managed.change_port(name, {"vlan": str(vlan)})
+        await trio.sleep(10)  # a port in another VLAN is a new one
+        for device in devices:
+            device.take()
         stream = multicast_data(STATIONS[0], STREAM)
         await heard(devices, 1, mld2_report(STATIONS[1], [(4, "ff15::1", [])]))
         await heard(devices, 2, igmp(STATIONS[2], 0x16, STREAM))

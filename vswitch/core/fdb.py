@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Protocol
 
 import attrs
 
 from vswitch.core.counters import DropReason
+from vswitch.core.fdb_facts import Admission, FdbEntry, FdbStatistics
 from vswitch.core.frame import format_mac
 
 __all__ = ["AGEING_TIME", "CAPACITY", "Admission", "Fdb", "FdbEntry", "FdbStatistics"]
@@ -36,51 +36,6 @@ CAPACITY = 8192  # entries, Open vSwitch's default; about 2 MB here
 REFRESH_INTERVAL = 1.0
 
 _Key = tuple[int, bytes]
-
-
-@attrs.frozen
-class FdbEntry:
-    """One station, for status pages."""
-
-    vlan: int  # 0: untagged
-    mac: str
-    port: int
-    age: float  # seconds since it was last heard, to one second; 0 for a static one
-    static: bool = False
-
-
-@attrs.frozen
-class FdbStatistics:
-    """What happened to entries so far.
-
-    A growing `evicted` means more stations than the table holds, or a port inventing addresses; a
-    growing `moved`, a station that roams, or a loop.
-    """
-
-    entries: int
-    capacity: int
-    learned: int
-    expired: int
-    evicted: int
-    flushed: int
-    moved: int  # heard on another port than before
-    static: int = 0  # of the entries
-
-
-class Admission(Protocol):
-    """Who may be learned where."""
-
-    def admits(
-        self, vlan: int, mac: bytes, port: int, known: int | None, now: float
-    ) -> DropReason | None:
-        """Why an address that is new on a port may not be there; None if it may, and will be.
-        `known` is the port where it was heard until now.
-        """
-
-    def judges(
-        self, vlan: int, mac: bytes, port: int, known: int | None, now: float
-    ) -> DropReason | None:
-        """What `admits` would say; nothing is noted."""
 
 
 @attrs.define(eq=False)

@@ -126,7 +126,7 @@ class Forwarder:
             ]
         if heads and heads.count(heads[0]) == len(heads):
             decision, _ = self._decide(heads[0], port, now)
-            if isinstance(decision, DropReason):
+            if not isinstance(decision, tuple):
                 counters.drop(decision, frames)
                 return {}
             counters.flood_copies += (len(decision) - 1) * frames
@@ -157,7 +157,7 @@ class Forwarder:
                     decided.clear()
                     unicast.clear()
                 decided[head] = decision
-            if isinstance(decision, DropReason):
+            if not isinstance(decision, tuple):  # quicker to tell than an enumeration
                 counters.drop(decision, stands_for(record))
                 continue
             if len(decision) == 1:
@@ -176,7 +176,7 @@ class Forwarder:
             return reason, False
         vlan = vlan_of(head)
         learned = self.fdb.learn(vlan, head[6:12], port, now)
-        if isinstance(learned, DropReason):
+        if not isinstance(learned, bool):
             return learned, False
         return self._destination(head, vlan, port, now), learned
 

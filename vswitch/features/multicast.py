@@ -43,7 +43,7 @@ class Multicast(Feature):
         self._tagged = False  # every frame has a tag inside
         self._snooping = Snooping()
         self._new: set[int] = set()  # ports that came since the last tick
-        self._known: set[int] = set()
+        self._known: dict[int, object] = {}  # what ports have said about VLANs, by number
         self._vlans: set[int] = set()
         self._ticks = 0
 
@@ -62,7 +62,7 @@ class Multicast(Feature):
         if switch.multicast_snooping != self._on:
             self._on = switch.multicast_snooping
             self._snooping, self._ticks = Snooping(), 0
-            self._new, self._known = set(self._known), set()
+            self._new = set(self._known)
 
     def heard(self, settings: Settings) -> bool:
         """Whether untagged frames exist inside."""
@@ -71,8 +71,11 @@ class Multicast(Feature):
 
     def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
         """Listen, if it is on."""
-        if port.number not in self._known:
-            self._known.add(port.number)
+        vlans = (self._tagged, settings.vlan, settings.trunk, settings.native)
+        if self._known.get(port.number) != vlans:
+            # A port in other VLANs is a new one: nobody there has been asked.
+            self._snooping.port_gone(port.number)
+            self._known[port.number] = vlans
             self._new.add(port.number)
         return _Listening(self, port) if self._on else None
 
@@ -84,7 +87,7 @@ class Multicast(Feature):
 
     def gone(self, number: int) -> None:
         """The port is down."""
-        self._known.discard(number)
+        self._known.pop(number, None)
         self._new.discard(number)
         self._snooping.port_gone(number)
 
@@ -92,7 +95,7 @@ class Multicast(Feature):
         """Ask what is due, forget what is over."""
         if not self._on:
             return
-        if self._ticks % _VLANS_EVERY == 0:
+        if self._new or self._ticks % _VLANS_EVERY == 0:
             seen = {entry.vlan for entry in self._switch.fdb_entries()}
             self._vlans = seen - {0} if self._tagged else seen | {0}
         self._ticks += 1
