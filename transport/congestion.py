@@ -12,11 +12,12 @@ as the rate grows, which is what makes flows that share a bottleneck equal: the 
 wants less of the queue. And the window is never more than a quarter above what the path has carried
 (best rate x round trip), so buffers that are too short to show a queue are not flooded.
 
-Loss plays no part up to a tenth: at 5 % random loss a path is as fast as without. What is lost beyond
-that a short buffer has dropped, and both the target and that quarter become smaller. Every few seconds the window shrinks for a round trip, so that our
-own queue drains and the base is seen anew; without that, who comes late takes the queue of the
-others for a part of the path. A queue that stays through that, and comes and goes, is made by a
-sender that fills it until something is dropped: beside such a one `rivalry.py` has the window.
+Loss plays no part up to a tenth: at 5 % random loss a path is as fast as without. What is lost
+beyond that a short buffer has dropped, and both the target and that quarter become smaller. Every
+few seconds the window shrinks for a round trip, so that our own queue drains and the base is seen
+anew; without that, who comes late takes the queue of the others for a part of the path. A queue
+that stays through that, and comes and goes, is made by a sender that fills it until something is
+dropped: beside such a one `rivalry.py` has the window.
 
 Pure: `now` is an argument, monotonic seconds. Sizes in bytes, rates in bytes a second.
 """

@@ -138,6 +138,7 @@ class Reception:
                 suite=channel.statistics().suite,
                 lane=device.lane_mode,
             )
+            self._note("member-up", member.name, via=channel.remote, address=address or "none")
             self._switch.ingress(port, early)
             # Only now, as it waits for the disk: a thousand members may return at once.
             await trio.to_thread.run_sync(self._seen, key)
@@ -147,6 +148,7 @@ class Reception:
                 del self.plugged[key]
             reason = port.error or plugged.why
             event(log, "member-down", member=member.name, port=port.number, reason=reason)
+            self._note("member-down", member.name, reason=str(reason or "stopping"))
         await trio.to_thread.run_sync(self._seen, key)
 
     def _enrol(self, key: bytes, credential: Credential, hello: Hello) -> tuple[Member, str | None]:
@@ -154,6 +156,7 @@ class Reception:
         registry, now = self._registry, time.time()
         if credential.kind is CredentialKind.TOKEN:
             member = registry.enrol(key, hello.name, credential.id, now)
+            trio.from_thread.run_sync(self._note, "member-enrolled", member.name)
         else:
             known = registry.look_up(key)
             if known is None:  # revoked and forgotten since the handshake
@@ -187,12 +190,17 @@ class Reception:
             code=code.name.lower(),
             reason=reason,
         )
+        self._note("member-refused", code=code.name.lower(), via=channel.remote, reason=reason)
         try:
             plain = "".join(char if char.isprintable() else " " for char in reason)
             device.send_control(Bye(code, plain[:REASON_LIMIT]))
             await channel.aclose(code, plain)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # gone before it could be told
+
+    def _note(self, kind: str, name: str = "", **facts: str) -> None:
+        """For `vswitch events`."""
+        self._switch.events.add(kind, name, now=trio.current_time(), **facts)
 
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more; their names."""

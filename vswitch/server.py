@@ -43,6 +43,8 @@ from vswitch.localport import serve_local_port
 from vswitch.logs import event
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, serve_control
+from vswitch.management.look import look_handlers, totals_of
+from vswitch.management.macs import mac_handlers
 from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus, to_json
 from vswitch.reception import Plugged, Reception
 from vswitch.registry import Registry, Served
@@ -176,7 +178,13 @@ class _Status:
         self.listeners: list[Listener] = []
 
     def handlers(self) -> dict[str, Handler]:
-        return {"status": self.status, "revoked": self.revoked, "port-set": self.port_set}
+        return {
+            "status": self.status,
+            "revoked": self.revoked,
+            "port-set": self.port_set,
+            **mac_handlers(self._managed),
+            **look_handlers(self._managed),
+        }
 
     async def port_set(self, args: dict[str, Any]) -> dict[str, Any]:
         """`vswitch port set`: change settings of a port."""
@@ -202,6 +210,7 @@ class _Status:
                 transport_drops=dict(self._endpoint.statistics().drops),
                 foreign=[_foreign_status(each) for each in self.listeners],
                 ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
+                totals=totals_of(self._switch.statistics()),
             )
         )
 
@@ -262,8 +271,10 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         rx_bytes=counters.rx_bytes,
         tx_frames=counters.tx_frames,
         tx_bytes=counters.tx_bytes,
+        flood_copies=counters.flood_copies,
         queued_frames=port.statistics().queued_frames,
         queued_bytes=port.statistics().queued_bytes,
+        held_frames=port.held_frames,
         drops=drops,
         transport_drops=transport_drops,
         since=since,

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 
+from vswitch.core.stations import MAC_LIMIT
 from vswitch.errors import ConfigError
-from vswitch.options import from_text, options_of, read_tables, structure
+from vswitch.options import from_text, option, options_of, read_tables, structure
+from vswitch.values import to_port_names, to_yes_no
+from vswitch.vlan_values import to_mac_limit, to_macs, to_stations, to_vlan, to_vlans
 
 __all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
 
@@ -33,10 +36,62 @@ TABLES = ("switch", "port")
 class SwitchSettings:
     """Settings of the whole switch."""
 
+    vlans: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
+    )
+    multicast_snooping: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("multicast only to ports that have asked for it", kind="switch"),
+    )
+
 
 @frozen(kw_only=True)
 class PortSettings:
     """Settings of one port."""
+
+    vlan: int | None = field(
+        default=None,
+        converter=to_vlan,
+        metadata=option("the VLAN of an access port, 1 to 4094, or none", "VLAN"),
+    )
+    trunk: str | None = field(
+        default=None,
+        converter=to_vlans,
+        metadata=option("the VLANs that pass tagged, as 10,20-30, or all, or none", "VLANS"),
+    )
+    native: int | None = field(
+        default=None,
+        converter=to_vlan,
+        metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
+    )
+    mac_limit: int = field(
+        default=MAC_LIMIT,
+        converter=to_mac_limit,
+        metadata=option("how many stations may be behind the port", "NUMBER", kind="integer"),
+    )
+    sticky: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("addresses that were learned stay with the port", kind="switch"),
+    )
+    macs: tuple[str, ...] = field(
+        default=(),
+        converter=to_macs,
+        metadata=option("the only addresses that may be behind the port", "MAC,..."),
+    )
+    mirror: tuple[str, ...] = field(
+        default=(),
+        converter=to_port_names,
+        metadata=option("a monitor: gets copies of what passes these ports, or none", "PORT,..."),
+    )
+    static_macs: tuple[str, ...] = field(
+        default=(),
+        converter=to_stations,
+        metadata=option("addresses that are behind this port and no other", "MAC[@VLAN],..."),
+    )
 
 
 @frozen(kw_only=True)

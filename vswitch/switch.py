@@ -17,19 +17,20 @@ a decision for whoever attached it. Nothing that a port does ends the switch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
 from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue, Pool
+from vswitch.core.eventlog import EventLog
 from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
 from vswitch.core.forwarding import Forwarder
 from vswitch.core.load import Load, load_of
-from vswitch.core.stages import Decision, Observer, Reach
+from vswitch.core.stages import Decision, Observer, Reach, Stage, behind
 from vswitch.errors import RefusedError
-from vswitch.ports.delivery import parcels
+from vswitch.ports.delivery import Parcel, parcels
 from vswitch.ports.device import Device
 from vswitch.ports.local import LocalPort, local_pair
 from vswitch.ports.port import Port
@@ -57,6 +58,9 @@ class Switch:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.max_ports = max_ports
+        # Whether a port has a VLAN: for those who send frames of the switch's own.
+        self.carries: Callable[[int, int], bool] = lambda number, vlan: True
+        self.events = EventLog()  # what features of a managed switch have noticed
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
         self._queue_limits = (max_queued_frames, max_queued_bytes)
@@ -75,6 +79,11 @@ class Switch:
     def mtu(self) -> int:
         """Bytes of Ethernet payload that a frame through the switch may have."""
         return self._forwarder.mtu
+
+    @property
+    def fdb(self) -> Fdb:
+        """The MAC table, for features of a managed switch."""
+        return self._forwarder.fdb
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -120,8 +129,9 @@ class Switch:
         """Unplug a port and close its device. Does nothing when it is down already."""
         self._take_down(port, None)
 
-    def ingress(self, port: Port, records: list[bytes]) -> None:
+    def ingress(self, port: Port, records: list[bytes], after: Stage | None = None) -> None:
         """Forward a batch of frame and superframe records that came in on `port`, and write it out.
+        `after` is for `resume`.
 
         What another port's device raises is that port's business and takes it down. Raises
         `RuntimeError` for a call from inside a device's `write_nowait` (rule 3 of `device.py`).
@@ -133,40 +143,104 @@ class Switch:
         self._enter()
         try:
             load, now = load_of(records), self._clock()
+            if after is not None:  # these have been counted when they were held
+                port.counters.rx_frames -= load.frames
+                port.counters.rx_bytes -= load.bytes
             if self._observers:
                 for observer in self._observers:
-                    observer.saw_ingress(port.number, records, now)
+                    observer.saw_ingress(port.number, [] if after else records, now)
             if port.ingress_stages:
-                records, load = self._stage(port, records, load, now)
+                records, load = self._stage(port, records, load, now, after)
             batches = self._forwarder.ingress(port.number, records, now, load)
             # Ports are looked up before the first write: one that fails may be gone, and its number
             # taken by another, before the last.
             sent = parcels(batches, records, load, self._ports, self._forwarder.mtu, port.counters)
-            for egress, batch, weight in sent:
-                try:
-                    if egress.attached:
-                        egress.send(batch, weight)
-                        if self._observers:
-                            for observer in self._observers:
-                                observer.saw_egress(egress.number, batch, now)
-                    else:
-                        self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
-                except Exception as error:
-                    self._take_down(egress, error)
+            self._send(sent, now)
         finally:
             self._writing = False
 
+    def _send(self, sent: list[Parcel], now: float) -> None:
+        for egress, batch, weight in sent:
+            try:
+                if egress.attached:
+                    egress.send(batch, weight)
+                    if self._observers:
+                        for observer in self._observers:
+                            observer.saw_egress(egress.number, batch, now)
+                else:
+                    self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
+            except Exception as error:
+                self._take_down(egress, error)
+
     def _stage(
-        self, port: Port, records: list[bytes], load: Load, now: float
+        self, port: Port, records: list[bytes], load: Load, now: float, after: Stage | None
     ) -> tuple[list[bytes], Load]:
         """What the port's stages leave of a batch; what they drop has come in, too."""
         counters = port.counters
-        for stage in port.ingress_stages:
+        stages = port.ingress_stages
+        for stage in stages if after is None else behind(stages, after):
             records = stage.take(records, now, counters)
         left = load_of(records)
         counters.rx_frames += load.frames - left.frames
         counters.rx_bytes += load.bytes - left.bytes
         return records, left
+
+    def resume(self, port: Port, records: list[bytes], stage: Stage) -> None:
+        """Have records go on that a stage of the port has held, on the way that it is on."""
+        if not port.attached:
+            self._departed.drop(DropReason.PORT_DETACHED, load_of(records).frames)
+        elif stage in port.egress_stages:
+            self._enter()
+            try:
+                port.send(records, load_of(records), stage)
+            except Exception as error:
+                self._take_down(port, error)
+            finally:
+                self._writing = False
+        else:
+            self.ingress(port, records, stage)
+
+    def send_copy(self, port: Port, records: list[bytes]) -> None:
+        """Write copies of frames that pass out on a port besides, as they are; for observers. Past
+        forwarding and the stages of that port, and no observer sees them.
+        """
+        if not records or not port.attached:
+            return
+        load = load_of(records)
+        port.counters.flood_copies += load.frames
+        out, stages = {port.number: records}, port.egress_stages
+        sent = parcels(out, records, load, self._ports, self._forwarder.mtu, port.counters)
+        for _, batch, weight in sent:
+            try:
+                port.send(batch, weight, stages[-1] if stages else None)
+            except Exception as error:
+                self._take_down(port, error)
+
+    def originate(
+        self, record: bytes, numbers: Sequence[int], counters: PortCounters | None = None
+    ) -> None:
+        """Send a frame of the switch's own to ports, or with the counters of a port, what one of
+        its stages has taken out of a batch. May be called from a stage.
+        """
+        batches = {number: [record] for number in numbers if number in self._ports}
+        if not batches:
+            return
+        load, now = load_of((record,)), self._clock()
+        if counters is None:
+            counters = self._departed
+            counters.rx_frames += load.frames
+            counters.rx_bytes += load.bytes
+        counters.flood_copies += (len(batches) - 1) * load.frames
+        inside, self._writing = self._writing, True
+        try:
+            self._send(parcels(batches, [record], load, self._ports, self.mtu, counters), now)
+        finally:
+            self._writing = inside
+
+    def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
+        """Whether frames of a VLAN go from one port to the other."""
+        reach = self._forwarder.reach
+        return reach is None or reach.reaches(ingress, egress, vlan)
 
     def set_reach(self, reach: Reach | None) -> None:
         """Decide anew who hears whom; call it again when what it says has changed."""

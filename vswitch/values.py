@@ -32,6 +32,7 @@ __all__ = [
     "to_optional_mtu",
     "to_optional_path",
     "to_path",
+    "to_port_names",
     "to_public",
     "to_subnet",
     "to_via",
@@ -42,6 +43,7 @@ __all__ = [
 LEVELS = ("debug", "info", "warning", "error")
 MTU_RANGE = (576, 9000)  # bytes: what any IPv4 host takes (RFC 791), and common jumbo frames
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
+_NAMES_LIMIT = 64  # ports in one setting
 _LOG_DAYS_LIMIT = 3650
 _EXPIRY_LIMIT = 366 * 86400.0  # s
 _IFNAME_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
@@ -174,6 +176,19 @@ def to_subnet(value: str | IPv4Network) -> IPv4Network:
 def to_name(value: str) -> str:
     """A member name."""
     return check_name(_text(value))
+
+
+def to_port_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Names of ports: `pc1,pc2`, or a list; `none` and nothing at all are none."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        raise ValueError("write names of ports, as pc1,pc2, or none")
+    kept = tuple(dict.fromkeys(_text(name).strip() for name in names))
+    if kept in ((), ("",), ("none",)):
+        return ()
+    if len(kept) > _NAMES_LIMIT or not all(name.isprintable() and name for name in kept):
+        raise ValueError(f"write 1 to {_NAMES_LIMIT} names of ports, as pc1,pc2, or none")
+    return kept
 
 
 def to_interface(value: str) -> str:

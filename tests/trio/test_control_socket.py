@@ -11,10 +11,10 @@ import struct
 import pytest
 import trio
 
-from vswitch.errors import ConfigError, NotFound, NotReachable, VswitchError
+from vswitch.errors import ConfigError, NotFound, NotReachable, RefusedError, VswitchError
 from vswitch.management import control
-from vswitch.management.client import request
-from vswitch.management.control import serve_control
+from vswitch.management.client import open_stream, request
+from vswitch.management.control import Stream, serve_control
 
 
 async def echo(args):
@@ -29,7 +29,25 @@ async def broken(_args):
     raise RuntimeError("secret detail")
 
 
-HANDLERS = {"echo": echo, "missing": missing, "broken": broken}
+running = []
+
+
+async def pour(args):
+    async def run(send, ended):
+        running.append(1)
+        try:
+            await send(b"first ")
+            if args.get("fails"):
+                raise RuntimeError("secret detail")
+            await ended.wait()
+            await send(b"last")
+        finally:
+            running.pop()
+
+    return Stream({"begun": True}, run)
+
+
+HANDLERS = {"echo": echo, "missing": missing, "broken": broken, "pour": pour}
 
 
 async def ask(path, verb, **args):
@@ -71,7 +89,7 @@ async def test_errors_keep_their_class(path):
     async with serving(path):
         with pytest.raises(NotFound, match="no such member"):
             await ask(path, "missing")
-        with pytest.raises(ConfigError, match="one of: broken, echo, missing"):
+        with pytest.raises(ConfigError, match="one of: broken, echo, missing, pour"):
             await ask(path, "nonsense")
 
 
@@ -242,3 +260,74 @@ async def test_a_server_that_answers_nonsense(path, line):
         with pytest.raises(VswitchError, match="is it vswitch"):
             await ask(path, "echo")
         nursery.cancel_scope.cancel()
+
+
+async def everything(path, **args):
+    def read():
+        with open_stream(path, "pour", **args) as stream:
+            assert stream.result == {"begun": True}
+            data = b"".join([stream.read()])
+            stream.finish()
+            while piece := stream.read():
+                data += piece
+            return data
+
+    return await trio.to_thread.run_sync(read)
+
+
+async def test_an_answer_may_go_over_to_a_stream_until_the_client_asks_for_its_end(path, caplog):
+    async with serving(path):
+        assert await everything(path) == b"first last"
+        assert await everything(path, fails=True) == b"first "
+        assert await ask(path, "echo") == {"echo": {}}
+    assert "control-failed verb=stream" in caplog.text
+    assert not running
+
+
+async def test_a_stream_ends_with_its_client(path):
+    async with serving(path):
+        stream = await trio.open_unix_socket(path)
+        await stream.send_all(b'{"verb": "pour"}\n')
+        assert await stream.receive_some()
+        await trio.testing.wait_all_tasks_blocked()
+        assert running
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not running
+
+
+async def test_streams_are_bounded(path):
+    async with serving(path), contextlib.AsyncExitStack() as stack:
+        for _ in range(8):
+            stream = await stack.enter_async_context(await trio.open_unix_socket(path))
+            await stream.send_all(b'{"verb": "pour"}\n')
+            assert await stream.receive_some()
+        with pytest.raises(RefusedError, match="8 others"):
+            await everything(path)
+        assert await ask(path, "echo") == {"echo": {}}
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await everything(path) == b"first last"
+
+
+async def test_who_asks_for_the_end_and_does_not_read_is_dropped(path, autojump_clock):
+    async def endless(_):
+        async def run(send, ended):
+            running.append(1)
+            try:
+                while True:
+                    await send(bytes(65536))
+            finally:
+                running.pop()
+
+        return Stream({}, run)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, path, {"pour": endless})
+        stream = await trio.open_unix_socket(path)
+        await stream.send_all(b'{"verb": "pour"}\n')
+        await stream.send_eof()
+        await trio.sleep(60)
+        assert not running
+        nursery.cancel_scope.cancel()
+        await stream.aclose()

@@ -18,6 +18,7 @@ TRANSPORT_SHELLS = {
     "transport.endpoint",
     "transport.testing",
     "transport.testing_socket",
+    "transport.socketfilter",
     "transport.udp",
 }
 IMPURE = {"trio", "socket", "time", "os", "select", "threading", "asyncio", "subprocess"}
@@ -38,9 +39,9 @@ TRANSPORT_USERS = {
 KEYS = ("transport.identity", "transport.errors")
 KEY_USERS = {"vswitch.registry", "vswitch.invite", "vswitch.profiles"}
 KEY_PACKAGES = ("vswitch.cli",)
-# What a path does to packets is one thing in memory and between the hosts of a lab.
+# What a path does to packets is one thing in memory, between the hosts of a lab, and at a port.
 EMULATION = ("transport.emulation",)
-EMULATION_PACKAGE = "vswitch.lab"
+EMULATION_PACKAGES = ("vswitch.lab", "vswitch.features.impairment")
 
 
 def module_name(path: Path) -> str:
@@ -96,8 +97,8 @@ def violations(module: str, names: set[str]) -> list[str]:
 def may_use_transport(module: str, names: set[str]) -> bool:
     if module in TRANSPORT_USERS:
         return True
-    if uses({module}, EMULATION_PACKAGE) and consists_of(names, EMULATION):
-        return True
+    if consists_of(names, EMULATION):
+        return any(uses({module}, package) for package in EMULATION_PACKAGES)
     return consists_of(names, KEYS) and (
         module in KEY_USERS or any(uses({module}, package) for package in KEY_PACKAGES)
     )

@@ -3,7 +3,9 @@
 Invariant, exact to the frame, per switch: every frame that came in, and every further copy that
 flooding made of it, either went out, was dropped under one named reason, or still waits:
 
-    rx_frames + flood_copies = tx_frames + sum(drops) + queued
+    rx_frames + flood_copies = tx_frames + sum(drops) + queued + held
+
+Held are frames that an impairment delays; copies are those of floods, mirrors and impairments.
 
 A superframe counts as the frames that it stands for, whether or not it is cut on its way, and bytes
 are those of Ethernet: see `load.py`.
@@ -34,11 +36,20 @@ class DropReason(StrEnum):
     SAME_PORT = "same_port"  # the destination is where the frame came from
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
     NOT_REACHED = "not_reached"  # the destination is on a port that this one does not reach
+    # Of a VLAN that the port does not carry, or with a tag that could reach another one; the latter
+    # also where it would have left untagged.
+    VLAN_REFUSED = "vlan_refused"
+    MAC_LIMIT = "mac_limit"  # from one address more than the port may have
+    MAC_REFUSED = "mac_refused"  # from an address that is another port's, or not one of this port's
+    MAC_FROZEN = "mac_frozen"  # from an address that moved to and fro, and stays where it is
+    MONITOR_PORT = "monitor_port"  # from a port that gets copies of others, and takes no part
+    GROUP_REPORT = "group_report"  # an IGMP or MLD report where no router is to hear it
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
     QUEUE_DELAY = "queue_delay"  # a flow has waited for the device too long, for too long (CoDel)
+    IMPAIRED = "impaired"  # lost on purpose, by `vswitch impair`; on either way
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
 
 

@@ -21,7 +21,7 @@ import attrs
 
 from vswitch.core.counters import PortCounters
 
-__all__ = ["Decision", "Explained", "Observer", "Reach", "Stage"]
+__all__ = ["Decision", "Explained", "Observer", "Reach", "Stage", "behind"]
 
 
 @attrs.frozen
@@ -52,6 +52,11 @@ class Stage(Protocol):
         """What `take` would do with this one."""
 
 
+def behind(stages: tuple[Stage, ...], stage: Stage) -> tuple[Stage, ...]:
+    """Those that come after one of them; all, if it is not among them any more."""
+    return stages[stages.index(stage) + 1 :] if stage in stages else stages
+
+
 class Reach(Protocol):
     """Who hears whom."""
 
@@ -72,7 +77,9 @@ class Observer(Protocol):
     """Sees what passes, and never slows or changes it. Raises nothing."""
 
     def saw_ingress(self, port: int, records: list[bytes], now: float) -> None:
-        """A batch came in on a port, as it came; called before it is handled."""
+        """A batch came in on a port, as it came; called before it is handled. An empty one: what a
+        stage has held goes on from there.
+        """
 
     def saw_egress(self, port: int, records: list[bytes], now: float) -> None:
         """A batch goes out on a port, as its device gets it."""

@@ -10,6 +10,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from vswitch.errors import (
     VswitchError,
 )
 
-__all__ = ["request"]
+__all__ = ["Pouring", "open_stream", "request"]
 
 _ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
 _CHUNK = 64 * 1024  # bytes
@@ -45,13 +47,54 @@ def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[st
         PrivilegeError: the socket is another user's.
         VswitchError: what the other side answered.
     """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        return _result(path, _ask(sock, path, verb, timeout, args))
+
+
+class Pouring:
+    """The client's end of a stream of bytes."""
+
+    def __init__(self, sock: socket.socket, result: dict[str, Any], first: bytes) -> None:
+        self.result = result
+        self._sock = sock
+        self._first = first
+
+    def read(self) -> bytes:
+        """What has come, at least a byte, however long that takes; nothing at the end."""
+        if self._first:
+            data, self._first = self._first, b""
+            return data
+        try:
+            return self._sock.recv(_CHUNK)
+        except OSError:
+            return b""
+
+    def finish(self) -> None:
+        """Ask for the end; `read` still gives what belongs to it."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def open_stream(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> Iterator[Pouring]:
+    """Send a request whose answer is a stream; `timeout` is for its beginning. Raises as `request`
+    does.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        line, end, first = _ask(sock, path, verb, timeout, args).partition(b"\n")
+        result = _result(path, line + end)
+        sock.settimeout(None)
+        yield Pouring(sock, result, first)
+
+
+def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[str, Any]) -> bytes:
+    """What comes as the answer: a line, and perhaps the beginning of a stream behind it."""
     deadline = time.monotonic() + timeout
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(timeout)
-            sock.connect(os.fspath(path))
-            sock.sendall(json.dumps({"verb": verb, "args": args}).encode("utf-8") + b"\n")
-            line = _read_line(sock, deadline)
+        sock.settimeout(timeout)
+        sock.connect(os.fspath(path))
+        sock.sendall(json.dumps({"verb": verb, "args": args}).encode("utf-8") + b"\n")
+        return _read_line(sock, deadline)
     except TimeoutError:
         raise NotReachable(f"{path} does not answer within {timeout:g} s") from None
     except PermissionError:
@@ -59,6 +102,9 @@ def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[st
     except OSError as error:
         reason = error.strerror or str(error)
         raise NotReachable(f"nothing answers at {path}: {reason}; is it running?") from None
+
+
+def _result(path: Path, line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise NotReachable(f"{path} closed without an answer: is this user allowed to ask?")
     try:
@@ -73,8 +119,8 @@ def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[st
 
 
 def _read_line(sock: socket.socket, deadline: float) -> bytes:
-    data = bytearray()
-    while not data.endswith(b"\n") and len(data) < _ANSWER_LIMIT:
+    data, piece = bytearray(), b""
+    while b"\n" not in piece and len(data) < _ANSWER_LIMIT:
         # settimeout is per call; many small pieces must not add up to more than was allowed.
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         piece = sock.recv(_CHUNK)

@@ -2,11 +2,13 @@
 
 A request is one line `{"verb": "status", "args": {}}`, its answer one line, either
 `{"ok": true, "result": {}}` or `{"ok": false, "code": 5, "error": "no such member"}` with an exit
-code of errors.py. A connection may ask several times, one after the other.
+code of errors.py. A connection may ask several times, one after the other. After the answer of a
+verb that gives a `Stream` the connection is that stream, of bytes, until it ends. A client that
+closes its writing half asks for the end, and still gets what belongs to it.
 
 Invariants: the socket is mode 0600 and answers only its own user and root (SO_PEERCRED).
-Requests, connections and waiting are bounded. A socket file is replaced only if nobody answers
-on it, and removed at the end. A handler that fails fails its request, not the program.
+Requests, connections, streams and waiting are bounded. A socket file is replaced only if nobody
+answers on it, and removed at the end. A handler that fails fails its request, not the program.
 
 Error contract: `serve_control` raises `VswitchError` if it cannot listen. Clients are answered or
 dropped and never make it raise.
@@ -25,19 +27,32 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import event
 from vswitch.state import directory_lock, file_error
 
-__all__ = ["PATH_LIMIT", "Handler", "serve_control"]
+__all__ = ["PATH_LIMIT", "Handler", "Stream", "serve_control"]
 
-Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+@attrs.frozen
+class Stream:
+    """An answer after which the connection carries bytes."""
+
+    result: dict[str, Any]
+    # `run(send, ended)`: send until there is no more to say, or soon after `ended` is set. It is
+    # cancelled, or `send` raises `trio.BrokenResourceError`, when the client is gone.
+    run: Callable[[Callable[[bytes], Awaitable[None]], trio.Event], Awaitable[None]]
+
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | Stream]]
 
 PATH_LIMIT = 107  # bytes: sun_path of 108 without its final zero, unix(7)
 _REQUEST_LIMIT = 64 * 1024  # bytes of one line
 _CONNECTION_LIMIT = 32  # status commands at once; each costs one task
+_STREAM_LIMIT = 8  # of these that may be streams, which stay: others still get their answers
 _IDLE_LIMIT = 30.0  # s between requests, and to take an answer
 _BACKLOG = 16
 _MODE = 0o600
@@ -65,6 +80,7 @@ async def serve_control(
     """
     with _listening(path) as listener:
         slots = trio.Semaphore(_CONNECTION_LIMIT)
+        streams = trio.Semaphore(_STREAM_LIMIT)
 
         async def serve(stream: trio.SocketStream) -> None:
             async with stream:
@@ -78,7 +94,7 @@ async def serve_control(
                     return
                 try:
                     with contextlib.suppress(trio.BrokenResourceError, trio.TooSlowError):
-                        await _converse(stream, handlers)
+                        await _converse(stream, handlers, streams)
                 finally:
                     slots.release()
 
@@ -139,7 +155,9 @@ def _is_friend(stream: trio.SocketStream) -> bool:
     return uid in (0, os.geteuid())
 
 
-async def _converse(stream: trio.SocketStream, handlers: Mapping[str, Handler]) -> None:
+async def _converse(
+    stream: trio.SocketStream, handlers: Mapping[str, Handler], streams: trio.Semaphore
+) -> None:
     """Answer one request after the other until the client closes."""
     waiting = bytearray()
     while True:
@@ -148,10 +166,49 @@ async def _converse(stream: trio.SocketStream, handlers: Mapping[str, Handler]) 
         if line is None:
             return
         answer = await _answer(line, handlers)
-        with trio.fail_after(_IDLE_LIMIT):
-            await stream.send_all(json.dumps(answer).encode("utf-8") + b"\n")
+        if isinstance(answer, Stream):
+            try:
+                streams.acquire_nowait()
+            except trio.WouldBlock:
+                answer = _no(ExitCode.REFUSED, f"{_STREAM_LIMIT} others are watching: end one")
+            else:
+                try:
+                    await _send(stream, {"ok": True, "result": answer.result})
+                    await _pour(stream, answer)
+                finally:
+                    streams.release()
+                return
+        await _send(stream, answer)
         if len(line) > _REQUEST_LIMIT:
             return
+
+
+async def _send(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
+    with trio.fail_after(_IDLE_LIMIT):
+        await stream.send_all(json.dumps(answer).encode("utf-8") + b"\n")
+
+
+async def _pour(stream: trio.SocketStream, answer: Stream) -> None:
+    """Run a stream until it or the client ends. A client that reads slowly holds up itself."""
+    ended = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some(_REQUEST_LIMIT):
+                    pass
+            ended.set()
+            await trio.sleep(_IDLE_LIMIT)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(listen)
+        try:
+            await answer.run(stream.send_all, ended)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except Exception:
+            _log.exception("control-failed verb=stream")
+        nursery.cancel_scope.cancel()
 
 
 async def _read_line(stream: trio.SocketStream, waiting: bytearray) -> bytes | None:
@@ -168,7 +225,7 @@ async def _read_line(stream: trio.SocketStream, waiting: bytearray) -> bytes | N
     return line
 
 
-async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any]:
+async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any] | Stream:
     if len(line) > _REQUEST_LIMIT:
         return _no(ExitCode.USAGE, f"a request has at most {_REQUEST_LIMIT} bytes")
     try:
@@ -181,7 +238,8 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any
         known = ", ".join(sorted(handlers))
         return _no(ExitCode.USAGE, f'write {{"verb": ..., "args": {{}}}} with one of: {known}')
     try:
-        return {"ok": True, "result": await handler(args)}
+        result = await handler(args)
+        return result if isinstance(result, Stream) else {"ok": True, "result": result}
     except VswitchError as error:
         return _no(error.exit_code, str(error))
     except Exception:

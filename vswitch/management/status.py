@@ -54,8 +54,10 @@ class PortStatus:
     rx_bytes: int = 0
     tx_frames: int = 0
     tx_bytes: int = 0
+    flood_copies: int = 0  # made of what came in here, beyond the first of each
     queued_frames: int = 0  # that wait for the port's device now
     queued_bytes: int = 0
+    held_frames: int = 0  # that an impairment delays now
     drops: dict[str, int] = Factory(dict)
     transport_drops: dict[str, int] = Factory(dict)
     since: float | None = None
@@ -86,6 +88,7 @@ class SwitchStatus:
     public: str | None = None
     foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
+    totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included
     transport_drops: dict[str, int] = Factory(dict)
     schema: int = SCHEMA
 

@@ -16,7 +16,7 @@ import trio
 from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import Load, load_of
-from vswitch.core.stages import Stage
+from vswitch.core.stages import Stage, behind
 from vswitch.ports.device import Device, Overtaking, patience_with
 
 __all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
@@ -37,6 +37,7 @@ class PortStatistics:
     attached_at: float  # seconds on the clock of the switch
     queued_frames: int  # that the queued records stand for
     queued_bytes: int  # with record headers
+    held_frames: int  # that a stage delays, on either way
     counters: CounterSnapshot
 
 
@@ -65,6 +66,7 @@ class Port:
         self.error: Exception | None = None
         self.ingress_stages: tuple[Stage, ...] = ()
         self.egress_stages: tuple[Stage, ...] = ()
+        self.held_frames = 0  # that stages delay; they say so themselves
         self._overtaking = device if isinstance(device, Overtaking) else None
         self._queue = queue
         self._clock = clock
@@ -73,6 +75,10 @@ class Port:
 
     def __repr__(self) -> str:
         return f"<Port {self.number} {self.name!r} {'up' if self.attached else 'down'}>"
+
+    def now(self) -> float:
+        """The clock of the switch."""
+        return self._clock()
 
     @property
     def attached(self) -> bool:
@@ -93,15 +99,19 @@ class Port:
             attached_at=self.attached_at,
             queued_frames=self._queue.frames,
             queued_bytes=self._queue.bytes,
+            held_frames=self.held_frames,
             counters=self.counters.snapshot(),
         )
 
-    def send(self, records: list[bytes], load: Load) -> None:
-        """Write a batch of that load through to the device, and queue what it does not take."""
+    def send(self, records: list[bytes], load: Load, after: Stage | None = None) -> None:
+        """Write a batch of that load through to the device, and queue what it does not take; one
+        that a stage has held goes on behind that.
+        """
         # HOT PATH
         if self.egress_stages:
             now = self._clock()
-            for stage in self.egress_stages:
+            stages = self.egress_stages
+            for stage in stages if after is None else behind(stages, after):
                 records = stage.take(records, now, self.counters)
             load = load_of(records)
         if self._queue:

@@ -20,6 +20,7 @@ class SwitchStatistics:
     fdb: FdbStatistics
     totals: CounterSnapshot
     queued_frames: int
+    held_frames: int
 
 
 def switch_statistics(
@@ -37,4 +38,5 @@ def switch_statistics(
         fdb=fdb,
         totals=totals.snapshot(),
         queued_frames=sum(port.queued_frames for port in each),
+        held_frames=sum(port.held_frames for port in each),
     )

@@ -1,0 +1,66 @@
+"""`vswitch impair`: a worse wire between a port and the running switch, on purpose."""
+
+from __future__ import annotations
+
+import argparse
+
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config import LookConfig
+from vswitch.errors import ConfigError, ExitCode
+from vswitch.management.client import request
+from vswitch.management.status import SCHEMA
+from vswitch.management.tables import table
+from vswitch.options import add_flags
+
+_ORDERS = ("delay", "loss", "duplicate", "reorder", "rate", "seed", "direction", "for")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "impair",
+        "delay, lose or repeat frames of a port, for tests",
+        "Make the wire between a port and the running switch worse, until the port goes, the time\n"
+        "is over, or `impair PORT off`. Without a port, list what is impaired. Frames are chosen\n"
+        "by the seed: the same frames meet the same fate. Order is kept but for --reorder, which\n"
+        "holds a frame back for 10 ms.",
+        "vswitch impair pc1 --delay 40ms~5ms --loss 1% --rate 10M --for 30s",
+    )
+    parser.add_argument("port", nargs="?", metavar="PORT", help="name or number")
+    parser.add_argument("off", nargs="?", choices=("off",), help="let the port be as it is")
+    parser.add_argument("--delay", metavar="TIME[~TIME]", help="so much, and up to so much more")
+    parser.add_argument("--loss", metavar="SHARE", help="frames to lose, such as 1%%")
+    parser.add_argument("--duplicate", metavar="SHARE", help="frames to send twice")
+    parser.add_argument("--reorder", metavar="SHARE", help="frames that others overtake")
+    parser.add_argument("--rate", metavar="RATE", help="bit/s: 500k, 10M, 1G; 150 kB may wait")
+    parser.add_argument("--seed", type=int, metavar="N", help="of chance (1)")
+    parser.add_argument(
+        "--direction", choices=("in", "out", "both"), help="into or out of the switch (both)"
+    )
+    parser.add_argument("--for", metavar="TIME", help="end after 30s, 10m, 1h")
+    add_flags(parser, LookConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the switch."""
+    config = config_from(args, LookConfig)
+    orders = {key: value for key in _ORDERS if (value := vars(args)[key]) is not None}
+    if (args.port is None or args.off) and orders:
+        raise ConfigError("impair PORT with orders, impair PORT off, or impair alone")
+    asked = {"port": args.port, "off": args.off is not None, **orders}
+    said = request(config.files.control_socket, "impair", **asked)
+    if config.json:
+        print_json({"schema": SCHEMA, **said})
+        return ExitCode.OK
+    rows = [
+        [
+            each["name"],
+            each["orders"],
+            "-" if each["left_s"] is None else f"{each['left_s']:.0f}s",
+            str(each["held"]),
+        ]
+        for each in said["impaired"]
+    ]
+    answer(table(["PORT", "IMPAIRED BY", "LEFT", "HELD"], rows) if rows else "no port is impaired")
+    return ExitCode.OK

@@ -1,0 +1,229 @@
+"""What a capture keeps of the frames that pass, until somebody has taken it: bounded, counted.
+
+    kept = Capture(filter, snap_length=262144)
+    kept.add(port, IN, record, at, comment)     # HOT PATH of a captured port: a filter and a copy
+    for item in kept.take(): ...
+
+A capture never waits and never grows: frames that find it full are not kept, and counted as missed.
+Nor does it take more than its share of the switch's time, about a quarter: looking at a frame costs
+ten times what forwarding it does, so it looks at `RATE` frames a second, and misses the others
+unseen. Of each interface `seen` counts the frames that the filter took, and all that were missed.
+
+Pure; `at` is in nanoseconds since the epoch. Nothing here raises but what a filter would.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import attrs
+
+from vswitch.core import pcapng
+from vswitch.core.frame_facts import summary
+from vswitch.core.frame_filter import Filter
+from vswitch.core.records import frame_of, is_superframe
+from vswitch.core.stages import Decision
+from vswitch.core.virtio import stands_for
+
+__all__ = ["Capture", "Item", "PcapngWriter", "Tally", "TextWriter", "describe"]
+
+MAX_ITEMS = 16384  # a tenth of a second of a busy switch
+MAX_BYTES = 8 << 20  # of frames that wait to be taken
+RATE = 20_000  # frames a second that are looked at, in and out each for themselves; 12 µs each
+BURST = 5_000  # frames at once, after a pause
+_SHOWN_PORTS = 8  # of a flood, in a comment
+
+_WORDS = {pcapng.IN: "in ", pcapng.OUT: "out"}
+
+
+class Item(NamedTuple):
+    """A frame that was kept."""
+
+    port: str
+    direction: int
+    at: int
+    data: bytes  # as much of the frame as was asked for
+    length: int  # of all of it
+    comment: str
+
+
+@attrs.define
+class Tally:
+    """Frames of one port."""
+
+    seen: int = 0
+    missed: int = 0
+
+
+class Capture:
+    """One capture."""
+
+    def __init__(
+        self,
+        matches: Filter,
+        *,
+        snap_length: int,
+        count: int | None = None,
+        drops_only: bool = False,
+        max_items: int = MAX_ITEMS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.tallies: dict[str, Tally] = {}  # by port name
+        self._matches = matches
+        self._snap_length = snap_length
+        self._left = count
+        self._drops_only = drops_only
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._looks = float(BURST)  # frames that may be looked at now
+        self._looked_at = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether as many were kept as were asked for."""
+        return self._left == 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `take` gives something."""
+        return bool(self._items)
+
+    def add(
+        self,
+        port: str,
+        direction: int,
+        record: bytes,
+        at: int,
+        decide: Callable[[bytes], tuple[bool, str]],
+    ) -> None:
+        """Look at a record; `decide` says whether it is dropped, and the comment."""
+        if self.over:
+            return
+        if not self._may_look(at):
+            self._tally(port).missed += 1
+            return
+        frame = frame_of(record)
+        if not self._matches(frame):
+            return
+        # The decision is what costs most, and nobody will see it if there is no room.
+        full = len(self._items) >= self._max_items or self._bytes >= self._max_bytes
+        if self._drops_only or not full:
+            dropped, comment = decide(record)
+            if self._drops_only and not dropped:
+                return
+        tally = self._tally(port)
+        if full:
+            tally.missed += 1
+            return
+        if is_superframe(record):
+            comment = f"superframe of {stands_for(record)} frames, as it travels; {comment}"
+        data = frame[: self._snap_length]
+        self._items.append(Item(port, direction, at, data, len(frame), comment))
+        self._bytes += len(data)
+        if self._left is not None:
+            self._left -= 1
+
+    def _tally(self, port: str) -> Tally:
+        tally = self.tallies.get(port)
+        if tally is None:
+            tally = self.tallies[port] = Tally()
+        tally.seen += 1
+        return tally
+
+    def _may_look(self, at: int) -> bool:
+        passed = max(at - self._looked_at, 0) * RATE / 1e9
+        self._looks = min(self._looks + passed, float(BURST))
+        self._looked_at = at
+        if self._looks < 1:
+            return False
+        self._looks -= 1
+        return True
+
+    def take(self) -> list[Item]:
+        """All that was kept since the last time."""
+        items = list(self._items)
+        self._items.clear()
+        self._bytes = 0
+        return items
+
+
+def describe(decision: Decision, names: Callable[[int], str]) -> str:
+    """A decision in one line: where to, or why not."""
+    steps = "; ".join(decision.steps)
+    if not decision.egress:
+        return f"dropped: {decision.reason or 'by each port out'} ({steps})"
+    shown = [names(number) for number in decision.egress[:_SHOWN_PORTS]]
+    more = len(decision.egress) - len(shown)
+    return f"to {', '.join(shown)}{f' and {more} more' if more else ''} ({steps})"
+
+
+class PcapngWriter:
+    """Turns items into a file; an interface for each port, when it first shows up."""
+
+    def __init__(self, application: str, ports: Sequence[str], snap_length: int) -> None:
+        self._numbers: dict[str, int] = {}
+        self._snap_length = snap_length
+        self._head = [pcapng.section_header(application)]
+        for port in ports:
+            self._number(port, self._head)
+
+    def head(self) -> bytes:
+        """What comes before the first item."""
+        return b"".join(self._head)
+
+    def write(self, items: Iterable[Item]) -> bytes:
+        """The next part."""
+        parts: list[bytes] = []
+        for port, direction, at, data, length, comment in items:
+            number = self._number(port, parts)
+            parts.append(pcapng.packet(number, at, data, length, direction, comment))
+        return b"".join(parts)
+
+    def tail(self, tallies: dict[str, Tally], at: int) -> bytes:
+        """The end: what the capture has seen, and missed."""
+        parts: list[bytes] = []
+        # Where there is no port at all the counts still have a place, and say that this is the end.
+        for port in self._numbers | tallies or ("-",):
+            tally = tallies.get(port, Tally())
+            said = f"{tally.missed} frames missed: there were too many" * (tally.missed > 0)
+            number = self._number(port, parts)
+            parts.append(pcapng.interface_statistics(number, at, tally.seen, tally.missed, said))
+        return b"".join(parts)
+
+    def _number(self, port: str, parts: list[bytes]) -> int:
+        number = self._numbers.get(port)
+        if number is None:
+            number = self._numbers[port] = len(self._numbers)
+            parts.append(pcapng.interface(port, "port of vswitch", self._snap_length))
+        return number
+
+
+class TextWriter:
+    """A line for each item, and a last one that begins with `#`."""
+
+    def head(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def write(self, items: Iterable[Item]) -> bytes:
+        """The next lines."""
+        lines = []
+        for port, direction, at, data, length, comment in items:
+            clock = datetime.fromtimestamp(at // 1_000_000_000, UTC).strftime("%H:%M:%S")
+            cut = f" of {length}" * (len(data) < length)
+            lines.append(
+                f"{clock}.{at // 1000 % 1_000_000:06d} {_WORDS[direction]} {port} "
+                f"{summary(data)}{cut}, {comment}\n"
+            )
+        return "".join(lines).encode()
+
+    def tail(self, tallies: dict[str, Tally], at: int) -> bytes:
+        """The counts."""
+        seen = sum(tally.seen for tally in tallies.values())
+        missed = sum(tally.missed for tally in tallies.values())
+        return f"#{seen} {missed}\n".encode()

@@ -1,0 +1,143 @@
+"""The verbs of the control socket that look inside a running switch.
+
+`server.py` takes all of them with one line. Each handler checks its arguments, which come from
+whoever may ask (the switch's own user and root), and raises `VswitchError` for what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import trio
+
+from vswitch.capture import Captures
+from vswitch.core.eventlog import Event
+from vswitch.core.frame_facts import summary
+from vswitch.core.records import frame_record
+from vswitch.core.trace import parse_trace_untrusted
+from vswitch.errors import ConfigError
+from vswitch.features.impair_values import orders_untrusted, said
+from vswitch.features.impairment import Impairments
+from vswitch.managed import Managed
+from vswitch.management.control import Handler, Stream
+from vswitch.switch import Switch, SwitchStatistics
+
+__all__ = ["look_handlers", "totals_of"]
+
+EVENT_PAUSE = 0.2  # seconds between two looks for somebody who follows the events
+
+_Send = Callable[[bytes], Awaitable[None]]
+
+
+def look_handlers(managed: Managed) -> dict[str, Handler]:
+    """By verb."""
+    captures = Captures(managed.switch, managed.port)
+    return {
+        "capture": _soon(captures.begin),
+        "events": _soon(partial(_events, managed.switch)),
+        "impair": _soon(partial(_impair, managed)),
+        "trace": _soon(partial(_trace, managed)),
+    }
+
+
+def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
+    """The counters of all ports together, those that are gone included."""
+    totals = statistics.totals
+    return {
+        "rx_frames": totals.rx_frames,
+        "rx_bytes": totals.rx_bytes,
+        "tx_frames": totals.tx_frames,
+        "tx_bytes": totals.tx_bytes,
+        "flood_copies": totals.flood_copies,
+        "dropped": totals.dropped,
+        "queued_frames": statistics.queued_frames,
+        "held_frames": statistics.held_frames,
+    }
+
+
+def _soon(
+    answer: Callable[[dict[str, Any]], dict[str, Any] | Stream],
+) -> Callable[[dict[str, Any]], Awaitable[dict[str, Any] | Stream]]:
+    """A handler of an answer that needs no waiting."""
+
+    async def handler(args: dict[str, Any]) -> dict[str, Any] | Stream:
+        await trio.lowlevel.checkpoint()
+        return answer(args)
+
+    return handler
+
+
+def _impair(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
+    """`vswitch impair`: begin, end, or only list."""
+    impairments = managed.feature(Impairments)
+    name = args.get("port")
+    if name is not None:
+        port = managed.port(str(name))
+        if args.get("off") is True:
+            impairments.end(port)
+        else:
+            impairments.begin(port, orders_untrusted(args))
+            managed.change_port(port.name, {})  # its stages are asked anew
+    return {
+        "impaired": [
+            {
+                "port": number,
+                "name": each.port.name,
+                "orders": said(each.orders),
+                "left_s": None if math.isinf(each.until) else each.until - each.port.now(),
+                "held": each.port.held_frames,
+            }
+            for number, each in sorted(impairments.active.items())
+        ]
+    }
+
+
+def _trace(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
+    """`vswitch trace`: what would happen to a frame, and why."""
+    try:
+        question = parse_trace_untrusted(str(args.get("frame", "")))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    port = managed.port(question.port)
+    decision = managed.switch.explain(port, frame_record(question.frame))
+    names = {each.number: each.name for each in managed.switch.ports}
+    return {
+        "port": port.number,
+        "name": port.name,
+        "frame": summary(question.frame),
+        "steps": list(decision.steps),
+        "egress": [{"port": number, "name": names[number]} for number in decision.egress],
+        "reason": decision.reason,
+    }
+
+
+def _events(switch: Switch, args: dict[str, Any]) -> dict[str, Any] | Stream:
+    """`vswitch events`: those that are still there, or one line of JSON for each as it comes."""
+    since = args.get("since", 0)
+    if not isinstance(since, int) or isinstance(since, bool) or since < 0:
+        raise ConfigError("since: the number of an event")
+    if args.get("follow") is True:
+        return Stream({}, partial(_follow, switch, since))
+    return {"events": [_event(event) for event in switch.events.since(since)]}
+
+
+async def _follow(switch: Switch, since: int, send: _Send, ended: trio.Event) -> None:
+    while not ended.is_set():
+        events = switch.events.since(since)
+        if events:
+            since = events[-1].number
+            lines = [json.dumps(_event(event)) + "\n" for event in events]
+            await send("".join(lines).encode())
+        with trio.move_on_after(EVENT_PAUSE):
+            await ended.wait()
+
+
+def _event(event: Event) -> dict[str, Any]:
+    at = time.time() - (trio.current_time() - event.at)
+    named = {"number": event.number, "at": at, "kind": event.kind, "port": event.port}
+    return {**named, **event.facts, **named}  # in this order, and no fact hides one of these
