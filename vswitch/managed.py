@@ -16,13 +16,14 @@ import trio
 
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
+from vswitch.features.guards import Guards
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
 
 __all__ = ["FEATURES", "Managed"]
 
 # In the order in which frames that come in pass them; those that leave, the other way round.
-FEATURES: tuple[Callable[[Switch], Feature], ...] = ()
+FEATURES: tuple[Callable[[Switch], Feature], ...] = (Guards,)
 
 TICK = 1.0  # seconds
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 
+from vswitch import values
 from vswitch.errors import ConfigError
-from vswitch.options import from_text, options_of, read_tables, structure
+from vswitch.options import from_text, option, options_of, read_tables, structure
 
 __all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
 
@@ -33,10 +34,58 @@ TABLES = ("switch", "port")
 class SwitchSettings:
     """Settings of the whole switch."""
 
+    guard: bool = field(
+        default=False,
+        converter=values.to_flag,
+        metadata=option("every guard, on every port that is not trusted"),
+    )
+
 
 @frozen(kw_only=True)
 class PortSettings:
     """Settings of one port."""
+
+    # Guards; those that say nothing follow `guard` of the switch.
+    trusted: bool = field(
+        default=False,
+        converter=values.to_flag,
+        metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
+    )
+    isolated: bool = field(
+        default=False,
+        converter=values.to_flag,
+        metadata=option("reaches only ports that are not isolated"),
+    )
+    source_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("frames only from the MAC and IP addresses of the port"),
+    )
+    arp_check: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("ARP only of who sends it, and not for another port's address"),
+    )
+    dhcp_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("nothing that only a DHCP server sends"),
+    )
+    ra_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("nothing that only an IPv6 router sends"),
+    )
+    addresses: tuple[str, ...] = field(
+        default=(),
+        converter=values.to_addresses,
+        metadata=option("IP addresses and prefixes of the port, besides that from the switch"),
+    )
+    macs: tuple[str, ...] = field(
+        default=(),
+        converter=values.to_macs,
+        metadata=option("MAC addresses of the port, besides that of the member"),
+    )
 
 
 @frozen(kw_only=True)
@@ -53,8 +102,8 @@ class Settings:
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
         """With other settings of one port; `ConfigError` if they are wrong, or unknown."""
-        values = from_text(PortSettings, changes, f"port.{name}")
-        ports = {**self.ports, name: {**self.ports.get(name, {}), **values}}
+        said = from_text(PortSettings, changes, f"port.{name}")
+        ports = {**self.ports, name: {**self.ports.get(name, {}), **said}}
         changed = attrs.evolve(self, ports=ports)
         changed.of_port(name)
         return changed

@@ -32,11 +32,11 @@ from vswitch.errors import RefusedError
 from vswitch.ports.delivery import parcels
 from vswitch.ports.device import Device
 from vswitch.ports.local import LocalPort, local_pair
-from vswitch.ports.port import Port
+from vswitch.ports.port import Bound, Port
 from vswitch.ports.statistics import SwitchStatistics, switch_statistics
 from vswitch.ports.supervision import READ_BATCH, DetachListener, begin_port, end_port, run_port
 
-__all__ = ["Port", "Switch", "SwitchStatistics", "open_switch"]
+__all__ = ["Bound", "Port", "Switch", "SwitchStatistics", "open_switch"]
 
 MAX_PORTS = 1024  # a broadcast costs as many writes; bounds sessions and memory too
 AGEING_INTERVAL = 10.0  # seconds; a look-up never uses an aged entry, so this frees memory only
@@ -81,10 +81,18 @@ class Switch:
         """The attached ports, by number."""
         return tuple(port for _, port in sorted(self._ports.items()))
 
-    def attach(self, device: Device, *, name: str, on_detach: DetachListener | None = None) -> Port:
+    def attach(
+        self,
+        device: Device,
+        *,
+        name: str,
+        on_detach: DetachListener | None = None,
+        bound: Bound | None = None,
+    ) -> Port:
         """Plug a device in, under the lowest free number. The device is the switch's from here on.
 
-        `on_detach(port)` is called once, when the port is down and its device closed. Raises
+        `on_detach(port)` is called once, when the port is down and its device closed; `bound` is
+        what is known of the host behind it. Raises
         `RefusedError` when all ports are taken, `trio.ClosedResourceError` after `close`; the
         device then stays with the caller.
         """
@@ -94,7 +102,7 @@ class Switch:
             raise RefusedError(f"all {self.max_ports} ports of the switch are taken")
         number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
         queue = EgressQueue(*self._queue_limits, self._pool)
-        port = Port(number, name, device, queue, self._clock(), self._clock)
+        port = Port(number, name, device, queue, self._clock(), self._clock, bound)
         self._forwarder.add_port(number, port.counters)
         self._ports[number] = port
         self._scopes[port] = scope = trio.CancelScope()
@@ -161,6 +169,10 @@ class Switch:
     def set_reach(self, reach: Reach | None) -> None:
         """Decide anew who hears whom; call it again when what it says has changed."""
         self._forwarder.reach = reach
+        self._forwarder.rewire()
+
+    def rewire(self) -> None:
+        """What the reach says has changed."""
         self._forwarder.rewire()
 
     def add_watcher(self, watcher: Callable[[Port], None]) -> None:

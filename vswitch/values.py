@@ -10,24 +10,30 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
+from vswitch.core.frame import format_mac, parse_mac
 from vswitch.core.lane_choice import LANES
 
 __all__ = [
+    "to_addresses",
     "to_bind",
     "to_duration",
+    "to_flag",
     "to_interface",
     "to_lane",
     "to_level",
     "to_listen",
     "to_log_days",
+    "to_macs",
     "to_member_limit",
     "to_mtu",
     "to_name",
     "to_on_off",
+    "to_optional_flag",
     "to_optional_mtu",
     "to_optional_path",
     "to_path",
@@ -44,6 +50,9 @@ _LOG_DAYS_LIMIT = 3650
 _EXPIRY_LIMIT = 366 * 86400.0  # s
 _IFNAME_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_FLAGS = {"yes": True, "on": True, "true": True, "1": True} | dict.fromkeys(
+    ("no", "off", "false", "0"), False
+)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -96,6 +105,42 @@ def to_on_off(value: str | bool) -> bool:
     if _text(value).lower() not in ("on", "off"):
         raise ValueError("must be on or off")
     return value.lower() == "on"
+
+
+def to_flag(value: str | bool) -> bool:
+    """`yes` or `no`, `on` or `off`, true or false."""
+    if isinstance(value, bool):
+        return value
+    if _text(value).lower() not in _FLAGS:
+        raise ValueError("must be yes or no")
+    return _FLAGS[value.lower()]
+
+
+def to_optional_flag(value: str | bool | None) -> bool | None:
+    """As `to_flag`; None, or `default`, means what holds elsewhere."""
+    return None if value is None or value == "default" else to_flag(value)
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    """Words of a list, or of text with spaces or commas between them."""
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    if not isinstance(value, Sequence):
+        raise ValueError("must be text, or a list of it")
+    return [_text(word) for word in value]
+
+
+def to_addresses(value: str | Sequence[str]) -> tuple[str, ...]:
+    """IP addresses and prefixes."""
+    try:
+        return tuple(str(ipaddress.ip_network(word)) for word in _listed(value))
+    except ValueError as error:
+        raise ValueError(f"not addresses and prefixes: {error}") from None
+
+
+def to_macs(value: str | Sequence[str]) -> tuple[str, ...]:
+    """MAC addresses."""
+    return tuple(format_mac(parse_mac(word)) for word in _listed(value))
 
 
 def to_path(value: str | Path) -> Path:

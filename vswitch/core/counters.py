@@ -34,6 +34,11 @@ class DropReason(StrEnum):
     SAME_PORT = "same_port"  # the destination is where the frame came from
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
     NOT_REACHED = "not_reached"  # the destination is on a port that this one does not reach
+    SOURCE_GUARD = "source_guard"  # from a MAC or IP address that is not the port's
+    ARP_CHECK = "arp_check"  # ARP whose sender is not who sends it, or has another port's address
+    DHCP_GUARD = "dhcp_guard"  # what a DHCP server sends, from a port that is not trusted
+    RA_GUARD = "ra_guard"  # what an IPv6 router sends, from a port that is not trusted
+    GUARD_UNDETERMINED = "guard_undetermined"  # a guard cannot see what a host would make of it
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.

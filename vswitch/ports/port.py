@@ -19,7 +19,7 @@ from vswitch.core.load import Load, load_of
 from vswitch.core.stages import Stage
 from vswitch.ports.device import Device, Overtaking, patience_with
 
-__all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
+__all__ = ["FLUSH_BYTES", "Bound", "Port", "PortStatistics"]
 
 # Bytes taken from the queue for one write: enough for a good batch, little to put back when the
 # device takes only a part. One record more than that at most.
@@ -40,6 +40,14 @@ class PortStatistics:
     counters: CounterSnapshot
 
 
+@attrs.frozen
+class Bound:
+    """What is known of the one host behind a port, for guards."""
+
+    mac: bytes | None = None  # that it has announced
+    address: str | None = None  # that the switch has given it, without a prefix length
+
+
 class Port:
     """An attachment point of the switch; made by `Switch.attach`.
 
@@ -54,8 +62,10 @@ class Port:
         queue: EgressQueue,
         attached_at: float,
         clock: Callable[[], float] = trio.current_time,
+        bound: Bound | None = None,
     ) -> None:
         self.number = number
+        self.bound = bound
         self.name = name
         self.device = device
         self.attached_at = attached_at
