@@ -17,13 +17,17 @@ import trio
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
 from vswitch.features.guards import Guards
+from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
 
 __all__ = ["FEATURES", "Managed"]
 
 # In the order in which frames that come in pass them; those that leave, the other way round.
-FEATURES: tuple[Callable[[Switch], Feature], ...] = (Guards,)
+FEATURES: tuple[Callable[[Switch], Feature], ...] = (
+    Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
+    Guards,
+)
 
 TICK = 1.0  # seconds
 
@@ -37,28 +41,31 @@ class Managed:
         self.features = tuple(make(switch) for make in FEATURES)
         for feature in self.features:
             feature.changed(self.settings.switch)
+            feature.heard(self.settings)
+        switch.rewire = self._rewire
         switch.add_watcher(self._watch)
         for port in switch.ports:
             self._equip(port)
-        if self.features:
-            switch.set_reach(self)
+        self._rewire()
 
     def change_port(self, name: str, changes: Mapping[str, Any]) -> None:
         """Change settings of the port of that name, attached or not."""
         self.settings = self.settings.with_port(name, changes)
+        anew = [feature.heard(self.settings) for feature in self.features]
         for port in self.switch.ports:
-            if name in (port.name, ANY_PORT):
+            if any(anew) or name in (port.name, ANY_PORT):
                 self._equip(port)
-        self.switch.set_reach(self if self.features else None)
+        self._rewire()
 
     def change_switch(self, changes: Mapping[str, Any]) -> None:
         """Change settings of the whole switch."""
         self.settings = self.settings.with_switch(changes)
         for feature in self.features:
             feature.changed(self.settings.switch)
+            feature.heard(self.settings)
         for port in self.switch.ports:
             self._equip(port)
-        self.switch.set_reach(self if self.features else None)
+        self._rewire()
 
     def port(self, name: str) -> Port:
         """The attached port of that name, or of that number; `NotFound` if there is none."""
@@ -89,17 +96,23 @@ class Managed:
         port.ingress_stages = tuple(stage for stage in coming if stage is not None)
         port.egress_stages = tuple(stage for stage in leaving if stage is not None)
 
+    def _rewire(self) -> None:
+        """Who hears whom may have changed; where no feature has a say, the switch asks nobody."""
+        self._apart = tuple(feature for feature in self.features if feature.keeps_apart)
+        self._groups = tuple(feature for feature in self.features if feature.knows_groups)
+        self.switch.set_reach(self if self._apart or self._groups else None)
+
     # --- vswitch.core.stages.Reach ----------------------------------------------------------
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """All features agree."""
-        return all(feature.reaches(ingress, egress, vlan) for feature in self.features)
+        return all(feature.reaches(ingress, egress, vlan) for feature in self._apart)
 
     def group_ports(
         self, ingress: int, vlan: int, mac: bytes, now: float
     ) -> tuple[int, ...] | None:
         """What the first feature says that knows."""
-        for feature in self.features:
+        for feature in self._groups:
             wanted = feature.group_ports(ingress, vlan, mac, now)
             if wanted is not None:
                 return wanted

@@ -23,6 +23,8 @@ from attrs import Factory, field, frozen
 from vswitch import values
 from vswitch.errors import ConfigError
 from vswitch.options import from_text, option, options_of, read_tables, structure
+from vswitch.values import to_yes_no
+from vswitch.vlan_values import to_vlan, to_vlans
 
 __all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
 
@@ -38,6 +40,11 @@ class SwitchSettings:
         default=False,
         converter=values.to_flag,
         metadata=option("every guard, on every port that is not trusted"),
+    )
+    vlans: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
     )
 
 
@@ -85,6 +92,21 @@ class PortSettings:
         default=(),
         converter=values.to_macs,
         metadata=option("MAC addresses of the port, besides that of the member"),
+    )
+    vlan: int | None = field(
+        default=None,
+        converter=to_vlan,
+        metadata=option("the VLAN of an access port, 1 to 4094, or none", "VLAN"),
+    )
+    trunk: str | None = field(
+        default=None,
+        converter=to_vlans,
+        metadata=option("the VLANs that pass tagged, as 10,20-30, or all, or none", "VLANS"),
+    )
+    native: int | None = field(
+        default=None,
+        converter=to_vlan,
+        metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
     )
 
 

@@ -24,6 +24,7 @@ import trio
 
 from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue, Pool
+from vswitch.core.eventlog import EventLog
 from vswitch.core.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
 from vswitch.core.forwarding import Forwarder
 from vswitch.core.load import Load, load_of
@@ -57,8 +58,12 @@ class Switch:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.max_ports = max_ports
+        # Whether a port has a VLAN: for those who send frames of the switch's own.
+        self.carries: Callable[[int, int], bool] = lambda number, vlan: True
+        self.events = EventLog()  # what features of a managed switch have noticed
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
+        self.rewire = self._forwarder.rewire  # who hears whom has changed
         self._queue_limits = (max_queued_frames, max_queued_bytes)
         self._pool = Pool()  # what all ports have queued
         self._clock = clock
@@ -169,10 +174,6 @@ class Switch:
     def set_reach(self, reach: Reach | None) -> None:
         """Decide anew who hears whom; call it again when what it says has changed."""
         self._forwarder.reach = reach
-        self._forwarder.rewire()
-
-    def rewire(self) -> None:
-        """What the reach says has changed."""
         self._forwarder.rewire()
 
     def add_watcher(self, watcher: Callable[[Port], None]) -> None:

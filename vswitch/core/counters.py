@@ -39,6 +39,9 @@ class DropReason(StrEnum):
     DHCP_GUARD = "dhcp_guard"  # what a DHCP server sends, from a port that is not trusted
     RA_GUARD = "ra_guard"  # what an IPv6 router sends, from a port that is not trusted
     GUARD_UNDETERMINED = "guard_undetermined"  # a guard cannot see what a host would make of it
+    # Of a VLAN that the port does not carry, or with a tag that could reach another one; the latter
+    # also where it would have left untagged.
+    VLAN_REFUSED = "vlan_refused"
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.

@@ -7,7 +7,7 @@ state by port number, and forgets it with `gone`.
 from __future__ import annotations
 
 from vswitch.core.stages import Stage
-from vswitch.settings import PortSettings, SwitchSettings
+from vswitch.settings import PortSettings, Settings, SwitchSettings
 from vswitch.switch import Port
 
 __all__ = ["Feature"]
@@ -16,8 +16,24 @@ __all__ = ["Feature"]
 class Feature:
     """The base of all: does nothing."""
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether `reaches` is to be asked, as things stand."""
+        return type(self).reaches is not Feature.reaches
+
+    @property
+    def knows_groups(self) -> bool:
+        """Whether `group_ports` is to be asked, as things stand."""
+        return type(self).group_ports is not Feature.group_ports
+
     def changed(self, switch: SwitchSettings) -> None:
         """The settings of the whole switch, first of all and whenever they change."""
+
+    def heard(self, settings: Settings) -> bool:
+        """Everything that has been said, about all ports, attached or not, before any is asked; and
+        whenever that has changed. True: all ports are asked anew.
+        """
+        return False
 
     def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
         """The step that frames take which come in on that port; None for none. Called when the port

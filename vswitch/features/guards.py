@@ -21,7 +21,7 @@ from vswitch.core.packet import frame_at
 from vswitch.core.stages import Explained, Stage
 from vswitch.core.virtio import stands_for
 from vswitch.features.feature import Feature
-from vswitch.settings import PortSettings, SwitchSettings
+from vswitch.settings import PortSettings, Settings, SwitchSettings
 from vswitch.switch import Port, Switch
 
 __all__ = ["GuardStage", "Guards"]
@@ -76,14 +76,24 @@ class Guards(Feature):
     """Source guard, ARP check, DHCP guard, RA guard and isolation."""
 
     def __init__(self, switch: Switch) -> None:
-        self._all = False
+        self._all = self._isolates = False
         self._isolated: set[int] = set()
         self._owners: dict[bytes, int] = {}  # packed IP address → port
         self._mac_owners: dict[bytes, int] = {}
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Nobody need ask while no setting isolates a port."""
+        return self._isolates
+
     def changed(self, switch: SwitchSettings) -> None:
         """`guard` turns all of them on."""
         self._all = switch.guard
+
+    def heard(self, settings: Settings) -> bool:
+        """Whether anybody is to be isolated, attached or not."""
+        self._isolates = any("isolated" in said for said in settings.ports.values())
+        return False
 
     def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
         """The guards that are on for this port."""
