@@ -17,6 +17,8 @@ import trio
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
 from vswitch.features.guards import Guards
+from vswitch.features.loops import Loops
+from vswitch.features.storms import Storms
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
@@ -25,8 +27,10 @@ __all__ = ["FEATURES", "Managed"]
 
 # In the order in which frames that come in pass them; those that leave, the other way round.
 FEATURES: tuple[Callable[[Switch], Feature], ...] = (
+    Loops,  # looks at frames as the wire has them, and comes first in what it shuts
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
     Guards,
+    Storms,  # where the FDB is asked: behind the VLANs
 )
 
 TICK = 1.0  # seconds

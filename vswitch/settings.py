@@ -41,6 +41,11 @@ class SwitchSettings:
         converter=values.to_flag,
         metadata=option("every guard, on every port that is not trusted"),
     )
+    flood_limit: int | None = field(
+        default=20_000,
+        converter=values.to_frame_limit,
+        metadata=option("copies a second that all floods together make, or off"),
+    )
     vlans: bool = field(
         default=False,
         converter=to_yes_no,
@@ -83,6 +88,11 @@ class PortSettings:
         converter=values.to_optional_flag,
         metadata=option("nothing that only an IPv6 router sends"),
     )
+    bpdu_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("spanning tree on the port shuts it for a while"),
+    )
     addresses: tuple[str, ...] = field(
         default=(),
         converter=values.to_addresses,
@@ -92,6 +102,27 @@ class PortSettings:
         default=(),
         converter=values.to_macs,
         metadata=option("MAC addresses of the port, besides that of the member"),
+    )
+    # Storms and loops.
+    storm_broadcast: int | None = field(
+        default=1_000,
+        converter=values.to_frame_limit,
+        metadata=option("broadcasts a second, or off"),
+    )
+    storm_multicast: int | None = field(
+        default=5_000,
+        converter=values.to_frame_limit,
+        metadata=option("frames to groups a second, or off"),
+    )
+    storm_unknown: int | None = field(
+        default=2_000,
+        converter=values.to_frame_limit,
+        metadata=option("frames a second to stations that nobody has heard, or off"),
+    )
+    loop_guard: bool = field(
+        default=True,
+        converter=values.to_flag,
+        metadata=option("a loop through the port shuts it for a while"),
     )
     vlan: int | None = field(
         default=None,

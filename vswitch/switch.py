@@ -176,6 +176,39 @@ class Switch:
         self._forwarder.reach = reach
         self._forwarder.rewire()
 
+    def emit(self, port: Port, records: list[bytes]) -> None:
+        """Send frames of the switch's own out of one port. Counted as if they had come in."""
+        if not port.attached:
+            return
+        self._enter()
+        try:
+            load = load_of(records)
+            self._departed.rx_frames += load.frames
+            self._departed.rx_bytes += load.bytes
+            port.send(records, load)
+            for observer in self._observers:
+                observer.saw_egress(port.number, records, self._clock())
+        except Exception as error:
+            self._take_down(port, error)
+        finally:
+            self._writing = False
+
+    def now(self) -> float:
+        """Seconds, on the clock of the switch."""
+        return self._clock()
+
+    def count_ports(self) -> int:
+        """How many ports are attached."""
+        return len(self._ports)
+
+    def look_up(self, vlan: int, mac: bytes, now: float) -> int | None:
+        """The port where a station was last heard, None for one that frames are flooded to."""
+        return self._forwarder.fdb.lookup(vlan, mac, now)
+
+    def watch_moves(self, watcher: Callable[[bytes, int, int], None]) -> None:
+        """Call it with each station that is heard on another port than before: MAC, old, new."""
+        self._forwarder.fdb.on_move = watcher
+
     def add_watcher(self, watcher: Callable[[Port], None]) -> None:
         """Call it with each port that was attached, before its first frame, and with each that is
         down. It raises nothing.

@@ -23,6 +23,7 @@ __all__ = [
     "to_bind",
     "to_duration",
     "to_flag",
+    "to_frame_limit",
     "to_interface",
     "to_lane",
     "to_level",
@@ -47,6 +48,7 @@ LEVELS = ("debug", "info", "warning", "error")
 MTU_RANGE = (576, 9000)  # bytes: what any IPv4 host takes (RFC 791), and common jumbo frames
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _LOG_DAYS_LIMIT = 3650
+_FRAMES_LIMIT = 1_000_000_000  # a second: far beyond any
 _EXPIRY_LIMIT = 366 * 86400.0  # s
 _IFNAME_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
@@ -141,6 +143,17 @@ def to_addresses(value: str | Sequence[str]) -> tuple[str, ...]:
 def to_macs(value: str | Sequence[str]) -> tuple[str, ...]:
     """MAC addresses."""
     return tuple(format_mac(parse_mac(word)) for word in _listed(value))
+
+
+def to_frame_limit(value: int | str | None) -> int | None:
+    """Frames or copies a second, `off` for no limit; 0 lets nothing through."""
+    if value is None or (isinstance(value, str) and value.lower() == "off"):
+        return None
+    if isinstance(value, str):
+        if not value.isascii() or not value.isdigit():
+            raise ValueError("must be a whole number, or off")
+        value = int(value[:12])
+    return _whole(value, 0, _FRAMES_LIMIT)
 
 
 def to_path(value: str | Path) -> Path:

@@ -42,6 +42,15 @@ class DropReason(StrEnum):
     # Of a VLAN that the port does not carry, or with a tag that could reach another one; the latter
     # also where it would have left untagged.
     VLAN_REFUSED = "vlan_refused"
+    LOOP_BLOCKED = "loop_blocked"  # the port is shut, because a loop goes through it
+    LOOP_PROBE = "loop_probe"  # a probe of this switch that came back: for nobody else
+    BPDU_GUARD = "bpdu_guard"  # the port is shut, because a bridge has spoken on it
+    STORM_BROADCAST = "storm_broadcast"  # more a second than the port may send to all
+    STORM_MULTICAST = "storm_multicast"  # the same, to groups
+    STORM_UNKNOWN = "storm_unknown"  # the same, to stations that nobody has heard
+    FLOOD_LIMIT = (
+        "flood_limit"  # more copies a second than the port's share of what floods may make
+    )
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.

@@ -13,6 +13,7 @@ larger table. `learned = len + expired + evicted + flushed`. Pure; nothing here 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import attrs
 
@@ -70,6 +71,7 @@ class Fdb:
             raise ValueError("the FDB needs room for one entry and a positive ageing time")
         self.capacity = capacity
         self.ageing_time = ageing_time
+        self.on_move: Callable[[bytes, int, int], None] | None = None  # MAC, old and new port
         self._entries: dict[_Key, _Entry] = {}
         self._order: dict[int, OrderedDict[_Key, _Entry]] = {}  # least recently heard first
         # Ports by how many entries they have, and the largest such number: the port to evict from
@@ -92,6 +94,8 @@ class Fdb:
                     entry.heard = now
                     self._order[port].move_to_end(key)
                 return False
+            if self.on_move is not None:
+                self.on_move(mac, entry.port, port)
             self._unlink(key, entry.port)
             self._moved += 1
         else:

@@ -71,6 +71,7 @@ class Port:
         self.attached_at = attached_at
         self.counters = PortCounters()
         self.error: Exception | None = None
+        self.blocked: str | None = None  # why nothing passes for a while: "loop", "bpdu"
         self.ingress_stages: tuple[Stage, ...] = ()
         self.egress_stages: tuple[Stage, ...] = ()
         self._overtaking = device if isinstance(device, Overtaking) else None
