@@ -18,6 +18,7 @@ from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
 from vswitch.features.guards import Guards
 from vswitch.features.loops import Loops
+from vswitch.features.rates import Rates
 from vswitch.features.storms import Storms
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
@@ -30,6 +31,7 @@ FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Loops,  # looks at frames as the wire has them, and comes first in what it shuts
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
     Guards,
+    Rates,
     Storms,  # where the FDB is asked: behind the VLANs
 )
 

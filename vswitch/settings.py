@@ -103,6 +103,27 @@ class PortSettings:
         converter=values.to_macs,
         metadata=option("MAC addresses of the port, besides that of the member"),
     )
+    # Rates.
+    rate_in: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("bits a second that the member may send, as 50M, or off"),
+    )
+    rate_out: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("bits a second that the member gets, as 50M, or off"),
+    )
+    frames_in: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("frames a second that the member may send, as 10k, or off"),
+    )
+    frames_out: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("frames a second that the member gets, as 10k, or off"),
+    )
     # Storms and loops.
     storm_broadcast: int | None = field(
         default=1_000,

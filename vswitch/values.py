@@ -39,6 +39,7 @@ __all__ = [
     "to_optional_path",
     "to_path",
     "to_public",
+    "to_rate",
     "to_subnet",
     "to_wish",
     "to_yes_no",
@@ -49,6 +50,9 @@ MTU_RANGE = (576, 9000)  # bytes: what any IPv4 host takes (RFC 791), and common
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _LOG_DAYS_LIMIT = 3650
 _FRAMES_LIMIT = 1_000_000_000  # a second: far beyond any
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)", re.ASCII)
+_THOUSANDS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
+_RATE_LIMIT = 1e12  # a second
 _EXPIRY_LIMIT = 366 * 86400.0  # s
 _IFNAME_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
@@ -154,6 +158,22 @@ def to_frame_limit(value: int | str | None) -> int | None:
             raise ValueError("must be a whole number, or off")
         value = int(value[:12])
     return _whole(value, 0, _FRAMES_LIMIT)
+
+
+def to_rate(value: int | float | str | None) -> float | None:
+    """Bits or frames a second: a number, or text such as 500k, 50M, 1.5G; `off` for no limit."""
+    if value is None or (isinstance(value, str) and value.lower() == "off"):
+        return None
+    if isinstance(value, str):
+        match = _RATE.fullmatch(value)
+        if match is None:
+            raise ValueError("write a rate such as 500k, 50M or 1.5G, or off")
+        value = float(match[1]) * _THOUSANDS[match[2].lower()]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number, or text such as 50M")
+    if not 1 <= value <= _RATE_LIMIT:
+        raise ValueError("must be 1 to 1000G")
+    return float(value)
 
 
 def to_path(value: str | Path) -> Path:

@@ -51,10 +51,12 @@ class DropReason(StrEnum):
     FLOOD_LIMIT = (
         "flood_limit"  # more copies a second than the port's share of what floods may make
     )
+    RATE_IN = "rate_in"  # more bits or frames a second than the port may send
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
+    RATE_OUT = "rate_out"  # more bits or frames a second than the port is to get
     QUEUE_DELAY = "queue_delay"  # a flow has waited for the device too long, for too long (CoDel)
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
 
