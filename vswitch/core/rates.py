@@ -1,7 +1,9 @@
 """Rates of a port: bits and frames a second, in one direction.
 
-A policer: what is above the rate is dropped at once, and nothing is delayed. It has a burst, so
-that TCP, which sends in bursts, finds its rate: 100 ms of the rate, at least two superframes.
+ policer   what is above the rate is dropped at once, and nothing is delayed: bits that come in, and
+           frames either way. Its burst is 100 ms of the rate, at least two superframes.
+ shaper    what is above the rate waits in the queue of the port, which is fair between flows and
+           does not stand (`egress.py`): bits that go out. TCP loses next to nothing to it.
 
 A superframe counts as what it is on a wire: each of its frames has headers of its own. It passes
 whole or not at all. Bits are those of Ethernet frames without preamble and checksum. Pure.
@@ -18,11 +20,15 @@ from vswitch.core.records import FRAME, HEADER_SIZE
 from vswitch.core.stages import Explained
 from vswitch.core.virtio import FRAME_AT, TCP_CSUM_OFFSET, VIRTIO_HEADER, stands_for
 
-__all__ = ["BURST", "MIN_BURST_BYTES", "RateStage", "rate_stage", "wire_bytes"]
+__all__ = ["BURST", "MIN_BURST_BYTES", "RateStage", "Shaper", "rate_stage", "wire_bytes"]
 
 BURST = 0.1  # seconds of the rate
 MIN_BURST_BYTES = 128 * 1024  # two superframes: less would never let one through after another
 MIN_BURST_FRAMES = 128
+SHAPER_BURST = 0.02  # seconds of the rate: more than a task that is to wake up comes too late
+MIN_SHAPER_BURST = 16 * 1024  # bytes
+MIN_DELAY = 0.001  # seconds: a wake-up for each frame would cost more than the frame
+MAX_DELAY = 1.0  # seconds after which to look again: the rate may have changed
 _FRAME_FLAG = FRAME & 0xFF
 
 
@@ -89,6 +95,37 @@ class RateStage:
         return (self.octets is None or self.octets.could(now, size)) and (
             self.frames is None or self.frames.could(now, frames)
         )
+
+
+class Shaper:
+    """When the next bytes of a port may leave. What has left is spent, and may be more than there
+    was: then nothing leaves until that is paid.
+    """
+
+    __slots__ = ("_bucket",)
+
+    def __init__(self, bits: float) -> None:
+        rate = bits / 8
+        self._bucket = Bucket(rate, max(rate * SHAPER_BURST, MIN_SHAPER_BURST))
+
+    def room(self, now: float) -> int:
+        """Bytes that may leave now; 0 for none."""
+        self._bucket.fill(now)
+        return max(0, int(self._bucket.tokens))
+
+    def spend(self, records: list[bytes]) -> None:
+        """These leave."""
+        self._bucket.tokens -= sum(map(wire_bytes, records))
+
+    def refund(self, records: list[bytes]) -> None:
+        """These have not left after all."""
+        self._bucket.tokens += sum(map(wire_bytes, records))
+
+    def delay(self, now: float) -> float:
+        """Seconds to wait until something may leave; 0 if it may now."""
+        if self.room(now):
+            return 0.0
+        return min(max(MIN_DELAY, (1 - self._bucket.tokens) / self._bucket.rate), MAX_DELAY)
 
 
 def rate_stage(reason: DropReason, bits: float | None, frames: float | None) -> RateStage | None:

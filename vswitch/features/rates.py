@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vswitch.core.counters import DropReason
-from vswitch.core.rates import rate_stage
+from vswitch.core.rates import Shaper, rate_stage
 from vswitch.core.stages import Stage
 from vswitch.features.feature import Feature
 from vswitch.settings import PortSettings
@@ -24,4 +24,5 @@ class Rates(Feature):
 
     def egress(self, port: Port, settings: PortSettings) -> Stage | None:
         """What it gets."""
-        return rate_stage(DropReason.RATE_OUT, settings.rate_out, settings.frames_out)
+        port.shape(None if settings.rate_out is None else Shaper(settings.rate_out))
+        return rate_stage(DropReason.RATE_OUT, None, settings.frames_out)

@@ -13,9 +13,11 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from vswitch.core.codel import Patience
 from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import Load, load_of
+from vswitch.core.rates import Shaper
 from vswitch.core.stages import Stage
 from vswitch.ports.device import Device, Overtaking, patience_with
 
@@ -75,6 +77,7 @@ class Port:
         self.ingress_stages: tuple[Stage, ...] = ()
         self.egress_stages: tuple[Stage, ...] = ()
         self._overtaking = device if isinstance(device, Overtaking) else None
+        self._shaper: Shaper | None = None
         self._queue = queue
         self._clock = clock
         self._backlog = trio.Event()
@@ -116,6 +119,12 @@ class Port:
         if self._queue:
             self._enqueue(self._overtake(records))
             return
+        shaper = self._shaper
+        if shaper is not None:
+            if shaper.room(self._clock()) < load.bytes:
+                self._enqueue(self._overtake(records))
+                return
+            shaper.spend(records)
         try:
             taken = self.device.write_nowait(records)
         except BaseException:
@@ -126,13 +135,22 @@ class Port:
         self.counters.tx_frames += load.frames
         self.counters.tx_bytes += load.bytes
         if taken < len(records):
+            if shaper is not None:
+                shaper.refund(records[taken:])
             self._enqueue(self._overtake(records[taken:]))
 
     def flush(self) -> None:
         """Write what waits, until the device is full. Writes once even when nothing waits."""
         queue, now, patience = self._queue, self._clock(), patience_with(self.device)
+        shaper, most = self._shaper, FLUSH_BYTES
+        if shaper is not None:
+            patience = Patience(getattr(self.device, "round_trip", None) or 0.0)
         while True:
-            records = queue.take(FLUSH_BYTES, now, patience)
+            if shaper is not None and queue:
+                most = min(FLUSH_BYTES, shaper.room(now))
+                if not most:
+                    return
+            records = queue.take(most, now, patience)
             late = queue.take_late()
             if late:
                 self.counters.drop(DropReason.QUEUE_DELAY, load_of(late).frames)
@@ -142,6 +160,8 @@ class Port:
                 queue.put_back(records)
                 raise
             full = taken < len(records)
+            if shaper is not None:
+                shaper.spend(records[:taken])
             if full:
                 queue.put_back(records[taken:])
                 records = records[:taken]
@@ -150,6 +170,11 @@ class Port:
             self.counters.tx_bytes += load.bytes
             if full or not queue:
                 return
+
+    def shape(self, shaper: Shaper | None) -> None:
+        """Have what leaves wait for its turn at a rate, from now on."""
+        self._shaper = shaper
+        self._backlog.set()
 
     def flush_soon(self) -> None:
         """Have the port's task wait until the device is writable, and flush then."""
@@ -160,6 +185,8 @@ class Port:
         if not self._queue:
             await self._backlog.wait()
         self._backlog = trio.Event()
+        if self._shaper is not None and (delay := self._shaper.delay(self._clock())):
+            await trio.sleep(delay)
         await self.device.wait_writable()
 
     def shut(self, error: Exception | None) -> None:
@@ -179,6 +206,8 @@ class Port:
             self.counters.drop(DropReason.PORT_DETACHED, load_of(records).frames)
             raise
         if passing:
+            if self._shaper is not None:
+                self._shaper.spend(passing)
             load = load_of(passing)
             self.counters.tx_frames += load.frames
             self.counters.tx_bytes += load.bytes
