@@ -112,17 +112,30 @@ class StormStage:
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """The records that go on. HOT PATH: a batch that is not flooded costs a slice a record."""
-        heads = [record[4:20] if record[1] == _FRAME_FLAG else record[14:30] for record in records]
+        if not records:
+            return records
+        # The flag of a superframe is the larger one: see `load_of`.
+        only_frames = max(records)[1] == _FRAME_FLAG
+        if only_frames:
+            heads = [record[4:20] for record in records]
+        else:
+            heads = [
+                record[4:20] if record[1] == _FRAME_FLAG else record[14:30] for record in records
+            ]
+        if heads.count(heads[0]) == len(heads):
+            reason = self._kind(heads[0], now)
+            if reason is None:
+                return records
+            if only_frames:
+                self._settle(counters)
+                granted = self._grant(reason, len(records), now, counters)
+                return records if granted == len(records) else records[:granted]
         floods = {
             head: reason for head in set(heads) if (reason := self._kind(head, now)) is not None
         }
         if not floods:
             return records
         self._settle(counters)
-        alike = len(floods) == 1 and heads.count(heads[0]) == len(heads)
-        if alike and all(record[1] == _FRAME_FLAG for record in records):
-            granted = self._grant(floods[heads[0]], len(records), now, counters)
-            return records if granted == len(records) else records[:granted]
         kept = []
         for record, head in zip(records, heads, strict=True):
             reason = floods.get(head)

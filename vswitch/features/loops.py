@@ -1,9 +1,9 @@
 """Loop guard and BPDU guard: ports that are shut for a while because a loop goes through them.
 
-Probes cost, so they are sent only when there is a reason: a port is new or has just been let back
-in, stations move, or a port floods. A loop that carries nothing harms nobody; as soon as it carries
-something there is a reason, within a second. What is looked for in frames is looked for only
-while a probe is under way, so that a calm switch pays nothing.
+Probes cost, and not every program expects them, so they are sent only when there is a reason:
+stations move, a port floods, or a port has just been let back in. A loop that carries nothing harms
+nobody; as soon as it carries something there is a reason, within a second. What is looked for in
+frames is looked for only while a probe is under way, so that a calm switch pays nothing.
 
 Of the two ends of a loop the port is shut that was plugged in last. A port that is shut drops all
 that comes in, hears nothing, and its stations are forgotten. It is let back after 10 s, and each
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # Spanning tree, that of providers, and Cisco's for each VLAN.
 _BPDUS = frozenset(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
 _FLOODED = 20  # frames a second, above which a port is worth a probe
-_NEW = 4.0  # seconds for which a port is new
+_NEW = 4.0  # seconds for which a port that was let back in is probed
 _WATCH = 10.0  # seconds that a probe may take
 _PROBED_AT_ONCE = 64  # ports in one tick; the others have their turn later
 _FIRST_BPDU_PENALTY = 30.0
@@ -97,7 +97,7 @@ class Loops(Feature):
             DropReason.BPDU_GUARD: Penalties(_FIRST_BPDU_PENALTY),
         }
         self._flooded: dict[int, int] = {}  # copies of a port until the last tick
-        self._new: dict[int, float] = {}  # until when a port is probed for being new
+        self._new: dict[int, float] = {}  # until when a port is probed for being back
         self.watched_until = 0.0
         switch.watch_moves(self._moves.note)
 
@@ -121,7 +121,6 @@ class Loops(Feature):
         elif settings.loop_guard or bpdu_guard:
             gate = self._gates[number] = _Gate(self, port, bpdu_guard)
             now = self._switch.now()
-            self._new[number] = now + _NEW
             for reason, penalties in self._penalties.items():
                 if penalties.left(port.name, now):
                     self._close(gate, reason)
