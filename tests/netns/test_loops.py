@@ -63,7 +63,7 @@ def test_a_loop_through_two_members_is_opened(lan):
     print(f"\nblocked after {took:.1f} s; the ping of others meanwhile: {said}")
     print(f"the switch used {100 * used:.0f} % of a core; drops {drops}")
     assert took <= WITHIN
-    assert int(said.split("received")[0].split()[-1]) >= 54  # of 60
+    assert int(said.split("received")[0].split()[-1]) >= 45  # of 60: all, mostly
     assert drops["pc3"]["loop_blocked"] > 0
     log = lan.programs["switch"].tail()
     assert "port-blocked" in log

@@ -28,7 +28,15 @@ import attrs
 
 from vswitch.core.packet import frame_at
 
-__all__ = ["PROBE_DESTINATION", "TOKEN_SIZE", "Moves", "Penalties", "Probes", "token_untrusted"]
+__all__ = [
+    "MIN_MOVES",
+    "PROBE_DESTINATION",
+    "TOKEN_SIZE",
+    "Moves",
+    "Penalties",
+    "Probes",
+    "token_untrusted",
+]
 
 PROBE_DESTINATION = bytes.fromhex("037673770001")
 TOKEN_SIZE = 16  # bytes, of the id of a switch too
@@ -92,16 +100,18 @@ class Moves:
     _since: float = attrs.field(default=0.0, init=False)
     _pairs: dict[tuple[int, int], dict[bytes, int]] = attrs.field(factory=dict, init=False)
 
-    def note(self, mac: bytes, old: int, new: int) -> None:
-        """A station was heard on another port than before. HOT PATH of a loop."""
+    def note(self, mac: bytes, old: int, new: int) -> int:
+        """A station was heard on another port than before: how often now. HOT PATH of a loop."""
         pair = (old, new) if old < new else (new, old)
         stations = self._pairs.get(pair)
         if stations is None:
             if len(self._pairs) >= _PAIRS:
-                return
+                return 0
             stations = self._pairs[pair] = {}
-        if mac in stations or len(stations) < _STATIONS:
-            stations[mac] = stations.get(mac, 0) + 1
+        if mac not in stations and len(stations) >= _STATIONS:
+            return 0
+        stations[mac] = count = stations.get(mac, 0) + 1
+        return count
 
     def looped(self) -> list[tuple[int, int]]:
         """The pairs of ports that look like the ends of a loop."""

@@ -1,7 +1,8 @@
 """Rates of a port: bits and frames a second, in one direction.
 
  policer   what is above the rate is dropped at once, and nothing is delayed: bits that come in, and
-           frames either way. Its burst is 100 ms of the rate, at least two superframes.
+           frames either way. Its burst is 100 ms of the rate, at least two superframes. Below half
+           of it one record is dropped now and then, so that TCP slows down before it loses many.
  shaper    what is above the rate waits in the queue of the port, which is fair between flows and
            does not stand (`egress.py`): bits that go out. TCP loses next to nothing to it.
 
@@ -25,6 +26,8 @@ __all__ = ["BURST", "MIN_BURST_BYTES", "RateStage", "Shaper", "rate_stage", "wir
 BURST = 0.1  # seconds of the rate
 MIN_BURST_BYTES = 128 * 1024  # two superframes: less would never let one through after another
 MIN_BURST_FRAMES = 128
+EARLY = 0.5  # of the burst of bytes, below which there are early drops
+EARLY_INTERVAL = 0.1  # seconds between two of them: about what TCP needs to answer one
 SHAPER_BURST = 0.02  # seconds of the rate: more than a task that is to wake up comes too late
 MIN_SHAPER_BURST = 16 * 1024  # bytes
 MIN_DELAY = 0.001  # seconds: a wake-up for each frame would cost more than the frame
@@ -54,11 +57,17 @@ class RateStage:
     reason: DropReason
     octets: Bucket | None
     frames: Bucket | None
+    _next_early: float = attrs.field(init=False, default=0.0)
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """What is within the rates. HOT PATH."""
         load = load_of(records)
         size = load.bytes if not load.superframes else sum(map(wire_bytes, records))
+        if self._is_early(now):
+            counters.drop(self.reason, stands_for(records[0]))
+            records = records[1:]
+            load = load_of(records)
+            size = sum(map(wire_bytes, records))
         if self._holds(size, load.frames) and self._allow(now, size, load.frames):
             return records
         kept = []
@@ -75,6 +84,15 @@ class RateStage:
         if self._could(now, wire_bytes(record), stands_for(record)):
             return Explained(record, "")
         return Explained(None, "above the rate of the port", self.reason)
+
+    def _is_early(self, now: float) -> bool:
+        """Whether it is time to warn whoever sends."""
+        if self.octets is None or now < self._next_early:
+            return False
+        if self.octets.could(now, self.octets.burst * EARLY):
+            return False
+        self._next_early = now + EARLY_INTERVAL
+        return True
 
     def _holds(self, size: int, frames: int) -> bool:
         """Whether a full bucket has so much: a batch that is more than that passes in part."""

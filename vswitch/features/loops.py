@@ -2,8 +2,9 @@
 
 Probes cost, and not every program expects them, so they are sent only when there is a reason:
 stations move, a port floods, or a port has just been let back in. A loop that carries nothing harms
-nobody; as soon as it carries something there is a reason, within a second. What is looked for in
-frames is looked for only while a probe is under way, so that a calm switch pays nothing.
+nobody; as soon as it carries something there is a reason, at once or within a second. What is
+looked for in frames is looked for only while a probe is under way, so that a calm switch pays
+nothing.
 
 Of the two ends of a loop the port is shut that was plugged in last. A port that is shut drops all
 that comes in, hears nothing, and its stations are forgotten. It is let back after 10 s, and each
@@ -15,9 +16,12 @@ from __future__ import annotations
 import logging
 import secrets
 
+import trio
+
 from vswitch.core.counters import DropReason, PortCounters
 from vswitch.core.load import load_of
 from vswitch.core.loops import (
+    MIN_MOVES,
     PROBE_DESTINATION,
     TOKEN_SIZE,
     Moves,
@@ -41,6 +45,7 @@ log = logging.getLogger(__name__)
 _BPDUS = frozenset(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
 _FLOODED = 20  # frames a second, above which a port is worth a probe
 _NEW = 4.0  # seconds for which a port that was let back in is probed
+_HURRY = 0.2  # seconds between two probes for a station that moves
 _WATCH = 10.0  # seconds that a probe may take
 _PROBED_AT_ONCE = 64  # ports in one tick; the others have their turn later
 _FIRST_BPDU_PENALTY = 30.0
@@ -99,7 +104,8 @@ class Loops(Feature):
         self._flooded: dict[int, int] = {}  # copies of a port until the last tick
         self._new: dict[int, float] = {}  # until when a port is probed for being back
         self.watched_until = 0.0
-        switch.watch_moves(self._moves.note)
+        self._hurried = -_HURRY
+        switch.watch_moves(self._moved)
 
     @property
     def keeps_apart(self) -> bool:
@@ -194,6 +200,19 @@ class Loops(Feature):
         self._probes.forget(number)
         if gate is not None and gate.shut is not None:
             self._switch.rewire()
+
+    def _moved(self, mac: bytes, old: int, new: int) -> None:
+        """A station moves, in the middle of a batch: what is to be done about it comes after it."""
+        if self._moves.note(mac, old, new) != MIN_MOVES:
+            return
+        now = self._switch.now()
+        if now - self._hurried >= _HURRY:
+            self._hurried = now
+            trio.lowlevel.current_trio_token().run_sync_soon(self._probe_moving)
+
+    def _probe_moving(self) -> None:
+        moving = self._moves.ports()
+        self._probe([port for port in self._switch.ports if port.number in moving], self._hurried)
 
     def _open(self, one: Port, other: Port, now: float, how: str) -> None:
         """Open a loop between two ports, or behind one, at the one that came last."""
