@@ -10,7 +10,7 @@ Error contract: `ConfigError` for settings that are wrong; then nothing has chan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -18,6 +18,8 @@ from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
 from vswitch.features.guards import Guards
 from vswitch.features.loops import Loops
+from vswitch.features.macs import Macs
+from vswitch.features.multicast import Multicast
 from vswitch.features.rates import Rates
 from vswitch.features.storms import Storms
 from vswitch.features.vlan import Vlans
@@ -33,9 +35,13 @@ FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Guards,
     Rates,
     Storms,  # where the FDB is asked: behind the VLANs
+    Macs,
+    Multicast,  # last: what others have dropped is not believed
 )
 
 TICK = 1.0  # seconds
+
+F = TypeVar("F", bound=Feature)
 
 
 class Managed:
@@ -72,6 +78,13 @@ class Managed:
         for port in self.switch.ports:
             self._equip(port)
         self._rewire()
+
+    def feature(self, kind: type[F]) -> F:
+        """The feature of that class; `NotFound` for none."""
+        for feature in self.features:
+            if isinstance(feature, kind):
+                return feature
+        raise NotFound(f"this switch has no {kind.__name__}")
 
     def port(self, name: str) -> Port:
         """The attached port of that name, or of that number; `NotFound` if there is none."""

@@ -38,6 +38,7 @@ from vswitch.groups import single_error
 from vswitch.logs import event
 from vswitch.managed import Managed
 from vswitch.management.control import Handler, serve_control
+from vswitch.management.macs import mac_handlers
 from vswitch.management.status import PortStatus, SwitchStatus, to_json
 from vswitch.reception import Plugged, Reception
 from vswitch.registry import Registry, Served
@@ -163,7 +164,12 @@ class _Status:
         self._started = time.time()
 
     def handlers(self) -> dict[str, Handler]:
-        return {"status": self.status, "revoked": self.revoked, "port-set": self.port_set}
+        return {
+            "status": self.status,
+            "revoked": self.revoked,
+            "port-set": self.port_set,
+            **mac_handlers(self._managed),
+        }
 
     async def port_set(self, args: dict[str, Any]) -> dict[str, Any]:
         """`vswitch port set`: change settings of a port."""

@@ -21,10 +21,11 @@ import attrs
 from attrs import Factory, field, frozen
 
 from vswitch import values
+from vswitch.core.stations import MAC_LIMIT
 from vswitch.errors import ConfigError
 from vswitch.options import from_text, option, options_of, read_tables, structure
 from vswitch.values import to_yes_no
-from vswitch.vlan_values import to_vlan, to_vlans
+from vswitch.vlan_values import to_mac_limit, to_macs, to_stations, to_vlan, to_vlans
 
 __all__ = ["ANY_PORT", "PortSettings", "Settings", "SwitchSettings", "load_settings"]
 
@@ -50,6 +51,11 @@ class SwitchSettings:
         default=False,
         converter=to_yes_no,
         metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
+    )
+    multicast_snooping: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("multicast only to ports that have asked for it", kind="switch"),
     )
 
 
@@ -97,11 +103,6 @@ class PortSettings:
         default=(),
         converter=values.to_addresses,
         metadata=option("IP addresses and prefixes of the port, besides that from the switch"),
-    )
-    macs: tuple[str, ...] = field(
-        default=(),
-        converter=values.to_macs,
-        metadata=option("MAC addresses of the port, besides that of the member"),
     )
     # Rates.
     rate_in: float | None = field(
@@ -159,6 +160,26 @@ class PortSettings:
         default=None,
         converter=to_vlan,
         metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
+    )
+    mac_limit: int = field(
+        default=MAC_LIMIT,
+        converter=to_mac_limit,
+        metadata=option("how many stations may be behind the port", "NUMBER", kind="integer"),
+    )
+    sticky: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("addresses that were learned stay with the port", kind="switch"),
+    )
+    macs: tuple[str, ...] = field(
+        default=(),
+        converter=to_macs,
+        metadata=option("the only addresses that may be behind the port", "MAC,..."),
+    )
+    static_macs: tuple[str, ...] = field(
+        default=(),
+        converter=to_stations,
+        metadata=option("addresses that are behind this port and no other", "MAC[@VLAN],..."),
     )
 
 

@@ -17,7 +17,7 @@ a decision for whoever attached it. Nothing that a port does ends the switch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -30,7 +30,7 @@ from vswitch.core.forwarding import Forwarder
 from vswitch.core.load import Load, load_of
 from vswitch.core.stages import Decision, Observer, Reach
 from vswitch.errors import RefusedError
-from vswitch.ports.delivery import parcels
+from vswitch.ports.delivery import Parcel, parcels
 from vswitch.ports.device import Device
 from vswitch.ports.local import LocalPort, local_pair
 from vswitch.ports.port import Bound, Port
@@ -80,6 +80,11 @@ class Switch:
     def mtu(self) -> int:
         """Bytes of Ethernet payload that a frame through the switch may have."""
         return self._forwarder.mtu
+
+    @property
+    def fdb(self) -> Fdb:
+        """The MAC table, for features of a managed switch."""
+        return self._forwarder.fdb
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -145,19 +150,22 @@ class Switch:
             # Ports are looked up before the first write: one that fails may be gone, and its number
             # taken by another, before the last.
             sent = parcels(batches, records, load, self._ports, self._forwarder.mtu, port.counters)
-            for egress, batch, weight in sent:
-                try:
-                    if egress.attached:
-                        egress.send(batch, weight)
-                        if self._observers:
-                            for observer in self._observers:
-                                observer.saw_egress(egress.number, batch, now)
-                    else:
-                        self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
-                except Exception as error:
-                    self._take_down(egress, error)
+            self._send(sent, now)
         finally:
             self._writing = False
+
+    def _send(self, sent: list[Parcel], now: float) -> None:
+        for egress, batch, weight in sent:
+            try:
+                if egress.attached:
+                    egress.send(batch, weight)
+                    if self._observers:
+                        for observer in self._observers:
+                            observer.saw_egress(egress.number, batch, now)
+                else:
+                    self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
+            except Exception as error:
+                self._take_down(egress, error)
 
     def _stage(
         self, port: Port, records: list[bytes], load: Load, now: float
@@ -170,6 +178,32 @@ class Switch:
         counters.rx_frames += load.frames - left.frames
         counters.rx_bytes += load.bytes - left.bytes
         return records, left
+
+    def originate(
+        self, record: bytes, numbers: Sequence[int], counters: PortCounters | None = None
+    ) -> None:
+        """Send a frame of the switch's own to ports, or with the counters of a port, what one of
+        its stages has taken out of a batch. May be called from a stage.
+        """
+        batches = {number: [record] for number in numbers if number in self._ports}
+        if not batches:
+            return
+        load, now = load_of((record,)), self._clock()
+        if counters is None:
+            counters = self._departed
+            counters.rx_frames += load.frames
+            counters.rx_bytes += load.bytes
+        counters.flood_copies += (len(batches) - 1) * load.frames
+        inside, self._writing = self._writing, True
+        try:
+            self._send(parcels(batches, [record], load, self._ports, self.mtu, counters), now)
+        finally:
+            self._writing = inside
+
+    def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
+        """Whether frames of a VLAN go from one port to the other."""
+        reach = self._forwarder.reach
+        return reach is None or reach.reaches(ingress, egress, vlan)
 
     def set_reach(self, reach: Reach | None) -> None:
         """Decide anew who hears whom; call it again when what it says has changed."""
@@ -204,6 +238,11 @@ class Switch:
     def look_up(self, vlan: int, mac: bytes, now: float) -> int | None:
         """The port where a station was last heard, None for one that frames are flooded to."""
         return self._forwarder.fdb.lookup(vlan, mac, now)
+
+    def thaw_stations(self) -> None:
+        """Hold no station any longer where it was before it moved."""
+        if self._forwarder.fdb.admission is not None:
+            self._forwarder.fdb.admission.thaw()
 
     def watch_moves(self, watcher: Callable[[bytes, int, int], None]) -> None:
         """Call it with each station that is heard on another port than before: MAC, old, new."""

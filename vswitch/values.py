@@ -15,7 +15,6 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
-from vswitch.core.frame import format_mac, parse_mac
 from vswitch.core.lane_choice import LANES
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "to_level",
     "to_listen",
     "to_log_days",
-    "to_macs",
     "to_member_limit",
     "to_mtu",
     "to_name",
@@ -142,11 +140,6 @@ def to_addresses(value: str | Sequence[str]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(word)) for word in _listed(value))
     except ValueError as error:
         raise ValueError(f"not addresses and prefixes: {error}") from None
-
-
-def to_macs(value: str | Sequence[str]) -> tuple[str, ...]:
-    """MAC addresses."""
-    return tuple(format_mac(parse_mac(word)) for word in _listed(value))
 
 
 def to_frame_limit(value: int | str | None) -> int | None:

@@ -156,7 +156,10 @@ async def test_guards_one_by_one():
 
 
 async def test_more_addresses_by_setting(guarded):
-    change = {"addresses": "192.0.2.0/24, 2020:2020::/32", "macs": "02-00-00-00-00-04"}
+    change = {
+        "addresses": "192.0.2.0/24, 2020:2020::/32",
+        "macs": "02:00:00:00:00:01,02:00:00:00:00:04",
+    }
     guarded.managed.change_port("pc1", change)
     assert await guarded.send(1, ipv4(MAC[1], "192.0.2.9", udp(1, 2))) == 3
     assert await guarded.send(1, ipv4(MAC[4], IP[1], udp(1, 2))) == 3

@@ -52,6 +52,10 @@ class DropReason(StrEnum):
         "flood_limit"  # more copies a second than the port's share of what floods may make
     )
     RATE_IN = "rate_in"  # more bits or frames a second than the port may send
+    MAC_LIMIT = "mac_limit"  # from one address more than the port may have
+    MAC_REFUSED = "mac_refused"  # from an address that is another port's, or not one of this port's
+    MAC_FROZEN = "mac_frozen"  # from an address that moved to and fro, and stays where it is
+    GROUP_REPORT = "group_report"  # an IGMP or MLD report where no router is to hear it
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.

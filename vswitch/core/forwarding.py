@@ -3,7 +3,7 @@
  1. length      a frame longer than the MTU allows is dropped; a superframe is judged when somebody
                 has to cut it or to give it to a kernel, by more than its length
  2. policy      what the header itself forbids is dropped (`policy.py`)
- 3. learning    the source is now on the ingress port
+ 3. learning    the source is now on the ingress port; one that may not be there is dropped
  4. look-up     known unicast to its port; unknown, multicast and broadcast to all but the ingress;
                 less those that `reach` (`stages.py`) keeps apart, if there is one
  5. grouping    one list of records for each egress port, in the order of arrival
@@ -67,7 +67,7 @@ class Forwarder:
     def remove_port(self, port: int) -> None:
         """Forget a port and every station on it."""
         del self._ports[port]
-        self.fdb.flush(port=port)
+        self.fdb.forget(port)
         self.rewire()
 
     def rewire(self) -> None:
@@ -126,7 +126,7 @@ class Forwarder:
             ]
         if heads and heads.count(heads[0]) == len(heads):
             decision, _ = self._decide(heads[0], port, now)
-            if isinstance(decision, DropReason):
+            if not isinstance(decision, tuple):
                 counters.drop(decision, frames)
                 return {}
             counters.flood_copies += (len(decision) - 1) * frames
@@ -157,7 +157,7 @@ class Forwarder:
                     decided.clear()
                     unicast.clear()
                 decided[head] = decision
-            if isinstance(decision, DropReason):
+            if not isinstance(decision, tuple):  # quicker to tell than an enumeration
                 counters.drop(decision, stands_for(record))
                 continue
             if len(decision) == 1:
@@ -176,6 +176,8 @@ class Forwarder:
             return reason, False
         vlan = vlan_of(head)
         learned = self.fdb.learn(vlan, head[6:12], port, now)
+        if not isinstance(learned, bool):
+            return learned, False
         return self._destination(head, vlan, port, now), learned
 
     def _destination(self, head: bytes, vlan: int, port: int, now: float) -> _Decision:
@@ -204,6 +206,9 @@ class Forwarder:
         if reason is not None:
             return Decision((), reason, ("refused for what its header says",))
         vlan = vlan_of(head)
+        reason = self.fdb.judge(vlan, head[6:12], port, now)
+        if reason is not None:
+            return Decision((), reason, (f"{format_mac(head[6:12])} may not be on this port",))
         where = f"{format_mac(head[0:6])} in VLAN {vlan}" if vlan else format_mac(head[0:6])
         decision = self._destination(head, vlan, port, now)
         known = not head[0] & 1 and self.fdb.lookup(vlan, head[0:6], now) is not None

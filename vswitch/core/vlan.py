@@ -143,12 +143,25 @@ class Untagging:
 
     def __init__(self, untagged: int) -> None:
         self._untagged = untagged
+        self._high, self._low = divmod(untagged, 256)
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """HOT PATH of a switch with VLANs: about 0.5 µs a frame."""
         kept: list[bytes] = []
         append = kept.append
+        high, low = self._high, self._low
         for record in records:
+            if (
+                record[1] == _FRAME_FLAG
+                and len(record) >= 22
+                and record[19] == low
+                and record[16:18] == _TPID
+                and record[18] & 0x0F == high
+                and record[20:22] not in VLAN_TAGS
+            ):
+                size = (len(record) - HEADER_SIZE - TAG_SIZE).to_bytes(2, "big")
+                append(b"".join((_FRAME_BEGIN, size, record[4:16], record[20:])))
+                continue
             made = self._bared(record)
             if isinstance(made, DropReason):
                 counters.drop(made, stands_for(record))

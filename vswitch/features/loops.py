@@ -220,6 +220,9 @@ class Loops(Feature):
             one = other
         last = one if (one.attached_at, one.number) > (other.attached_at, other.number) else other
         first = other if last is one else one
+        # Others' stations were heard on both ends, and may be held there for having moved.
+        self._switch.flush_fdb(port=first)
+        self._switch.thaw_stations()
         self.shut(last, DropReason.LOOP_BLOCKED, now, loop_with=first.name, how=how)
 
     def _close(self, gate: _Gate, reason: DropReason) -> None:

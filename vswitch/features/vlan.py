@@ -17,9 +17,18 @@ from vswitch.features.feature import Feature
 from vswitch.settings import PortSettings, Settings
 from vswitch.switch import Port, Switch
 
-__all__ = ["DEFAULT_VLAN", "Vlans", "membership_of"]
+__all__ = ["DEFAULT_VLAN", "Vlans", "membership_of", "vlans_on"]
 
 DEFAULT_VLAN = 1
+
+
+def vlans_on(settings: Settings) -> bool:
+    """Whether a switch with these settings has VLANs."""
+    return settings.switch.vlans or any(
+        said.get(name) is not None and str(said[name]).lower() not in ("none", "")
+        for said in settings.ports.values()
+        for name in ("vlan", "trunk")
+    )
 
 
 def membership_of(settings: PortSettings) -> Membership:
@@ -45,15 +54,7 @@ class Vlans(Feature):
 
     def heard(self, settings: Settings) -> bool:
         """See `Feature`: VLANs for one port are VLANs for all."""
-        before, self._on = (
-            self._on,
-            settings.switch.vlans
-            or any(
-                said.get(name) is not None and str(said[name]).lower() not in ("none", "")
-                for said in settings.ports.values()
-                for name in ("vlan", "trunk")
-            ),
-        )
+        before, self._on = self._on, vlans_on(settings)
         return self._on != before
 
     def ingress(self, port: Port, settings: PortSettings) -> Stage | None:

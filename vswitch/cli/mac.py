@@ -1,0 +1,88 @@
+"""`vswitch mac`: the MAC table of the running switch, listed and changed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config import LookConfig
+from vswitch.errors import ConfigError, ExitCode
+from vswitch.management.client import request
+from vswitch.management.status import SCHEMA
+from vswitch.management.tables import age, table
+from vswitch.options import add_flags
+
+_OPERANDS = {"list": (0, 0), "add": (2, 3), "del": (1, 2), "flush": (0, 0)}
+_USAGE = {
+    "list": "mac list takes no more than --port and --vlan",
+    "add": "write vswitch mac add NAME MAC [VLAN]",
+    "del": "write vswitch mac del MAC [VLAN]",
+    "flush": "write vswitch mac flush with --port NAME, --vlan VLAN, both, or --all",
+}
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "mac",
+        "list or change the MAC table",
+        "List the stations that the running switch knows; make an address that of one port until\n"
+        "the switch ends (add NAME MAC [VLAN]), undo that (del MAC [VLAN]), or forget what was\n"
+        "learned (flush). What is to last stands in the configuration file of serve.",
+        "vswitch mac flush --port pc1",
+    )
+    parser.add_argument("action", nargs="?", choices=tuple(_OPERANDS), default="list")
+    parser.add_argument("operands", nargs="*", metavar="NAME MAC VLAN", help="see above")
+    parser.add_argument("--port", metavar="NAME", help="only this port, with list and flush")
+    parser.add_argument("--vlan", metavar="VLAN", help="only this VLAN, 0 for untagged")
+    parser.add_argument("--all", action="store_true", help="with flush: everything")
+    add_flags(parser, LookConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the switch."""
+    config = config_from(args, LookConfig)
+    verb, asked = _request(args)
+    said = request(config.files.control_socket, verb, **asked)
+    if config.json:
+        print_json({"schema": SCHEMA, **said})
+    else:
+        answer(_told(verb, said))
+    return ExitCode.OK
+
+
+def _request(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The verb and its arguments; `ConfigError` if they do not fit together."""
+    action, operands, scoped = args.action, args.operands, args.port or args.vlan
+    least, most = _OPERANDS[action]
+    if not least <= len(operands) <= most or (args.all and (action != "flush" or scoped)):
+        raise ConfigError(_USAGE[action])
+    if action in ("add", "del"):
+        if scoped:
+            raise ConfigError(_USAGE[action])
+        names = ("name", "mac", "vlan") if action == "add" else ("mac", "vlan")
+        return f"mac-{action}", dict(zip(names, operands, strict=False))
+    if action == "flush" and not scoped and not args.all:
+        raise ConfigError(_USAGE[action])
+    return f"mac-{action}", {"port": args.port, "vlan": args.vlan}
+
+
+def _told(verb: str, said: dict[str, Any]) -> str:
+    if verb == "mac-list":
+        rows = [
+            [
+                entry["mac"],
+                str(entry["vlan"] or "-"),
+                f"{entry['name']} ({entry['port']})",
+                entry["kind"],
+                "-" if entry["kind"] == "static" else age(entry["age_s"]),
+            ]
+            for entry in said["macs"]
+        ]
+        return table(["MAC", "VLAN", "PORT", "KIND", "AGE"], rows)
+    if verb == "mac-add":
+        where = f" in VLAN {said['vlan']}" if said["vlan"] else ""
+        return f"{said['mac']}{where} is that of port {said['name']}"
+    return f"{said.get('removed', said.get('flushed'))} forgotten"
