@@ -79,6 +79,7 @@ class Negotiation:
         self._retry = HANDSHAKE_RETRY_FIRST
         self._send_at = now
         self.sent = 0  # inits
+        self._unanswered = 0  # of those, in a row
 
     def datagram_to_send(self, now: float) -> bytes | None:
         """An init, when one is due."""
@@ -87,6 +88,7 @@ class Negotiation:
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
+        self._unanswered += 1
         initiation = Initiation(self._identity, self.peer, self._suite, self.index)
         self._initiations.appendleft(initiation)
         payload = InitPayload(
@@ -104,7 +106,7 @@ class Negotiation:
         """How many times an init leaves at once: what was not answered may have been lost, or a
         flood of others may leave little room for it.
         """
-        return int(min(2.0 ** (self.sent - 1), MOST_COPIES))
+        return int(min(2.0 ** (self._unanswered - 1), MOST_COPIES))
 
     def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
         header = decode_response_untrusted(datagram)
@@ -120,6 +122,7 @@ class Negotiation:
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
         """Take the cookie and try again at once, with it."""
         self._stamper.consume_reply_untrusted(datagram, now)
+        self._unanswered = 0
         self._send_at = now
 
     def hurry(self, now: float) -> None:

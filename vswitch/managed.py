@@ -16,11 +16,15 @@ import trio
 
 from vswitch.errors import NotFound
 from vswitch.features.feature import Feature
+from vswitch.features.guards import Guards
 from vswitch.features.happenings import Happenings
 from vswitch.features.impairment import Impairments
+from vswitch.features.loops import Loops
 from vswitch.features.macs import Macs
 from vswitch.features.mirror import Mirrors
 from vswitch.features.multicast import Multicast
+from vswitch.features.rates import Rates
+from vswitch.features.storms import Storms
 from vswitch.features.vlan import Vlans
 from vswitch.settings import ANY_PORT, Settings
 from vswitch.switch import Port, Switch
@@ -31,7 +35,11 @@ __all__ = ["FEATURES", "Managed"]
 FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Impairments,  # the wire, before which nothing is
     Mirrors,
+    Loops,  # looks at frames as the wire has them, and comes first in what it shuts
     Vlans,  # before all that looks into frames: inside, every frame has the tag of its VLAN
+    Guards,
+    Rates,
+    Storms,  # where the FDB is asked: behind the VLANs
     Macs,
     Happenings,
     Multicast,  # last: what others have dropped is not believed
@@ -53,6 +61,7 @@ class Managed:
             feature.check(self.settings)
             feature.changed(self.settings.switch)
             feature.heard(self.settings)
+        switch.rewire = self._rewire
         switch.add_watcher(self._watch)
         for port in switch.ports:
             self._equip(port)

@@ -21,6 +21,7 @@ from attrs import define
 
 from transport import Channel, Credential, CredentialKind
 from vswitch.core.control import Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.core.frame import parse_mac
 from vswitch.core.lane_choice import agreed
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.logs import event
@@ -28,7 +29,7 @@ from vswitch.membership import EnrolRefused, Member, check_known
 from vswitch.ports.member import MemberDevice
 from vswitch.ports.supervision import READ_BATCH
 from vswitch.registry import Registry
-from vswitch.switch import Port, Switch
+from vswitch.switch import Bound, Port, Switch
 from vswitch.version import SOFTWARE
 
 __all__ = ["Plugged", "Reception"]
@@ -110,7 +111,10 @@ class Reception:
         device.on_control = _heard
         device.superframes = hello.offload
         device.use_lane(agreed(hello.lane))
-        port = self._switch.attach(device, name=member.name, bridge=hello.bridge)
+        given = None if address is None else address.partition("/")[0]
+        bound = Bound(parse_mac(hello.mac), given)
+        attach, name = self._switch.attach, member.name
+        port = attach(device, name=name, bridge=hello.bridge, bound=bound)
         device.on_blocked = port.flush_soon
         plugged = Plugged(member, address, channel, device, port, time.time())
         self.plugged[key] = plugged

@@ -193,7 +193,12 @@ class _Status:
         if not isinstance(name, str) or not isinstance(changes, dict):
             raise ConfigError("port-set needs the name of a port, and changes")
         self._managed.change_port(name, changes)
-        return {"name": name, "settings": to_json(self._managed.settings.of_port(name))}
+        blocked = [port.blocked for port in self._switch.ports if port.name == name]
+        return {
+            "name": name,
+            "settings": to_json(self._managed.settings.of_port(name)),
+            "blocked": blocked[0] if blocked else None,
+        }
 
     async def status(self, _: dict[str, Any]) -> dict[str, Any]:
         members = await trio.to_thread.run_sync(self._registry.members)
@@ -262,7 +267,8 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
     return PortStatus(
         port=port.number,
         name=port.name,
-        state="up" if port.attached else "down",
+        state=("blocked" if port.blocked else "up") if port.attached else "down",
+        blocked=port.blocked,
         address=address,
         via=via,
         rtt_ms=rtt,

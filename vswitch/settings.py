@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 from attrs import Factory, field, frozen
 
-from vswitch.core.stations import MAC_LIMIT
+from vswitch import values
 from vswitch.errors import ConfigError
 from vswitch.options import from_text, option, options_of, read_tables, structure
 from vswitch.values import to_port_names, to_yes_no
@@ -36,6 +36,16 @@ TABLES = ("switch", "port")
 class SwitchSettings:
     """Settings of the whole switch."""
 
+    guard: bool = field(
+        default=False,
+        converter=values.to_flag,
+        metadata=option("every guard, on every port that is not trusted"),
+    )
+    flood_limit: int | None = field(
+        default=20_000,
+        converter=values.to_frame_limit,
+        metadata=option("copies a second that all floods together make, or off"),
+    )
     vlans: bool = field(
         default=False,
         converter=to_yes_no,
@@ -52,6 +62,89 @@ class SwitchSettings:
 class PortSettings:
     """Settings of one port."""
 
+    # Guards; those that say nothing follow `guard` of the switch.
+    trusted: bool = field(
+        default=False,
+        converter=values.to_flag,
+        metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
+    )
+    isolated: bool = field(
+        default=False,
+        converter=values.to_flag,
+        metadata=option("reaches only ports that are not isolated"),
+    )
+    source_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("frames only from the MAC and IP addresses of the port"),
+    )
+    arp_check: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("ARP only of who sends it, and not for another port's address"),
+    )
+    dhcp_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("nothing that only a DHCP server sends"),
+    )
+    ra_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("nothing that only an IPv6 router sends"),
+    )
+    bpdu_guard: bool | None = field(
+        default=None,
+        converter=values.to_optional_flag,
+        metadata=option("spanning tree on the port shuts it for a while"),
+    )
+    addresses: tuple[str, ...] = field(
+        default=(),
+        converter=values.to_addresses,
+        metadata=option("IP addresses and prefixes of the port, besides that from the switch"),
+    )
+    # Rates.
+    rate_in: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("bits a second that the member may send, as 50M, or off"),
+    )
+    rate_out: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("bits a second that the member gets, as 50M, or off"),
+    )
+    frames_in: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("frames a second that the member may send, as 10k, or off"),
+    )
+    frames_out: float | None = field(
+        default=None,
+        converter=values.to_rate,
+        metadata=option("frames a second that the member gets, as 10k, or off"),
+    )
+    # Storms and loops.
+    storm_broadcast: int | None = field(
+        default=1_000,
+        converter=values.to_frame_limit,
+        metadata=option("broadcasts a second, or off"),
+    )
+    storm_multicast: int | None = field(
+        default=5_000,
+        converter=values.to_frame_limit,
+        metadata=option("frames to groups a second, or off"),
+    )
+    storm_unknown: int | None = field(
+        default=2_000,
+        converter=values.to_frame_limit,
+        metadata=option("frames a second to stations that nobody has heard, or off"),
+    )
+    loop_guard: bool = field(
+        default=True,
+        converter=values.to_flag,
+        metadata=option("a loop through the port shuts it for a while"),
+    )
     vlan: int | None = field(
         default=None,
         converter=to_vlan,
@@ -67,10 +160,14 @@ class PortSettings:
         converter=to_vlan,
         metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
     )
-    mac_limit: int = field(
-        default=MAC_LIMIT,
+    mac_limit: int | None = field(
+        default=None,
         converter=to_mac_limit,
-        metadata=option("how many stations may be behind the port", "NUMBER", kind="integer"),
+        metadata=option(
+            "how many stations may be behind the port (32; 256 with a LAN)",
+            "NUMBER",
+            kind="integer",
+        ),
     )
     sticky: bool = field(
         default=False,
@@ -111,8 +208,8 @@ class Settings:
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
         """With other settings of one port; `ConfigError` if they are wrong, or unknown."""
-        values = from_text(PortSettings, changes, f"port.{name}")
-        ports = {**self.ports, name: {**self.ports.get(name, {}), **values}}
+        said = from_text(PortSettings, changes, f"port.{name}")
+        ports = {**self.ports, name: {**self.ports.get(name, {}), **said}}
         changed = attrs.evolve(self, ports=ports)
         changed.of_port(name)
         return changed

@@ -33,11 +33,11 @@ from vswitch.errors import RefusedError
 from vswitch.ports.delivery import Parcel, parcels
 from vswitch.ports.device import Device
 from vswitch.ports.local import LocalPort, local_pair
-from vswitch.ports.port import Port
+from vswitch.ports.port import Bound, Port
 from vswitch.ports.statistics import SwitchStatistics, switch_statistics
 from vswitch.ports.supervision import READ_BATCH, DetachListener, begin_port, end_port, run_port
 
-__all__ = ["Port", "Switch", "SwitchStatistics", "open_switch"]
+__all__ = ["Bound", "Port", "Switch", "SwitchStatistics", "open_switch"]
 
 MAX_PORTS = 1024  # a broadcast costs as many writes; bounds sessions and memory too
 AGEING_INTERVAL = 10.0  # seconds; a look-up never uses an aged entry, so this frees memory only
@@ -63,6 +63,7 @@ class Switch:
         self.events = EventLog()  # what features of a managed switch have noticed
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
+        self.rewire = self._forwarder.rewire  # who hears whom has changed
         self._queue_limits = (max_queued_frames, max_queued_bytes)
         self._pool = Pool()  # what all ports have queued
         self._clock = clock
@@ -98,11 +99,13 @@ class Switch:
         on_detach: DetachListener | None = None,
         bridge: bool = False,
         group: str = "",
+        bound: Bound | None = None,
     ) -> Port:
         """Plug a device in, under the lowest free number. The device is the switch's from here on.
 
         `bridge` says that a LAN is behind it, `group` whose settings it has besides those of its
-        name. `on_detach(port)` is called once, when the port is down and its device closed. Raises
+        name, `bound` what is known of the host behind it. `on_detach(port)` is called once, when
+        the port is down and its device closed. Raises
         `RefusedError` when all ports are taken, `trio.ClosedResourceError` after `close`; the
         device then stays with the caller.
         """
@@ -112,7 +115,7 @@ class Switch:
             raise RefusedError(f"all {self.max_ports} ports of the switch are taken")
         number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
         queue = EgressQueue(*self._queue_limits, self._pool)
-        port = Port(number, name, device, queue, self._clock(), self._clock)
+        port = Port(number, name, device, queue, self._clock(), self._clock, bound)
         port.bridge, port.group = bridge, group
         self._forwarder.add_port(number, port.counters)
         self._ports[number] = port
@@ -246,6 +249,44 @@ class Switch:
         """Decide anew who hears whom; call it again when what it says has changed."""
         self._forwarder.reach = reach
         self._forwarder.rewire()
+
+    def emit(self, port: Port, records: list[bytes]) -> None:
+        """Send frames of the switch's own out of one port. Counted as if they had come in."""
+        if not port.attached:
+            return
+        self._enter()
+        try:
+            load = load_of(records)
+            self._departed.rx_frames += load.frames
+            self._departed.rx_bytes += load.bytes
+            port.send(records, load)
+            for observer in self._observers:
+                observer.saw_egress(port.number, records, self._clock())
+        except Exception as error:
+            self._take_down(port, error)
+        finally:
+            self._writing = False
+
+    def now(self) -> float:
+        """Seconds, on the clock of the switch."""
+        return self._clock()
+
+    def count_ports(self) -> int:
+        """How many ports are attached."""
+        return len(self._ports)
+
+    def look_up(self, vlan: int, mac: bytes, now: float) -> int | None:
+        """The port where a station was last heard, None for one that frames are flooded to."""
+        return self._forwarder.fdb.lookup(vlan, mac, now)
+
+    def thaw_stations(self) -> None:
+        """Hold no station any longer where it was before it moved."""
+        if self._forwarder.fdb.admission is not None:
+            self._forwarder.fdb.admission.thaw()
+
+    def watch_moves(self, watcher: Callable[[bytes, int, int], None]) -> None:
+        """Call it with each station that is heard on another port than before: MAC, old, new."""
+        self._forwarder.fdb.on_move = watcher
 
     def add_watcher(self, watcher: Callable[[Port], None]) -> None:
         """Call it with each port that was attached, before its first frame, and with each that is

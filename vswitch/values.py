@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
 from vswitch.core.lane_choice import LANES
 
 __all__ = [
+    "to_addresses",
     "to_bind",
     "to_duration",
+    "to_flag",
+    "to_frame_limit",
     "to_interface",
     "to_lane",
     "to_level",
@@ -28,12 +32,14 @@ __all__ = [
     "to_mtu",
     "to_name",
     "to_on_off",
+    "to_optional_flag",
     "to_optional_interface",
     "to_optional_mtu",
     "to_optional_path",
     "to_path",
     "to_port_names",
     "to_public",
+    "to_rate",
     "to_subnet",
     "to_via",
     "to_wish",
@@ -45,9 +51,16 @@ MTU_RANGE = (576, 9000)  # bytes: what any IPv4 host takes (RFC 791), and common
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
 _LOG_DAYS_LIMIT = 3650
+_FRAMES_LIMIT = 1_000_000_000  # a second: far beyond any
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)", re.ASCII)
+_THOUSANDS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
+_RATE_LIMIT = 1e12  # a second
 _EXPIRY_LIMIT = 366 * 86400.0  # s
 _IFNAME_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_FLAGS = {"yes": True, "on": True, "true": True, "1": True} | dict.fromkeys(
+    ("no", "off", "false", "0"), False
+)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -100,6 +113,64 @@ def to_on_off(value: str | bool) -> bool:
     if _text(value).lower() not in ("on", "off"):
         raise ValueError("must be on or off")
     return value.lower() == "on"
+
+
+def to_flag(value: str | bool) -> bool:
+    """`yes` or `no`, `on` or `off`, true or false."""
+    if isinstance(value, bool):
+        return value
+    if _text(value).lower() not in _FLAGS:
+        raise ValueError("must be yes or no")
+    return _FLAGS[value.lower()]
+
+
+def to_optional_flag(value: str | bool | None) -> bool | None:
+    """As `to_flag`; None, or `default`, means what holds elsewhere."""
+    return None if value is None or value == "default" else to_flag(value)
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    """Words of a list, or of text with spaces or commas between them."""
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    if not isinstance(value, Sequence):
+        raise ValueError("must be text, or a list of it")
+    return [_text(word) for word in value]
+
+
+def to_addresses(value: str | Sequence[str]) -> tuple[str, ...]:
+    """IP addresses and prefixes."""
+    try:
+        return tuple(str(ipaddress.ip_network(word)) for word in _listed(value))
+    except ValueError as error:
+        raise ValueError(f"not addresses and prefixes: {error}") from None
+
+
+def to_frame_limit(value: int | str | None) -> int | None:
+    """Frames or copies a second, `off` for no limit; 0 lets nothing through."""
+    if value is None or (isinstance(value, str) and value.lower() == "off"):
+        return None
+    if isinstance(value, str):
+        if not value.isascii() or not value.isdigit():
+            raise ValueError("must be a whole number, or off")
+        value = int(value[:12])
+    return _whole(value, 0, _FRAMES_LIMIT)
+
+
+def to_rate(value: int | float | str | None) -> float | None:
+    """Bits or frames a second: a number, or text such as 500k, 50M, 1.5G; `off` for no limit."""
+    if value is None or (isinstance(value, str) and value.lower() == "off"):
+        return None
+    if isinstance(value, str):
+        match = _RATE.fullmatch(value)
+        if match is None:
+            raise ValueError("write a rate such as 500k, 50M or 1.5G, or off")
+        value = float(match[1]) * _THOUSANDS[match[2].lower()]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number, or text such as 50M")
+    if not 1 <= value <= _RATE_LIMIT:
+        raise ValueError("must be 1 to 1000G")
+    return float(value)
 
 
 def to_path(value: str | Path) -> Path:

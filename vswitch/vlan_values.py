@@ -50,8 +50,10 @@ def parse_station(text: str) -> tuple[bytes, int | None]:
     return mac, to_vlan(vlan) if at else None
 
 
-def to_mac_limit(value: int) -> int:
-    """How many stations a port may have."""
+def to_mac_limit(value: int | None) -> int | None:
+    """How many stations a port may have; None for what is usual for a port of its kind."""
+    if value is None:
+        return None
     low, high = _MAC_LIMIT_RANGE
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError(f"must be {low} to {high}")

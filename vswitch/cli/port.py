@@ -45,4 +45,6 @@ def run(args: argparse.Namespace) -> int:
         return ExitCode.OK
     for key, value in said["settings"].items():
         answer(f"{key} = {value}")
+    if said.get("blocked"):
+        answer(f"# blocked for a while: {said['blocked']}")
     return ExitCode.OK

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 
 import attrs
 
@@ -55,6 +56,7 @@ class Fdb:
             raise ValueError("the FDB needs room for one entry and a positive ageing time")
         self.capacity = capacity
         self.ageing_time = ageing_time
+        self.on_move: Callable[[bytes, int, int], None] | None = None  # MAC, old and new port
         self.admission: Admission | None = None
         self._entries: dict[_Key, _Entry] = {}
         self._static: dict[int, set[_Key]] = {}  # by port
@@ -83,6 +85,8 @@ class Fdb:
                 return False
             if entry.heard == _STATIC:
                 return DropReason.MAC_REFUSED
+            if self.on_move is not None:
+                self.on_move(mac, entry.port, port)
             if self.admission is not None:
                 reason = self.admission.admits(vlan, mac, port, entry.port, now)
                 if reason is not None:

@@ -50,6 +50,9 @@ class Admission(Protocol):
         `known` is the port where it was heard until now.
         """
 
+    def thaw(self) -> None:
+        """Stations have moved for a reason that is over."""
+
     def judges(
         self, vlan: int, mac: bytes, port: int, known: int | None, now: float
     ) -> DropReason | None:

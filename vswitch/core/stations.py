@@ -23,9 +23,19 @@ from vswitch.core.eventlog import EventLog, Fact
 from vswitch.core.fdb import Fdb
 from vswitch.core.frame import format_mac
 
-__all__ = ["FREEZE", "MAC_LIMIT", "MAX_OWNED", "MOVES", "MOVES_WINDOW", "PortRules", "Stations"]
+__all__ = [
+    "BRIDGE_LIMIT",
+    "FREEZE",
+    "MAC_LIMIT",
+    "MAX_OWNED",
+    "MOVES",
+    "MOVES_WINDOW",
+    "PortRules",
+    "Stations",
+]
 
-MAC_LIMIT = 32  # stations of a port: a host with its containers; a bridge gets 256 by its settings
+MAC_LIMIT = 32  # stations of a port: a host with its containers
+BRIDGE_LIMIT = 256  # the same where a LAN is behind it
 MAX_OWNED = 8192  # addresses of all sticky ports, attached or not: the capacity of the FDB
 MOVES = 5  # in
 MOVES_WINDOW = 180.0  # seconds, the N and M of RFC 7432
@@ -98,6 +108,10 @@ class Stations:
         for key in keys:
             self._release(key)
         return len(keys)
+
+    def thaw(self) -> None:
+        """What moved did so because of a loop that is open now: nothing is held any more."""
+        self._moving.clear()
 
     # --- vswitch.core.fdb.Admission -----------------------------------------------------------
 

@@ -13,7 +13,7 @@ Error contract: `ConfigError` and `NotFound` for what `mac add` and `mac del` ca
 from __future__ import annotations
 
 from vswitch.core.stages import Stage
-from vswitch.core.stations import PortRules, Stations
+from vswitch.core.stations import BRIDGE_LIMIT, MAC_LIMIT, PortRules, Stations
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features.feature import Feature
 from vswitch.features.vlan import membership_of, vlans_on
@@ -59,7 +59,7 @@ class Macs(Feature):
             port.number,
             PortRules(
                 name=port.name,
-                limit=settings.mac_limit,
+                limit=settings.mac_limit or (BRIDGE_LIMIT if port.bridge else MAC_LIMIT),
                 sticky=settings.sticky,
                 bound=bound if bound else None,
             ),

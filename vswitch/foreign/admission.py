@@ -61,8 +61,13 @@ class Admission:
             gone(port)
 
         try:
-            group = self._settings.name
-            port = self._switch.attach(device, name=name, on_detach=detached, group=group)
+            port = self._switch.attach(
+                device,
+                name=name,
+                on_detach=detached,
+                group=self._settings.name,
+                bridge=self._settings.kind == "vxlan",
+            )
         except (RefusedError, trio.ClosedResourceError):
             self.refuse("switch_full")
             device.close()

@@ -42,6 +42,7 @@ class PortStatus:
     name: str
     state: str
     address: str | None = None
+    blocked: str | None = None  # why nothing passes for a while: loop, bpdu
     via: str | None = None
     rtt_ms: float | None = None
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known

@@ -13,13 +13,15 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from vswitch.core.codel import Patience
 from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import Load, load_of
+from vswitch.core.rates import Shaper
 from vswitch.core.stages import Stage, behind
 from vswitch.ports.device import Device, Overtaking, patience_with
 
-__all__ = ["FLUSH_BYTES", "Port", "PortStatistics"]
+__all__ = ["FLUSH_BYTES", "Bound", "Port", "PortStatistics"]
 
 # Bytes taken from the queue for one write: enough for a good batch, little to put back when the
 # device takes only a part. One record more than that at most.
@@ -41,6 +43,14 @@ class PortStatistics:
     counters: CounterSnapshot
 
 
+@attrs.frozen
+class Bound:
+    """What is known of the one host behind a port, for guards."""
+
+    mac: bytes | None = None  # that it has announced
+    address: str | None = None  # that the switch has given it, without a prefix length
+
+
 class Port:
     """An attachment point of the switch; made by `Switch.attach`.
 
@@ -55,8 +65,10 @@ class Port:
         queue: EgressQueue,
         attached_at: float,
         clock: Callable[[], float] = trio.current_time,
+        bound: Bound | None = None,
     ) -> None:
         self.number = number
+        self.bound = bound
         self.name = name
         self.device = device
         self.attached_at = attached_at
@@ -64,10 +76,12 @@ class Port:
         self.group = ""  # what settings of its kind are called, besides its name
         self.counters = PortCounters()
         self.error: Exception | None = None
+        self.blocked: str | None = None  # why nothing passes for a while: "loop", "bpdu"
         self.ingress_stages: tuple[Stage, ...] = ()
         self.egress_stages: tuple[Stage, ...] = ()
         self.held_frames = 0  # that stages delay; they say so themselves
         self._overtaking = device if isinstance(device, Overtaking) else None
+        self._shaper: Shaper | None = None
         self._queue = queue
         self._clock = clock
         self._backlog = trio.Event()
@@ -117,6 +131,12 @@ class Port:
         if self._queue:
             self._enqueue(self._overtake(records))
             return
+        shaper = self._shaper
+        if shaper is not None:
+            if shaper.room(self._clock()) < load.bytes:
+                self._enqueue(self._overtake(records))
+                return
+            shaper.spend(records)
         try:
             taken = self.device.write_nowait(records)
         except BaseException:
@@ -127,13 +147,22 @@ class Port:
         self.counters.tx_frames += load.frames
         self.counters.tx_bytes += load.bytes
         if taken < len(records):
+            if shaper is not None:
+                shaper.refund(records[taken:])
             self._enqueue(self._overtake(records[taken:]))
 
     def flush(self) -> None:
         """Write what waits, until the device is full. Writes once even when nothing waits."""
         queue, now, patience = self._queue, self._clock(), patience_with(self.device)
+        shaper, most = self._shaper, FLUSH_BYTES
+        if shaper is not None:
+            patience = Patience(getattr(self.device, "round_trip", None) or 0.0)
         while True:
-            records = queue.take(FLUSH_BYTES, now, patience)
+            if shaper is not None and queue:
+                most = min(FLUSH_BYTES, shaper.room(now))
+                if not most:
+                    return
+            records = queue.take(most, now, patience)
             late = queue.take_late()
             if late:
                 self.counters.drop(DropReason.QUEUE_DELAY, load_of(late).frames)
@@ -143,6 +172,8 @@ class Port:
                 queue.put_back(records)
                 raise
             full = taken < len(records)
+            if shaper is not None:
+                shaper.spend(records[:taken])
             if full:
                 queue.put_back(records[taken:])
                 records = records[:taken]
@@ -151,6 +182,11 @@ class Port:
             self.counters.tx_bytes += load.bytes
             if full or not queue:
                 return
+
+    def shape(self, shaper: Shaper | None) -> None:
+        """Have what leaves wait for its turn at a rate, from now on."""
+        self._shaper = shaper
+        self._backlog.set()
 
     def flush_soon(self) -> None:
         """Have the port's task wait until the device is writable, and flush then."""
@@ -161,6 +197,8 @@ class Port:
         if not self._queue:
             await self._backlog.wait()
         self._backlog = trio.Event()
+        if self._shaper is not None and (delay := self._shaper.delay(self._clock())):
+            await trio.sleep(delay)
         await self.device.wait_writable()
 
     def shut(self, error: Exception | None) -> None:
@@ -180,6 +218,8 @@ class Port:
             self.counters.drop(DropReason.PORT_DETACHED, load_of(records).frames)
             raise
         if passing:
+            if self._shaper is not None:
+                self._shaper.spend(passing)
             load = load_of(passing)
             self.counters.tx_frames += load.frames
             self.counters.tx_bytes += load.bytes
