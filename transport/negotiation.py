@@ -128,6 +128,7 @@ class Negotiation:
     def hurry(self, now: float) -> None:
         """There is reason to think that an init would be answered now."""
         self._send_at = min(self._send_at, now)
+        self._unanswered = 0
 
     def deadline(self) -> float:
         return min(self._send_at, self.give_up_at)
