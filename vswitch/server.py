@@ -182,9 +182,20 @@ class _Status:
             "status": self.status,
             "revoked": self.revoked,
             "port-set": self.port_set,
+            "switch-set": self.switch_set,
             **mac_handlers(self._managed),
             **look_handlers(self._managed),
         }
+
+    async def switch_set(self, args: dict[str, Any]) -> dict[str, Any]:
+        """`vswitch switch set`: change settings of the whole switch."""
+        await trio.lowlevel.checkpoint()
+        changes = args.get("changes")
+        if not isinstance(changes, dict):
+            raise ConfigError("switch-set needs changes")
+        if changes:
+            self._managed.change_switch(changes)
+        return {"settings": to_json(self._managed.settings.switch)}
 
     async def port_set(self, args: dict[str, Any]) -> dict[str, Any]:
         """`vswitch port set`: change settings of a port."""

@@ -32,6 +32,7 @@ from vswitch.core.stages import Decision, Observer, Reach, Stage, behind
 from vswitch.errors import RefusedError
 from vswitch.ports.delivery import Parcel, parcels
 from vswitch.ports.device import Device
+from vswitch.ports.explain import explain
 from vswitch.ports.local import LocalPort, local_pair
 from vswitch.ports.port import Bound, Port
 from vswitch.ports.statistics import SwitchStatistics, switch_statistics
@@ -250,23 +251,6 @@ class Switch:
         self._forwarder.reach = reach
         self._forwarder.rewire()
 
-    def emit(self, port: Port, records: list[bytes]) -> None:
-        """Send frames of the switch's own out of one port. Counted as if they had come in."""
-        if not port.attached:
-            return
-        self._enter()
-        try:
-            load = load_of(records)
-            self._departed.rx_frames += load.frames
-            self._departed.rx_bytes += load.bytes
-            port.send(records, load)
-            for observer in self._observers:
-                observer.saw_egress(port.number, records, self._clock())
-        except Exception as error:
-            self._take_down(port, error)
-        finally:
-            self._writing = False
-
     def now(self) -> float:
         """Seconds, on the clock of the switch."""
         return self._clock()
@@ -304,27 +288,7 @@ class Switch:
 
     def explain(self, port: Port, record: bytes) -> Decision:
         """What would happen to a record that came in on `port` now, and why. Changes nothing."""
-        now = self._clock()
-        steps: list[str] = []
-        for stage in port.ingress_stages:
-            explained = stage.explain(record, now)
-            steps += [explained.why] if explained.why else []
-            if explained.record is None:
-                return Decision((), explained.reason, tuple(steps))
-            record = explained.record
-        decision = self._forwarder.explain(port.number, record, now)
-        steps += decision.steps
-        egress = []
-        for number in decision.egress:
-            sent: bytes | None = record
-            for stage in self._ports[number].egress_stages:
-                if sent is not None:
-                    explained = stage.explain(sent, now)
-                    steps += [f"port {number}: {explained.why}"] if explained.why else []
-                    sent = explained.record
-            if sent is not None:
-                egress.append(number)
-        return Decision(tuple(egress), decision.reason, tuple(steps))
+        return explain(port, record, self._forwarder, self._ports, self._clock())
 
     def fdb_entries(self) -> list[FdbEntry]:
         """The stations that the switch knows, by port."""

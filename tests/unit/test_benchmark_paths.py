@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -328,3 +329,12 @@ def test_the_document_shows_the_committed_result():
     result = json.loads(RESULT.read_text())
     assert report.told(result) in (ROOT / "docs" / "performance.md").read_text()
     assert not any(cell["problem"] for part in report.PARTS for cell in result.get(part, []))
+
+
+def test_what_the_readme_says_of_one_per_cent_follows_from_the_result():
+    rows = [row for row in json.loads(RESULT.read_text())["peers"] if row["loss"] == 1.0]
+    rates = {row["peer"]: row["figures"]["mbit"] for row in rows}
+    ours = rates.pop("vswitch")
+    (times,) = re.findall(r"had (\d+) times what\s+the\s+best of", (ROOT / "README.md").read_text())
+    assert int(times) == round(ours / max(rates.values()) - 0.5)
+    assert len(rates) == 4

@@ -26,6 +26,7 @@ _COMMANDS = (
     "join",
     "status",
     "port",
+    "switch",
     "capture",
     "counters",
     "events",

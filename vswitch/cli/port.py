@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
 from vswitch.config import LookConfig
@@ -30,16 +31,21 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask the switch."""
+    return change(args, "port-set", name=args.name)
+
+
+def change(args: argparse.Namespace, verb: str, **what: Any) -> int:
+    """Show or change settings, and say what they are then."""
     config = config_from(args, LookConfig)
     changes: dict[str, str] = {}
-    for change in args.changes:
-        key, equals, value = change.partition("=")
+    for text in args.changes:
+        key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{change!r}: write KEY=VALUE, such as isolated=yes")
+            raise ConfigError(f"{text!r}: write KEY=VALUE, such as isolated=yes")
         changes[key.replace("-", "_")] = value
     if (args.action == "set") != bool(changes):
-        raise ConfigError("port set needs KEY=VALUE, and port show takes none")
-    said = request(config.files.control_socket, "port-set", name=args.name, changes=changes)
+        raise ConfigError("set needs KEY=VALUE, and show takes none")
+    said = request(config.files.control_socket, verb, changes=changes, **what)
     if config.json:
         print_json({"schema": SCHEMA, **said})
         return ExitCode.OK

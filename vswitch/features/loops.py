@@ -256,7 +256,7 @@ class Loops(Feature):
         first = int(now) * _PROBED_AT_ONCE % len(due) if len(due) > _PROBED_AT_ONCE else 0
         for port in (due[first:] + due[:first])[:_PROBED_AT_ONCE]:
             probe = self._probes.make(port.number, secrets.token_bytes(TOKEN_SIZE), now)
-            self._switch.emit(port, [frame_record(probe)])
+            self._switch.originate(frame_record(probe), (port.number,))
 
 
 _STORMS = (

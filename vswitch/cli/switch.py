@@ -1,0 +1,30 @@
+"""`vswitch switch`: settings of the whole running switch, shown and changed live."""
+
+from __future__ import annotations
+
+import argparse
+
+from vswitch.cli.common import Subparsers, add_command
+from vswitch.cli.port import change
+from vswitch.config import LookConfig
+from vswitch.options import add_flags
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "switch",
+        "show or change the settings of the whole switch",
+        "Show the settings of the running switch, or change them until it ends; to keep them,\n"
+        "write them into the configuration file of serve, under [switch].",
+        "vswitch switch set guard=yes",
+    )
+    parser.add_argument("action", choices=("show", "set"))
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")
+    add_flags(parser, LookConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the switch."""
+    return change(args, "switch-set")
