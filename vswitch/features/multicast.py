@@ -77,6 +77,8 @@ class Multicast(Feature):
             self._snooping.port_gone(port.number)
             self._known[port.number] = vlans
             self._new.add(port.number)
+            if self._on:  # it gets everything from now on; it is asked with the next tick
+                self._snooping.port_came(port.number, self._switch.now())
         return _Listening(self, port) if self._on else None
 
     def group_ports(
