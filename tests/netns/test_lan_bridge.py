@@ -129,52 +129,44 @@ def underlay_address(host):
     return address.partition("/")[0]
 
 
-@pytest.mark.netns("ping", "tcpdump", "ip", "bridge", "ethtool")
-def test_three_switches_are_one_lan(empty_lan):
-    lan = empty_lan
-    switches = {site: lan.host(site) for site in SITES}
-    addresses = {site: underlay_address(host) for site, host in switches.items()}
-    for site, host in switches.items():
-        host.call(netlink.create_bridge, "br0")
-        host.run(
-            [
-                *("ip", "link", "add", "vx0", "type", "vxlan", "id", "7", "dstport", "4789"),
-                *("local", addresses[site]),
-            ]
-        )
-        # See test_foreign.py; and one VXLAN port for all peers: a bridge sends nothing back to the
-        # port where it came from, which is the split horizon.
-        host.run(["ethtool", "-K", "vx0", "tx", "off", "tso", "off", "gso", "off"])
-        host.run(["ip", "link", "set", "vx0", "master", "br0", "up"])
-        for other, address in addresses.items():
-            if other != site:
-                flood = ["bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "vx0"]
-                host.run([*flood, "dst", address])
-        lan.programs[site] = lan._start(
-            host,
-            "serve",
-            *("--listen", f":{PORT}", "--public", addresses[site], "--mtu", "1450"),
-            *("--local-port", "--bridge", "br0", "--dev", "vsw9"),
-        )
-    members = {}
-    for number, site in enumerate(SITES):
+def serve_site(lan, site, host, *vxlan):
+    """A switch whose LAN is the bridge of its host, with one VXLAN interface for all others."""
+    address = underlay_address(host)
+    host.call(netlink.create_bridge, "br0")
+    host.run(["ip", "link", "add", "vx0", "type", "vxlan", *vxlan, "local", address])
+    # See test_foreign.py; and one VXLAN port for all peers: a bridge sends nothing back to the
+    # port where it came from, which is the split horizon.
+    host.run(["ethtool", "-K", "vx0", "tx", "off", "tso", "off", "gso", "off"])
+    host.run(["ip", "link", "set", "vx0", "master", "br0", "up"])
+    lan.programs[site] = lan._start(
+        host,
+        "serve",
+        *("--listen", f":{PORT}", "--public", address, "--mtu", "1450"),
+        *("--local-port", "--bridge", "br0", "--dev", "vsw9"),
+    )
+
+
+def join_sites(lan, switches):
+    """Two members for each switch: their hosts, and their addresses."""
+    members, where = {}, {}
+    for number, (site, switch) in enumerate(switches.items()):
         for letter in "ab":
             name, host = f"{site}{letter}", lan.host(f"{site}{letter}")
             wait_until(
-                lambda s=site: lan.command(switches[s], "status", check=False).returncode == 0,
+                lambda s=switch: lan.command(s, "status", check=False).returncode == 0,
                 f"answer of {site}",
             )
-            invite = lan.command(switches[site], "invite", name).stdout.strip()
+            invite = lan.command(switch, "invite", name).stdout.strip()
             lan.join(name, "--address", "none", invite=invite)
-            members[name] = host
             wait_until(lambda h=host: h.call(netlink.find_link, DEV), f"TAP of {name}")
             wait_until(lambda n=name: "connected" in lan.programs[n].tail(), f"{name} connected")
-            host.call(netlink.add_address, DEV, f"10.99.{number}.{ord(letter)}/16")
-    where = {
-        f"{site}{letter}": f"10.99.{number}.{ord(letter)}"
-        for number, site in enumerate(SITES)
-        for letter in "ab"
-    }
+            members[name], where[name] = host, f"10.99.{number}.{ord(letter)}"
+            host.call(netlink.add_address, DEV, f"{where[name]}/16")
+    return members, where
+
+
+def one_lan(members, where):
+    """Each reaches each other, and a broadcast of each arrives once at every other."""
     for source, target in permutations(members, 2):
         reach(members[source], where[target])
     captures = {
@@ -190,6 +182,19 @@ def test_three_switches_are_one_lan(empty_lan):
     for name, capture in captures.items():
         capture.stop()
         assert len(capture.lines()) == len(members), (name, capture.text())
+
+
+@pytest.mark.netns("ping", "tcpdump", "ip", "bridge", "ethtool")
+def test_three_switches_are_one_lan(empty_lan):
+    lan = empty_lan
+    switches = {site: lan.host(site) for site in SITES}
+    for site, host in switches.items():
+        serve_site(lan, site, host, "id", "7", "dstport", "4789")
+        for other in switches.values():
+            if other is not host:
+                flood = ["bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "vx0"]
+                host.run([*flood, "dst", underlay_address(other)])
+    one_lan(*join_sites(lan, switches))
     for site in SITES:
         assert lan.programs[site].stop() == 0
         assert switches[site].call(netlink.find_link, "vsw9") is None
