@@ -21,6 +21,7 @@ from transport.admission import Authority, CookieDue
 from transport.budget import MemoryBudget
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
 from transport.control import CloseCode
+from transport.cookie import MAC_BYTES
 from transport.errors import BadPacket
 from transport.floodgate import OPEN, FloodGate
 from transport.halfopen import HalfOpen
@@ -223,7 +224,7 @@ class Demux:
         self, kind: int, datagram: bytes, address: Address, now: float
     ) -> None:
         if kind == INIT:
-            self.gate.saw(proven=any(datagram[-16:]), now=now)
+            self.gate.saw(proven=any(datagram[-MAC_BYTES:]), now=now)
             if self._responder is None:
                 raise BadPacket("unexpected")
             response = self._responder.receive_init_untrusted(datagram, address, now)

@@ -41,7 +41,7 @@ __all__ = ["ReliableLane"]
 
 STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
 SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
-LOSSY_FOR = 30.0  # seconds after a loss in which the path is taken to lose more
+DOUBLES_FOR = 30.0  # seconds after a loss in which what matters leaves twice
 OVERFLOWS = 0.08  # share of losses from which on a buffer may be what drops: copies would fill it
 SPARE_MOST = 2 * 1024 * 1024  # bytes that may leave twice at most, before
 DOUBLED_MOST = 2 * SLICE_SIZE  # bytes of a unit; large ones are for where next to nothing is lost
@@ -323,7 +323,7 @@ class ReliableLane:
             self._units.on_sent(sent)
             self._spare = min(self._spare + sent // SPARE_SHARE, SPARE_MOST)
             overflows = self._congestion.loss >= OVERFLOWS
-            lossy = now - self.lost_at < LOSSY_FOR and not overflows
+            lossy = now - self.lost_at < DOUBLES_FOR and not overflows
             if lossy and not (suspect or busy or self._stubborn):
                 self._double(units, flushed)
         return units

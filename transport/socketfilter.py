@@ -17,6 +17,7 @@ from struct import Struct
 from typing import Final
 
 from transport.constants import INIT_SIZE
+from transport.cookie import MAC_BYTES
 from transport.floodgate import Shares
 from transport.wire import INIT
 
@@ -34,7 +35,7 @@ _RANDOM = 0xFFFFF038  # SKF_AD_OFF + SKF_AD_RANDOM
 _ALL = 0xFFFFFFFF
 
 _UDP_HEADER: Final = 8
-_MAC2_AT: Final = _UDP_HEADER + INIT_SIZE - 16
+_MAC2_AT: Final = _UDP_HEADER + INIT_SIZE - MAC_BYTES
 _INSTRUCTION: Final = Struct("=HBBI")  # struct sock_filter
 _PROGRAM: Final = Struct("@HP")  # struct sock_fprog
 

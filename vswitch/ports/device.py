@@ -106,9 +106,12 @@ class Distant(Protocol):
         """Seconds that the path takes there and back, about; None while that is not known."""
 
 
-def patience_with(device: Device) -> Patience:
-    """How long records may wait for the device."""
-    return Patience(device.round_trip if isinstance(device, Distant) else None)
+def patience_with(device: Device, *, slow: bool = False) -> Patience:
+    """How long records may wait for the device. For a `slow` one, to which they leave at a rate of
+    ours, there is a limit also where no path is known.
+    """
+    trip = device.round_trip if isinstance(device, Distant) else None
+    return Patience(0.0 if slow and trip is None else trip)
 
 
 async def read_each(device: Device, take: Callable[[], bool]) -> None:

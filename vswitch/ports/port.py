@@ -13,7 +13,6 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from vswitch.core.codel import Patience
 from vswitch.core.counters import CounterSnapshot, DropReason, PortCounters
 from vswitch.core.egress import EgressQueue
 from vswitch.core.load import Load, load_of
@@ -153,10 +152,8 @@ class Port:
 
     def flush(self) -> None:
         """Write what waits, until the device is full. Writes once even when nothing waits."""
-        queue, now, patience = self._queue, self._clock(), patience_with(self.device)
-        shaper, most = self._shaper, FLUSH_BYTES
-        if shaper is not None:
-            patience = Patience(getattr(self.device, "round_trip", None) or 0.0)
+        queue, now, shaper, most = self._queue, self._clock(), self._shaper, FLUSH_BYTES
+        patience = patience_with(self.device, slow=shaper is not None)
         while True:
             if shaper is not None and queue:
                 most = min(FLUSH_BYTES, shaper.room(now))
