@@ -18,6 +18,7 @@ seconds, monotonic.
 from __future__ import annotations
 
 from collections import deque
+from heapq import nlargest
 
 from vswitch.core.codel import Codel, Patience
 from vswitch.core.load import load_of
@@ -167,17 +168,22 @@ class EgressQueue:
         """
         refused: list[bytes] = []
         while self._count > self.max_frames or self.bytes > most:
-            fattest = max(self._flows.values(), key=_flow_bytes, default=None)
-            if fattest is None or not fattest.records:
+            # One look at all flows for the whole batch: a flood of made-up ones has thousands.
+            excess = max(1, self._count - self.max_frames)
+            fattest = nlargest(excess, self._flows.values(), key=_flow_bytes)
+            if not fattest or not fattest[0].records:
                 break  # only what was put back is left, and that is on its way out
-            # Half of it at once, so that finding it costs little for each.
-            enough = fattest.bytes // 2
-            while (
-                (self._count > self.max_frames or self.bytes > most)
-                and fattest.bytes >= enough
-                and fattest.records
-            ):
-                refused.append(self._pop(fattest))
+            for flow in fattest:
+                if flow.bytes < fattest[0].bytes or not flow.records:
+                    break  # the first is fatter still
+                # Half of it at once, so that finding it costs little for each.
+                enough = flow.bytes // 2
+                while (
+                    (self._count > self.max_frames or self.bytes > most)
+                    and flow.bytes >= enough
+                    and flow.records
+                ):
+                    refused.append(self._pop(flow))
         return refused
 
     def _pop(self, flow: _Flow) -> bytes:
