@@ -4,6 +4,9 @@ The flood's source, the kernel's way from it to the switch and all members share
 no switch on the Internet has to. So there is a control: the same flood to the same host, at a port
 where a socket refuses all of it by the filter that the switch would use. What is kept beside the
 flood of what is kept beside that is the switch's own doing; both are told.
+
+Last a flood of which half has made-up proofs of address, which are a class of their own to the
+switch: the most that it can be made to look at.
 """
 
 from __future__ import annotations
@@ -81,6 +84,9 @@ def measure(plan: Plan) -> tuple[dict[str, Any], list[Check]]:
         with _flood(stranger, PORT, key, plan, rates):
             join = _join(bed, "newcomer", invite)
             handshakes = _handshakes(bed, "newcomer", key, 2 * plan.seconds)
+        with _flood(stranger, PORT, key, plan, rates, kind="mixed"):
+            mixed = _look(bed, plan)
+            mixed_handshakes = _handshakes(bed, "newcomer", key, plan.seconds)
         resident = resident_mib(bed.pids["s"])
     spread = _spread(handshakes)
     found = {
@@ -94,6 +100,8 @@ def measure(plan: Plan) -> tuple[dict[str, Any], list[Check]]:
         "join_s": {"alone": join_alone, "beside": join},
         "handshake_s_alone": _spread(handshakes_alone),
         "handshake_s_beside": spread,
+        "half_with_made_up_proofs": attrs.asdict(mixed),
+        "handshake_s_beside_those": _spread(mixed_handshakes),
         "switch_mib": resident,
     }
     kept = beside.mbit / max(elsewhere.mbit, 1e-9)
@@ -101,6 +109,7 @@ def measure(plan: Plan) -> tuple[dict[str, Any], list[Check]]:
         Check("goodput kept, of that beside a flood elsewhere", kept, low=KEPT),
         Check("handshake of a newcomer, s, 9 of 10", spread["p90"], high=NEWCOMER),
         Check("CPU for the flood, % of a core", beside.switch - elsewhere.switch, high=SHARE),
+        Check("the same, half with proofs", mixed.switch - elsewhere.switch, high=SHARE),
     ]
 
 
@@ -126,9 +135,11 @@ def _look(bed: Bed, plan: Plan) -> _Look:
 
 
 @contextlib.contextmanager
-def _flood(stranger: Host, port: int, key: str, plan: Plan, rates: list[float]) -> Iterator[None]:
+def _flood(
+    stranger: Host, port: int, key: str, plan: Plan, rates: list[float], *, kind: str = "flood"
+) -> Iterator[None]:
     """The flood, while the body runs; its rate is added to `rates`."""
-    argv = [sys.executable, "-m", "benchmarks.faults.sources", "flood", SWITCH_ADDRESS]
+    argv = [sys.executable, "-m", "benchmarks.faults.sources", kind, SWITCH_ADDRESS]
     argv += [str(port), key, str(plan.flood), str(LONGEST)]
     source = stranger.popen(argv, stdout=subprocess.PIPE, text=True)
     assert source.stdout is not None

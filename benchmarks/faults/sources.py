@@ -1,13 +1,14 @@
 """Traffic that does harm, as a program of its own in a lab host, bounded in time.
 
     python -m benchmarks.faults.sources flood SWITCH_ADDRESS PORT KEY_IN_HEX RATE SECONDS
+    python -m benchmarks.faults.sources mixed SWITCH_ADDRESS PORT KEY_IN_HEX RATE SECONDS
     python -m benchmarks.faults.sources spray ADDRESS PORT SIZE RATE SECONDS
 
 flood: handshake initiations with a valid mac1 and made-up sources in 10.0.0.0/8, as anybody can
 make them who has seen an invite. All are made beforehand and leave many at a call (volley.py): what
-the source needs of the machine, nobody else has. spray: datagrams, also to a broadcast address.
-Both print a line when they begin, and how many they have sent when their time is over or SIGTERM
-comes.
+the source needs of the machine, nobody else has. mixed: the same, and half of them have a made-up
+proof of address. spray: datagrams, also to a broadcast address. All print a line when they begin,
+and how many they have sent when their time is over or SIGTERM comes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable
 
 from benchmarks.faults.volley import Volley
 from transport import Peer, PrivateKey
-from transport.cookie import MacStamper
+from transport.cookie import MAC_BYTES, MacStamper
 from transport.handshake import Initiation
 from transport.identity import PublicKey
 from transport.noise import Suite
@@ -67,11 +68,16 @@ def initiations(key: PublicKey) -> list[bytes]:
     ]
 
 
-def flood(address: str, port: int, key: PublicKey, rate: float, seconds: float) -> int:
+def flood(
+    address: str, port: int, key: PublicKey, rate: float, seconds: float, *, mixed: bool
+) -> int:
     target, rng = socket.inet_aton(address), random.Random(1)
+    inits = initiations(key)
+    if mixed:
+        inits[::2] = [each[:-MAC_BYTES] + rng.randbytes(MAC_BYTES) for each in inits[::2]]
     bodies = [
         struct.pack(">HHHH", 40_000 + n, port, 8 + len(data), 0) + data
-        for n, data in enumerate(initiations(key))
+        for n, data in enumerate(inits)
     ]
     packets = []
     for number in range(ADDRESSES):
@@ -100,9 +106,9 @@ def spray(address: str, port: int, size: int, rate: float, seconds: float) -> in
 
 
 def main(kind: str, address: str, port: str, what: str, rate: str, seconds: str) -> None:
-    if kind == "flood":
-        key = PublicKey(bytes.fromhex(what))
-        sent = flood(address, int(port), key, float(rate), float(seconds))
+    if kind in ("flood", "mixed"):
+        key, mixed = PublicKey(bytes.fromhex(what)), kind == "mixed"
+        sent = flood(address, int(port), key, float(rate), float(seconds), mixed=mixed)
     else:
         sent = spray(address, int(port), int(what), float(rate), float(seconds))
     print(sent, flush=True)
