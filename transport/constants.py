@@ -72,7 +72,14 @@ HANDSHAKES_KEPT: Final = 4  # inits whose answers are taken: round trips up to 4
 CONNECT_STAGGER: Final = 0.2  # between the first inits to several addresses of one peer
 CONNECT_ADDRESSES: Final = 8  # of one peer; a name server may say more
 REKEY_PATIENCE: Final = 24.0  # for one rekey; then the session asks again
-MOST_COPIES: Final = 4  # of an init that leave at once, when those before had no answer
+# How often the first, second and later inits without an answer are sent. A responder in a flood
+# looks at a share of them: of three in ten, all thirteen of two seconds are lost once in a hundred
+# times. One with a cookie costs the responder a key exchange, and is seldom dropped.
+INIT_COPIES: Final = (1, 4, 8)
+PROVEN_COPIES: Final = (1, 2, 4)
+# Between copies of an init: more than the time in which network cards and kernels join datagrams,
+# so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
+COPY_INTERVAL: Final = 0.05
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
 HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
 CONFIRM_INTERVAL: Final = 0.1  # between pings that confirm new keys, while data is sent with them

@@ -301,7 +301,7 @@ class Demux:
             if self._initiator.is_live(negotiation):
                 datagram = negotiation.datagram_to_send(now)
                 if datagram is not None:
-                    out += [(datagram, negotiation.address, len(datagram))] * negotiation.copies
+                    out.append((datagram, negotiation.address, len(datagram)))
                 self._timers.schedule(negotiation)
         return out
 

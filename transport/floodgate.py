@@ -1,6 +1,6 @@
 """How large a share of the inits that arrive is looked at, when there are too many.
 
-Each init costs the kernel and us some 50 µs until it has turned out to be worth nothing, whatever
+Each init costs the kernel and us some 30 µs until it has turned out to be worth nothing, whatever
 the gate in `admission.py` says; twenty thousand a second would leave members nothing. Above `LIMIT`
 a second the kernel is asked to drop most of them at random before they are queued (`udp.py`), so
 that about as many are left. Whoever is honest sends again, more copies each time.
@@ -18,7 +18,7 @@ from typing import Final
 
 __all__ = ["LIMIT", "OPEN", "FloodGate", "Shares"]
 
-LIMIT: Final = 4000.0  # inits a second of each kind that are looked at: a fifth of a core at most
+LIMIT: Final = 5000.0  # inits a second of each kind that are looked at: a fifth of a core at most
 SLOT: Final = 0.25  # seconds over which they are counted
 LEAST: Final = 1 / 256  # of those that arrive
 

@@ -2,8 +2,9 @@
 
 Used for the first handshake and for every rekey. Retries come after 0.5, 1, 1.5, 1.5 s with jitter,
 each with a new ephemeral key; an answer to any of the last four is good, so that a long round trip
-does not matter. A cookie reply is answered at once, and its cookie is put under
-the seal as well, which also makes up for a clock that went backwards.
+does not matter. Retries leave in several copies, a moment apart: what was not answered may have
+been lost, or a flood of others may leave little room for it. A cookie reply is answered at once,
+and its cookie is put under the seal as well, which also makes up for a clock that went backwards.
 
 Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
 """
@@ -12,17 +13,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from attrs import frozen
 
 from transport.constants import (
+    COPY_INTERVAL,
     HANDSHAKE_RETRY_CAP,
     HANDSHAKE_RETRY_FIRST,
     HANDSHAKE_RETRY_JITTER,
     HANDSHAKES_KEPT,
+    INIT_COPIES,
     KCP_MTU,
     MAX_SLICES,
-    MOST_COPIES,
+    PROVEN_COPIES,
     RECEIVE_WINDOW,
 )
 from transport.cookie import MacStamper, check_mac1_untrusted
@@ -80,11 +84,26 @@ class Negotiation:
         self._send_at = now
         self.sent = 0  # inits
         self._unanswered = 0  # of those, in a row
+        self._newest = b""  # of those
+        self._copies = 0  # of it, that are still to be sent
+        self._copy_at = inf  # when the next is
 
     def datagram_to_send(self, now: float) -> bytes | None:
         """An init, when one is due."""
-        if now < self._send_at or now >= self.give_up_at:
+        if now >= self.give_up_at or now < min(self._send_at, self._copy_at):
             return None
+        if now >= self._send_at:
+            self._newest = self._init(now)
+        else:
+            self._copies -= 1
+        self._copy_at = now + COPY_INTERVAL if self._copies else inf
+        return self._newest
+
+    def _init(self, now: float) -> bytes:
+        """A new one."""
+        cookie = self._stamper.cookie(now)
+        copies = INIT_COPIES if cookie is None else PROVEN_COPIES
+        self._copies = copies[min(self._unanswered, len(copies) - 1)] - 1
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
@@ -93,20 +112,13 @@ class Negotiation:
         self._initiations.appendleft(initiation)
         payload = InitPayload(
             timestamp_ns=self._timestamp_ns(),
-            cookie_echo=self._stamper.cookie(now) or bytes(16),
+            cookie_echo=cookie or bytes(16),
             resume=self.resume,
             kcp_mtu=KCP_MTU,
             receive_window=RECEIVE_WINDOW,
             max_slices=MAX_SLICES,
         )
         return self._stamper.stamp(initiation.init(payload), now)
-
-    @property
-    def copies(self) -> int:
-        """How many times an init leaves at once: what was not answered may have been lost, or a
-        flood of others may leave little room for it.
-        """
-        return int(min(2.0 ** (self._unanswered - 1), MOST_COPIES))
 
     def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
         header = decode_response_untrusted(datagram)
@@ -122,13 +134,17 @@ class Negotiation:
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
         """Take the cookie and try again at once, with it."""
         self._stamper.consume_reply_untrusted(datagram, now)
-        self._unanswered = 0
-        self._send_at = now
+        self._retry = HANDSHAKE_RETRY_FIRST  # it was heard, and a new question begins
+        self._begin_again(now)
 
     def hurry(self, now: float) -> None:
         """There is reason to think that an init would be answered now."""
+        self._begin_again(now)
+
+    def _begin_again(self, now: float) -> None:
         self._send_at = min(self._send_at, now)
-        self._unanswered = 0
+        self._unanswered = self._copies = 0
+        self._copy_at = inf
 
     def deadline(self) -> float:
-        return min(self._send_at, self.give_up_at)
+        return min(self._send_at, self._copy_at, self.give_up_at)

@@ -24,6 +24,7 @@ from transport.constants import ADDRESS_TABLE
 __all__ = ["BucketTable", "TokenBucket", "address_key"]
 
 _IPV6_PREFIX_BYTES: Final = 8  # a /64 is one subscriber; whoever has it has all its addresses
+_MAPPED: Final = "::ffff:"  # before an IPv4 address, as a dual-stack socket reports it
 _OCTETS: Final = frozenset(map(str, range(256)))  # as they are written
 _ROUNDING: Final = 1e-6  # tokens; float seconds times a rate may fall short by about 1e-9
 
@@ -111,8 +112,9 @@ def address_key(host: str) -> bytes:
     Raises:
         ValueError: not the text of an IP address.
     """
-    parts = host.split(".")
-    if len(parts) == 4 and _OCTETS.issuperset(parts):  # a tenth of the time, which a flood counts
+    # HOT PATH of a flood: a tenth of the time of what follows, also where the socket is dual-stack.
+    parts = host.removeprefix(_MAPPED).split(".")
+    if len(parts) == 4 and _OCTETS.issuperset(parts):
         return bytes(map(int, parts))
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):

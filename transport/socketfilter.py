@@ -6,6 +6,9 @@ The program looks at the first byte of the payload, for an init at one word of m
 without a proof of address, and compares a random number of the kernel's (SKF_AD_RANDOM) with the
 share. Everything else passes.
 
+What the kernel has joined (UDP_GRO) is looked at as one: several inits of one sender, who may be
+honest, have one fate. The share of all that arrive stays what it is.
+
 Sources: linux/filter.h, linux/bpf_common.h. Errors: OSError as the kernel gave it.
 """
 
@@ -29,6 +32,7 @@ _SO_DETACH_FILTER: Final = 27
 
 _LOAD_BYTE, _LOAD_WORD = 0x30, 0x20  # BPF_LD | BPF_ABS | BPF_B, BPF_W
 _LOAD_LENGTH = 0x80  # BPF_LD | BPF_W | BPF_LEN
+_SUBTRACT, _REST = 0x14, 0x94  # BPF_ALU | BPF_K | BPF_SUB, BPF_MOD
 _IF_EQUAL, _IF_AT_LEAST = 0x15, 0x35  # BPF_JMP | BPF_K | BPF_JEQ, BPF_JGE
 _RETURN = 0x06
 _RANDOM = 0xFFFFF038  # SKF_AD_OFF + SKF_AD_RANDOM
@@ -45,9 +49,11 @@ def program(shares: Shares) -> bytes:
     bare, proven = (min(int(share * 2**32), _ALL) for share in shares)
     instructions = [
         (_LOAD_BYTE, 0, 0, _UDP_HEADER),
-        (_IF_EQUAL, 0, 8, INIT),  # else: accept
+        (_IF_EQUAL, 0, 10, INIT),  # else: accept
         (_LOAD_LENGTH, 0, 0, 0),
-        (_IF_EQUAL, 0, 7, _UDP_HEADER + INIT_SIZE),  # else: refuse, it is no init of ours
+        (_SUBTRACT, 0, 0, _UDP_HEADER),
+        (_REST, 0, 0, INIT_SIZE),
+        (_IF_EQUAL, 0, 7, 0),  # else: refuse, it is no init of ours
         (_LOAD_WORD, 0, 0, _MAC2_AT),
         (_IF_EQUAL, 0, 2, 0),  # else: has a proof
         (_LOAD_WORD, 0, 0, _RANDOM),

@@ -58,6 +58,8 @@ def main() -> None:
 def _told(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
+    if isinstance(value, list):
+        return " ".join(map(_told, value))
     if isinstance(value, dict):
         return ", ".join(f"{name} {_told(each)}" for name, each in value.items())
     return str(value)

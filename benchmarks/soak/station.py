@@ -71,12 +71,7 @@ class Station:
         with trio.CancelScope() as scope:
             sock = world.network.socket(self.address)
             async with world.open_endpoint(sock, self.key) as endpoint:
-                channel = await endpoint.connect(Peer(world.identity.public), [SERVER], patience=90)
-                device = MemberDevice(channel, name=f"m{self.number}")
-                await world.wait_for(
-                    lambda: self.port is not None and self.port is not before,
-                    f"port of station {self.number}",
-                )
+                device = await self._connect(endpoint, before)
                 self.ledger.up(life, self.port.counters)
                 self.device, self._socket = device, sock
                 task_status.started(scope)
@@ -85,6 +80,23 @@ class Station:
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     if self.device is device:
                         self.ledger.breach("I8", f"station {self.number} lost its session: {error}")
+
+    async def _connect(self, endpoint, before) -> MemberDevice:
+        """Until the switch has a port for it. An answer that is not confirmed in time, because the
+        path loses what would, is void: then a member tries again.
+        """
+
+        def plugged() -> bool:
+            return self.port is not None and self.port is not before
+
+        while True:
+            peer = Peer(self.world.identity.public)
+            channel = await endpoint.connect(peer, [SERVER], patience=90)
+            await self.world.wait_for(
+                lambda channel=channel: plugged() or channel.ended, f"port of station {self.number}"
+            )
+            if plugged():
+                return MemberDevice(channel, name=f"m{self.number}")
 
     async def _read(self, life: Life, device: MemberDevice) -> None:
         while True:

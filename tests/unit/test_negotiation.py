@@ -1,16 +1,24 @@
 """One attempt at a session: when it sends, what it does with answers, when it stops."""
 
 import itertools
+from collections import Counter
 
 import pytest
 
-from transport.constants import HANDSHAKE_RETRY_JITTER, INIT_SIZE
+from transport.constants import (
+    COPY_INTERVAL,
+    HANDSHAKE_BURST_PER_ADDRESS,
+    HANDSHAKE_RETRY_JITTER,
+    HANDSHAKES_PER_ADDRESS,
+    INIT_SIZE,
+)
 from transport.cookie import CookieJar, MacStamper
 from transport.errors import BadPacket
 from transport.handshake import InitReader, Peer
 from transport.identity import PrivateKey
 from transport.negotiation import Negotiation
 from transport.noise import NO_PSK, Suite
+from transport.ratelimit import TokenBucket
 from transport.wire import ResponsePayload, Result, decode_init_untrusted
 
 CLIENT = PrivateKey.from_raw(b"\x11" * 32)
@@ -54,13 +62,28 @@ def reason(function, *arguments):
     return caught.value.reason
 
 
-def sending_times(subject, until):
-    times = []
+def sent_until(subject, until):
+    """What it sends, and when."""
+    sent = []
     while (due := subject.deadline()) < until:
-        if subject.datagram_to_send(due) is None:
+        datagram = subject.datagram_to_send(due)
+        if datagram is None:
             break
-        times.append(due)
-    return times
+        sent.append((due, datagram))
+    return sent
+
+
+def sending_times(subject, until):
+    """When each init left for the first time."""
+    first = {}
+    for when, datagram in sent_until(subject, until):
+        first.setdefault(datagram, when)
+    return list(first.values())
+
+
+def copies(sent):
+    """How often each init left, in their order."""
+    return list(Counter(datagram for _, datagram in sent).values())
 
 
 @pytest.mark.parametrize("jitter", [-1.0, 0.0, 1.0])
@@ -70,6 +93,43 @@ def test_retries(jitter):
     scale = 1 + HANDSHAKE_RETRY_JITTER * jitter
     assert times[0] == 0.0
     assert gaps[:5] == pytest.approx([scale * gap for gap in (0.5, 1, 1.5, 1.5, 1.5)])
+
+
+def test_what_has_no_answer_is_sent_in_more_copies_a_moment_apart():
+    sent = sent_until(negotiation(), 4.0)
+    assert copies(sent) == [1, 4, 8, 8]
+    for (earlier, one), (later, other) in itertools.pairwise(sent):
+        assert one != other or later - earlier == pytest.approx(COPY_INTERVAL)
+
+
+def test_an_init_with_a_cookie_has_fewer_copies():
+    """Each of them costs the responder a key exchange, and few others have one."""
+    subject = negotiation()
+    jar = CookieJar(SERVER.public.raw)
+    sent = sent_until(subject, 1.65)
+    assert copies(sent) == [1, 4, 3]
+    subject.receive_cookie_untrusted(jar.reply(sent[-1][1][200:216], INDEX, SOURCE, 1.65), 1.65)
+    later = sent_until(subject, 5.6)
+    assert [when for when, _ in later[:2]] == pytest.approx([1.65, 2.15])  # no copy of the old one
+    assert copies(later) == [1, 2, 4, 4]
+
+
+def test_after_an_answer_no_copy_follows():
+    subject = negotiation()
+    sent = sent_until(subject, 0.58)
+    assert copies(sent) == [1, 2]
+    subject.hurry(0.58)
+    assert copies(sent_until(subject, 1.0)) == [1]
+
+
+def test_copies_end_with_the_time_for_all():
+    assert copies(sent_until(negotiation(give_up_at=0.58), 10.0)) == [1, 2]
+
+
+def test_copies_are_never_more_than_one_address_may_send():
+    """Or a stranger, who is to hear nothing, would be told to come back with a cookie."""
+    allowed = TokenBucket(HANDSHAKES_PER_ADDRESS, HANDSHAKE_BURST_PER_ADDRESS, 0.0)
+    assert all(allowed.allow(when) for when, _ in sent_until(negotiation(jitter=-1.0), 20.0))
 
 
 def test_nothing_between_retries():
@@ -145,7 +205,7 @@ def test_a_hurried_one_sends_at_once_and_then_as_before():
     subject.hurry(0.1)
     assert subject.deadline() == 0.1
     assert subject.datagram_to_send(0.1)
-    assert subject.deadline() == pytest.approx(0.1 + 1.0)
+    assert subject.deadline() == pytest.approx(0.1 + 1.0)  # and no copies of the first
 
 
 def test_every_bit_flip_of_a_response_but_in_mac2():
@@ -186,9 +246,9 @@ def test_a_cookie_for_another_init_changes_nothing():
     jar = CookieJar(SERVER.public.raw)
     first = subject.datagram_to_send(0.0)
     reply = jar.reply(first[200:216], INDEX, SOURCE, 0.1)
-    subject.datagram_to_send(1.0)
+    second = subject.datagram_to_send(1.0)
     assert reason(subject.receive_cookie_untrusted, reply, 1.1) == "bad_handshake"
-    assert subject.datagram_to_send(1.1) is None
+    assert subject.datagram_to_send(1.1) == second  # its next copy
 
 
 def test_a_cookie_outlives_one_negotiation():

@@ -114,6 +114,9 @@ def test_impossible_settings(rate, burst, capacity):
     [
         ("192.0.2.1", "c0000201"),
         ("::ffff:192.0.2.1", "c0000201"),
+        ("::FFFF:192.0.2.1", "c0000201"),
+        ("::ffff:192.0.2.1%eth0", "c0000201"),
+        ("::ffff:c000:201", "c0000201"),
         ("2001:db8:1:2:3:4:5:6", "20010db800010002"),
         ("fe80::1%eth0", "fe80000000000000"),
         ("::", "0000000000000000"),
@@ -123,7 +126,9 @@ def test_address_key(host, key):
     assert address_key(host).hex() == key
 
 
-@pytest.mark.parametrize("host", ["", "localhost", "192.0.2.1:80", "[::1]", "192.0.2.256"])
+@pytest.mark.parametrize(
+    "host", ["", "localhost", "192.0.2.1:80", "[::1]", "192.0.2.256", "::ffff:192.0.2.256"]
+)
 def test_address_key_takes_addresses_only(host):
     with pytest.raises(ValueError, match="address"):
         address_key(host)

@@ -306,16 +306,16 @@ def test_every_bit_flip_of_an_init(restamped):
 
 def test_half_open_handshakes_of_one_peer():
     wire, client, server = client_and_server(connected=False)
-    wire.filter = drop(RESPONSE)
+    wire.filter = drop(RESPONSE)  # and no attempt lasts until its first retry
     for number in range(HALF_OPEN_PER_PEER):
-        client.connect(server, patience=0.4)
+        client.connect(server, patience=0.3)
         wire.advance(0.5)
         assert server.demux.half_open == number + 1
     # From the second on it had to prove its address.
     assert server.demux.drops == {"half_open_full": HALF_OPEN_PER_PEER - 1}
     assert len([each for each in wire.sent if each.data[0] == COOKIE]) == HALF_OPEN_PER_PEER - 1
     wire.sent.clear()
-    client.connect(server, patience=0.4)
+    client.connect(server, patience=0.3)
     wire.advance(0.5)
     assert server.demux.half_open == HALF_OPEN_PER_PEER
     assert sent_by(wire, server) == []

@@ -1,12 +1,15 @@
 """The kernel's filter of inits, on the loopback."""
 
 import socket
+import struct
 from contextlib import contextmanager, suppress
 
 import pytest
 
 from transport import socketfilter
 from transport.constants import INIT_SIZE
+
+SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104  # linux/udp.h
 
 
 def arrived(shares, datagrams):
@@ -15,11 +18,15 @@ def arrived(shares, datagrams):
         socketfilter.apply(receiver, shares)
         for datagram in datagrams:
             sender.send(datagram)
-        got = []
-        with suppress(BlockingIOError):
-            while True:
-                got.append(receiver.recv(2000))
-        return got
+        return received(receiver)
+
+
+def received(receiver):
+    got = []
+    with suppress(BlockingIOError):
+        while True:
+            got.append(receiver.recv(2000))
+    return got
 
 
 @contextmanager
@@ -52,6 +59,19 @@ def test_each_kind_has_its_share():
     got = arrived((0.25, 0.75), [BARE] * 2000 + [PROVEN] * 2000)
     assert 350 < got.count(BARE) < 650
     assert 1350 < got.count(PROVEN) < 1650
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_inits_that_the_kernel_has_joined_are_inits(count):
+    """UDP_GRO: cards and kernels make one of what one sender sends at once, in one size."""
+    joined = BARE * count
+    with open_pair() as (receiver, sender):
+        receiver.setsockopt(SOL_UDP, UDP_GRO, 1)
+        segments = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", INIT_SIZE))]
+        for share, arriving in ((0.999999999, [joined]), (0.0, [])):
+            socketfilter.apply(receiver, (share, 0.5))
+            sender.sendmsg((joined,), segments)
+            assert received(receiver) == arriving
 
 
 def test_a_filter_can_be_taken_away():
