@@ -75,6 +75,7 @@ PACE_STARTING: Final = 2.0
 # Of the window, from which on it grows: a TCP above that doubles its own takes any delay of ours
 # for the end of the path's room, and then needs a hundred round trips (HyStart, RFC 9406).
 STARTING_USED: Final = 0.6
+ROOMY: Final = 0.4  # of the window: so little is used that all of it could leave twice
 
 
 class Congestion:
@@ -112,6 +113,7 @@ class Congestion:
         "loss",
         "queue",
         "rate",
+        "roomy",
         "rtt",
         "starting",
     )
@@ -123,6 +125,7 @@ class Congestion:
         self.queue = 0.0
         self.rate = 0.0
         self.starting = True  # until the first sign that the path is full
+        self.roomy = True  # the source uses little of what is there
         self._base_next = inf
         self._base_since = now
         self._rates: deque[tuple[float, float]] = deque()  # (time, rate) of rounds
@@ -211,7 +214,10 @@ class Congestion:
             self._measure_slot(acked, now)
         if sample < inf:
             self._take_sample(sample, now)
-        if newest >= self._round_from and now - self._round_from >= SHORTEST_ROUND:
+        # What was sent again may be acknowledged for what was sent at first: no round is shorter
+        # than the path.
+        least = max(SHORTEST_ROUND, self.base)
+        if newest >= self._round_from and now - self._round_from >= least:
             if self._samples:
                 self._finish_round(now)
             self._begin_round(now)
@@ -292,6 +298,7 @@ class Congestion:
         jitter = self._round_rtt / self._samples - self._round_min
         self._jitter += (jitter - self._jitter) / (8 if self._jitter else 1)
         limited = self._peak < 0.8 * self.window  # by the source: proves nothing about the path
+        self.roomy = self.starting or self._peak < ROOMY * self.window
         self.queue = queue
         self.rate = max(delivered, 0.9 * self.rate) if limited else delivered
         self._rates.append((now, delivered))
