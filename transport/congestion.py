@@ -244,7 +244,9 @@ class Congestion:
         if self._rivalry.on and now - self._lost_at > (self.rtt or 0):
             self._lost_at = now
             queue = max(self.queue, (self.rtt or 0) - self.base)
-            self._window = max(SMALLEST, self._rivalry.lost(queue, self._window, now))
+            self._window = max(
+                SMALLEST, self._rivalry.lost(queue, self._window, self.rtt or 0, now)
+            )
 
     def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
@@ -307,9 +309,9 @@ class Congestion:
         while self._rates[0][0] < now - max(RATE_MEMORY, 8 * (self.rtt or 0)):
             self._rates.popleft()
         self._queues.append(queue)
-        self._rivalry.saw(queue, self._aim, self._window, now)
+        self._rivalry.saw(queue, self._aim, delivered, now)
         if now < self._law_from and not self._draining:
-            self._rivalry.drained(queue, self._aim)
+            self._rivalry.drained(queue, self._aim, now)
         if queue <= 2 * self.target + SHORTEST_ROUND:
             self._short_at = now
         elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)) and not (
