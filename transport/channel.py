@@ -113,6 +113,11 @@ class Channel(trio.abc.AsyncResource):
         return self._session.round_trip
 
     @property
+    def lossy(self) -> bool:
+        """The path has lost something, and has not shown since that this was all."""
+        return self._session.lanes.lossy
+
+    @property
     def bulk_waits(self) -> bool:
         """Whether `receive_nowait` has something, on hold or not."""
         return self._session.lane.readable

@@ -75,6 +75,7 @@ PACE_STARTING: Final = 2.0
 # Of the window, from which on it grows: a TCP above that doubles its own takes any delay of ours
 # for the end of the path's room, and then needs a hundred round trips (HyStart, RFC 9406).
 STARTING_USED: Final = 0.6
+ROOMY: Final = 0.4  # of the window: so little is used that all of it could leave twice
 
 
 class Congestion:
@@ -112,6 +113,7 @@ class Congestion:
         "loss",
         "queue",
         "rate",
+        "roomy",
         "rtt",
         "starting",
     )
@@ -123,6 +125,7 @@ class Congestion:
         self.queue = 0.0
         self.rate = 0.0
         self.starting = True  # until the first sign that the path is full
+        self.roomy = True  # the source uses little of what is there
         self._base_next = inf
         self._base_since = now
         self._rates: deque[tuple[float, float]] = deque()  # (time, rate) of rounds
@@ -211,7 +214,10 @@ class Congestion:
             self._measure_slot(acked, now)
         if sample < inf:
             self._take_sample(sample, now)
-        if newest >= self._round_from and now - self._round_from >= SHORTEST_ROUND:
+        # What was sent again may be acknowledged for what was sent at first: no round is shorter
+        # than the path.
+        least = max(SHORTEST_ROUND, self.base)
+        if newest >= self._round_from and now - self._round_from >= least:
             if self._samples:
                 self._finish_round(now)
             self._begin_round(now)
@@ -238,7 +244,9 @@ class Congestion:
         if self._rivalry.on and now - self._lost_at > (self.rtt or 0):
             self._lost_at = now
             queue = max(self.queue, (self.rtt or 0) - self.base)
-            self._window = max(SMALLEST, self._rivalry.lost(queue, self._window, now))
+            self._window = max(
+                SMALLEST, self._rivalry.lost(queue, self._window, self.rtt or 0, now)
+            )
 
     def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
@@ -292,6 +300,7 @@ class Congestion:
         jitter = self._round_rtt / self._samples - self._round_min
         self._jitter += (jitter - self._jitter) / (8 if self._jitter else 1)
         limited = self._peak < 0.8 * self.window  # by the source: proves nothing about the path
+        self.roomy = self.starting or self._peak < ROOMY * self.window
         self.queue = queue
         self.rate = max(delivered, 0.9 * self.rate) if limited else delivered
         self._rates.append((now, delivered))
@@ -300,9 +309,9 @@ class Congestion:
         while self._rates[0][0] < now - max(RATE_MEMORY, 8 * (self.rtt or 0)):
             self._rates.popleft()
         self._queues.append(queue)
-        self._rivalry.saw(queue, self._aim, self._window, now)
+        self._rivalry.saw(queue, self._aim, delivered, now)
         if now < self._law_from and not self._draining:
-            self._rivalry.drained(queue, self._aim)
+            self._rivalry.drained(queue, self._aim, now)
         if queue <= 2 * self.target + SHORTEST_ROUND:
             self._short_at = now
         elif now - self._short_at > max(FOREIGN, 8 * (self.rtt or 0)) and not (

@@ -32,6 +32,7 @@ from transport.constants import (
     STREAM_ACK_DELAY,
     SUSPECT_SEND_INTERVAL,
 )
+from transport.copies import Copies
 from transport.errors import BadPacket
 from transport.kcp import Conversation, leading_acknowledgements, split_segments
 from transport.pacing import Pacer
@@ -40,12 +41,9 @@ from transport.units import BURST, UnitSize, unit_bytes
 __all__ = ["ReliableLane"]
 
 STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
+USEFUL = 0.25  # of a round trip: a copy that leaves later saves little of the stall
+OVERFLOWS = 0.08  # share of losses from which on a buffer may be what drops
 SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
-DOUBLES_FOR = 30.0  # seconds after a loss in which what matters leaves twice
-OVERFLOWS = 0.08  # share of losses from which on a buffer may be what drops: copies would fill it
-SPARE_MOST = 2 * 1024 * 1024  # bytes that may leave twice at most, before
-DOUBLED_MOST = 2 * SLICE_SIZE  # bytes of a unit; large ones are for where next to nothing is lost
-SPARE_SHARE = 10  # bytes have to be sent for one more
 _KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 
@@ -91,7 +89,7 @@ class ReliableLane:
         self._pace_at = inf
         self._gate_open_at = 0.0
         self._ask_at = 0.0
-        self._spare = SPARE_MOST  # bytes that may leave twice
+        self._copies = Copies()
         self._stubborn = 0  # how hard it is to get a unit through that was lost repeatedly
         self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
 
@@ -160,6 +158,11 @@ class ReliableLane:
         return self._congestion.rtt
 
     @property
+    def lossy(self) -> bool:
+        """The path has lost something, and has not shown since that this was all."""
+        return self._copies.wanted
+
+    @property
     def readable(self) -> bool:
         return bool(self._inbox)
 
@@ -195,6 +198,7 @@ class ReliableLane:
         with suppress(BadPacket):
             self._inbox.extend(self.kcp.receive(sys.maxsize))
         self.kcp.close()
+        self._copies.forget()
 
     # --- Receiving --------------------------------------------------------------------------
 
@@ -210,6 +214,7 @@ class ReliableLane:
         acked = kcp.recovery.take_acked(now)
         if acked:
             self._congestion.on_acked(acked, under_way, now)
+            self._copies.on_acked(len(acked))
             self._notice_losses(now)
         self._drain()
 
@@ -218,6 +223,7 @@ class ReliableLane:
         if lost:
             self.lost_at = now
             self._congestion.on_lost(lost, now)
+            self._copies.on_lost()
             self._units.on_lost()
         if self._staged or self.kcp.recovery.to_repeat:
             self.flush_due = True
@@ -321,30 +327,35 @@ class ReliableLane:
         if units:
             sent = sum(map(len, units))
             self._units.on_sent(sent)
-            self._spare = min(self._spare + sent // SPARE_SHARE, SPARE_MOST)
-            overflows = self._congestion.loss >= OVERFLOWS
-            lossy = now - self.lost_at < DOUBLES_FOR and not overflows
-            if lossy and not (suspect or busy or self._stubborn):
-                self._double(units, flushed)
+            self._copies.on_sent(sent)
+        if not (suspect or busy or self._stubborn):
+            self._copy(units, flushed, now)
         return units
 
-    def _double(self, units: list[bytes], flushed: list[bytes]) -> None:
-        """Let what matters leave twice, on a path that loses things; as far as that is cheap.
-
-        What is repeated holds up all that came after it. And a stream that begins doubles its
-        speed each round trip, until a loss held one up: then it takes a hundred of them.
+    def _copy(self, units: list[bytes], flushed: list[bytes], now: float) -> None:
+        """Add the copies of what has been repeated, and those that have waited until nothing new
+        wants to leave. HOT PATH, of two comparisons.
         """
-        copies = units[: len(units) - len(flushed)]
-        if self._congestion.starting:
-            copies += [unit for unit in flushed if not _only_acknowledgements(unit)]
-        for copy in copies:
-            if self._spare <= 0:
-                return
-            if len(copy) > DOUBLED_MOST:
-                continue
-            self._spare -= len(copy)
-            self._pacer.spend(len(copy))
-            units.append(copy)
+        copies, pacer = self._copies, self._pacer
+        if copies.wanted and units:
+            roomy = self._congestion.roomy
+            # Much loss where there is no room is that of a buffer, which copies would fill again;
+            # and while more has to be repeated, they would only hold that up.
+            if not self.kcp.recovery.to_repeat and (roomy or self._congestion.loss < OVERFLOWS):
+                again = copies.of(units[: len(units) - len(flushed)])
+                pacer.spend(sum(map(len, again)))
+                units += again
+            if roomy:
+                new = [unit for unit in flushed if not _only_acknowledgements(unit)]
+                copies.put_off(new, now + USEFUL * (self.rtt or 0))
+        while copies.waiting and not self._staged:
+            if not pacer.open:
+                self._pace_at = min(self._pace_at, pacer.ready_at())
+                break
+            unit = copies.take(now)
+            if unit is not None:
+                pacer.spend(len(unit))
+                units.append(unit)
 
     def _repeat(self, units: list[bytes], now: float) -> None:
         """Lost segments, as far as the pace allows. HOT PATH, of one comparison."""

@@ -161,6 +161,11 @@ class Lanes:
         )
 
     @property
+    def lossy(self) -> bool:
+        """The path loses things, as far as one of the lanes has seen."""
+        return self.bulk.lossy or (self.sparse is not None and self.sparse.lossy)
+
+    @property
     def broken(self) -> bool:
         return self.bulk.broken or (self.sparse is not None and self.sparse.broken)
 

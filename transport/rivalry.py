@@ -12,78 +12,136 @@ chance is no sign of a full buffer. Pure; `now` in seconds, sizes in bytes.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import Final
 
 __all__ = ["Rivalry"]
 
 C: Final = 0.4  # RFC 9438 §5.1
 BETA: Final = 0.8  # less is lost here than beside it: what is paced meets a full buffer more seldom
+SEARCH: Final = 1.25  # times the window in a round trip, until losses have shown what is ours
+SEARCHES: Final = 2  # such losses: the first may be one that the rival's own search has made
 LOOK: Final = 8.0  # seconds of queues that are looked at: one drain of our own at least
 LEAST: Final = 0.008  # seconds of queue that never goes: with less between us we do well enough
 RANGE: Final = 0.15  # of the queue, that it comes and goes at least
 LEAST_RANGE: Final = 0.003  # seconds: the jitter of schedulers
+SLOWLY: Final = 0.5  # seconds over which a queue is smoothed, for how it comes and goes
+SWING: Final = 0.010  # seconds that a smoothed one does so: senders like us are steadier
+RESIDUE: Final = 0.004  # seconds of queue that never goes, where it swings so
 LEAVE: Final = 2  # drains in a row that showed an empty queue: nobody else is there
+MOST_LEAVE: Final = 4  # the same when that was wrong before: its own pauses empty the queue, too
+AGAIN: Final = 30.0  # seconds in which it shows soon that it was wrong
+SOON: Final = 2.0  # seconds of queues that are enough then
 FULL: Final = 0.6  # of the longest queue seen lately, from which on a loss is one of a full buffer
 
 
 class Rivalry:
     """Whether there is a rival, and the window beside it."""
 
-    __slots__ = ("_best", "_emptied", "_epoch", "_longest", "_piece", "_rounds", "on")
+    __slots__ = (
+        "_best",
+        "_emptied",
+        "_epoch",
+        "_leave",
+        "_left_at",
+        "_longest",
+        "_piece",
+        "_rounds",
+        "_search",
+        "_share",
+        "_slow",
+        "on",
+    )
 
     def __init__(self, now: float, piece: int) -> None:
         """`piece`: bytes of a packet, the unit of CUBIC's curve."""
         self.on = False
         self._piece = piece
-        # The last rounds: when, seconds of queue, bytes of window.
-        self._rounds: deque[tuple[float, float, float]] = deque()
+        # The last rounds: when, seconds of queue, the same smoothed, bytes a second.
+        self._rounds: deque[tuple[float, float, float, float]] = deque()
+        self._slow = 0.0
         self._emptied = 0
+        self._leave = LEAVE
+        self._left_at = -inf
         self._longest = 0.0
+        self._search = 0  # losses until we know how much of the path is ours
+        self._share = 0.0  # bytes a second that are, as far as is known
         self._best = 0.0  # window before the last reduction
         self._epoch = now
 
-    def saw(self, queue: float, target: float, window: float, now: float) -> None:
-        """A round has shown a queue of so many seconds at the least."""
+    def saw(self, queue: float, target: float, rate: float, now: float) -> None:
+        """A round has shown a queue of so many seconds at the least, and carried so many bytes a
+        second.
+        """
         self._longest = max(queue, self._longest * 0.98)
         rounds = self._rounds
-        rounds.append((now, queue, window))
-        if rounds[0][0] >= now - LOOK:
-            return
+        if rounds:
+            self._slow += (queue - self._slow) * min(1.0, (now - rounds[-1][0]) / SLOWLY)
+        else:
+            self._slow = queue
+        rounds.append((now, queue, self._slow, rate))
         while rounds[0][0] < now - LOOK:
             rounds.popleft()
-        if not self.on and min(queue for _, queue, _ in rounds) > max(LEAST, target / 2):
-            self.suspects(now, LOOK)
+        look = SOON if now - self._left_at < AGAIN else LOOK
+        if self.on or rounds[0][0] > now - look * 0.98:
+            return
+        recent = [each for each in rounds if each[0] > now - look]
+        least = min(queue for _, queue, _, _ in recent)
+        if least > max(LEAST, target / 2):
+            self.suspects(now, look)
+        elif least > RESIDUE and _swing([slow for _, _, slow, _ in recent]) > SWING:
+            self._begin(now)
 
     def suspects(self, now: float, seconds: float) -> bool:
         """The queue has been long for so long: is that a rival, whose queue comes and goes, or is
         it the path that has become longer? If a rival, `on` from now on.
         """
-        queues = [queue for at, queue, _ in self._rounds if at > now - seconds]
+        queues = [queue for at, queue, _, _ in self._rounds if at > now - seconds]
         if not queues or max(queues) - min(queues) < max(LEAST_RANGE, RANGE * max(queues)):
             return False
-        self.on = True
-        self._emptied = 0
-        # Back to what we had before we gave way.
-        self._best, self._epoch = max(window for _, _, window in self._rounds), now
+        self._begin(now)
         return True
 
-    def drained(self, queue: float, target: float) -> None:
+    def _begin(self, now: float) -> None:
+        self.on = True
+        self._search = SEARCHES
+        self._emptied = 0
+        self._leave = MOST_LEAVE if now - self._left_at < AGAIN else LEAVE
+        # Half of what we had before we gave way is ours.
+        self._share = max(rate for _, _, _, rate in self._rounds) / 2
+
+    def drained(self, queue: float, target: float, now: float) -> None:
         """What our own drain has left of the queue."""
         self._emptied = self._emptied + 1 if queue <= target else 0
-        if self._emptied >= LEAVE:
+        if self.on and self._emptied >= self._leave:
             self.on = False
+            self._left_at = now
+            self._rounds.clear()
 
-    def lost(self, queue: float, window: float, now: float) -> float:
+    def lost(self, queue: float, window: float, rtt: float, now: float) -> float:
         """The window after a loss; call it once a round trip."""
-        if queue < FULL * self._longest:
+        if queue < FULL * self._longest or (self._search and window < self._share * rtt):
             return window
+        self._search = max(0, self._search - 1)
         self._best, self._epoch = window, now
         return window * BETA
 
     def grown(self, window: float, rtt: float, now: float) -> float:
         """The window now, if nothing was lost."""
+        if self._search:
+            return SEARCH * window
         best, since = self._best / self._piece, now - self._epoch
         turn = float((best * (1 - BETA) / C) ** (1 / 3))
         curve = C * (since + rtt - turn) ** 3 + best
         reno = best * BETA + 0.53 * since / max(rtt, 1e-3)
         return min(max(window, self._piece * max(curve, reno)), 1.25 * window)
+
+
+def _swing(values: list[float]) -> float:
+    """How far they have both risen and fallen: a queue of ours that drains only falls."""
+    least = most = values[0]
+    rise = fall = 0.0
+    for value in values:
+        least, most = min(least, value), max(most, value)
+        rise, fall = max(rise, value - least), max(fall, most - value)
+    return min(rise, fall)

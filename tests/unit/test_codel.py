@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from vswitch.core.codel import LEAST_INTERVAL, SLACK, Codel, Patience
+from vswitch.core.codel import LEAST_INTERVAL, SLACK, STALL_TRIPS, Codel, Patience
 from vswitch.core.egress import EgressQueue, Pool
 from vswitch.core.records import frame_record
 
@@ -33,6 +33,13 @@ def test_a_burst_drops_nothing():
     for start in range(20):
         assert drops_in(codel, LEAST_INTERVAL * 0.9, since=start) == 0
         assert not codel.drops(0.0, PATIENCE, start + 0.5, last=False)
+
+
+def test_more_patience_where_things_are_lost():
+    usual, lossy = Patience(0.1), Patience(0.1, lossy=True)
+    assert lossy.target == usual.target + 0.1 * STALL_TRIPS
+    assert lossy.interval == usual.interval + 0.1 * STALL_TRIPS
+    assert Patience(None, lossy=True).target == inf
 
 
 def test_a_queue_that_stands_drops_ever_more():

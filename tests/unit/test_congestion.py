@@ -94,6 +94,18 @@ def test_it_doubles_each_round():
     assert all(later <= 2 * sooner + 1 for sooner, later in pairwise(windows))
 
 
+def test_there_is_room_until_the_source_uses_it():
+    assert Congestion(0.0).roomy
+    path = settled()
+    assert not path.congestion.roomy
+    path.round(share=0.2)
+    path.round(share=0.2)
+    assert path.congestion.roomy
+    path.round()
+    path.round()
+    assert not path.congestion.roomy
+
+
 def test_the_first_queue_ends_that():
     path = Path(20e6 / 8)
     while path.congestion.starting:

@@ -2,18 +2,29 @@
 
 import pytest
 
-from transport.rivalry import BETA, LOOK, Rivalry
+from transport.rivalry import (
+    AGAIN,
+    BETA,
+    LEAVE,
+    LOOK,
+    MOST_LEAVE,
+    SEARCH,
+    SEARCHES,
+    SOON,
+    Rivalry,
+)
 
 PIECE, TARGET, RTT = 1400, 0.010, 0.060
 WINDOW = 200_000.0
+RATE = WINDOW / RTT  # bytes a second, what the path has carried
 
 
-def watch(rivalry, queues, *, since=0.0, window=WINDOW):
+def watch(rivalry, queues, *, since=0.0):
     """A round of 60 ms for each queue; when it ended."""
     now = since
     for queue in queues:
         now += RTT
-        rivalry.saw(queue, TARGET, window, now)
+        rivalry.saw(queue, TARGET, RATE, now)
     return now
 
 
@@ -52,21 +63,72 @@ def beside_a_rival():
     return rivalry, now
 
 
-def test_it_ends_when_two_drains_found_nobody():
-    rivalry, _ = beside_a_rival()
-    rivalry.drained(0.002, TARGET)
-    rivalry.drained(0.030, TARGET)
-    rivalry.drained(0.002, TARGET)
+def drain(rivalry, queues, now):
+    for queue in queues:
+        rivalry.drained(queue, TARGET, now)
+
+
+def test_a_queue_that_swings_is_a_rivals_though_it_is_short_in_between():
+    """Who has come late never saw the path empty, and takes a part of the queue for its length."""
+    rivalry = Rivalry(0.0, PIECE)
+    watch(rivalry, sawtooth(LOOK + 1, low=0.006, high=0.030))
     assert rivalry.on
-    rivalry.drained(0.002, TARGET)
+
+
+def test_it_ends_when_two_drains_found_nobody():
+    rivalry, now = beside_a_rival()
+    drain(rivalry, [0.002, 0.030, 0.002], now)
+    assert rivalry.on
+    drain(rivalry, [0.002], now)
     assert not rivalry.on
+
+
+def test_if_that_was_wrong_it_is_seen_sooner_and_believed_later():
+    rivalry, now = beside_a_rival()
+    drain(rivalry, [0.002] * LEAVE, now)
+    now = watch(rivalry, sawtooth(SOON + 1), since=now)
+    assert rivalry.on
+    drain(rivalry, [0.002] * (MOST_LEAVE - 1), now)
+    assert rivalry.on
+    drain(rivalry, [0.002], now)
+    assert not rivalry.on
+
+
+def test_long_afterwards_it_takes_as_long_as_at_first():
+    rivalry, now = beside_a_rival()
+    drain(rivalry, [0.002] * LEAVE, now)
+    now = watch(rivalry, sawtooth(SOON + 1), since=now + AGAIN)
+    assert not rivalry.on
+    now = watch(rivalry, sawtooth(LOOK), since=now)
+    assert rivalry.on
+    drain(rivalry, [0.002] * LEAVE, now)
+    assert not rivalry.on
+
+
+def found(rivalry, now):
+    """Enough losses of a full buffer to know what is ours."""
+    for _ in range(SEARCHES):
+        rivalry.lost(0.050, WINDOW, RTT, now)
+
+
+def test_it_searches_until_losses_show_what_is_ours():
+    rivalry, now = beside_a_rival()
+    assert rivalry.grown(WINDOW, RTT, now) == SEARCH * WINDOW
+    found(rivalry, now)
+    assert rivalry.grown(WINDOW, RTT, now + RTT) < SEARCH * WINDOW
+
+
+def test_a_loss_does_not_count_below_half_of_what_was_ours():
+    rivalry, now = beside_a_rival()
+    assert rivalry.lost(0.050, 0.4 * WINDOW, RTT, now) == 0.4 * WINDOW
+    assert rivalry.lost(0.050, 0.6 * WINDOW, RTT, now) == BETA * 0.6 * WINDOW
 
 
 def test_the_curve_is_cubic():
     """Back where it was, quickly first, then slowly, then faster and faster."""
     rivalry, now = beside_a_rival()
-    window = rivalry.lost(0.050, WINDOW, now)
-    assert window == BETA * WINDOW
+    found(rivalry, now)
+    window = BETA * WINDOW
     windows = []
     for number in range(200):
         window = rivalry.grown(window, RTT, now + RTT * (number + 1))
@@ -82,4 +144,4 @@ def test_the_curve_is_cubic():
 @pytest.mark.parametrize(("queue", "reduces"), [(0.048, True), (0.005, False)])
 def test_a_loss_counts_only_when_the_queue_is_long(queue, reduces):
     rivalry, now = beside_a_rival()
-    assert (rivalry.lost(queue, WINDOW, now) < WINDOW) is reduces
+    assert (rivalry.lost(queue, WINDOW, RTT, now) < WINDOW) is reduces

@@ -22,9 +22,10 @@ __all__ = ["SLACK", "Codel", "Patience"]
 # event loop has its turns, and a transfer has no other buffer that keeps the session busy.
 SLACK: Final = 0.030
 LEAST_INTERVAL: Final = 0.100  # seconds: RFC 8289 §4.2, a round trip of most paths
-INTERVAL_TRIPS: Final = (
-    2  # round trips of the device's path: a loss, and the loss of its repetition
-)
+INTERVAL_TRIPS: Final = 2  # round trips of the device's path: a loss, and that of its repetition
+# Round trips more where things are lost all the time: all that a stall has held up is answered at
+# once, and then a TCP sends as much at once, though in the long run it is slower than the path.
+STALL_TRIPS: Final = 2
 MEMORY: Final = 16  # intervals after which the rate of dropping starts anew (RFC 8289 §5.4)
 
 
@@ -33,15 +34,16 @@ class Patience:
 
     __slots__ = ("interval", "target")
 
-    def __init__(self, round_trip: float | None) -> None:
+    def __init__(self, round_trip: float | None, *, lossy: bool = False) -> None:
         """`round_trip`: seconds of the device's path; None while that is not known, or where there
-        is none: then nothing is ever too old.
+        is none: then nothing is ever too old. `lossy`: things are lost on it.
         """
         if round_trip is None:
             self.target = self.interval = inf
         else:
-            self.target = SLACK + round_trip
-            self.interval = LEAST_INTERVAL + INTERVAL_TRIPS * round_trip
+            stalls = STALL_TRIPS * round_trip if lossy else 0.0
+            self.target = SLACK + round_trip + stalls
+            self.interval = LEAST_INTERVAL + INTERVAL_TRIPS * round_trip + stalls
 
 
 class Codel:

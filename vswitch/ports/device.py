@@ -105,13 +105,18 @@ class Distant(Protocol):
     def round_trip(self) -> float | None:
         """Seconds that the path takes there and back, about; None while that is not known."""
 
+    @property
+    def lossy(self) -> bool:
+        """Whether the path loses things, as far as is known."""
+
 
 def patience_with(device: Device, *, slow: bool = False) -> Patience:
     """How long records may wait for the device. For a `slow` one, to which they leave at a rate of
     ours, there is a limit also where no path is known.
     """
-    trip = device.round_trip if isinstance(device, Distant) else None
-    return Patience(0.0 if slow and trip is None else trip)
+    if not isinstance(device, Distant) or (trip := device.round_trip) is None:
+        return Patience(0.0 if slow else None)
+    return Patience(trip, lossy=device.lossy)
 
 
 async def read_each(device: Device, take: Callable[[], bool]) -> None:

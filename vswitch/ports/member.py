@@ -214,6 +214,11 @@ class MemberDevice:
         """Implements `vswitch.ports.device.Distant`."""
         return self._channel.round_trip
 
+    @property
+    def lossy(self) -> bool:
+        """Implements `vswitch.ports.device.Distant`."""
+        return self._channel.lossy
+
     def _send_sparse(self, records: list[bytes]) -> None:
         channel = self._channel
         channel.send_sparse_nowait(pack(records, channel.sparse_message_size))

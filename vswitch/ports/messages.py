@@ -37,6 +37,10 @@ class MessageChannel(Protocol):
     def round_trip(self) -> float | None:
         """Seconds to the peer and back, about; None while that is not known."""
 
+    @property
+    def lossy(self) -> bool:
+        """Whether the path loses things, as far as is known."""
+
     def progress(self) -> tuple[int, int, int, int]:
         """Messages given to bulk, how many of the first of them have arrived, the same of sparse;
         for messages that are no larger than the sizes above.

@@ -26,6 +26,7 @@ class FakeChannel:
     def __init__(self, message_size: int, window: int) -> None:
         self.message_size = self.sparse_message_size = message_size
         self.round_trip: float | None = None
+        self.lossy = False
         self.window = window  # bytes that may be on their way to the other end
         self.closed_with: tuple[int, str] | None = None
         self._other = self
