@@ -31,8 +31,6 @@ from transport.constants import (
     CONTROL_PER_SECOND,
     DATA_HEADER_SIZE,
     KCP_HEADER_SIZE,
-    MAX_SLICES,
-    REKEY_JITTER,
     SEALED_OVERHEAD,
     TAG_SIZE,
     TOMBSTONE,
@@ -110,12 +108,8 @@ class Session:
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         self._dispatch = Dispatch(self.keys, self.paths, self._liveness)
         self._trickle = self._dispatch.trickle
-        slices = min(MAX_SLICES, max_slices)
-        smallest = DATA_HEADER_SIZE - (kcp_mtu + TAG_SIZE) // -slices
-        self._probing = Probing(address, now, smallest)
-        self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
-        self._rekey_asked = now
-        self._rekey_wanted = False
+        self._probing = Probing(address, now, largest_unit=kcp_mtu, max_slices=max_slices)
+        self.lanes.resize(self._probing.slice_size)
         self._control_bucket = TokenBucket(CONTROL_PER_SECOND, CONTROL_PER_SECOND, now)
         self._events: deque[Event] = deque()
         self._control: list[tuple[Address | None, ControlItem]] = []
@@ -124,7 +118,6 @@ class Session:
         self._close_at: deque[float] = deque()
         self._tombstone_until = 0.0
         self._born = now
-        self._rekeys = self._path_changes = 0
         self._received = [0, 0]  # datagrams, bytes
         # The first datagram of an initiator is what confirms its keys to the responder.
         if initiator:
@@ -216,7 +209,7 @@ class Session:
         """From now on both sides take datagrams of the unreliable lane. Idempotent."""
         if self.loose is None:
             self.loose = LooseLane(self.lane.kcp.mtu, self.drops, now)
-            self.loose.slice_size = self._probing.size - DATA_HEADER_SIZE
+            self.loose.slice_size = self._probing.slice_size
         return self.loose
 
     def send_loose(self, messages: Sequence[bytes], now: float) -> None:
@@ -254,7 +247,7 @@ class Session:
 
     def renew(self) -> None:
         """Time may have passed that nobody here has noticed: shake hands again, now."""
-        self._rekey_wanted = self.initiator
+        self.keys.wanted = True
 
     @property
     def finished(self) -> bool:
@@ -272,8 +265,8 @@ class Session:
             in_flight=self.lanes.in_flight,
             window=self.lane.window,
             datagram_size=self._probing.size,
-            rekeys=self._rekeys,
-            path_changes=self._path_changes,
+            rekeys=self.keys.rekeys,
+            path_changes=self.paths.changes,
             age=now - self._born,
             idle=self._liveness.idle(now),
             drops=dict(self.drops),
@@ -386,7 +379,6 @@ class Session:
                     self._control.append((address, PathResponse(data)))
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
-                        self._path_changes += 1
                         self.lanes.repeat(now)  # it went to the old address
                         self._events.append(PathChanged(address))
                 case Ping(data):
@@ -409,14 +401,14 @@ class Session:
                     self._probing.peer_searches(epoch, now)
                 case MtuAck(size, epoch):
                     self._probing.acknowledged(size, epoch, now)
-                    self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
+                    self.lanes.resize(self._probing.slice_size)
                 case Close(code, reason):
                     if self.ended is None:
                         self._end(code, reason, by_peer=True)
                     self._tombstone_until = 0.0
                     self._close_at.clear()
                 case Rekey():
-                    self._rekey_wanted = True
+                    self.keys.wanted = True
                 case Arrivals(received, expected):
                     if self.loose is not None:
                         self.loose.reported_untrusted(
@@ -432,8 +424,6 @@ class Session:
     def adopt(self, pair: KeyPair, now: float) -> None:
         """Use new keys of the same association; the old ones still open for a while."""
         self.keys.adopt(pair, now)
-        self._rekey_wanted = False
-        self._rekeys += 1
         self._events.append(Rekeyed())
         if self.initiator:
             self._send_ping(now)
@@ -442,12 +432,7 @@ class Session:
         """Whether the demux should start a handshake that resumes this association."""
         if self.ended is not None or not self.initiator:
             return False
-        return (
-            self._rekey_wanted
-            or now >= self.keys.rekey_at
-            or self.keys.worn()
-            or self._liveness.wants_reconnect(now)
-        )
+        return self.keys.due(now) or self._liveness.wants_reconnect(now)
 
     # --- Time -------------------------------------------------------------------------------
 
@@ -484,11 +469,8 @@ class Session:
                 pass
         if self.lanes.asks(now):
             self._send_ping(now)
-        if now >= self.keys.rekey_at:
-            self.keys.rekey_at = now + REKEY_JITTER  # again, should this handshake fail
-            self._rekey_wanted = self.initiator
-        if not self.initiator and self.keys.worn() and now - self._rekey_asked >= 1:
-            self._rekey_asked = now
+        self.keys.handle_timeout(now)
+        if not self.initiator and self.keys.asks(now):
             self._control.append((None, Rekey()))
         self.lanes.handle_timeout(now)
 
@@ -524,9 +506,9 @@ class Session:
                     self._seal_probes(now)
                 if self.lanes.flush_due:
                     self._probing.watch(self.lanes.oldest, now, self.round_trip)
-                    self.lanes.resize(self._probing.size - DATA_HEADER_SIZE)
+                    self.lanes.resize(self._probing.slice_size)
                 if loose is not None and loose.flush_due:
-                    loose.slice_size = self._probing.size - DATA_HEADER_SIZE
+                    loose.slice_size = self._probing.slice_size
                     units = loose.take_units(now, suspect=self._liveness.suspect(now))
                     dispatch.seal_loose(units, loose.slice_size, now)
                 if now >= self._trickle.at:
