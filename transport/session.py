@@ -30,7 +30,6 @@ from transport.constants import (
     CONFIRM_INTERVAL,
     CONTROL_PER_SECOND,
     DATA_HEADER_SIZE,
-    KCP_HEADER_SIZE,
     SEALED_OVERHEAD,
     TAG_SIZE,
     TOMBSTONE,
@@ -103,7 +102,6 @@ class Session:
             now=now,
         )
         self.lane = self.lanes.bulk
-        self.loose: LooseLane | None = None  # until the program above says that the peer takes it
         self._assembly = Assembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._liveness = Liveness(now, initiator=initiator, jitter=self._jitter)
         self._dispatch = Dispatch(self.keys, self.paths, self._liveness)
@@ -147,17 +145,13 @@ class Session:
     @property
     def writable(self) -> bool:
         """There is credit for bulk messages, and for those of the datagram lane."""
-        return self.credit > 0 and (self.loose is None or self.loose.credit > 0)
+        loose = self.lanes.loose
+        return self.credit > 0 and (loose is None or loose.credit > 0)
 
     @property
     def in_flight(self) -> int:
         """Bytes given to `send` and not yet acknowledged."""
         return self.lanes.in_flight
-
-    @property
-    def held(self) -> int:
-        """Bytes that it makes us keep, both ways: unread and unacknowledged."""
-        return self.lanes.held if self.loose is None else self.lanes.held + self.loose.held
 
     @property
     def drained(self) -> bool:
@@ -169,17 +163,7 @@ class Session:
         """Something of either lane waits to be taken."""
         if self.lane.readable and not (self.lanes.hold_bulk and self.ended is None):
             return True
-        return self.lanes.sparse_readable or self.loose_readable
-
-    @property
-    def loose_readable(self) -> bool:
-        """Something of the datagram lane waits to be taken."""
-        return self.loose is not None and self.loose.readable
-
-    @property
-    def flush_due(self) -> bool:
-        """`datagrams_to_send` has something of a lane."""
-        return self.lanes.flush_due
+        return self.lanes.sparse_readable or self.lanes.loose_readable
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages; reliable, in order. HOT PATH."""
@@ -207,25 +191,16 @@ class Session:
 
     def open_loose(self, now: float) -> LooseLane:
         """From now on both sides take datagrams of the unreliable lane. Idempotent."""
-        if self.loose is None:
-            self.loose = LooseLane(self.lane.kcp.mtu, self.drops, now)
-            self.loose.slice_size = self._probing.slice_size
-        return self.loose
+        return self.lanes.open_loose(self._probing.slice_size, now)
 
     def send_loose(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages for the datagram lane, each a unit; they leave in this turn. HOT PATH."""
-        if self.ended is None and self.loose is not None:
-            self.loose.send(messages)
+        if self.ended is None and self.lanes.loose is not None:
+            self.lanes.loose.send(messages)
 
     def take_loose_messages(self) -> list[bytes]:
         """All messages of the datagram lane that have come."""
-        return [] if self.loose is None else self.loose.take_messages()
-
-    @property
-    def lost_at(self) -> float:
-        """When it was last found, on any lane, that the path loses something."""
-        lost_at = self.lanes.lost_at
-        return lost_at if self.loose is None else max(lost_at, self.loose.meter.lost_at)
+        return [] if self.lanes.loose is None else self.lanes.loose.take_messages()
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End it and tell the peer. Idempotent."""
@@ -270,9 +245,9 @@ class Session:
             age=now - self._born,
             idle=self._liveness.idle(now),
             drops=dict(self.drops),
-            loose_sent=0 if self.loose is None else self.loose.sent,
-            loose_received=0 if self.loose is None else self.loose.received,
-            loose_lost=0 if self.loose is None else self.loose.meter.lost,
+            loose_sent=0 if self.lanes.loose is None else self.lanes.loose.sent,
+            loose_received=0 if self.lanes.loose is None else self.lanes.loose.received,
+            loose_lost=0 if self.lanes.loose is None else self.lanes.loose.meter.lost,
         )
 
     @property
@@ -308,7 +283,6 @@ class Session:
                 if header[0] != DATA:
                     self._receive_other_untrusted(header, plaintext, address, now)
                 elif plaintext:
-                    self._check_size_untrusted(plaintext)
                     (sparse if is_sparse(plaintext) else plaintexts).append(plaintext)
             except BadPacket as bad:
                 self.drops[bad.reason] += header[2]
@@ -342,7 +316,6 @@ class Session:
             if datagram[0] != DATA:
                 self._receive_other_untrusted(datagram, plaintext, address, now)
             elif plaintext:
-                self._check_size_untrusted(plaintext)
                 if self.lanes.is_sparse_untrusted(plaintext):
                     self.lanes.receive_sparse_units([plaintext], now)
                 else:
@@ -356,14 +329,10 @@ class Session:
     ) -> None:
         if header[0] == CONTROL:
             self._receive_control_untrusted(plaintext, address, now)
-        elif self.loose is None:
+        elif self.lanes.loose is None:
             raise BadPacket("loose_unasked")
         elif self.ended is None:
-            self.loose.receive_untrusted(plaintext, header[2], now)
-
-    def _check_size_untrusted(self, plaintext: bytes) -> None:
-        if not KCP_HEADER_SIZE <= len(plaintext) <= self.lane.kcp.mtu:
-            raise BadPacket("not_kcp")
+            self.lanes.loose.receive_untrusted(plaintext, header[2], now)
 
     def _check_lane(self, now: float) -> None:
         if self.lanes.broken:
@@ -410,8 +379,8 @@ class Session:
                 case Rekey():
                     self.keys.wanted = True
                 case Arrivals(received, expected):
-                    if self.loose is not None:
-                        self.loose.reported_untrusted(
+                    if self.lanes.loose is not None:
+                        self.lanes.loose.reported_untrusted(
                             received,
                             expected,
                             sealed=self.keys.totals()[0],
@@ -442,8 +411,6 @@ class Session:
             return self._close_at[0] if self._close_at else self._tombstone_until
         due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
         due = min(due, self._trickle.at, self._probing.due)
-        if self.loose is not None:
-            due = min(due, self.loose.deadline())
         if self.initiator:
             due = min(due, self.keys.rekey_at)
         return due
@@ -484,8 +451,6 @@ class Session:
         self._control.clear()
         self._trickle.clear()
         self.lanes.close()
-        if self.loose is not None:
-            self.loose.close()
 
     # --- Sending ----------------------------------------------------------------------------
 
@@ -494,7 +459,7 @@ class Session:
         dispatch = self._dispatch
         try:
             if self.ended is None:
-                loose = self.loose
+                loose = self.lanes.loose
                 if loose is not None:
                     self._look_after_loose(loose, now)
                 if (self.lanes.flush_due or self._trickle) and self._unconfirmed(now):
