@@ -172,7 +172,7 @@ def drops(world):
 
 def accounted_for(world):
     """Datagrams that were dropped, or are slices that wait for others."""
-    waiting = sum(session._assembly.waiting for _, session in world.state()[1])
+    waiting = sum(session._intake.assembly.waiting for _, session in world.state()[1])
     return sum(drops(world).values()) + waiting
 
 
