@@ -147,16 +147,16 @@ class Channel(trio.abc.AsyncResource):
     @property
     def loose_waits(self) -> bool:
         """Whether `receive_loose_nowait` has something."""
-        return self._session.loose_readable
+        return self._session.lanes.loose_readable
 
     @property
     def lost_at(self) -> float:
         """When it was last found that the path loses something, on Trio's clock."""
-        return self._session.lost_at
+        return self._session.lanes.lost_at
 
     @property
     def _loose(self) -> LooseLane:
-        loose = self._session.loose
+        loose = self._session.lanes.loose
         if loose is None:
             raise RuntimeError("the datagram lane was not opened")
         return loose
@@ -262,7 +262,7 @@ class Channel(trio.abc.AsyncResource):
                 self._check()
             raise trio.WouldBlock
         messages = self._session.take_messages(self._shell.now())
-        if self._session.flush_due:  # room again: the peer is waiting to hear of it
+        if self._session.lanes.flush_due:  # room again: the peer is waiting to hear of it
             self._shell.transmit(self._session)
         return messages
 
@@ -275,7 +275,7 @@ class Channel(trio.abc.AsyncResource):
                 self._check()
             raise trio.WouldBlock
         messages = self._session.take_sparse_messages(self._shell.now())
-        if self._session.flush_due:
+        if self._session.lanes.flush_due:
             self._shell.transmit(self._session)
         return messages
 

@@ -317,7 +317,8 @@ class Demux:
             if session.wants_handshake(now):
                 self._initiator.rekey(session, now)
             self._timers.schedule(session)
-        self._budget.account(session, 0 if session.ended is not None else session.held)
+        held = 0 if session.ended is not None else session.lanes.held
+        self._budget.account(session, held)
         if self._responder is not None:
             self._responder.tight = self._budget.tight
         if self._budget.full:

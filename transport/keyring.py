@@ -2,7 +2,8 @@
 
 A pair belongs to one handshake. It is found by its local index, the number that the peer writes
 into every datagram. After a rekey the old pair still opens what was under way, for 30 s; no pair
-seals or opens anything after 300 s, and none seals more than 2^23 datagrams.
+seals or opens anything after 300 s, and none seals more than 2^23 datagrams. Long before that new
+ones are `due`: the initiator starts a handshake, the responder `asks` for one.
 
 Pure; `now` in seconds.
 """
@@ -10,6 +11,7 @@ Pure; `now` in seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from attrs import field, frozen
 
@@ -27,6 +29,8 @@ from transport.errors import BadPacket
 from transport.noise import Suite
 
 __all__ = ["KeyPair", "Keyring"]
+
+ASK_INTERVAL: Final = 1.0  # seconds between two times that the initiator is asked for new keys
 
 
 @frozen(eq=False)
@@ -47,6 +51,7 @@ class Keyring:
     """The live pairs of one session."""
 
     __slots__ = (
+        "_asked_at",
         "_gone",
         "_jitter",
         "_pairs",
@@ -54,12 +59,17 @@ class Keyring:
         "_previous_until",
         "current",
         "rekey_at",
+        "rekeys",
         "retired",
+        "wanted",
     )
 
     def __init__(self, pair: KeyPair, now: float, jitter: Callable[[], float]) -> None:
         self.current = pair
         self.retired: list[int] = []  # local indices that may be given away again
+        self.rekeys = 0  # pairs adopted
+        self.wanted = False  # somebody has asked for a new pair, whatever this one is good for
+        self._asked_at = now
         self._jitter = jitter
         self._pairs = {pair.local_index: pair}
         self._previous: KeyPair | None = None
@@ -91,6 +101,8 @@ class Keyring:
         self._previous_until = now + PREVIOUS_KEY_LIFETIME
         self._pairs[pair.local_index] = pair
         self.rekey_at = self._next_rekey(now)
+        self.rekeys += 1
+        self.wanted = False
 
     def _drop_previous(self) -> None:
         if self._previous is not None:
@@ -119,6 +131,23 @@ class Keyring:
             or pair.opener.newest >= REKEY_AFTER_UNITS
             or pair.opener.failures >= REKEY_AFTER_FAILURES
         )
+
+    def due(self, now: float) -> bool:
+        """Whether a new pair should be had: it is time, this one is worn, or somebody has asked."""
+        return self.wanted or now >= self.rekey_at or self.worn()
+
+    def handle_timeout(self, now: float) -> None:
+        """When it is time for a new pair, want one, and again should that handshake fail."""
+        if now >= self.rekey_at:
+            self.rekey_at = now + REKEY_JITTER
+            self.wanted = True
+
+    def asks(self, now: float) -> bool:
+        """The pair in use is worn: the initiator should be asked for a new one, now."""
+        if not self.worn() or now - self._asked_at < ASK_INTERVAL:
+            return False
+        self._asked_at = now
+        return True
 
     def totals(self) -> tuple[int, int, int]:
         """Units of the session so far: sealed, opened, and how many the peer must have sealed."""

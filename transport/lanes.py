@@ -1,15 +1,19 @@
-"""The two reliable lanes of a session: bulk, and sparse for what must not wait behind it.
+"""The lanes of a session: bulk, sparse for what must not wait behind it, and loose.
 
-Each is a KCP conversation of its own: what is lost on one holds up nothing on the other. The
-sparse one has the number of the bulk one with its lowest bit flipped, and is made when it is first
-needed, by either side, so a session without such traffic pays a comparison for it.
+The first two are reliable. Each is a KCP conversation of its own: what is lost on one holds up
+nothing on the other. The sparse one has the number of the bulk one with its lowest bit flipped, and
+is made when it is first needed, by either side, so a session without such traffic pays a comparison
+for it.
 
 Between the lanes no order is kept. Who needs it across them has `Progress`, which says what has
 reached the peer, and `hold_bulk`, which leaves bulk messages where they are, with back-pressure,
 until the hold ends or the session does.
 
-Pure; `now` in seconds. Error contract: that of `lane.py`; a unit of an unknown conversation is
-`BadPacket("not_kcp")`.
+The third is the datagram lane (`loose.py`), once the program above has opened it. What is said here
+of acknowledgements, repetition and flushing is about the other two.
+
+Pure; `now` in seconds. Error contract: that of `lane.py`; a unit that can be of neither reliable
+lane is `BadPacket("not_kcp")`.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from transport.congestion import START
 from transport.constants import KCP_HEADER_SIZE
 from transport.errors import BadPacket
 from transport.lane import ReliableLane
+from transport.loose import LooseLane
 from transport.units import unit_bytes
 
 __all__ = ["Lanes", "Progress"]
@@ -44,7 +49,7 @@ class Progress(NamedTuple):
 
 
 class Lanes:
-    """Both lanes of one session."""
+    """All lanes of one session."""
 
     __slots__ = (
         "_bulk_prefix",
@@ -54,6 +59,7 @@ class Lanes:
         "_window",
         "bulk",
         "hold_bulk",
+        "loose",
         "sparse",
     )
 
@@ -76,6 +82,7 @@ class Lanes:
             number, kcp_mtu=kcp_mtu, receive_window=receive_window, drops=drops, now=now
         )
         self.sparse: ReliableLane | None = None
+        self.loose: LooseLane | None = None  # until the program above says that the peer takes it
         self.hold_bulk = False  # bulk messages that have arrived stay where they are
 
     def _open_sparse(self, now: float) -> ReliableLane:
@@ -110,6 +117,17 @@ class Lanes:
     def sparse_readable(self) -> bool:
         return self.sparse is not None and self.sparse.readable
 
+    def open_loose(self, slice_size: int, now: float) -> LooseLane:
+        """The datagram lane; `slice_size` as for `resize`. Idempotent."""
+        if self.loose is None:
+            self.loose = LooseLane(self.bulk.kcp.mtu, self._drops, now)
+            self.loose.slice_size = slice_size
+        return self.loose
+
+    @property
+    def loose_readable(self) -> bool:
+        return self.loose is not None and self.loose.readable
+
     def progress(self) -> Progress:
         """How far both have come. HOT PATH."""
         bulk, sparse = self.bulk, self.sparse
@@ -136,8 +154,9 @@ class Lanes:
 
     @property
     def held(self) -> int:
-        """Bytes of either lane that are kept: unread and unacknowledged. HOT PATH."""
-        return self.bulk.held + (0 if self.sparse is None else self.sparse.held)
+        """Bytes of all lanes that are kept: unread and unacknowledged. HOT PATH."""
+        held = self.bulk.held if self.sparse is None else self.bulk.held + self.sparse.held
+        return held if self.loose is None else held + self.loose.held
 
     @property
     def has_work(self) -> bool:
@@ -153,12 +172,11 @@ class Lanes:
 
     @property
     def lost_at(self) -> float:
-        """When something was found lost on either lane, last."""
-        return (
-            self.bulk.lost_at
-            if self.sparse is None
-            else max(self.bulk.lost_at, self.sparse.lost_at)
-        )
+        """When it was last found, on any lane, that the path loses something."""
+        lost_at = self.bulk.lost_at
+        if self.sparse is not None:
+            lost_at = max(lost_at, self.sparse.lost_at)
+        return lost_at if self.loose is None else max(lost_at, self.loose.meter.lost_at)
 
     @property
     def lossy(self) -> bool:
@@ -174,11 +192,15 @@ class Lanes:
         self.bulk.close()
         if self.sparse is not None:
             self.sparse.close()
+        if self.loose is not None:
+            self.loose.close()
 
     # --- The path ---------------------------------------------------------------------------
 
     def is_sparse_untrusted(self, unit: bytes) -> bool:
-        """Which lane a unit belongs to. HOT PATH."""
+        """Which of the reliable lanes a unit belongs to. HOT PATH."""
+        if not KCP_HEADER_SIZE <= len(unit) <= self.bulk.kcp.mtu:
+            raise BadPacket("not_kcp")
         prefix = unit[:4]
         if prefix == self._bulk_prefix:
             return False
@@ -231,13 +253,15 @@ class Lanes:
 
     @property
     def flush_due(self) -> bool:
-        """Whether `units_to_send` of a lane has something. HOT PATH."""
+        """Whether `units_to_send` of a reliable lane has something. HOT PATH."""
         return self.bulk.flush_due or (self.sparse is not None and self.sparse.flush_due)
 
     def deadline(self) -> float:
-        """When `handle_timeout` wants to be called; infinite when there is nothing to do."""
+        """When something of a lane has to be done; infinite when there is nothing to do."""
         due = self.bulk.deadline()
-        return due if self.sparse is None else min(due, self.sparse.deadline())
+        if self.sparse is not None:
+            due = min(due, self.sparse.deadline())
+        return due if self.loose is None else min(due, self.loose.deadline())
 
     def handle_timeout(self, now: float) -> None:
         self.bulk.handle_timeout(now)

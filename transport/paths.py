@@ -26,10 +26,20 @@ _CHALLENGE_SIZE = SEALED_OVERHEAD + 3 + 8  # bytes of the datagram that carries 
 class PathTable:
     """The validated path of one session and the candidate for the next."""
 
-    __slots__ = ("_budget", "_candidate", "_challenge", "_expires", "_moved", "_random", "current")
+    __slots__ = (
+        "_budget",
+        "_candidate",
+        "_challenge",
+        "_expires",
+        "_moved",
+        "_random",
+        "changes",
+        "current",
+    )
 
     def __init__(self, current: Address, random_bytes: Callable[[int], bytes]) -> None:
         self.current = current
+        self.changes = 0  # that a challenge has led to
         self._random = random_bytes
         self._candidate: Address | None = None
         self._challenge = b""
@@ -59,6 +69,7 @@ class PathTable:
         """A challenge's answer came from `address`; True when that made it the path."""
         if address != self._candidate or data != self._challenge or now >= self._expires:
             return False
+        self.changes += 1
         self.moved(address, now)
         return True
 

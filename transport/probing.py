@@ -7,6 +7,7 @@
     watch(oldest, now, rtt)             what KCP waits for: a few looks a second are enough
     doubt(now)                          what is not KCP's has hardly come through
     size                                bytes of a datagram on this path, as far as is known
+    slice_size                          of these, for a slice of a sealed unit
     unanswered                          probes that left and were not acknowledged
 
 Probes go to the proven path alone, and none leaves while the peer is suspected to be gone. Pure;
@@ -15,7 +16,13 @@ Probes go to the proven path alone, and none leaves while the peer is suspected 
 
 from __future__ import annotations
 
-from transport.constants import MTU_WATCH_INTERVAL, SEALED_OVERHEAD
+from transport.constants import (
+    DATA_HEADER_SIZE,
+    MAX_SLICES,
+    MTU_WATCH_INTERVAL,
+    SEALED_OVERHEAD,
+    TAG_SIZE,
+)
 from transport.control import MTU_PROBE_SIZE, MtuProbe, encode_control
 from transport.pathmtu import PathMtu
 from transport.paths import Address
@@ -28,8 +35,11 @@ class Probing:
 
     __slots__ = ("_last", "_path", "_search", "_watch_at", "unanswered")
 
-    def __init__(self, path: Address, now: float, smallest: int) -> None:
-        """`smallest`: with less a sealed unit would have more slices than the peer takes."""
+    def __init__(self, path: Address, now: float, *, largest_unit: int, max_slices: int) -> None:
+        """`largest_unit`: bytes of its plaintext; `max_slices`: that the peer takes of one."""
+        # With less than this a unit would have more slices than that.
+        slices = min(MAX_SLICES, max_slices)
+        smallest = DATA_HEADER_SIZE - (largest_unit + TAG_SIZE) // -slices
         self._search = PathMtu(now, smallest)
         self._path, self._watch_at = path, now
         self._last: tuple[float, list[int]] = (now, [])  # when, and the sizes of the last probes
@@ -39,6 +49,11 @@ class Probing:
     def size(self) -> int:
         """Bytes of UDP payload that the path takes. HOT PATH."""
         return self._search.size
+
+    @property
+    def slice_size(self) -> int:
+        """Bytes of a sealed unit that one such datagram carries. HOT PATH."""
+        return self._search.size - DATA_HEADER_SIZE
 
     @property
     def due(self) -> float:

@@ -172,7 +172,7 @@ def drops(world):
 
 def accounted_for(world):
     """Datagrams that were dropped, or are slices that wait for others."""
-    waiting = sum(session._assembly.waiting for _, session in world.state()[1])
+    waiting = sum(session._intake.assembly.waiting for _, session in world.state()[1])
     return sum(drops(world).values()) + waiting
 
 
@@ -356,8 +356,8 @@ def test_plaintext_behind_the_seal(bounded_memory):
         session.take_messages(wire.now)
         if rng.random() < 0.01:  # what is not read is bounded
             session.take_loose_messages()
-        assert session.loose.held < 5_000_000
-        assert session.loose.meter.lost >= 0
+        assert session.lanes.loose.held < 5_000_000
+        assert session.lanes.loose.meter.lost >= 0
         assert set(session.drops) <= set(DROP_REASONS)
         if session.ended:
             restarts += 1

@@ -239,8 +239,8 @@ def test_slices_of_strangers_are_bounded():
             size = 16 if place == 0 else 60_000  # small ones first, to get many units going
             slice_ = HEADER.pack(DATA, place, MAX_SLICES, 0, index, 1000 + unit) + bytes(size)
             server.inject(slice_, STRANGER)
-        assert server.session._assembly.waiting <= 300
-        assert server.session._assembly._bytes <= PARTIAL_BYTES
+        assert server.session._intake.assembly.waiting <= 300
+        assert server.session._intake.assembly._bytes <= PARTIAL_BYTES
     assert server.session.drops["incomplete"] > 0
     client.send(bytes(200_000))
     wire.advance(1.0)

@@ -12,7 +12,7 @@ from transport.constants import (
     REKEY_JITTER,
 )
 from transport.errors import BadPacket
-from transport.keyring import KeyPair, Keyring
+from transport.keyring import ASK_INTERVAL, KeyPair, Keyring
 from transport.noise import Suite
 
 
@@ -113,6 +113,41 @@ def test_worn_by_what_did_not_open():
     with pytest.raises(BadPacket):
         keys.current.opener.open_untrusted(bytes([4, 0, 1, 0]) + bytes(28))
     assert keys.worn()
+
+
+def test_new_keys_are_due_by_time_and_wanted_again_when_that_brings_none():
+    keys = keyring()
+    assert not keys.due(REKEY_AFTER - 0.001)
+    assert keys.due(REKEY_AFTER)
+    keys.handle_timeout(REKEY_AFTER - 0.001)
+    assert not keys.wanted
+    keys.handle_timeout(REKEY_AFTER)
+    assert keys.wanted
+    assert keys.rekey_at == REKEY_AFTER + REKEY_JITTER
+    keys.adopt(pair(2, 125.0), 125.0)
+    assert not keys.wanted
+    assert not keys.due(125.0)
+    assert keys.rekeys == 1
+
+
+def test_new_keys_are_due_when_somebody_wants_them_or_these_are_worn():
+    keys = keyring()
+    keys.wanted = True
+    assert keys.due(0.0)
+    keys.adopt(pair(2), 0.0)
+    assert not keys.due(0.0)
+    keys.current.opener.failures = REKEY_AFTER_FAILURES
+    assert keys.due(0.0)
+
+
+def test_worn_keys_are_asked_to_be_replaced_once_in_a_while():
+    keys = keyring()
+    assert not keys.asks(ASK_INTERVAL)
+    keys.current.opener.failures = REKEY_AFTER_FAILURES
+    assert not keys.asks(ASK_INTERVAL - 0.001)
+    assert keys.asks(ASK_INTERVAL)
+    assert not keys.asks(2 * ASK_INTERVAL - 0.001)
+    assert keys.asks(2 * ASK_INTERVAL)
 
 
 def test_retire_all():

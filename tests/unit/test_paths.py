@@ -28,8 +28,10 @@ def test_an_answer_from_the_candidate_moves_the_path(paths):
     challenge = paths.observe(AWAY, 100, 0.0)
     assert len(challenge) == 8
     assert paths.current == HOME
+    assert paths.changes == 0
     assert paths.answered(challenge, AWAY, 0.5)
     assert paths.current == AWAY
+    assert paths.changes == 1
 
 
 def test_an_answer_counts_once(paths):
@@ -52,6 +54,7 @@ def test_answers_that_move_nothing(paths, data, address, now):
     challenge = paths.observe(AWAY, 100, 0.0)
     assert not paths.answered(data or challenge, address, now)
     assert paths.current == HOME
+    assert paths.changes == 0
 
 
 def test_an_answer_nobody_asked_for(paths):
@@ -101,4 +104,5 @@ def test_a_handshake_proves_an_address(paths):
     challenge = paths.observe(AWAY, 100, 0.0)
     paths.moved(OTHER, 0.1)
     assert paths.current == OTHER
+    assert paths.changes == 0  # no challenge has led to it
     assert not paths.answered(challenge, AWAY, 0.2)

@@ -63,7 +63,7 @@ def test_nothing_else_leaves_for_it_but_reports():
 def test_before_both_have_agreed_it_is_dropped_and_counted():
     wire, client, server = client_and_server()
     client.session.send_loose([b"x"], wire.now)
-    assert client.session.loose is None
+    assert client.session.lanes.loose is None
     client.session.open_loose(wire.now)
     send(wire, client, b"x", b"y")
     wire.settle()
@@ -92,7 +92,7 @@ def test_a_unit_of_which_a_slice_is_missing_is_lost_alone():
 
 def test_losses_are_learned_from_reports_and_make_units_small():
     wire, client, server = opened(delay=0.02)
-    loose = client.session.loose
+    loose = client.session.lanes.loose
     for _ in range(CLEAN_BYTES // 1000 + 100):
         send(wire, client, bytes(1000))
         wire.advance(0.01)
@@ -102,7 +102,7 @@ def test_losses_are_learned_from_reports_and_make_units_small():
         send(wire, client, bytes(1000))
         wire.advance(0.01)
     assert loose.message_size < 1500
-    assert client.session.lost_at > wire.now - 1.0
+    assert client.session.lanes.lost_at > wire.now - 1.0
     lost = client.session.statistics(wire.now).loose_lost
     read(server)
     assert 1 <= lost <= 30
@@ -203,7 +203,7 @@ def test_a_report_without_the_lane_is_ignored():
     seal = server.session.keys.current.sealer.seal
     client.inject(seal(CONTROL, encode_control(Arrivals(1, 1))), server.address)
     wire.settle()
-    assert client.session.loose is None
+    assert client.session.lanes.loose is None
     assert client.session.drops == {}
 
 
@@ -234,19 +234,19 @@ def test_the_end_leaves_what_had_come():
 
 def test_what_is_held_counts():
     wire, client, server = opened()
-    before = server.session.held
+    before = server.session.lanes.held
     send(wire, client, bytes(50_000))
     wire.settle()
-    assert server.session.held >= before + 50_000
+    assert server.session.lanes.held >= before + 50_000
     read(server)
-    assert server.session.held == before
+    assert server.session.lanes.held == before
 
 
 def test_units_follow_the_size_of_the_path():
     wire, client, _ = opened(delay=0.02)
     wire.largest = 9000
     wire.advance(700.0)
-    assert client.session.loose.limit > 8000
+    assert client.session.lanes.loose.limit > 8000
     size = client.session.statistics(wire.now).datagram_size
     assert size > 8000
     wire.sent.clear()
