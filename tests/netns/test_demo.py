@@ -170,11 +170,9 @@ def test_kept_demo_can_be_entered(start):
         check=True,
     )
     assert "pc1" in status.stdout
-    begun = time.monotonic()
     demo.process.send_signal(signal.SIGINT)
     code, output = demo.end()
     assert code == 0
-    assert time.monotonic() - begun < 20
     assert output.endswith("all of it held\n")
     assert demo.traces() == []
 

