@@ -123,7 +123,7 @@ def test_stopped_member_takes_its_interface_along_and_tells_the_switch(lan, numb
 
 @pytest.mark.netns
 def test_member_whose_interface_is_deleted_says_so_and_ends(lan):
-    """For whoever watches over it to start it anew: somebody did that, it is no fault of the LAN."""
+    """Whoever watches over it may start it anew; by itself it does not undo what somebody did."""
     program = lan.programs["pc3"]
     lan.members["pc3"].run(["ip", "link", "del", DEV])
     assert program.process.wait(STOP_TIMEOUT) == ExitCode.FAILED
