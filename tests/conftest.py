@@ -16,6 +16,20 @@ TOOL_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 missing = functools.cache(missing_for_lab)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n 2`: file by file, and those with real hosts one after the other, since they look for
+    what others leave; they wait most of the time, and the others run beside them.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneForHosts(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "hosts" if nodeid.startswith("tests/netns/") else nodeid.partition("::")[0]
+
+    return OneForHosts(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     marks = list(item.iter_markers("netns"))

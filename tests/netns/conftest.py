@@ -25,15 +25,6 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "inside: runs in a lab host of its own")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """One after the other where several tests run at once: they look for what others leave."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("hosts"))
-
-
 @functools.cache
 def results_inside(path):
     """What became of each test of the file: name → None for passed, or the report."""

@@ -39,7 +39,7 @@ def test_the_two_commands_are_lines_of_their_own():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     install = "python3 -m venv .venv && .venv/bin/pip install -q "
     assert f"{install}. && .venv/bin/vswitch demo" in lines
-    assert f"{install}-e '.[test]' && .venv/bin/pytest -n 2 --dist loadgroup" in lines
+    assert f"{install}-e '.[test]' && .venv/bin/pytest -n 2" in lines
 
 
 def test_ci_ends_with_the_same_line():
