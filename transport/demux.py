@@ -281,6 +281,8 @@ class Demux:
             if isinstance(timed, Session):
                 timed.handle_timeout(now)
                 self._touched[timed] = None
+            elif not self._initiator.is_live(timed):
+                pass  # its session has ended meanwhile
             elif now >= timed.give_up_at:
                 self._initiator.give_up(timed)
             else:

@@ -141,7 +141,7 @@ def _steps(args: argparse.Namespace, chosen: list[Peer]) -> Iterator[Step]:
     plan = Plan(seconds, PINGS, congestion=args.congestion)
     if "matrix" in args.parts:
         for cell in quick_cells() if args.quick else full_cells():
-            if cell.name.startswith(args.only):
+            if cell.name.startswith(tuple(args.only)):
                 yield "matrix", report.matrix_line, _together(cell, plan)
     if "peers" in args.parts:
         plan = attrs.evolve(plan, pings=PEER_PINGS, every=0.02)
@@ -157,7 +157,7 @@ def _steps(args: argparse.Namespace, chosen: list[Peer]) -> Iterator[Step]:
     if "lanes" in args.parts:
         plan = Plan(seconds, LANE_PINGS, every=0.02, congestion=args.congestion)
         for lane_cell in lanes.lane_cells(args.lanes):
-            if lane_cell.name.startswith(args.only):
+            if lane_cell.name.startswith(tuple(args.only)):
                 yield "lanes", lanes.lanes_line, _in_lane(lane_cell, plan)
     if "fairness" in args.parts:
         fair = args.seconds or (QUICK_FAIR_SECONDS if args.quick else FAIR_SECONDS)
@@ -209,7 +209,8 @@ def _parser() -> argparse.ArgumentParser:
     add("parts", nargs="*", type=_known(PARTS), default=list(USUAL), help=" ".join(PARTS))
     add("--quick", action="store_true", help="fewer paths, one round, shorter streams")
     add("--seconds", type=float, metavar="N", help="of each stream (20; quick 8; fairness 45, 15)")
-    add("--only", default="", metavar="TEXT", help="cells whose name begins so: 20x50-q1-l5")
+    names = "cells whose name begins so: 20x50-q1-l5"
+    add("--only", nargs="+", default=[""], metavar="TEXT", help=names)
     add("--peers", type=_list, default=list(peers.NAMES), metavar="A,B", help=",".join(PEERS))
     add("--lanes", type=_lanes, default=list(lanes.LANES), metavar="A,B", help="kcp,datagram")
     add("--rounds", type=int, metavar="N", help="how often each peer is measured (3)")

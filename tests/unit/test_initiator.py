@@ -64,7 +64,7 @@ def test_an_answer_after_that_is_unexpected():
     wire.advance(5.0)
     assert isinstance(client.events[0], GaveUp)
     assert set(client.demux.drops) == {"unexpected"}
-    assert client.demux.sessions == 0
+    assert nothing_left(client)
 
 
 def test_abandoned():
@@ -192,6 +192,23 @@ def test_a_server_that_restarted_does_not_know_the_association():
     wire.advance(10.0)
     assert nothing_left(client)
     assert (again.demux.sessions, again.demux.half_open) == (0, 0)
+
+
+def test_a_session_may_end_while_nobody_answers_its_rekey():
+    wire, client, _ = client_and_server()
+    wire.advance(1.0)
+    wire.cut()
+    session = client.session
+    session.renew()
+    client.demux.touch(session)
+    wire.settle()
+    negotiation = client.demux._initiator.rekey(session, wire.now)  # the one that is under way
+    while negotiation.deadline() < negotiation.give_up_at:
+        wire.advance(0.1)  # its last init has left
+    session.fail(CloseCode.TIMEOUT, "gone")
+    client.demux.touch(session)
+    wire.advance(2 * (negotiation.give_up_at - wire.now))
+    assert nothing_left(client)
 
 
 def test_a_peer_that_is_no_longer_wanted_hears_it_at_the_rekey():
