@@ -58,6 +58,7 @@ ROOM_STARTING: Final = 2.0
 LOSS_MEMORY: Final = 2.0  # seconds over which the share of losses is taken
 LOSS_USUAL: Final = 0.10  # of what is sent: paths lose as much, and it says nothing
 LOSS_FULL: Final = 0.20  # of what is sent: so much is hardly lost but by our own doing
+LOSS_FLOOD: Final = 0.35  # the same of a single round
 LEAST_EASE: Final = 0.1
 FAST_SLACK: Final = 0.008  # seconds that the window of a fast path may be larger
 QUEUED: Final = 8  # acknowledgements in a row that show a queue: as good as a round
@@ -295,6 +296,9 @@ class Congestion:
         delivered = self._delivered / lasted
         share = self._lost_bytes / max(1, self._lost_bytes + self._delivered)
         self.loss += (share - self.loss) * min(1.0, lasted / LOSS_MEMORY)
+        overflows = self.loss >= LOSS_FULL
+        if self._lost_bytes + self._delivered >= START:
+            overflows |= share >= LOSS_FLOOD
         self._lost_bytes = 0
         queue = self._round_min - self.base
         jitter = self._round_rtt / self._samples - self._round_min
@@ -318,7 +322,9 @@ class Congestion:
             self._rivalry.on or self._rivalry.suspects(now, FOREIGN / 2)
         ):
             self._forget_base(now)
-        if self.starting:
+        if self.starting and overflows:
+            self._leave_start(now)  # also where the source does not use the window
+        elif self.starting:
             if self._peak >= STARTING_USED * self.window:
                 self._grow_fast(delivered, now)
         elif self._rivalry.on:
@@ -333,7 +339,8 @@ class Congestion:
         if self.starting:
             room = ROOM_STARTING * max(room, self._fastest[0] * self.base) + START
         else:
-            room = (1 + (ROOM - 1) * self._ease) * room + SMALLEST
+            ease = self._ease
+            room = (1 + (ROOM - 1) * ease) * room + SMALLEST * ease
         if not limited:
             self._window = min(self._window, room)
         self._window = min(max(self._window, SMALLEST), LARGEST)
