@@ -58,6 +58,8 @@ ROOM_STARTING: Final = 2.0
 LOSS_MEMORY: Final = 2.0  # seconds over which the share of losses is taken
 LOSS_USUAL: Final = 0.10  # of what is sent: paths lose as much, and it says nothing
 LOSS_FULL: Final = 0.20  # of what is sent: so much is hardly lost but by our own doing
+LOSS_FLOOD: Final = 0.3  # of what is sent: the start has gone too far, though no queue shows
+LOSS_FLOOD_ROUND: Final = 0.5  # the same of a single round
 LEAST_EASE: Final = 0.1
 FAST_SLACK: Final = 0.008  # seconds that the window of a fast path may be larger
 QUEUED: Final = 8  # acknowledgements in a row that show a queue: as good as a round
@@ -68,6 +70,7 @@ FLAT: Final = 3  # rounds without more rate, after which the path is taken to be
 
 DRAIN_EVERY: Final = 6.0  # seconds, more or less
 DRAIN: Final = 0.6  # times the window, for a round trip
+REFILL: Final = 4  # round trips after a drain, until the queue is what it was
 DRAIN_DEEP: Final = 0.75  # times what the empty path holds at our rate, beside a rival
 
 PACE: Final = 1.1  # times the window in a round trip: else a burst a round would be a queue
@@ -295,6 +298,9 @@ class Congestion:
         delivered = self._delivered / lasted
         share = self._lost_bytes / max(1, self._lost_bytes + self._delivered)
         self.loss += (share - self.loss) * min(1.0, lasted / LOSS_MEMORY)
+        overflows = self.loss >= LOSS_FLOOD
+        if self._lost_bytes + self._delivered >= START:
+            overflows |= share >= LOSS_FLOOD_ROUND
         self._lost_bytes = 0
         queue = self._round_min - self.base
         jitter = self._round_rtt / self._samples - self._round_min
@@ -309,7 +315,8 @@ class Congestion:
         while self._rates[0][0] < now - max(RATE_MEMORY, 8 * (self.rtt or 0)):
             self._rates.popleft()
         self._queues.append(queue)
-        self._rivalry.saw(queue, self._aim, delivered, now)
+        ours = self._draining or now < self._law_from + REFILL * (self.rtt or 0)
+        self._rivalry.saw(queue, self._aim, delivered, now, base=self.base, ours=ours)
         if now < self._law_from and not self._draining:
             self._rivalry.drained(queue, self._aim, now)
         if queue <= 2 * self.target + SHORTEST_ROUND:
@@ -318,7 +325,9 @@ class Congestion:
             self._rivalry.on or self._rivalry.suspects(now, FOREIGN / 2)
         ):
             self._forget_base(now)
-        if self.starting:
+        if self.starting and overflows:
+            self._leave_start(now)  # also where the source does not use the window
+        elif self.starting:
             if self._peak >= STARTING_USED * self.window:
                 self._grow_fast(delivered, now)
         elif self._rivalry.on:
@@ -333,7 +342,8 @@ class Congestion:
         if self.starting:
             room = ROOM_STARTING * max(room, self._fastest[0] * self.base) + START
         else:
-            room = (1 + (ROOM - 1) * self._ease) * room + SMALLEST
+            ease = self._ease
+            room = (1 + (ROOM - 1) * ease) * room + SMALLEST * max(ease, 0.5)
         if not limited:
             self._window = min(self._window, room)
         self._window = min(max(self._window, SMALLEST), LARGEST)

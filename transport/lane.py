@@ -43,6 +43,7 @@ __all__ = ["ReliableLane"]
 STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
 USEFUL = 0.25  # of a round trip: a copy that leaves later saves little of the stall
 OVERFLOWS = 0.08  # share of losses from which on a buffer may be what drops
+FLOODED = 0.25  # the same where little is sent: paths hardly lose as much
 SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
 _KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
@@ -338,10 +339,11 @@ class ReliableLane:
         """
         copies, pacer = self._copies, self._pacer
         if copies.wanted and units:
-            roomy = self._congestion.roomy
+            loss = self._congestion.loss
+            roomy = self._congestion.roomy and loss < FLOODED
             # Much loss where there is no room is that of a buffer, which copies would fill again;
             # and while more has to be repeated, they would only hold that up.
-            if not self.kcp.recovery.to_repeat and (roomy or self._congestion.loss < OVERFLOWS):
+            if not self.kcp.recovery.to_repeat and (roomy or loss < OVERFLOWS):
                 again = copies.of(units[: len(units) - len(flushed)])
                 pacer.spend(sum(map(len, again)))
                 units += again

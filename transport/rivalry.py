@@ -25,9 +25,12 @@ LOOK: Final = 8.0  # seconds of queues that are looked at: one drain of our own 
 LEAST: Final = 0.008  # seconds of queue that never goes: with less between us we do well enough
 RANGE: Final = 0.15  # of the queue, that it comes and goes at least
 LEAST_RANGE: Final = 0.003  # seconds: the jitter of schedulers
-SLOWLY: Final = 0.5  # seconds over which a queue is smoothed, for how it comes and goes
-SWING: Final = 0.010  # seconds that a smoothed one does so: senders like us are steadier
-RESIDUE: Final = 0.004  # seconds of queue that never goes, where it swings so
+FLOOR: Final = 0.5  # seconds of which the shortest queue counts, for how it comes and goes
+SWING: Final = 0.010  # seconds of queue that it rises or falls at once, or
+SWING_TARGET: Final = 0.7  # of the target, or
+SWING_BASE: Final = 0.25  # of the empty path's round trip; senders like us are steadier
+SWINGS: Final = 4  # up and down, twice, in
+SWINGS_IN: Final = 30.0  # seconds
 LEAVE: Final = 2  # drains in a row that showed an empty queue: nobody else is there
 MOST_LEAVE: Final = 4  # the same when that was wrong before: its own pauses empty the queue, too
 AGAIN: Final = 30.0  # seconds in which it shows soon that it was wrong
@@ -42,6 +45,9 @@ class Rivalry:
         "_best",
         "_emptied",
         "_epoch",
+        "_extreme",
+        "_floor",
+        "_floor_from",
         "_leave",
         "_left_at",
         "_longest",
@@ -49,7 +55,8 @@ class Rivalry:
         "_rounds",
         "_search",
         "_share",
-        "_slow",
+        "_swings",
+        "_up",
         "on",
     )
 
@@ -57,9 +64,12 @@ class Rivalry:
         """`piece`: bytes of a packet, the unit of CUBIC's curve."""
         self.on = False
         self._piece = piece
-        # The last rounds: when, seconds of queue, the same smoothed, bytes a second.
-        self._rounds: deque[tuple[float, float, float, float]] = deque()
-        self._slow = 0.0
+        # The last rounds: when, seconds of queue, bytes a second.
+        self._rounds: deque[tuple[float, float, float]] = deque()
+        self._floor = self._extreme = inf  # seconds of queue: of this while, and since it turned
+        self._floor_from = now
+        self._up = False
+        self._swings: deque[float] = deque()  # when it turned
         self._emptied = 0
         self._leave = LEAVE
         self._left_at = -inf
@@ -69,34 +79,61 @@ class Rivalry:
         self._best = 0.0  # window before the last reduction
         self._epoch = now
 
-    def saw(self, queue: float, target: float, rate: float, now: float) -> None:
-        """A round has shown a queue of so many seconds at the least, and carried so many bytes a
-        second.
+    def saw(
+        self,
+        queue: float,
+        target: float,
+        rate: float,
+        now: float,
+        *,
+        base: float = 0.0,
+        ours: bool = False,
+    ) -> None:
+        """A round has shown a queue of so many seconds at the least, above a round trip of `base`,
+        and carried so many bytes a second. `ours`: it was made short by our own drain.
         """
         self._longest = max(queue, self._longest * 0.98)
         rounds = self._rounds
-        if rounds:
-            self._slow += (queue - self._slow) * min(1.0, (now - rounds[-1][0]) / SLOWLY)
-        else:
-            self._slow = queue
-        rounds.append((now, queue, self._slow, rate))
+        rounds.append((now, queue, rate))
         while rounds[0][0] < now - LOOK:
             rounds.popleft()
-        look = SOON if now - self._left_at < AGAIN else LOOK
-        if self.on or rounds[0][0] > now - look * 0.98:
+        if self.on:
             return
-        recent = [each for each in rounds if each[0] > now - look]
-        least = min(queue for _, queue, _, _ in recent)
-        if least > max(LEAST, target / 2):
-            self.suspects(now, look)
-        elif least > RESIDUE and _swing([slow for _, _, slow, _ in recent]) > SWING:
-            self._begin(now)
+        if not ours:
+            self._floor = min(self._floor, queue)
+        if now - self._floor_from >= FLOOR:
+            self._follow(self._floor, max(SWING, SWING_TARGET * target, SWING_BASE * base), now)
+            self._floor, self._floor_from = inf, now
+        look = SOON if now - self._left_at < AGAIN else LOOK
+        if not self.on and rounds[0][0] <= now - look * 0.98:
+            recent = [queue for at, queue, _ in rounds if at > now - look]
+            if min(recent) > max(LEAST, target / 2):
+                self.suspects(now, look)
+
+    def _follow(self, floor: float, swing: float, now: float) -> None:
+        """How the queue comes and goes, also where it is short in between: who has come late never
+        saw the path empty, and takes a part of the queue for its length.
+        """
+        if floor == inf:
+            return
+        turned = self._extreme - floor if self._up else floor - self._extreme
+        if self._extreme == inf or turned < 0:
+            self._extreme = floor
+        elif turned >= swing:
+            self._up = not self._up
+            self._extreme = floor
+            swings = self._swings
+            swings.append(now)
+            while swings[0] < now - SWINGS_IN:
+                swings.popleft()
+            if len(swings) >= SWINGS:
+                self._begin(now)
 
     def suspects(self, now: float, seconds: float) -> bool:
         """The queue has been long for so long: is that a rival, whose queue comes and goes, or is
         it the path that has become longer? If a rival, `on` from now on.
         """
-        queues = [queue for at, queue, _, _ in self._rounds if at > now - seconds]
+        queues = [queue for at, queue, _ in self._rounds if at > now - seconds]
         if not queues or max(queues) - min(queues) < max(LEAST_RANGE, RANGE * max(queues)):
             return False
         self._begin(now)
@@ -106,9 +143,10 @@ class Rivalry:
         self.on = True
         self._search = SEARCHES
         self._emptied = 0
+        self._swings.clear()
         self._leave = MOST_LEAVE if now - self._left_at < AGAIN else LEAVE
         # Half of what we had before we gave way is ours.
-        self._share = max(rate for _, _, _, rate in self._rounds) / 2
+        self._share = max(rate for _, _, rate in self._rounds) / 2
 
     def drained(self, queue: float, target: float, now: float) -> None:
         """What our own drain has left of the queue."""
@@ -135,13 +173,3 @@ class Rivalry:
         curve = C * (since + rtt - turn) ** 3 + best
         reno = best * BETA + 0.53 * since / max(rtt, 1e-3)
         return min(max(window, self._piece * max(curve, reno)), 1.25 * window)
-
-
-def _swing(values: list[float]) -> float:
-    """How far they have both risen and fallen: a queue of ours that drains only falls."""
-    least = most = values[0]
-    rise = fall = 0.0
-    for value in values:
-        least, most = min(least, value), max(most, value)
-        rise, fall = max(rise, value - least), max(fall, most - value)
-    return min(rise, fall)

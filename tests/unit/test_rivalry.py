@@ -11,6 +11,7 @@ from transport.rivalry import (
     SEARCH,
     SEARCHES,
     SOON,
+    SWINGS_IN,
     Rivalry,
 )
 
@@ -28,7 +29,7 @@ def watch(rivalry, queues, *, since=0.0):
     return now
 
 
-def sawtooth(seconds, low=0.020, high=0.050, period=80):
+def sawtooth(seconds, low=0.020, high=0.029, period=80):
     rounds = round(seconds / RTT)
     return [low + (high - low) * (number % period) / period for number in range(rounds)]
 
@@ -41,11 +42,12 @@ def test_a_queue_that_comes_and_goes_and_is_never_short_is_a_rivals():
     assert rivalry.on
 
 
-def test_one_short_queue_in_that_time_says_that_it_is_our_own():
+def test_one_short_queue_after_a_drain_says_that_it_is_our_own():
     rivalry = Rivalry(0.0, PIECE)
     now = 0.0
     for _ in range(5):
-        now = watch(rivalry, [*sawtooth(LOOK / 2), 0.002], since=now)
+        now = watch(rivalry, sawtooth(LOOK / 2), since=now) + RTT
+        rivalry.saw(0.002, TARGET, RATE, now, ours=True)
     assert not rivalry.on
 
 
@@ -71,8 +73,22 @@ def drain(rivalry, queues, now):
 def test_a_queue_that_swings_is_a_rivals_though_it_is_short_in_between():
     """Who has come late never saw the path empty, and takes a part of the queue for its length."""
     rivalry = Rivalry(0.0, PIECE)
-    watch(rivalry, sawtooth(LOOK + 1, low=0.006, high=0.030))
+    now = watch(rivalry, sawtooth(SWINGS_IN / 4, low=0.0, high=0.030))
+    assert not rivalry.on
+    watch(rivalry, sawtooth(SWINGS_IN / 2, low=0.0, high=0.030), since=now)
     assert rivalry.on
+
+
+def test_swings_of_our_own_drains_and_lonely_ones_are_none():
+    rivalry = Rivalry(0.0, PIECE)
+    now = 0.0
+    for number in range(2000):
+        now += RTT
+        ours = number % 100 < 20
+        rivalry.saw(0.0 if ours else 0.018, 0.030, RATE, now, ours=ours)
+        if number % 500 == 0:
+            rivalry.saw(0.200, 0.030, RATE, now + RTT / 2)  # a processor was late
+    assert not rivalry.on
 
 
 def test_it_ends_when_two_drains_found_nobody():
