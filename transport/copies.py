@@ -7,7 +7,8 @@ takes a hundred of them. Those copies leave when nothing else wants to, and soon
 
 A path loses things from the first loss on, until enough has come through in a row; until a part of
 that has, it may lose many, and one copy would not be enough. Copies have a budget: so much at once,
-and a share of what is sent. Pure; sizes in bytes, times in seconds. No errors.
+what is new some windows of it, and a share of what is sent. Pure; sizes in bytes, times in seconds.
+No errors.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ __all__ = ["Copies"]
 
 PROVEN: Final = 256  # units in a row without a loss: a path that loses 1 % seldom shows as many
 HALF_PROVEN: Final = 64  # the same of one that loses 5 %, and whose frames take two datagrams
-SPARE_MOST: Final = 2 * 1024 * 1024  # bytes of copies at once
-SPARE_SHARE: Final = 10  # bytes have to be sent for one more
+MOST: Final = 2 * 1024 * 1024  # bytes of copies at once; of what is new
+MOST_WINDOWS: Final = 3  # times the window: a TCP that begins has sent two when it fills the path
+SHARE: Final = 10  # bytes have to be sent for one more
 DOUBLED_MOST: Final = 2 * SLICE_SIZE  # of a unit; large ones are for where next to nothing is lost
 WAITING_MOST: Final = 256  # copies that wait; the oldest are forgotten
 
@@ -31,11 +33,12 @@ WAITING_MOST: Final = 256  # copies that wait; the oldest are forgotten
 class Copies:
     """The copies of one lane."""
 
-    __slots__ = ("_clean", "_spare", "_waiting")
+    __slots__ = ("_clean", "_most_new", "_spent", "_waiting")
 
     def __init__(self) -> None:
         self._clean = PROVEN  # units acknowledged since something was lost
-        self._spare = SPARE_MOST
+        self._spent = 0  # bytes of the budget
+        self._most_new = 0  # bytes of it that what is new may have
         # When each is of no more use, and the unit.
         self._waiting: deque[tuple[float, bytes]] = deque(maxlen=WAITING_MOST)
 
@@ -57,13 +60,14 @@ class Copies:
         """Something was found lost."""
         self._clean = 0
 
-    def on_sent(self, size: int) -> None:
-        """So many bytes leave."""
-        self._spare = min(self._spare + size // SPARE_SHARE, SPARE_MOST)
+    def on_sent(self, size: int, window: int) -> None:
+        """So many bytes leave, where so many may be under way."""
+        self._spent = max(0, self._spent - size // SHARE)
+        self._most_new = min(MOST, MOST_WINDOWS * window)
 
     def of(self, units: Sequence[bytes]) -> list[bytes]:
         """What leaves at once beside these, which are repeated: one copy of each, at most."""
-        return [unit for unit in units if self.wanted and self._pays(unit)]
+        return [unit for unit in units if self.wanted and self._pays(unit, MOST)]
 
     def put_off(self, units: Sequence[bytes], until: float) -> None:
         """Copies of these, which are new, are of use until that time."""
@@ -75,7 +79,7 @@ class Copies:
         """The next of those that wait, if one is of use still."""
         while self._waiting:
             until, unit = self._waiting.popleft()
-            if now <= until and self._pays(unit):
+            if now <= until and self._pays(unit, self._most_new):
                 return unit
         return None
 
@@ -83,8 +87,8 @@ class Copies:
         """None of those that wait is of use."""
         self._waiting.clear()
 
-    def _pays(self, unit: bytes) -> bool:
-        if self._spare <= 0 or len(unit) > DOUBLED_MOST:
+    def _pays(self, unit: bytes, most: int) -> bool:
+        if self._spent >= most or len(unit) > DOUBLED_MOST:
             return False
-        self._spare -= len(unit)
+        self._spent += len(unit)
         return True

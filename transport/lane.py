@@ -328,7 +328,7 @@ class ReliableLane:
         if units:
             sent = sum(map(len, units))
             self._units.on_sent(sent)
-            self._copies.on_sent(sent)
+            self._copies.on_sent(sent, self.window)
         if not (suspect or busy or self._stubborn):
             self._copy(units, flushed, now)
         return units

@@ -4,8 +4,8 @@ A unit of many slices costs as many kernel and Python steps as a small one, but 
 loses all of it. So the size begins with one slice, falls to it at a loss and doubles after enough
 bytes went through without one: at 1 % loss it stays at one slice, at 0.1 % at a few, below at the
 most. (Begun with large units, a path of 5 % loss stands still for seconds before the first of
-them are through.) And a unit is never more than leaves in a millisecond at the pace of the path,
-or it would be a burst that a short buffer cannot hold.
+them are through.) And a unit is never more than leaves in a millisecond at the pace of the path, or
+two slices, or it would be a burst that a short buffer cannot hold.
 
 Pure arithmetic.
 """
@@ -23,7 +23,8 @@ __all__ = ["UnitSize", "unit_bytes"]
 # Bytes without a loss, per slice now, before the size doubles: at one slice the 180 datagrams of
 # 256 kB pass unharmed with probability 0.16 at 1 % loss, and 0.83 at 0.1 %.
 CLEAN_BYTES: Final = 256 * 1024
-BURST: Final = 0.001  # seconds that a unit may take to leave, on a slow path
+BURST: Final = 0.001  # seconds that a unit may take to leave, on a slow path, but
+TOGETHER: Final = 2  # slices at least: headers are a ninth of one alone, and a twelfth of two
 
 
 def unit_bytes(slices: int, slice_size: int = SLICE_SIZE) -> int:
@@ -72,7 +73,7 @@ class UnitSize:
         self._pace = pace
         if pace < inf:
             allowed = burst(pace, BURST) / self.slice_size
-            self.allowed = int(min(self.most, max(1, allowed)))
+            self.allowed = int(min(self.most, max(TOGETHER, allowed)))
         self.slices = min(self._clean_slices, self.allowed)
 
     def on_lost(self) -> None:

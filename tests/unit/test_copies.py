@@ -3,19 +3,22 @@
 from transport.copies import (
     DOUBLED_MOST,
     HALF_PROVEN,
+    MOST,
+    MOST_WINDOWS,
     PROVEN,
-    SPARE_MOST,
-    SPARE_SHARE,
+    SHARE,
     WAITING_MOST,
     Copies,
 )
 
 UNIT = bytes(1000)
+WINDOW = 10_000_000  # bytes: no bound
 
 
 def lossy(units=0):
     """Something was lost, and then so many units arrived."""
     copies = Copies()
+    copies.on_sent(0, WINDOW)
     copies.on_lost()
     copies.on_acked(units)
     return copies
@@ -93,10 +96,20 @@ def test_large_units_leave_once():
 
 def test_the_budget_ends_and_comes_back_with_what_is_sent():
     copies = lossy(HALF_PROVEN)
-    units = SPARE_MOST // len(UNIT) + 1
+    units = -(-MOST // len(UNIT))
     assert len(copies.of([UNIT] * 2 * units)) == units
     assert copies.of([UNIT]) == put_off(copies, [UNIT]) == []
-    copies.on_sent(SPARE_SHARE * len(UNIT) * 10)
+    copies.on_sent(SHARE * len(UNIT) * 10, WINDOW)
     assert 9 <= len(copies.of([UNIT] * 100)) <= 10
-    copies.on_sent(2 * SPARE_SHARE * SPARE_MOST)
-    assert len(copies.of([UNIT] * 2 * units)) <= units + 1
+    copies.on_sent(2 * SHARE * MOST, WINDOW)
+    assert len(copies.of([UNIT] * 2 * units)) == units
+
+
+def test_what_is_new_has_a_small_budget_on_a_slow_path():
+    copies = lossy(HALF_PROVEN)
+    copies.on_sent(0, 20 * len(UNIT))
+    assert len(put_off(copies, [UNIT] * 100)) == MOST_WINDOWS * 20
+    assert put_off(copies, [UNIT]) == []
+    assert copies.of([UNIT]) == [UNIT]
+    copies.on_sent(0, 40 * len(UNIT))
+    assert len(put_off(copies, [UNIT] * 100)) == MOST_WINDOWS * 20 - 1

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from transport.constants import KCP_HEADER_SIZE, KCP_MTU, SLICE_SIZE, TAG_SIZE
 from transport.pacing import FAST
-from transport.units import BURST, CLEAN_BYTES, UnitSize, unit_bytes
+from transport.units import BURST, CLEAN_BYTES, TOGETHER, UnitSize, unit_bytes
 
 QUICK = 1e9  # bytes a second
 
@@ -54,11 +54,11 @@ def test_on_a_quick_path_it_is_the_largest_that_both_take():
 def test_on_a_slow_path_a_unit_leaves_within_a_moment():
     sizes = clean(UnitSize(KCP_MTU))
     sizes.on_pace(5e6 / 8)
-    assert sizes.slices == 1
+    assert sizes.slices == TOGETHER
     sizes.on_pace(8 * SLICE_SIZE / BURST)
     assert sizes.slices == 9  # a little more than eight: bursts grow with the pace
     sizes.on_pace(1.0)  # and back at once
-    assert sizes.slices == sizes.allowed == 1
+    assert sizes.slices == sizes.allowed == TOGETHER
 
 
 @given(st.lists(st.floats(1.0, 1e10), min_size=1))
@@ -66,9 +66,9 @@ def test_it_follows_the_pace_both_ways(paces):
     sizes = clean(UnitSize(KCP_MTU))
     for pace in paces:
         sizes.on_pace(pace)
-        assert 1 <= sizes.slices == sizes.allowed <= MOST
+        assert TOGETHER <= sizes.slices == sizes.allowed <= MOST
         if pace <= FAST:
-            assert sizes.slices == 1 or sizes.slices * SLICE_SIZE <= 2 * BURST * pace
+            assert sizes.slices == TOGETHER or sizes.slices * SLICE_SIZE <= 2 * BURST * pace
 
 
 def test_a_full_unit_fills_its_slices():
@@ -136,6 +136,6 @@ def test_clean_bytes_do_not_lift_it_above_the_pace():
     sizes.on_pace(1e6)
     for _ in range(100):
         sizes.on_sent(CLEAN_BYTES)
-    assert sizes.slices == 1
+    assert sizes.slices == TOGETHER
     sizes.on_pace(QUICK)
     assert sizes.slices == MOST
