@@ -16,7 +16,7 @@ def test_ten_minutes_of_churn():
     assert report.breaches == []
     counts = report.counts
     # It was as bad as it should be.
-    assert counts["checks"] == len(report.looks) >= 5
+    assert counts["checks"] == len(report.looks) >= 4  # every two minutes, once all is quiet
     assert counts["frames received"] > 5000
     assert counts["lives"] > 30
     assert min(counts["died"], counts["left"], counts["replays from their own address"]) > 5
