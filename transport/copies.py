@@ -60,17 +60,20 @@ class Copies:
         """Something was found lost."""
         self._clean = 0
 
-    def on_sent(self, size: int, window: int) -> None:
-        """So many bytes leave, where so many may be under way."""
-        self._spent = max(0, self._spent - size // SHARE)
-        self._most_new = min(MOST, MOST_WINDOWS * window)
+    def on_sent(self, size: int) -> None:
+        """So many bytes leave. HOT PATH."""
+        if self._spent:
+            self._spent = max(0, self._spent - size // SHARE)
 
     def of(self, units: Sequence[bytes]) -> list[bytes]:
         """What leaves at once beside these, which are repeated: one copy of each, at most."""
         return [unit for unit in units if self.wanted and self._pays(unit, MOST)]
 
-    def put_off(self, units: Sequence[bytes], until: float) -> None:
-        """Copies of these, which are new, are of use until that time."""
+    def put_off(self, units: Sequence[bytes], until: float, window: int) -> None:
+        """Copies of these, which are new, are of use until that time; `window`: bytes that may be
+        under way.
+        """
+        self._most_new = min(MOST, MOST_WINDOWS * window)
         if self.wanted:
             for _ in range(2 if self._clean < HALF_PROVEN else 1):
                 self._waiting.extend([(until, unit) for unit in units])

@@ -328,7 +328,7 @@ class ReliableLane:
         if units:
             sent = sum(map(len, units))
             self._units.on_sent(sent)
-            self._copies.on_sent(sent, self.window)
+            self._copies.on_sent(sent)
         if not (suspect or busy or self._stubborn):
             self._copy(units, flushed, now)
         return units
@@ -349,7 +349,7 @@ class ReliableLane:
                 units += again
             if roomy:
                 new = [unit for unit in flushed if not _only_acknowledgements(unit)]
-                copies.put_off(new, now + USEFUL * (self.rtt or 0))
+                copies.put_off(new, now + USEFUL * (self.rtt or 0), self.window)
         while copies.waiting and not self._staged:
             if not pacer.open:
                 self._pace_at = min(self._pace_at, pacer.ready_at())

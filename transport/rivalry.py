@@ -1,9 +1,11 @@
 """A window for when others fill the queue whatever we do: grows like theirs, shrinks like theirs.
 
 A sender that keeps the queue short gets next to nothing beside one that grows until something is
-dropped, as most TCP on the Internet does. Where a queue stays long through all our own drains
-somebody else makes it, and then this takes the place of the delay law: CUBIC's curve (RFC 9438), so
-both get about the same.
+dropped, as most TCP on the Internet does. Two signs tell of such a one, where our own drains have
+their part in both: a queue that comes and goes and never ends; and one that goes up and down again
+and again, by more than senders like us would. Then this takes the place of the delay law: first a
+search for what is ours, then CUBIC's curve (RFC 9438), so both get about the same. It ends when our
+drains find the queue empty.
 
 A loss counts only while the queue is long, about as long as it ever gets: what a path loses by
 chance is no sign of a full buffer. Pure; `now` in seconds, sizes in bytes.
@@ -105,7 +107,7 @@ class Rivalry:
             self._follow(self._floor, max(SWING, SWING_TARGET * target, SWING_BASE * base), now)
             self._floor, self._floor_from = inf, now
         look = SOON if now - self._left_at < AGAIN else LOOK
-        if not self.on and rounds[0][0] <= now - look * 0.98:
+        if not self.on and rounds[0][0] <= now - 0.98 * look:
             recent = [queue for at, queue, _ in rounds if at > now - look]
             if min(recent) > max(LEAST, target / 2):
                 self.suspects(now, look)
@@ -153,7 +155,8 @@ class Rivalry:
         self._emptied = self._emptied + 1 if queue <= target else 0
         if self.on and self._emptied >= self._leave:
             self.on = False
-            self._left_at = now
+            self._left_at = self._floor_from = now
+            self._floor = self._extreme = inf
             self._rounds.clear()
 
     def lost(self, queue: float, window: float, rtt: float, now: float) -> float:

@@ -18,15 +18,14 @@ WINDOW = 10_000_000  # bytes: no bound
 def lossy(units=0):
     """Something was lost, and then so many units arrived."""
     copies = Copies()
-    copies.on_sent(0, WINDOW)
     copies.on_lost()
     copies.on_acked(units)
     return copies
 
 
-def put_off(copies, units, until=1.0, now=0.0):
+def put_off(copies, units, until=1.0, now=0.0, window=WINDOW):
     """Put these off; what leaves of them then."""
-    copies.put_off(units, until)
+    copies.put_off(units, until, window)
     taken = []
     while copies.waiting:
         unit = copies.take(now)
@@ -71,11 +70,11 @@ def test_a_loss_begins_it_anew():
 
 def test_late_copies_are_of_no_use():
     copies = lossy(HALF_PROVEN)
-    copies.put_off([b"old"], until=1.0)
-    copies.put_off([b"new"], until=2.0)
+    copies.put_off([b"old"], until=1.0, window=WINDOW)
+    copies.put_off([b"new"], until=2.0, window=WINDOW)
     assert copies.take(1.5) == b"new"
     assert not copies.waiting
-    copies.put_off([b"old"], until=1.0)
+    copies.put_off([b"old"], until=1.0, window=WINDOW)
     assert copies.take(1.5) is None
 
 
@@ -83,7 +82,7 @@ def test_what_waits_is_bounded_and_can_be_forgotten():
     copies = lossy(HALF_PROVEN)
     units = [number.to_bytes(4, "big") for number in range(WAITING_MOST + 10)]
     assert put_off(copies, units) == units[10:]
-    copies.put_off(units, until=1.0)
+    copies.put_off(units, until=1.0, window=WINDOW)
     copies.forget()
     assert not copies.waiting
 
@@ -99,17 +98,15 @@ def test_the_budget_ends_and_comes_back_with_what_is_sent():
     units = -(-MOST // len(UNIT))
     assert len(copies.of([UNIT] * 2 * units)) == units
     assert copies.of([UNIT]) == put_off(copies, [UNIT]) == []
-    copies.on_sent(SHARE * len(UNIT) * 10, WINDOW)
+    copies.on_sent(SHARE * len(UNIT) * 10)
     assert 9 <= len(copies.of([UNIT] * 100)) <= 10
-    copies.on_sent(2 * SHARE * MOST, WINDOW)
+    copies.on_sent(2 * SHARE * MOST)
     assert len(copies.of([UNIT] * 2 * units)) == units
 
 
 def test_what_is_new_has_a_small_budget_on_a_slow_path():
-    copies = lossy(HALF_PROVEN)
-    copies.on_sent(0, 20 * len(UNIT))
-    assert len(put_off(copies, [UNIT] * 100)) == MOST_WINDOWS * 20
-    assert put_off(copies, [UNIT]) == []
+    copies, slow = lossy(HALF_PROVEN), 20 * len(UNIT)
+    assert len(put_off(copies, [UNIT] * 100, window=slow)) == MOST_WINDOWS * 20
+    assert put_off(copies, [UNIT], window=slow) == []
     assert copies.of([UNIT]) == [UNIT]
-    copies.on_sent(0, 40 * len(UNIT))
-    assert len(put_off(copies, [UNIT] * 100)) == MOST_WINDOWS * 20 - 1
+    assert len(put_off(copies, [UNIT] * 100, window=2 * slow)) == MOST_WINDOWS * 20 - 1
