@@ -134,8 +134,8 @@ SUSPECT_SEND_INTERVAL: Final = 0.2
 
 # --- Outages -----------------------------------------------------------------------------
 
-# Between pings while acknowledgements are overdue: half of what a healed path may stay unused.
-STALL_PROBE: Final = 0.5
+# Between pings while acknowledgements are overdue: a quarter of what a healed path may stay unused.
+STALL_PROBE: Final = 0.25
 
 # --- Paths -----------------------------------------------------------------------------------
 
