@@ -8,50 +8,15 @@ import sys
 
 import pytest
 
-from transport.identity import create_key_file, load_key_file
+from transport.identity import load_key_file
 from vswitch.addresses import HostPort
 from vswitch.cli import main
 from vswitch.config import ServeConfig
 from vswitch.errors import ExitCode
 from vswitch.invite import JoinString
-from vswitch.registry import Registry, Served
-from vswitch.state import StateDir
+from vswitch.registry import Served
 
 COMMANDS = ["serve", "invite", "members", "revoke", "join", "status", "genkey"]
-PUBLIC = HostPort("switch.example.org", 0)
-
-
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("VSWITCH_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = StateDir(tmp_path / "s")
-    files.ensure()
-    return files
-
-
-@pytest.fixture
-def switch(files):
-    """State as `serve` leaves it."""
-    create_key_file(files.server_key)
-    with Registry.open(files.registry) as registry:
-        registry.record_served(Served(HostPort("::", 7000), PUBLIC, ServeConfig().subnet))
-        yield registry
-
-
-@pytest.fixture
-def run(files, capsys):
-    def run(command, *args):
-        code = main([command, "--state", str(files.path), *args])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_help_is_short_and_each_command_ends_with_an_example(capsys):

@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 
 import pytest
 import trio
 
-from transport.identity import PrivateKey, PublicKey, create_key_file
-from vswitch.addresses import HostPort
-from vswitch.cli import main
+from transport.identity import PrivateKey, PublicKey
 from vswitch.config import ServeConfig
 from vswitch.errors import ExitCode, NotFound
 from vswitch.invite import JoinString
 from vswitch.management.control import serve_control
 from vswitch.management.status import JoinStatus, PortStatus, SwitchStatus, to_json
-from vswitch.registry import Registry, Served
-from vswitch.state import StateDir
-
-PUBLIC = HostPort("switch.example.org", 0)
-
-
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("VSWITCH_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def files(tmp_path):
-    files = StateDir(tmp_path / "s")
-    files.ensure()
-    return files
-
-
-@pytest.fixture
-def switch(files):
-    """State as `serve` leaves it."""
-    create_key_file(files.server_key)
-    with Registry.open(files.registry) as registry:
-        registry.record_served(Served(HostPort("::", 7000), PUBLIC, ServeConfig().subnet))
-        yield registry
-
-
-@pytest.fixture
-def run(files, capsys):
-    def run(command, *args):
-        code = main([command, "--state", str(files.path), *args])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
