@@ -13,7 +13,8 @@ wants less of the queue. And the window is never more than a quarter above what 
 (best rate x round trip), so buffers that are too short to show a queue are not flooded.
 
 Loss plays no part up to a tenth: at 5 % random loss a path is as fast as without. What is lost
-beyond that a short buffer has dropped, and both the target and that quarter become smaller. Every
+beyond that a short buffer has dropped, and both the target and that quarter become smaller; three
+tenths end a start, which a source that does not use its window would never do. Every
 few seconds the window shrinks for a round trip, so that our own queue drains and the base is seen
 anew; without that, who comes late takes the queue of the others for a part of the path. A queue
 that stays through that, and comes and goes, is made by a sender that fills it until something is
@@ -61,6 +62,7 @@ LOSS_FULL: Final = 0.20  # of what is sent: so much is hardly lost but by our ow
 LOSS_FLOOD: Final = 0.3  # of what is sent: the start has gone too far, though no queue shows
 LOSS_FLOOD_ROUND: Final = 0.5  # the same of a single round
 LEAST_EASE: Final = 0.1
+LEAST_SLACK: Final = 0.5  # the same of what is added to that room: less, and nothing ever grows
 FAST_SLACK: Final = 0.008  # seconds that the window of a fast path may be larger
 QUEUED: Final = 8  # acknowledgements in a row that show a queue: as good as a round
 FOREIGN: Final = 3.0  # seconds, or 8 round trips, after which a long queue is not ours
@@ -343,7 +345,7 @@ class Congestion:
             room = ROOM_STARTING * max(room, self._fastest[0] * self.base) + START
         else:
             ease = self._ease
-            room = (1 + (ROOM - 1) * ease) * room + SMALLEST * max(ease, 0.5)
+            room = (1 + (ROOM - 1) * ease) * room + SMALLEST * max(ease, LEAST_SLACK)
         if not limited:
             self._window = min(self._window, room)
         self._window = min(max(self._window, SMALLEST), LARGEST)

@@ -1,12 +1,14 @@
 """When a record that waits is dropped for its age, and when it is not."""
 
 from math import inf
+from types import SimpleNamespace
 
 import pytest
 
 from vswitch.core.codel import LEAST_INTERVAL, SLACK, STALL_TRIPS, Codel, Patience
 from vswitch.core.egress import EgressQueue, Pool
 from vswitch.core.records import frame_record
+from vswitch.ports.device import patience_with
 
 PATIENCE = Patience(0.0)
 LATE = 2 * SLACK
@@ -40,6 +42,14 @@ def test_more_patience_where_things_are_lost():
     assert lossy.target == usual.target + 0.1 * STALL_TRIPS
     assert lossy.interval == usual.interval + 0.1 * STALL_TRIPS
     assert Patience(None, lossy=True).target == inf
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_a_device_says_whether_its_path_loses_things(lossy):
+    device = SimpleNamespace(round_trip=0.1, lossy=lossy)
+    assert patience_with(device).target == Patience(0.1, lossy=lossy).target
+    assert patience_with(SimpleNamespace(round_trip=None, lossy=lossy)).target == inf
+    assert patience_with(SimpleNamespace(), slow=True).target == Patience(0.0).target
 
 
 def test_a_queue_that_stands_drops_ever_more():

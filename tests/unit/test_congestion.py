@@ -106,6 +106,30 @@ def test_there_is_room_until_the_source_uses_it():
     assert not path.congestion.roomy
 
 
+def test_heavy_loss_ends_that_though_the_source_uses_little_of_the_window():
+    path = Path(1e9)
+    for _ in range(6):
+        path.round()
+    assert path.congestion.starting
+    window = path.congestion.window
+    for _ in range(3):
+        path.congestion.on_lost([Acked(window, path.now, None)], path.now)
+        path.round(share=0.2)
+    assert not path.congestion.starting
+    assert path.congestion.window < window
+
+
+def test_no_round_is_shorter_than_the_path():
+    """An acknowledgement of what was sent first may come just after it was sent again."""
+    path = settled()
+    congestion = path.congestion
+    congestion.on_acked([Acked(PIECE, path.now - BASE, BASE)], PIECE, path.now)
+    rate, window = congestion.rate, congestion.window
+    soon = path.now + BASE / 2
+    congestion.on_acked([Acked(PIECE, soon - 0.001, None)], PIECE, soon)
+    assert (congestion.rate, congestion.window) == (rate, window)
+
+
 def test_the_first_queue_ends_that():
     path = Path(20e6 / 8)
     while path.congestion.starting:
