@@ -16,10 +16,10 @@ import attrs
 from benchmarks import wire as capture
 from benchmarks.underlays import WIRE_LIMIT, Underlay
 from benchmarks.usage import resident_mib
+from vswitch.devices import netlink
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.lab import Host, Lab, Wire, WireSpec, wait_until
 from vswitch.lab.lan import UNDERLAY, Lan
-from vswitch.ports import netlink
 
 __all__ = ["A_ADDRESS", "B_ADDRESS", "DEVICE", "PREFIX", "Bed", "Relayed", "open_bed"]
 

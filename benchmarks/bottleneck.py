@@ -18,7 +18,7 @@ from math import inf
 from attrs import Factory, define, field
 
 from transport.constants import DATA_HEADER_SIZE, KCP_MTU, RECEIVE_WINDOW, SLICE_SIZE, TAG_SIZE
-from transport.lane import ReliableLane
+from transport.lanes.reliable import ReliableLane
 
 HEADERS = DATA_HEADER_SIZE + 28  # of a datagram beside the slice: ours, UDP's and IPv4's
 LATE = 0.0005  # seconds that a timer may be late

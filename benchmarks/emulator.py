@@ -23,8 +23,8 @@ from typing import Any
 import attrs
 
 from benchmarks import traffic
+from vswitch.devices import netlink
 from vswitch.lab import Host, Lab, PathSpec, Wire, wait_until
-from vswitch.ports import netlink
 
 IP_UDP, IP_TCP = 28, 52  # bytes of headers, with timestamps in those of TCP
 FULL = 1500  # bytes of IP in a frame of 1,514

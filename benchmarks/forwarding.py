@@ -15,9 +15,9 @@ import time
 import trio
 
 from vswitch import Switch, open_switch
-from vswitch.core.frame import BROADCAST
-from vswitch.core.records import frame_record
-from vswitch.ports.port import Port
+from vswitch.frames.ethernet import BROADCAST
+from vswitch.frames.records import frame_record
+from vswitch.switch.port import Port
 
 BATCH = 64  # records
 ROUNDS = 15

@@ -21,9 +21,9 @@ from pathlib import Path
 import trio
 
 from transport import Peer, PrivateKey, load_key_file, open_endpoint, open_udp
-from vswitch.core.control import Hello
-from vswitch.ports.member import MemberDevice
-from vswitch.registry import Registry
+from vswitch.members.device import MemberDevice
+from vswitch.members.protocol import Hello
+from vswitch.registry.registry import Registry
 from vswitch.state import StateDir
 
 PORT = 17450  # loopback; away from a switch that this host may run

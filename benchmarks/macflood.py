@@ -16,10 +16,10 @@ import trio
 
 from benchmarks.forwarding import BATCH, Sink
 from vswitch import open_switch
-from vswitch.core.frame import BROADCAST
-from vswitch.core.records import frame_record
-from vswitch.managed import Managed
-from vswitch.settings import Settings
+from vswitch.features.manager import Managed
+from vswitch.features.settings import Settings
+from vswitch.frames.ethernet import BROADCAST
+from vswitch.frames.records import frame_record
 
 VICTIMS = 100
 

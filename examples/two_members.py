@@ -23,8 +23,8 @@ from typing import Any
 import trio
 
 from vswitch import JoinConfig, LocalPort, ServeConfig, TapConfig, join, serve
-from vswitch.core.frame import BROADCAST, format_mac, parse_mac
-from vswitch.ports.local import local_pair
+from vswitch.frames.ethernet import BROADCAST, format_mac, parse_mac
+from vswitch.switch.local import local_pair
 from vswitch.testing import ethernet
 
 ETHERTYPE = 0x88B5  # IEEE 802 "local experimental 1"
@@ -36,7 +36,8 @@ PATIENCE = 30  # seconds for all of it; it takes about one
 
 
 class ProgramInterface:
-    """What `join` takes for a TAP (vswitch/ports/interface.py): frames go to and from `port`."""
+    """What `join` takes for a TAP (vswitch/devices/host_interface.py): frames go to and from
+    `port`."""
 
     persistent = False  # nobody else's: it goes with the member
 

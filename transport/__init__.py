@@ -6,10 +6,17 @@ peers that have proven their keys. The wire is described in docs/wire-format.md,
 docs/security.md.
 """
 
-from transport.admission import Authority, Grant
-from transport.channel import Channel, ChannelBroken
-from transport.control import CloseCode
-from transport.endpoint import Endpoint, open_endpoint
+from transport.crypto.identity import (
+    PrivateKey,
+    PublicKey,
+    create_key_file,
+    load_key_file,
+    load_or_create_key_file,
+)
+from transport.crypto.noise import NO_PSK
+from transport.endpoint.channel import Channel, ChannelBroken
+from transport.endpoint.endpoint import Endpoint, open_endpoint
+from transport.endpoint.udp import DatagramSocket, UdpSocket, format_address, open_udp, resolve
 from transport.errors import (
     BadPacket,
     HandshakeRefused,
@@ -17,18 +24,11 @@ from transport.errors import (
     KeyFileError,
     TransportError,
 )
-from transport.handshake import Peer
-from transport.identity import (
-    PrivateKey,
-    PublicKey,
-    create_key_file,
-    load_key_file,
-    load_or_create_key_file,
-)
-from transport.noise import NO_PSK, Suite
+from transport.handshake.admission import Authority, Grant
+from transport.handshake.messages import Peer
 from transport.stats import DROP_REASONS, EndpointStatistics, SessionStatistics
-from transport.udp import DatagramSocket, UdpSocket, format_address, open_udp, resolve
-from transport.wire import Credential, CredentialKind, Result
+from transport.wire.control import CloseCode
+from transport.wire.datagrams import Credential, CredentialKind, Result, Suite
 
 __all__ = [
     "DROP_REASONS",

@@ -1,7 +1,7 @@
 """Every number of the transport, once, with its unit and its reason.
 
 Sizes are bytes, times are seconds, unless the name says otherwise. The wire's layouts are in
-`wire.py`; what of this an operator may change is in `endpoint.Limits`.
+`wire/datagrams.py`; what of this an operator may change is in `endpoint.Limits`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TAG_SIZE: Final = 16
 SEALED_OVERHEAD: Final = DATA_HEADER_SIZE + TAG_SIZE
 
 KCP_HEADER_SIZE: Final = 24
-# Bytes of a sealed unit that one datagram carries. How many do on a path is pathmtu.py's; this is
+# Bytes of a sealed unit that one datagram carries. How many do on a path is path/mtu.py's; this is
 # 1,432 bytes of UDP payload, and what a peer's number of slices is reckoned in.
 SLICE_SIZE: Final = 1432 - DATA_HEADER_SIZE
 # The largest unit, 44 such datagrams; set once in a session. Larger ones amortise more work per
-# byte (sealing, KCP, calls into the kernel), and lose more with one lost datagram: `units.py`
+# byte (sealing, KCP, calls into the kernel), and lose more with one lost datagram: `lanes/units.py`
 # says what is used when.
 KCP_MTU: Final = 44 * SLICE_SIZE - TAG_SIZE
-# Of one sealed unit: the largest in the smallest datagrams that pathmtu.py goes down to has 118.
+# Of one sealed unit: the largest in the smallest datagrams that path/mtu.py goes down to has 118.
 MAX_SLICES: Final = 128
 # Of one session, waiting for slices. Jitter mixes the slices of all units of a burst, and a
 # table that is too small for one completes none of them, again and again.
@@ -42,15 +42,15 @@ PARTIAL_BYTES: Final = 4 * 1024 * 1024  # of one session, in all its partial uni
 MIN_KCP_MTU: Final = 536  # less would spend more on headers than it carries
 MAX_DATAGRAM: Final = 65_535
 
-# --- KCP (notes on each in kcp.py) -----------------------------------------------------------
+# --- KCP (notes on each in lanes/kcp.py) ----------------------------------------------------------
 
 SHUT_INTERVAL: Final = 0.5  # seconds between questions to a peer whose window is shut
 # A lone small message is acknowledged with the answer to it, if one leaves within this time, well
-# below recovery.py's shortest timeout; more than so much data at once.
+# below congestion/recovery.py's shortest timeout; more than so much data at once.
 ACK_DELAY: Final = 0.005
 STREAM_ACK_DELAY: Final = 0.001  # while more than that comes: the sender waits to hear of room
 ACK_BYTES: Final = 32768
-SEND_WINDOW: Final = 16_384  # segments; more than congestion.py's bytes in full ones
+SEND_WINDOW: Final = 16_384  # segments; more than congestion/delay.py's bytes in full ones
 RECEIVE_WINDOW: Final = 16_384  # segments; at least the peer's send window, so it never closes
 # In KCP's own queues of one session. Segments may be as large as units, so a window in segments
 # does not bound their bytes; more than a sender has in flight at most.

@@ -25,8 +25,6 @@ import random
 
 import attrs
 
-__all__ = ["Counts", "Direction", "PathSpec", "flip"]
-
 # Bytes by which the queue may be overfull: times are floats, and at 10 Gbit/s one step of them
 # after a day of uptime is 0.02 bytes.
 ROUNDING = 0.1

@@ -4,19 +4,10 @@ Error contract of the package: a function that sees bytes from outside ends in `
 raises `BadPacket` and nothing else; whoever calls it counts the reason and drops the packet.
 Wrong use by the program raises `ValueError` or `TypeError`. A key file that cannot be used
 raises `KeyFileError` with a sentence that an operator can act on. What the Trio shells raise
-(closed, broken, busy) are Trio's own resource errors; see `channel.py`.
+(closed, broken, busy) are Trio's own resource errors; see `endpoint/channel.py`.
 """
 
 from __future__ import annotations
-
-__all__ = [
-    "BadPacket",
-    "HandshakeRefused",
-    "HandshakeTimeout",
-    "KeyExhausted",
-    "KeyFileError",
-    "TransportError",
-]
 
 
 class TransportError(Exception):

@@ -21,8 +21,6 @@ from attrs.validators import ge, gt
 
 from transport.constants import ADDRESS_TABLE
 
-__all__ = ["BucketTable", "TokenBucket", "address_key"]
-
 _IPV6_PREFIX_BYTES: Final = 8  # a /64 is one subscriber; whoever has it has all its addresses
 _MAPPED: Final = "::ffff:"  # before an IPv4 address, as a dual-stack socket reports it
 _OCTETS: Final = frozenset(map(str, range(256)))  # as they are written

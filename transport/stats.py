@@ -11,8 +11,6 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["DROP_REASONS", "EndpointStatistics", "SessionStatistics"]
-
 DROP_REASONS: Final[Mapping[str, str]] = {
     # Datagrams that never came to be of a session
     "malformed": "shorter or longer than its type allows, or a reserved field is set",

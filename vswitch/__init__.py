@@ -10,9 +10,9 @@
 What is exported here is the interface of the library; docs/architecture.md draws the house.
 """
 
-from vswitch.client import join
-from vswitch.config import JoinConfig, ServeConfig
-from vswitch.core.counters import CounterSnapshot, DropReason
+from vswitch.config.commands import JoinConfig, ServeConfig
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import TapConfig, TapDevice
 from vswitch.errors import (
     ConfigError,
     NotFound,
@@ -22,11 +22,13 @@ from vswitch.errors import (
     TimedOut,
     VswitchError,
 )
-from vswitch.ports.device import Device
-from vswitch.ports.local import LocalPort
-from vswitch.ports.tap import TapConfig, TapDevice, open_tap
-from vswitch.server import Serving, serve
-from vswitch.switch import Port, Switch, SwitchStatistics, open_switch
+from vswitch.joining.member import join
+from vswitch.serving.server import Serving, serve
+from vswitch.switch.counters import CounterSnapshot, DropReason
+from vswitch.switch.device import Device
+from vswitch.switch.local import LocalPort
+from vswitch.switch.port import Port, SwitchStatistics
+from vswitch.switch.switch import Switch, open_switch
 
 __all__ = [
     "ConfigError",

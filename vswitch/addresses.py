@@ -17,17 +17,6 @@ from typing import Self
 
 from attrs import frozen
 
-__all__ = [
-    "DEFAULT_PORT",
-    "HostPort",
-    "check_name",
-    "lowest_free",
-    "parse_subnet",
-    "parse_wish",
-    "reserved_reason",
-    "switch_address",
-]
-
 DEFAULT_PORT = 7450  # UDP; free of the ports of n2n, tinc, fastd, ZeroTier, WireGuard
 _HOST_CHARS = 253  # RFC 1035 section 2.3.4, without the root dot
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)

@@ -10,18 +10,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = [
-    "BadRecord",
-    "ConfigError",
-    "ExitCode",
-    "NotFound",
-    "NotReachable",
-    "PrivilegeError",
-    "RefusedError",
-    "TimedOut",
-    "VswitchError",
-]
-
 
 class ExitCode:
     """Exit codes of the `vswitch` command; stable, scripts rely on them."""

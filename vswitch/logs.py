@@ -22,8 +22,6 @@ from typing import IO, TextIO
 
 from vswitch.errors import ConfigError
 
-__all__ = ["LineFormatter", "event", "set_up"]
-
 _FILE_MODE = 0o600
 _ROOTS = ("vswitch", "transport")  # our own loggers; other libraries keep to warnings
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}

@@ -19,8 +19,6 @@ from attrs import field, frozen
 
 from vswitch.errors import NotFound, PrivilegeError, VswitchError
 
-__all__ = ["StateDir", "default_state_dir", "directory_lock", "file_error", "write_file"]
-
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 
-__all__ = ["SOFTWARE", "VERSION"]
-
 try:
     VERSION = importlib.metadata.version("vswitch")
 except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed

@@ -33,7 +33,8 @@ from benchmarks.paths.verdict import Check
 from benchmarks.peers import PEERS
 from benchmarks.underlays import UNDERLAYS
 from benchmarks.usage import resident_mib, usage
-from transport import load_key_file, socketfilter
+from transport import load_key_file
+from transport.endpoint import socketfilter
 from vswitch.lab import Host, wait_until
 from vswitch.lab.lan import PORT, SWITCH_ADDRESS
 from vswitch.state import StateDir

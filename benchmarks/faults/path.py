@@ -16,9 +16,9 @@ from benchmarks.paths.flow import Stream
 from benchmarks.paths.verdict import Check
 from benchmarks.peers import PEERS
 from benchmarks.underlays import UNDERLAYS
+from vswitch.devices import netlink
 from vswitch.lab import NatSpec, PathSpec, WireSpec
 from vswitch.lab.lan import DEV
-from vswitch.ports import netlink
 
 __all__ = ["measure"]
 

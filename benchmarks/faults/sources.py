@@ -23,11 +23,10 @@ from collections.abc import Callable
 
 from benchmarks.faults.volley import Volley
 from transport import Peer, PrivateKey
-from transport.cookie import MAC_BYTES, MacStamper
-from transport.handshake import Initiation
-from transport.identity import PublicKey
-from transport.noise import Suite
-from transport.wire import InitPayload
+from transport.crypto.identity import PublicKey
+from transport.handshake.cookie import MAC_BYTES, MacStamper
+from transport.handshake.messages import Initiation
+from transport.wire.datagrams import InitPayload, Suite
 
 DIFFERENT = 256  # initiations, each with a key of its own
 ADDRESSES = 32_768  # that they come from: more than the switch keeps limits for

@@ -17,8 +17,8 @@ from benchmarks.paths.verdict import Check
 from benchmarks.peers import PEERS
 from benchmarks.underlays import UNDERLAYS
 from benchmarks.usage import resident_mib
-from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 from vswitch.lab import PathSpec, WireSpec
+from vswitch.switch.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 
 __all__ = ["KINDS", "measure"]
 

@@ -16,8 +16,8 @@ from collections import Counter
 
 import attrs
 
-from vswitch.core.counters import DropReason, PortCounters
-from vswitch.core.frame import BROADCAST
+from vswitch.frames.ethernet import BROADCAST
+from vswitch.switch.counters import DropReason, PortCounters
 from vswitch.testing import ethernet
 
 __all__ = ["ALL", "MARK", "NOBODY", "RESERVED", "Ledger", "Life", "mac_of"]

@@ -9,8 +9,8 @@ import trio
 from benchmarks.soak.ledger import ALL, NOBODY, RESERVED, Ledger, Life
 from benchmarks.soak.watch import Tap
 from transport import Peer, PrivateKey
-from vswitch.core.records import frame_of, frame_record
-from vswitch.ports.member import MemberDevice
+from vswitch.frames.records import frame_of, frame_record
+from vswitch.members.device import MemberDevice
 
 __all__ = ["Station"]
 

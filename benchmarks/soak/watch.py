@@ -18,10 +18,10 @@ from pathlib import Path
 import attrs
 import trio
 
-import transport.cipher
+import transport.crypto.cipher as cipher
 from benchmarks.soak.ledger import MARK, Ledger
 from transport.constants import AMPLIFICATION
-from transport.noise import Suite
+from transport.wire.datagrams import Suite
 
 __all__ = ["Leftovers", "Log", "Stranger", "Tap", "watched_nonces"]
 
@@ -33,7 +33,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 @contextmanager
 def watched_nonces(ledger: Ledger) -> Iterator[None]:
     """I6: each key that seals must be given counters that grow, whoever holds it."""
-    real, last = transport.cipher.aead, {}  # key → its last nonce
+    real, last = cipher.aead, {}  # key → its last nonce
 
     class Watched:
         def __init__(self, suite, key):
@@ -50,11 +50,11 @@ def watched_nonces(ledger: Ledger) -> Iterator[None]:
             ledger.counts["units sealed"] += 1
             return self._cipher.encrypt(nonce, data, associated)
 
-    transport.cipher.aead = Watched
+    cipher.aead = Watched
     try:
         yield
     finally:
-        transport.cipher.aead = real
+        cipher.aead = real
 
 
 class Tap:

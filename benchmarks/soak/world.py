@@ -22,9 +22,9 @@ from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.station import PATIENCE, SERVER, Station
 from benchmarks.soak.watch import Leftovers, Log, Stranger, Tap, watched_nonces
 from transport import Grant, PrivateKey, open_endpoint
-from transport.testing import Link, open_network
-from vswitch.ports.member import MemberDevice
-from vswitch.switch import open_switch
+from transport.testing.network import Link, open_network
+from vswitch.members.device import MemberDevice
+from vswitch.switch.switch import open_switch
 
 __all__ = ["Plan", "Report", "soak"]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import trio
 
-from vswitch.client import join
-from vswitch.config import JoinConfig
-from vswitch.core.frame import BROADCAST, parse_mac
-from vswitch.core.records import SUPERFRAME, encode_record
-from vswitch.core.virtio import FRAME_AT, UDP, VIRTIO_HEADER, stands_for
+from vswitch.config.commands import JoinConfig
+from vswitch.frames.ethernet import BROADCAST, parse_mac
+from vswitch.frames.records import SUPERFRAME, encode_record
+from vswitch.frames.virtio import FRAME_AT, UDP, VIRTIO_HEADER, stands_for
+from vswitch.joining.member import join
 from vswitch.testing import FakeInterface
 from vswitch.testing.superframes import Flow, superframe
 

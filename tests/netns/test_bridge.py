@@ -3,12 +3,12 @@
 import pytest
 import trio
 
+from vswitch.devices import netlink
+from vswitch.devices.bridge import enter_bridge, in_bridge, open_host_end
+from vswitch.devices.dhcp_filter import DhcpGuard
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import TapConfig
 from vswitch.errors import VswitchError
-from vswitch.ports import netlink
-from vswitch.ports.bridge import enter_bridge, in_bridge
-from vswitch.ports.dhcp_guard import DhcpGuard
-from vswitch.ports.hostend import open_host_end
-from vswitch.ports.tap import TapConfig, open_tap
 
 pytestmark = [pytest.mark.netns, pytest.mark.inside]
 
@@ -103,7 +103,7 @@ async def test_an_interface_in_somebody_elses_bridge(eth1):
 
 
 async def test_routes_move_along(eth1):
-    from vswitch.ports.netlink import _netlink
+    from vswitch.devices.netlink import _netlink
 
     with _netlink("add a route") as ipr:
         ipr.route("add", dst="10.6.0.0/16", gateway="10.5.0.254")

@@ -16,9 +16,9 @@ from tests.netns.test_lan_bridge import (
     serve_site,
     underlay_address,
 )
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
-from vswitch.ports import netlink
 
 ZEBRA, BGPD = "/usr/lib/frr/zebra", "/usr/lib/frr/bgpd"  # where Debian has them, in no PATH
 VNI = "42"

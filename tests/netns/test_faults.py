@@ -14,10 +14,10 @@ import time
 import pytest
 
 from transport import load_key_file
-from vswitch.core.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 from vswitch.lab import wait_until
 from vswitch.lab.lan import PORT, SWITCH_ADDRESS
 from vswitch.state import StateDir
+from vswitch.switch.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 
 SOURCES = [sys.executable, "-m", "benchmarks.faults.sources"]
 

@@ -6,9 +6,9 @@ from itertools import permutations
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS
-from vswitch.ports import netlink
 
 ADDRESSES = {"pc1": "10.88.0.1", "udp1": "10.88.0.2", "tcp1": "10.88.0.3", "vx1": "10.88.0.4"}
 VXLAN = "192.0.2.13"  # the third host of the underlay

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS
-from vswitch.ports import netlink
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
 KINDS = {"udp": 5555, "tcp": 5556, "qemu": 5557}

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
-from vswitch.ports import netlink
 
 LEASED = "10.99.0"
 

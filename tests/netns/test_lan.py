@@ -7,9 +7,9 @@ from itertools import permutations
 import pytest
 
 from vswitch.demo.story import link_local
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
-from vswitch.ports import netlink
 
 NAMES = ("pc1", "pc2", "pc3")
 LEASED = "10.99.0"  # the network that the DHCP test makes on top

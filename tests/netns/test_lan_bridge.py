@@ -7,9 +7,9 @@ from itertools import permutations
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, PORT
-from vswitch.ports import netlink
 
 EXPERIMENTAL = 0x88B5
 SITES = ("site1", "site2", "site3")

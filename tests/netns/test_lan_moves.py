@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import UNDERLAY
-from vswitch.ports import netlink
 
 PING = 0.02  # seconds between two requests
 

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
-from vswitch.ports import netlink
 
 REFUSED, PRIVILEGE, NOT_REACHABLE, USAGE, FAILED = 4, 7, 3, 2, 1
 

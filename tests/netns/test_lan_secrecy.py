@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, PORT, SWITCH_ADDRESS, UNDERLAY
-from vswitch.ports import netlink
 
 PATTERN = "c0ffee11decafbad5eed1e55f005ba11"  # 16 bytes: what ping repeats in its payload
 DATA = 4  # first byte of a datagram that carries frames: docs/wire-format.md

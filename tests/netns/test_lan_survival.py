@@ -7,11 +7,11 @@ import time
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.errors import ExitCode
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, STOP_TIMEOUT
 from vswitch.management.client import request
-from vswitch.ports import netlink
 
 RETURN_TIMEOUT = 90  # seconds: beyond the longest wait between two attempts of a member
 

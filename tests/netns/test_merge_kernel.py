@@ -12,10 +12,11 @@ from contextlib import ExitStack, asynccontextmanager
 import pytest
 import trio
 
-from vswitch.core.records import frame_of, is_superframe
-from vswitch.core.segment import cut_untrusted
-from vswitch.core.virtio import stands_for
-from vswitch.ports.tap import TapConfig, open_tap
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import TapConfig
+from vswitch.frames.records import frame_of, is_superframe
+from vswitch.frames.segment import cut_untrusted
+from vswitch.frames.virtio import stands_for
 
 pytestmark = [pytest.mark.netns, pytest.mark.inside]
 

@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from vswitch.ports import netlink
-from vswitch.ports.netwatch import SETTLE, watch_network
+from vswitch.devices import netlink
+from vswitch.joining.host_changes import SETTLE, watch_network
 
 pytestmark = [pytest.mark.netns, pytest.mark.inside]
 

@@ -13,12 +13,13 @@ import attrs
 import pytest
 import trio
 
-from vswitch.core.records import HEADER_SIZE, frame_of
-from vswitch.core.segment import cut_untrusted
-from vswitch.core.superframes import check_superframe_untrusted
-from vswitch.core.virtio import FRAME_AT, TCP, UDP, VIRTIO_HEADER
-from vswitch.ports import netlink
-from vswitch.ports.tap import TapConfig, open_tap
+from vswitch.devices import netlink
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import TapConfig
+from vswitch.frames.records import HEADER_SIZE, frame_of
+from vswitch.frames.segment import cut_untrusted
+from vswitch.frames.superframes import check_superframe_untrusted
+from vswitch.frames.virtio import FRAME_AT, TCP, UDP, VIRTIO_HEADER
 from vswitch.testing.superframes import Flow, random_flow, superframe
 
 pytestmark = [pytest.mark.netns, pytest.mark.inside]

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import UNDERLAY
-from vswitch.ports import netlink
 
 HEADERS = 28
 RECOVERED = 5.0  # seconds without an answer, at most

@@ -9,10 +9,11 @@ import attrs
 import pytest
 import trio
 
-from vswitch.core.records import frame_record
+from vswitch.devices import netlink
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import TapConfig
 from vswitch.errors import VswitchError
-from vswitch.ports import netlink
-from vswitch.ports.tap import TapConfig, open_tap
+from vswitch.frames.records import frame_record
 from vswitch.testing import DevicePair, check_device
 
 pytestmark = [pytest.mark.netns, pytest.mark.inside]

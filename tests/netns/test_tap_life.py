@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from vswitch.core.records import frame_record
+from vswitch.devices import netlink
+from vswitch.devices import tap as tap_setup
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import TapConfig
 from vswitch.errors import PrivilegeError, VswitchError
+from vswitch.frames.records import frame_record
 from vswitch.lab import wait_until
-from vswitch.ports import netlink, tap_setup
-from vswitch.ports.device import Device
-from vswitch.ports.tap import TapConfig, open_tap
+from vswitch.switch.device import Device
 
 pytestmark = [pytest.mark.netns, pytest.mark.inside]
 

@@ -12,13 +12,13 @@ import attrs
 import pytest
 import trio
 
-from vswitch.core.records import HEADER_SIZE, frame_of, is_superframe
-from vswitch.core.segment import cut_untrusted
-from vswitch.core.superframes import USUAL_HEADERS
-from vswitch.core.virtio import FRAME_AT, MAX_SEGMENTS, TCP, stands_for
-from vswitch.ports import netlink
-from vswitch.ports.tap import TapConfig, open_tap
-from vswitch.ports.tap_setup import GSO_MAX_SIZE
+from vswitch.devices import netlink
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import GSO_MAX_SIZE, TapConfig
+from vswitch.frames.records import HEADER_SIZE, frame_of, is_superframe
+from vswitch.frames.segment import cut_untrusted
+from vswitch.frames.superframes import USUAL_HEADERS
+from vswitch.frames.virtio import FRAME_AT, MAX_SEGMENTS, TCP, stands_for
 from vswitch.testing import checksum
 from vswitch.testing.superframes import Flow, random_flow, superframe
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.errors import VswitchError
 from vswitch.lab import End, Lab, NatSpec, PathSpec, Wire, wait_until
-from vswitch.ports import netlink
 
 pytestmark = pytest.mark.netns("ping")
 

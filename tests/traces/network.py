@@ -18,17 +18,16 @@ from itertools import count
 
 from tests.traces.trace import Trace
 from transport import Grant, Peer, PrivateKey, Suite
-from transport.demux import Demux
+from transport.crypto.noise import NO_PSK
 from transport.emulation import Direction, PathSpec
-from transport.handshake import NO_CREDENTIAL
-from transport.initiator import Connected, GaveUp, Refused
-from transport.noise import NO_PSK
-from transport.paths import Address
-from transport.responder import Accepted
-from transport.session import Session
-from transport.testing_cores import KnownPeers
-from transport.testing_paths import packet_size
-from transport.trains import cut
+from transport.endpoint.demux import Demux
+from transport.handshake.initiator import Connected, GaveUp, Refused
+from transport.handshake.messages import NO_CREDENTIAL
+from transport.handshake.responder import Accepted
+from transport.session.session import Session
+from transport.testing.cores import KnownPeers
+from transport.testing.network import packet_size
+from transport.wire.trains import Address, cut
 
 START = 5_000.0  # seconds
 WALL_CLOCK_NS = 1_700_000_000 * 10**9
@@ -152,6 +151,12 @@ class Net:
                 self._ways[key].change(spec, self.now)
             else:
                 self._ways[key] = Direction(spec, self.seed * 1000 + len(self._ways))
+
+    def burden(self, a: Host, b: Host, *, rate: float, seconds: float) -> None:
+        """Others send as well on the way from one host to the other; bit/s."""
+        way, pause = self._ways[(a.address[0], b.address[0])], 1500 * 8 / rate
+        for number in range(round(seconds / pause)):
+            self.at(number * pause, lambda: way.offer(1500, self.now))
 
     def rebind(self, host: Host, address: Address) -> None:
         """The host is seen at another address from now on, and only there."""

@@ -13,12 +13,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.traces.trace import Trace
-from vswitch.core.frame import BROADCAST
-from vswitch.core.records import frame_record
-from vswitch.features.impairment import Impairments, Orders
-from vswitch.managed import Managed
-from vswitch.settings import Settings, SwitchSettings
-from vswitch.switch import Bound, Port, Switch, open_switch
+from vswitch.features.impair import Impairments, Orders
+from vswitch.features.manager import Managed
+from vswitch.features.settings import Settings, SwitchSettings
+from vswitch.frames.ethernet import BROADCAST
+from vswitch.frames.records import frame_record
+from vswitch.switch.port import Bound, Port
+from vswitch.switch.switch import Switch, open_switch
 from vswitch.testing import FakeDevice, arp_reply, arp_request, ethernet, icmp_echo, vlan_tagged
 from vswitch.testing.groups import igmp, igmp3_report, mld, mld2_report, multicast_data
 from vswitch.testing.superframes import random_flow, superframe

@@ -7,10 +7,9 @@ import attrs
 from tests.traces.network import Host, Net
 from tests.traces.trace import Trace
 from transport import Grant, Suite
-from transport.admission import Result
 from transport.emulation import PathSpec
-from transport.wire import INIT
-from vswitch.core.lane_choice import LaneRule
+from transport.wire.datagrams import INIT, Result
+from vswitch.members.lane_choice import LaneRule
 
 SERVER = "198.51.100.1"
 CLIENT = "192.0.2.1"
@@ -117,6 +116,29 @@ def slower_and_faster(trace: Trace) -> None:
     for at, rate in ((2.0, 2e6), (4.0, 30e6)):
         net.at(at, lambda rate=rate: net.path(client, server, attrs.evolve(GOOD, rate=rate)))
     net.run(6.0)
+    net.conclude()
+
+
+def stalls(trace: Trace) -> None:
+    """A short path on which now and then nothing passes for a moment."""
+    spec = attrs.evolve(GOOD, delay=0.005)
+    net, client, server = pair(trace, 25, spec)
+    client.bulk(messages=100_000, size=1400)
+    for number in range(8):
+        down = attrs.evolve(spec, up=False)
+        net.at(0.8 + number * 0.7, lambda down=down: net.path(client, server, down))
+        again = 0.8 + number * 0.7 + 0.05 * (number + 1)
+        net.at(again, lambda: net.path(client, server, spec))
+    net.run(7.0)
+    net.conclude()
+
+
+def beside_a_rival(trace: Trace) -> None:
+    """Others fill the queue for a while, whatever we do."""
+    net, client, server = pair(trace, 26, attrs.evolve(GOOD, queue=125_000))
+    client.bulk(messages=100_000, size=1400)
+    net.at(2.0, lambda: net.burden(client, server, rate=9e6, seconds=8.0))
+    net.run(13.0)
     net.conclude()
 
 
@@ -331,6 +353,8 @@ SCENARIOS: tuple[Callable[[Trace], None], ...] = (
     messages_of_all_sizes,
     bufferbloat,
     slower_and_faster,
+    stalls,
+    beside_a_rival,
     sparse_beside_bulk,
     datagram_lane,
     auto_lane,

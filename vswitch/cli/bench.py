@@ -7,19 +7,12 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vswitch.cli.common import (
-    Subparsers,
-    add_command,
-    answer,
-    print_json,
-    run_service,
-    say,
-)
+from vswitch.cli.common import Subparsers, add_command, answer, print_json, run_service, say
+from vswitch.config.converters import to_interface
 from vswitch.errors import ConfigError, ExitCode
-from vswitch.values import to_interface
 
 if TYPE_CHECKING:
-    from vswitch.linkbench import Figures, RoundTrips
+    from vswitch.bench import Figures, RoundTrips
 
 _PORT = 7451  # vswitch.linkbench.DEFAULT_PORT, which would bring Trio into every command
 _LONGEST = 60.0  # seconds; vswitch.linkbench.LONGEST
@@ -55,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve, or measure and print the figures."""
     if args.serve == (args.host is not None):
         raise ConfigError("give either --serve, or the HOST of a member that serves")
-    from vswitch import linkbench
+    from vswitch import bench as linkbench
 
     if args.serve:
         return run_service(partial(_serve, args.dev, args.port))
@@ -77,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(dev: str, port: int) -> None:
-    from vswitch import linkbench
+    from vswitch import bench as linkbench
 
     listener = linkbench.open_listener(dev, port)
     say(f"vswitch: answering on {dev}, TCP port {port}, until stopped")

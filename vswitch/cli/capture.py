@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vswitch.cli.common import AnswerLost, Subparsers, add_command, config_from, say
-from vswitch.config import StateConfig
-from vswitch.core.pcapng import totals_at_end
+from vswitch.config.commands import StateConfig
+from vswitch.config.converters import to_duration
+from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
+from vswitch.frames.pcapng import totals_at_end
 from vswitch.management.client import Pouring, open_stream
-from vswitch.options import add_flags
-from vswitch.values import to_duration
 
 _TAIL = 1 << 20  # bytes: the statistics of some thousand ports
 

@@ -17,22 +17,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from transport.errors import KeyFileError
-from vswitch.config import TABLES
+from vswitch.config.commands import TABLES
+from vswitch.config.options import load
 from vswitch.errors import ConfigError, ExitCode, VswitchError
-from vswitch.options import load
-
-__all__ = [
-    "AnswerLost",
-    "Subparsers",
-    "add_command",
-    "answer",
-    "config_from",
-    "exit_code_of",
-    "print_json",
-    "run_service",
-    "say",
-    "version",
-]
 
 T = TypeVar("T")
 Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
@@ -108,7 +95,7 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
     # Not at the top: most commands are done before Trio is imported.
     import trio
 
-    from vswitch.allocator import keep_memory
+    from vswitch.runtime import keep_memory
 
     keep_memory()
     received: list[int] = []

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config import LookConfig
+from vswitch.config.commands import LookConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA, PortStatus, SwitchStatus, from_json, to_json
 from vswitch.management.tables import table
-from vswitch.options import add_flags
 
 _GAUGES = ("queued_frames", "queued_bytes", "held_frames")  # that go down again
 _PLAIN = ("rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "flood_copies", *_GAUGES)

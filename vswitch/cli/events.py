@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config import LookConfig
+from vswitch.config.commands import LookConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ExitCode
 from vswitch.management.client import open_stream, request
 from vswitch.management.status import SCHEMA
-from vswitch.options import add_flags
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -6,7 +6,7 @@ import argparse
 import base64
 import sys
 
-from transport.identity import PrivateKey, create_key_file
+from transport.crypto.identity import PrivateKey, create_key_file
 from vswitch.cli.common import Subparsers, add_command, answer
 from vswitch.errors import ConfigError, ExitCode
 

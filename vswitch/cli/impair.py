@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config import LookConfig
+from vswitch.config.commands import LookConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
 from vswitch.management.tables import table
-from vswitch.options import add_flags
 
 _ORDERS = ("delay", "loss", "duplicate", "reorder", "rate", "seed", "direction", "for")
 

@@ -6,14 +6,15 @@ import argparse
 import time
 from datetime import UTC, datetime
 
-from transport.identity import load_key_file
+from transport.crypto.identity import load_key_file
 from vswitch.addresses import DEFAULT_PORT, HostPort, check_name
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
-from vswitch.config import InviteConfig
+from vswitch.config.commands import InviteConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
-from vswitch.invite import JoinString
-from vswitch.options import add_flags
-from vswitch.registry import Invite, Registry, Served
+from vswitch.registry.invite import JoinString
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import Invite, Served
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -9,10 +9,10 @@ from functools import partial
 
 from vswitch.addresses import check_name
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
-from vswitch.config import JoinConfig
+from vswitch.config.commands import JoinConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError
 from vswitch.logs import set_up
-from vswitch.options import add_flags
 
 _LINE_LIMIT = 4096  # characters; a join string has at most 512
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args, JoinConfig, table="join", invite=invite)
     config.files.ensure()
     set_up(config.log_level, config.log_file, config.log_days)
-    from vswitch.client import join
+    from vswitch.joining.member import join
 
     return run_service(partial(join, config))
 

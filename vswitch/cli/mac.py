@@ -6,12 +6,12 @@ import argparse
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config import LookConfig
+from vswitch.config.commands import LookConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
 from vswitch.management.tables import age, table
-from vswitch.options import add_flags
 
 _OPERANDS = {"list": (0, 0), "add": (2, 3), "del": (1, 2), "flush": (0, 0)}
 _USAGE = {

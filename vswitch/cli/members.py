@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from transport.identity import PublicKey
+from transport.crypto.identity import PublicKey
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config import LookConfig
+from vswitch.config.commands import LookConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ExitCode, NotReachable
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA, MemberStatus, SwitchStatus, from_json, to_json
 from vswitch.management.tables import members_table
-from vswitch.options import add_flags
-from vswitch.registry import Member, Registry
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import Member
 
 _TIMEOUT = 2.0  # s; without the running switch the list is still worth showing
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 
-from transport.identity import PublicKey
+from transport.crypto.identity import PublicKey
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
-from vswitch.config import StateConfig
+from vswitch.config.commands import StateConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ExitCode, NotReachable
 from vswitch.management.client import request
-from vswitch.options import add_flags
-from vswitch.registry import Registry
+from vswitch.registry.registry import Registry
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -6,9 +6,9 @@ import argparse
 from functools import partial
 
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service
-from vswitch.config import ServeConfig
+from vswitch.config.commands import ServeConfig
+from vswitch.config.options import add_flags
 from vswitch.logs import set_up
-from vswitch.options import add_flags
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -29,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args, ServeConfig, table="serve")
     config.files.ensure()
     set_up(config.log_level, config.log_file, config.log_days)
-    from vswitch.server import serve
+    from vswitch.serving.server import serve
 
     return run_service(partial(serve, config))

@@ -6,7 +6,8 @@ import argparse
 import time
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config import LookConfig
+from vswitch.config.commands import LookConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ExitCode, NotFound, NotReachable
 from vswitch.management.client import request
 from vswitch.management.status import (
@@ -18,7 +19,6 @@ from vswitch.management.status import (
     to_json,
 )
 from vswitch.management.tables import joins_table, ports_table, switch_line
-from vswitch.options import add_flags
 from vswitch.state import StateDir
 
 

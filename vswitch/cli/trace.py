@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config import LookConfig
+from vswitch.config.commands import LookConfig
+from vswitch.config.options import add_flags
 from vswitch.errors import ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
-from vswitch.options import add_flags
 
 
 def add_parser(subparsers: Subparsers) -> None:

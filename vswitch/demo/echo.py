@@ -15,8 +15,6 @@ import attrs
 
 from vswitch.errors import VswitchError
 
-__all__ = ["Echoes", "checksum", "ping"]
-
 ECHO = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 HEADER = struct.Struct(">BBHHH")  # type, code, checksum, identifier, sequence number

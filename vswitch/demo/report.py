@@ -10,8 +10,6 @@ from vswitch.demo.echo import Echoes
 from vswitch.demo.transfer import Transfer
 from vswitch.demo.watch import Sight
 
-__all__ = ["Flow", "Member", "Pings", "Report"]
-
 
 @attrs.frozen
 class Member:

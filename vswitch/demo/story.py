@@ -18,12 +18,10 @@ from vswitch.demo.echo import ping
 from vswitch.demo.report import Flow, Member, Pings, Report
 from vswitch.demo.transfer import receive, send
 from vswitch.demo.watch import Sight
+from vswitch.devices import netlink
 from vswitch.errors import VswitchError
 from vswitch.lab import Host, wait_until
 from vswitch.lab.lan import DEV, PORT, UNDERLAY, Lan
-from vswitch.ports import netlink
-
-__all__ = ["NAMES", "link_local", "tell"]
 
 NAMES = ("pc1", "pc2")
 PINGS = 20

@@ -14,8 +14,6 @@ import attrs
 
 from vswitch.errors import VswitchError
 
-__all__ = ["Transfer", "receive", "send"]
-
 BLOCK = 64 * 1024  # bytes
 PATIENCE = 20  # seconds until the two ends have met
 STALL = 20  # seconds without a byte

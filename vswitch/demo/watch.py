@@ -18,8 +18,6 @@ from collections.abc import Iterator
 
 import attrs
 
-__all__ = ["SUITES", "Sight", "look", "main"]
-
 ETH_P_ALL = 3  # linux/if_ether.h
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h

@@ -12,15 +12,14 @@ Error contract: `ConfigError` for a monitor of itself, of a monitor, or for any 
 
 from __future__ import annotations
 
-from vswitch.core.counters import DropReason, PortCounters
-from vswitch.core.load import load_of
-from vswitch.core.stages import Explained, Stage
 from vswitch.errors import ConfigError
-from vswitch.features.feature import Feature
-from vswitch.settings import ANY_PORT, PortSettings, Settings
-from vswitch.switch import Port, Switch
-
-__all__ = ["Mirrors"]
+from vswitch.features.base import Feature
+from vswitch.features.settings import ANY_PORT, PortSettings, Settings
+from vswitch.frames.load import load_of
+from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.port import Port
+from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.switch import Switch
 
 
 class _Silence:

@@ -6,28 +6,26 @@ and pays where streams fill the lines of members that do not watch them.
 Reports reach router ports only (RFC 4541 2.1.1): a host that hears the report of another keeps its
 own back, and the switch would not know of it. So they are taken out of the batch here, given to the
 router ports, and counted as `group_report` where there is none. What is no valid message passes as
-any frame. The rules are in `vswitch/core/snooping.py`.
+any frame. The rules are in `vswitch/features/snooping.py`.
 """
 
 from __future__ import annotations
 
 import secrets
 
-from vswitch.core.counters import DropReason, PortCounters
-from vswitch.core.frame import mac_from_key, vlan_of
-from vswitch.core.group_messages import GroupMessage, Says, read_untrusted
-from vswitch.core.group_queries import query_record
-from vswitch.core.records import frame_of
-from vswitch.core.snooping import Query, Snooping
-from vswitch.core.stages import Explained, Stage
-from vswitch.core.virtio import stands_for
 from vswitch.errors import BadRecord
-from vswitch.features.feature import Feature
-from vswitch.features.vlan import vlans_on
-from vswitch.settings import PortSettings, Settings, SwitchSettings
-from vswitch.switch import Port, Switch
-
-__all__ = ["Multicast"]
+from vswitch.features.base import Feature
+from vswitch.features.settings import PortSettings, Settings, SwitchSettings
+from vswitch.features.snooping import Query, Snooping
+from vswitch.features.vlans import vlans_on
+from vswitch.frames.ethernet import mac_from_key, vlan_of
+from vswitch.frames.igmp import GroupMessage, Says, query_record, read_untrusted
+from vswitch.frames.records import frame_of
+from vswitch.frames.virtio import stands_for
+from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.port import Port
+from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.switch import Switch
 
 _VLANS_EVERY = 10  # ticks between two looks at which VLANs have stations
 _GROUP_BEGINS = (b"\x01\x00", b"\x33\x33")  # of the MAC addresses of IP groups

@@ -1,15 +1,225 @@
-"""Storm limits of the ports; what they do is in `core/storm.py`."""
+"""Storm limits of the ports; what they do is in `features/storms.py`."""
 
 from __future__ import annotations
 
-from vswitch.core.bucket import Bucket
-from vswitch.core.stages import Stage
-from vswitch.core.storm import MIN_BURST, Shares, StormStage
-from vswitch.features.feature import Feature
-from vswitch.settings import PortSettings, SwitchSettings
-from vswitch.switch import Port, Switch
+from collections.abc import Callable
 
-__all__ = ["Storms"]
+import attrs
+
+from vswitch.features.base import Feature
+from vswitch.features.settings import PortSettings, SwitchSettings
+from vswitch.frames.ethernet import BROADCAST, ETHERNET_HEADER_SIZE, HEAD_SIZE, vlan_of
+from vswitch.frames.headers import frame_at
+from vswitch.frames.records import FRAME
+from vswitch.frames.virtio import stands_for
+from vswitch.switch.bucket import Bucket
+from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.port import Port
+from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.switch import Switch
+
+# -------------------------------------------------------------------------------------------------
+# Limits on what is flooded: frames a second of each kind at a port, copies a second in all.
+#
+#  broadcast, multicast   by the destination
+#  unknown                unicast to a station that the FDB does not know, so that it goes
+#  everywhere flood limit            copies that all floods together make, shared between the ports
+#
+# A flooded frame costs the switch as many sends as it has ports, a known one costs one. So what a
+# port may flood is limited where it comes in, and the sum by `Shares`: in each interval the limit
+# is divided as max-min fairness has it. A port that floods little gets all that it wants; those
+# that want more get the same. A storm on one port therefore never takes the others' broadcasts.
+#
+# Pure; nothing here raises for any content of a record.
+
+INTERVAL = 0.1  # seconds in which the flood limit holds: shorter than people notice
+MIN_BURST = 128  # frames: one superframe, and a host that starts
+_FRAME_FLAG = FRAME & 0xFF
+
+Known = Callable[[int, bytes, float], int | None]  # Fdb.lookup
+
+
+def level(wanted: list[float], room: float) -> float:
+    """The most that each may have so that all together have at most `room`: water-filling."""
+    left = room
+    for number, want in enumerate(sorted(wanted)):
+        share = left / (len(wanted) - number)
+        if want >= share:
+            return share
+        left -= want
+    return room  # enough for all, and for one who wants it all
+
+
+@attrs.define(eq=False)
+class Shares:
+    """The copies of one switch. `limit` a second, None for no limit."""
+
+    limit: float | None
+    _since: float = attrs.field(init=False, default=-1.0)
+    _wanted: dict[int, float] = attrs.field(init=False, factory=dict)
+    _spent: dict[int, float] = attrs.field(init=False, factory=dict)
+    _level: float = attrs.field(init=False, default=0.0)
+    _left: float = attrs.field(init=False, default=0.0)
+
+    def room(self, port: int, now: float) -> float:
+        """How many more copies the port may make in this interval."""
+        if self.limit is None:
+            return float("inf")
+        if now - self._since >= INTERVAL or now < self._since:
+            self._begin(now, self.limit * INTERVAL)
+        spent = self._spent.get(port, 0.0)
+        mine = max(0.0, self._level - spent)
+        if mine <= self._left:
+            return mine
+        # Ports that were silent until now have spent it all at once: an equal share is everybody's.
+        equal = self.limit * INTERVAL / max(1, len(self._wanted))
+        return max(0.0, self._left, min(mine, equal - spent))
+
+    def spend(self, port: int, copies: float, refused: float) -> None:
+        """The port has made so many, and would have made some more."""
+        self._spent[port] = self._spent.get(port, 0.0) + copies
+        self._wanted[port] = self._wanted.get(port, 0.0) + copies + refused
+        self._left -= copies
+
+    def forget(self, port: int) -> None:
+        """The port is gone."""
+        self._spent.pop(port, None)
+        self._wanted.pop(port, None)
+
+    def _begin(self, now: float, room: float) -> None:
+        # One frame passes where any room is left, however many copies it makes; such debts are paid
+        # in the intervals that follow.
+        silent = not 0 <= now - self._since < 2 * INTERVAL
+        debts = {port: spent - self._level for port, spent in self._spent.items()}
+        self._spent = {port: debt for port, debt in debts.items() if debt > 0 and not silent}
+        self._level = room if silent else level(list(self._wanted.values()), room)
+        self._left = room - sum(self._spent.values())
+        self._wanted = {}
+        self._since = now
+
+
+@attrs.define(eq=False)
+class StormStage:
+    """The limits of one port; None for none."""
+
+    port: int
+    broadcast: Bucket | None
+    multicast: Bucket | None
+    unknown: Bucket | None
+    shares: Shares
+    known: Known
+    ports: Callable[[], int]  # how many there are
+    _copies: int = attrs.field(init=False, default=0)  # `flood_copies` when last seen
+    _passed: int = attrs.field(init=False, default=0)  # flooded frames since then
+    _fan: float = attrs.field(init=False, default=0.0)  # copies of one of them; 0: not known
+
+    def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
+        """The records that go on. HOT PATH: a batch that is not flooded costs a slice a record."""
+        if not records:
+            return records
+        # The flag of a superframe is the larger one: see `load_of`.
+        only_frames = max(records)[1] == _FRAME_FLAG
+        if only_frames:
+            heads = [record[4:20] for record in records]
+        else:
+            heads = [
+                record[4:20] if record[1] == _FRAME_FLAG else record[14:30] for record in records
+            ]
+        if heads.count(heads[0]) == len(heads):
+            reason = self._kind(heads[0], now)
+            if reason is None:
+                return records
+            if only_frames:
+                self._settle(counters)
+                granted = self._grant(reason, len(records), now, counters)
+                return records if granted == len(records) else records[:granted]
+        floods = {
+            head: reason for head in set(heads) if (reason := self._kind(head, now)) is not None
+        }
+        if not floods:
+            return records
+        self._settle(counters)
+        kept = []
+        for record, head in zip(records, heads, strict=True):
+            reason = floods.get(head)
+            if reason is None or self._grant_record(reason, record, now, counters):
+                kept.append(record)
+        return kept
+
+    def explain(self, record: bytes, now: float) -> Explained:
+        """Whether a record would be flooded, and how that is limited."""
+        at = frame_at(record)
+        reason = self._kind(record[at : at + HEAD_SIZE], now)
+        if reason is None:
+            return Explained(record, "")
+        bucket, cost = self._bucket(reason), stands_for(record)
+        if bucket is not None and not bucket.could(now, cost):
+            return Explained(None, f"more than {bucket.rate:g} frames a second", reason)
+        return Explained(record, "")
+
+    def _kind(self, head: bytes, now: float) -> DropReason | None:
+        """The name of the limit that frames with this head are subject to; None if of none."""
+        if len(head) < ETHERNET_HEADER_SIZE:
+            return None
+        if head[0] & 1:
+            if head[:6] == BROADCAST:
+                return DropReason.STORM_BROADCAST
+            return DropReason.STORM_MULTICAST
+        if self.known(vlan_of(head), head[:6], now) is None:
+            return DropReason.STORM_UNKNOWN
+        return None
+
+    def _bucket(self, reason: DropReason) -> Bucket | None:
+        if reason is DropReason.STORM_BROADCAST:
+            return self.broadcast
+        return self.multicast if reason is DropReason.STORM_MULTICAST else self.unknown
+
+    def _settle(self, counters: PortCounters) -> None:
+        """Pay for what was flooded since the last time: only now it is known how many copies."""
+        if self._passed:
+            copies = counters.flood_copies - self._copies + self._passed
+            self._fan = max(1.0, copies / self._passed)
+            self.shares.spend(self.port, copies, 0.0)
+        self._copies, self._passed = counters.flood_copies, 0
+
+    def _grant(self, reason: DropReason, wanted: int, now: float, counters: PortCounters) -> int:
+        bucket = self._bucket(reason)
+        granted = wanted if bucket is None else bucket.grant(now, wanted)
+        counters.drop(reason, wanted - granted)
+        if not granted:
+            return 0
+        passed = min(granted, self._room(now))
+        self._refuse(granted - passed, counters)
+        self._passed += passed
+        return passed
+
+    def _grant_record(
+        self, reason: DropReason, record: bytes, now: float, counters: PortCounters
+    ) -> bool:
+        bucket, cost = self._bucket(reason), stands_for(record)
+        if bucket is not None and not bucket.allow(now, cost):
+            counters.drop(reason, cost)
+            return False
+        if self._room(now) < cost:
+            self._refuse(cost, counters)
+            return False
+        self._passed += cost
+        return True
+
+    def _room(self, now: float) -> int:
+        """Frames that the flood limit lets through, with what was passed since `_settle`."""
+        fan = self._fan or max(1, self.ports() - 1)
+        room = self.shares.room(self.port, now) - self._passed * fan
+        return 1 << 30 if room == float("inf") else max(1, int(room / fan)) if room > 0 else 0
+
+    def _refuse(self, frames: int, counters: PortCounters) -> None:
+        if frames:
+            fan = self._fan or max(1, self.ports() - 1)
+            self.shares.spend(self.port, 0.0, frames * fan)
+            counters.drop(DropReason.FLOOD_LIMIT, frames)
+
+
+# -------------------------------------------------------------------------------------------------
 
 
 class Storms(Feature):

@@ -19,12 +19,10 @@ from collections.abc import Callable
 
 import trio
 
-from vswitch.core.records import HEADER_SIZE
 from vswitch.foreign.formats import VXLAN_HEADER_SIZE, longest_frame, record_untrusted
-from vswitch.foreign.places import Address
-from vswitch.ports.device import Waiter
-
-__all__ = ["SEND_REASONS", "DatagramDevice", "SharedSocket"]
+from vswitch.foreign.sockets import Address
+from vswitch.frames.records import HEADER_SIZE
+from vswitch.switch.device import Waiter
 
 BATCH = 256  # datagrams of one wake-up: half a millisecond of work
 INBOX = 1024  # frames that wait for their port's task, which takes 64 at a turn

@@ -16,19 +16,9 @@ from __future__ import annotations
 import struct
 from collections import Counter
 
-from vswitch.core.frame import ETHERNET_HEADER_SIZE, TAG_SIZE
-from vswitch.core.records import FRAME, HEADER_SIZE, frame_record
 from vswitch.errors import BadRecord
-
-__all__ = [
-    "VXLAN_HEADER_SIZE",
-    "FramedStream",
-    "QemuStream",
-    "longest_frame",
-    "record_untrusted",
-    "vxlan_header",
-    "without_vxlan_untrusted",
-]
+from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, TAG_SIZE
+from vswitch.frames.records import FRAME, HEADER_SIZE, frame_record
 
 _FLAG = b"\xbc\xbc"
 _WORD = struct.Struct(">I")

@@ -18,8 +18,6 @@ import trio
 
 from vswitch.errors import BadRecord
 
-__all__ = ["Codec", "StreamDevice", "tune"]
-
 RECEIVE = 64 * 1024  # bytes of one read: about 40 frames
 
 

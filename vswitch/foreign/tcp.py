@@ -7,14 +7,13 @@ from collections import Counter
 
 import trio
 
-from vswitch.foreign.admission import Admission
+from vswitch.foreign.client_limit import Admission
 from vswitch.foreign.formats import FramedStream, QemuStream
-from vswitch.foreign.places import shown
-from vswitch.foreign.settings import ForeignSettings
+from vswitch.foreign.kinds import ForeignSettings
+from vswitch.foreign.sockets import shown
 from vswitch.foreign.streams import Codec, StreamDevice, tune
-from vswitch.switch import Port, Switch
-
-__all__ = ["StreamClients"]
+from vswitch.switch.port import Port
+from vswitch.switch.switch import Switch
 
 _RETRY = 0.2  # seconds, when the process has no descriptor left
 _BATCH = 16  # connections of one wake-up

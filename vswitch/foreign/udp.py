@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import trio
 
-from vswitch.core.frame import ETHERNET_HEADER_SIZE
-from vswitch.foreign.admission import Admission
+from vswitch.foreign.client_limit import Admission
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import longest_frame
-from vswitch.foreign.places import Address, shown
-from vswitch.foreign.settings import ForeignSettings
-from vswitch.switch import Switch
-
-__all__ = ["DatagramClients"]
+from vswitch.foreign.kinds import ForeignSettings
+from vswitch.foreign.sockets import Address, shown
+from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
+from vswitch.switch.switch import Switch
 
 
 class DatagramClients:

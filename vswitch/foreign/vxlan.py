@@ -15,14 +15,13 @@ import trio
 
 from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
-from vswitch.foreign.admission import Admission
+from vswitch.foreign.client_limit import Admission
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import vxlan_header, without_vxlan_untrusted
-from vswitch.foreign.places import Address, native
-from vswitch.foreign.settings import ForeignSettings
-from vswitch.switch import Port, Switch
-
-__all__ = ["VxlanPeers"]
+from vswitch.foreign.kinds import ForeignSettings
+from vswitch.foreign.sockets import Address, native
+from vswitch.switch.port import Port
+from vswitch.switch.switch import Switch
 
 
 class VxlanPeers:

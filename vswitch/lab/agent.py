@@ -20,8 +20,6 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-__all__ = ["main"]
-
 
 def main(fd: int, directory: Path) -> None:
     connection: Connection = Connection(fd)

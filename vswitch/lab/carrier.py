@@ -31,12 +31,10 @@ from heapq import heappop, heappush
 from multiprocessing.connection import Connection
 
 from transport.emulation import Direction, PathSpec, flip
-from vswitch.core.control_fields import MAX_MTU
+from vswitch.devices.tap import DEVICE_GONE, ETHERNET_OVERHEAD
 from vswitch.lab.job import Carried, WireSpec
 from vswitch.lab.nat import Frame, Nat
-from vswitch.ports.tap_device import DEVICE_GONE, ETHERNET_OVERHEAD
-
-__all__ = ["ETHERNET", "main"]
+from vswitch.members.protocol import MAX_MTU
 
 ETHERNET = 14  # bytes of header, which neither rate nor MTU count
 READ_SIZE = MAX_MTU + ETHERNET_OVERHEAD  # bytes: the longest frame

@@ -25,8 +25,6 @@ import attrs
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.lab import namespaces
 
-__all__ = ["Call", "Host", "start_host"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

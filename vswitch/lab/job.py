@@ -7,8 +7,6 @@ import attrs
 from transport.emulation import Counts, PathSpec
 from vswitch.lab.nat import NatCounts, NatSpec
 
-__all__ = ["Carried", "WireSpec"]
-
 
 @attrs.frozen(kw_only=True)
 class WireSpec:

@@ -13,13 +13,11 @@ from typing import TypeVar
 
 import attrs
 
+from vswitch.devices import netlink
+from vswitch.devices.tap import TUN_PATH
 from vswitch.errors import PrivilegeError
 from vswitch.lab import namespaces
 from vswitch.lab.host import Host, start_host
-from vswitch.ports import netlink
-from vswitch.ports.tap_setup import TUN_PATH
-
-__all__ = ["BRIDGE", "Lab", "missing_for_lab"]
 
 T = TypeVar("T")
 

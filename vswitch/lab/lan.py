@@ -25,15 +25,13 @@ from typing import Any, TypeVar
 
 import attrs
 
+from vswitch.devices import netlink
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.lab.host import Host
 from vswitch.lab.job import WireSpec
 from vswitch.lab.lab import BRIDGE, Lab
 from vswitch.lab.wait import wait_until
 from vswitch.lab.wire import End, Wire
-from vswitch.ports import netlink
-
-__all__ = ["DEV", "PORT", "UNDERLAY", "Lan", "Program"]
 
 T = TypeVar("T")
 

@@ -19,8 +19,6 @@ import os
 import signal
 import sys
 
-__all__ = ["command"]
-
 # linux/sched.h
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000

@@ -21,8 +21,6 @@ import random
 
 import attrs
 
-__all__ = ["Frame", "Nat", "NatCounts", "NatSpec"]
-
 Frame = bytes | bytearray
 
 MAX_MAPPINGS = 4096  # of 64,512 ports: a free one is soon found by chance

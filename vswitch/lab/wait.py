@@ -8,8 +8,6 @@ from typing import TypeVar
 
 from vswitch.errors import TimedOut
 
-__all__ = ["wait_until"]
-
 T = TypeVar("T")
 
 INTERVAL = 0.05  # seconds between questions: short beside the start of a process

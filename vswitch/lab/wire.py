@@ -33,15 +33,13 @@ from typing import Any
 import attrs
 
 from transport.emulation import PathSpec
+from vswitch.devices import netlink
+from vswitch.devices.tap import TapConfig, attach
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.lab.host import PACKAGES, Host
 from vswitch.lab.job import Carried, WireSpec
 from vswitch.lab.lab import Lab
 from vswitch.lab.nat import NatSpec
-from vswitch.ports import netlink
-from vswitch.ports.tap_setup import TapConfig, attach
-
-__all__ = ["End", "Wire"]
 
 IFNAME = "wire0"
 # RFC 2544: addresses for benchmarks.

@@ -25,8 +25,6 @@ from vswitch.errors import (
     VswitchError,
 )
 
-__all__ = ["Pouring", "open_stream", "request"]
-
 _ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
 _CHUNK = 64 * 1024  # bytes
 _BY_CODE: dict[int, type[VswitchError]] = {

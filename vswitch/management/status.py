@@ -18,17 +18,6 @@ from cattrs import BaseValidationError, Converter
 
 from vswitch.errors import VswitchError
 
-__all__ = [
-    "SCHEMA",
-    "ForeignStatus",
-    "JoinStatus",
-    "MemberStatus",
-    "PortStatus",
-    "SwitchStatus",
-    "from_json",
-    "to_json",
-]
-
 T = TypeVar("T")
 
 SCHEMA = 1

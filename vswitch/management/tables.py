@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 
 from vswitch.management.status import JoinStatus, MemberStatus, PortStatus, SwitchStatus
 
-__all__ = ["age", "joins_table", "members_table", "ports_table", "size", "switch_line", "table"]
-
 _UNITS = "kMGTPE"
 
 

@@ -12,9 +12,7 @@ from math import inf
 
 import trio
 
-from vswitch.ports.device import Waiter
-
-__all__ = ["FakeChannel", "fake_channel_pair"]
+from vswitch.switch.device import Waiter
 
 
 class FakeChannel:

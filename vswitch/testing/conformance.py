@@ -1,7 +1,7 @@
 """`check_device`: the suite that every device has to pass.
 
 In the manner of `trio.testing.check_one_way_stream`; the rules are those of
-`vswitch/ports/device.py`, and a broken one is an `AssertionError`.
+`vswitch/switch/device.py`, and a broken one is an `AssertionError`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from contextlib import AbstractAsyncContextManager
 
 from vswitch.testing import device_rules as rules
 from vswitch.testing.devices import DevicePair
-
-__all__ = ["check_device"]
 
 MakePair = Callable[[], AbstractAsyncContextManager[DevicePair]]
 

@@ -1,4 +1,4 @@
-"""The rules of `vswitch/ports/device.py` as checks, for `check_device`; each takes a fresh pair.
+"""The rules of `vswitch/switch/device.py` as checks, for `check_device`; each takes a fresh pair.
 
 A broken rule is an `AssertionError`, or whatever else the device raises unasked.
 """
@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from vswitch.core.records import SUPERFRAME, encode_record, frame_of, frame_record
-from vswitch.core.virtio import NO_OFFLOAD
-from vswitch.ports.device import Device
+from vswitch.frames.records import SUPERFRAME, encode_record, frame_of, frame_record
+from vswitch.frames.virtio import NO_OFFLOAD
+from vswitch.switch.device import Device
 from vswitch.testing.devices import DevicePair, DevicePeer
 from vswitch.testing.frames import ethernet
 

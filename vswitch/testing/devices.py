@@ -1,7 +1,7 @@
 """`FakeDevice`: a device whose other side is the test; and what `check_device` needs of a device.
 
 Put frames in with `feed`, find what the switch wrote in `written`, limit it with `capacity`, break
-it with `fail`. It keeps all rules of `vswitch/ports/device.py`.
+it with `fail`. It keeps all rules of `vswitch/switch/device.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Protocol
 import attrs
 import trio
 
-from vswitch.core.records import frame_of, frame_record
-from vswitch.ports.device import Device, Waiter
-
-__all__ = ["DevicePair", "DevicePeer", "FakeDevice"]
+from vswitch.frames.records import frame_of, frame_record
+from vswitch.switch.device import Device, Waiter
 
 
 class DevicePeer(Protocol):

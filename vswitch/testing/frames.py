@@ -9,9 +9,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 
-from vswitch.core.frame import BROADCAST, parse_mac
-
-__all__ = ["arp_reply", "arp_request", "checksum", "ethernet", "icmp_echo", "vlan_tagged"]
+from vswitch.frames.ethernet import BROADCAST, parse_mac
 
 _ARP = 0x0806
 _IPV4 = 0x0800

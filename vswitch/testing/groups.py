@@ -9,11 +9,9 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 
-from vswitch.core.checksum import word_sum
-from vswitch.core.group_messages import group_mac
+from vswitch.frames.checksum import word_sum
+from vswitch.frames.igmp import group_mac
 from vswitch.testing.frames import ethernet
-
-__all__ = ["igmp", "igmp3_report", "mld", "mld2_report", "multicast_data"]
 
 
 def igmp(

@@ -14,10 +14,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from vswitch.ports.tap import TapConfig
+from vswitch.devices.tap import TapConfig
 from vswitch.testing.devices import FakeDevice
-
-__all__ = ["FakeInterface"]
 
 
 class FakeInterface(FakeDevice):

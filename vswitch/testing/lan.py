@@ -13,12 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 
-from vswitch.core.frame import BROADCAST
-from vswitch.ports.local import LocalPort
-from vswitch.switch import Switch, open_switch
+from vswitch.frames.ethernet import BROADCAST
+from vswitch.switch.local import LocalPort
+from vswitch.switch.switch import Switch, open_switch
 from vswitch.testing.frames import ethernet
-
-__all__ = ["Host", "Lan", "open_lan"]
 
 _EXPERIMENTAL = 0x88B5  # EtherType "local experimental 1" of IEEE 802, for payloads of no protocol
 

@@ -12,9 +12,9 @@ import struct
 
 import attrs
 
-from vswitch.core.checksum import word_sum
-from vswitch.core.records import SUPERFRAME, encode_record
-from vswitch.core.virtio import (
+from vswitch.frames.checksum import word_sum
+from vswitch.frames.records import SUPERFRAME, encode_record
+from vswitch.frames.virtio import (
     GSO_NONE,
     GSO_TCPV4,
     GSO_TCPV6,
@@ -26,8 +26,6 @@ from vswitch.core.virtio import (
     UDP_CSUM_OFFSET,
     VIRTIO_HEADER,
 )
-
-__all__ = ["Flow", "random_flow", "superframe"]
 
 
 @attrs.frozen

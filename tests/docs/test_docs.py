@@ -1,0 +1,256 @@
+"""The documents are complete and true where that can be checked against the program."""
+
+import argparse
+import ast
+import importlib
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import attrs
+import pytest
+
+from transport.stats import DROP_REASONS
+from vswitch.cli import _COMMANDS
+from vswitch.config.commands import (
+    TABLES,
+    InviteConfig,
+    JoinConfig,
+    LookConfig,
+    ServeConfig,
+    StateConfig,
+)
+from vswitch.config.options import flag_of, load, options_of, variable_of
+from vswitch.devices.tap import DROP_REASON
+from vswitch.errors import ExitCode
+from vswitch.foreign.datagrams import SEND_REASONS
+from vswitch.foreign.kinds import KINDS, ForeignSettings
+from vswitch.switch.counters import DropReason
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+OF_COMMAND = {
+    "serve": ServeConfig,
+    "join": JoinConfig,
+    "invite": InviteConfig,
+    "status": LookConfig,
+    "members": LookConfig,
+    "revoke": StateConfig,
+}
+LEVELS = ("debug", "info", "warning", "error", "exception", "log")
+UNITS = sorted((ROOT / "examples").glob("*.service"))
+
+
+def section(title: str) -> str:
+    """The text of a second-level section of operations.md."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", OPERATIONS, re.DOTALL | re.M)
+    assert found is not None, title
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows, without heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+        for line in lines
+        if not line.startswith("|---")
+    ]
+    heads = {index - 1 for index, line in enumerate(lines) if line.startswith("|---")}
+    kept = [index for index, line in enumerate(lines) if not line.startswith("|---")]
+    return [row for index, row in zip(kept, cells, strict=True) if index not in heads]
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    parsers = argparse.ArgumentParser().add_subparsers()
+    importlib.import_module(f"vswitch.cli.{command}").add_parser(parsers)
+    return parsers.choices[command]
+
+
+def flags_of(command: str) -> set[str]:
+    return {flag for action in parser_of(command)._actions for flag in action.option_strings}
+
+
+def option_row(command: str, name: str) -> list[str]:
+    found = [
+        row
+        for row in rows(section("Options"))
+        if code(row[0])[0].split()[0] == flag_of(name) and command in row[1].split(", ")
+    ]
+    assert len(found) == 1, f"{flag_of(name)} of {command}: {len(found)} rows in operations.md"
+    return found[0]
+
+
+EVERY_OPTION = [(command, name) for command, cls in OF_COMMAND.items() for name in options_of(cls)]
+
+
+@pytest.mark.parametrize(("command", "name"), EVERY_OPTION)
+def test_option_is_in_the_table(command, name):
+    cls = OF_COMMAND[command]
+    entry, field = options_of(cls)[name], attrs.fields_dict(cls)[name]
+    flag, _, variable, key, default, meaning = option_row(command, name)
+    metavar = "" if entry.metavar is None else " " + entry.metavar
+    assert code(flag) == [f"{flag_of(name)}{metavar}".replace("|", r"\|")]
+    assert code(variable) == [variable_of(name)]
+    assert code(key) == ([name] if command in TABLES and entry.in_file else [])
+    assert meaning
+    if field.default is attrs.NOTHING:
+        assert default == "required"
+    elif isinstance(field.default, attrs.Factory):
+        assert "#files" in default
+    elif field.default is None:
+        assert default == ""
+    else:
+        (text,) = code(default)
+        fixed = {} if name == "name" or cls is not JoinConfig else {"name": "pc1"}
+        assert getattr(load(cls, {name: text}, {}, **fixed), name) == field.default
+
+
+def test_table_has_no_option_too_many():
+    known = {(command, flag_of(name)) for command, name in EVERY_OPTION}
+    listed = {
+        (command, code(row[0])[0].split()[0])
+        for row in rows(section("Options"))
+        for command in row[1].split(", ")
+    }
+    assert listed == known
+
+
+def test_every_key_of_foreign_ports_is_explained():
+    listed = [name for row in rows(section("Foreign ports")) for name in code(row[0])]
+    assert sorted(listed) == sorted(options_of(ForeignSettings))
+    kinds = next(row for row in rows(section("Foreign ports")) if "kind" in row[0])
+    assert set(code(kinds[3])) == set(KINDS)
+
+
+def test_exit_codes():
+    codes = {value for name, value in vars(ExitCode).items() if name.isupper()}
+    listed = [int(row[0]) for row in rows(section("Exit codes"))]
+    assert listed == sorted(codes)
+
+
+def test_every_drop_is_explained():
+    of_switch, of_member, of_transport = (
+        [code(row[0])[0] for row in rows(table)]
+        for table in re.split(r"\n\n(?=[^|\n])", section("Counters"))
+        if "\n|" in table
+    )
+    assert sorted(of_switch) == sorted(str(reason) for reason in DropReason)
+    sources = [
+        path
+        for room in ("joining", "devices", "members", "switch", "foreign")
+        for path in (ROOT / "vswitch" / room).glob("*.py")
+    ]
+    text = "".join(path.read_text() for path in sources)
+    named = re.findall(r'(?<![a-z])drop(?:s|ped)\["(\w+)"\]', text)
+    foreign = {"unreachable", *SEND_REASONS.values()}
+    assert sorted(of_member) == sorted({"refused", *DROP_REASON.values(), *foreign, *named})
+    assert sorted(of_transport) == sorted(DROP_REASONS)
+
+
+def events(source: str) -> set[str]:
+    """First words of what is logged: `event(log, "port-up", ...)`, `log.info("port-up ...")`."""
+    texts = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name("event"), args=[_, ast.Constant(str(text)), *_]):
+                texts.append(text)
+            case ast.Call(
+                func=ast.Attribute(ast.Name("log" | "_log" | "logger"), level), args=args
+            ):
+                if level in LEVELS:
+                    texts += [arg.value for arg in args if isinstance(arg, ast.Constant)]
+    words = {text.split()[0] for text in texts if isinstance(text, str)}
+    return {word for word in words if "%" not in word}
+
+
+def test_every_event_of_the_log_is_explained():
+    sources = [
+        path for package in ("vswitch", "transport") for path in (ROOT / package).rglob("*.py")
+    ]
+    in_code = set().union(*(events(path.read_text()) for path in sources))
+    assert {"serving", "port-up", "port-down", "path-changed", "control-failed"} <= in_code
+    assert {name for row in rows(section("Log")) for name in code(row[0])} == in_code
+
+
+def heading_anchor(title: str) -> str:
+    kept = re.sub(r"[^\w\- ]", "", title.replace("`", "").lower())
+    return kept.replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M)
+    return {heading_anchor(title) for title in re.findall(r"^#+ (.+)$", text, re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M)
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    for target in targets:
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert there.is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_documents_exist(page):
+    text = page.read_text()
+    shell = "\n".join(re.findall(r"^```(?:sh|console)\n(.*?)^```$", text, re.DOTALL | re.M))
+    inline = "\n".join(re.findall(r"`(vswitch [^`]+)`", text))
+    for line in f"{shell}\n{inline}".splitlines():
+        for found in re.finditer(r"(?:^|[ #/])vswitch ([a-z]+)\b([^#]*)", line):
+            command, rest = found.groups()
+            if (ROOT / command).exists() or command not in _COMMANDS:
+                assert "useradd" in line or "chown" in line or "runuser" in line, line
+                continue
+            flags = set(re.findall(r"(?<!\S)--[a-z-]+", rest))
+            assert flags <= flags_of(command), line
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_units_start_what_exists(unit):
+    (start,) = re.findall(r"^ExecStart=(.+)$", unit.read_text(), re.M)
+    program, command, *arguments = shlex.split(start.replace("%i", "pc1").replace("%S", "/var/lib"))
+    assert program == "/opt/vswitch/bin/vswitch"
+    given = parser_of(command).parse_args(arguments)
+    assert given.state == "/var/lib/vswitch"
+
+
+def test_there_are_two_units():
+    assert [unit.name for unit in UNITS] == ["vswitch-join@.service", "vswitch-serve.service"]
+
+
+def test_the_example_of_a_configuration_file_is_right():
+    path = ROOT / "examples" / "vswitch.toml"
+    flags = {"config": str(path)}
+    served = load(ServeConfig, flags, {}, table="serve", tables=TABLES)
+    joined = load(JoinConfig, flags, {}, table="join", tables=TABLES, name="pc1")
+    assert str(served.public) == "switch.example.org:0"
+    assert attrs.evolve(served, public=None, config=None) == ServeConfig(state=served.state)
+    assert attrs.evolve(joined, config=None) == JoinConfig(name="pc1", state=joined.state)
+
+
+def test_every_dependency_is_explained_with_its_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    text = (ROOT / "docs" / "dependencies.md").read_text()
+    listed = {}
+    for row in rows(text):
+        if len(row) == 4:
+            name = re.sub(r"\[([^]]+)\].*", r"\1", row[0])
+            listed[name] = code(row[1])[0]
+    assert listed == {
+        re.split(r"[=<>]", each, maxsplit=1)[0]: re.sub(r"^[\w-]+", "", each) for each in wanted
+    }

@@ -1,0 +1,106 @@
+"""How much may leave now: a rate, a burst, a debt."""
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transport.congestion.pacing import FAST, LEAST_BURST, WAKE_UP, Pacer, burst
+
+RATE = 1e6  # bytes a second
+SIZE = 1400
+
+
+def leaves(pacer, size=SIZE):
+    """How many of so many bytes leave now."""
+    count = 0
+    while pacer.open:
+        pacer.spend(size)
+        count += 1
+    return count
+
+
+def full(rate):
+    pacer = Pacer(-1e6)
+    pacer.refill(rate, 1.0)
+    return pacer
+
+
+def test_without_a_rate_all_may_leave():
+    pacer = Pacer(0.0)
+    pacer.refill(inf, 0.0)
+    pacer.spend(10**9)
+    assert pacer.open
+    assert pacer.ready_at() == 0.0
+
+
+def test_what_was_without_a_rate_leaves_no_credit():
+    pacer = full(inf)
+    pacer.refill(RATE, 1.0)
+    assert leaves(pacer) == LEAST_BURST / SIZE
+
+
+def test_two_datagrams_may_always_leave_together():
+    assert leaves(full(1000.0)) == 2
+
+
+def test_a_long_wait_saves_up_one_burst():
+    for rate in (RATE, 10 * RATE, 1e9):
+        pacer = full(rate)
+        pacer.refill(rate, 1000.0)
+        most = max(LEAST_BURST, burst(rate, WAKE_UP))
+        assert most <= leaves(pacer) * SIZE < most + SIZE
+
+
+def test_bursts_grow_with_the_rate_of_the_path():
+    assert burst(RATE, 0.001) == pytest.approx(1000, rel=0.01)
+    assert burst(FAST, 0.001) == pytest.approx(2 * FAST * 0.001)
+    assert burst(10 * FAST, 0.001) == pytest.approx(101 * 10 * FAST * 0.001)
+
+
+def test_it_is_open_again_when_the_debt_is_paid():
+    pacer = full(RATE)
+    pacer.spend(100_000)
+    ready = pacer.ready_at()
+    assert ready == pytest.approx(1.0 + (100_000 - LEAST_BURST) / RATE, abs=1e-5)
+    pacer.refill(RATE, ready - 0.001)
+    assert not pacer.open
+    pacer.refill(RATE, ready)
+    assert pacer.open
+    assert pacer.ready_at() == ready
+
+
+def test_a_debt_is_paid_at_the_new_rate():
+    pacer = full(RATE)
+    pacer.spend(100_000)
+    pacer.refill(10 * RATE, 1.0)
+    assert pacer.ready_at() == pytest.approx(1.0 + (100_000 - LEAST_BURST) / RATE / 10, abs=1e-5)
+
+
+@given(
+    rate=st.floats(1e4, 2e8),
+    waits=st.lists(st.floats(0.0, 0.01), min_size=1, max_size=20),
+    size=st.integers(1400, 62_000),
+)
+def test_never_more_than_the_rate_and_a_burst(rate, waits, size):
+    pacer = full(rate)
+    now, sent = 1.0, 0
+    for wait in waits:
+        now += wait
+        pacer.refill(rate, now)
+        while pacer.open:
+            pacer.spend(size)
+            sent += size
+        assert sent <= (now - 1.0) * rate + max(LEAST_BURST, burst(rate, WAKE_UP)) + size
+        assert pacer.ready_at() >= now
+
+
+@given(rate=st.floats(1e3, 1e10), debt=st.integers(1, 10**7), since=st.floats(0, 1e6))
+def test_when_it_says_that_it_is_open_it_is(rate, debt, since):
+    pacer = Pacer(since)
+    pacer.refill(rate, since)
+    pacer.spend(debt)
+    ready = pacer.ready_at()
+    pacer.refill(rate, ready)
+    assert pacer.open or pacer.ready_at() - ready < 1e-6

@@ -1,0 +1,314 @@
+"""The gate: what an init has to pass, in which order, and what it costs."""
+
+import pytest
+
+from transport.constants import (
+    COOKIE_REPLIES_PER_ADDRESS,
+    COOKIE_REPLIES_TOTAL,
+    COOKIE_REPLY_SIZE,
+    HANDSHAKE_BURST_PER_ADDRESS,
+    HANDSHAKES_PER_ADDRESS,
+    INIT_SIZE,
+    LOAD_THRESHOLD,
+    PROVEN_HANDSHAKE_BURST,
+    PROVEN_HANDSHAKES_PER_ADDRESS,
+)
+from transport.crypto.identity import PrivateKey
+from transport.crypto.noise import NO_PSK
+from transport.errors import BadPacket
+from transport.handshake import admission as admission_module
+from transport.handshake.admission import Admission, CookieDue, Grant
+from transport.handshake.cookie import MacStamper
+from transport.handshake.messages import NO_CREDENTIAL, Initiation, Peer
+from transport.testing.cores import KnownPeers
+from transport.wire.datagrams import Credential, CredentialKind, InitPayload, Result, Suite
+
+CLIENT = PrivateKey.from_raw(b"\x11" * 32)
+SERVER = PrivateKey.from_raw(b"\x22" * 32)
+STRANGER = PrivateKey.from_raw(b"\x44" * 32)
+TOKEN = Credential(CredentialKind.TOKEN, b"tokentok")
+PSK = b"\x33" * 32
+HERE = ("192.0.2.1", 41022)
+OTHER = ("192.0.2.2", 41022)
+BURST = int(HANDSHAKE_BURST_PER_ADDRESS)
+
+
+class Sender:
+    """A client that makes inits, and keeps the cookie it got."""
+
+    def __init__(self, identity=CLIENT, credential=NO_CREDENTIAL, psk=NO_PSK, server=SERVER):
+        self.identity = identity
+        self.peer = Peer(server.public, credential, psk)
+        self.stamper = MacStamper(server.public.raw)
+
+    def init(self, timestamp_ns=1, now=0.0, *, cookie=True):
+        echo = (self.stamper.cookie(now) if cookie else None) or bytes(16)
+        payload = InitPayload(timestamp_ns=timestamp_ns, cookie_echo=echo, receive_window=128)
+        initiation = Initiation(self.identity, self.peer, Suite.CHACHAPOLY, 0xA0)
+        stamper = self.stamper if cookie else MacStamper(self.peer.key.raw)
+        return stamper.stamp(initiation.init(payload), now)
+
+
+@pytest.fixture
+def known():
+    return KnownPeers({CLIENT.public: Grant()}, {TOKEN: Grant(PSK)})
+
+
+@pytest.fixture
+def gate(known):
+    numbers = iter(range(1, 100_000))
+    return Admission(SERVER, known, 0.0, lambda size: next(numbers).to_bytes(size, "big"))
+
+
+def refusal(gate, init, address=HERE, now=0.0):
+    with pytest.raises(BadPacket) as caught:
+        gate.admit_untrusted(init, address, now)
+    return caught.value
+
+
+def reason(*arguments):
+    return refusal(*arguments).reason
+
+
+def test_somebody_known_is_admitted(gate, known):
+    admitted = gate.admit_untrusted(Sender().init(), HERE, 0.0)
+    assert admitted.peer == CLIENT.public
+    assert admitted.result is Result.OK
+    assert not admitted.proven_address
+    assert known.asked == 1
+
+
+def test_what_is_malformed_costs_nothing(gate, known):
+    init = bytearray(Sender().init())
+    assert reason(gate, bytes(init[:-1])) == "malformed"
+    init[1] = 2
+    assert reason(gate, bytes(init)) == "bad_version"
+    assert known.asked == 0
+
+
+def test_without_our_public_key_nothing_is_asked(gate, known):
+    wrong = Sender(server=STRANGER).init()
+    for _ in range(3 * BURST):  # and no bucket is drained
+        assert reason(gate, wrong) == "bad_mac1"
+    assert gate.admit_untrusted(Sender().init(), HERE, 0.0)
+    assert known.asked == 1
+
+
+def test_a_stranger_is_met_with_silence(gate):
+    caught = refusal(gate, Sender(STRANGER).init())
+    assert caught.reason == "unknown_peer"
+    assert not isinstance(caught, CookieDue)
+
+
+def test_a_credential_opens_the_gate_for_a_new_key(gate):
+    init = Sender(STRANGER, TOKEN, PSK).init()
+    assert gate.admit_untrusted(init, HERE, 0.0).peer == STRANGER.public
+
+
+@pytest.mark.parametrize("psk", [NO_PSK, b"\x34" * 32], ids=["none", "another"])
+def test_a_credential_without_its_secret_is_met_with_silence(gate, psk):
+    caught = refusal(gate, Sender(STRANGER, TOKEN, psk).init())
+    assert caught.reason == "bad_handshake"
+    assert not isinstance(caught, CookieDue)
+
+
+def test_a_key_that_is_claimed_and_not_owned(gate):
+    """A stranger cannot make an init that claims the key of somebody known: it needs ss."""
+    init = bytearray(Sender().init())
+    other = Sender(STRANGER).init()
+    init[96:200] = other[96:200]
+    init[200:] = MacStamper(SERVER.public.raw).stamp(bytes(init[:200]), 0.0)[200:]
+    assert reason(gate, bytes(init)) == "bad_handshake"
+
+
+def test_a_low_order_point(gate):
+    init = bytearray(Sender().init())
+    init[16:48] = bytes(32)
+    stamped = MacStamper(SERVER.public.raw).stamp(bytes(init[:200]), 0.0)
+    assert reason(gate, stamped) == "low_order_point"
+
+
+def test_the_authority_may_refuse(gate, known):
+    known.keys[CLIENT.public] = Grant(result=Result.REVOKED)
+    assert gate.admit_untrusted(Sender().init(), HERE, 0.0).result is Result.REVOKED
+
+
+# --- Rates -----------------------------------------------------------------------------------
+
+
+def test_a_bucket_for_each_address(gate):
+    sender = Sender()
+    for _ in range(BURST):
+        gate.admit_untrusted(sender.init(), HERE, 0.0)
+    assert reason(gate, sender.init()) == "rate_limited"
+    assert reason(gate, sender.init(), (HERE[0], 999)) == "rate_limited"  # not for each port
+    assert gate.admit_untrusted(sender.init(), OTHER, 0.0)
+    now = 1 / HANDSHAKES_PER_ADDRESS
+    assert gate.admit_untrusted(sender.init(), HERE, now)
+    assert reason(gate, sender.init(), HERE, now) == "rate_limited"
+
+
+def test_who_has_more_to_do_is_given_a_cookie_and_comes_in_with_it(gate):
+    """Many members behind one address: the second try, at once, has a larger bucket."""
+    members = [Sender() for _ in range(200)]
+    for number, member in enumerate(members[:BURST]):
+        gate.admit_untrusted(member.init(), (HERE[0], number), 0.0)
+    for number, member in enumerate(members[BURST:]):
+        here = (HERE[0], 1000 + number)
+        due = refusal(gate, member.init(), here)
+        assert due.reason == "rate_limited"
+        member.stamper.consume_reply_untrusted(due.reply, 0.0)
+        assert gate.admit_untrusted(member.init(), here, 0.0).proven_address
+
+
+def test_with_cookies_too_an_address_is_limited(gate):
+    sender, admitted = Sender(), 0
+    sender.stamper.consume_reply_untrusted(
+        gate.cookie_for(
+            admission_module.decode_init_untrusted(sender.init()), "rate_limited", HERE, 0.0
+        ).reply,
+        0.0,
+    )
+    init, refused = sender.init(), set()
+    for number in range(3000):
+        try:
+            admitted += gate.admit_untrusted(init, HERE, number / 1000) is not None
+        except BadPacket as bad:
+            refused.add((bad.reason, isinstance(bad, CookieDue)))
+    assert refused == {("rate_limited", False)}
+    most = PROVEN_HANDSHAKE_BURST + 3 * PROVEN_HANDSHAKES_PER_ADDRESS
+    assert most - 2 <= admitted <= most
+
+
+def test_a_flood_of_forged_addresses(gate, known):
+    """R20: 20,000 inits a second that anybody could make who has seen an invite."""
+    init, wrong = Sender(STRANGER).init(), b"\x01" * 16
+    replies = 0
+    for number in range(60_000):
+        source = (f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1)
+        data = init[:-16] + wrong if number % 2 else init
+        try:
+            gate.admit_untrusted(data, source, number / 20_000)
+        except BadPacket as bad:
+            replies += isinstance(bad, CookieDue)
+    assert known.asked <= LOAD_THRESHOLD * 4  # X25519s in three seconds
+    assert replies <= COOKIE_REPLIES_TOTAL * 4
+    # Meanwhile somebody honest needs some cookies and tries, of which half are answered.
+    assert replies >= 0.45 * 60_000
+
+
+def test_a_bucket_for_each_ipv6_network(gate):
+    sender = Sender()
+    for host in range(BURST):
+        gate.admit_untrusted(sender.init(), (f"2001:db8::{host:x}", 1, 0, 0), 0.0)
+    assert reason(gate, sender.init(), ("2001:db8::ffff", 1, 0, 0)) == "rate_limited"
+    assert gate.admit_untrusted(sender.init(), ("2001:db8:0:1::1", 1, 0, 0), 0.0)
+
+
+def test_mapped_addresses_are_ipv4(gate):
+    sender = Sender()
+    for _ in range(BURST):
+        gate.admit_untrusted(sender.init(), (f"::ffff:{HERE[0]}", 1, 0, 0), 0.0)
+    assert reason(gate, sender.init()) == "rate_limited"
+    assert gate.admit_untrusted(sender.init(), ("::ffff:192.0.2.77", 1, 0, 0), 0.0)
+
+
+def flood(gate, count, init):
+    """Inits from many addresses in one moment."""
+    reasons = []
+    for number in range(count):
+        try:
+            gate.admit_untrusted(init, (f"10.0.{number // 250}.{number % 250}", 1), 0.0)
+        except BadPacket as bad:
+            reasons.append(bad)
+    return reasons
+
+
+def test_under_load_all_must_prove_their_address(gate, known):
+    init = Sender(STRANGER).init()
+    calm, rest = int(LOAD_THRESHOLD), 20
+    caught = flood(gate, calm + rest, init)
+    assert [bad.reason for bad in caught[:calm]] == ["unknown_peer"] * calm
+    assert [bad.reason for bad in caught[calm:]] == ["bad_mac2"] * rest
+    assert known.asked == calm  # no key exchange beyond that
+    assert {len(bad.reply) for bad in caught[calm:]} == {COOKIE_REPLY_SIZE}
+    assert COOKIE_REPLY_SIZE < INIT_SIZE
+
+
+def test_under_load_a_cookie_lets_the_owner_of_an_address_in(gate):
+    flood(gate, int(LOAD_THRESHOLD), Sender(STRANGER).init())
+    sender = Sender()
+    caught = refusal(gate, sender.init())
+    assert caught.reason == "bad_mac2"
+    sender.stamper.consume_reply_untrusted(caught.reply, 0.0)
+    assert refusal(gate, sender.init(), OTHER).reason == "bad_mac2"  # not from elsewhere
+    assert refusal(gate, sender.init(), (HERE[0], 1)).reason == "bad_mac2"
+    assert gate.admit_untrusted(sender.init(), HERE, 0.0).proven_address
+
+
+def test_cookie_replies_to_one_address_are_limited(gate):
+    """Though a flood through it, of proven strangers, could take no more than the bucket."""
+    flood(gate, int(LOAD_THRESHOLD), Sender(STRANGER).init())
+    sender, now, replies = Sender(), 0.0, 0
+    reasons = set()
+    header = admission_module.decode_init_untrusted(sender.init())
+    for _ in range(2000):
+        caught = gate.cookie_for(header, "bad_mac2", HERE, now)
+        replies += isinstance(caught, CookieDue)
+        reasons.add(caught.reason)
+        now += 0.001
+    assert reasons == {"bad_mac2", "cookie_limited"}
+    assert COOKIE_REPLIES_PER_ADDRESS <= replies <= COOKIE_REPLIES_PER_ADDRESS * 3
+
+
+def test_cookie_replies_in_all_are_limited(gate, monkeypatch):
+    monkeypatch.setattr(admission_module, "COOKIE_REPLIES_TOTAL", 30.0)
+    gate = Admission(SERVER, KnownPeers(), 0.0, bytes)
+    caught = flood(gate, int(LOAD_THRESHOLD) + 50, Sender(STRANGER).init())
+    assert [bad.reason for bad in caught].count("bad_mac2") == 30
+    assert [bad.reason for bad in caught].count("cookie_limited") == 20
+
+
+# --- Freshness -------------------------------------------------------------------------------
+
+
+def test_an_init_no_newer_than_the_last_confirmed_needs_a_cookie(gate):
+    gate.confirmed(CLIENT.public, 100)
+    sender = Sender()
+    for timestamp in (100, 99, 0):
+        caught = refusal(gate, sender.init(timestamp, cookie=False))
+        assert caught.reason == "stale_timestamp"
+        assert isinstance(caught, CookieDue)
+    assert gate.admit_untrusted(sender.init(101), HERE, 0.0)
+
+
+def test_a_clock_that_went_backwards_costs_one_round_trip(gate):
+    gate.confirmed(CLIENT.public, 10**18)
+    sender = Sender()
+    caught = refusal(gate, sender.init(5))
+    sender.stamper.consume_reply_untrusted(caught.reply, 0.0)
+    assert gate.admit_untrusted(sender.init(6), HERE, 0.0).proven_address
+    assert refusal(gate, sender.init(7), OTHER).reason == "stale_timestamp"
+
+
+def test_an_unconfirmed_timestamp_blocks_nobody(gate):
+    """A replayed init, or one with a time far ahead, must not lock its owner out."""
+    gate.admit_untrusted(Sender().init(2**63), HERE, 0.0)
+    assert gate.admit_untrusted(Sender().init(5), HERE, 0.0)
+
+
+def test_confirmations_in_any_order_keep_the_newest(gate):
+    gate.confirmed(CLIENT.public, 100)
+    gate.confirmed(CLIENT.public, 50)
+    assert reason(gate, Sender().init(100)) == "stale_timestamp"
+
+
+def test_remembered_timestamps_are_bounded(gate, monkeypatch):
+    monkeypatch.setattr(admission_module, "CONFIRMED_TIMESTAMPS", 10)
+    gate.confirmed(CLIENT.public, 100)
+    for number in range(9):
+        gate.confirmed(PrivateKey.from_raw(bytes([number + 1]) * 32).public, 1)
+    gate.confirmed(CLIENT.public, 100)  # used again: not the one to be forgotten
+    gate.confirmed(STRANGER.public, 1)
+    assert len(gate._confirmed) == 10
+    assert reason(gate, Sender().init(100)) == "stale_timestamp"

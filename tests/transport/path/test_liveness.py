@@ -1,0 +1,103 @@
+"""Keepalives, probes and the moment to give up, to the second."""
+
+import pytest
+
+from transport.constants import (
+    DEAD_AFTER,
+    KEEPALIVE,
+    KEEPALIVE_JITTER,
+    PROBE_INTERVAL,
+    RECONNECT_AFTER,
+    SUSPECT_AFTER,
+)
+from transport.path.liveness import Action, Liveness
+
+
+def liveness(*, initiator=True, jitter=0.0, now=0.0):
+    return Liveness(now, initiator=initiator, jitter=lambda: jitter)
+
+
+def actions(subject, until, now=0.0):
+    """(time, action) of every deadline up to `until`; a PING counts as sent."""
+    seen = []
+    while (due := subject.deadline()) <= until:
+        assert due > now or not seen  # else its owner would spin
+        now = due
+        action = subject.poll(now)
+        seen.append((pytest.approx(now), action))
+        if action is Action.PING:
+            subject.sent(now, wants_answer=True)
+        if action is Action.DEAD:
+            break
+    return seen
+
+
+@pytest.mark.parametrize("jitter", [-1.0, 0.0, 1.0])
+def test_keepalive_of_an_idle_initiator(jitter):
+    subject = liveness(jitter=jitter)
+    every = KEEPALIVE * (1 + KEEPALIVE_JITTER * jitter)
+    assert subject.deadline() == every
+    assert subject.poll(every - 0.001) is Action.NOTHING
+    assert subject.poll(every) is Action.PING
+    subject.received(every)
+    assert subject.deadline() == 2 * every
+
+
+def test_what_is_sent_anyway_is_a_keepalive():
+    subject = liveness()
+    for second in range(1, 50):
+        subject.sent(float(second), wants_answer=False)
+        assert subject.poll(second + 0.5) is Action.NOTHING
+        subject.received(float(second))
+
+
+def test_a_responder_keeps_nothing_alive():
+    subject = liveness(initiator=False)
+    assert subject.deadline() == DEAD_AFTER
+    assert subject.poll(DEAD_AFTER - 0.001) is Action.NOTHING
+    assert subject.poll(DEAD_AFTER) is Action.DEAD
+
+
+@pytest.mark.parametrize("initiator", [True, False])
+def test_a_peer_that_does_not_answer(initiator):
+    subject = liveness(initiator=initiator)
+    subject.sent(1.0, wants_answer=True)
+    subject.sent(2.5, wants_answer=True)  # the first one counts
+    seen = actions(subject, 100.0)
+    probes = [1.0 + SUSPECT_AFTER + PROBE_INTERVAL * n for n in range(56)]
+    assert seen == [*((when, Action.PING) for when in probes), (DEAD_AFTER, Action.DEAD)]
+
+
+def test_suspect_and_reconnect():
+    subject = liveness()
+    subject.sent(10.0, wants_answer=True)
+    assert not subject.suspect(10.0 + SUSPECT_AFTER - 0.001)
+    assert subject.suspect(10.0 + SUSPECT_AFTER)
+    assert not subject.wants_reconnect(10.0 + RECONNECT_AFTER - 0.001)
+    assert subject.wants_reconnect(10.0 + RECONNECT_AFTER)
+    subject.received(16.0)
+    assert not subject.suspect(16.0)
+    assert not subject.wants_reconnect(16.0)
+    assert subject.idle(17.0) == 1.0
+
+
+def test_what_deserves_no_answer_makes_nobody_suspect():
+    subject = liveness()
+    subject.sent(0.0, wants_answer=False)
+    assert not subject.suspect(30.0)
+
+
+def test_anything_received_counts_as_the_answer():
+    subject = liveness(initiator=False)
+    for second in range(200):
+        subject.sent(float(second), wants_answer=True)
+        assert subject.poll(second + 0.9) is Action.NOTHING
+        subject.received(second + 0.9)
+        assert not subject.suspect(second + 0.95)
+
+
+def test_an_idle_initiator_whose_peer_is_gone():
+    seen = actions(liveness(), 100.0)
+    assert seen[0] == (KEEPALIVE, Action.PING)
+    assert seen[1] == (KEEPALIVE + SUSPECT_AFTER, Action.PING)
+    assert seen[-1] == (DEAD_AFTER, Action.DEAD)

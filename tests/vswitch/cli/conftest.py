@@ -1,0 +1,50 @@
+"""A state directory, the switch that has served from it, and a way to run a command there."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from transport.crypto.identity import create_key_file
+from vswitch.addresses import HostPort
+from vswitch.cli import main
+from vswitch.config.commands import ServeConfig
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import Served
+from vswitch.state import StateDir
+
+PUBLIC = HostPort("switch.example.org", 0)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("VSWITCH_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = StateDir(tmp_path / "s")
+    files.ensure()
+    return files
+
+
+@pytest.fixture
+def switch(files):
+    """State as `serve` leaves it."""
+    create_key_file(files.server_key)
+    with Registry.open(files.registry) as registry:
+        registry.record_served(Served(HostPort("::", 7000), PUBLIC, ServeConfig().subnet))
+        yield registry
+
+
+@pytest.fixture
+def run(files, capsys):
+    def run(command, *args):
+        code = main([command, "--state", str(files.path), *args])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

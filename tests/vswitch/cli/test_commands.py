@@ -1,0 +1,140 @@
+"""The commands that answer and end: what goes to stdout, what to stderr, which exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from transport.crypto.identity import load_key_file
+from vswitch.addresses import HostPort
+from vswitch.cli import main
+from vswitch.config.commands import ServeConfig
+from vswitch.errors import ExitCode
+from vswitch.registry.invite import JoinString
+from vswitch.registry.rules import Served
+
+COMMANDS = ["serve", "invite", "members", "revoke", "join", "status", "genkey"]
+
+
+def test_help_is_short_and_each_command_ends_with_an_example(capsys):
+    assert main(["--help"]) == ExitCode.OK
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) <= 36
+    for command in COMMANDS:
+        assert f"\n    {command} " in text
+        assert main([command, "--help"]) == ExitCode.OK
+        last = capsys.readouterr().out.rstrip().splitlines()[-2:]
+        assert last[0] == "example:"
+        assert last[1].startswith(f"  vswitch {command} ")
+
+
+def test_version(capsys):
+    assert main(["--version"]) == ExitCode.OK
+    assert capsys.readouterr().out.startswith("vswitch ")
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["status", "--nonsense"], ["invite"]])
+def test_wrong_usage(argv, capsys):
+    assert main(argv) == ExitCode.USAGE
+    assert "usage: vswitch" in capsys.readouterr().err
+
+
+def test_flags_are_not_abbreviated(capsys):
+    assert main(["status", "--stat", "x"]) == ExitCode.USAGE
+    assert "unrecognized" in capsys.readouterr().err
+
+
+def test_invite_prints_the_string_alone(run, switch, files):
+    code, out, err = run("invite", "pc1", "--expires", "10m")
+    assert code == ExitCode.OK
+    assert out.count("\n") == 1
+    join = JoinString.parse_untrusted(out)
+    assert join.server == HostPort("switch.example.org", 7000)
+    assert join.server_key == load_key_file(files.server_key).public
+    invite = switch.invite(join.token_id)
+    assert (invite.name, invite.psk) == ("pc1", join.psk)
+    assert invite.expires - invite.created == 600
+    assert "vswitch join STRING --name pc1" in err
+    assert out.strip() not in err
+
+
+def test_where_invites_lead(run, switch, monkeypatch):
+    monkeypatch.setenv("VSWITCH_PUBLIC", "other.example.org:9")
+    assert JoinString.parse_untrusted(run("invite", "a")[1]).server.text() == "other.example.org:9"
+    _, out, _ = run("invite", "a", "--public", "[2001:db8::1]")
+    assert JoinString.parse_untrusted(out).server.text() == "[2001:db8::1]:7000"
+
+
+def test_an_invite_to_an_unknown_place_is_refused(run, switch):
+    switch.record_served(Served(HostPort("::", 7000), None, ServeConfig().subnet))
+    code, out, err = run("invite", "pc1")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "give --public HOST[:PORT]" in err
+
+
+def test_an_invite_without_a_switch(run):
+    code, _, err = run("invite", "pc1")
+    assert code == ExitCode.NOT_FOUND
+    assert "start `vswitch serve`" in err
+
+
+def test_an_invite_for_a_member_is_refused(run, switch):
+    switch.enrol_local(bytes(32), "pc1", 0.0)
+    code, out, err = run("invite", "pc1")
+    assert (code, out) == (ExitCode.REFUSED, "")
+    assert "vswitch revoke pc1" in err
+
+
+def test_an_open_key_file_is_refused(run, switch, files):
+    files.server_key.chmod(0o644)
+    code, _, err = run("invite", "pc1")
+    assert code == ExitCode.USAGE
+    assert f"chmod 600 {files.server_key}" in err
+
+
+def test_genkey_into_a_file(tmp_path, capsys):
+    path = tmp_path / "k"
+    assert main(["genkey", str(path)]) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert out == load_key_file(path).public.text() + "\n"
+    assert main(["genkey", str(path)]) == ExitCode.USAGE
+    assert "not overwritten" in capsys.readouterr().err
+    assert load_key_file(path).public.text() == out.strip()
+
+
+def test_genkey_into_a_pipe_but_not_onto_a_terminal(tmp_path, capsys, monkeypatch):
+    assert main(["genkey"]) == ExitCode.OK
+    path = tmp_path / "k"
+    path.write_text(capsys.readouterr().out)
+    path.chmod(0o600)
+    assert load_key_file(path)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main(["genkey"]) == ExitCode.USAGE
+    assert capsys.readouterr().out == ""
+
+
+def vswitch(*args, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "vswitch", *args], stderr=subprocess.PIPE, text=True, **more
+    )
+
+
+def test_a_reader_that_leaves_is_no_error_message():
+    read, write = os.pipe()
+    os.close(read)
+    done = vswitch("genkey", stdout=write)
+    assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
+    # argparse takes a lost help text for success when stdout is not buffered; no trace either way.
+    assert vswitch("--help", stdout=write).stderr == ""
+    os.close(write)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is missing")
+def test_a_full_disk_behind_stdout_is_told():
+    with open("/dev/full", "w") as full:
+        done = vswitch("genkey", stdout=full)
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr == "vswitch: error: cannot write the answer: No space left on device\n"

@@ -1,0 +1,210 @@
+"""serve and join: their options, what ends them, and what every error leads to."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import types
+from collections import Counter
+
+import pytest
+import trio
+
+from transport.errors import KeyFileError
+from vswitch.addresses import HostPort
+from vswitch.cli import main
+from vswitch.cli.common import exit_code_of
+from vswitch.errors import (
+    ConfigError,
+    ExitCode,
+    NotReachable,
+    PrivilegeError,
+    TimedOut,
+    VswitchError,
+)
+from vswitch.members.protocol import ByeCode
+from vswitch.registry.rules import EnrolRefused
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("VSWITCH_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("vswitch.cli.serve.set_up", lambda *_args: None)
+    monkeypatch.setattr("vswitch.cli.join.set_up", lambda *_args: None)
+
+
+@pytest.fixture
+def services(monkeypatch):
+    """Stand-ins for `serve` and `join`: they note their configuration and run `body`."""
+    seen = types.SimpleNamespace(configs=[], body=None)
+
+    async def service(config, *, task_status=trio.TASK_STATUS_IGNORED):
+        seen.configs.append(config)
+        task_status.started()
+        if seen.body is not None:
+            await seen.body()
+
+    monkeypatch.setitem(sys.modules, "vswitch.serving.server", types.SimpleNamespace(serve=service))
+    monkeypatch.setitem(sys.modules, "vswitch.joining.member", types.SimpleNamespace(join=service))
+    return seen
+
+
+def test_serve_gets_its_options(services, tmp_path):
+    state = tmp_path / "s"
+    file = tmp_path / "f.toml"
+    file.write_text("[serve]\nmtu = 9000\n")
+    argv = ["serve", "--state", str(state), "--listen", ":5", "--config", str(file)]
+    assert main(argv) == ExitCode.OK
+    (config,) = services.configs
+    assert (config.listen, config.mtu) == (HostPort("::", 5), 9000)
+    assert config.files.control_socket == state / "control.sock"
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
+def test_join_gets_its_options(services, tmp_path, monkeypatch):
+    monkeypatch.setenv("VSWITCH_DEV", "tap9")
+    argv = ["join", "vsw1:x", "--name", "pc1", "--state", str(tmp_path), "--once"]
+    assert main([*argv, "--address", "none", "--bind", "eth0"]) == ExitCode.OK
+    (config,) = services.configs
+    assert (config.invite, config.name, config.dev) == ("vsw1:x", "pc1", "tap9")
+    assert (config.once, config.address, config.bind) == (True, "none", "eth0")
+
+
+def test_join_reads_the_string_from_standard_input(services, tmp_path, monkeypatch, capsys):
+    argv = ["join", "-", "--name", "pc1", "--state", str(tmp_path)]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("  vsw1:x\nmore\n"))
+    assert main(argv) == ExitCode.OK
+    assert services.configs[0].invite == "vsw1:x"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert main(argv) == ExitCode.USAGE
+    assert "no join string on standard input" in capsys.readouterr().err
+
+
+def test_the_string_is_not_in_any_error(services, tmp_path, capsys):
+    argv = ["join", "vsw1:token", "--name", "pc1", "--state", str(tmp_path), "--mtu", "1"]
+    assert main(argv) == ExitCode.USAGE
+    assert "token" not in capsys.readouterr().err
+
+
+ERRORS = [
+    (VswitchError("m"), ExitCode.FAILED),
+    (ConfigError("m"), ExitCode.USAGE),
+    (KeyFileError("m"), ExitCode.USAGE),
+    (NotReachable("m"), ExitCode.NOT_REACHABLE),
+    (EnrolRefused(ByeCode.NAME_TAKEN, "m"), ExitCode.REFUSED),
+    (TimedOut("m"), ExitCode.TIMEOUT),
+    (PrivilegeError("m"), ExitCode.PRIVILEGE),
+    (ExceptionGroup("g", [ExceptionGroup("g", [PrivilegeError("m")])]), ExitCode.PRIVILEGE),
+    (ExceptionGroup("g", [NotReachable("m"), NotReachable("m")]), ExitCode.NOT_REACHABLE),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), ERRORS)
+def test_errors_lead_to_one_line_and_their_exit_code(services, tmp_path, capsys, error, code):
+    async def fail():
+        raise error
+
+    services.body = fail
+    assert main(["serve", "--state", str(tmp_path)]) == code
+    assert capsys.readouterr().err == "vswitch: error: m\n"
+
+
+def test_a_fault_of_the_program_shows_its_traceback(services, tmp_path, capsys):
+    async def fail():
+        raise ZeroDivisionError("oh")
+
+    services.body = fail
+    assert main(["serve", "--state", str(tmp_path)]) == ExitCode.FAILED
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError: oh" in err
+    assert "please report" in err
+
+
+def test_an_os_error_of_the_program_is_not_taken_for_a_full_stdout(services, tmp_path, capsys):
+    async def fail():
+        raise OSError(5, "Input/output error")
+
+    services.body = fail
+    assert main(["serve", "--state", str(tmp_path)]) == ExitCode.FAILED
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_anything_runs(capsys):
+    assert exit_code_of(KeyboardInterrupt()) == ExitCode.INTERRUPTED
+    assert exit_code_of(BaseExceptionGroup("g", [KeyboardInterrupt()])) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, ExitCode.INTERRUPTED),
+        (signal.SIGTERM, ExitCode.OK),
+        (signal.SIGQUIT, ExitCode.OK),
+    ],
+)
+def test_signals_stop_a_service_after_its_cleanup(services, tmp_path, number, code):
+    done = Counter()
+
+    async def serve():
+        # SIGHUP first: it must not end anything.
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), number)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+                done["cleanup"] += 1
+
+    services.body = serve
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert main(["join", "--name", "a", "--state", str(tmp_path)]) == code
+    assert done["cleanup"] == 1
+    assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+def test_hang_up_alone_ends_nothing(services, tmp_path):
+    passed = []
+
+    async def serve():
+        os.kill(os.getpid(), signal.SIGHUP)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        passed.append(True)
+
+    services.body = serve
+    assert main(["serve", "--state", str(tmp_path)]) == ExitCode.OK
+    assert passed == [True]
+
+
+def test_an_error_while_stopping_wins_over_the_signal(services, tmp_path, capsys):
+    async def serve():
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise VswitchError("the disk is full")
+
+    services.body = serve
+    assert main(["serve", "--state", str(tmp_path)]) == ExitCode.FAILED
+    assert capsys.readouterr().err == "vswitch: error: the disk is full\n"
+
+
+def test_a_second_signal_ends_a_service_that_hangs_while_it_stops(services, tmp_path):
+    async def serve():
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                os.kill(os.getpid(), signal.SIGINT)
+                await trio.sleep_forever()
+
+    services.body = serve
+    assert main(["serve", "--state", str(tmp_path)]) == ExitCode.INTERRUPTED

@@ -1,0 +1,172 @@
+"""members, revoke and status: the registry and what runs, put together."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+import trio
+
+from transport.crypto.identity import PrivateKey, PublicKey
+from vswitch.config.commands import ServeConfig
+from vswitch.errors import ExitCode, NotFound
+from vswitch.management.socket import serve_control
+from vswitch.management.status import JoinStatus, PortStatus, SwitchStatus, to_json
+from vswitch.registry.invite import JoinString
+
+
+@pytest.fixture
+def answering():
+    """Start control sockets in a thread, as running programs have them."""
+    stops = []
+
+    def start(path, handlers):
+        started = threading.Event()
+        scope = trio.CancelScope()
+        token = []
+
+        async def serve():
+            with scope:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(serve_control, path, handlers)
+                    token.append(trio.lowlevel.current_trio_token())
+                    started.set()
+
+        thread = threading.Thread(target=trio.run, args=(serve,))
+        thread.start()
+        assert started.wait(10)
+        stops.append((token[0], scope, thread))
+
+    yield start
+    for token, scope, thread in stops:
+        token.run_sync_soon(scope.cancel)
+        thread.join()
+
+
+def switch_status(*ports):
+    return SwitchStatus(
+        version="0.1.0",
+        uptime_s=5.0,
+        listen="[::]:7000",
+        subnet="10.77.0.0/24",
+        mtu=1500,
+        members=1,
+        ports=list(ports),
+    )
+
+
+def always(status):
+    async def handler(_args):
+        return to_json(status)
+
+    return {"status": handler}
+
+
+def test_members_without_and_with_the_running_switch(run, switch, files, answering):
+    key = PrivateKey.generate().public
+    switch.enrol_local(key.raw, "pc1", 0.0)
+    switch.enrol_local(bytes(32), "pc2", 0.0)
+    switch.lease(key.raw, "auto", ServeConfig().subnet)
+    code, out, _ = run("members", "--json")
+    data = json.loads(out)
+    assert (code, data["schema"]) == (ExitCode.OK, 1)
+    first = data["members"][0]
+    assert (first["name"], first["key"], first["address"]) == ("pc1", key.text(), "10.77.0.2")
+    assert first["connected"] is None
+    port = PortStatus(port=1, name="pc1", state="up", via="udp:[::1]:5")
+    answering(files.control_socket, always(switch_status(port)))
+    members = json.loads(run("members", "--json")[1])["members"]
+    assert [(m["connected"], m["via"]) for m in members] == [(True, "udp:[::1]:5"), (False, None)]
+    out = run("members")[1]
+    assert "connected udp:[::1]:5" in out
+    assert key.fingerprint() in out
+
+
+def test_members_without_a_registry(run):
+    code, _, err = run("members")
+    assert code == ExitCode.NOT_FOUND
+    assert "has a switch run" in err
+
+
+def test_revoke_writes_it_down_and_tells_the_switch(run, switch, files, answering):
+    told = []
+
+    async def revoked(args):
+        told.append(args)
+        return {}
+
+    answering(files.control_socket, {"revoked": revoked})
+    key = PublicKey(bytes(32))
+    switch.enrol_local(key.raw, "pc1", 0.0)
+    code, out, err = run("revoke", "pc1")
+    assert (code, err) == (ExitCode.OK, "")
+    assert "revoked pc1" in out
+    assert told == [{"name": "pc1", "key": key.text()}]
+    assert switch.look_up(key.raw).revoked is not None
+
+
+def test_revoke_while_the_switch_is_down(run, switch):
+    switch.enrol_local(bytes(32), "pc1", 0.0)
+    code, _, err = run("revoke", "pc1")
+    assert code == ExitCode.OK
+    assert "not running here" in err
+    assert switch.named("pc1") is None
+
+
+def test_revoke_cancels_an_invite(run, switch):
+    token = JoinString.parse_untrusted(run("invite", "pc1")[1]).token_id
+    code, out, _ = run("revoke", "pc1")
+    assert code == ExitCode.OK
+    assert "cancelled" in out
+    assert switch.invite(token) is None
+
+
+def test_revoke_of_nobody(run, switch):
+    code, _, err = run("revoke", "pc9")
+    assert code == ExitCode.NOT_FOUND
+    assert "no member is named pc9" in err
+
+
+def test_status_of_nothing(run):
+    code, out, err = run("status")
+    assert (code, out) == (ExitCode.NOT_REACHABLE, "")
+    assert "nothing runs in" in err
+
+
+def test_status_of_a_switch_and_a_join(run, files, answering):
+    port = PortStatus(port=1, name="pc1", state="up", rx_bytes=1234)
+    join = JoinStatus(name="pc2", state="up", server="a:1", dev="vsw0", address="10.0.0.2/24")
+    answering(files.control_socket, always(switch_status(port)))
+    answering(files.join_socket("pc2"), always(join))
+    data = json.loads(run("status", "--json")[1])
+    assert data["schema"] == 1
+    assert data["switch"]["ports"][0]["rx_bytes"] == 1234
+    assert data["joins"][0]["address"] == "10.0.0.2/24"
+    out = run("status")[1]
+    assert "switch 10.77.0.0/24" in out
+    assert "PORT" in out
+    assert "vsw0" in out
+    data = json.loads(run("status", "pc1", "--json")[1])
+    assert ([p["name"] for p in data["ports"]], data["joins"]) == (["pc1"], [])
+    assert "switch 10.77" not in run("status", "pc2")[1]
+    code, _, err = run("status", "pc3")
+    assert code == ExitCode.NOT_FOUND
+    assert "named pc3" in err
+
+
+def test_status_of_a_join_alone(run, files, answering):
+    answering(files.join_socket("pc2"), always(JoinStatus(name="pc2", state="up", server="a:1")))
+    code, out, _ = run("status", "--json")
+    assert code == ExitCode.OK
+    assert json.loads(out)["switch"] is None
+
+
+def test_an_error_of_the_other_side_keeps_its_exit_code(run, files, answering):
+    async def refuse(_args):
+        raise NotFound("not any more")
+
+    answering(files.control_socket, {"status": refuse})
+    code, _, err = run("status")
+    assert code == ExitCode.NOT_FOUND
+    assert "vswitch: error: not any more" in err

@@ -1,0 +1,193 @@
+"""Guards and isolation on the ports of a running switch: what passes, what is dropped, as what."""
+
+import struct
+
+import pytest
+from trio.testing import wait_all_tasks_blocked
+
+from vswitch.features.manager import Managed
+from vswitch.features.settings import Settings
+from vswitch.frames.records import frame_record
+from vswitch.switch.port import Bound
+from vswitch.switch.switch import open_switch
+from vswitch.testing import FakeDevice, arp_reply, ethernet, icmp_echo, vlan_tagged
+
+MAC = [bytes.fromhex(f"02000000000{number}") for number in range(5)]
+ALL = b"\xff" * 6
+IP = [f"10.77.0.{number}" for number in range(5)]
+ALL_NODES = bytes.fromhex("333300000001")
+
+
+def udp(source_port, target_port):
+    return struct.pack(">HHHH", source_port, target_port, 12, 0) + b"data"
+
+
+def ipv4(mac, source, payload, protocol=17, word=0):
+    packed = bytes(map(int, source.split(".")))
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 1, word, 64, protocol, 0)
+    return ethernet(ALL, mac, 0x0800, head + packed + b"\xff" * 4 + payload)
+
+
+def ipv6(mac, source, following, payload):
+    head = struct.pack(">IHBB", 6 << 28, len(payload), following, 255)
+    return ethernet(ALL_NODES, mac, 0x86DD, head + source + ALL_NODES[:1] * 16 + payload)
+
+
+LINK_LOCAL = bytes.fromhex("fe80" + "00" * 13 + "01")
+ROUTER = bytes((134, 0)) + bytes(14)
+
+
+class Four:
+    """Three ports bound to their MAC and address, a fourth to nothing."""
+
+    def __init__(self, switch, **settings):
+        self.managed = Managed(switch, Settings().with_switch(settings))
+        self.devices = [FakeDevice() for _ in range(4)]
+        self.ports = [
+            switch.attach(
+                device,
+                name=f"pc{n}",
+                bound=Bound(MAC[n], IP[n]) if n < 4 else None,
+            )
+            for n, device in enumerate(self.devices, 1)
+        ]
+
+    async def send(self, number, frame):
+        """How many others got it, and the reason if it was dropped."""
+        before = dict(self.ports[number - 1].counters.drops)
+        self.devices[number - 1].feed(frame)
+        await wait_all_tasks_blocked()
+        heard = sum(len(device.take()) for device in self.devices)
+        after = self.ports[number - 1].counters.drops
+        (reason,) = [each for each in after if after[each] != before.get(each)] or [None]
+        return heard if reason is None else str(reason)
+
+
+@pytest.fixture
+async def guarded():
+    async with open_switch() as switch:
+        yield Four(switch, guard="on")
+
+
+async def test_without_guards_there_is_no_stage():
+    async with open_switch() as switch:
+        four = Four(switch)
+        guards = [s for p in four.ports for s in p.ingress_stages if "Guard" in type(s).__name__]
+        assert guards == []
+
+
+CASES = {
+    "own address": (icmp_echo(MAC[1], IP[1], MAC[2], IP[2]), 3),
+    "another source": (ethernet(ALL, MAC[3], 0x0800, b"x"), "source_guard"),
+    "address of another": (ipv4(MAC[1], IP[2], udp(1, 2)), "source_guard"),
+    "address of nobody": (ipv4(MAC[1], "192.0.2.1", udp(1, 2)), "source_guard"),
+    "DHCP discovery": (ipv4(MAC[1], "0.0.0.0", udp(68, 67)), 3),
+    "no address": (ipv4(MAC[1], "0.0.0.0", udp(1000, 53)), "source_guard"),
+    "IPv4 link-local": (ipv4(MAC[1], "169.254.1.2", udp(1, 2)), 3),
+    "IPv6 link-local": (ipv6(MAC[1], LINK_LOCAL, 17, udp(1, 2)), 3),
+    "IPv6 of nobody": (ipv6(MAC[1], b"\x20" * 16, 17, udp(1, 2)), "source_guard"),
+    "DHCP offer": (ipv4(MAC[1], IP[1], udp(67, 68)), "dhcp_guard"),
+    "DHCP offer behind a tag": (
+        vlan_tagged(ipv4(MAC[1], IP[1], udp(67, 68)), 0),
+        "dhcp_guard",
+    ),
+    "DHCPv6 advertise": (ipv6(MAC[1], LINK_LOCAL, 17, udp(547, 546)), "dhcp_guard"),
+    "first fragment without ports": (ipv4(MAC[1], IP[1], b"", word=0x2000), "dhcp_guard"),
+    "router advertisement": (ipv6(MAC[1], LINK_LOCAL, 58, ROUTER), "ra_guard"),
+    "behind hop-by-hop": (ipv6(MAC[1], LINK_LOCAL, 0, b"\x3a\0" + bytes(6) + ROUTER), "ra_guard"),
+    "in a first fragment": (
+        ipv6(MAC[1], LINK_LOCAL, 44, b"\x3a\0\0\x01" + bytes(4) + ROUTER),
+        "ra_guard",
+    ),
+    "chain beyond the first fragment": (
+        ipv6(MAC[1], LINK_LOCAL, 44, b"\x3c\0\0\x01" + bytes(4) + b"\x3a\x09" + bytes(6)),
+        "ra_guard",
+    ),
+    "later fragment": (ipv6(MAC[1], LINK_LOCAL, 44, b"\x3a\0\0\x08" + bytes(4) + ROUTER), 3),
+    "neighbour solicitation": (ipv6(MAC[1], LINK_LOCAL, 58, bytes((135,)) + bytes(23)), 3),
+    "three tags": (
+        vlan_tagged(vlan_tagged(vlan_tagged(ethernet(ALL, MAC[1], 0x0806, b""), 0), 0), 0),
+        "guard_undetermined",
+    ),
+    "IP inside SNAP": (
+        ethernet(ALL, MAC[1], 40, b"\xaa\xaa\x03\0\0\0\x86\xdd" + bytes(40)),
+        "guard_undetermined",
+    ),
+    "ARP": (arp_reply(MAC[1], IP[1], MAC[2], IP[2]), 3),
+    "ARP for another": (arp_reply(MAC[1], IP[2], MAC[2], IP[3]), "arp_check"),
+    "ARP with another's MAC": (
+        arp_reply(MAC[1], IP[1], MAC[2], IP[2]).replace(MAC[1] + bytes([10]), MAC[3] + bytes([10])),
+        "arp_check",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_guard_on(guarded, case):
+    frame, expected = CASES[case]
+    if frame[:6] == MAC[2]:
+        frame = ALL + frame[6:]
+    assert await guarded.send(1, frame) == expected
+    decision = guarded.managed.switch.explain(guarded.ports[0], frame_record(frame))
+    assert decision.reason == (expected if isinstance(expected, str) else "")
+
+
+async def test_a_trusted_port_may_do_all_of_it(guarded):
+    guarded.managed.change_port("pc1", {"trusted": "yes"})
+    for frame, expected in CASES.values():
+        if isinstance(expected, str):
+            assert await guarded.send(1, ALL + frame[6:]) == 3
+
+
+async def test_guards_one_by_one():
+    async with open_switch() as switch:
+        four = Four(switch)
+        offer = ipv4(MAC[1], "192.0.2.1", udp(67, 68))
+        assert await four.send(1, offer) == 3
+        four.managed.change_port("pc1", {"dhcp_guard": "yes"})
+        assert await four.send(1, offer) == "dhcp_guard"
+        assert await four.send(1, ipv4(MAC[1], "192.0.2.1", udp(1, 2))) == 3
+        assert await four.send(2, ipv4(MAC[2], "192.0.2.1", udp(67, 68))) == 3
+        four.managed.change_port("*", {"source_guard": "yes"})
+        assert await four.send(2, offer) == "source_guard"
+        four.managed.change_port("*", {"source_guard": "no", "dhcp_guard": "no", "ra_guard": "on"})
+        assert await four.send(2, ipv6(MAC[1], LINK_LOCAL, 58, ROUTER)) == "ra_guard"
+        four.managed.change_port("pc2", {"ra_guard": "no"})
+        assert await four.send(2, ipv6(MAC[1], LINK_LOCAL, 58, ROUTER)) == 3
+
+
+async def test_more_addresses_by_setting(guarded):
+    change = {
+        "addresses": "192.0.2.0/24, 2020:2020::/32",
+        "macs": "02:00:00:00:00:01,02:00:00:00:00:04",
+    }
+    guarded.managed.change_port("pc1", change)
+    assert await guarded.send(1, ipv4(MAC[1], "192.0.2.9", udp(1, 2))) == 3
+    assert await guarded.send(1, ipv4(MAC[4], IP[1], udp(1, 2))) == 3
+    assert await guarded.send(1, ipv6(MAC[1], b"\x20" * 16, 17, udp(1, 2))) == 3
+    assert await guarded.send(1, ipv4(MAC[1], "192.0.3.9", udp(1, 2))) == "source_guard"
+    guarded.managed.change_port("pc1", {"addresses": "10.77.0.0/24"})
+    assert await guarded.send(1, ipv4(MAC[1], IP[2], udp(1, 2))) == "source_guard"
+
+
+async def test_a_port_that_announced_nothing_belongs_to_who_is_first(guarded):
+    assert await guarded.send(4, ipv4(MAC[1], "192.0.2.4", udp(1, 2))) == "source_guard"
+    assert await guarded.send(4, ipv4(MAC[4], "192.0.2.4", udp(1, 2))) == 3
+    assert await guarded.send(4, ipv4(MAC[0], "192.0.2.4", udp(1, 2))) == "source_guard"
+    assert await guarded.send(4, ipv4(MAC[4], IP[1], udp(1, 2))) == "source_guard"
+    guarded.managed.change_switch({"guard": "off"})
+    guarded.managed.change_switch({"guard": "on"})
+    assert await guarded.send(4, ipv4(MAC[4], "192.0.2.4", udp(1, 2))) == 3
+
+
+async def test_isolated_ports_reach_those_that_are_not():
+    async with open_switch() as switch:
+        four = Four(switch)
+        for name in ("pc1", "pc2"):
+            four.managed.change_port(name, {"isolated": "yes"})
+        assert await four.send(1, ethernet(ALL, MAC[1], 0x0800, b"x")) == 2
+        assert await four.send(3, ethernet(ALL, MAC[3], 0x0800, b"x")) == 3
+        assert await four.send(2, ethernet(MAC[1], MAC[2], 0x0800, b"x")) == "not_reached"
+        assert await four.send(2, ethernet(MAC[3], MAC[2], 0x0800, b"x")) == 1
+        four.managed.change_port("pc1", {"isolated": "no"})
+        assert await four.send(2, ethernet(MAC[1], MAC[2], 0x0800, b"x")) == 1

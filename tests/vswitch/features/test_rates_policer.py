@@ -1,0 +1,63 @@
+"""Rates of a port: what passes in a time, what a superframe counts, and how rates are written."""
+
+import pytest
+
+from vswitch.config.converters import to_rate
+from vswitch.features.rates import MIN_BURST_BYTES, rate_stage
+from vswitch.features.settings import Settings
+from vswitch.frames.load import wire_bytes
+from vswitch.frames.records import frame_record
+from vswitch.frames.segment import cut_untrusted
+from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.testing import ethernet
+from vswitch.testing.superframes import Flow, superframe
+
+FRAME = frame_record(ethernet(b"\x02" * 6, b"\x02\0\0\0\0\x01", 0x0800, bytes(1486)))
+
+
+def test_superframes_count_as_the_frames_that_they_are_cut_into():
+    for flow in (Flow(), Flow(version=6), Flow(protocol=17), Flow(tags=(7,))):
+        for size in (100, 1400, 5000, 60_000):
+            record = superframe(flow, bytes(size), 1400)
+            cut = cut_untrusted(record, 1500)
+            assert wire_bytes(record) == sum(len(frame) - 4 for frame in cut)
+    for end in range(4, 80):
+        assert wire_bytes(record[:end]) <= end
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_bits_a_second(batch):
+    stage, counters, passed = rate_stage(DropReason.RATE_IN, 8e6, None), PortCounters(), 0
+    for step in range(2000):
+        passed += len(stage.take([FRAME] * batch, step / 1000, counters))
+    sent = passed * 1500
+    limit = 2e6 + MIN_BURST_BYTES
+    assert sent <= limit + 1500
+    assert sent >= min(limit - 64 * 1500, 2000 * batch * 1500 * 0.9)
+    assert counters.drops.get("rate_in", 0) == 2000 * batch - passed
+
+
+def test_frames_a_second_and_both():
+    stage, counters, passed = rate_stage(DropReason.RATE_OUT, None, 1000), PortCounters(), 0
+    for step in range(2000):
+        passed += len(stage.take([FRAME] * 5, step / 1000, counters))
+    assert 2000 <= passed <= 2130
+    assert stage.explain(FRAME, 1.999).reason == DropReason.RATE_OUT
+    assert stage.explain(FRAME, 3.0).record is FRAME
+    both = rate_stage(DropReason.RATE_OUT, 8e6, 100)
+    assert len(both.take([FRAME] * 1000, 0.0, counters)) == 87  # 128 KiB
+    assert rate_stage(DropReason.RATE_IN, None, None) is None
+
+
+def test_how_rates_are_written():
+    assert to_rate("50M") == 50e6
+    assert to_rate("1.5g") == 1.5e9
+    assert to_rate("500k") == 500e3
+    assert to_rate(20_000) == 20_000
+    assert to_rate("off") is None
+    for wrong in ("fast", "50 M", "50T", "-1", "0", "", True, [], 0, 2e12):
+        with pytest.raises(ValueError, match=r"must be|write"):
+            to_rate(wrong)
+    said = Settings().with_port("pc1", {"rate_in": "50M", "frames_out": "10k"})
+    assert said.of_port("pc1").rate_in == 50e6
+    assert said.with_port("pc1", {"rate_in": "off"}).of_port("pc1").rate_in is None

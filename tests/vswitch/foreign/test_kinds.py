@@ -1,0 +1,79 @@
+"""What a file may say of foreign ports, and what wrong words are told."""
+
+from pathlib import Path
+
+import pytest
+
+from vswitch.addresses import HostPort
+from vswitch.errors import ConfigError
+from vswitch.foreign.kinds import load_foreign
+
+
+@pytest.fixture
+def load(tmp_path):
+    def read(text):
+        path = tmp_path / "vswitch.toml"
+        path.write_text(text)
+        return load_foreign(path)
+
+    return read
+
+
+def test_nothing_is_on_by_default(load):
+    assert load_foreign(None) == ()
+    assert load("[serve]\nmtu = 1500\n") == ()
+
+
+def test_every_kind(load):
+    udp, tcp, vxlan, stream, dgram = load("""
+[[foreign]]
+kind = "udp"
+listen = "0.0.0.0:5555"
+max_ports = 3
+name = "lab"
+idle = "10m"
+[[foreign]]
+kind = "tcp"
+listen = ":5556"
+idle = 300
+[[foreign]]
+kind = "vxlan"
+remote = "192.0.2.7"
+vni = 42
+[[foreign]]
+kind = "qemu-stream"
+listen = "unix:/run/vswitch/qemu"
+[[foreign]]
+kind = "qemu-dgram"
+listen = "127.0.0.1:1234"
+""")
+    assert (udp.listen, udp.max_ports, udp.name) == (HostPort("0.0.0.0", 5555), 3, "lab")
+    assert (udp.idle, tcp.idle, tcp.max_ports) == (600.0, 300.0, 64)
+    assert tcp.listen == HostPort("::", 5556)
+    assert (vxlan.remote, vxlan.vni) == (HostPort("192.0.2.7", 4789), 42)
+    assert (vxlan.listen, vxlan.ports, vxlan.name) == (HostPort("::", 4789), 1, "vxlan")
+    assert stream.listen == Path("/run/vswitch/qemu")
+    assert dgram.name == "qemu-dgram"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[foreign]]\nlisten = ":1"', "kind is missing"),
+        ('[[foreign]]\nkind = "ipx"', "must be one of udp"),
+        ('[[foreign]]\nkind = "udp"', "listen is missing"),
+        ('[[foreign]]\nkind = "udp"\nlisten = "unix:/x"', "not on a path"),
+        ('[[foreign]]\nkind = "udp"\nlisten = ":1"\nmax_ports = 0', "from 1 to 1024"),
+        ('[[foreign]]\nkind = "udp"\nlisten = ":1"\nvni = 1', "are for vxlan"),
+        ('[[foreign]]\nkind = "udp"\nlistn = ":1"', "did you mean 'listen'"),
+        ('[[foreign]]\nkind = "vxlan"\nvni = 1', "needs remote and vni"),
+        ('[[foreign]]\nkind = "vxlan"\nremote = "x"\nvni = 16777216', "from 0 to 16777215"),
+        ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\nname = "A b"', "a name is 1 to 63"),
+        ('[foreign]\nkind = "tcp"', "with two brackets"),
+        ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\n' * 2, "two are called tcp"),
+        ('[[foreign]]\nkind = "qemu-stream"\nlisten = "unix:x"', "write unix:/PATH"),
+    ],
+)
+def test_what_is_wrong_is_said(load, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(text)

@@ -1,0 +1,411 @@
+"""Foreign ports of a running switch, with clients written from the description of the formats."""
+
+import logging
+import socket
+import struct
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.lowlevel
+
+from vswitch.addresses import HostPort
+from vswitch.errors import VswitchError
+from vswitch.foreign import client_limit as admission
+from vswitch.foreign.kinds import ForeignSettings
+from vswitch.foreign.serve import open_foreign
+from vswitch.frames.ethernet import format_mac
+from vswitch.switch.switch import open_switch
+from vswitch.testing import ethernet
+
+BROADCAST = b"\xff" * 6
+EXPERIMENTAL = 0x88B5
+
+
+def mac(number):
+    return b"\x02\x00\x00\x00" + number.to_bytes(2, "big")
+
+
+def frame(source, target=BROADCAST, size=60):
+    return ethernet(target, source, EXPERIMENTAL, bytes(size - 14))
+
+
+def address_of(listener):
+    where = HostPort.parse(listener.listen)
+    return where.host, where.port
+
+
+class UdpClient:
+    """A datagram is a frame."""
+
+    def __init__(self, address, bound="127.0.0.1"):
+        self.sock = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address, self.bound = address, bound
+
+    async def __aenter__(self):
+        await self.sock.bind((self.bound, 0))
+        return self
+
+    async def __aexit__(self, *_):
+        self.sock.close()
+
+    async def send(self, data):
+        await self.sock.sendto(data, self.address)
+
+    async def receive(self):
+        with trio.fail_after(5):
+            return await self.sock.recv(65536)
+
+
+class TcpClient:
+    """0xBCBC, a length of two bytes, a frame."""
+
+    head = b"\xbc\xbc"
+    format = ">H"
+
+    def __init__(self, address):
+        self.address, self.data = address, b""
+
+    async def __aenter__(self):
+        self.stream = await trio.open_tcp_stream(*self.address)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.stream.aclose()
+
+    def encode(self, data):
+        return self.head + struct.pack(self.format, len(data)) + data
+
+    async def send(self, data):
+        await self.stream.send_all(self.encode(data))
+
+    async def receive(self):
+        skip = len(self.head)
+        size = skip + struct.calcsize(self.format)
+        with trio.fail_after(5):
+            while len(self.data) < size or len(self.data) < size + self.length(skip, size):
+                more = await self.stream.receive_some()
+                if not more:
+                    raise EOFError
+                self.data += more
+        assert self.data.startswith(self.head)
+        end = size + self.length(skip, size)
+        got, self.data = self.data[size:end], self.data[end:]
+        return got
+
+    def length(self, skip, size):
+        return struct.unpack(self.format, self.data[skip:size])[0]
+
+
+class QemuClient(TcpClient):
+    """A length of four bytes, a frame."""
+
+    head = b""
+    format = ">I"
+
+
+CLIENTS = {"udp": UdpClient, "tcp": TcpClient, "qemu-stream": QemuClient, "qemu-dgram": UdpClient}
+
+
+@asynccontextmanager
+async def serving(kind, **options):
+    options = {"listen": "127.0.0.1:0", "name": "lab", **options}
+    settings = ForeignSettings(kind=kind, **options)
+    async with open_switch() as switch, open_foreign(switch, [settings]) as (listener,):
+        yield switch, listener
+
+
+async def until(condition):
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 (sockets set no event)
+            await trio.sleep(0.005)
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_two_clients_and_a_port_of_the_program(kind):
+    a, b = mac(1), mac(2)
+    async with (
+        serving(kind) as (switch, listener),
+        switch.open_port("bot") as bot,
+        CLIENTS[kind](address_of(listener)) as one,
+        CLIENTS[kind](address_of(listener)) as two,
+    ):
+        await one.send(frame(a))
+        assert await bot.receive_frame() == frame(a)
+        await two.send(frame(b))
+        assert await bot.receive_frame() == frame(b)
+        assert await one.receive() == frame(b)
+        await one.send(frame(a, b, 1514))
+        while (got := await two.receive()) == frame(a):
+            pass
+        assert got == frame(a, b, 1514)
+        names = {port.name for port in switch.ports}
+        assert len(names) == 3
+        assert sum(name.startswith("lab-127.0.0.1:") for name in names) == 2
+        assert sorted(port.group for port in switch.ports) == ["", "lab", "lab"]
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_sixty_four_clients_at_once_and_no_more(kind, caplog):
+    async with serving(kind) as (switch, listener), trio.open_nursery() as nursery:
+        reached = [0]
+
+        async def client(number):
+            async with CLIENTS[kind](address_of(listener)) as one:
+                await one.send(frame(mac(number)))
+                await until(lambda: len(switch.fdb_entries()) == 64)
+                await one.send(frame(mac(number), mac((number + 1) % 64)))
+                while await one.receive() != frame(mac((number - 1) % 64), mac(number)):
+                    pass
+                reached[0] += 1
+                await until(lambda: reached[0] == 64)
+
+        for number in range(64):
+            nursery.start_soon(client, number)
+        await until(lambda: len(switch.ports) == 64)
+        async with CLIENTS[kind](address_of(listener)) as late:
+            await late.send(frame(mac(99)))
+            await until(lambda: listener.refused["ports_taken"] == 1)
+            assert len(switch.ports) == 64
+    assert caplog.text.count("foreign-refused name=lab reason=ports_taken") == 1
+
+
+async def test_a_silent_udp_client_is_forgotten_and_known_again():
+    async with serving("udp", idle=1.0) as (switch, listener):
+        async with UdpClient(address_of(listener)) as one, UdpClient(address_of(listener)) as two:
+            await one.send(frame(mac(1)))
+            await until(lambda: len(switch.ports) == 1)
+            start = trio.current_time()
+            while switch.ports and trio.current_time() < start + 3:
+                await two.send(frame(mac(2)))
+                await trio.sleep(0.1)
+                if [entry.mac for entry in switch.fdb_entries()] == [format_mac(mac(2))]:
+                    break
+            assert 0.8 < trio.current_time() - start < 2.5
+            assert len(switch.ports) == 1
+            await one.send(frame(mac(1)))
+            await until(lambda: len(switch.ports) == 2)
+            await until(lambda: len(switch.ports) == 0)
+
+
+async def test_what_is_no_frame_makes_no_client_and_is_counted():
+    async with serving("udp") as (switch, listener):
+        async with UdpClient(address_of(listener)) as one:
+            await one.send(b"")
+            await one.send(bytes(13))
+            await one.send(bytes(1523))
+            await until(lambda: listener.refused["no_frame"] == 3)
+            assert not switch.ports
+            await one.send(frame(mac(1)))
+            await until(lambda: len(switch.ports) == 1)
+            for data in (b"", bytes(13), bytes(1523), bytes(9000), frame(mac(1))):
+                await one.send(data)
+            (port,) = switch.ports
+            await until(lambda: port.counters.rx_frames == 2)
+            assert port.device.dropped == {"runt": 2, "oversize": 2}
+
+
+async def test_made_up_sources_come_slowly(monkeypatch):
+    monkeypatch.setattr(admission, "NEW_PER_SECOND", 0.0)
+    async with serving("udp", max_ports=4, idle=1.0) as (switch, listener):
+        for number in range(4):
+            async with UdpClient(address_of(listener)) as one:
+                await one.send(frame(mac(number)))
+        await until(lambda: len(switch.ports) == 4)
+        await until(lambda: len(switch.ports) == 0)
+        async with UdpClient(address_of(listener)) as one:
+            await one.send(frame(mac(9)))
+            await until(lambda: listener.refused["too_many_new"] == 1)
+            assert not switch.ports
+
+
+@pytest.mark.parametrize("kind", ["tcp", "qemu-stream"])
+async def test_a_closed_connection_is_a_port_down(kind):
+    async with serving(kind) as (switch, listener):
+        async with CLIENTS[kind](address_of(listener)) as one:
+            await one.send(frame(mac(1)))
+            await until(lambda: len(switch.fdb_entries()) == 1)
+            await one.stream.send_all(one.encode(frame(mac(1)))[:30])
+        await until(lambda: not switch.ports)
+        assert switch.fdb_entries() == []
+        # And the end of the switch is the end of the connections.
+    async with serving(kind) as (switch, listener):
+        one = await CLIENTS[kind](address_of(listener)).__aenter__()
+        await until(lambda: len(switch.ports) == 1)
+    with pytest.raises((EOFError, trio.BrokenResourceError)):
+        await one.receive()
+    await one.stream.aclose()
+
+
+async def test_garbage_between_records():
+    async with (
+        serving("tcp") as (switch, listener),
+        switch.open_port("bot") as bot,
+        TcpClient(address_of(listener)) as one,
+    ):
+        for number in range(10):
+            data = frame(mac(number))
+            await one.stream.send_all(b"garbage \xbc\xbc\xff\xff garbage" + one.encode(data))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == data
+        port = next(port for port in switch.ports if port.name != "bot")
+        assert port.device.dropped == {"resync": 10}
+        # One byte at a time.
+        for byte in one.encode(frame(mac(77))):
+            await one.stream.send_all(bytes([byte]))
+        with trio.fail_after(5):
+            assert await bot.receive_frame() == frame(mac(77))
+
+
+async def test_a_connection_that_speaks_something_else_is_closed():
+    async with serving("qemu-stream") as (switch, listener):
+        async with TcpClient(address_of(listener)) as one:
+            await one.stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            with trio.fail_after(5):
+                assert await one.stream.receive_some() == b""
+        assert not switch.ports
+
+
+async def test_a_peer_that_does_not_read_loses_frames_and_stalls_nobody():
+    async with (
+        serving("tcp") as (switch, listener),
+        switch.open_port("bot") as bot,
+        TcpClient(address_of(listener)) as stalled,
+        TcpClient(address_of(listener)) as lively,
+    ):
+        await stalled.send(frame(mac(1)))
+        await lively.send(frame(mac(2)))
+        await until(lambda: len(switch.fdb_entries()) == 2)
+        port = switch._ports[
+            next(e.port for e in switch.fdb_entries() if e.mac == format_mac(mac(1)))
+        ]
+        number = 0
+        while not sum(port.counters.drops.values()):
+            await bot.send_batch([frame(mac(3), mac(1), 1514)] * 64)
+            number += 64
+            assert number < 100_000
+        await bot.send(frame(mac(3), mac(2), 100))
+        while len(got := await lively.receive()) != 100:
+            pass
+        assert got == frame(mac(3), mac(2), 100)
+        assert port.statistics().queued_bytes <= 4 * 1024 * 1024
+        # When it reads again, it is in step, and gets whole frames until the queue is empty.
+        count = 0
+        while port.statistics().queued_frames:
+            assert await stalled.receive() in (frame(mac(2)), frame(mac(3), mac(1), 1514))
+            count += 1
+        assert count
+
+
+async def test_the_log_says_that_it_is_plain_text(caplog):
+    async with serving("udp", name="open"):
+        pass
+    (line,) = [each for each in caplog.records if "foreign-listening" in each.message]
+    assert line.levelno == logging.WARNING
+    assert "name=open" in line.message
+    assert "not encrypted" in line.message
+
+
+async def test_qemu_over_unix_sockets(tmp_path):
+    stream, dgram = tmp_path / "stream", tmp_path / "dgram"
+    settings = [
+        ForeignSettings(kind="qemu-stream", name="s", listen=f"unix:{stream}"),
+        ForeignSettings(kind="qemu-dgram", name="d", listen=f"unix:{dgram}"),
+    ]
+    async with open_switch() as switch, open_foreign(switch, settings):
+        assert stream.stat().st_mode & 0o777 == 0o600
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as two,
+        ):
+            one.connect(str(stream))
+            two.bind(str(tmp_path / "client"))
+            two.connect(str(dgram))
+            one.setblocking(False)
+            two.setblocking(False)
+            data = frame(mac(1))
+            one.send(struct.pack(">I", len(data)) + data)
+            await until(lambda: len(switch.fdb_entries()) == 1)
+            reply = frame(mac(2), mac(1))
+            two.send(reply)
+            await trio.lowlevel.wait_readable(one)
+            assert one.recv(4096) == struct.pack(">I", len(reply)) + reply
+            one.send(struct.pack(">I", 60) + frame(mac(1), mac(2)))
+            await trio.lowlevel.wait_readable(two)
+            assert two.recv(4096) == frame(mac(1), mac(2))
+            # A peer that does not read loses frames; nothing else happens.
+            port = next(port for port in switch.ports if port.name.startswith("d-"))
+            while not port.device.dropped["peer_full"]:
+                one.send(struct.pack(">I", 60) + frame(mac(1), mac(2)))
+                await trio.lowlevel.checkpoint()
+            assert port.attached
+    assert not stream.exists()
+    assert not dgram.exists()
+    stream.write_text("somebody's file")
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_switch() as switch, open_foreign(switch, settings):
+            pass
+    assert caught.group_contains(VswitchError, match="is no socket")
+
+
+async def test_vxlan_between_two_sockets():
+    settings = ForeignSettings(
+        kind="vxlan", name="vx", listen="127.0.0.1:0", remote="127.0.0.2:0", vni=42
+    )
+    async with UdpClient(None, "127.0.0.2") as peer:
+        port = peer.sock.getsockname()[1]
+        settings = ForeignSettings(
+            kind="vxlan", name="vx", listen="127.0.0.1:0", remote=f"127.0.0.2:{port}", vni=42
+        )
+        async with (
+            open_switch() as switch,
+            open_foreign(switch, [settings]) as (listener,),
+            switch.open_port("bot") as bot,
+            UdpClient(address_of(listener), "127.0.0.3") as stranger,
+        ):
+            peer.address = address_of(listener)
+            await stranger.send(bytes.fromhex("0800000000002a00") + frame(mac(9)))
+            await peer.send(bytes.fromhex("0800000000002b00") + frame(mac(8)))
+            await peer.send(b"\x00" * 8 + frame(mac(7)))
+            await peer.send(bytes.fromhex("0800000000002a00") + frame(mac(1)))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == frame(mac(1))
+            await bot.send(frame(mac(2), mac(1), 1514))
+            got = await peer.receive()
+            assert got == bytes.fromhex("0800000000002a00") + frame(mac(2), mac(1), 1514)
+            assert listener.refused == {"unknown_peer": 2, "no_frame": 1}
+
+
+async def test_a_port_in_use_says_so():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(ExceptionGroup) as caught:
+            async with serving("udp", listen=taken):
+                pass
+        assert caught.group_contains(VswitchError, match="is in use by another program")
+
+
+async def test_serve_opens_what_the_file_names(site, tmp_path):
+    path = tmp_path / "vswitch.toml"
+    path.write_text('[[foreign]]\nkind = "udp"\nlisten = "127.0.0.1:0"\nname = "lab"\n')
+    async with site.serving(config=path) as running:
+        (listener,) = (await site.status()).foreign
+        assert (listener.kind, listener.name) == ("udp", "lab")
+        async with UdpClient(address_of(listener)) as one:
+            await one.send(frame(mac(1)))
+            await one.send(bytes(3))
+            await until(lambda: len(running.switch.ports) == 1)
+            await until(lambda: running.switch.ports[0].device.dropped["runt"])
+            (port,) = (await site.status()).ports
+            assert port.name.startswith("lab-127.0.0.1:")
+            assert port.via.startswith("foreign-udp:127.0.0.1:")
+            assert port.drops["runt"] == 1
+    path.write_text('[[foreign]]\nkind = "udp"\nlisten = "192.0.2.77:1"\n')
+    with pytest.raises(VswitchError, match="cannot listen on 192"):
+        await running_for_ever(site, path)
+
+
+async def running_for_ever(site, path):
+    async with site.serving(config=path):
+        await trio.sleep_forever()

@@ -1,0 +1,85 @@
+"""A join on a network in memory, and a switch that is a script: it says to each session what the
+test wants, so that it can also say what no real one does. Every test here asks for
+`autojump_clock`: time is the network's."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from vswitch.joining import reach as underlay
+
+from transport import Grant, PrivateKey, open_endpoint
+from transport.testing.network import Link, open_network
+from vswitch.addresses import HostPort
+from vswitch.config.commands import JoinConfig
+from vswitch.joining.member import Membership
+from vswitch.joining.profiles import Profile
+from vswitch.members.device import MemberDevice
+from vswitch.state import StateDir
+from vswitch.testing import FakeInterface
+
+SERVER = ("198.51.100.1", 7450)
+
+
+class Anyone:
+    def look_up(self, peer, credential):
+        return Grant()
+
+
+class Stage:
+    """A member, the network, and a switch that follows a script."""
+
+    def __init__(self, network, path):
+        self.network = network
+        self.sessions = []  # when each began
+        self.files = StateDir(path)
+        self.identity = PrivateKey.generate()
+        self.interface = FakeInterface()
+        key, where = PrivateKey.generate(), HostPort(*SERVER)
+        self.profile = Profile("pc1", where, self.identity.public, key, self.files)
+
+    def socket(self, bind):
+        sock = self.network.socket("192.0.2.1")
+        sock.can_reach = lambda host: True
+        sock.to_native = lambda host, port: (host, port)
+        return sock
+
+    @asynccontextmanager
+    async def serving(self, script):
+        """`script(device)` is run for each session; when it returns, the session ends."""
+
+        async def handle(channel):
+            self.sessions.append(trio.current_time())
+            device = MemberDevice(channel, name="pc1", mtu=9000)
+            device.channel = channel
+            await script(device)
+
+        sock = self.network.socket(*SERVER)
+        async with open_endpoint(sock, self.identity, authority=Anyone()) as endpoint:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(endpoint.serve, handle)
+                yield
+                nursery.cancel_scope.cancel()
+
+    def member(self, **options):
+        config = JoinConfig(name="pc1", state=self.files.path, **options)
+        return Membership(config, self.profile, self.interface)
+
+    async def run_once(self):
+        """The error of a join that gives up at the first failure."""
+        with trio.fail_after(1000), pytest.raises(Exception) as caught:
+            await self.member(once=True).run()
+        return caught.value
+
+
+@pytest.fixture
+async def stage(tmp_path, monkeypatch):
+    async def resolve(host, port):
+        await trio.lowlevel.checkpoint()
+        return [(host, port)]
+
+    async with open_network(seed=3, link=Link(delay=0.01)) as network:
+        stage = Stage(network, tmp_path)
+        monkeypatch.setattr(underlay, "_open_socket", stage.socket)
+        monkeypatch.setattr(underlay, "resolve", resolve)
+        yield stage

@@ -1,0 +1,114 @@
+"""`join --via`: a host in a foreign port of a switch, ours or somebody else's."""
+
+import socket
+import struct
+
+import pytest
+import trio
+from vswitch.joining import via
+
+from vswitch.errors import NotReachable
+from vswitch.frames.records import SUPERFRAME, encode_record
+from vswitch.frames.virtio import NO_OFFLOAD
+from vswitch.testing import FakeInterface, ethernet
+
+A, B = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
+
+
+def frame(source, target=b"\xff" * 6, size=60):
+    return ethernet(target, source, 0x88B5, bytes(size - 14))
+
+
+async def taken(interface):
+    with trio.fail_after(5):
+        while not interface.written:  # noqa: ASYNC110 (sockets set no event)
+            await trio.sleep(0.005)
+    return interface.take()
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+async def test_two_hosts_on_a_switch_of_ours(site, tmp_path, kind):
+    path = tmp_path / "vswitch.toml"
+    path.write_text(f'[[foreign]]\nkind = "{kind}"\nlisten = "127.0.0.1:0"\n')
+    one, two = FakeInterface(superframes=True), FakeInterface()
+    async with site.serving(config=path) as running:
+        (listener,) = (await site.status()).foreign
+        url = f"{kind}://{listener.listen}"
+        async with (
+            site.joined("pc1", None, interface=one, via=url, address="10.0.0.1/24") as member,
+            site.joined("pc2", None, interface=two, via=url),
+        ):
+            with trio.fail_after(5):
+                while len(running.switch.ports) < 2:  # noqa: ASYNC110
+                    await trio.sleep(0.005)
+            one.feed(frame(A))
+            assert await taken(two) == [frame(A)]
+            two.feed(frame(B, A, 1514))
+            assert await taken(one) == [frame(B, A, 1514)]
+            # A superframe is cut on its way.
+            one.feed_records([encode_record(SUPERFRAME, NO_OFFLOAD + frame(A, B, 200))])
+            assert await taken(two) == [frame(A, B, 200)]
+            status = await member.status()
+            assert (status.state, status.server) == ("up", url)
+            assert (status.tx_frames, status.rx_frames) == (2, 1)
+            assert member.welcome.name == "pc1"
+    assert not running.switch.ports
+
+
+async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as switch:
+        switch.bind(("127.0.0.1", 0))
+        switch.setblocking(False)
+        url = f"udp://127.0.0.1:{switch.getsockname()[1]}"
+        host = FakeInterface()
+        async with site.joined("pc1", None, interface=host, via=url):
+            await trio.lowlevel.wait_readable(switch)
+            hello, client = switch.recvfrom(2000)
+            assert hello[:14] == bytes.fromhex("0180c200000e02000000000188b5")
+            switch.sendto(frame(B), client)
+            assert await taken(host) == [frame(B)]
+            host.feed(frame(A, B, 1514))
+            await trio.lowlevel.wait_readable(switch)
+            assert switch.recv(2000) == frame(A, B, 1514)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.sendto(frame(A), client)
+            switch.sendto(frame(B, A), client)
+            assert await taken(host) == [frame(B, A)]
+
+
+async def test_tcp_reconnects(site, monkeypatch):
+    monkeypatch.setattr(via, "RETRY", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        host = FakeInterface()
+        async with site.joined("pc1", None, interface=host, via=url):
+            for _ in range(3):
+                with trio.fail_after(5):
+                    await trio.lowlevel.wait_readable(server)
+                connection, _ = server.accept()
+                connection.setblocking(False)
+                data = frame(B)
+                connection.send(b"\xbc\xbc" + struct.pack(">H", len(data)) + data)
+                assert await taken(host) == [data]
+                host.feed(frame(A, B))
+                await trio.lowlevel.wait_readable(connection)
+                assert connection.recv(100) == b"\xbc\xbc\x00\x3c" + frame(A, B)
+                connection.close()
+
+
+async def test_nobody_there(site):
+    with socket.socket() as taken_port:
+        taken_port.bind(("127.0.0.1", 0))
+        url = f"tcp://127.0.0.1:{taken_port.getsockname()[1]}"
+        error = await site.failing("pc1", via=url, once=True)
+    assert isinstance(error, NotReachable)
+    assert "Connection refused" in str(error)
+
+
+@pytest.mark.parametrize(
+    "url", ["udp://x", "x://h:1", "udp://:5", "tcp://h:0", "h:5", "tcp://h:99999"]
+)
+def test_what_is_no_url(site, url):
+    with pytest.raises(ValueError, match=r"HOST:PORT|port"):
+        site.join_config("pc1", via=url)

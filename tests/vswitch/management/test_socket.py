@@ -1,0 +1,333 @@
+"""The control socket: answers, bounds, who may ask, and what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+
+import pytest
+import trio
+
+from vswitch.errors import ConfigError, NotFound, NotReachable, RefusedError, VswitchError
+from vswitch.management import socket as control
+from vswitch.management.client import open_stream, request
+from vswitch.management.socket import Stream, serve_control
+
+
+async def echo(args):
+    return {"echo": args}
+
+
+async def missing(_args):
+    raise NotFound("no such member")
+
+
+async def broken(_args):
+    raise RuntimeError("secret detail")
+
+
+running = []
+
+
+async def pour(args):
+    async def run(send, ended):
+        running.append(1)
+        try:
+            await send(b"first ")
+            if args.get("fails"):
+                raise RuntimeError("secret detail")
+            await ended.wait()
+            await send(b"last")
+        finally:
+            running.pop()
+
+    return Stream({"begun": True}, run)
+
+
+HANDLERS = {"echo": echo, "missing": missing, "broken": broken, "pour": pour}
+
+
+async def ask(path, verb, **args):
+    return await trio.to_thread.run_sync(lambda: request(path, verb, **args))
+
+
+@contextlib.asynccontextmanager
+async def serving(path):
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, path, HANDLERS)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "control.sock"
+
+
+async def raw(path, data):
+    """Send bytes and read until the other side closes."""
+    async with await trio.open_unix_socket(path) as stream:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(data)
+            await stream.send_eof()
+        answer = b""
+        with contextlib.suppress(trio.BrokenResourceError):
+            async for piece in stream:
+                answer += piece
+        return [json.loads(line) for line in answer.splitlines()]
+
+
+async def test_a_request_is_answered(path):
+    async with serving(path):
+        assert await ask(path, "echo", name="pc1", n=1) == {"echo": {"name": "pc1", "n": 1}}
+
+
+async def test_errors_keep_their_class(path):
+    async with serving(path):
+        with pytest.raises(NotFound, match="no such member"):
+            await ask(path, "missing")
+        with pytest.raises(ConfigError, match="one of: broken, echo, missing, pour"):
+            await ask(path, "nonsense")
+
+
+async def test_a_handler_that_fails_fails_its_request_only(path, caplog):
+    async with serving(path):
+        with pytest.raises(VswitchError, match="its log says why") as caught:
+            await ask(path, "broken")
+        assert "secret detail" not in str(caught.value)
+        assert await ask(path, "echo") == {"echo": {}}
+    assert "control-failed verb=broken" in caplog.text
+
+
+async def test_several_requests_on_one_connection_in_any_pieces(path):
+    async with serving(path):
+        line = b'{"verb": "echo", "args": {"n": 1}}\n'
+        answers = await raw(path, line + line)
+        assert [answer["result"] for answer in answers] == [{"echo": {"n": 1}}] * 2
+        async with await trio.open_unix_socket(path) as stream:
+            for byte in line:
+                await stream.send_all(bytes([byte]))
+            assert json.loads(await stream.receive_some(1000))["ok"] is True
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\n",
+        b"{}\n",
+        b"[]\n",
+        b"7\n",
+        b'{"verb": []}\n',
+        b'{"verb": "echo", "args": 1}\n',
+        b"\xff\xfe\n",
+        b"[" * 60000 + b"\n",
+        b'{"verb": "missing2"}\n',
+    ],
+)
+async def test_nonsense_is_refused_and_the_socket_lives_on(path, data):
+    async with serving(path):
+        (answer,) = await raw(path, data)
+        assert answer["ok"] is False
+        assert answer["code"] == 2
+        assert await ask(path, "echo") == {"echo": {}}
+
+
+async def test_a_request_is_bounded(path):
+    async with serving(path):
+        (answer,) = await raw(path, b"x" * (64 * 1024 + 1))
+        assert "at most 65536 bytes" in answer["error"]
+        assert await ask(path, "echo") == {"echo": {}}
+
+
+async def test_an_unfinished_request_gets_no_answer(path):
+    async with serving(path):
+        assert await raw(path, b'{"verb": "echo"') == []
+
+
+async def test_an_idle_client_is_dropped(path, autojump_clock):
+    async with serving(path):
+        async with await trio.open_unix_socket(path) as stream:
+            with trio.fail_after(60):
+                assert await stream.receive_some() == b""
+
+
+async def test_connections_are_bounded(path, monkeypatch):
+    monkeypatch.setattr(control, "_CONNECTION_LIMIT", 2)
+    async with serving(path), contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            stream = await stack.enter_async_context(await trio.open_unix_socket(path))
+            await stream.send_all(b'{"verb": "echo"}\n')
+            assert await stream.receive_some(1000)
+        with pytest.raises(NotReachable):
+            await ask(path, "echo")
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await ask(path, "echo") == {"echo": {}}
+
+
+async def test_another_user_gets_nothing(path, monkeypatch):
+    monkeypatch.setattr(control, "_UCRED", _Stranger())
+    async with serving(path):
+        assert await raw(path, b'{"verb": "echo"}\n') == []
+
+
+class _Stranger(struct.Struct):
+    def __init__(self):
+        super().__init__("3i")
+
+    def unpack(self, _data):
+        return (1, os.geteuid() + 1, 1)
+
+
+async def test_the_socket_is_private_and_removed_at_the_end(path):
+    async with serving(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert not path.exists()
+    with pytest.raises(NotReachable, match="is it running"):
+        await ask(path, "echo")
+
+
+async def test_a_stale_socket_is_replaced(path):
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(os.fspath(path))
+    with pytest.raises(NotReachable, match="refused"):
+        await ask(path, "echo")
+    async with serving(path):
+        assert await ask(path, "echo") == {"echo": {}}
+
+
+async def test_a_second_program_is_refused_and_the_first_goes_on(path):
+    async with serving(path):
+        with pytest.raises(VswitchError, match="another vswitch is running"):
+            await serve_control(path, HANDLERS)
+        assert await ask(path, "echo") == {"echo": {}}
+    assert not path.exists()
+
+
+async def test_the_socket_of_a_successor_is_not_removed(path):
+    async with serving(path):
+        path.unlink()
+        path.touch()
+    assert path.exists()
+
+
+async def test_a_file_in_the_way_is_not_removed(path):
+    path.write_text("precious")
+    with pytest.raises(VswitchError, match="Address already in use"):
+        await serve_control(path, HANDLERS)
+    assert path.read_text() == "precious"
+
+
+async def test_a_path_that_is_too_long_says_so(tmp_path):
+    directory = tmp_path / ("d" * 100)
+    directory.mkdir()
+    with pytest.raises(ConfigError, match="choose a shorter --state"):
+        await serve_control(directory / "control.sock", HANDLERS)
+
+
+async def test_the_longest_path_that_is_allowed_works(tmp_path):
+    name = "s" * (control.PATH_LIMIT - len(os.fsencode(tmp_path)) - 1)
+    if not 0 < len(name) < 256:
+        pytest.skip("the temporary directory has too long a path")
+    async with serving(tmp_path / name):
+        assert await ask(tmp_path / name, "echo") == {"echo": {}}
+
+
+async def test_a_server_that_does_not_answer_in_time(path):
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(os.fspath(path))
+        mute.listen()
+        with pytest.raises(NotReachable, match=r"does not answer within 0\.01 s"):
+            await ask(path, "echo", timeout=0.01)
+
+
+@pytest.mark.parametrize("line", [b"no json\n", b"{}\n", b"[]\n", b'{"ok": false}\n'])
+async def test_a_server_that_answers_nonsense(path, line):
+    async with trio.open_nursery() as nursery:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.fspath(path))
+        listener.listen()
+
+        async def answer(stream):
+            await stream.receive_some(1000)
+            await stream.send_all(line)
+
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        with pytest.raises(VswitchError, match="is it vswitch"):
+            await ask(path, "echo")
+        nursery.cancel_scope.cancel()
+
+
+async def everything(path, **args):
+    def read():
+        with open_stream(path, "pour", **args) as stream:
+            assert stream.result == {"begun": True}
+            data = b"".join([stream.read()])
+            stream.finish()
+            while piece := stream.read():
+                data += piece
+            return data
+
+    return await trio.to_thread.run_sync(read)
+
+
+async def test_an_answer_may_go_over_to_a_stream_until_the_client_asks_for_its_end(path, caplog):
+    async with serving(path):
+        assert await everything(path) == b"first last"
+        assert await everything(path, fails=True) == b"first "
+        assert await ask(path, "echo") == {"echo": {}}
+    assert "control-failed verb=stream" in caplog.text
+    assert not running
+
+
+async def test_a_stream_ends_with_its_client(path):
+    async with serving(path):
+        stream = await trio.open_unix_socket(path)
+        await stream.send_all(b'{"verb": "pour"}\n')
+        assert await stream.receive_some()
+        await trio.testing.wait_all_tasks_blocked()
+        assert running
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not running
+
+
+async def test_streams_are_bounded(path):
+    async with serving(path), contextlib.AsyncExitStack() as stack:
+        for _ in range(8):
+            stream = await stack.enter_async_context(await trio.open_unix_socket(path))
+            await stream.send_all(b'{"verb": "pour"}\n')
+            assert await stream.receive_some()
+        with pytest.raises(RefusedError, match="8 others"):
+            await everything(path)
+        assert await ask(path, "echo") == {"echo": {}}
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await everything(path) == b"first last"
+
+
+async def test_who_asks_for_the_end_and_does_not_read_is_dropped(path, autojump_clock):
+    async def endless(_):
+        async def run(send, ended):
+            running.append(1)
+            try:
+                while True:
+                    await send(bytes(65536))
+            finally:
+                running.pop()
+
+        return Stream({}, run)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, path, {"pour": endless})
+        stream = await trio.open_unix_socket(path)
+        await stream.send_all(b'{"verb": "pour"}\n')
+        await stream.send_eof()
+        await trio.sleep(60)
+        assert not running
+        nursery.cancel_scope.cancel()
+        await stream.aclose()

@@ -1,0 +1,99 @@
+"""Trace and events, from a running switch over the control socket."""
+
+import json
+
+import pytest
+import trio
+
+from vswitch.errors import ConfigError, NotFound
+from vswitch.features.manager import Managed
+from vswitch.management.client import open_stream, request
+from vswitch.management.socket import serve_control
+from vswitch.management.verbs import look_handlers, totals_of
+from vswitch.switch.switch import open_switch
+from vswitch.testing import FakeDevice, ethernet
+
+A, B = bytes.fromhex("02000000000a"), bytes.fromhex("02000000000b")
+
+
+@pytest.fixture
+async def look(tmp_path):
+    path = tmp_path / "control.sock"
+    async with open_switch() as switch, trio.open_nursery() as nursery:
+        managed = Managed(switch)
+        for name in ("pc1", "pc2", "pc3"):
+            switch.attach(FakeDevice(), name=name)
+        await nursery.start(serve_control, path, look_handlers(managed))
+
+        async def ask(verb, **args):
+            return await trio.to_thread.run_sync(lambda: request(path, verb, **args))
+
+        yield switch, path, ask
+        nursery.cancel_scope.cancel()
+
+
+async def test_trace(look):
+    switch, _, ask = look
+    said = await ask("trace", frame="in=pc1 dst=02:00:00:00:00:0b src=02:00:00:00:00:0a")
+    assert [each["name"] for each in said["egress"]] == ["pc2", "pc3"]
+    assert said["steps"] == ["02:00:00:00:00:0b: not known, flooded"]
+    assert said["frame"].startswith("02:00:00:00:00:0a > 02:00:00:00:00:0b ip")
+    switch.ports[1].device.feed(ethernet(A, B, 0x0800))
+    await trio.testing.wait_all_tasks_blocked()
+    said = await ask("trace", frame="in=1 dst=02:00:00:00:00:0b")
+    assert said["egress"] == [{"port": 2, "name": "pc2"}]
+    said = await ask("trace", frame="in=pc1 hex=00")
+    assert (said["egress"], said["reason"]) == ([], "runt")
+    assert totals_of(switch.statistics())["rx_frames"] == 1
+    with pytest.raises(NotFound):
+        await ask("trace", frame="in=pc9 dst=broadcast")
+    with pytest.raises(ConfigError, match="dst=MAC"):
+        await ask("trace", frame="in=pc1")
+
+
+async def test_events_of_ports_listed_and_followed(look):
+    switch, path, ask = look
+    events = (await ask("events"))["events"]
+    assert [(each["kind"], each["port"]) for each in events] == [
+        ("port-up", "pc1"),
+        ("port-up", "pc2"),
+        ("port-up", "pc3"),
+    ]
+    assert events[0]["number"] == 1
+    with pytest.raises(ConfigError):
+        await ask("events", since=-1)
+    seen = []
+
+    def follow():
+        with open_stream(path, "events", follow=True, since=2) as stream:
+            data = stream.read()
+            while data.count(b"\n") < 2:
+                data += stream.read()
+            stream.finish()
+            while stream.read():
+                pass
+        seen.extend(json.loads(line) for line in data.splitlines())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, follow)
+        await trio.sleep(0.05)
+        switch.detach(switch.ports[0])
+    assert [(each["kind"], each["port"]) for each in seen] == [
+        ("port-up", "pc3"),
+        ("port-down", "pc1"),
+    ]
+    assert seen[1]["reason"] == "unplugged"
+
+
+async def test_a_lane_that_changes():
+    async with open_switch() as switch:
+        device = FakeDevice()
+        device.lane = "kcp"
+        managed = Managed(switch)
+        switch.attach(device, name="pc1")
+        device.lane = "datagram"
+        for feature in managed.features:
+            feature.tick(1.0)
+            feature.tick(2.0)
+        changed = [event for event in switch.events.since() if event.kind == "lane-changed"]
+        assert [dict(event.facts) for event in changed] == [{"lane": "datagram", "before": "kcp"}]

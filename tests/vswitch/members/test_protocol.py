@@ -1,0 +1,168 @@
+import pytest
+
+from vswitch.errors import BadRecord
+from vswitch.frames.records import CONTROL, encode_record, is_control
+from vswitch.members.protocol import (
+    Bye,
+    ByeCode,
+    Hello,
+    Notice,
+    Update,
+    Welcome,
+    decode_control_untrusted,
+    encode_control,
+)
+
+WELCOME = Welcome(
+    name="pc1",
+    port=3,
+    address="10.77.0.2/24",
+    network="10.77.0.0/24",
+    routes=["192.168.1.0/24", "fd00::/64"],
+    names=["10.77.0.1", "fd00::1"],
+    domain="home.example",
+    mtu=1500,
+    software="vswitch 0.1",
+)
+MESSAGES = [
+    Hello(mtu=1500, mac="02:00:00:00:00:01"),
+    Hello(mtu=9000, mac="02:00:00:00:00:01", offload=True, software="x", address="10.0.0.9/24"),
+    Hello(mtu=68, mac="02:00:00:00:00:01", address="none"),
+    WELCOME,
+    Welcome(name="a", port=1),
+    Welcome(name="a", port=1, offload=True),
+    Notice("Grüße"),
+    Update(),
+    Update(address="10.77.0.3/24", mtu=1400, routes=[], names=["10.77.0.1"]),
+    Bye(),
+    Bye(ByeCode.REVOKED, "key revoked"),
+]
+
+
+def record(text):
+    return encode_record(CONTROL, text.encode())
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_round_trip(message):
+    encoded = encode_control(message)
+    assert is_control(encoded)
+    assert decode_control_untrusted(encoded) == message
+
+
+def test_wire_form():
+    assert encode_control(Bye(ByeCode.FULL, "no port")) == record(
+        '{"kind": "bye", "code": 10, "reason": "no port"}'
+    )
+
+
+def test_lists_become_tuples():
+    assert WELCOME.routes == ("192.168.1.0/24", "fd00::/64")
+    assert Update(names=["10.0.0.1"]).names == ("10.0.0.1",)
+
+
+def test_what_a_newer_peer_says_is_ignored():
+    assert decode_control_untrusted(record('{"kind": "weather", "sun": true}')) is None
+    message = decode_control_untrusted(record('{"kind": "notice", "text": "hi", "colour": 3}'))
+    assert message == Notice("hi")
+    bye = decode_control_untrusted(record('{"kind": "bye", "code": 77}'))
+    assert bye == Bye(77)
+    assert ByeCode(77) is ByeCode.UNKNOWN
+
+
+def test_what_an_older_peer_does_not_say():
+    welcome = decode_control_untrusted(record('{"kind": "welcome", "name": "a", "port": 1}'))
+    assert welcome.offload is False
+    hello = '{"kind": "hello", "mtu": 1500, "mac": "02:00:00:00:00:01"}'
+    assert decode_control_untrusted(record(hello)).offload is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '"hello"',
+        "null",
+        "{}",
+        '{"kind": 5}',
+        '{"kind": ["bye"]}',
+        '{"kind": "bye", "code": NaN}',
+        '{"kind": "bye", "code": Infinity}',
+        "[" * 16_000,
+        '{"kind": "bye", "code": ' + "9" * 10_000 + "}",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_no_message_at_all(text):
+    with pytest.raises(BadRecord):
+        decode_control_untrusted(record(text))
+
+
+def test_bytes_that_are_not_utf8():
+    with pytest.raises(BadRecord, match="not JSON"):
+        decode_control_untrusted(encode_record(CONTROL, b'{"kind": "\xff"}'))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"kind": "hello", "mtu": 1500',
+        '"kind": "hello", "mtu": "1500", "mac": "02:00:00:00:00:01"',
+        '"kind": "hello", "mtu": 1500.0, "mac": "02:00:00:00:00:01"',
+        '"kind": "hello", "mtu": true, "mac": "02:00:00:00:00:01"',
+        '"kind": "hello", "mtu": 67, "mac": "02:00:00:00:00:01"',
+        '"kind": "hello", "mtu": 9001, "mac": "02:00:00:00:00:01"',
+        '"kind": "hello", "mtu": 1500, "mac": "02:00:00:00:00"',
+        '"kind": "hello", "mtu": 1500, "mac": "02:00:00:00:00:01", "offload": 1',
+        '"kind": "hello", "mtu": 1500, "mac": "02:00:00:00:00:01", "address": "10.0.0.1"',
+        '"kind": "welcome", "name": "PC1", "port": 1',
+        '"kind": "welcome", "name": "pc1\\n", "port": 1',
+        '"kind": "welcome", "name": "-pc", "port": 1',
+        '"kind": "welcome", "name": "pc1", "port": 0',
+        '"kind": "welcome", "name": "pc1", "port": 1, "offload": 1',
+        '"kind": "welcome", "name": "pc1", "port": 1, "address": "10.0.0.256/24"',
+        '"kind": "welcome", "name": "pc1", "port": 1, "address": "fe80::1%x;y/64"',
+        '"kind": "welcome", "name": "pc1", "port": 1, "network": "10.0.0.1/24"',
+        '"kind": "welcome", "name": "pc1", "port": 1, "routes": "10.0.0.0/8"',
+        '"kind": "welcome", "name": "pc1", "port": 1, "routes": [10]',
+        '"kind": "welcome", "name": "pc1", "port": 1, "routes": ["default"]',
+        '"kind": "welcome", "name": "pc1", "port": 1, "routes": null',
+        '"kind": "welcome", "name": "pc1", "port": 1, "names": ["dns.example"]',
+        '"kind": "welcome", "name": "pc1", "port": 1, "domain": "a b"',
+        '"kind": "notice"',
+        '"kind": "notice", "text": null',
+        '"kind": "notice", "text": "two\\nlines"',
+        '"kind": "notice", "text": "\\u001b[31m"',
+        '"kind": "notice", "text": "\\ud800"',
+        '"kind": "update", "mtu": 1e3',
+        '"kind": "bye", "code": -1',
+        '"kind": "bye", "code": 256',
+    ],
+)
+def test_malformed_fields(fields):
+    with pytest.raises(BadRecord, match="malformed"):
+        decode_control_untrusted(record("{" + fields + "}"))
+
+
+def test_lists_and_texts_are_bounded():
+    routes = ", ".join(['"10.0.0.0/8"'] * 257)
+    with pytest.raises(BadRecord, match="malformed") as caught:
+        decode_control_untrusted(record('{"kind": "update", "routes": [' + routes + "]}"))
+    assert len(str(caught.value)) < 300  # it goes to a log
+    with pytest.raises(BadRecord, match="1000 characters"):
+        decode_control_untrusted(record('{"kind": "notice", "text": "' + "x" * 1001 + '"}'))
+
+
+def test_a_program_cannot_build_a_wrong_message():
+    with pytest.raises(ValueError, match="mtu 20 is not in 68 to 9000"):
+        Hello(mtu=20, mac="02:00:00:00:00:01")
+    with pytest.raises(ValueError, match="not a member name"):
+        Welcome(name="Two Words", port=1)
+
+
+def test_encoding_refuses_what_exceeds_a_control_record():
+    many = [f"fd00:1111:2222:3333:4444:5555:6666:{i:x}/128" for i in range(256)]
+    with pytest.raises(ValueError, match="at most 16384"):
+        encode_control(Update(routes=many, names=[route[:-4] for route in many]))

@@ -1,0 +1,226 @@
+"""The file of the registry: several at once, a full disk, and files that cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+from contextlib import closing
+from ipaddress import IPv4Network
+
+import pytest
+
+from vswitch.errors import ConfigError, NotFound, VswitchError
+from vswitch.members.protocol import ByeCode
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import EnrolRefused, Invite
+
+NOW = 1_000_000.0
+HOUR = 3600.0
+SUBNET = IPv4Network("10.77.0.0/24")
+KEY1, KEY2, KEY3 = (bytes([n]) * 32 for n in (1, 2, 3))
+
+
+def make_invite(name="pc1", number=1, now=NOW, life=HOUR):
+    return Invite(bytes([number]) * 8, bytes([number]) * 32, name, now, now + life)
+
+
+@pytest.fixture
+def registry(tmp_path):
+    with Registry.open(tmp_path / "registry.sqlite") as registry:
+        yield registry
+
+
+def test_two_open_registries_see_each_other_at_once(tmp_path):
+    with Registry.open(tmp_path / "r") as serve, Registry.open(tmp_path / "r") as command:
+        command.add_invite(make_invite())
+        assert serve.invite(b"\1" * 8) is not None
+        serve.enrol(KEY1, "pc1", b"\1" * 8, NOW)
+        command.revoke("pc1", NOW)
+        assert serve.look_up(KEY1).revoked == NOW
+
+
+def test_a_reader_does_not_wait_for_a_writer(tmp_path):
+    with Registry.open(tmp_path / "r") as one, Registry.open(tmp_path / "r") as two:
+        one.enrol_local(KEY1, "pc1", NOW)
+        with two._database.transaction():
+            assert one.look_up(KEY1) is not None
+        with one._database.transaction():
+            assert one.look_up(KEY1) is not None
+
+
+def test_a_writer_that_waits_too_long_says_so(tmp_path):
+    with Registry.open(tmp_path / "r") as one, Registry.open(tmp_path / "r") as two:
+        two._database._writer.execute("PRAGMA busy_timeout=1")
+        with one._database.transaction():
+            with pytest.raises(VswitchError, match="another program kept it locked"):
+                two.enrol_local(KEY1, "pc1", NOW)
+        assert two.enrol_local(KEY1, "pc1", NOW).name == "pc1"
+
+
+def test_many_threads_race_for_one_invite_and_one_wins(tmp_path):
+    path = tmp_path / "r"
+    with Registry.open(path) as registry:
+        registry.add_invite(make_invite())
+    results = []
+    barrier = threading.Barrier(8)
+
+    def race(number):
+        # Each has its own connections, as each of several processes has.
+        with Registry.open(path) as mine:
+            barrier.wait()
+            try:
+                mine.enrol(bytes([number]) * 32, "pc1", b"\1" * 8, NOW)
+                results.append("in")
+            except EnrolRefused as refused:
+                results.append(refused.code)
+
+    threads = [threading.Thread(target=race, args=(n,)) for n in range(10, 18)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results, key=str) == sorted(["in"] + [ByeCode.INVITE_USED] * 7, key=str)
+
+
+def test_one_object_serves_many_threads(registry):
+    errors = []
+
+    def work(number):
+        try:
+            registry.enrol_local(bytes([number]) * 32, f"pc{number}", NOW)
+            registry.lease(bytes([number]) * 32, "auto", SUBNET)
+            assert registry.look_up(bytes([number]) * 32) is not None
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len({member.address for member in registry.members()}) == 16
+
+
+def fill(registry, database_full):
+    """Enrol until the disk is full; the number of the member that did not fit any more."""
+    for number in range(1024):
+        registry.add_invite(
+            Invite(number.to_bytes(8, "big"), bytes(32), f"x{number}", NOW, NOW + HOUR)
+        )
+    database_full()
+    for number in range(1024):
+        try:
+            enrol(registry, number)
+        except VswitchError as error:
+            return number, str(error)
+    raise AssertionError("1024 members fitted on a full disk")
+
+
+def enrol(registry, number):
+    return registry.enrol(number.to_bytes(32, "big"), "", number.to_bytes(8, "big"), NOW)
+
+
+def assert_nothing_half_done(registry, number):
+    assert registry.invite(number.to_bytes(8, "big")).used is None
+    assert registry.look_up(number.to_bytes(32, "big")) is None
+    assert len(registry.members()) == number
+
+
+def test_a_full_database_leaves_the_invite_unused(registry):
+    def database_full():
+        pages = registry._database.read("PRAGMA page_count")[0][0]
+        registry._database._writer.execute(f"PRAGMA max_page_count={pages}")
+
+    number, message = fill(registry, database_full)
+    assert "the disk is full; nothing was changed: free some space and try again" in message
+    assert_nothing_half_done(registry, number)
+    registry._database._writer.execute("PRAGMA max_page_count=100000")
+    assert enrol(registry, number).name == f"x{number}"
+    assert registry.invite(number.to_bytes(8, "big")).used == NOW
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 16 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16M,mode=0700", "tmpfs", str(directory)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root and the mount command")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_full_disk_leaves_the_invite_unused(small_disk):
+    ballast = small_disk / "ballast"
+
+    def disk_full():
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    with Registry.open(small_disk / "r") as registry:
+        number, message = fill(registry, disk_full)
+        assert "the disk is full" in message
+        assert_nothing_half_done(registry, number)
+        ballast.unlink()
+        assert enrol(registry, number).name == f"x{number}"
+    with Registry.open(small_disk / "r", create=False) as registry:
+        assert registry.invite(number.to_bytes(8, "big")).used == NOW
+
+
+def test_the_file_is_for_its_owner_only(tmp_path):
+    path = tmp_path / "r"
+    with Registry.open(path) as registry:
+        registry.enrol_local(KEY1, "pc1", NOW)
+        for file in tmp_path.iterdir():
+            assert file.stat().st_mode & 0o777 == 0o600, file
+    os.chmod(path, 0o640)
+    with pytest.raises(ConfigError, match=r"mode 0640\): chmod 600"):
+        Registry.open(path)
+
+
+def test_a_registry_that_is_not_there(tmp_path):
+    with pytest.raises(NotFound, match="has a switch run"):
+        Registry.open(tmp_path / "r", create=False)
+    with pytest.raises(NotFound, match="is --state right"):
+        Registry.open(tmp_path / "gone" / "r", create=False)
+
+
+def test_a_file_that_is_no_registry(tmp_path):
+    path = tmp_path / "r"
+    path.write_bytes(b"not a database, whatever its name" * 40)
+    path.chmod(0o600)
+    with pytest.raises(VswitchError, match="is damaged or no registry"):
+        Registry.open(path)
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        Registry.open(tmp_path / "fifo")
+
+
+def test_a_symbolic_link_is_refused(tmp_path):
+    (tmp_path / "r").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(VswitchError, match="symbolic links"):
+        Registry.open(tmp_path / "r")
+
+
+def test_a_registry_of_a_newer_version_is_left_alone(tmp_path):
+    path = tmp_path / "r"
+    Registry.open(path).close()
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA user_version=9")
+    with pytest.raises(ConfigError, match="made by a newer vswitch"):
+        Registry.open(path)
+
+
+def test_closing_twice_and_a_path_with_odd_characters(tmp_path):
+    path = tmp_path / "r?x=%23#.sqlite"
+    registry = Registry.open(path)
+    registry.close()
+    registry.close()
+    assert path.exists()

@@ -1,0 +1,189 @@
+"""Members and invites in the registry: who is let in, once, and who is refused."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+
+from vswitch.addresses import HostPort
+from vswitch.errors import ExitCode, NotFound
+from vswitch.members.protocol import ByeCode
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import EnrolRefused, Invite, Served
+
+NOW = 1_000_000.0
+HOUR = 3600.0
+SUBNET = IPv4Network("10.77.0.0/24")
+KEY1, KEY2, KEY3 = (bytes([n]) * 32 for n in (1, 2, 3))
+
+
+def make_invite(name="pc1", number=1, now=NOW, life=HOUR):
+    return Invite(bytes([number]) * 8, bytes([number]) * 32, name, now, now + life)
+
+
+@pytest.fixture
+def registry(tmp_path):
+    with Registry.open(tmp_path / "registry.sqlite") as registry:
+        yield registry
+
+
+def refusal(call, *args):
+    with pytest.raises(EnrolRefused) as caught:
+        call(*args)
+    assert caught.value.exit_code == ExitCode.REFUSED
+    return caught.value
+
+
+def test_an_invite_makes_one_member(registry):
+    invite = make_invite()
+    registry.add_invite(invite)
+    assert registry.invite(invite.id) == invite
+    member = registry.enrol(KEY1, "pc1", invite.id, NOW)
+    assert (member.name, member.key, member.created) == ("pc1", KEY1, NOW)
+    assert registry.look_up(KEY1) == registry.named("pc1") == member
+    spent = registry.invite(invite.id)
+    assert (spent.used, spent.used_by) == (NOW, KEY1)
+    assert registry.look_up(KEY2) is None
+    assert registry.invite(b"x" * 8) is None
+
+
+def test_the_name_may_be_left_to_the_invite(registry):
+    registry.add_invite(make_invite("nas"))
+    assert registry.enrol(KEY1, "", b"\1" * 8, NOW).name == "nas"
+
+
+def test_asking_again_with_the_same_key_and_name_succeeds(registry):
+    registry.add_invite(make_invite())
+    first = registry.enrol(KEY1, "pc1", b"\1" * 8, NOW)
+    assert registry.enrol(KEY1, "pc1", b"\1" * 8, NOW + 9 * HOUR) == first
+    assert registry.enrol(KEY1, "", b"\1" * 8, NOW) == first
+    assert registry.enrol_local(KEY1, "pc1", NOW) == first
+    assert len(registry.members()) == 1
+
+
+def test_a_used_invite_is_refused(registry):
+    registry.add_invite(make_invite())
+    registry.enrol(KEY1, "pc1", b"\1" * 8, NOW)
+    refused = refusal(registry.enrol, KEY2, "pc1", b"\1" * 8, NOW)
+    assert refused.code == ByeCode.INVITE_USED
+    assert "1970-01-12" in str(refused)
+    assert "ask for a new invite" in str(refused)
+    assert registry.look_up(KEY2) is None
+
+
+def test_an_invite_expires_at_its_time_and_not_before(registry):
+    registry.add_invite(make_invite())
+    refused = refusal(registry.enrol, KEY1, "pc1", b"\1" * 8, NOW + HOUR)
+    assert refused.code == ByeCode.INVITE_EXPIRED
+    assert registry.enrol(KEY1, "pc1", b"\1" * 8, NOW + HOUR - 0.001).name == "pc1"
+
+
+def test_an_invite_is_for_its_name_only(registry):
+    registry.add_invite(make_invite())
+    refused = refusal(registry.enrol, KEY1, "pc2", b"\1" * 8, NOW)
+    assert refused.code == ByeCode.UNKNOWN
+    assert "--name pc1" in str(refused)
+    assert registry.invite(b"\1" * 8).used is None
+
+
+def test_an_unknown_invite_is_refused(registry):
+    assert refusal(registry.enrol, KEY1, "pc1", b"\1" * 8, NOW).code == ByeCode.UNKNOWN
+
+
+def test_a_name_belongs_to_one_key(registry):
+    registry.add_invite(make_invite())
+    registry.enrol_local(KEY1, "pc1", NOW)
+    refused = refusal(registry.enrol, KEY2, "pc1", b"\1" * 8, NOW)
+    assert refused.code == ByeCode.NAME_TAKEN
+    assert "pc1" in str(refused)
+    assert registry.invite(b"\1" * 8).used is None
+    assert refusal(registry.enrol_local, KEY2, "pc1", NOW).code == ByeCode.NAME_TAKEN
+    refused = refusal(registry.enrol_local, KEY1, "pc2", NOW)
+    assert refused.code == ByeCode.NAME_TAKEN
+    assert "--name pc1" in str(refused)
+
+
+def test_a_name_from_outside_is_checked(registry):
+    assert refusal(registry.enrol_local, KEY1, "../x", NOW).code == ByeCode.PROTOCOL
+    assert registry.members() == []
+
+
+def test_a_member_cannot_be_invited_again_before_it_is_revoked(registry):
+    registry.enrol_local(KEY1, "pc1", NOW)
+    refused = refusal(registry.add_invite, make_invite())
+    assert "vswitch revoke pc1" in str(refused)
+    registry.revoke("pc1", NOW)
+    registry.add_invite(make_invite())
+    assert registry.enrol(KEY2, "pc1", b"\1" * 8, NOW).key == KEY2
+
+
+def test_a_revoked_key_stays_out_and_its_name_and_address_are_free(registry):
+    registry.enrol_local(KEY1, "pc1", NOW)
+    assert registry.lease(KEY1, "auto", SUBNET) == "10.77.0.2/24"
+    member = registry.revoke("pc1", NOW + 1)
+    assert (member.key, member.revoked, member.address) == (KEY1, NOW + 1, None)
+    assert registry.named("pc1") is None
+    assert registry.look_up(KEY1).revoked == NOW + 1
+    refused = refusal(registry.enrol_local, KEY1, "pc1", NOW + 2)
+    assert refused.code == ByeCode.REVOKED
+    assert "new invite" in str(refused)
+    assert refusal(registry.lease, KEY1, "auto", SUBNET).code == ByeCode.UNKNOWN
+    registry.enrol_local(KEY2, "pc1", NOW + 3)
+    assert registry.lease(KEY2, "auto", SUBNET) == "10.77.0.2/24"
+    assert [m.key for m in registry.members()] == [KEY2, KEY1]
+
+
+def test_revoking_cancels_open_invites(registry):
+    registry.add_invite(make_invite())
+    assert registry.revoke("pc1", NOW) is None
+    assert refusal(registry.enrol, KEY1, "pc1", b"\1" * 8, NOW).code == ByeCode.UNKNOWN
+    with pytest.raises(NotFound, match="no member is named pc1"):
+        registry.revoke("pc1", NOW)
+
+
+def test_a_full_switch_says_so_and_spends_nothing(tmp_path):
+    with Registry.open(tmp_path / "r", max_members=1) as registry:
+        registry.enrol_local(KEY1, "pc1", NOW)
+        registry.add_invite(make_invite("pc2"))
+        refused = refusal(registry.enrol, KEY2, "pc2", b"\1" * 8, NOW)
+        assert refused.code == ByeCode.FULL
+        assert "--max-members" in str(refused)
+        assert registry.invite(b"\1" * 8).used is None
+        registry.revoke("pc1", NOW)
+        assert registry.enrol(KEY2, "pc2", b"\1" * 8, NOW).name == "pc2"
+
+
+def test_open_invites_are_bounded_and_old_ones_are_forgotten(registry):
+    for number in range(1024):
+        id = number.to_bytes(8, "big")
+        registry._database._writer.execute(
+            "INSERT INTO invite (id, psk, name, created, expires) VALUES (?, ?, 'x', ?, ?)",
+            (id, bytes(32), NOW, NOW + HOUR),
+        )
+    refused = refusal(registry.add_invite, make_invite(number=255))
+    assert refused.code == ByeCode.FULL
+    registry.add_invite(make_invite(number=255, now=NOW + 2 * HOUR))
+    assert registry.invite(bytes(8)) is not None
+    registry.add_invite(make_invite(number=254, now=NOW + 40 * 86400))
+    assert registry.invite(bytes(8)) is None
+
+
+def test_touch_notes_when_members_were_seen(registry):
+    registry.enrol_local(KEY1, "pc1", NOW)
+    registry.touch([KEY1, KEY3], NOW + 5)
+    assert registry.look_up(KEY1).last_seen == NOW + 5
+
+
+def test_how_the_switch_was_served(registry):
+    assert registry.served() is None
+    served = Served(HostPort("::", 7450), None, SUBNET)
+    registry.record_served(served)
+    assert registry.served() == served
+    served = Served(HostPort("::", 1), HostPort("example.org", 0), IPv4Network("10.0.0.0/8"))
+    registry.record_served(served)
+    assert registry.served() == served
+
+
+def test_no_secret_in_the_repr_of_an_invite():
+    assert "psk" not in repr(make_invite())

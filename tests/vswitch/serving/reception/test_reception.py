@@ -1,0 +1,245 @@
+"""How a session becomes a port: hello, welcome, and all that can be said instead."""
+
+import time
+
+import attrs
+import pytest
+import trio
+
+from transport import HandshakeTimeout, PrivateKey
+from vswitch.errors import VswitchError
+from vswitch.frames.records import CONTROL, SUPERFRAME, encode_record, frame_record
+from vswitch.frames.segment import cut_untrusted
+from vswitch.members.protocol import ByeCode, Hello, Notice, Welcome
+from vswitch.registry.registry import Registry
+from vswitch.serving.reception import HELLO_TIMEOUT
+from vswitch.testing import FakeDevice, ethernet
+from vswitch.testing.superframes import Flow, superframe
+
+HELLO = Hello(mtu=1500, mac="02:00:00:00:00:01", name="pc1")
+
+
+def record(number=0):
+    source = b"\x02" * 6
+    frame = ethernet(b"\xff" * 6, source, 0x88B5, number.to_bytes(4, "big") + bytes(46))
+    return frame_record(frame)
+
+
+async def test_hello_is_answered_with_a_welcome_and_a_port(house):
+    key = house.member("pc1")
+    async with house.visit(key) as guest:
+        guest.say(HELLO)
+        welcome = await guest.hear()
+        assert isinstance(welcome, Welcome)
+        assert (welcome.name, welcome.port, welcome.mtu) == ("pc1", 1, 1500)
+        assert (welcome.address, welcome.network) == ("10.77.0.2/24", "10.77.0.0/24")
+        (plugged,) = house.reception.plugged.values()
+        assert plugged.port is house.switch.ports[0]
+        assert plugged.device.name == plugged.port.name == "pc1"
+    await house.plugged(0)
+    assert house.registry.named("pc1").last_seen == pytest.approx(time.time(), abs=60)
+    assert house.switch.ports == ()
+
+
+async def test_the_name_in_hello_may_be_left_out(house):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(Hello(mtu=1500, mac="02:00:00:00:00:01"))
+        assert (await guest.hear()).name == "pc1"
+
+
+@pytest.mark.parametrize(
+    ("wish", "granted"),
+    [("kcp", "kcp"), ("datagram", "datagram"), ("auto", "auto"), ("of the future", "kcp")],
+)
+async def test_the_welcome_says_which_lane_is_in_force(house, wish, granted):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, lane=wish))
+        assert (await guest.hear()).lane == granted
+        (plugged,) = house.reception.plugged.values()
+        assert plugged.device.lane_mode == granted
+
+
+async def test_one_on_datagrams_and_one_who_has_never_heard_of_them(house):
+    keys = [house.member(name) for name in ("pc1", "pc2")]
+    async with house.visit(keys[0]) as one, house.visit(keys[1], "192.0.2.2") as other:
+        one.say(attrs.evolve(HELLO, lane="datagram"))
+        await one.hear()
+        one.channel.open_loose()
+        other.say(attrs.evolve(HELLO, name="pc2", mac="02:00:00:00:00:02"))
+        assert (await other.hear()).lane == "kcp"
+        one.channel.send_loose_nowait([record(1)])
+        with trio.fail_after(20):
+            assert await other.channel.receive() == [record(1)]
+        other.say(record(2))
+        with trio.fail_after(20):
+            await one.channel.wait_readable()
+        assert one.channel.receive_loose_nowait() == [record(2)]
+        assert not other.channel.loose_waits
+        assert other.channel.statistics().drops == {}
+
+
+async def test_datagrams_of_a_member_that_did_not_wish_for_them_are_dropped(house):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(HELLO)
+        await guest.hear()
+        guest.channel.open_loose()
+        guest.channel.send_loose_nowait([record(1)])
+        (plugged,) = house.reception.plugged.values()
+        with trio.fail_after(20):
+            while not plugged.channel.statistics().drops:  # noqa: ASYNC110 (the network runs)
+                await trio.sleep(0.002)
+        assert plugged.channel.statistics().drops == {"loose_unasked": 1}
+        assert plugged.port.counters.snapshot().rx_frames == 0
+
+
+async def test_a_datagram_that_is_no_record_ends_that_session_alone(house):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, lane="datagram"))
+        await guest.hear()
+        guest.channel.open_loose()
+        guest.channel.send_loose_nowait([record(1)[:-1]])
+        assert (await guest.end()).code == ByeCode.PROTOCOL
+
+
+async def test_frames_that_come_along_with_hello_are_forwarded(house):
+    async with house.switch.open_port("bot") as bot, house.visit(house.member("pc1")) as guest:
+        guest.say(HELLO, record(1))
+        guest.say(record(2))
+        await guest.hear()
+        guest.say(record(3))
+        got = []
+        with trio.fail_after(20):
+            while len(got) < 3:
+                got += await bot.receive()
+        assert [frame_record(frame) for frame in got] == [record(1), record(2), record(3)]
+
+
+@pytest.mark.parametrize("offload", [True, False])
+async def test_superframes_only_if_the_member_has_announced_them(house, offload):
+    big = superframe(Flow(), bytes(5000), 1448)
+    device = FakeDevice(superframes=True)
+    house.switch.attach(device, name="tap")
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, offload=offload))
+        assert (await guest.hear()).offload is offload
+        (plugged,) = house.reception.plugged.values()
+        assert plugged.device.superframes is offload
+        device.feed_records([big])
+        wanted = [big] if offload else cut_untrusted(big, 1500)
+        with trio.fail_after(20):
+            while len(guest.heard) < len(wanted):
+                data = b"".join(await guest.channel.receive())
+                guest.heard += guest.splitter.feed_untrusted(data)
+        assert guest.heard == wanted
+        guest.say(big)
+        if offload:
+            with trio.fail_after(20):
+                while not device.written:  # noqa: ASYNC110 (a session is on its way)
+                    await trio.sleep(0.002)
+            assert device.written == [big]
+        else:
+            assert "not agreed" in (await guest.end()).reason
+
+
+async def test_superframes_before_the_welcome_end_the_session(house):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(attrs.evolve(HELLO, offload=True), superframe(Flow(), bytes(5000), 1448))
+        broken = await guest.end()
+        assert broken.code == ByeCode.PROTOCOL
+        assert "not agreed" in broken.reason
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ([b"GET / HTTP/1.1\r\n"], "unknown record flag"),
+        ([encode_record(CONTROL, b"{")], "not JSON"),
+        ([encode_record(CONTROL, b'{"kind": "hello", "mtu": 1, "mac": "x"}')], "malformed hello"),
+        ([record(1)], "frames before hello"),
+        ([Notice("hi")], "another message before hello"),
+        ([encode_record(SUPERFRAME, bytes(60))], "a superframe, which was not agreed"),
+    ],
+)
+async def test_what_is_no_hello_ends_the_session(house, said, reason):
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(*said)
+        broken = await guest.end()
+        assert broken.code == ByeCode.PROTOCOL
+        assert reason in broken.reason
+    assert house.switch.ports == ()
+    assert house.reception.plugged == {}
+
+
+@pytest.mark.parametrize("said", [[], [encode_record(CONTROL, b'{"kind": "weather"}')]])
+async def test_a_session_that_says_no_hello_ends(house, autojump_clock, said):
+    began = trio.current_time()
+    async with house.visit(house.member("pc1")) as guest:
+        if said:
+            guest.say(*said)
+        broken = await guest.end()
+    assert (broken.code, broken.reason) == (ByeCode.PROTOCOL, "no hello in time")
+    assert trio.current_time() - began == pytest.approx(HELLO_TIMEOUT, abs=0.5)
+
+
+async def test_garbage_of_a_member_takes_down_its_own_port_only(house):
+    good, bad = house.member("pc1"), house.member("pc2")
+    async with house.visit(good) as one, house.visit(bad, "192.0.2.2") as other:
+        one.say(HELLO)
+        await one.hear()
+        other.say(Hello(mtu=1500, mac="02:00:00:00:00:02"))
+        await other.hear()
+        other.say(record(1), b"\xbc\xbf\x00\x00")
+        broken = await other.end()
+        assert broken.code == ByeCode.PROTOCOL
+        await house.plugged(1)
+        assert [port.name for port in house.switch.ports] == ["pc1"]
+
+
+async def test_strangers_get_no_answer(house):
+    with pytest.raises(HandshakeTimeout):
+        async with house.visit(PrivateKey.generate(), patience=0.3):
+            pass
+
+
+async def test_a_registry_that_cannot_be_read_answers_nobody(house, monkeypatch, caplog):
+    key = house.member("pc1")
+
+    def damaged(*_):
+        raise VswitchError("registry.sqlite: is damaged")
+
+    monkeypatch.setattr(Registry, "look_up", damaged)
+    with pytest.raises(HandshakeTimeout):
+        async with house.visit(key, patience=0.3):
+            pass
+    assert "registry-failed" in caplog.text
+
+
+async def test_all_ports_are_taken(house):
+    async with house.switch.open_port("a"), house.switch.open_port("b"):
+        key, other = house.member("pc1"), house.member("pc2")
+        async with house.visit(key) as one, house.visit(other, "192.0.2.2") as two:
+            one.say(HELLO)
+            await one.hear()
+            two.say(Hello(mtu=1500, mac="02:00:00:00:00:02"))
+            code, reason = await two.refusal()
+            assert code is ByeCode.FULL
+            assert "all 3 ports" in reason
+        assert len(house.switch.ports) == 2
+
+
+async def test_a_mistake_of_ours_costs_one_session(house, monkeypatch, caplog):
+    async with house.visit(house.member("pc1")) as one:
+        one.say(HELLO)
+        await one.hear()
+
+        def wrong(*_):
+            raise ZeroDivisionError("oh")
+
+        monkeypatch.setattr(Registry, "lease", wrong)
+        async with house.visit(house.member("pc2"), "192.0.2.2") as other:
+            other.say(Hello(mtu=1500, mac="02:00:00:00:00:02"))
+            broken = await other.end()
+            assert broken.code == ByeCode.SERVER_ERROR
+            assert "oh" not in broken.reason
+        assert [port.name for port in house.switch.ports] == ["pc1"]
+        assert "ZeroDivisionError" in caplog.text

@@ -1,0 +1,182 @@
+"""What keeps a switch from starting, and what is left when serve or join is cancelled, whenever."""
+
+import os
+
+import pytest
+import trio
+import trio.testing
+
+from vswitch.errors import ConfigError, ExitCode, VswitchError
+from vswitch.joining.member import join
+from vswitch.serving.server import serve
+from vswitch.testing import FakeInterface
+
+
+async def failing(site, **options):
+    with trio.fail_after(20), pytest.raises(VswitchError) as caught:
+        await serve(site.serve_config(**options))
+    return caught.value
+
+
+def descriptors():
+    """What this process holds open, apart from the listing itself."""
+    held = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            held.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
+        except OSError:
+            continue
+    return sorted(held)
+
+
+async def test_a_port_in_use(site, tmp_path):
+    async with site.serving() as running:
+        other = type(site)(tmp_path / "other")
+        error = await failing(other, listen=running.listen)
+        assert type(error) is VswitchError
+        assert error.exit_code == ExitCode.FAILED
+        assert f"UDP port {running.listen} is in use" in str(error)
+        assert "--listen" in str(error)
+
+
+async def test_an_address_of_another_host(site):
+    error = await failing(site, listen="192.0.2.77:7450")
+    assert error.exit_code == ExitCode.FAILED
+    assert "cannot listen on 192.0.2.77:7450" in str(error)
+
+
+async def test_two_switches_on_one_state_directory(site):
+    async with site.serving() as running:
+        before = running.registry.served()
+        error = await failing(site, subnet="10.9.0.0/24", public="elsewhere.example.org")
+        assert error.exit_code == ExitCode.FAILED
+        assert "another vswitch is running" in str(error)
+        assert "--state" in str(error)
+        # The one that runs is not disturbed, and invites still say where it is.
+        assert running.registry.served() == before
+        async with site.joined("pc1", running) as member:
+            assert member.welcome.address == "10.77.0.2/24"
+            assert (await site.status()).listen == running.listen.text()
+
+
+async def test_two_joins_of_one_member(site):
+    async with site.serving() as running, site.joined("pc1", running) as member:
+        error = await site.failing("pc1")
+        assert type(error) is VswitchError
+        assert "another vswitch is running" in str(error)
+        assert (await member.status()).state == "up"
+
+
+async def test_a_key_that_others_can_read(site):
+    async with site.serving():
+        pass
+    site.files.server_key.chmod(0o644)
+    error = await failing(site)
+    assert isinstance(error, ConfigError)
+    assert error.exit_code == ExitCode.USAGE
+    assert str(site.files.server_key) in str(error)
+
+
+async def test_a_registry_that_is_none(site):
+    site.files.ensure()
+    site.files.registry.write_bytes(b"not a database, but long enough to look like one" * 100)
+    site.files.registry.chmod(0o600)
+    error = await failing(site)
+    assert "is damaged or no registry" in str(error)
+
+
+async def test_a_disk_that_is_full_at_the_start(site, monkeypatch):
+    def full(*_):
+        raise VswitchError("the disk is full")
+
+    monkeypatch.setattr("vswitch.registry.registry.Registry.record_served", full)
+    before = descriptors()
+    assert str(await failing(site)) == "the disk is full"
+    assert descriptors() == before
+    assert not site.files.control_socket.exists()
+
+
+async def test_a_switch_that_has_stopped_leaves_its_port_and_its_state(site):
+    async with site.serving() as running, site.joined("pc1", running):
+        listen = running.listen
+    assert sorted(path.name for path in site.files.path.iterdir()) == [
+        "members",
+        "registry.sqlite",
+        "server.key",
+    ]
+    async with site.serving(listen=listen) as running, site.joined("pc1", None) as member:
+        assert member.welcome.address == "10.77.0.2/24"
+
+
+class CutShort(trio.abc.Instrument):
+    """Cancels a scope before its tasks make their n-th step."""
+
+    def __init__(self, scope, steps):
+        self.scope = scope
+        self.steps = steps
+        self.test = trio.lowlevel.current_task()
+
+    def before_task_step(self, task):
+        if task is self.test or self.scope.cancel_called:
+            return
+        self.steps -= 1
+        if self.steps < 0:
+            self.scope.cancel()
+
+
+async def run_cut_short(steps, service):
+    """Run `service` for so many task steps; whether it was cut before it had started."""
+    started = False
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            instrument = CutShort(nursery.cancel_scope, steps)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                await nursery.start(service)
+                started = True
+                await trio.testing.wait_all_tasks_blocked()
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+            nursery.cancel_scope.cancel()
+    return not started
+
+
+async def test_serve_leaves_nothing_behind_whenever_it_is_cancelled(site):
+    async with site.serving():
+        pass  # with key and registry made, each round is the same
+    before, tasks = descriptors(), trio.lowlevel.current_statistics().tasks_living
+    steps = 0
+    while await run_cut_short(steps, lambda **kw: serve(site.serve_config(), **kw)):
+        assert descriptors() == before
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+        assert not site.files.control_socket.exists()
+        steps += 1
+    assert steps > 10
+    assert descriptors() == before
+    assert not site.files.control_socket.exists()
+
+
+async def test_join_leaves_nothing_behind_whenever_it_is_cancelled(site, until):
+    async with site.serving() as running:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with site.joined("pc1", running):
+            pass
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+        config = site.join_config("pc1")
+        socket = config.files.join_socket("pc1")
+        before = descriptors()
+        steps, cut = 0, True
+        while cut:
+            interface = FakeInterface()
+
+            async def service(*, task_status, interface=interface):
+                await join(config, open_interface=interface.open, task_status=task_status)
+
+            cut = await run_cut_short(steps, service)
+            assert interface.closed or not interface.opened
+            assert not socket.exists()
+            await until(lambda: not running.switch.ports)
+            await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+            assert descriptors() == before
+            steps += 3
+        assert steps > 20

@@ -1,0 +1,42 @@
+"""A single error comes out of its groups; several stay together."""
+
+import pytest
+
+from vswitch.runtime import single_error
+
+
+class Boom(Exception):
+    pass
+
+
+def test_an_error_that_is_alone_comes_out_as_it_is():
+    error = Boom("x")
+    error.__cause__ = OSError("y")
+    with pytest.raises(Boom) as caught, single_error():
+        raise ExceptionGroup("outer", [ExceptionGroup("inner", [error])])
+    assert caught.value is error
+    assert isinstance(error.__cause__, OSError)
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize("kind", [Boom, KeyboardInterrupt])
+def test_what_is_no_group_passes(kind):
+    with pytest.raises(kind), single_error():
+        raise kind
+
+
+def test_several_errors_stay_a_group():
+    with pytest.raises(ExceptionGroup) as caught, single_error():
+        raise ExceptionGroup("outer", [Boom("a"), Boom("b")])
+    assert len(caught.value.exceptions) == 2
+
+
+def test_base_exceptions_come_out_too():
+    with pytest.raises(KeyboardInterrupt), single_error():
+        raise BaseExceptionGroup("outer", [KeyboardInterrupt()])
+
+
+def test_no_error_is_no_error():
+    with single_error():
+        value = 1
+    assert value == 1

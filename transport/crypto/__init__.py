@@ -1,0 +1,1 @@
+"""Keys, the Noise handshake pattern, sealing and opening, the replay window."""

@@ -1,0 +1,1 @@
+"""Sockets, clocks and tasks: the UDP socket, its sessions, and their Trio handles."""

@@ -1,0 +1,57 @@
+"""How much memory the sessions of one endpoint hold together, and who is to go when it is too much.
+
+Each session is bounded by itself; a thousand of them at their bounds are more than a host has. So
+what they hold is summed up: above `TIGHT` of the limit nobody new is let in, above `FULL` the
+session that holds most is ended, since that is the one that neither reads nor acknowledges.
+
+Pure bookkeeping, in bytes; constant time for each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+TIGHT: Final = 0.80  # of the limit
+FULL: Final = 0.95
+
+T = TypeVar("T", bound=Hashable)
+
+
+class MemoryBudget(Generic[T]):
+    """The accounts of all holders."""
+
+    __slots__ = ("_held", "limit", "total")
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: bytes of all together."""
+        if limit < 1:
+            raise ValueError("a memory budget has at least one byte")
+        self.limit = limit
+        self.total = 0
+        self._held: dict[T, int] = {}
+
+    def account(self, holder: T, held: int) -> None:
+        """`holder` has so many bytes now; with 0 it is forgotten. HOT PATH."""
+        before = self._held.get(holder, 0)
+        if held == before:
+            return
+        self.total += held - before
+        if held:
+            self._held[holder] = held
+        else:
+            del self._held[holder]
+
+    @property
+    def tight(self) -> bool:
+        """Whether nobody new should be let in."""
+        return self.total > TIGHT * self.limit
+
+    @property
+    def full(self) -> bool:
+        """Whether somebody has to go."""
+        return self.total > FULL * self.limit
+
+    def largest(self) -> T:
+        """Who holds most. `ValueError` when nobody holds anything."""
+        return max(self._held, key=self._held.__getitem__)

@@ -1,0 +1,342 @@
+"""From datagrams to sessions: the core of an endpoint, both as responder and as initiator.
+
+    receive_datagrams(batch, now)    sort by type and receiver index, hand on; or receive_trains
+    datagrams_to_send(now)           replies, inits, and what the touched sessions have
+    deadline(), handle_timeout(now)
+    next_event()                     Accepted, Connected, Refused, GaveUp
+
+The receiver index selects the session, the address never does. Only sessions that something
+happened to are looked at (`touch`), so idle ones cost nothing here.
+
+Pure: no I/O, no clock. Error contract: whatever comes in is handled, answered or counted in
+`drops`; nothing is raised for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
+from transport.crypto.identity import PrivateKey
+from transport.endpoint.budget import MemoryBudget
+from transport.endpoint.timers import TimerHeap
+from transport.errors import BadPacket
+from transport.handshake.admission import Authority, CookieDue
+from transport.handshake.attempt import Negotiation
+from transport.handshake.cookie import MAC_BYTES
+from transport.handshake.floodgate import OPEN, FloodGate
+from transport.handshake.indices import IndexTable
+from transport.handshake.initiator import Connected, GaveUp, Initiator, Refused
+from transport.handshake.messages import Peer
+from transport.handshake.responder import Accepted, HalfOpen, Responder
+from transport.session.outbox import Outgoing
+from transport.session.session import Session
+from transport.wire.control import CloseCode
+from transport.wire.datagrams import (
+    CONTROL,
+    COOKIE,
+    DATA,
+    INIT,
+    LOOSE,
+    RESET,
+    RESPONSE,
+    Suite,
+    decode_cookie_index_untrusted,
+    decode_response_untrusted,
+)
+from transport.wire.trains import Address, Bytes, Refusal, Train, cut
+
+_SEALED = frozenset((DATA, CONTROL, LOOSE))
+
+DemuxEvent = Accepted | Connected | Refused | GaveUp
+
+
+class Demux:
+    """All sessions and handshakes of one endpoint."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        *,
+        authority: Authority | None,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+        timestamp_ns: Callable[[], int],
+        suite: Suite,
+        max_sessions: int = MAX_SESSIONS,
+        silent: bool = False,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        """Without `authority` the endpoint only initiates, and inits are dropped.
+
+        `silent`: what is for no session gets no stateless reset.
+        """
+        self.drops: Counter[str] = Counter()
+        self.received = 0  # datagrams
+        self._indices: IndexTable[Session | HalfOpen | Negotiation] = IndexTable(random_bytes)
+        self._responder: Responder | None = None
+        if authority is not None:
+            self._responder = Responder(
+                identity,
+                authority,
+                self._indices,
+                now=now,
+                random_bytes=random_bytes,
+                max_sessions=max_sessions,
+                silent=silent,
+            )
+        self._initiator = Initiator(
+            identity,
+            self._indices,
+            suite=suite,
+            random_bytes=random_bytes,
+            timestamp_ns=timestamp_ns,
+        )
+        self.gate = FloodGate(now)
+        self._budget: MemoryBudget[Session] = MemoryBudget(memory_limit)
+        self._timers: TimerHeap[Session | Negotiation] = TimerHeap()
+        self._touched: dict[Session, None] = {}
+        self._due: list[Negotiation] = []  # may have an init to send
+        self._replies: Outgoing = []
+        self._accepted: deque[Accepted] = deque()
+
+    @property
+    def sessions(self) -> int:
+        responding = 0 if self._responder is None else len(self._responder.sessions)
+        return responding + len(self._initiator)
+
+    @property
+    def half_open(self) -> int:
+        return 0 if self._responder is None else len(self._responder.half_open)
+
+    @property
+    def touched(self) -> Iterable[Session]:
+        """Sessions that something happened to since the last `datagrams_to_send`."""
+        return self._touched
+
+    def live_sessions(self) -> list[Session]:
+        responding = [] if self._responder is None else list(self._responder.sessions.values())
+        return responding + self._initiator.sessions
+
+    def connect(self, peer: Peer, address: Address, now: float, give_up_at: float) -> Negotiation:
+        """Start a session; ends in Connected, Refused or GaveUp. ValueError: impossible key."""
+        return self._initiator.connect(peer, address, now, give_up_at)
+
+    def abandon(self, negotiation: Negotiation) -> None:
+        """Nobody wants that session any more; no event follows."""
+        self._initiator.abandon(negotiation)
+        self._timers.cancel(negotiation)
+
+    def forget_credential(self, session: Session) -> None:
+        """From now on a session that we initiated shows its key alone."""
+        self._initiator.forget_credential(session)
+
+    def touch(self, session: Session) -> None:
+        """The program above gave `session` something to do. HOT PATH."""
+        self._touched[session] = None
+
+    def too_big(self, refused: Iterable[Refusal], sessions: Iterable[Session], now: float) -> None:
+        """The local interface did not take what is `refused`, of these sessions or of nobody."""
+        for address, size, datagrams in refused:
+            known = [session for session in sessions if session.paths.current == address]
+            for session in known:
+                session.too_big(size, datagrams, now)
+                self._touched[session] = None
+            if not known:
+                self.drops["too_big"] += datagrams
+
+    # --- Receiving ----------------------------------------------------------------------------
+
+    def receive_datagrams(self, batch: Sequence[tuple[bytes, Address]], now: float) -> None:
+        """Datagrams one by one, in order."""
+        self.receive_trains(
+            [(datagram, address, len(datagram)) for datagram, address in batch], now
+        )
+
+    def receive_trains(self, trains: Sequence[Train], now: float) -> None:
+        """What the socket gave, in order. HOT PATH."""
+        owners = self._indices.owners
+        runs: list[tuple[Session, list[tuple[Bytes, int]], Address]] = []
+        run_session: Session | None = None
+        run_address: Address = ()
+        run: list[tuple[Bytes, int]] = []
+        for data, address, size in trains:
+            end = len(data)
+            kind = data[0] if data else 0
+            owner = owners.get(int.from_bytes(data[4:8], "little")) if kind in _SEALED else None
+            if size < end:
+                last = (end - 1) // size * size
+                # The kernel joins what has one size and sender, whomever it is for. And it is
+                # one datagram that confirms a handshake.
+                if (
+                    kind not in _SEALED
+                    or data[4:8] != data[last + 4 : last + 8]
+                    or end - last < SEALED_OVERHEAD
+                    or isinstance(owner, HalfOpen)
+                ):
+                    singly = [(datagram, address) for datagram in cut((data, address, size))]
+                    self.receive_datagrams(singly, now)
+                    continue
+                self.received += last // size
+            self.received += 1
+            if kind not in _SEALED:
+                self._receive_handshake(kind, bytes(data), address, now)
+                continue
+            if size < SEALED_OVERHEAD:
+                self.drops["malformed"] += 1
+                continue
+            if owner is run_session and address == run_address and owner is not None:
+                run.append((data, size))
+            elif isinstance(owner, Session):
+                run, run_session, run_address = [(data, size)], owner, address
+                runs.append((owner, run, address))
+            elif isinstance(owner, HalfOpen):
+                self._confirm(owner, bytes(data), address, now)
+            else:
+                self.drops["unknown_index"] += 1 + (end - 1) // size
+                if owner is None and self._responder is not None:
+                    self._answer_unknown(data, address, now)
+        for session, session_trains, address in runs:
+            session.receive_trains(session_trains, address, now)
+            self._touched[session] = None
+
+    def _answer_unknown(self, data: Bytes, address: Address, now: float) -> None:
+        """A sealed datagram for a session that is over, or that was lost with our memory."""
+        assert self._responder is not None
+        index = int.from_bytes(data[4:8], "little")
+        reset = self._responder.resets.answer(index, address, now)
+        if reset is not None:
+            self._replies.append((reset, address, len(reset)))
+
+    def _receive_handshake(self, kind: int, datagram: bytes, address: Address, now: float) -> None:
+        try:
+            self._receive_handshake_untrusted(kind, datagram, address, now)
+        except BadPacket as bad:
+            self.drops[bad.reason] += 1
+            if isinstance(bad, CookieDue):
+                self._replies.append((bad.reply, address, len(bad.reply)))
+
+    def _receive_handshake_untrusted(
+        self, kind: int, datagram: bytes, address: Address, now: float
+    ) -> None:
+        if kind == INIT:
+            self.gate.saw(proven=any(datagram[-MAC_BYTES:]), now=now)
+            if self._responder is None:
+                raise BadPacket("unexpected")
+            response = self._responder.receive_init_untrusted(datagram, address, now)
+            self._replies.append((response, address, len(response)))
+        elif kind == RESPONSE:
+            index = decode_response_untrusted(datagram).receiver_index
+            negotiation = self._negotiation_untrusted(index)
+            session = self._initiator.receive_response_untrusted(negotiation, datagram, now)
+            self._timers.cancel(negotiation)
+            if session is not None:
+                self._touched[session] = None
+        elif kind == COOKIE:
+            negotiation = self._negotiation_untrusted(decode_cookie_index_untrusted(datagram))
+            negotiation.receive_cookie_untrusted(datagram, now)
+            self._due.append(negotiation)
+        elif kind == RESET:
+            self._due.append(self._initiator.receive_reset_untrusted(datagram, now))
+        else:
+            raise BadPacket("unknown_type")
+
+    def _negotiation_untrusted(self, index: int) -> Negotiation:
+        owner = self._indices.owners.get(index)
+        if not isinstance(owner, Negotiation):
+            raise BadPacket("unexpected")
+        return owner
+
+    def _confirm(self, entry: HalfOpen, datagram: bytes, address: Address, now: float) -> None:
+        assert self._responder is not None
+        try:
+            session, accepted, replaced = self._responder.confirm(entry, datagram, address, now)
+        except BadPacket as bad:
+            self.drops[bad.reason] += 1
+            return
+        self._touched[session] = None
+        if replaced is not None:
+            self._touched[replaced] = None
+        if accepted is not None:
+            self._accepted.append(accepted)
+
+    # --- Time and sending ---------------------------------------------------------------------
+
+    def deadline(self) -> float | None:
+        """When `handle_timeout` wants to be called."""
+        half_open = None if self._responder is None else self._responder.half_open.deadline()
+        gate = None if self.gate.shares == OPEN else self.gate.deadline()
+        known = [due for due in (self._timers.next(), half_open, gate) if due is not None]
+        return min(known, default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        self.gate.handle_timeout(now)
+        if self._responder is not None:
+            self._responder.expire(now)
+        for timed in self._timers.due(now):
+            if isinstance(timed, Session):
+                timed.handle_timeout(now)
+                self._touched[timed] = None
+            elif not self._initiator.is_live(timed):
+                pass  # its session has ended meanwhile
+            elif now >= timed.give_up_at:
+                self._initiator.give_up(timed)
+            else:
+                self._due.append(timed)
+
+    def datagrams_to_send(self, now: float) -> Outgoing:
+        """Everything that has to leave now, in trains. HOT PATH."""
+        out, self._replies = self._replies, []
+        while self._touched:
+            session, _ = self._touched.popitem()
+            out += session.datagrams_to_send(now)
+            self._settle(session, now)
+        if self._initiator.started:
+            self._due += self._initiator.started
+            self._initiator.started.clear()
+        while self._due:
+            negotiation = self._due.pop()
+            if self._initiator.is_live(negotiation):
+                datagram = negotiation.datagram_to_send(now)
+                if datagram is not None:
+                    out.append((datagram, negotiation.address, len(datagram)))
+                self._timers.schedule(negotiation)
+        return out
+
+    def _settle(self, session: Session, now: float) -> None:
+        """Bring tables and timers in line with what the session has become."""
+        if session.finished:
+            session.keys.retire_all()
+            self._timers.cancel(session)
+            self._initiator.forget(session)
+            if self._responder is not None:
+                self._responder.forget(session)
+        else:
+            if session.wants_handshake(now):
+                self._initiator.rekey(session, now)
+            self._timers.schedule(session)
+        held = 0 if session.ended is not None else session.lanes.held
+        self._budget.account(session, held)
+        if self._responder is not None:
+            self._responder.tight = self._budget.tight
+        if self._budget.full:
+            self._relieve(now)
+        retired = session.keys.retired
+        if retired:
+            for index in retired:
+                self._indices.release(index)
+            retired.clear()
+
+    def _relieve(self, now: float) -> None:
+        """End the session that holds most: it neither reads nor acknowledges."""
+        victim = self._budget.largest()
+        self.drops["memory"] += 1
+        victim.close(CloseCode.SHUTDOWN, "held too much memory", now)
+        self._budget.account(victim, 0)
+        self._touched[victim] = None
+
+    def next_event(self) -> DemuxEvent | None:
+        if self._accepted:
+            return self._accepted.popleft()
+        return self._initiator.events.popleft() if self._initiator.events else None

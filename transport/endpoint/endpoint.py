@@ -1,0 +1,369 @@
+"""One socket and all its sessions, run by two tasks: one receives, one keeps the deadlines.
+
+    async with open_endpoint(open_udp(port=7450), identity, authority=authority) as endpoint:
+        await endpoint.serve(handler)                      # a task for each channel
+        channel = await endpoint.connect(Peer(key), addresses)
+
+Everything between a wake-up and the next wait is plain calls: drain a bounded batch, let the
+core work, wake the channels that something happened to, send what has to leave.
+
+Leaving the context closes all sessions, tells the peers (three times, within 0.2 s) and closes
+the socket. Error contract: a handler's exception propagates out of `serve`; what comes from the
+network never raises here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, field
+
+from transport.constants import (
+    ACCEPT_BACKLOG,
+    CLOSE_REPEATS,
+    CONNECT_ADDRESSES,
+    CONNECT_STAGGER,
+    MAX_SESSIONS,
+    RECEIVE_BATCH,
+)
+from transport.crypto.identity import PrivateKey
+from transport.crypto.noise import preferred_suite
+from transport.endpoint.channel import Channel
+from transport.endpoint.demux import Demux
+from transport.endpoint.udp import DatagramSocket, format_address
+from transport.errors import HandshakeRefused, HandshakeTimeout
+from transport.handshake.admission import Authority
+from transport.handshake.attempt import Negotiation
+from transport.handshake.floodgate import OPEN
+from transport.handshake.initiator import Connected, GaveUp, Refused
+from transport.handshake.messages import Peer
+from transport.handshake.responder import Accepted
+from transport.session.events import PathChanged
+from transport.session.session import Session
+from transport.stats import EndpointStatistics
+from transport.wire.control import CloseCode
+from transport.wire.datagrams import Credential, Suite
+from transport.wire.trains import Address
+
+logger = logging.getLogger("transport.endpoint.endpoint")
+
+
+@define(eq=False)
+class _Attempt:
+    """One `connect`: its negotiations have one outcome."""
+
+    over: trio.Event = field(factory=trio.Event)
+    open: int = 0  # negotiations that may still answer
+    outcome: Connected | Refused | None = None
+
+
+class Endpoint:
+    """All sessions behind one socket. Made by `open_endpoint`."""
+
+    def __init__(self, sock: DatagramSocket, demux: Demux) -> None:
+        self._sock = sock
+        self._demux = demux
+        self._channels: dict[Session, Channel] = {}
+        self._attempts: dict[Negotiation, _Attempt] = {}
+        self._accept_send, self._accept_receive = trio.open_memory_channel[Channel](ACCEPT_BACKLOG)
+        self._timer_scope = trio.CancelScope()
+        self._shares = OPEN  # of the inits that the socket lets in
+        self._sent = 0
+        self._serving = False
+        self._receiving = False  # what channels send meanwhile leaves at the end of the turn
+        self._turn = 0.0  # when this turn began
+
+    @property
+    def local_address(self) -> Address:
+        return self._sock.local_address
+
+    def statistics(self) -> EndpointStatistics:
+        return EndpointStatistics(
+            sessions=self._demux.sessions,
+            half_open=self._demux.half_open,
+            received_datagrams=self._demux.received,
+            sent_datagrams=self._sent,
+            drops=dict(Counter(self._demux.drops) + self._sock.drops),
+        )
+
+    # --- Sessions -----------------------------------------------------------------------------
+
+    async def connect(
+        self, peer: Peer, addresses: Sequence[Address], *, patience: float = 10.0
+    ) -> Channel:
+        """A channel to `peer`, from the first of `addresses` that answers.
+
+        All are tried side by side, so a family that leads nowhere costs little time; each a moment
+        after the one before, so that of many good ones the first is taken. Raises
+        `HandshakeRefused`, `HandshakeTimeout` after `patience` seconds, and ValueError for a
+        public key that nobody can own.
+        """
+        now = self.now()
+        attempt = _Attempt()
+        if not addresses:
+            raise ValueError("no address to connect to")
+        starts = [(each, now + CONNECT_STAGGER * place) for place, each in enumerate(addresses)]
+        tries = [
+            self._demux.connect(peer, each, start, now + patience)
+            for each, start in starts[:CONNECT_ADDRESSES]
+        ]
+        attempt.open = len(tries)
+        self._attempts.update(dict.fromkeys(tries, attempt))
+        try:
+            self.pump()
+            await attempt.over.wait()
+        except BaseException:
+            if isinstance(attempt.outcome, Connected):  # cancelled, and answered just now
+                attempt.outcome.session.close(CloseCode.NORMAL, "", self.now())
+                self.transmit(attempt.outcome.session)
+            raise
+        finally:
+            self._forget(attempt)
+        outcome = attempt.outcome
+        if isinstance(outcome, Connected):
+            return self._channel(outcome.session, peer.credential)
+        if isinstance(outcome, Refused):
+            text = outcome.result.name.lower().replace("_", " ")
+            raise HandshakeRefused(outcome.result, f"refused: {text}")
+        raise HandshakeTimeout(f"no answer within {patience:g} s")
+
+    def _forget(self, attempt: _Attempt) -> None:
+        for each in [n for n, other in self._attempts.items() if other is attempt]:
+            del self._attempts[each]
+            self._demux.abandon(each)
+
+    async def serve(
+        self,
+        handler: Callable[[Channel], Awaitable[object]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run `handler(channel)` in a task of its own for each peer that connects; for ever."""
+        async with trio.open_nursery() as nursery:
+            self._serving = True
+            task_status.started()
+            try:
+                async for channel in self._accept_receive:
+                    nursery.start_soon(_handle, handler, channel)
+            finally:
+                self._serving = False
+
+    def _channel(self, session: Session, credential: Credential) -> Channel:
+        channel = Channel(self, session, credential)
+        if session.ended is None:  # else nobody would take it out again
+            self._channels[session] = channel
+        return channel
+
+    # --- What channels ask for ----------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds on Trio's clock; one moment for a whole turn of receiving. HOT PATH."""
+        return self._turn if self._receiving else trio.current_time()
+
+    def transmit(self, session: Session) -> None:
+        """Send what `session` has. HOT PATH."""
+        self._demux.touch(session)
+        if not self._receiving:
+            self.pump()
+
+    def rebind(self) -> None:
+        """Interfaces may have come and gone."""
+        self._sock.rebind()
+
+    def forget_credential(self, session: Session) -> None:
+        self._demux.forget_credential(session)
+
+    # --- The engine ---------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """After anything happened: events, datagrams, wake-ups, the timer. HOT PATH."""
+        demux, now = self._demux, self.now()
+        while (event := demux.next_event()) is not None:
+            self._take(event)
+        touched = list(demux.touched)
+        trains = demux.datagrams_to_send(now)
+        while trains:
+            self._sock.send_nowait(trains)
+            self._sent += sum([-(-len(data) // size) for data, _, size in trains])
+            if not self._sock.refused:
+                break
+            self._sent -= sum([datagrams for _, _, datagrams in self._sock.refused])
+            demux.too_big(self._sock.refused, touched, now)
+            self._sock.refused.clear()
+            trains = demux.datagrams_to_send(now)  # probes of other sizes, if any
+        for session in touched:  # last, since sending ends a session whose keys are used up
+            channel = self._channels.get(session)
+            if channel is not None:
+                channel.update()
+            while (change := session.next_event()) is not None:
+                self._report(session, change)
+        if demux.gate.shares is not self._shares:
+            self._shares = demux.gate.shares
+            self._sock.limit_inits(self._shares)
+        due = demux.deadline()
+        if due is not None and due < self._timer_scope.deadline:
+            self._timer_scope.deadline = due
+
+    def _take(self, event: Accepted | Connected | Refused | GaveUp) -> None:
+        if isinstance(event, Accepted):
+            session = event.session
+            try:
+                if not self._serving:
+                    raise trio.WouldBlock
+                self._accept_send.send_nowait(self._channel(session, event.credential))
+            except trio.WouldBlock:
+                self._channels.pop(session, None)
+                session.close(CloseCode.SHUTDOWN, "not accepting now", self.now())
+                self._demux.touch(session)
+            return
+        attempt = self._attempts.get(event.negotiation)
+        if attempt is None or attempt.over.is_set():
+            if isinstance(event, Connected):
+                # Not wanted, and silent: a word under its keys would make the peer take it
+                # for our session and drop the one that we use.
+                event.session.fail(CloseCode.NORMAL, "not wanted")
+                self._demux.touch(event.session)
+            return
+        attempt.open -= 1
+        if not isinstance(event, GaveUp):
+            attempt.outcome = event
+        if attempt.outcome is not None or not attempt.open:
+            attempt.over.set()
+            self._forget(attempt)
+
+    def _report(self, session: Session, change: object) -> None:
+        peer = session.peer.fingerprint()
+        if isinstance(change, PathChanged):
+            logger.info("path-changed key=%s via=%s", peer, format_address(change.address))
+        if session.ended is not None:
+            self._channels.pop(session, None)
+
+    async def receive_task(self) -> None:
+        """Drain, work, send; one checkpoint a batch."""
+        sock, demux = self._sock, self._demux
+        while True:
+            await sock.wait_readable()
+            trains = sock.receive_nowait(RECEIVE_BATCH)
+            if trains:
+                self._turn = self.now()
+                demux.receive_trains(trains, self._turn)
+                self._deliver()
+                self.pump()
+
+    def _deliver(self) -> None:
+        """Let the channels that something came in for handle it, before anything leaves: answers
+        go along with acknowledgements. HOT PATH.
+        """
+        channels = self._channels
+        self._receiving = True
+        try:
+            for session in list(self._demux.touched):
+                channel = channels.get(session)
+                if channel is not None:
+                    channel.deliver()
+        finally:
+            self._receiving = False
+
+    async def timer_task(self) -> None:
+        """Sleep until the earliest deadline; `pump` moves it forward when one comes sooner."""
+        while True:
+            due = self._demux.deadline()
+            self._timer_scope = trio.CancelScope(deadline=math.inf if due is None else due)
+            with self._timer_scope:
+                await trio.sleep_forever()
+            self._demux.handle_timeout(self.now())
+            self.pump()
+
+    async def shut_down(self) -> None:
+        """Tell every peer, more than once; there is nobody to hear an answer."""
+        now = self.now()
+        for session in self._demux.live_sessions():
+            session.close(CloseCode.SHUTDOWN, "shutting down", now)
+            self._demux.touch(session)
+        if self._demux.sessions:
+            self.pump()
+            # By ourselves: the timer task has been cancelled, when the whole program was.
+            for delay in CLOSE_REPEATS[1:]:
+                await trio.sleep(max(0, now + delay - self.now()))
+                self._demux.handle_timeout(self.now())
+                self.pump()
+
+
+async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:
+    try:
+        await handler(channel)
+    except trio.Cancelled:
+        channel.close(CloseCode.SHUTDOWN, "shutting down")
+        raise
+    finally:
+        channel.close()
+
+
+def _leaves(error: BaseException) -> set[int]:
+    if isinstance(error, BaseExceptionGroup):
+        return set().union(*map(_leaves, error.exceptions))
+    return {id(error)}
+
+
+@asynccontextmanager
+async def open_endpoint(
+    sock: DatagramSocket,
+    identity: PrivateKey,
+    *,
+    authority: Authority | None = None,
+    suite: Suite | None = None,
+    max_sessions: int = MAX_SESSIONS,
+    silent: bool = False,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    timestamp_ns: Callable[[], int] = time.time_ns,
+) -> AsyncIterator[Endpoint]:
+    """Run an endpoint on `sock`, which it owns from now on.
+
+    `authority` decides who may connect; without one the endpoint only connects. `suite`: what
+    this side initiates with, by default AES-GCM where the processor has instructions for it.
+    `silent`: peers of sessions that were lost in a restart are not told, and find out by silence.
+    """
+    demux = Demux(
+        identity,
+        authority=authority,
+        now=trio.current_time(),
+        random_bytes=random_bytes,
+        timestamp_ns=timestamp_ns,
+        suite=preferred_suite() if suite is None else suite,
+        max_sessions=max_sessions,
+        silent=silent,
+    )
+    endpoint = Endpoint(sock, demux)
+    body_error: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(endpoint.receive_task)
+            nursery.start_soon(endpoint.timer_task)
+            try:
+                yield endpoint
+            except BaseException as error:
+                body_error = error
+                raise
+            finally:
+                with trio.CancelScope(shield=True):
+                    await endpoint.shut_down()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # The endpoint's own tasks raise nothing, so the body's error comes out as it is. Trio may
+        # have made a new group of one that was a group, with the same exceptions in it.
+        if body_error is None or _leaves(group) != _leaves(body_error):
+            raise
+    finally:
+        sock.close()
+    if body_error is not None:
+        try:
+            raise body_error
+        finally:
+            del body_error  # or its traceback and this frame would keep each other alive

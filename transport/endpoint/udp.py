@@ -1,0 +1,301 @@
+"""The UDP socket: batches in, batches out, and everything that is particular to the kernel.
+
+`DatagramSocket` is the small protocol that the endpoint knows; `UdpSocket` is the real one and
+`testing.MemorySocket` the other. Receiving never blocks and takes a bounded batch; sending never
+waits: what the kernel does not take is counted, and KCP repeats what mattered.
+
+Error contract: opening raises OSError as the kernel gave it. Afterwards nothing is raised for
+what happens on the network; a closed socket raises `trio.ClosedResourceError`.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable
+from contextlib import suppress
+from struct import Struct
+from typing import Final, Protocol
+
+import trio
+
+from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
+from transport.endpoint import socketfilter
+from transport.handshake.floodgate import Shares
+from transport.wire.trains import Address, Bytes, Refusal, Train, cut
+
+# From linux/in.h and linux/in6.h; Python does not name them all.
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+# Never fragment, and ask nobody but the interface what is too big: path/mtu.py finds the path's
+# size, and routers' messages about it can be forged.
+_PMTUDISC_PROBE: Final = 3
+
+# From linux/udp.h.
+_SOL_UDP: Final = 17
+_UDP_SEGMENT: Final = 103  # control message, u16: cut what is sent to datagrams of this size
+_UDP_GRO: Final = 104  # control message, int: what was received is datagrams of this size
+_U16: Final = Struct("=H")
+_ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of both families
+_TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
+_LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
+_COPY_UP_TO: Final = 4096  # bytes that are copied out of the buffer of reads
+_REFUSALS: Final = 1024  # of one turn, more than a turn's trains
+_TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
+
+
+class DatagramSocket(Protocol):
+    """What an endpoint needs of a socket."""
+
+    drops: Counter[str]
+    refused: deque[Refusal]  # what was too big to send; whoever reads it takes it out
+
+    @property
+    def local_address(self) -> Address: ...
+
+    async def wait_readable(self) -> None:
+        """Until `receive_nowait` would give something. ClosedResourceError after close."""
+
+    def receive_nowait(self, limit: int) -> list[Train]:
+        """Trains from about `limit` reads, good until the next call; empty when nothing waits."""
+
+    def send_nowait(self, trains: Iterable[Train]) -> None:
+        """Send all or count what could not be sent."""
+
+    def rebind(self) -> None:
+        """Interfaces may have come and gone."""
+
+    def limit_inits(self, shares: Shares) -> None:
+        """Let in these shares of the inits that arrive, if the kernel can do that."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class UdpSocket:
+    """A non-blocking kernel socket, IPv4, IPv6 or both."""
+
+    def __init__(self, sock: socket.socket, device: str | None = None) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._device = device
+        self._mapped = sock.family == socket.AF_INET6
+        self.drops: Counter[str] = Counter()
+        self.refused: deque[Refusal] = deque(maxlen=_REFUSALS)
+        self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
+        self._sends_trains = True  # until the kernel refuses one
+        with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
+            sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+
+    @property
+    def local_address(self) -> Address:
+        return self._sock.getsockname()  # type: ignore[no-any-return]
+
+    @property
+    def receive_buffer(self) -> int:
+        """Bytes that the kernel granted (it doubles what it is asked for)."""
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    async def wait_readable(self) -> None:
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError
+        await trio.lowlevel.wait_readable(self._sock)
+
+    def receive_nowait(self, limit: int) -> list[Train]:
+        """Reads are laid end to end, so datagrams of one sender and size become a train whether
+        the kernel has joined them (UDP_GRO) or not. HOT PATH.
+        """
+        trains: list[Train] = []
+        receive, view = self._sock.recvmsg_into, self._view
+        start = end = full = 0  # of the train that is being laid, and the size of its datagrams
+        aligned = True  # it has ended with no shorter datagram
+        sender: Address = ()
+        try:
+            for _ in range(limit):
+                size, ancillary, _, address = receive((view[end:],), _ANCILLARY_ROOM)
+                if size == full and not ancillary and address == sender and aligned:
+                    end += size  # one more of the same: on a plain wire that is nearly all
+                    if end > _LAY_UP_TO:
+                        break
+                    continue
+                if not size:
+                    self.drops["malformed"] += 1
+                    continue
+                segment = size
+                for level, kind, data in ancillary:
+                    if level == _SOL_UDP and kind == _UDP_GRO:
+                        segment = int.from_bytes(data, sys.byteorder)
+                # A train goes on while its datagrams are of one size, and ends with a shorter one,
+                # such as the last slice of a unit.
+                goes_on = segment == full or (size == segment < full)
+                if not goes_on or address != sender or not aligned:
+                    if end > start:
+                        trains.append((_laid(view[start:end]), sender, full))
+                    start, sender, full = end, address, segment
+                end += size
+                aligned = not (end - start) % full
+                if end > _LAY_UP_TO:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            # An ICMP error that belongs to an earlier datagram; the next read is good again.
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError from None
+            self.drops["unreachable"] += 1
+        if end > start:
+            trains.append((_laid(view[start:end]), sender, full))
+        return trains
+
+    def send_nowait(self, trains: Iterable[Train]) -> None:
+        """A train leaves in one call (UDP_SEGMENT), or in several if it is long. HOT PATH."""
+        for train in trains:
+            data, address, size = train
+            if len(data) <= size or not self._sends_trains:
+                self._send_singly(train)
+            elif len(data) <= _TRAIN_BYTES and len(data) <= _TRAIN_DATAGRAMS * size:
+                self._send_train(train)
+            else:
+                step = max(1, min(_TRAIN_DATAGRAMS, _TRAIN_BYTES // size)) * size
+                for at in range(0, len(data), step):
+                    self._send_train((data[at : at + step], address, size))
+
+    def _send_train(self, train: Train) -> None:
+        data, address, size = train
+        try:
+            self._sock.sendmsg((data,), [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))], 0, address)
+        except BlockingIOError:
+            self.drops["socket_full"] += -(-len(data) // size)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError from None
+            # A device without checksum offload (EIO): singly they may pass, and other paths may
+            # still take trains. A kernel that knows no trains says so, but one of before 2025
+            # says the same of datagrams that are too big for the interface.
+            fits = self._send_singly(train)
+            if fits and error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+                self._sends_trains = False
+
+    def _send_singly(self, train: Train) -> bool:
+        """Whether the interface takes datagrams as large as these."""
+        data, address, size = train
+        too_big = 0
+        datagrams: Iterable[Bytes] = (data,) if len(data) <= size else cut(train)
+        send = self._sock.sendto
+        for datagram in datagrams:
+            if too_big and len(datagram) == size:
+                too_big += 1
+                continue
+            try:
+                send(datagram, address)
+            except BlockingIOError:
+                self.drops["socket_full"] += 1
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    raise trio.ClosedResourceError from None
+                if error.errno == errno.EMSGSIZE:
+                    too_big += 1
+                else:
+                    self.drops["unreachable"] += 1
+        if too_big:
+            self.refused.append((address, size, too_big))
+        return not too_big
+
+    def limit_inits(self, shares: Shares) -> None:
+        try:
+            socketfilter.apply(self._sock, shares)
+        except OSError:  # a sandbox may forbid it: then each is looked at, as ever
+            self.drops["no_filter"] += 1
+
+    def rebind(self) -> None:
+        """A socket that is bound to an interface stays so when that is gone; one that came instead,
+        under the same name, has another number.
+        """
+        if self._device is not None:
+            with suppress(OSError):  # it is not there, or we have no privilege: as before
+                self._sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode()
+                )
+
+    def can_reach(self, host: str) -> bool:
+        """Whether `host`, a literal, is of a family that this socket can send to."""
+        six = ":" in host
+        if not self._mapped:
+            return not six
+        bound = self.local_address[0]
+        return bound == "::" or six
+
+    def to_native(self, host: str, port: int) -> Address:
+        """An address as this socket's family writes it: IPv4 is mapped on a dual-stack one."""
+        literal, _, scope = host.partition("%")
+        if not self._mapped:
+            return (host, port)
+        if ipaddress.ip_address(literal).version == 4:
+            return (f"::ffff:{literal}", port, 0, 0)
+        return (literal, port, 0, socket.if_nametoindex(scope) if scope else 0)
+
+    def close(self) -> None:
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+
+def _laid(train: memoryview) -> Bytes:
+    """What was read: a large train stays where it is, a small one is handier as bytes."""
+    return train if len(train) > _COPY_UP_TO else bytes(train)
+
+
+def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> UdpSocket:
+    """A socket bound to `host` (a literal; empty for all of both families) and `port`.
+
+    `device`: send and receive on this interface only. Raises OSError.
+    """
+    if host in ("", "::"):
+        try:
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        except OSError:  # a kernel without IPv6
+            host, sock = "", socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    else:
+        version = ipaddress.ip_address(host.partition("%")[0]).version
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in ("", "::"))
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        if device is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        _enlarge_buffers(sock)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return UdpSocket(sock, device)
+
+
+def _enlarge_buffers(sock: socket.socket) -> None:
+    """As much buffer as we want where we may, as much as the system allows elsewhere."""
+    for force, plain in ((33, socket.SO_RCVBUF), (32, socket.SO_SNDBUF)):  # SO_*BUFFORCE
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER)
+
+
+async def resolve(host: str, port: int) -> list[tuple[str, int]]:
+    """All addresses of `host`, in the system's order of preference. Raises OSError."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    # An IPv6 scope is part of the text ("fe80::1%eth0") as getaddrinfo gives it.
+    return list(dict.fromkeys((str(sockaddr[0]), int(sockaddr[1])) for *_, sockaddr in found))
+
+
+def format_address(address: Address) -> str:
+    """`203.0.113.9:41022` or `[2001:db8::1]:41022`, for people."""
+    host, port = str(address[0]), address[1]
+    if host.startswith("::ffff:") and "." in host:
+        host = host[7:]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,154 @@
+"""The responder's gate: how much work an init may cause before its sender has proven anything.
+
+In this order, cheapest first: length and version; mac1, which only who knows our public key can
+make; a small token bucket per address, and under load none, for who has not proven that it can read
+there, and a large one for who has, with mac2; one X25519 for the sender's key; the look-up, which
+meets strangers with silence; another X25519 that proves key and credential; freshness. What passes
+is answered with a response of 140 bytes, smaller than the init, and nothing has changed yet.
+
+Freshness does not rest on clocks: an init that is not newer than the peer's last confirmed one
+gets a cookie, and is accepted when it comes back with the cookie under its seal.
+
+Error contract: `admit_untrusted` raises `BadPacket` with the reason to count, or `CookieDue` with
+the reply to send besides.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from transport.constants import (
+    CONFIRMED_TIMESTAMPS,
+    COOKIE_REPLIES_PER_ADDRESS,
+    COOKIE_REPLIES_TOTAL,
+    HANDSHAKE_BURST_PER_ADDRESS,
+    HANDSHAKES_PER_ADDRESS,
+    LOAD_THRESHOLD,
+    PROVEN_HANDSHAKE_BURST,
+    PROVEN_HANDSHAKES_PER_ADDRESS,
+)
+from transport.crypto.identity import PrivateKey, PublicKey
+from transport.crypto.noise import NO_PSK
+from transport.errors import BadPacket
+from transport.handshake.cookie import CookieJar
+from transport.handshake.messages import InitReader
+from transport.ratelimit import BucketTable, TokenBucket, address_key
+from transport.wire.datagrams import (
+    Credential,
+    InitHeader,
+    InitPayload,
+    Result,
+    decode_init_untrusted,
+)
+from transport.wire.trains import Address
+
+
+@frozen
+class Grant:
+    """What the authority knows of a key or credential."""
+
+    psk: bytes = NO_PSK
+    result: Result = Result.OK  # anything else is told to the peer, which has proven its key
+
+
+class Authority(Protocol):
+    """Who may connect. Asked before the peer has proven anything: must be quick and pure."""
+
+    def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
+        """The grant for a key that shows a credential; None for strangers: no answer at all."""
+
+
+@frozen
+class Admitted:
+    """An authentic, fresh init of somebody known."""
+
+    header: InitHeader
+    reader: InitReader
+    peer: PublicKey
+    payload: InitPayload
+    result: Result
+    proven_address: bool  # it carried a cookie
+
+
+class CookieDue(BadPacket):
+    """Not now, but here is a cookie to come back with."""
+
+    def __init__(self, reason: str, reply: bytes) -> None:
+        super().__init__(reason)
+        self.reply = reply
+
+
+def _source(address: Address) -> bytes:
+    """What a cookie is bound to: host and port."""
+    return f"{address[0]} {address[1]}".encode()
+
+
+class Admission:
+    """The gate of one endpoint."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        authority: Authority,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._identity = identity
+        self._authority = authority
+        self._jar = CookieJar(identity.public.raw, random_bytes)
+        self._addresses = BucketTable(HANDSHAKES_PER_ADDRESS, HANDSHAKE_BURST_PER_ADDRESS)
+        self._proven = BucketTable(PROVEN_HANDSHAKES_PER_ADDRESS, PROVEN_HANDSHAKE_BURST)
+        self._calm = TokenBucket(LOAD_THRESHOLD, LOAD_THRESHOLD, now)
+        self._replies = TokenBucket(COOKIE_REPLIES_TOTAL, COOKIE_REPLIES_TOTAL, now)
+        self._replies_each = BucketTable(COOKIE_REPLIES_PER_ADDRESS, COOKIE_REPLIES_PER_ADDRESS)
+        self._confirmed: OrderedDict[bytes, int] = OrderedDict()
+
+    def admit_untrusted(self, datagram: bytes, address: Address, now: float) -> Admitted:
+        """What an init from `address` is worth."""
+        header = decode_init_untrusted(datagram)
+        self._jar.check_mac1_untrusted(datagram)
+        source, key = _source(address), address_key(address[0])
+        if self._jar.check_mac2(datagram, source, now):
+            # Many members may live behind one address, and come back together.
+            if not self._proven.allow(key, now):
+                raise BadPacket("rate_limited")
+        elif not self._addresses.allow(key, now):
+            raise self._cookie_for(header, "rate_limited", source, key, now)
+        elif not self._calm.allow(now):
+            raise self._cookie_for(header, "bad_mac2", source, key, now)
+        reader = InitReader(self._identity, header)
+        peer = reader.read_peer_untrusted()
+        grant = self._authority.look_up(peer, header.credential)
+        if grant is None:
+            raise BadPacket("unknown_peer")
+        payload = reader.read_payload_untrusted(grant.psk)
+        proven = self._jar.accepts(source, payload.cookie_echo, now)
+        if not proven and payload.timestamp_ns <= self._confirmed.get(peer.raw, -1):
+            raise self.cookie_for(header, "stale_timestamp", address, now)
+        return Admitted(header, reader, peer, payload, grant.result, proven)
+
+    def cookie_for(
+        self, header: InitHeader, reason: str, address: Address, now: float
+    ) -> BadPacket:
+        """The refusal of an init for a reason that a proof of address mends."""
+        return self._cookie_for(header, reason, _source(address), address_key(address[0]), now)
+
+    def _cookie_for(
+        self, header: InitHeader, reason: str, source: bytes, key: bytes, now: float
+    ) -> BadPacket:
+        # HOT PATH of a flood
+        if not self._replies_each.allow(key, now) or not self._replies.allow(now):
+            return BadPacket("cookie_limited")
+        reply = self._jar.reply(header.mac1, header.sender_index, source, now)
+        return CookieDue(reason, reply)
+
+    def confirmed(self, peer: PublicKey, timestamp_ns: int) -> None:
+        """The peer has used the keys of an init with this timestamp."""
+        newest = max(timestamp_ns, self._confirmed.pop(peer.raw, 0))
+        self._confirmed[peer.raw] = newest
+        if len(self._confirmed) > CONFIRMED_TIMESTAMPS:
+            self._confirmed.popitem(last=False)

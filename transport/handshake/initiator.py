@@ -1,0 +1,212 @@
+"""The initiating side of an endpoint: sessions that we started, and their rekeys.
+
+Only the initiator ever starts a handshake, so two never cross. A rekey is a negotiation that
+names the association; if the responder does not know it any more, it has restarted or has given
+us up, and the session is over: the program above connects anew.
+
+Pure. Error contract: `receive_*_untrusted` raises `BadPacket` and nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from hmac import compare_digest
+from math import inf
+
+from attrs import define, frozen
+
+from transport.constants import KCP_MTU, RECEIVE_WINDOW, REKEY_PATIENCE, RESET_INTERVAL
+from transport.crypto.identity import PrivateKey
+from transport.errors import BadPacket
+from transport.handshake.attempt import Negotiation
+from transport.handshake.cookie import MacStamper
+from transport.handshake.indices import IndexTable
+from transport.handshake.messages import Peer
+from transport.session.session import Session
+from transport.wire.control import CloseCode
+from transport.wire.datagrams import Result, Suite, decode_reset_untrusted
+from transport.wire.trains import Address
+
+
+@frozen(eq=False)
+class Connected:
+    """Our negotiation has led to a session."""
+
+    negotiation: Negotiation
+    session: Session
+
+
+@frozen(eq=False)
+class Refused:
+    """The responder, which has proven its key, said no."""
+
+    negotiation: Negotiation
+    result: Result
+
+
+@frozen(eq=False)
+class GaveUp:
+    """Nobody answered in time."""
+
+    negotiation: Negotiation
+
+
+@define(eq=False)
+class _Relation:
+    """What outlives a single negotiation with a peer."""
+
+    peer: Peer
+    stamper: MacStamper
+    session: Session | None = None
+    negotiation: Negotiation | None = None
+    reset_at: float = -inf  # when it last told us that it has lost the session
+
+
+class Initiator:
+    """All sessions that one endpoint has initiated."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        indices: IndexTable[Session | Negotiation],
+        *,
+        suite: Suite,
+        random_bytes: Callable[[int], bytes],
+        timestamp_ns: Callable[[], int],
+    ) -> None:
+        self.started: list[Negotiation] = []  # to be scheduled by the demux
+        self.events: deque[Connected | Refused | GaveUp] = deque()
+        self._identity = identity
+        self._indices = indices
+        self._suite = suite
+        self._random = random_bytes
+        self._timestamp_ns = timestamp_ns
+        self._negotiations: dict[Negotiation, _Relation] = {}
+        self._sessions: dict[Session, _Relation] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def sessions(self) -> list[Session]:
+        return list(self._sessions)
+
+    def connect(self, peer: Peer, address: Address, now: float, give_up_at: float) -> Negotiation:
+        """Start a session. It ends in one of the events. ValueError: impossible key."""
+        self._identity.exchange(peer.key.raw)  # fails here, or in every init later
+        relation = _Relation(peer, MacStamper(peer.key.raw))
+        return self._negotiate(relation, address, 0, now, give_up_at)
+
+    def rekey(self, session: Session, now: float) -> Negotiation:
+        """Start a handshake for new keys, unless one is under way."""
+        relation = self._sessions[session]
+        if relation.negotiation is not None:
+            return relation.negotiation
+        return self._negotiate(
+            relation, session.paths.current, session.association, now, now + REKEY_PATIENCE
+        )
+
+    def receive_reset_untrusted(self, datagram: bytes, now: float) -> Negotiation:
+        """A responder says that it knows a session of ours no more: shake hands again, at once.
+
+        Nothing else: the session goes on until an authentic answer says that it is over.
+        """
+        token = decode_reset_untrusted(datagram)
+        for session, relation in self._sessions.items():
+            if compare_digest(token, session.keys.current.reset_token) and session.ended is None:
+                if now - relation.reset_at < RESET_INTERVAL:
+                    raise BadPacket("reset_limited")
+                relation.reset_at = now
+                negotiation = self.rekey(session, now)
+                negotiation.hurry(now)
+                return negotiation
+        raise BadPacket("unexpected")
+
+    def _negotiate(
+        self, relation: _Relation, address: Address, resume: int, now: float, give_up_at: float
+    ) -> Negotiation:
+        negotiation = Negotiation(
+            self._identity,
+            relation.peer,
+            self._suite,
+            address=address,
+            index=self._indices.unused(),
+            resume=resume,
+            stamper=relation.stamper,
+            now=now,
+            give_up_at=give_up_at,
+            jitter=lambda: int.from_bytes(self._random(4), "little") / 2**31 - 1,
+            timestamp_ns=self._timestamp_ns,
+        )
+        self._indices[negotiation.index] = negotiation
+        self._negotiations[negotiation] = relation
+        relation.negotiation = negotiation
+        self.started.append(negotiation)
+        return negotiation
+
+    def forget_credential(self, session: Session) -> None:
+        """Rekeys of this session show the key alone."""
+        relation = self._sessions.get(session)
+        if relation is not None:
+            relation.peer = Peer(relation.peer.key)
+
+    def is_live(self, negotiation: Negotiation) -> bool:
+        return negotiation in self._negotiations
+
+    def abandon(self, negotiation: Negotiation) -> None:
+        """Nobody wants the answer any more; no event follows. Idempotent."""
+        relation = self._negotiations.pop(negotiation, None)
+        if relation is not None:
+            relation.negotiation = None
+            self._indices.release(negotiation.index)
+
+    def give_up(self, negotiation: Negotiation) -> None:
+        """Its time is over. The session of a rekey asks again if it still needs one."""
+        relation = self._negotiations[negotiation]
+        self.abandon(negotiation)
+        if relation.session is None:
+            self.events.append(GaveUp(negotiation))
+
+    def receive_response_untrusted(
+        self, negotiation: Negotiation, datagram: bytes, now: float
+    ) -> Session | None:
+        """The answer to a negotiation; the session that it made, renewed or ended."""
+        agreed = negotiation.receive_response_untrusted(datagram, now)
+        relation = self._negotiations[negotiation]
+        self.abandon(negotiation)
+        response, pair, session = agreed.response, agreed.pair, relation.session
+        if session is None:
+            if response.result is not Result.OK:
+                self.events.append(Refused(negotiation, response.result))
+                return None
+            session = relation.session = Session(
+                initiator=True,
+                peer=relation.peer.key,
+                association=response.association,
+                pair=pair,
+                kcp_mtu=min(KCP_MTU, response.kcp_mtu),
+                max_slices=response.max_slices,
+                receive_window=RECEIVE_WINDOW,
+                address=negotiation.address,
+                now=now,
+                random_bytes=self._random,
+            )
+            self._sessions[session] = relation
+            self.events.append(Connected(negotiation, session))
+        elif response.result is not Result.OK:
+            session.fail(CloseCode.NORMAL, f"refused: {response.result.name.lower()}")
+            return session
+        elif not response.resumed:
+            session.fail(CloseCode.TIMEOUT, "the peer has lost the session")
+            return session
+        else:
+            session.adopt(pair, now)
+        self._indices[pair.local_index] = session
+        return session
+
+    def forget(self, session: Session) -> None:
+        """A session has finished."""
+        relation = self._sessions.pop(session, None)
+        if relation is not None and relation.negotiation is not None:
+            self.abandon(relation.negotiation)

@@ -1,0 +1,80 @@
+"""Stateless reset: a responder that has lost its sessions says so, and is believed.
+
+A responder that was killed gets sealed datagrams for receiver indices that it no longer knows.
+It cannot prove who it is with keys that are gone, so each response gives the initiator, under its
+seal, a token for later: a MAC of the receiver index under a key that follows from the responder's
+static key and so survives everything. The answer to a datagram with an unknown index is the token
+of that index; the initiator that holds the same one shakes hands again, and that is all it does.
+
+    reset key = BLAKE2s(key = static private key, "vswitch reset v1")
+    token     = BLAKE2s-128(key = reset key, receiver index, 4 bytes little-endian)
+    index     = 20 random bits, and above them 12 bits of BLAKE2s(key = reset key, those)
+
+The 12 bits tell an index that we have once given away from what a stranger makes up, who is met
+with silence.
+
+Invariants: a reset is smaller than anything that causes one, so two responders cannot keep each
+other busy and a forged source gains nothing; at most one a second goes to an address and 50 in
+all; a token says nothing about another index; index 0 is never given away.
+
+Pure; `now` in seconds. Error contract: nothing is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2s
+
+from transport.constants import RESET_BURST, RESET_TOKEN_SIZE, RESETS_PER_ADDRESS, RESETS_TOTAL
+from transport.crypto.identity import PrivateKey
+from transport.ratelimit import BucketTable, TokenBucket
+from transport.wire.datagrams import encode_reset
+from transport.wire.trains import Address
+
+_LOW_BITS = 20  # a million indices: those of before a restart are hardly ever given away again
+_LOW = (1 << _LOW_BITS) - 1
+
+
+class Resets:
+    """A responder's tokens, and its answers to datagrams that are for nobody."""
+
+    __slots__ = ("_addresses", "_key", "_random", "_total", "silent")
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+        *,
+        silent: bool = False,
+    ) -> None:
+        """`silent`: tokens are given, so that it can be changed, and no datagram is answered."""
+        self.silent = silent
+        self._key = blake2s(b"vswitch reset v1", key=identity.raw()).digest()
+        self._random = random_bytes
+        self._total = TokenBucket(RESETS_TOTAL, RESETS_TOTAL, now)
+        self._addresses = BucketTable(RESETS_PER_ADDRESS, RESET_BURST)
+
+    def token(self, index: int) -> bytes:
+        """What the initiator is told for one receiver index."""
+        body = index.to_bytes(4, "little")
+        return blake2s(body, key=self._key, digest_size=RESET_TOKEN_SIZE).digest()
+
+    def index(self, chance: int) -> int:
+        """A receiver index that this responder knows for its own, now and after a restart."""
+        low = chance & _LOW
+        check = blake2s(low.to_bytes(3, "little"), key=self._key, digest_size=2).digest()
+        return low | (int.from_bytes(check, "little") & 0xFFF) << _LOW_BITS
+
+    def answer(self, index: int, address: Address, now: float) -> bytes | None:
+        """The reset for a sealed datagram from `address` with an index that nobody has.
+
+        Under a flood this is a comparison, or a hash. Behind one NAT live many members, so an
+        address is host and port here; what a single host may be sent is bounded by the total.
+        """
+        if self.silent or not self._total.ready(now) or index != self.index(index):
+            return None
+        if not self._addresses.allow(f"{address[0]} {address[1]}".encode(), now):
+            return None
+        self._total.allow(now)
+        return encode_reset(self._random(7), self.token(index))

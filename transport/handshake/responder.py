@@ -1,0 +1,256 @@
+"""The responding side of an endpoint: from an init to a session of its own or to new keys.
+
+Rules. An init changes nothing but a bounded table of half-open handshakes. The first datagram
+that opens under a half-open handshake's keys confirms it: only then a session is made, or gets
+its new keys, or replaces the one that the same peer had before.
+
+Pure. Error contract: `receive_init_untrusted` raises `BadPacket` (or `CookieDue`), `confirm`
+raises `BadPacket`; in both cases nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from attrs import frozen
+
+from transport.constants import (
+    HALF_OPEN_LIFETIME,
+    HALF_OPEN_PER_PEER,
+    HALF_OPEN_TOTAL,
+    KCP_MTU,
+    MAX_SLICES,
+    RECEIVE_WINDOW,
+)
+from transport.crypto.identity import PrivateKey, PublicKey
+from transport.errors import BadPacket
+from transport.handshake.admission import Admission, Admitted, Authority
+from transport.handshake.cookie import MacStamper
+from transport.handshake.indices import IndexTable
+from transport.handshake.reset import Resets
+from transport.lanes.units import unit_bytes
+from transport.session.keyring import KeyPair
+from transport.session.session import Session
+from transport.wire.control import CloseCode
+from transport.wire.datagrams import Credential, ResponsePayload, Result
+from transport.wire.trains import Address
+
+# -------------------------------------------------------------------------------------------------
+# Handshakes that were answered and not confirmed: keys kept aside, bounded, for five seconds.
+#
+# Whoever replays an init gets here too, so an entry may cost nobody else anything: at most 256 in
+# all and 4 of one peer, the oldest expire first, and a second one of the same peer has to prove
+# its address, so that replays from elsewhere cannot push the real peer out.
+
+
+@frozen(eq=False)
+class HalfOpen:
+    """What becomes a session, or a session's new keys, when something opens under `pair`."""
+
+    pair: KeyPair
+    peer: PublicKey
+    credential: Credential
+    timestamp_ns: int
+    association: int
+    resumes: Session | None
+    kcp_mtu: int
+    max_slices: int  # that the peer takes
+    address: Address  # where the response went: who confirms could read there
+    expires: float
+
+
+class HalfOpenTable:
+    """By local index, oldest first."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, HalfOpen] = {}
+        self._per_peer: Counter[bytes] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def of(self, peer: PublicKey) -> int:
+        return self._per_peer[peer.raw]
+
+    def full_for(self, peer: PublicKey) -> bool:
+        return len(self) >= HALF_OPEN_TOTAL or self.of(peer) >= HALF_OPEN_PER_PEER
+
+    def add(self, entry: HalfOpen) -> None:
+        self._entries[entry.pair.local_index] = entry
+        self._per_peer[entry.peer.raw] += 1
+
+    def remove(self, entry: HalfOpen) -> None:
+        del self._entries[entry.pair.local_index]
+        self._per_peer[entry.peer.raw] -= 1
+        if not self._per_peer[entry.peer.raw]:
+            del self._per_peer[entry.peer.raw]
+
+    def expire(self, now: float) -> list[HalfOpen]:
+        """Take out what nobody confirmed in time."""
+        late: list[HalfOpen] = []
+        for entry in self._entries.values():
+            if now < entry.expires:
+                break
+            late.append(entry)
+        for entry in late:
+            self.remove(entry)
+        return late
+
+    def deadline(self) -> float | None:
+        first = next(iter(self._entries.values()), None)
+        return None if first is None else first.expires
+
+    @staticmethod
+    def expiry(now: float) -> float:
+        return now + HALF_OPEN_LIFETIME
+
+
+# -------------------------------------------------------------------------------------------------
+
+
+@frozen(eq=False)
+class Accepted:
+    """A peer has connected to us and proven its key."""
+
+    session: Session
+    credential: Credential
+
+
+class Responder:
+    """All sessions that others have initiated with one endpoint."""
+
+    def __init__(
+        self,
+        identity: PrivateKey,
+        authority: Authority,
+        indices: IndexTable[Session | HalfOpen],
+        *,
+        now: float,
+        random_bytes: Callable[[int], bytes],
+        max_sessions: int,
+        silent: bool = False,
+    ) -> None:
+        self.half_open = HalfOpenTable()
+        self.sessions: dict[bytes, Session] = {}  # by peer key: one each
+        self.resets = Resets(identity, now, random_bytes, silent=silent)
+        self._admission = Admission(identity, authority, now, random_bytes)
+        self._indices = indices
+        self._random = random_bytes
+        self._max_sessions = max_sessions
+        self.tight = False  # memory is short: nobody new
+
+    def receive_init_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes:
+        """The response to send back to `address`."""
+        admitted = self._admission.admit_untrusted(datagram, address, now)
+        self.expire(now)
+        peer = admitted.peer
+        if self.half_open.full_for(peer):
+            raise BadPacket("half_open_full")
+        if self.half_open.of(peer) and not admitted.proven_address:
+            raise self._admission.cookie_for(admitted.header, "half_open_full", address, now)
+        result, resumes = admitted.result, None
+        session = self.sessions.get(peer.raw)
+        if session is not None and session.ended is None:
+            if admitted.payload.resume == session.association:
+                resumes = session
+        elif result is Result.OK and self._full_for(peer):
+            result = Result.FULL
+        return self._respond(admitted, result, resumes, address, now)
+
+    def _full_for(self, peer: PublicKey) -> bool:
+        # A peer that has a session takes its own place again.
+        full = self.tight or len(self.sessions) >= self._max_sessions
+        return full and peer.raw not in self.sessions
+
+    def _respond(
+        self,
+        admitted: Admitted,
+        result: Result,
+        resumes: Session | None,
+        address: Address,
+        now: float,
+    ) -> bytes:
+        payload = admitted.payload
+        index = self._indices.unused(self.resets.index)
+        fresh = int.from_bytes(self._random(8), "little")
+        response = ResponsePayload(
+            association=fresh if resumes is None else resumes.association,
+            index_copy=index,
+            resumed=resumes is not None,
+            result=result,
+            kcp_mtu=min(KCP_MTU, payload.kcp_mtu, unit_bytes(payload.max_slices)),
+            receive_window=RECEIVE_WINDOW,
+            max_slices=MAX_SLICES,
+            reset_token=self.resets.token(index),
+        )
+        datagram, pair = admitted.reader.respond(response, now)
+        # Who asked for a session that is lost begins anew, and keys for it would only wait here.
+        if result is Result.OK and (resumes is not None or not payload.resume):
+            entry = HalfOpen(
+                pair=pair,
+                peer=admitted.peer,
+                credential=admitted.header.credential,
+                timestamp_ns=admitted.payload.timestamp_ns,
+                association=response.association,
+                resumes=resumes,
+                kcp_mtu=response.kcp_mtu,
+                max_slices=payload.max_slices,
+                address=address,
+                expires=HalfOpenTable.expiry(now),
+            )
+            self.half_open.add(entry)
+            self._indices[index] = entry
+        return MacStamper(admitted.peer.raw).stamp(datagram, now)
+
+    def confirm(
+        self, entry: HalfOpen, datagram: bytes, address: Address, now: float
+    ) -> tuple[Session, Accepted | None, Session | None]:
+        """Take the first sealed datagram of a half-open handshake.
+
+        Returns the session, the event if it is a new one, and the session that it replaced.
+        """
+        plaintext = entry.pair.opener.open_untrusted(datagram)
+        if now >= entry.expires or (entry.resumes is not None and entry.resumes.ended is not None):
+            raise BadPacket("unexpected")
+        if entry.resumes is None and self._full_for(entry.peer):
+            raise BadPacket("sessions_full")
+        self.half_open.remove(entry)
+        self._admission.confirmed(entry.peer, entry.timestamp_ns)
+        session, accepted, replaced = entry.resumes, None, None
+        if session is not None:
+            session.adopt(entry.pair, now)
+            if address == entry.address != session.paths.current:
+                session.paths.moved(address, now)  # the handshake has proven it
+                session.lanes.repeat(now)
+        else:
+            replaced = self.sessions.get(entry.peer.raw)
+            if replaced is not None:
+                replaced.close(CloseCode.REPLACED, "the same key has connected again", now)
+            session = Session(
+                initiator=False,
+                peer=entry.peer,
+                association=entry.association,
+                pair=entry.pair,
+                kcp_mtu=entry.kcp_mtu,
+                max_slices=entry.max_slices,
+                receive_window=RECEIVE_WINDOW,
+                address=entry.address,  # a copy of this datagram may come from anywhere
+                now=now,
+                random_bytes=self._random,
+            )
+            self.sessions[entry.peer.raw] = session
+            accepted = Accepted(session, entry.credential)
+        self._indices[entry.pair.local_index] = session
+        session.confirmed_by(datagram, plaintext, address, now)
+        return session, accepted, replaced
+
+    def expire(self, now: float) -> None:
+        """Forget handshakes that nobody confirmed."""
+        for entry in self.half_open.expire(now):
+            self._indices.release(entry.pair.local_index)
+
+    def forget(self, session: Session) -> None:
+        """A session has finished."""
+        if self.sessions.get(session.peer.raw) is session:
+            del self.sessions[session.peer.raw]

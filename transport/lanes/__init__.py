@@ -1,0 +1,1 @@
+"""The streams of a session: reliable (bulk and sparse, on KCP) and datagrams."""

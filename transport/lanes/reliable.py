@@ -1,0 +1,437 @@
+"""The reliable lane of a session: messages in order, through KCP, in sealed units of fitting size.
+
+Joins the conversation, what it has under way, the window and the pace, the size of units and the
+timing of acknowledgements. What comes in has passed the AEAD; what goes out is plaintext for the
+session to seal. KCP is flushed after every batch of inputs and of outputs, so nothing waits for a
+timer on its way but what the pace of the path holds back, and a lone acknowledgement for 5 ms.
+
+Pure; `now` in seconds. Error contract: bad segments are counted in `drops`; `broken` is set when
+the peer can never be understood again; ValueError for a message over `max_message`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from math import inf
+
+from transport.congestion.delay import Congestion
+from transport.congestion.pacing import Pacer
+from transport.constants import (
+    ACK_BYTES,
+    ACK_DELAY,
+    INBOX_BYTES,
+    KCP_HEADER_SIZE,
+    MESSAGE_COST,
+    RECEIVE_BYTES,
+    SEND_WINDOW,
+    SHUT_INTERVAL,
+    SLICE_SIZE,
+    STALL_PROBE,
+    STREAM_ACK_DELAY,
+    SUSPECT_SEND_INTERVAL,
+)
+from transport.errors import BadPacket
+from transport.lanes.copies import Copies
+from transport.lanes.kcp import Conversation, leading_acknowledgements, split_segments
+from transport.lanes.units import BURST, UnitSize, unit_bytes
+
+STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
+USEFUL = 0.25  # of a round trip: a copy that leaves later saves little of the stall
+OVERFLOWS = 0.08  # share of losses from which on a buffer may be what drops
+FLOODED = 0.25  # the same where little is sent: paths hardly lose as much
+SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
+_KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
+
+
+class ReliableLane:
+    """One KCP conversation with all that paces it."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        kcp_mtu: int,
+        receive_window: int,
+        drops: Counter[str],
+        now: float,
+        beside: ReliableLane | None = None,
+    ) -> None:
+        """`number`: KCP's conversation number; `kcp_mtu`: bytes of the largest unit; `beside`:
+        another lane on the same path, which is as wide for this one as that one has found it.
+        """
+        self._beside = beside
+        self.kcp = Conversation(
+            number,
+            mtu=kcp_mtu,
+            send_window=SEND_WINDOW,
+            receive_window=receive_window,
+            now=now,
+        )
+        self.flush_due = False
+        self.sent = 0  # messages, or the segments of larger ones, given to `send`
+        self.lost_at = -inf  # when something was found lost, last
+        self.broken = False  # the peer sent fragments that never make a message
+        self._drops = drops
+        self._units = UnitSize(kcp_mtu)
+        self._congestion = Congestion(now)
+        self._pacer = Pacer(now)
+        self._staged: deque[bytes] = deque()  # messages that the pace holds back
+        self._staged_bytes = 0
+        self._inbox: deque[bytes] = deque()
+        self._inbox_bytes = 0
+        self._last_flush = now
+        self._unacknowledged = 0  # bytes of segments since the last flush
+        self._ack_at = inf
+        self._pace_at = inf
+        self._gate_open_at = 0.0
+        self._ask_at = 0.0
+        self._copies = Copies()
+        self._stubborn = 0  # how hard it is to get a unit through that was lost repeatedly
+        self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
+
+    # --- The program above ------------------------------------------------------------------
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a message that fills one sealed unit, as large as they are now."""
+        return self._units.message_size
+
+    @property
+    def slice_size(self) -> int:
+        """Bytes of a sealed unit that one datagram carries."""
+        return self._units.slice_size
+
+    def resize(self, slice_size: int) -> None:
+        """The path takes datagrams of another size from now on."""
+        self._units.resize(slice_size)
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may be given to `send` now; none if zero or less."""
+        # With what is lost and waits: what a silent peer makes us hold is one window, not two.
+        return self.window - self.in_flight
+
+    @property
+    def window(self) -> int:
+        """Bytes that may be in flight."""
+        window = self._congestion.window
+        return window if self._beside is None else max(window, self._beside.window)
+
+    @property
+    def burst(self) -> int:
+        """Datagrams of the units that `units_to_send` just gave that may leave at once."""
+        return 1 if self._stubborn else self._units.allowed
+
+    @property
+    def spacing(self) -> float:
+        """Seconds between two such bursts of one unit."""
+        return float(BURST * 2**self._stubborn)
+
+    @property
+    def pace(self) -> float:
+        """Bytes a second that leave at most; may be infinite."""
+        pace = self._congestion.pace
+        return pace if self._beside is None else max(pace, self._beside.pace)
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes given to `send` and not yet acknowledged, with KCP's headers."""
+        return self.kcp.unacknowledged + self._staged_bytes
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept: unread and unacknowledged. HOT PATH."""
+        return self._inbox_bytes + self.kcp.held + self.in_flight
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is not acknowledged."""
+        return self.kcp.has_work or bool(self._staged)
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds, smoothed, from acknowledgements; None before the first."""
+        return self._congestion.rtt
+
+    @property
+    def lossy(self) -> bool:
+        """The path has lost something, and has not shown since that this was all."""
+        return self._copies.wanted
+
+    @property
+    def readable(self) -> bool:
+        return bool(self._inbox)
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Queue messages. HOT PATH."""
+        sizes = list(map(len, messages))
+        segment, most = self.kcp.message_size, self.kcp.max_message
+        largest = max(sizes, default=0)
+        if largest > most:
+            raise ValueError(f"a message of {largest} bytes; at most {most}")
+        self._staged.extend(messages)
+        self._staged_bytes += sum(sizes)
+        self.sent += len(sizes)
+        if largest > segment:
+            self.sent += sum((size - 1) // segment for size in sizes if size)
+        self.flush_due = True
+
+    def take_messages(self, *, more: bool) -> list[bytes]:
+        """All messages that have arrived. With `more`, go on with what KCP was held back with.
+        HOT PATH.
+        """
+        messages = list(self._inbox)
+        self._inbox.clear()
+        full = self._inbox_bytes >= INBOX_BYTES
+        self._inbox_bytes = 0
+        if full and more:
+            self._drain()
+            self.flush_due = True  # tells the peer that there is room
+        return messages
+
+    def close(self) -> None:
+        """Nothing more comes or goes; what was held back is acknowledged, so it can be read."""
+        with suppress(BadPacket):
+            self._inbox.extend(self.kcp.receive(sys.maxsize))
+        self.kcp.close()
+        self._copies.forget()
+
+    # --- Receiving --------------------------------------------------------------------------
+
+    def receive_units(self, units: list[bytes], now: float) -> None:
+        """Plaintexts of sealed units, each one KCP datagram. HOT PATH."""
+        kcp = self.kcp
+        under_way = kcp.in_flight
+        try:
+            kcp.input_untrusted(units, now)
+        except BadPacket as bad:
+            self._drops[bad.reason] += 1
+        self._owe_acknowledgement(units, now)
+        acked = kcp.recovery.take_acked(now)
+        if acked:
+            self._congestion.on_acked(acked, under_way, now)
+            self._copies.on_acked(len(acked))
+            self._notice_losses(now)
+        self._drain()
+
+    def _notice_losses(self, now: float) -> None:
+        lost = self.kcp.recovery.take_lost()
+        if lost:
+            self.lost_at = now
+            self._congestion.on_lost(lost, now)
+            self._copies.on_lost()
+            self._units.on_lost()
+        if self._staged or self.kcp.recovery.to_repeat:
+            self.flush_due = True
+
+    def heard(self) -> None:
+        """Something authentic came in: the peer is not silent. HOT PATH."""
+        if self._gate_open_at:
+            self._gate_open_at = 0.0
+            if self._staged or self.kcp.recovery.to_repeat:
+                self.flush_due = True
+
+    def asks(self, now: float) -> bool:
+        """Acknowledgements are overdue: the peer should be asked with a ping, now."""
+        if not self.kcp.recovery.overdue or now < self._ask_at:
+            return False
+        self._ask_at = now + STALL_PROBE
+        return True
+
+    def answered(self, now: float) -> None:
+        """A ping was: if acknowledgements are overdue, the path has healed."""
+        if self.kcp.recovery.overdue:
+            self.repeat(now)
+
+    def repeat(self, now: float) -> None:
+        """Send all that is under way again, at the pace of the path: it is lost."""
+        self.kcp.recovery.lose_all()
+        self._notice_losses(now)
+
+    def _owe_acknowledgement(self, units: list[bytes], now: float) -> None:
+        """Acknowledge much at once, and a little together with the answer to it, if one comes
+        soon: a datagram less for each lone frame, and a wake-up less for the peer. HOT PATH.
+        """
+        self._unacknowledged += sum(map(len, units))
+        if self._unacknowledged >= ACK_BYTES or _only_acknowledgements(units[-1]):
+            self.flush_due = True  # in the second case for what KCP repeats or may send now
+        else:
+            wait = ACK_DELAY if self._unacknowledged <= SLICE_SIZE else STREAM_ACK_DELAY
+            self._ack_at = min(self._ack_at, now + wait)
+
+    def _drain(self) -> None:
+        room = INBOX_BYTES - self._inbox_bytes
+        if room <= 0:
+            return
+        try:
+            messages = self.kcp.receive(room)
+        except BadPacket as bad:
+            self._drops[bad.reason] += 1
+            self.broken = True
+            return
+        self._inbox.extend(messages)
+        self._inbox_bytes += sum(map(len, messages)) + MESSAGE_COST * len(messages)
+
+    # --- Time and sending -------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When `handle_timeout` wants to be called; infinite when there is nothing to do."""
+        kcp = self.kcp
+        due = min(self._ack_at, kcp.recovery.deadline(), self._pace_at)
+        if kcp.recovery.overdue:
+            due = min(due, self._ask_at)
+        return min(due, self._last_flush + SHUT_INTERVAL) if kcp.shut else due
+
+    def handle_timeout(self, now: float) -> None:
+        recovery = self.kcp.recovery
+        if now >= recovery.deadline():
+            recovery.handle_timeout(now)
+            self._notice_losses(now)
+        if now >= min(self._ack_at, self._pace_at) or self.kcp.shut:
+            self.flush_due = True
+
+    def units_to_send(self, now: float, *, suspect: bool, busy: bool = False) -> list[bytes]:
+        """Plaintexts for sealed units that have to leave now. Towards a `suspect` peer, which
+        owes an answer for long, only as much as shows when the path heals; while those from
+        before are still leaving (`busy`), acknowledgements alone. HOT PATH.
+        """
+        self.flush_due = False
+        self._last_flush = now
+        self._unacknowledged, self._ack_at = 0, inf
+        pace = self.pace
+        self._pacer.refill(pace, now)
+        self._units.on_pace(pace)
+        units: list[bytes] = []
+        self._pace_at = inf
+        self._stubborn = 0
+        if busy:
+            pass  # whoever says so sets `flush_due` when that is over
+        elif not suspect:
+            self._repeat(units, now)
+            self._send_staged()
+        elif now >= self._gate_open_at:
+            self._probe(units, now)
+        elif self._staged or self.kcp.recovery.to_repeat:
+            self._pace_at = self._gate_open_at
+        flushed = self.kcp.flush(now)
+        if flushed:
+            flushed[0] = self._with_last_acknowledgements(flushed[0])
+            if self._units.slices < self._units.most:
+                size = unit_bytes(self._units.slices, self.slice_size)
+                flushed = [part for unit in flushed for part in split_segments(unit, size)]
+            units += flushed
+        if units:
+            sent = sum(map(len, units))
+            self._units.on_sent(sent)
+            self._copies.on_sent(sent)
+        if not (suspect or busy or self._stubborn):
+            self._copy(units, flushed, now)
+        return units
+
+    def _copy(self, units: list[bytes], flushed: list[bytes], now: float) -> None:
+        """Add the copies of what has been repeated, and those that have waited until nothing new
+        wants to leave. HOT PATH, of two comparisons.
+        """
+        copies, pacer = self._copies, self._pacer
+        if copies.wanted and units:
+            loss = self._congestion.loss
+            roomy = self._congestion.roomy and loss < FLOODED
+            # Much loss where there is no room is that of a buffer, which copies would fill again;
+            # and while more has to be repeated, they would only hold that up.
+            if not self.kcp.recovery.to_repeat and (roomy or loss < OVERFLOWS):
+                again = copies.of(units[: len(units) - len(flushed)])
+                pacer.spend(sum(map(len, again)))
+                units += again
+            if roomy:
+                new = [unit for unit in flushed if not _only_acknowledgements(unit)]
+                copies.put_off(new, now + USEFUL * (self.rtt or 0), self.window)
+        while copies.waiting and not self._staged:
+            if not pacer.open:
+                self._pace_at = min(self._pace_at, pacer.ready_at())
+                break
+            unit = copies.take(now)
+            if unit is not None:
+                pacer.spend(len(unit))
+                units.append(unit)
+
+    def _repeat(self, units: list[bytes], now: float) -> None:
+        """Lost segments, as far as the pace allows. HOT PATH, of one comparison."""
+        recovery, pacer = self.kcp.recovery, self._pacer
+        while recovery.to_repeat:
+            if not pacer.open:
+                self._pace_at = pacer.ready_at()
+                return
+            unit = self.kcp.repeat(now)
+            if unit is not None:
+                pacer.spend(len(unit))
+                units.append(unit)
+                self._note_stubborn(unit)
+                if self._stubborn:
+                    return
+
+    def _note_stubborn(self, unit: bytes) -> None:
+        """A large unit that was lost twice may be longer than the queue of a path that has become
+        slow, and then it would never get through as one burst: it leaves ever more slowly.
+        """
+        lost = self.kcp.recovery.repeated
+        if lost >= STUBBORN and len(unit) > unit_bytes(1):
+            self._stubborn = max(self._stubborn, min(lost - STUBBORN + 1, SLOWEST))
+
+    def _send_staged(self) -> None:
+        """Give KCP what pace and window allow. HOT PATH."""
+        staged, pacer = self._staged, self._pacer
+        if not staged or self.kcp.recovery.to_repeat:
+            return
+        messages: list[bytes] = []
+        # Behind a gap the peer has to hold all that comes, and drops what is more.
+        room = min(self.window - self.kcp.in_flight, RECEIVE_BYTES - self.kcp.span)
+        while staged and room > 0:
+            if not pacer.open:
+                self._pace_at = pacer.ready_at()
+                break
+            message = staged.popleft()
+            size = len(message)
+            messages.append(message)
+            self._staged_bytes -= size
+            room -= size
+            pacer.spend(size)
+        self.kcp.send(messages)
+
+    def _probe(self, units: list[bytes], now: float) -> None:
+        """One segment towards a peer that may not be there, and then none for a while."""
+        unit = self.kcp.repeat(now)
+        if unit is not None:
+            units.append(unit)
+            self._note_stubborn(unit)
+            size = len(unit)
+        elif self._staged and not self.kcp.unacknowledged:
+            message = self._staged.popleft()
+            self._staged_bytes -= len(message)
+            self.kcp.send((message,))
+            size = len(message)
+        else:
+            return
+        self._gate_open_at = now + -(-size // self.slice_size) * SUSPECT_SEND_INTERVAL
+
+    def _with_last_acknowledgements(self, unit: bytes) -> bytes:
+        """KCP acknowledges a segment once. While something is missing here, `una` stands still, and
+        an acknowledgement that is lost would have its segment sent again for nothing: so each goes
+        out twice, in two datagrams.
+        """
+        last, self._last_acks = self._last_acks, unit
+        if not self.kcp.has_gap or not last:
+            return unit
+        repeated = leading_acknowledgements(last)
+        if len(repeated) + len(unit) > min(self.kcp.mtu, unit_bytes(1, self.slice_size)):
+            return unit
+        return repeated + unit
+
+
+def _only_acknowledgements(unit: bytes) -> bool:
+    """Whether a unit from KCP holds nothing that has to be acknowledged itself: its last segment
+    is an acknowledgement, and those come first.
+    """
+    return len(unit) % KCP_HEADER_SIZE == 0 and unit[4 - KCP_HEADER_SIZE] == _KCP_ACK

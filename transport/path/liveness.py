@@ -1,0 +1,102 @@
+"""Is the peer still there: keepalives, probes, and the moment to give up.
+
+Pure: the session tells what it sent and received, asks `poll(now)` what to do and sleeps until
+`deadline()`. An answer is *awaited* from the first datagram that deserves one (data, a ping)
+until anything authentic comes in. KCP's own dead-link verdict takes minutes and is not used.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+from transport.constants import (
+    DEAD_AFTER,
+    KEEPALIVE,
+    KEEPALIVE_JITTER,
+    PROBE_INTERVAL,
+    RECONNECT_AFTER,
+    SUSPECT_AFTER,
+)
+
+
+class Action(enum.Enum):
+    """What `poll` asks for."""
+
+    NOTHING = enum.auto()
+    PING = enum.auto()
+    DEAD = enum.auto()
+
+
+class Liveness:
+    """The clockwork of one session."""
+
+    __slots__ = (
+        "_awaiting",
+        "_every",
+        "_heard",
+        "_initiator",
+        "_jitter",
+        "_keepalive_at",
+        "_probe_at",
+    )
+
+    def __init__(self, now: float, *, initiator: bool, jitter: Callable[[], float]) -> None:
+        """`initiator`: the side behind NAT keeps the binding open; `jitter`: uniform in [-1, 1]."""
+        self._initiator = initiator
+        self._jitter = jitter
+        self._heard = now
+        self._awaiting: float | None = None
+        self._probe_at = 0.0
+        self._every = self._interval()
+        self._keepalive_at = now + self._every
+
+    def _interval(self) -> float:
+        return KEEPALIVE * (1 + KEEPALIVE_JITTER * self._jitter())
+
+    def sent(self, now: float, *, wants_answer: bool) -> None:
+        """A datagram left. HOT PATH."""
+        self._keepalive_at = now + self._every
+        if wants_answer and self._awaiting is None:
+            self._awaiting = now
+            self._probe_at = now + SUSPECT_AFTER
+
+    def received(self, now: float) -> None:
+        """Something authentic came in. HOT PATH."""
+        self._heard = now
+        self._awaiting = None
+
+    def idle(self, now: float) -> float:
+        """Seconds since anything authentic came in."""
+        return now - self._heard
+
+    def suspect(self, now: float) -> bool:
+        """An answer is overdue: send little."""
+        return self._awaiting is not None and now - self._awaiting >= SUSPECT_AFTER
+
+    def wants_reconnect(self, now: float) -> bool:
+        """An answer is so overdue that the initiator should try a new handshake."""
+        return self._awaiting is not None and now - self._awaiting >= RECONNECT_AFTER
+
+    def poll(self, now: float) -> Action:
+        """What is due; PING re-arms itself."""
+        if now >= self._heard + DEAD_AFTER:
+            return Action.DEAD
+        if self._awaiting is not None:
+            if now >= self._probe_at:
+                self._probe_at = now + PROBE_INTERVAL
+                return Action.PING
+        elif self._initiator and now >= self._keepalive_at:
+            self._every = self._interval()  # a fresh jitter each time, not for each datagram
+            self._keepalive_at = now + self._every
+            return Action.PING
+        return Action.NOTHING
+
+    def deadline(self) -> float:
+        """When `poll` next has something to say."""
+        due = self._heard + DEAD_AFTER
+        if self._awaiting is not None:
+            due = min(due, self._probe_at)
+        elif self._initiator:
+            due = min(due, self._keepalive_at)
+        return due

@@ -1,0 +1,1 @@
+"""One peer: keys and lanes joined into a sans-I/O core, `Session`."""

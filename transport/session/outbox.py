@@ -1,0 +1,192 @@
+"""What leaves: a session's plaintexts, sealed under its keys and laid in trains.
+
+    seal_control(items, now)            control items, together by address
+    seal_probe(plaintext, size)         one that tries a size
+    seal_units(lane, units, bulk, now)  of a reliable lane; large ones may leave in pieces
+    seal_loose(units, slice_size)       of the datagram lane
+    take()                              all of that, in order
+
+Pure; `now` in seconds. Error contract: `KeyExhausted` from everything that seals; what was sealed
+before stays, and `take` gives it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Final
+
+from transport.constants import MAX_CONTROL_ITEMS
+from transport.lanes.reliable import ReliableLane
+from transport.path.address import PathTable
+from transport.path.liveness import Liveness
+from transport.session.keyring import Keyring
+from transport.wire.control import ControlItem, Ping, encode_control
+from transport.wire.datagrams import CONTROL, DATA, LOOSE
+from transport.wire.trains import Address, Bytes, Train, cut, lay
+
+# -------------------------------------------------------------------------------------------------
+# Units that were sealed whole and leave in pieces: on a path too narrow for them at once.
+#
+# A unit keeps its size when it is sent again, and may be from a time when the path was faster.
+# All at once it would be longer than the queue before the narrowest place, and never get through;
+# so its datagrams leave a few at a time, with a pause after each few.
+#
+# Pure; `now` in seconds.
+
+Piece = tuple[Bytes, int]
+"""A train's bytes, and the size of its datagrams."""
+
+
+class Trickle:
+    """The pieces of one session that wait for their moment."""
+
+    __slots__ = ("_pieces", "at")
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[Bytes, int, float]] = deque()  # with the pause after each
+        self.at = inf  # when the next is due
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, train: Bytes, size: int, burst: int, pause: float, now: float) -> Piece | None:
+        """Cut a train into pieces of `burst` datagrams. Gives the first if it may leave at once."""
+        step = burst * size
+        self._pieces += [(train[at : at + step], size, pause) for at in range(0, len(train), step)]
+        if self.at < inf:
+            return None
+        self.at = now + pause
+        first, size, _ = self._pieces.popleft()
+        return first, size
+
+    def next(self, now: float) -> Piece:
+        """The piece that is due."""
+        train, size, pause = self._pieces.popleft()
+        self.at = now + pause if self._pieces else inf
+        return train, size
+
+    def done_at(self, now: float) -> float:
+        """When the last has left, about."""
+        return now + sum(pause for _, _, pause in self._pieces)
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._pieces.clear()
+        self.at = inf
+
+
+# -------------------------------------------------------------------------------------------------
+
+Outgoing = list[Train]
+
+FEW: Final = 4  # datagrams of a unit that costs less to lay beside others than to send by itself
+
+
+class Dispatch:
+    """The way out of one session."""
+
+    __slots__ = (
+        "_keys",
+        "_liveness",
+        "_out",
+        "_paths",
+        "sent_bytes",
+        "sent_datagrams",
+        "trickle",
+    )
+
+    def __init__(self, keys: Keyring, paths: PathTable, liveness: Liveness) -> None:
+        self._keys = keys
+        self._paths = paths
+        self._liveness = liveness
+        self._out: Outgoing = []
+        self.trickle = Trickle()
+        self.sent_datagrams = self.sent_bytes = 0
+
+    def take(self) -> Outgoing:
+        """Everything sealed since the last time."""
+        out, self._out = self._out, []
+        return out
+
+    def refused(self, size: int, datagrams: int) -> None:
+        """So many of this size did not leave after all."""
+        self.sent_datagrams -= datagrams
+        self.sent_bytes -= datagrams * size
+
+    def seal_control(
+        self, queued: Iterable[tuple[Address | None, ControlItem]], now: float
+    ) -> None:
+        """Items, each with the address that it has to go to or None for the path in use."""
+        # Together by address: as answers to many items of one datagram they stay as small as it.
+        by_address: dict[Address, list[ControlItem]] = {}
+        for address, item in queued:
+            by_address.setdefault(address or self._paths.current, []).append(item)
+            if isinstance(item, Ping):
+                self._liveness.sent(now, wants_answer=True)
+        for address, items in by_address.items():
+            for at in range(0, len(items), MAX_CONTROL_ITEMS):
+                plaintext = encode_control(*items[at : at + MAX_CONTROL_ITEMS])
+                datagram = self._keys.current.sealer.seal(CONTROL, plaintext)
+                self._put((datagram, address, len(datagram)))
+
+    def seal_probe(self, plaintext: bytes, size: int) -> None:
+        """One whose datagram has this size, to the path that is proven."""
+        datagram = self._keys.current.sealer.seal(CONTROL, plaintext)
+        self._put((datagram, self._paths.current, size))
+
+    def seal_units(
+        self, lane: ReliableLane, units: Sequence[bytes], bulk: ReliableLane, now: float
+    ) -> None:
+        """Units of a lane; `bulk`: the one whose large units may leave in pieces. HOT PATH."""
+        if not units:
+            return
+        seal, address = self._keys.current.sealer.seal_unit, self._paths.current
+        small: list[bytes] = []  # units of one datagram each, in their order
+        burst = lane.burst
+        for unit in units:
+            train, size = seal(DATA, unit, lane.slice_size)
+            if len(train) <= size:
+                small.append(bytes(train))
+                continue
+            if small:
+                self._put(*lay(small, address))
+                small = []
+            if len(train) > burst * size:
+                first = self.trickle.add(train, size, burst, bulk.spacing, now)
+                if first is not None:
+                    self._put((first[0], address, size))
+                bulk.kcp.recovery.leaves_until(self.trickle.done_at(now))
+            else:
+                self._put((train, address, size))
+        if small:
+            self._put(*lay(small, address))
+        self._liveness.sent(now, wants_answer=lane.has_work)
+
+    def next_piece(self, now: float) -> None:
+        """The piece of a large unit that is due."""
+        train, size = self.trickle.next(now)
+        self._put((train, self._paths.current, size))
+
+    def seal_loose(self, units: Sequence[bytes], slice_size: int, now: float) -> None:
+        """Units of the datagram lane. HOT PATH of that lane."""
+        if not units:
+            return
+        seal, address = self._keys.current.sealer.seal_unit, self._paths.current
+        small: list[bytes] = []
+        for unit in units:
+            train, size = seal(LOOSE, unit, slice_size)
+            if len(train) <= FEW * size:  # frames of one size make one train of all their slices
+                small += cut((train, address, size))
+                continue
+            self._put(*lay(small, address), (train, address, size))
+            small = []
+        self._put(*lay(small, address))
+        self._liveness.sent(now, wants_answer=True)
+
+    def _put(self, *trains: Train) -> None:
+        for data, _, size in trains:
+            self.sent_datagrams += -(-len(data) // size)
+            self.sent_bytes += len(data)
+        self._out += trains

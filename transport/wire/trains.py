@@ -1,0 +1,56 @@
+"""A train: datagrams of one peer laid end to end, as kernels join and cut them.
+
+All are of one size but the last, which may be shorter. The transport moves trains both ways,
+because a train of forty datagrams costs hardly more Python steps than one datagram.
+
+Pure, and without errors: every train that is not empty can be cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+# What datagram sockets use: (host, port), with flow and scope behind it for IPv6.
+Address = tuple[Any, ...]
+
+
+# -------------------------------------------------------------------------------------------------
+
+Bytes = bytes | bytearray | memoryview
+
+Train = tuple[Bytes, Address, int]
+"""The bytes, the peer's address, and the size of each datagram.
+
+What a socket gives may be a view of its buffer: good until it receives again, so whoever keeps
+some of it makes a copy.
+"""
+
+Refusal = tuple[Address, int, int]
+"""Datagrams that the local interface did not take: to whom, the size, and how many."""
+
+
+def cut(train: Train) -> list[bytes]:
+    """The datagrams of a train, each by itself."""
+    data, _, size = train
+    if size >= len(data):
+        return [bytes(data)]
+    return [bytes(data[at : at + size]) for at in range(0, len(data), size)]
+
+
+def lay(datagrams: Iterable[bytes], address: Address) -> list[Train]:
+    """Trains of datagrams in their order: as few as possible."""
+    trains: list[Train] = []
+    run: list[bytes] = []
+    size = 0
+    for datagram in datagrams:
+        length = len(datagram)
+        if run and (length > size or len(run[-1]) < size or not size):
+            trains.append((b"".join(run), address, size))
+            run = []
+        if not run:
+            size = length
+        run.append(datagram)
+    if run:
+        trains.append((b"".join(run), address, size))
+    return trains

@@ -1,0 +1,227 @@
+"""What can be configured: one class per command, one field per option.
+
+Every option is declared here once and has a flag, a variable `VSWITCH_<NAME>` and, for serve and
+join, a key in the TOML table of the command; options.py fills the classes from those. The
+classes check themselves, so a program that makes one by hand gets the same messages.
+
+Invariants: no option takes a secret. The invite string, which holds a single-use token, is an
+argument of join and never a flag, a variable or a key of a file; it is not in any repr.
+
+Error contract: a wrong value raises `ValueError` with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from attrs import Factory, field, frozen
+
+from vswitch.addresses import DEFAULT_PORT, HostPort
+from vswitch.config.converters import (
+    to_bind,
+    to_duration,
+    to_interface,
+    to_lane,
+    to_level,
+    to_listen,
+    to_log_days,
+    to_member_limit,
+    to_mtu,
+    to_name,
+    to_on_off,
+    to_optional_interface,
+    to_optional_mtu,
+    to_optional_path,
+    to_path,
+    to_public,
+    to_subnet,
+    to_via,
+    to_wish,
+    to_yes_no,
+)
+from vswitch.config.options import option
+from vswitch.state import StateDir, default_state_dir
+
+TABLES = ("foreign", "join", "port", "serve", "switch")  # tables that a configuration file may have
+
+
+def _default_state() -> Path:
+    return default_state_dir(os.environ, os.geteuid())
+
+
+@frozen(kw_only=True)
+class StateConfig:
+    """Options of every command that reads the state directory."""
+
+    state: Path = field(
+        default=Factory(_default_state),
+        converter=to_path,
+        metadata=option("directory of keys, members and sockets", "DIR"),
+    )
+
+    @property
+    def files(self) -> StateDir:
+        """The paths below the state directory."""
+        return StateDir(self.state)
+
+
+@frozen(kw_only=True)
+class LookConfig(StateConfig):
+    """Options of `members` and `status`."""
+
+    json: bool = field(
+        default=False, converter=to_yes_no, metadata=option("print JSON", kind="switch")
+    )
+
+
+@frozen(kw_only=True)
+class InviteConfig(StateConfig):
+    """Options of `invite`. `expires` is in seconds."""
+
+    expires: float = field(
+        default=86400.0,
+        converter=to_duration,
+        metadata=option("how long the string can be used: 30s, 10m, 24h, 7d (24h)", "TIME"),
+    )
+    public: HostPort | None = field(
+        default=None,
+        converter=to_public,
+        metadata=option("where members reach the switch (what serve was told)", "HOST[:PORT]"),
+    )
+
+
+@frozen(kw_only=True)
+class _ServiceConfig(StateConfig):
+    """Options of the two commands that stay running."""
+
+    config: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("read options from this TOML file", "FILE", in_file=False),
+    )
+    log_level: str = field(
+        default="info",
+        converter=to_level,
+        metadata=option("debug, info, warning or error (info)", "LEVEL"),
+    )
+    log_file: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("write the log here too, a new file every midnight", "FILE"),
+    )
+    log_days: int = field(
+        default=14,
+        converter=to_log_days,
+        metadata=option("old log files to keep, 0 for all (14)", "N", kind="integer"),
+    )
+
+
+@frozen(kw_only=True)
+class _HostConfig(_ServiceConfig):
+    """Options of the TAP on this host."""
+
+    dev: str = field(
+        default="vsw0", converter=to_interface, metadata=option("name of the TAP (vsw0)", "IFNAME")
+    )
+    bridge: str | None = field(
+        default=None,
+        converter=to_optional_interface,
+        metadata=option("put the TAP into this bridge, or into one with this interface", "IFNAME"),
+    )
+    bridge_dhcp: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("let DHCP pass between the bridge and the switch", kind="switch"),
+    )
+
+
+@frozen(kw_only=True)
+class ServeConfig(_HostConfig):
+    """Options of `serve`."""
+
+    listen: HostPort = field(
+        default=HostPort("::", DEFAULT_PORT),
+        converter=to_listen,
+        metadata=option(f"UDP address and port ([::]:{DEFAULT_PORT}, both IPs)", "[HOST]:PORT"),
+    )
+    public: HostPort | None = field(
+        default=None,
+        converter=to_public,
+        metadata=option("where members reach this switch: what invites say", "HOST[:PORT]"),
+    )
+    subnet: IPv4Network = field(
+        default=IPv4Network("10.77.0.0/24"),
+        converter=to_subnet,
+        metadata=option("addresses for members (10.77.0.0/24)", "CIDR"),
+    )
+    mtu: int = field(
+        default=1500,
+        converter=to_mtu,
+        metadata=option(
+            "payload of the largest frame, 576 to 9000 (1500)", "BYTES", kind="integer"
+        ),
+    )
+    max_members: int = field(
+        default=1024,
+        converter=to_member_limit,
+        metadata=option("refuse more members than this (1024)", "N", kind="integer"),
+    )
+    local_port: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("plug this host in too, with a TAP (see --dev, --bridge)", kind="switch"),
+    )
+    silent: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("do not tell members of a session that a restart has lost", kind="switch"),
+    )
+
+
+@frozen(kw_only=True)
+class JoinConfig(_HostConfig):
+    """Options of `join`, and the invite string if one was given."""
+
+    name: str = field(
+        converter=to_name, metadata=option("this member's name: a-z, 0-9, '-' (required)", "NAME")
+    )
+    invite: str | None = field(default=None, repr=False)
+    address: str = field(
+        default="auto",
+        converter=to_wish,
+        metadata=option("auto (the switch gives one), none, or ADDRESS/PREFIX (auto)", "WISH"),
+    )
+    mtu: int | None = field(
+        default=None,
+        converter=to_optional_mtu,
+        metadata=option("576 to 9000 (what the switch says)", "BYTES", kind="integer"),
+    )
+    offload: bool = field(
+        default=True,
+        converter=to_on_off,
+        metadata=option("on: carry large frames of the kernel whole; or off (on)", "on|off"),
+    )
+    lane: str = field(
+        default="kcp",
+        converter=to_lane,
+        metadata=option(
+            "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
+        ),
+    )
+    via: str | None = field(
+        default=None,
+        converter=to_via,
+        metadata=option("no session: plain frames to udp://HOST:PORT or tcp://HOST:PORT", "URL"),
+    )
+    bind: str | None = field(
+        default=None,
+        converter=to_bind,
+        metadata=option("local address or interface for the underlay", "ADDR|IFNAME"),
+    )
+    once: bool = field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("end when the first connection fails or ends", kind="switch"),
+    )

@@ -1,0 +1,38 @@
+"""What `join` needs of the host's end: a device that can be given an address and an MTU.
+
+`TapDevice` is the real one. Anything else that keeps these rules can be a member as well: an
+interface of another system, or none at all in a program that takes part by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Protocol
+
+from vswitch.switch.device import Device
+
+
+class HostInterface(Device, Protocol):
+    """A device with an address. Setting raises `VswitchError`, and nothing has changed then."""
+
+    @property
+    def mac(self) -> str:
+        """As aa:bb:cc:dd:ee:ff."""
+
+    @property
+    def address(self) -> str | None:
+        """The one that `set_address` set, in CIDR form."""
+
+    @property
+    def persistent(self) -> bool:
+        """Somebody else's: it stays when we go, and may refuse to be configured."""
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that the host's end refused, by reason."""
+
+    async def set_mtu(self, mtu: int) -> None:
+        """Change the MTU, in bytes of payload."""
+
+    async def set_address(self, address: str | None) -> None:
+        """Replace the address that was set by another, in CIDR form, or by none."""

@@ -1,0 +1,458 @@
+"""Captures of a running switch: what `vswitch capture` gets over the control socket.
+
+    captures = Captures(switch, managed.port)
+    stream = captures.begin({"ports": ["pc1"], "filter": "arp"})
+
+While nobody captures, the switch has no observer and pays nothing. A capture is asked what it wants
+before anything is copied, its memory is bounded (`vswitch.core.capture`), and a reader that is too
+slow misses frames. So does nobody else.
+
+Error contract: `ConfigError` and `NotFound` for a request that is wrong. While frames pass nothing
+raises: a fault in here ends all captures, is logged, and the frames go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+import attrs
+import trio
+
+from vswitch.errors import ConfigError
+from vswitch.frames import pcapng
+from vswitch.frames.ethernet import HEAD_SIZE
+from vswitch.frames.filter import Filter, parse_filter_untrusted
+from vswitch.frames.headers import summary
+from vswitch.frames.records import frame_of, is_superframe
+from vswitch.frames.virtio import FRAME_AT, stands_for
+from vswitch.management.socket import Stream
+from vswitch.switch.port import Port
+from vswitch.switch.stages import Decision
+from vswitch.switch.switch import Switch
+from vswitch.version import VERSION
+
+# -------------------------------------------------------------------------------------------------
+# What a capture keeps of the frames that pass, until somebody has taken it: bounded, counted.
+#
+#     kept = Capture(filter, snap_length=262144)
+#     kept.add(port, IN, record, at, comment)     # HOT PATH of a captured port: a filter and a copy
+#     for item in kept.take(): ...
+#
+# A capture never waits and never grows: frames that find it full are not kept, and counted as
+# missed. Nor does it take more than its share of the switch's time, about a quarter: looking at a
+# frame costs ten times what forwarding it does, so it looks at `RATE` frames a second, and misses
+# the others unseen. Of each interface `seen` counts the frames that the filter took, and all that
+# were missed.
+#
+# Pure; `at` is in nanoseconds since the epoch. Nothing here raises but what a filter would.
+
+MAX_ITEMS = 16384  # a tenth of a second of a busy switch
+MAX_BYTES = 8 << 20  # of frames that wait to be taken
+RATE = 20_000  # frames a second that are looked at, in and out each for themselves; 12 µs each
+BURST = 5_000  # frames at once, after a pause
+_SHOWN_PORTS = 8  # of a flood, in a comment
+
+_WORDS = {pcapng.IN: "in ", pcapng.OUT: "out"}
+
+
+class Item(NamedTuple):
+    """A frame that was kept."""
+
+    port: str
+    direction: int
+    at: int
+    data: bytes  # as much of the frame as was asked for
+    length: int  # of all of it
+    comment: str
+
+
+@attrs.define
+class Tally:
+    """Frames of one port."""
+
+    seen: int = 0
+    missed: int = 0
+
+
+class Capture:
+    """One capture."""
+
+    def __init__(
+        self,
+        matches: Filter,
+        *,
+        snap_length: int,
+        count: int | None = None,
+        drops_only: bool = False,
+        max_items: int = MAX_ITEMS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.tallies: dict[str, Tally] = {}  # by port name
+        self._matches = matches
+        self._snap_length = snap_length
+        self._left = count
+        self._drops_only = drops_only
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._looks = float(BURST)  # frames that may be looked at now
+        self._looked_at = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether as many were kept as were asked for."""
+        return self._left == 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `take` gives something."""
+        return bool(self._items)
+
+    def add(
+        self,
+        port: str,
+        direction: int,
+        record: bytes,
+        at: int,
+        decide: Callable[[bytes], tuple[bool, str]],
+    ) -> None:
+        """Look at a record; `decide` says whether it is dropped, and the comment."""
+        if self.over:
+            return
+        if not self._may_look(at):
+            self._tally(port).missed += 1
+            return
+        frame = frame_of(record)
+        if not self._matches(frame):
+            return
+        # The decision is what costs most, and nobody will see it if there is no room.
+        full = len(self._items) >= self._max_items or self._bytes >= self._max_bytes
+        if self._drops_only or not full:
+            dropped, comment = decide(record)
+            if self._drops_only and not dropped:
+                return
+        tally = self._tally(port)
+        if full:
+            tally.missed += 1
+            return
+        if is_superframe(record):
+            comment = f"superframe of {stands_for(record)} frames, as it travels; {comment}"
+        data = frame[: self._snap_length]
+        self._items.append(Item(port, direction, at, data, len(frame), comment))
+        self._bytes += len(data)
+        if self._left is not None:
+            self._left -= 1
+
+    def _tally(self, port: str) -> Tally:
+        tally = self.tallies.get(port)
+        if tally is None:
+            tally = self.tallies[port] = Tally()
+        tally.seen += 1
+        return tally
+
+    def _may_look(self, at: int) -> bool:
+        passed = max(at - self._looked_at, 0) * RATE / 1e9
+        self._looks = min(self._looks + passed, float(BURST))
+        self._looked_at = at
+        if self._looks < 1:
+            return False
+        self._looks -= 1
+        return True
+
+    def take(self) -> list[Item]:
+        """All that was kept since the last time."""
+        items = list(self._items)
+        self._items.clear()
+        self._bytes = 0
+        return items
+
+
+def describe(decision: Decision, names: Callable[[int], str]) -> str:
+    """A decision in one line: where to, or why not."""
+    steps = "; ".join(decision.steps)
+    if not decision.egress:
+        return f"dropped: {decision.reason or 'by each port out'} ({steps})"
+    shown = [names(number) for number in decision.egress[:_SHOWN_PORTS]]
+    more = len(decision.egress) - len(shown)
+    return f"to {', '.join(shown)}{f' and {more} more' if more else ''} ({steps})"
+
+
+class PcapngWriter:
+    """Turns items into a file; an interface for each port, when it first shows up."""
+
+    def __init__(self, application: str, ports: Sequence[str], snap_length: int) -> None:
+        self._numbers: dict[str, int] = {}
+        self._snap_length = snap_length
+        self._head = [pcapng.section_header(application)]
+        for port in ports:
+            self._number(port, self._head)
+
+    def head(self) -> bytes:
+        """What comes before the first item."""
+        return b"".join(self._head)
+
+    def write(self, items: Iterable[Item]) -> bytes:
+        """The next part."""
+        parts: list[bytes] = []
+        for port, direction, at, data, length, comment in items:
+            number = self._number(port, parts)
+            parts.append(pcapng.packet(number, at, data, length, direction, comment))
+        return b"".join(parts)
+
+    def tail(self, tallies: dict[str, Tally], at: int) -> bytes:
+        """The end: what the capture has seen, and missed."""
+        parts: list[bytes] = []
+        # Where there is no port at all the counts still have a place, and say that this is the end.
+        for port in self._numbers | tallies or ("-",):
+            tally = tallies.get(port, Tally())
+            said = f"{tally.missed} frames missed: there were too many" * (tally.missed > 0)
+            number = self._number(port, parts)
+            parts.append(pcapng.interface_statistics(number, at, tally.seen, tally.missed, said))
+        return b"".join(parts)
+
+    def _number(self, port: str, parts: list[bytes]) -> int:
+        number = self._numbers.get(port)
+        if number is None:
+            number = self._numbers[port] = len(self._numbers)
+            parts.append(pcapng.interface(port, "port of vswitch", self._snap_length))
+        return number
+
+
+class TextWriter:
+    """A line for each item, and a last one that begins with `#`."""
+
+    def head(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def write(self, items: Iterable[Item]) -> bytes:
+        """The next lines."""
+        lines = []
+        for port, direction, at, data, length, comment in items:
+            clock = datetime.fromtimestamp(at // 1_000_000_000, UTC).strftime("%H:%M:%S")
+            cut = f" of {length}" * (len(data) < length)
+            lines.append(
+                f"{clock}.{at // 1000 % 1_000_000:06d} {_WORDS[direction]} {port} "
+                f"{summary(data)}{cut}, {comment}\n"
+            )
+        return "".join(lines).encode()
+
+    def tail(self, tallies: dict[str, Tally], at: int) -> bytes:
+        """The counts."""
+        seen = sum(tally.seen for tally in tallies.values())
+        missed = sum(tally.missed for tally in tallies.values())
+        return f"#{seen} {missed}\n".encode()
+
+
+# -------------------------------------------------------------------------------------------------
+
+SNAP_LENGTH = 262_144  # bytes: tcpdump's default, longer than any frame
+DIRECTIONS = {"in": (pcapng.IN,), "out": (pcapng.OUT,), "both": (pcapng.IN, pcapng.OUT)}
+# Seconds between two looks: a batch of frames is written at once, and whoever watches does not
+# notice it.
+PAUSE = 0.02
+
+_log = logging.getLogger(__name__)
+_Send = Callable[[bytes], Awaitable[None]]
+
+
+class _Running:
+    """A capture, and which ports it is for."""
+
+    def __init__(
+        self, kept: Capture, names: frozenset[str] | None, directions: tuple[int, ...]
+    ) -> None:
+        self.kept = kept
+        self.names = names
+        self.directions = directions
+        self.changed = trio.Event()
+
+    def wants(self, port: Port, direction: int) -> bool:
+        return direction in self.directions and (self.names is None or port.name in self.names)
+
+
+class Captures:
+    """All captures of a switch. Implements `vswitch.core.stages.Observer`."""
+
+    def __init__(self, switch: Switch, port_named: Callable[[str], Port]) -> None:
+        self._switch = switch
+        self._port_named = port_named
+        self._running: tuple[_Running, ...] = ()
+        self._ports: dict[int, Port] = {}
+        self._decisions: dict[bytes, tuple[bool, str]] = {}  # of this batch, by head
+        self._source: Port | None = None  # where the batch came in that goes out now, and when
+        self._source_at = -math.inf
+        # Frames have the clock of the switch, which began somewhere.
+        self._epoch = time.time_ns() - int(trio.current_time() * 1e9)
+
+    def begin(self, args: Mapping[str, Any]) -> Stream:
+        """The answer to a request; it captures when its stream runs."""
+        names = _texts(args, "ports")
+        ports = [self._port_named(name).name for name in names]
+        if not names and args.get("all") is not True:
+            raise ConfigError("name the ports to capture on, or all of them with --all")
+        try:
+            matches = parse_filter_untrusted(str(args.get("filter") or ""))
+        except ValueError as error:
+            raise ConfigError(f"--filter: {error}") from None
+        directions = DIRECTIONS.get(str(args.get("direction") or "both"))
+        if directions is None:
+            raise ConfigError(f"--direction: one of {', '.join(DIRECTIONS)}")
+        snap_length = _whole(args, "snaplen", 14, SNAP_LENGTH) or SNAP_LENGTH
+        seconds = args.get("seconds")
+        if not isinstance(seconds, int | float | None) or isinstance(seconds, bool):
+            raise ConfigError("--for: a duration")
+        kept = Capture(
+            matches,
+            snap_length=snap_length,
+            count=_whole(args, "count", 1, 1 << 62),
+            drops_only=args.get("drops") is True,
+        )
+        running = _Running(kept, None if args.get("all") is True else frozenset(ports), directions)
+        writer: PcapngWriter | TextWriter
+        if args.get("format") == "text":
+            writer = TextWriter()
+        else:
+            shown = ports or [port.name for port in self._switch.ports]
+            writer = PcapngWriter(f"vswitch {VERSION}", shown, snap_length)
+        return Stream({}, partial(self._run, running, writer, seconds))
+
+    async def _run(
+        self,
+        running: _Running,
+        writer: PcapngWriter | TextWriter,
+        seconds: float | None,
+        send: _Send,
+        ended: trio.Event,
+    ) -> None:
+        self._add(running)
+        try:
+            await send(writer.head())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_wake_at, ended, running)
+                until = trio.current_time() + (math.inf if seconds is None else seconds)
+                # Only the waiting ends at a moment: what was taken goes out whole, or the file
+                # would end inside a block.
+                while not (running.kept.over or ended.is_set()):
+                    with trio.move_on_at(until) as waiting:
+                        await running.changed.wait()
+                        running.changed = trio.Event()
+                        await trio.sleep(PAUSE)
+                    if waiting.cancelled_caught or running not in self._running:
+                        break
+                    await send(writer.write(running.kept.take()))
+                nursery.cancel_scope.cancel()
+        finally:
+            self._remove(running)
+        last = writer.write(running.kept.take())
+        await send(last + writer.tail(running.kept.tallies, self._wall(trio.current_time())))
+
+    def _add(self, running: _Running) -> None:
+        if not self._running:
+            self._switch.add_observer(self)
+        self._running = (*self._running, running)
+
+    def _remove(self, running: _Running) -> None:
+        self._running = tuple(each for each in self._running if each is not running)
+        if not self._running:
+            self._switch.remove_observer(self)
+
+    def _wall(self, now: float) -> int:
+        return self._epoch + int(now * 1e9)
+
+    # --- vswitch.core.stages.Observer -------------------------------------------------------
+
+    def saw_ingress(self, port: int, records: list[bytes], now: float) -> None:
+        """A batch came in."""
+        self._source = source = self._port(port)
+        self._source_at = now
+        self._decisions.clear()
+        if source is not None:
+            self._saw(source, pcapng.IN, records, now, partial(self._decided, source))
+
+    def saw_egress(self, port: int, records: list[bytes], now: float) -> None:
+        """A batch goes out."""
+        egress, source = self._port(port), self._source
+        if egress is not None:
+            # One batch has one moment on its whole way; what has another is the switch's own.
+            forwarded = source is not None and now == self._source_at
+            comment = f"from {source.name}" if source and forwarded else "from the switch"
+            self._saw(egress, pcapng.OUT, records, now, lambda record: (False, comment))
+
+    def _saw(
+        self,
+        port: Port,
+        direction: int,
+        records: list[bytes],
+        now: float,
+        decide: Callable[[bytes], tuple[bool, str]],
+    ) -> None:
+        try:
+            for running in self._running:
+                if running.wants(port, direction):
+                    for record in records:
+                        running.kept.add(port.name, direction, record, self._wall(now), decide)
+                    if running.kept.waiting or running.kept.over:
+                        running.changed.set()
+        except Exception:
+            _log.exception("capture-failed port=%d", port.number)
+            for running in self._running:
+                self._remove(running)
+                running.changed.set()
+
+    def _decided(self, port: Port, record: bytes) -> tuple[bool, str]:
+        # With the record's header, which has the length: too long is a matter of it.
+        head = record[: FRAME_AT + HEAD_SIZE]
+        known = self._decisions.get(head)
+        if known is not None:
+            return known
+        decision: Decision = self._switch.explain(port, record)
+        decided = not decision.egress, describe(decision, self._name)
+        # Stages look at more than the head.
+        if not port.ingress_stages and not any(map(self._has_stages, decision.egress)):
+            self._decisions[head] = decided
+        return decided
+
+    def _has_stages(self, number: int) -> bool:
+        port = self._port(number)
+        return port is None or bool(port.egress_stages)
+
+    def _name(self, number: int) -> str:
+        port = self._port(number)
+        return str(number) if port is None else port.name
+
+    def _port(self, number: int) -> Port | None:
+        port = self._ports.get(number)
+        if port is None or not port.attached:
+            self._ports = {each.number: each for each in self._switch.ports}
+            port = self._ports.get(number)
+        return port
+
+
+async def _wake_at(ended: trio.Event, running: _Running) -> None:
+    await ended.wait()
+    running.changed.set()
+
+
+def _texts(args: Mapping[str, Any], key: str) -> list[str]:
+    said = args.get(key, [])
+    if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
+        raise ConfigError(f"{key}: a list of names")
+    return said
+
+
+def _whole(args: Mapping[str, Any], key: str, least: int, most: int) -> int | None:
+    said = args.get(key)
+    if said is None:
+        return None
+    if not isinstance(said, int) or isinstance(said, bool) or not least <= said <= most:
+        raise ConfigError(f"--{key}: a whole number, {least} to {most}")
+    return said

@@ -1,0 +1,154 @@
+"""Where foreign ports listen, and the sockets for it: an address and port, or `unix:/PATH`.
+
+Sockets are non-blocking and close on exec. A socket for every address takes IPv4 and IPv6; then
+IPv4 addresses are mapped on the inside (`::ffff:192.0.2.1`) and plain wherever people see them.
+Error contract: `ValueError` for a text that is no place; `VswitchError` for a socket that cannot
+be had, with what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from vswitch.addresses import HostPort
+from vswitch.errors import PrivilegeError, VswitchError
+
+Place: TypeAlias = HostPort | Path
+Address: TypeAlias = tuple[str, int] | str  # of a peer: host and port, or the path of its socket
+
+UNIX = "unix:"
+_BUFFER = 4 << 20  # bytes that a datagram socket asks for; the kernel gives what it allows
+_LONGEST_PATH = 107  # bytes: sun_path of linux/un.h
+_BACKLOG = 64  # connections that wait to be accepted
+
+
+def to_place(value: object) -> Place:
+    """`HOST:PORT`, `:PORT`, or `unix:/PATH`."""
+    if isinstance(value, HostPort | Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be text in quotes")
+    if value.startswith(UNIX):
+        path = value.removeprefix(UNIX)
+        if not path.startswith("/") or not path.isprintable():
+            raise ValueError("write unix:/PATH")
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            raise ValueError(f"a path of a socket has at most {_LONGEST_PATH} bytes")
+        return Path(path)
+    where = HostPort.parse(value)
+    return where if where.host else HostPort("::", where.port)
+
+
+def shown(address: object) -> str:
+    """An address for people: IPv4 plain, IPv6 in brackets, the path of a UNIX socket."""
+    if isinstance(address, tuple):
+        host, port = str(address[0]), int(address[1])
+        return HostPort(host.removeprefix("::ffff:") if "." in host else host, port).text()
+    if isinstance(address, HostPort):
+        return address.text()
+    text = os.fsdecode(address) if isinstance(address, bytes | Path) else str(address)
+    return UNIX + "".join(char if char.isprintable() else "?" for char in text)
+
+
+def native(sock: socket.socket, host: str, port: int) -> tuple[str, int]:
+    """An address as this socket takes it."""
+    if sock.family == socket.AF_INET6 and ":" not in host:
+        return f"::ffff:{host}", port
+    return host, port
+
+
+@contextmanager
+def open_place(place: Place, *, stream: bool) -> Iterator[socket.socket]:
+    """A bound socket, listening if it is for streams. A UNIX socket's file goes with it."""
+    sock = _bound(place, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
+    try:
+        if stream:
+            sock.listen(_BACKLOG)
+        yield sock
+    finally:
+        sock.close()
+        if isinstance(place, Path):
+            place.unlink(missing_ok=True)
+
+
+def _bound(place: Place, kind: socket.SocketKind) -> socket.socket:
+    if isinstance(place, Path):
+        return _bound_path(place, kind)
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    host = place.host
+    if host == "::" and not _has_ipv6():
+        family, host = socket.AF_INET, "0.0.0.0"  # every address of a host without IPv6
+    what = "TCP" if kind == socket.SOCK_STREAM else "UDP"
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            enlarge(sock)
+        sock.bind((host, place.port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise VswitchError(f"{what} port {place} is in use by another program") from None
+        if error.errno == errno.EACCES:
+            raise PrivilegeError(f"{what} port {place} needs a privilege: run as root") from None
+        raise VswitchError(f"cannot listen on {place}: {error.strerror}") from None
+    return sock
+
+
+def enlarge(sock: socket.socket) -> None:
+    """Room for bursts of datagrams."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _bound_path(path: Path, kind: socket.SocketKind) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _remove_stale(path, kind)
+        old = os.umask(0o177)  # from the first moment: mode 0600
+        try:
+            sock.bind(os.fspath(path))
+        finally:
+            os.umask(old)
+    except OSError as error:
+        sock.close()
+        raise VswitchError(f"cannot listen on {UNIX}{path}: {error.strerror}") from None
+    except VswitchError:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: Path, kind: socket.SocketKind) -> None:
+    """Remove the file of a socket that nobody has open any more."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise VswitchError(f"{path} is there already and is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise VswitchError(f"{path} is in use by another program")

@@ -1,0 +1,121 @@
+"""The Ethernet header, read by offset, and MAC addresses as text.
+
+Inside the switch a MAC address is 6 bytes and a frame is never parsed into objects; `header` is for
+people: status pages, captures, tests. Layouts: IEEE 802.3 (frame), 802.1Q and 802.1ad (tags).
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2s
+
+import attrs
+
+MAX_VLAN = 4094  # 802.1Q-2018 table 9-2: 0 is no VLAN, 4095 is reserved
+
+
+ALL_VLANS = frozenset(range(1, MAX_VLAN + 1))
+
+
+_RANGE = re.compile(r"\s*([0-9]{1,4})\s*(?:-\s*([0-9]{1,4})\s*)?", re.ASCII)
+
+
+def parse_vlans(text: str) -> frozenset[int]:
+    """The VLANs of `10,20-30`, or of `all`; `ValueError` with the reason."""
+    if text.strip().lower() == "all":
+        return ALL_VLANS
+    vlans: set[int] = set()
+    for part in text.split(","):
+        found = _RANGE.fullmatch(part)
+        if found is None:
+            raise ValueError("write VLANs as 10,20-30, or all")
+        low, high = int(found[1]), int(found[2] or found[1])
+        if not 1 <= low <= high <= MAX_VLAN:
+            raise ValueError(f"VLANs are 1 to {MAX_VLAN}, and a range goes up")
+        vlans.update(range(low, high + 1))
+    return frozenset(vlans)
+
+
+HEAD_SIZE = 16  # bytes: destination, source, EtherType, and the TCI if that is a tag
+
+
+def max_frame(mtu: int) -> int:
+    """Bytes of the longest frame, without FCS, on a LAN of this MTU: header and two tags on top."""
+    return mtu + ETHERNET_HEADER_SIZE + 2 * TAG_SIZE
+
+
+# -------------------------------------------------------------------------------------------------
+
+ETHERNET_HEADER_SIZE = 14  # bytes: destination, source, EtherType
+TAG_SIZE = 4  # bytes of an 802.1Q tag: TPID and TCI
+BROADCAST = b"\xff\xff\xff\xff\xff\xff"
+VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")  # TPIDs of 802.1Q and of 802.1ad service tags
+
+_MAX_TAGS = 2  # a service tag and a customer tag; what lies deeper is payload
+_MAC_TEXT = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}", re.ASCII)
+
+
+@attrs.frozen
+class FrameHeader:
+    """What stands in front of the payload of a frame."""
+
+    destination: bytes
+    source: bytes
+    ethertype: int  # of the payload, behind all tags that were read
+    vlans: tuple[int, ...]  # VLAN ids, outermost first
+    payload_offset: int  # bytes from the start of the frame
+
+
+def format_mac(mac: bytes) -> str:
+    """`02:00:5e:10:00:01` of 6 bytes. `ValueError` for another length."""
+    if len(mac) != 6:
+        raise ValueError(f"a MAC address has 6 bytes, not {len(mac)}")
+    return mac.hex(":")
+
+
+def parse_mac(text: str) -> bytes:
+    """6 bytes of `02:00:5e:10:00:01`, `02-00-5E-10-00-01` or `02005e100001`, else `ValueError`."""
+    lowered = text.lower()
+    if not _MAC_TEXT.fullmatch(lowered):
+        raise ValueError(f"not a MAC address: {text!r}")
+    return bytes.fromhex(lowered.replace(":", "").replace("-", ""))
+
+
+def mac_from_key(key: bytes) -> bytes:
+    """The MAC address of whoever owns this public key: stable, unicast, locally administered."""
+    digest = blake2s(key, digest_size=6, person=b"vsw mac").digest()
+    return bytes((digest[0] & 0xFC | 0x02,)) + digest[1:]
+
+
+def is_group(mac: bytes) -> bool:
+    """Whether an address is multicast or broadcast (the I/G bit, IEEE 802-2014 8.2)."""
+    return bool(mac[0] & 1)
+
+
+def vlan_of(frame: bytes) -> int:
+    """The VLAN id of the outer tag, 0 for none and for a priority tag, of at least 14 bytes.
+
+    Also accepts just the first 16 bytes of a frame. A tag that is cut off counts as none.
+    """
+    if frame[12:14] in VLAN_TAGS and len(frame) >= 16:
+        return (frame[14] & 0x0F) << 8 | frame[15]
+    return 0
+
+
+def header(frame: bytes) -> FrameHeader:
+    """The header of a frame, up to two tags deep. `ValueError` when the frame ends inside it."""
+    vlans: list[int] = []
+    offset = ETHERNET_HEADER_SIZE
+    while len(frame) >= offset:
+        ethertype = frame[offset - 2 : offset]
+        if ethertype not in VLAN_TAGS or len(vlans) == _MAX_TAGS:
+            return FrameHeader(
+                destination=frame[0:6],
+                source=frame[6:12],
+                ethertype=int.from_bytes(ethertype, "big"),
+                vlans=tuple(vlans),
+                payload_offset=offset,
+            )
+        vlans.append(int.from_bytes(frame[offset : offset + 2], "big") & 0x0FFF)
+        offset += TAG_SIZE
+    raise ValueError(f"a frame of {len(frame)} bytes ends inside its header")

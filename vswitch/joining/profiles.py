@@ -1,0 +1,202 @@
+"""The memberships of a host: which switch a member name belongs to, and with which key.
+
+`members/NAME.toml` says where the switch is and what its key is; `members/NAME.key` is the
+member's private key. A profile is written only after the switch has accepted the member, the
+key before it is asked, so that a lost answer can be asked for again with the same key.
+
+Invariants: a profile holds no secret; files are replaced whole; a refused enrolment leaves
+neither a profile nor a key behind (`discard`), but never removes those of an earlier success.
+
+Error contract: `VswitchError` and its children with the file and what to do. The functions are
+synchronous and use the disk: call them in a worker thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterator
+
+from attrs import evolve, field, frozen
+
+from transport.crypto.identity import (
+    PrivateKey,
+    PublicKey,
+    create_key_file,
+    load_key_file,
+    load_or_create_key_file,
+)
+from transport.errors import KeyFileError
+from vswitch.addresses import HostPort, check_name
+from vswitch.config.commands import JoinConfig
+from vswitch.errors import ConfigError, NotFound, VswitchError
+from vswitch.members.protocol import ByeCode
+from vswitch.registry.invite import JoinString
+from vswitch.registry.registry import Registry
+from vswitch.state import StateDir, file_error, write_file
+
+_FILE_BYTES = 4096  # a profile has about 200
+_REQUIRED = frozenset({"name", "server", "server_key"})
+_ALLOWED = _REQUIRED | {"token"}
+_EVERY_ADDRESS = ("", "::", "0.0.0.0")
+# After these the switch knows nothing of the key. Others can come from a switch that has
+# accepted it already (an address that is taken, for one), and losing the key would lose the name.
+_NOT_A_MEMBER = frozenset(
+    {ByeCode.NAME_TAKEN, ByeCode.INVITE_USED, ByeCode.INVITE_EXPIRED, ByeCode.UNKNOWN}
+)
+
+
+@frozen
+class Profile:
+    """All that a host needs to be a member.
+
+    `invite` is there until the switch has accepted the member for the first time. `token` is the
+    id (hex) of the invite that it came from; it tells that a string was used here before. `local`
+    means that the switch is on this host and its registry was written directly.
+    """
+
+    name: str
+    server: HostPort
+    server_key: PublicKey
+    private_key: PrivateKey = field(repr=False)
+    files: StateDir
+    invite: JoinString | None = None
+    token: str = ""
+    local: bool = False
+
+
+def resolve(config: JoinConfig) -> Profile:
+    """Which switch to join and as whom.
+
+    An invite string that was given is taken, unless it is the one that the stored profile came
+    from; else the stored profile; else, where the state directory is a switch's own, the member
+    is enrolled there directly.
+
+    Raises:
+        NotFound: there is nothing to go by.
+        ConfigError: the invite, the profile or a key file is wrong.
+        EnrolRefused: the switch of this host refuses the name or the key.
+    """
+    files, name = config.files, config.name
+    stored = load(files, name) if files.profile(name).exists() else None
+    if config.invite is not None:
+        invite = JoinString.parse_untrusted(config.invite)
+        token = invite.token_id.hex()
+        if stored is not None and stored.token == token:
+            return stored
+        files.ensure()
+        with _plain_key_errors():
+            key = load_or_create_key_file(files.key(name))
+        return Profile(name, invite.server, invite.server_key, key, files, invite, token)
+    if stored is not None:
+        return stored
+    if files.registry.exists() and files.server_key.exists():
+        return _enrol_here(files, name)
+    raise NotFound(
+        f"{name} is not a member of a switch yet (members in {files.path}: "
+        f"{', '.join(names(files)) or 'none'}): on the switch run `vswitch invite {name}`, then "
+        f"here `vswitch join STRING --name {name}`"
+    )
+
+
+def load(files: StateDir, name: str) -> Profile:
+    """The stored profile of that name, with its key.
+
+    Raises:
+        NotFound: there is none.
+        ConfigError: the file, or the key file beside it, cannot be used.
+    """
+    path = files.profile(check_name(name))
+    try:
+        with path.open("rb") as file:
+            values = tomllib.loads(file.read(_FILE_BYTES).decode("utf-8"))
+        if not _REQUIRED <= values.keys() <= _ALLOWED:
+            raise ValueError(f"it must have {', '.join(sorted(_REQUIRED))} and nothing unknown")
+        if not all(isinstance(value, str) for value in values.values()):
+            raise ValueError("all values must be text in quotes")
+        if values["name"] != name:
+            raise ValueError(f"it is for {values['name']!r}")
+        server = HostPort.parse(values["server"])
+        server_key = PublicKey.from_text(values["server_key"])
+    except FileNotFoundError:
+        raise NotFound(f"there is no profile {path}") from None
+    except OSError as error:
+        raise file_error("profile", path, error) from None
+    except ValueError as error:
+        raise ConfigError(
+            f"profile {path}: {error}; mend it, or remove it and join with a new invite"
+        ) from None
+    with _plain_key_errors():
+        key = load_key_file(files.key(name))
+    return Profile(name, server, server_key, key, files, token=values.get("token", ""))
+
+
+def store(profile: Profile) -> Profile:
+    """Write the profile, once the switch has accepted the member, and return it without its invite.
+
+    The key alone is enough from then on, also after the switch has forgotten the invite.
+
+    A local profile is not written: where the switch listens is looked up anew each time.
+    """
+    if profile.local:
+        return profile
+    values = {
+        "name": profile.name,
+        "server": profile.server.text(),
+        "server_key": profile.server_key.text(),
+        "token": profile.token,
+    }
+    # These strings are ASCII without control characters; JSON writes such as TOML does.
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
+    profile.files.ensure()
+    write_file(profile.files.profile(profile.name), "".join(lines).encode("utf-8"))
+    return evolve(profile, invite=None)
+
+
+def discard(profile: Profile, code: int) -> bool:
+    """Remove the key of an enrolment that was refused with `code`; tells whether it did.
+
+    The key stays if it has a stored profile, or if the switch may know it as a member.
+    """
+    files = profile.files
+    if profile.invite is None or code not in _NOT_A_MEMBER or files.profile(profile.name).exists():
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(files.key(profile.name))
+    return True
+
+
+def names(files: StateDir) -> list[str]:
+    """Names of the stored profiles, sorted."""
+    return sorted(path.stem for path in files.members.glob("*.toml"))
+
+
+def _enrol_here(files: StateDir, name: str) -> Profile:
+    with Registry.open(files.registry, create=False) as registry, _plain_key_errors():
+        served = registry.served()
+        if served is None:
+            raise VswitchError(f"the switch of {files.path} has never run: start `vswitch serve`")
+        server_key = load_key_file(files.server_key).public
+        files.ensure()
+        path = files.key(name)
+        fresh = not path.exists()
+        key = create_key_file(path) if fresh else load_key_file(path)
+        try:
+            registry.enrol_local(key.public.raw, name, time.time())
+        except BaseException:
+            if fresh:
+                os.unlink(path)
+            raise
+    host = "127.0.0.1" if served.listen.host in _EVERY_ADDRESS else served.listen.host
+    return Profile(name, HostPort(host, served.listen.port), server_key, key, files, local=True)
+
+
+@contextlib.contextmanager
+def _plain_key_errors() -> Iterator[None]:
+    try:
+        yield
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from None

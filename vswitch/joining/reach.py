@@ -1,0 +1,155 @@
+"""From a profile to a channel: resolve, bind, shake hands.
+
+Error contract: `RefusedError` (with the code) for a definite no, `TimedOut` for silence,
+`NotReachable` when the switch is full, `NoWay` when there is none to it just now, `ConfigError` for
+a `--bind` that cannot be.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from transport import (
+    Channel,
+    Credential,
+    CredentialKind,
+    HandshakeRefused,
+    HandshakeTimeout,
+    Peer,
+    Result,
+    UdpSocket,
+    open_endpoint,
+    open_udp,
+    resolve,
+)
+from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
+from vswitch.joining.profiles import Profile
+from vswitch.members.protocol import ByeCode
+from vswitch.registry.rules import EnrolRefused
+
+# Seconds for a name server. One that does not answer must not keep us from a switch that most
+# likely is where it was.
+RESOLVE_PATIENCE: Final = 2.0
+
+_REFUSALS = {
+    Result.REVOKED: (
+        ByeCode.REVOKED,
+        "the key of this member was revoked; to let this host in again, remove its profile and "
+        "key, and join with a new invite",
+    ),
+    Result.CREDENTIAL_USED: (
+        ByeCode.INVITE_USED,
+        "the invite was used already, with another key: ask for a new one",
+    ),
+    Result.CREDENTIAL_EXPIRED: (
+        ByeCode.INVITE_EXPIRED,
+        "the invite has expired: ask for a new one",
+    ),
+}
+
+
+class NoWay(NotReachable):
+    """This host cannot reach the switch just now: no name server, no route, no interface."""
+
+
+class Whereabouts:
+    """Where a switch has been found, for when the name servers are silent, and which of its
+    addresses to try first.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[tuple[str, int]] = []
+        self._worked: tuple[str, int] | None = None
+
+    async def look_up(self, host: str, port: int) -> list[tuple[str, int]]:
+        """All addresses, asked for anew; `NoWay` if there are none and never were."""
+        reason = f"no name server has answered within {RESOLVE_PATIENCE:g} s"
+        with trio.move_on_after(RESOLVE_PATIENCE):
+            try:
+                self._known = await resolve(host, port)
+                reason = "it has no address"
+            except OSError as error:
+                reason = str(error.strerror or error)
+        if not self._known:
+            raise NoWay(f"cannot resolve {host}: {reason}")
+        return sorted(self._known, key=lambda each: each != self._worked)
+
+    def found(self, address: tuple[str, int]) -> None:
+        """This one has answered."""
+        self._worked = address
+
+
+@asynccontextmanager
+async def open_channel(
+    profile: Profile, bind: str | None, whereabouts: Whereabouts, *, patience: float
+) -> AsyncIterator[Channel]:
+    """A channel to the profile's switch, from any of its addresses that answers.
+
+    `bind`: the local address or interface to use; `patience`: seconds until `TimedOut`.
+    """
+    server = profile.server
+    found = await whereabouts.look_up(server.host, server.port)
+    sock = _open_socket(bind)
+    try:
+        addresses = {
+            sock.to_native(host, port): (host, port) for host, port in found if sock.can_reach(host)
+        }
+    except OSError as error:  # the interface after the % of a link-local address
+        sock.close()
+        raise NoWay(f"cannot reach {server.host}: {error.strerror or error}") from None
+    if not addresses:
+        sock.close()
+        raise NoWay(f"{server.host} has no address that {bind or 'this host'} can reach")
+    async with open_endpoint(sock, profile.private_key) as endpoint:
+        try:
+            channel = await endpoint.connect(_peer(profile), list(addresses), patience=patience)
+            whereabouts.found(addresses[channel.address])
+        except HandshakeRefused as refused:
+            refusal = _REFUSALS.get(Result(refused.result))
+            if refusal is None:  # full: that changes
+                raise NotReachable("the switch is full") from None
+            raise EnrolRefused(*refusal) from None
+        except HandshakeTimeout:
+            raise TimedOut(
+                f"no answer from {server}: it is not running or not reachable there, it has "
+                "another key, or it does not know this member"
+            ) from None
+        except ValueError as error:
+            raise ConfigError(f"the key of the switch cannot be right: {error}") from None
+        try:
+            yield channel
+        finally:
+            channel.close(ByeCode.NORMAL, "the member has left")
+
+
+def _peer(profile: Profile) -> Peer:
+    if profile.invite is None:
+        return Peer(profile.server_key)
+    credential = Credential(CredentialKind.TOKEN, profile.invite.token_id)
+    return Peer(profile.server_key, credential, profile.invite.psk)
+
+
+def _open_socket(bind: str | None) -> UdpSocket:
+    try:
+        if bind is None:
+            return open_udp()
+        try:
+            ipaddress.ip_address(bind.partition("%")[0])
+        except ValueError:
+            return open_udp(device=bind)
+        return open_udp(bind)
+    except PermissionError:
+        raise PrivilegeError(
+            f"binding to interface {bind} needs root or CAP_NET_RAW; an address works without"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
+            # Interfaces and addresses come and go, and this one may come back.
+            raise NoWay(f"--bind {bind}: {error.strerror}; see `ip address`") from None
+        raise NoWay(f"cannot open a UDP socket: {error.strerror}") from None

@@ -1,0 +1,249 @@
+"""The control socket of a running switch or member: JSON lines on a UNIX socket.
+
+A request is one line `{"verb": "status", "args": {}}`, its answer one line, either
+`{"ok": true, "result": {}}` or `{"ok": false, "code": 5, "error": "no such member"}` with an exit
+code of errors.py. A connection may ask several times, one after the other. After the answer of a
+verb that gives a `Stream` the connection is that stream, of bytes, until it ends. A client that
+closes its writing half asks for the end, and still gets what belongs to it.
+
+Invariants: the socket is mode 0600 and answers only its own user and root (SO_PEERCRED).
+Requests, connections, streams and waiting are bounded. A socket file is replaced only if nobody
+answers on it, and removed at the end. A handler that fails fails its request, not the program.
+
+Error contract: `serve_control` raises `VswitchError` if it cannot listen. Clients are answered or
+dropped and never make it raise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from vswitch.errors import ConfigError, ExitCode, VswitchError
+from vswitch.logs import event
+from vswitch.state import directory_lock, file_error
+
+
+@attrs.frozen
+class Stream:
+    """An answer after which the connection carries bytes."""
+
+    result: dict[str, Any]
+    # `run(send, ended)`: send until there is no more to say, or soon after `ended` is set. It is
+    # cancelled, or `send` raises `trio.BrokenResourceError`, when the client is gone.
+    run: Callable[[Callable[[bytes], Awaitable[None]], trio.Event], Awaitable[None]]
+
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | Stream]]
+
+PATH_LIMIT = 107  # bytes: sun_path of 108 without its final zero, unix(7)
+_REQUEST_LIMIT = 64 * 1024  # bytes of one line
+_CONNECTION_LIMIT = 32  # status commands at once; each costs one task
+_STREAM_LIMIT = 8  # of these that may be streams, which stay: others still get their answers
+_IDLE_LIMIT = 30.0  # s between requests, and to take an answer
+_BACKLOG = 16
+_MODE = 0o600
+_UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+
+_log = logging.getLogger(__name__)
+
+
+async def serve_control(
+    path: Path,
+    handlers: Mapping[str, Handler],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer requests on a UNIX socket until cancelled.
+
+    Args:
+        path: of the socket; its directory exists.
+        handlers: by verb; each gets the `args` object of the request and returns a JSON object.
+            A `VswitchError` that it raises becomes the answer.
+        task_status: started when the socket answers.
+
+    Raises:
+        VswitchError: a running program answers on this path, or it cannot be made.
+    """
+    with _listening(path) as listener:
+        slots = trio.Semaphore(_CONNECTION_LIMIT)
+        streams = trio.Semaphore(_STREAM_LIMIT)
+
+        async def serve(stream: trio.SocketStream) -> None:
+            async with stream:
+                if not _is_friend(stream):
+                    event(_log, "control-stranger", logging.WARNING, path=path)
+                    return
+                try:
+                    slots.acquire_nowait()
+                except trio.WouldBlock:
+                    event(_log, "control-busy", logging.WARNING, limit=_CONNECTION_LIMIT)
+                    return
+                try:
+                    with contextlib.suppress(trio.BrokenResourceError, trio.TooSlowError):
+                        await _converse(stream, handlers, streams)
+                finally:
+                    slots.release()
+
+        task_status.started()
+        await trio.serve_listeners(serve, [listener])
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[trio.SocketListener]:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with sock:
+        with directory_lock(path.parent):
+            _bind(sock, path)
+            mine = os.stat(path).st_ino
+        sock.setblocking(False)
+        try:
+            yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        finally:
+            # After a state directory was moved or emptied the file there may be another's.
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == mine:
+                    os.unlink(path)
+
+
+def _bind(sock: socket.socket, path: Path) -> None:
+    length = len(os.fsencode(path))
+    if length > PATH_LIMIT:
+        raise ConfigError(
+            f"the path of control socket {path} has {length} bytes, {PATH_LIMIT} is what the "
+            "system takes: choose a shorter --state"
+        )
+    try:
+        if path.is_socket():
+            if _answers(path):
+                raise VswitchError(
+                    f"another vswitch is running and answers on {path}: stop it first, or use "
+                    "another --state or --name"
+                )
+            path.unlink()
+        sock.bind(os.fspath(path))
+        # Nobody can connect before listen(), so the mode is right before the first client.
+        os.chmod(path, _MODE)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        raise file_error("control socket", path, error) from None
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        # EAGAIN is a full backlog: somebody listens.
+        return probe.connect_ex(os.fspath(path)) in (0, errno.EAGAIN, errno.EINPROGRESS)
+
+
+def _is_friend(stream: trio.SocketStream) -> bool:
+    data = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    uid = _UCRED.unpack(data)[1]
+    return uid in (0, os.geteuid())
+
+
+async def _converse(
+    stream: trio.SocketStream, handlers: Mapping[str, Handler], streams: trio.Semaphore
+) -> None:
+    """Answer one request after the other until the client closes."""
+    waiting = bytearray()
+    while True:
+        with trio.fail_after(_IDLE_LIMIT):
+            line = await _read_line(stream, waiting)
+        if line is None:
+            return
+        answer = await _answer(line, handlers)
+        if isinstance(answer, Stream):
+            try:
+                streams.acquire_nowait()
+            except trio.WouldBlock:
+                answer = _no(ExitCode.REFUSED, f"{_STREAM_LIMIT} others are watching: end one")
+            else:
+                try:
+                    await _send(stream, {"ok": True, "result": answer.result})
+                    await _pour(stream, answer)
+                finally:
+                    streams.release()
+                return
+        await _send(stream, answer)
+        if len(line) > _REQUEST_LIMIT:
+            return
+
+
+async def _send(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
+    with trio.fail_after(_IDLE_LIMIT):
+        await stream.send_all(json.dumps(answer).encode("utf-8") + b"\n")
+
+
+async def _pour(stream: trio.SocketStream, answer: Stream) -> None:
+    """Run a stream until it or the client ends. A client that reads slowly holds up itself."""
+    ended = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some(_REQUEST_LIMIT):
+                    pass
+            ended.set()
+            await trio.sleep(_IDLE_LIMIT)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(listen)
+        try:
+            await answer.run(stream.send_all, ended)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except Exception:
+            _log.exception("control-failed verb=stream")
+        nursery.cancel_scope.cancel()
+
+
+async def _read_line(stream: trio.SocketStream, waiting: bytearray) -> bytes | None:
+    """The next line; None at the end; what is there so far if it grows over the limit."""
+    while (end := waiting.find(b"\n")) < 0:
+        if len(waiting) > _REQUEST_LIMIT:
+            return bytes(waiting)
+        data = await stream.receive_some(_REQUEST_LIMIT)
+        if not data:
+            return None
+        waiting += data
+    line = bytes(waiting[:end])
+    del waiting[: end + 1]
+    return line
+
+
+async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any] | Stream:
+    if len(line) > _REQUEST_LIMIT:
+        return _no(ExitCode.USAGE, f"a request has at most {_REQUEST_LIMIT} bytes")
+    try:
+        request = json.loads(line)
+        verb, args = request["verb"], request.get("args", {})
+        handler = handlers[verb]
+        if not isinstance(args, dict):
+            raise TypeError
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        known = ", ".join(sorted(handlers))
+        return _no(ExitCode.USAGE, f'write {{"verb": ..., "args": {{}}}} with one of: {known}')
+    try:
+        result = await handler(args)
+        return result if isinstance(result, Stream) else {"ok": True, "result": result}
+    except VswitchError as error:
+        return _no(error.exit_code, str(error))
+    except Exception:
+        _log.exception("control-failed verb=%s", verb)
+        return _no(ExitCode.FAILED, "the program failed to answer; its log says why")
+
+
+def _no(code: int, message: str) -> dict[str, Any]:
+    return {"ok": False, "code": code, "error": message}

@@ -1,0 +1,118 @@
+"""What a member needs of a transport channel: `transport.Channel` has it, and test doubles do.
+
+Two lanes of reliable messages, each in order, with byte credit. What is lost on one holds up
+nothing on the other, so between them there is no order. And a lane of messages that are not
+repeated, if both sides have agreed to it. Errors are the channel's own, as the rules
+5 to 7 of `device.py` want them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+
+class MessageChannel(Protocol):
+    """Messages and byte credit: a bulk lane and a sparse one, reliable, and one of datagrams."""
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a message that fills one sealed unit."""
+
+    @property
+    def sparse_message_size(self) -> int:
+        """Bytes of a message that fills one datagram of the sparse lane."""
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may be given now; none when 0 or less."""
+
+    @property
+    def sparse_credit(self) -> int:
+        """Bytes that may be given to the sparse lane now; none when 0 or less."""
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the peer and back, about; None while that is not known."""
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the path loses things, as far as is known."""
+
+    def progress(self) -> tuple[int, int, int, int]:
+        """Messages given to bulk, how many of the first of them have arrived, the same of sparse;
+        for messages that are no larger than the sizes above.
+        """
+
+    def send_nowait(self, messages: Sequence[bytes]) -> None:
+        """Send all at once, above the credit too; `trio.WouldBlock` if there was none before."""
+
+    def send_sparse_nowait(self, messages: Sequence[bytes]) -> None:
+        """The same on the sparse lane."""
+
+    async def wait_writable(self) -> None:
+        """Return when there is credit for bulk, and for the datagram lane if it is open."""
+
+    def open_loose(self) -> None:
+        """Both sides take messages of the datagram lane from now on. Idempotent."""
+
+    @property
+    def loose_size(self) -> int:
+        """Bytes of such a message that fits a sealed unit as they are now."""
+
+    @property
+    def loose_limit(self) -> int:
+        """Bytes of the largest one; `loose_size` is that while the path loses nothing."""
+
+    @property
+    def loose_credit(self) -> int:
+        """Bytes that the datagram lane takes now; none when 0 or less."""
+
+    def send_loose_nowait(self, messages: Sequence[bytes]) -> None:
+        """Send all at once, each whole or not at all; `trio.WouldBlock` if there was no credit."""
+
+    @property
+    def lost_at(self) -> float:
+        """When the path was last found to lose something, on Trio's clock; -inf for never."""
+
+    @property
+    def bulk_waits(self) -> bool:
+        """Whether `receive_nowait` has something, held or not."""
+
+    @property
+    def sparse_waits(self) -> bool:
+        """Whether `receive_sparse_nowait` has something."""
+
+    @property
+    def loose_waits(self) -> bool:
+        """Whether `receive_loose_nowait` has something."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing arrives any more."""
+
+    def receive_nowait(self) -> list[bytes]:
+        """The bulk messages that wait, at least one; `trio.WouldBlock` when there is none. The end
+        of the session is raised when no lane has one.
+        """
+
+    def receive_sparse_nowait(self) -> list[bytes]:
+        """The same of the sparse lane."""
+
+    def receive_loose_nowait(self) -> list[bytes]:
+        """The same of the datagram lane."""
+
+    def hold_bulk(self, held: bool) -> None:
+        """While held, bulk messages do not count as waiting for the next two."""
+
+    async def wait_readable(self) -> None:
+        """Return when a message waits, on any lane."""
+
+    async def push(self, take: Callable[[], bool]) -> None:
+        """Call `take()`, which receives, whenever a message waits, until it gives False."""
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """End the session and tell the peer why."""
+
+    async def aclose(self) -> None:
+        """`close`, gracefully."""

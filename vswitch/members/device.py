@@ -1,0 +1,336 @@
+"""A member behind a port: frames and control messages over one reliable channel of the transport.
+
+ in    channel messages ─▶ join ─▶ split into records ─▶ frames to the switch
+                                                     └▶ control messages to `on_control`
+ out   frames ─▶ join once ─▶ cut to the channel's message size ─▶ one `send_nowait`
+
+The record stream is cut at any byte, so a batch costs one join, however many frames it has. Control
+messages overtake the frames that still wait for credit, and keep their order among themselves.
+
+While the channel's bulk lane is busy, flows that send little take its sparse lane, a record stream
+of its own (`vswitch/members/sparse.py`), and such frames overtake those that wait for credit, too.
+Within a flow order is kept.
+
+Where the two sides have agreed on it, frames leave on the channel's datagram lane instead
+(`members/device.py`); control messages never do.
+
+What cannot be a record, or a superframe where none was agreed, closes the channel with code
+PROTOCOL and raises `BadRecord`. Other errors are the channel's own: see `device.py`, rules 5 to 7.
+The file knows the transport by the shape of its channel alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+from vswitch.errors import BadRecord
+from vswitch.frames.load import load_of
+from vswitch.frames.records import pack, pack_whole
+from vswitch.frames.segment import without_superframes_untrusted
+from vswitch.members.channel import MessageChannel
+from vswitch.members.incoming import Incoming
+from vswitch.members.lane_choice import AUTO, DATAGRAM, KCP, LaneRule
+from vswitch.members.protocol import After, ByeCode, ControlMessage, encode_control
+from vswitch.members.sparse import LaneChooser
+
+# -------------------------------------------------------------------------------------------------
+# The sending half of a member's datagram lane: whole records, each message a unit of its own.
+#
+#     frames ─▶ (superframes cut, if the path loses something) ─▶ whole records ─▶
+#     `send_loose_nowait`
+#
+# Nothing here waits or is repeated. What the lane does not take in one turn is left to the
+# caller's queue; a record that no unit can hold, or a superframe that cannot be cut, is dropped
+# and counted in `dropped`, in frames.
+#
+# Errors are those of the channel.
+
+
+class LooseSender:
+    """What leaves on the datagram lane of one channel, while it is that lane's turn."""
+
+    __slots__ = ("_channel", "_mtu", "_rule", "dropped")
+
+    def __init__(self, channel: MessageChannel, mode: str, mtu: int) -> None:
+        """`mode`: datagram or auto; `mtu`: bytes, what superframes are cut for."""
+        channel.open_loose()
+        self._channel = channel
+        self._mtu = mtu
+        self._rule = LaneRule(trio.current_time()) if mode == AUTO else None
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def mode(self) -> str:
+        """As it was agreed."""
+        return DATAGRAM if self._rule is None else AUTO
+
+    @property
+    def active(self) -> bool:
+        """Whether frames left here when they were last looked at."""
+        return self._rule is None or self._rule.datagram
+
+    def takes(self) -> bool:
+        """Whether frames leave here now. HOT PATH of the lane."""
+        if self._rule is None:
+            return True
+        channel = self._channel
+        sent, arrived, _, _ = channel.progress()
+        return self._rule.choose(trio.current_time(), channel.lost_at, sent - arrived)
+
+    def send(self, records: list[bytes]) -> int:
+        """How many records were taken, from the front. HOT PATH of the lane."""
+        channel = self._channel
+        size, limit = channel.loose_size, channel.loose_limit
+        credit = channel.loose_credit
+        taken = len(records)
+        if sum(map(len, records)) > credit:
+            taken = _how_many(records, credit)
+            records = records[:taken]
+        if not records:
+            with suppress(trio.WouldBlock):
+                channel.send_loose_nowait(())  # raises if the channel is closed or broken
+            return 0
+        if size < limit or max(map(len, records)) > limit:
+            records = self._small(records, limit)
+        if records:
+            channel.send_loose_nowait(pack_whole(records, size))
+        return taken
+
+    def _small(self, records: list[bytes], limit: int) -> list[bytes]:
+        """The batch without superframes, and without what no unit can hold."""
+        records, refused = without_superframes_untrusted(records, self._mtu)
+        self.dropped["bad_superframe"] += refused
+        if records and max(map(len, records)) > limit:
+            fitting = [record for record in records if len(record) <= limit]
+            self.dropped["too_long"] += load_of(records).frames - load_of(fitting).frames
+            return fitting
+        return records
+
+
+# -------------------------------------------------------------------------------------------------
+
+# Control messages are a handful in the life of a session; a queue this long means that the peer has
+# stopped reading.
+MAX_QUEUED_CONTROLS = 64
+
+
+def _ignore_control(message: ControlMessage) -> None:
+    pass
+
+
+def _ignore_blocked() -> None:
+    pass
+
+
+class MemberDevice:
+    """A channel as a device. Implements `vswitch.ports.device.Device`.
+
+    `on_control` is called from within `read_nowait` with each control message that is known here.
+    `on_blocked` is called when a control message has to wait for credit while no frame may be
+    waiting; it must see to it that somebody waits for `wait_writable` and then calls
+    `write_nowait`, which `Port.flush_soon` does.
+    """
+
+    def __init__(
+        self,
+        channel: MessageChannel,
+        *,
+        name: str,
+        mtu: int = 1500,
+        superframes: bool = False,
+        on_control: Callable[[ControlMessage], None] = _ignore_control,
+    ) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.superframes = superframes
+        self.on_control = on_control
+        self.on_blocked: Callable[[], None] = _ignore_blocked
+        self._channel = channel
+        self._incoming = Incoming(channel, self)
+        self._chooser = LaneChooser()
+        self._loose: LooseSender | None = None  # until another lane than KCP is agreed
+        self._unread: deque[bytes] = deque()  # at most one burst of the channel
+        self._controls: deque[bytes] = deque()
+        self._closed = False
+
+    def use_lane(self, lane: str) -> None:
+        """What was agreed: kcp, datagram or auto. At most once, before frames are carried."""
+        if lane != KCP:
+            self._loose = LooseSender(self._channel, lane, self.mtu)
+            self._incoming.loose = True
+
+    @property
+    def lane_mode(self) -> str:
+        """What was agreed."""
+        return KCP if self._loose is None else self._loose.mode
+
+    @property
+    def lane(self) -> str:
+        """What frames leave on now: kcp or datagram."""
+        return DATAGRAM if self._loose is not None and self._loose.active else KCP
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that were taken and can never be written, by reason."""
+        return {} if self._loose is None else dict(+self._loose.dropped)
+
+    async def wait_readable(self) -> None:
+        if self._unread:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._channel.wait_readable()
+
+    async def push(self, take: Callable[[], bool]) -> None:
+        more = True
+
+        def take_once() -> bool:
+            nonlocal more
+            more = take()
+            return more and not self._unread
+
+        while more:
+            if self._unread:  # a burst too long for one turn: others have theirs in between
+                await trio.lowlevel.checkpoint()
+                more = take()
+            else:
+                await self._channel.push(take_once)
+
+    def read_nowait(self, limit: int) -> list[bytes]:
+        # HOT PATH
+        unread = self._unread
+        if not unread:
+            try:
+                records = self._incoming.receive_untrusted()
+            except BadRecord as error:
+                self.close(ByeCode.PROTOCOL, str(error))
+                raise
+            if self._closed:  # by what came in a control message
+                raise trio.ClosedResourceError("this member was unplugged")
+            if not records:
+                raise trio.WouldBlock
+            if len(records) <= limit:
+                return records
+            unread.extend(records)
+        return [unread.popleft() for _ in range(min(limit, len(unread)))]
+
+    async def wait_writable(self) -> None:
+        await self._channel.wait_writable()
+
+    def write_nowait(self, records: list[bytes]) -> int:
+        # HOT PATH
+        if self._loose is not None and records and self._loose.takes():
+            if self._controls:
+                self.write_nowait([])
+            return self._loose.send(records)
+        channel = self._channel
+        credit = channel.credit
+        overtaking = len(self._controls)
+        if overtaking:
+            records = [*self._controls, *records]
+        if credit <= 0 or not records:
+            try:
+                channel.send_nowait(())  # raises if the channel is closed or broken
+            except trio.WouldBlock:
+                pass
+            return 0
+        progress = channel.progress()
+        if not self._chooser.skips(progress, len(records)):
+            return self._write_both(records[overtaking:], credit)
+        taken = len(records)
+        if sum(map(len, records)) > credit:
+            taken = _how_many(records, credit)
+            records = records[:taken]
+        messages = pack(records, channel.message_size)
+        channel.send_nowait(messages)
+        self._chooser.skipped(progress[0] + len(messages))
+        for _ in range(min(overtaking, taken)):
+            self._controls.popleft()
+        return max(0, taken - overtaking)
+
+    def _write_both(self, records: list[bytes], credit: int) -> int:
+        """Flow by flow to one lane or the other, control messages first. HOT PATH."""
+        channel, chooser, controls = self._channel, self._chooser, self._controls
+        bulk: list[bytes] = []
+        while controls and credit > 0:
+            credit -= len(controls[0])
+            bulk.append(controls.popleft())
+        now = trio.current_time()
+        choice = chooser.choose(records, channel.progress(), credit, channel.sparse_credit, now)
+        if choice.sparse:
+            self._send_sparse(choice.sparse)
+        if choice.fence:
+            bulk.append(encode_control(After(channel.progress()[2])))
+        bulk += choice.bulk
+        if bulk:
+            channel.send_nowait(pack(bulk, channel.message_size))
+        chooser.sent(channel.progress(), fence=choice.fence)
+        return choice.taken
+
+    def overtake_nowait(
+        self, records: list[bytes], waits: Callable[[int], bool]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Implements `vswitch.ports.device.Overtaking`: over the sparse lane."""
+        channel, chooser = self._channel, self._chooser
+        credit = channel.sparse_credit
+        if credit <= 0:
+            return [], records
+        progress = channel.progress()
+        passing, rest = chooser.overtake(records, progress, credit, waits, trio.current_time())
+        if passing:
+            self._send_sparse(passing)
+            chooser.sent(channel.progress())
+        return passing, rest
+
+    @property
+    def round_trip(self) -> float | None:
+        """Implements `vswitch.ports.device.Distant`."""
+        return self._channel.round_trip
+
+    @property
+    def lossy(self) -> bool:
+        """Implements `vswitch.ports.device.Distant`."""
+        return self._channel.lossy
+
+    def _send_sparse(self, records: list[bytes]) -> None:
+        channel = self._channel
+        channel.send_sparse_nowait(pack(records, channel.sparse_message_size))
+
+    def send_control(self, message: ControlMessage) -> None:
+        """Send a control message, ahead of all frames that still wait.
+
+        Raises `trio.WouldBlock` when 64 of them wait already: the peer has stopped reading, and the
+        session is worth ending. `ValueError` for a message above 16 KiB.
+        """
+        record = encode_control(message)
+        if len(self._controls) >= MAX_QUEUED_CONTROLS:
+            raise trio.WouldBlock
+        self._controls.append(record)
+        self.write_nowait([])
+        if self._controls:
+            self.on_blocked()
+
+    def close(self, code: int = ByeCode.NORMAL, reason: str = "") -> None:
+        """End the session, and tell the peer why."""
+        self._closed = True
+        self._unread.clear()
+        self._controls.clear()
+        self._channel.close(code, reason)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._unread.clear()
+        self._controls.clear()
+        await self._channel.aclose()
+
+
+def _how_many(records: list[bytes], credit: int) -> int:
+    """Records that may be given: the one that exhausts the credit is the last."""
+    for index, record in enumerate(records):
+        if credit <= 0:
+            return index
+        credit -= len(record)
+    return len(records)

@@ -1,0 +1,284 @@
+"""What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
+
+The member opens with `hello`, the switch answers `welcome`; `notice`, `update` and `bye` may follow
+from the switch, `bye` and `after` from either. A kind or a field that the reader does not know is
+ignored, so that either side may be the newer one; anything malformed is a `BadRecord` and ends the
+session.
+
+Every field is checked on the way in, because the member configures an interface, as root, with what
+a switch says. Texts are free of control characters and bounded: they end up in logs and terminals.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import Any, Final, TypeAlias
+
+import attrs
+import cattrs
+
+from vswitch.errors import BadRecord
+from vswitch.frames.ethernet import parse_mac
+from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
+
+# -------------------------------------------------------------------------------------------------
+# What a field of a control message may hold: validators for the classes in `control.py`.
+#
+# A member configures an interface, as root, with what a switch says, and both log what the other
+# says. So an address is an address, without a zone; a text is printable and bounded; a list is
+# short. All of them raise `ValueError`, for a program's own mistakes and for a peer's alike.
+# Pure.
+
+MIN_MTU = 68  # bytes: every IPv4 module takes this much (RFC 791)
+MAX_MTU = 9000  # bytes: the usual jumbo frame, and the most that this switch is built for
+MAX_TEXT = 1000  # characters of a text for people
+MAX_LIST = 256  # entries of a list: more than a household or a company routes
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DOMAIN = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.|$))*")
+
+Validator: TypeAlias = "Callable[[Any, attrs.Attribute[Any], Any], None]"
+
+
+def check(rule: Callable[[str], object]) -> Validator:
+    """A validator: `rule` raises `ValueError` for a text that is wrong; None passes."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        for text in value if isinstance(value, tuple) else (value,):
+            if text is not None:
+                rule(text)
+
+    return validate
+
+
+def _plain_text(text: str) -> None:
+    if len(text) > MAX_TEXT or not all(char.isprintable() for char in text):
+        raise ValueError(f"not a printable text of at most {MAX_TEXT} characters")
+
+
+def _label(text: str) -> None:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"not a member name: {text!r}")
+
+
+def _domain(text: str) -> None:
+    if len(text) > 253 or not _DOMAIN.fullmatch(text):
+        raise ValueError(f"not a domain: {text!r}")
+
+
+def _address(text: str) -> None:
+    if "%" in text:  # an IPv6 zone, which may hold any character
+        raise ValueError(f"an address with a zone: {text!r}")
+    ipaddress.ip_interface(text)
+
+
+def _interface(text: str) -> None:
+    if "/" not in text:
+        raise ValueError(f"an address without prefix length: {text!r}")
+    _address(text)
+
+
+def _wish(text: str) -> None:
+    if text not in ("auto", "none"):
+        _interface(text)
+
+
+def _network(text: str) -> None:
+    if text:
+        _route(text)
+
+
+def _route(text: str) -> None:
+    _address(text)
+    ipaddress.ip_network(text)
+
+
+def _server(text: str) -> None:
+    _address(text)
+    ipaddress.ip_address(text)
+
+
+def between(lowest: int, highest: int) -> Validator:
+    """A validator: a number in this range, ends included; None passes."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
+        if value is not None and not lowest <= value <= highest:
+            raise ValueError(f"{attribute.name} {value} is not in {lowest} to {highest}")
+
+    return validate
+
+
+MTU: Final = between(MIN_MTU, MAX_MTU)
+TEXT: Final = check(_plain_text)
+LABEL: Final = check(_label)
+LABEL_OR_NONE: Final = check(lambda text: None if text == "" else _label(text))
+DOMAIN: Final = check(_domain)
+INTERFACE: Final = check(_interface)
+NETWORK: Final = check(_network)
+WISH: Final = check(_wish)
+_SHORT_LIST: Final = attrs.validators.optional(attrs.validators.max_len(MAX_LIST))
+ROUTES: Final = [_SHORT_LIST, check(_route)]
+SERVERS: Final = [_SHORT_LIST, check(_server)]
+
+
+def to_tuple(texts: Iterable[str] | None) -> tuple[str, ...] | None:
+    """A converter for optional lists."""
+    return None if texts is None else tuple(texts)
+
+
+# -------------------------------------------------------------------------------------------------
+
+
+class ByeCode(IntEnum):
+    """Why a session ends. 0 to 4 are also the transport's own close codes."""
+
+    NORMAL = 0
+    SHUTDOWN = 1
+    REPLACED = 2  # the same member connected again
+    PROTOCOL = 3  # the peer sent what makes no sense
+    TIMEOUT = 4
+    REVOKED = 5
+    NAME_TAKEN = 6
+    ADDRESS_TAKEN = 7
+    INVITE_USED = 8
+    INVITE_EXPIRED = 9
+    FULL = 10
+    SERVER_ERROR = 11
+    UNKNOWN = 12
+
+    @classmethod
+    def _missing_(cls, value: object) -> ByeCode:
+        return cls.UNKNOWN  # a newer peer may have more reasons than we know
+
+
+@attrs.frozen
+class Hello:
+    """From a member, first of all: what it is and what it would like."""
+
+    mtu: int = attrs.field(validator=MTU)  # bytes of Ethernet payload that it can take
+    mac: str = attrs.field(validator=check(parse_mac))
+    name: str = attrs.field(default="", validator=LABEL_OR_NONE)  # "": the one that its key has
+    offload: bool = False  # takes and sends superframes
+    software: str = attrs.field(default="", validator=TEXT)
+    address: str = attrs.field(default="auto", validator=WISH)  # auto, none, or CIDR
+    lane: str = attrs.field(default="kcp", validator=TEXT)  # wished for: see `lane_choice.py`
+    bridge: bool = False  # a LAN with hosts of its own is behind it
+
+
+@attrs.frozen
+class Welcome:
+    """The switch's answer: the member is plugged in, and this is its place in the network."""
+
+    name: str = attrs.field(validator=LABEL)
+    port: int = attrs.field(validator=between(1, 0xFFFF))
+    address: str | None = attrs.field(default=None, validator=INTERFACE)  # 10.77.0.2/24
+    network: str = attrs.field(default="", validator=NETWORK)  # "": none is managed
+    routes: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=ROUTES)
+    names: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=SERVERS)  # DNS
+    domain: str = attrs.field(default="", validator=DOMAIN)
+    mtu: int = attrs.field(default=1500, validator=MTU)
+    offload: bool = False  # superframes may be sent and may come; only if the hello said so too
+    software: str = attrs.field(default="", validator=TEXT)
+    lane: str = attrs.field(default="kcp", validator=TEXT)  # in force: the wish, or kcp
+
+
+@attrs.frozen
+class Notice:
+    """A sentence for the person at the other end."""
+
+    text: str = attrs.field(validator=TEXT)
+
+
+@attrs.frozen
+class Update:
+    """Parts of the welcome that changed; None is unchanged."""
+
+    address: str | None = attrs.field(default=None, validator=INTERFACE)
+    mtu: int | None = attrs.field(default=None, validator=MTU)
+    routes: tuple[str, ...] | None = attrs.field(default=None, converter=to_tuple, validator=ROUTES)
+    names: tuple[str, ...] | None = attrs.field(default=None, converter=to_tuple, validator=SERVERS)
+
+
+@attrs.frozen
+class Bye:
+    """The session ends, and why. `ByeCode(code)` names the code."""
+
+    code: int = attrs.field(default=ByeCode.NORMAL, converter=int, validator=between(0, 0xFF))
+    reason: str = attrs.field(default="", validator=TEXT)
+
+
+@attrs.frozen
+class After:
+    """From either: a fence. What follows on the bulk lane is handled after so many messages of the
+    sparse lane, counted from the beginning of the session.
+    """
+
+    sparse: int = attrs.field(validator=between(0, 2**63 - 1))
+
+
+ControlMessage = Hello | Welcome | Notice | Update | Bye | After
+
+_KINDS: Final[dict[str, type[ControlMessage]]] = {
+    "hello": Hello,
+    "welcome": Welcome,
+    "notice": Notice,
+    "update": Update,
+    "bye": Bye,
+    "after": After,
+}
+_KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
+
+
+def _exactly(wanted: type) -> Callable[[Any, Any], Any]:
+    """No coercion: cattrs would make an int of "5", and True is an int to isinstance."""
+
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not wanted:
+            raise TypeError(f"{wanted.__name__} expected")
+        return value
+
+    return structure
+
+
+def _structure_list(value: Any, _: Any) -> tuple[str, ...]:
+    if type(value) is not list or not all(type(item) is str for item in value):
+        raise TypeError("list of texts expected")
+    return tuple(value)
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+_converter: Final = cattrs.Converter(detailed_validation=False)
+for _type in (int, str, bool):
+    _converter.register_structure_hook(_type, _exactly(_type))
+_converter.register_structure_hook_func(lambda wanted: wanted == tuple[str, ...], _structure_list)
+
+
+def encode_control(message: ControlMessage) -> bytes:
+    """The control record of a message. `ValueError` when it exceeds 16 KiB."""
+    fields = {"kind": _KIND_OF[type(message)], **_converter.unstructure(message)}
+    return encode_record(CONTROL, json.dumps(fields, ensure_ascii=False).encode())
+
+
+def decode_control_untrusted(record: bytes) -> ControlMessage | None:
+    """The message of a whole control record; None for a kind that is not known here."""
+    try:
+        fields = json.loads(record[HEADER_SIZE:].decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord("control record is not JSON") from error
+    if type(fields) is not dict or type(fields.get("kind")) is not str:
+        raise BadRecord("control record names no kind")
+    cls = _KINDS.get(fields["kind"])
+    if cls is None:
+        return None
+    try:
+        return _converter.structure(fields, cls)
+    except (ValueError, TypeError, KeyError) as error:
+        # The text may quote the peer at length, and goes to a log.
+        raise BadRecord(f"malformed {fields['kind']} message: {str(error)[:200]}") from error

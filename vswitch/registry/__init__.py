@@ -1,0 +1,1 @@
+"""Members, invites and addresses: a SQLite file and the rules for them."""

@@ -1,0 +1,176 @@
+"""The SQLite file below the registry: made 0600, opened checked, written in transactions.
+
+Invariants: WAL, so a reader never waits for a writer; every commit is on the disk before it is
+reported (synchronous=FULL), because a spent invite must stay spent through a power cut. Several
+processes (serve, invite, revoke) and several threads of each may use the file at once: one
+connection reads, one writes, each behind its own lock, and SQLite arbitrates between processes.
+
+Error contract: `VswitchError` with the path and what to do; a transaction that raises has
+changed nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from vswitch.errors import ConfigError, NotFound, VswitchError
+from vswitch.state import directory_lock, file_error
+
+Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
+
+_BUSY_TIMEOUT = 5000  # ms to wait for another process; a commit takes a few ms
+_FILE_MODE = 0o600
+
+
+class Database:
+    """One open file; see `open`. `close` it, or use it in a `with` block."""
+
+    def __init__(self, path: Path, schema: Sequence[str]) -> None:
+        self.path = path
+        self._read_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        with contextlib.ExitStack() as undo, self._plain_errors():
+            self._writer = undo.enter_context(contextlib.closing(self._connect()))
+            self._reader = undo.enter_context(contextlib.closing(self._connect()))
+            self._prepare(schema)
+            undo.pop_all()
+
+    @classmethod
+    def open(cls, path: Path, schema: Sequence[str], *, create: bool) -> Self:
+        """Open the file, and make it first where `create` allows.
+
+        Args:
+            path: of the file; its directory exists.
+            schema: the statements that lead from an empty file to version 1, from there to
+                version 2, and so on; the version is kept in SQLite's user_version.
+            create: whether a missing file is made.
+
+        Raises:
+            NotFound: there is no such file.
+            ConfigError: others can read it, or a newer version of this program made it.
+            VswitchError: it cannot be opened or is no database.
+        """
+        # Two programs that start at once must not both see an empty file.
+        with directory_lock(path.parent):
+            _check_file(path, create)
+            return cls(path, schema)
+
+    def close(self) -> None:
+        """Close both connections. Calling it again does nothing."""
+        with self._write_lock, self._read_lock:
+            self._reader.close()
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one SELECT, as of the last commit of any process."""
+        with self._read_lock, self._plain_errors():
+            return self._reader.execute(statement, values).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Execute]:
+        """Run statements that take effect together, at the end of the block, or not at all."""
+        with self._write_lock, self._plain_errors():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer.execute
+                self._writer.execute("COMMIT")
+            except BaseException:
+                # After some errors, a full disk among them, SQLite has rolled back already.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{_quoted(self.path)}?mode=rw",
+            uri=True,
+            timeout=_BUSY_TIMEOUT / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            # Changing to WAL takes an exclusive lock, so it is done only where it is not so.
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, schema: Sequence[str]) -> None:
+        version: int = self._reader.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(schema):
+            raise ConfigError(
+                f"{self.path} was made by a newer vswitch (format {version}, this one knows "
+                f"{len(schema)}): use that version, or another --state"
+            )
+        if version < len(schema):
+            with self.transaction() as run:
+                for script in schema[version:]:
+                    for statement in filter(str.strip, script.split(";")):
+                        run(statement, ())
+                run(f"PRAGMA user_version={len(schema)}", ())
+
+    @contextlib.contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise VswitchError(f"{self.path}: {_explain(error)}") from error
+
+
+def _explain(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL" or name == "SQLITE_IOERR_WRITE" or name == "SQLITE_IOERR_SHMSIZE":
+        return "the disk is full; nothing was changed: free some space and try again"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return f"another program kept it locked for {_BUSY_TIMEOUT // 1000} s: try again"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"cannot be opened for writing ({error}): run as the user who owns it"
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return f"is damaged or no registry ({error}): restore it from a backup"
+    return str(error)
+
+
+def _check_file(path: Path, create: bool) -> None:
+    """Make sure that the file exists, is ours, and that nobody else can read it."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags | (os.O_CREAT if create else 0), _FILE_MODE)
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no registry {path}: has a switch run with this --state?"
+        ) from None
+    except OSError as error:
+        raise file_error("registry", path, error) from None
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"registry {path} is not a regular file")
+    if status.st_mode & 0o077:
+        raise ConfigError(
+            f"registry {path} is open to other users (mode {status.st_mode & 0o777:04o}): "
+            f"chmod 600 {path}"
+        )
+
+
+def _quoted(path: Path) -> str:
+    """The path for a SQLite URI, where '?', '#' and '%' have a meaning."""
+    text = str(path.absolute())
+    return text.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,248 @@
+"""Who the members are: names bound to keys, the invites that make members, their addresses.
+
+Invariants, kept by one transaction each and by unique indexes: a name belongs to one key, an
+address to one member, an invite makes one member. A revoked key stays known, so that it stays
+refused; its name and address are free again. Times are wall-clock seconds since the epoch.
+
+The methods are synchronous. `look_up` and `invite` are point reads that never wait for a
+writer. All others may wait for the disk: call them in a worker thread. Any thread may call any.
+
+Error contract: `EnrolRefused` says no to a member with the code that goes on the wire; `NotFound`
+for a name nobody has; `VswitchError` if the file cannot be used, and then nothing has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, Self
+
+from vswitch.addresses import HostPort, check_name, parse_subnet
+from vswitch.errors import NotFound
+from vswitch.members.protocol import ByeCode
+from vswitch.registry.database import Database, Execute
+from vswitch.registry.rules import (
+    EnrolRefused,
+    Invite,
+    Member,
+    Served,
+    check_invite,
+    check_known,
+    choose_address,
+    name_taken,
+)
+
+_INVITE_LIMIT = 1024  # open invites at once (design, security table)
+_INVITE_KEPT = 30 * 86400.0  # s after expiry that an invite is still known and refused by name
+
+_SCHEMA = (
+    """
+    CREATE TABLE member (
+        key BLOB PRIMARY KEY CHECK (length(key) = 32),
+        name TEXT NOT NULL,
+        address TEXT,
+        created REAL NOT NULL,
+        last_seen REAL,
+        revoked REAL
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX member_name ON member (name) WHERE revoked IS NULL;
+    CREATE UNIQUE INDEX member_address ON member (address) WHERE address IS NOT NULL;
+    CREATE TABLE invite (
+        id BLOB PRIMARY KEY CHECK (length(id) = 8),
+        psk BLOB NOT NULL CHECK (length(psk) = 32),
+        name TEXT NOT NULL,
+        created REAL NOT NULL,
+        expires REAL NOT NULL,
+        used REAL,
+        used_by BLOB
+    ) WITHOUT ROWID;
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
+    """,
+)
+_MEMBER = "SELECT name, key, address, created, last_seen, revoked FROM member "
+_BY_NAME = _MEMBER + "WHERE name = ? AND revoked IS NULL"
+_COUNT = "SELECT count(*) FROM member WHERE revoked IS NULL"
+_OPEN_INVITES = "SELECT count(*) FROM invite WHERE used IS NULL AND expires > ?"
+_OTHER_ADDRESSES = "SELECT address, name FROM member WHERE address IS NOT NULL AND key != ?"
+_SET = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
+_INVITE = "SELECT id, psk, name, created, expires, used, used_by FROM invite "
+
+
+class Registry:
+    """The members of one switch; see the module for what each call promises."""
+
+    def __init__(self, database: Database, max_members: int) -> None:
+        self._database = database
+        self._max_members = max_members
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = True, max_members: int = 1024) -> Self:
+        """Open the registry file; see `Database.open` for what it raises."""
+        return cls(Database.open(path, _SCHEMA, create=create), max_members)
+
+    def close(self) -> None:
+        """Close the file. Calling it again does nothing."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def look_up(self, key: bytes) -> Member | None:
+        """The member with this key, revoked ones included."""
+        rows = self._database.read(_MEMBER + "WHERE key = ?", (key,))
+        return Member(*rows[0]) if rows else None
+
+    def named(self, name: str) -> Member | None:
+        """The member that has this name now."""
+        rows = self._database.read(_BY_NAME, (name,))
+        return Member(*rows[0]) if rows else None
+
+    def members(self) -> list[Member]:
+        """Every member by name, revoked ones after the one that has the name now."""
+        order = "ORDER BY name, revoked IS NOT NULL, revoked"
+        return [Member(*row) for row in self._database.read(_MEMBER + order)]
+
+    def invite(self, id: bytes) -> Invite | None:
+        """The invite with this id, whether it can still be used or not."""
+        rows = self._database.read(_INVITE + "WHERE id = ?", (id,))
+        return Invite(*rows[0]) if rows else None
+
+    def add_invite(self, invite: Invite) -> None:
+        """Keep an invite. Its name must be free: a name is given away by `revoke` first."""
+        check_name(invite.name)
+        with self._database.transaction() as run:
+            run("DELETE FROM invite WHERE expires < ?", (invite.created - _INVITE_KEPT,))
+            if _one(run, _BY_NAME, (invite.name,)) is not None:
+                raise EnrolRefused(
+                    ByeCode.NAME_TAKEN,
+                    f"{invite.name} is a member already; to invite it anew, first run "
+                    f"`vswitch revoke {invite.name}`",
+                )
+            if _one(run, _OPEN_INVITES, (invite.created,))[0] >= _INVITE_LIMIT:
+                text = f"{_INVITE_LIMIT} invites are open: wait until some expire"
+                raise EnrolRefused(ByeCode.FULL, text)
+            run(
+                "INSERT INTO invite (id, psk, name, created, expires) VALUES (?, ?, ?, ?, ?)",
+                (invite.id, invite.psk, invite.name, invite.created, invite.expires),
+            )
+
+    def enrol(self, key: bytes, name: str, invite_id: bytes, now: float) -> Member:
+        """Make `key` a member by an invite, and spend the invite, both or neither.
+
+        Asking again with the same key and name succeeds and spends nothing: the first answer
+        may have been lost. An empty `name` means the one that the invite is for.
+
+        Raises:
+            EnrolRefused: the message says who holds what, or what to do.
+        """
+        with self._database.transaction() as run:
+            if (known := _known(run, key, name)) is not None:
+                return known
+            if (row := _one(run, _INVITE + "WHERE id = ?", (invite_id,))) is None:
+                raise EnrolRefused(ByeCode.UNKNOWN, "the switch does not know this invite")
+            invite = Invite(*row)
+            check_invite(invite, name, now)
+            member = self._insert(run, key, invite.name, now)
+            run("UPDATE invite SET used = ?, used_by = ? WHERE id = ?", (now, key, invite_id))
+        return member
+
+    def enrol_local(self, key: bytes, name: str, now: float) -> Member:
+        """Make `key` a member for who has access to this file. Raises as `enrol`."""
+        with self._database.transaction() as run:
+            return _known(run, key, name) or self._insert(run, key, name, now)
+
+    def _insert(self, run: Execute, key: bytes, name: str, now: float) -> Member:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise EnrolRefused(ByeCode.PROTOCOL, f"the name cannot be used: {error}") from None
+        if holder := _one(run, _BY_NAME, (name,)):
+            raise name_taken(Member(*holder))
+        if _one(run, _COUNT, ())[0] >= self._max_members:
+            raise EnrolRefused(
+                ByeCode.FULL,
+                f"the switch has its {self._max_members} members: revoke some, or serve with a "
+                "higher --max-members",
+            )
+        run("INSERT INTO member (key, name, created) VALUES (?, ?, ?)", (key, name, now))
+        return Member(name, key, None, now, None, None)
+
+    def lease(self, key: bytes, wish: str, subnet: IPv4Network) -> str | None:
+        """The member's address as `10.77.0.2/24`, the same each time while it fits the subnet.
+
+        Args:
+            key: of a member.
+            wish: "auto", "none" (gives the address back), or an address with prefix length.
+            subnet: of the switch; an address outside it is replaced by a new one.
+
+        Raises:
+            EnrolRefused: no member, the address cannot be had, or none is left.
+        """
+        with self._database.transaction() as run:
+            row = _one(run, _MEMBER + "WHERE key = ? AND revoked IS NULL", (key,))
+            if row is None:
+                raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+            member = Member(*row)
+            others = run(_OTHER_ADDRESSES, (key,))
+            holders = {IPv4Address(address): holder for address, holder in others}
+            address = choose_address(member, wish, subnet, holders)
+            text = None if address is None else str(address)
+            if text != member.address:
+                run("UPDATE member SET address = ? WHERE key = ?", (text, key))
+        return None if address is None else f"{address}/{subnet.prefixlen}"
+
+    def revoke(self, name: str, now: float) -> Member | None:
+        """Refuse this member's key from now on, free its name, and cancel its open invites.
+
+        Returns the member, or None if there were only invites for this name.
+
+        Raises:
+            NotFound: neither a member nor an open invite has this name.
+        """
+        with self._database.transaction() as run:
+            cancelled = run(
+                "DELETE FROM invite WHERE name = ? AND used IS NULL AND expires > ?", (name, now)
+            ).rowcount
+            row = _one(run, _BY_NAME, (name,))
+            if row is None and not cancelled:
+                raise NotFound(f"no member is named {name}: see `vswitch members`")
+            run(
+                "UPDATE member SET revoked = ?, address = NULL WHERE name = ? AND revoked IS NULL",
+                (now, name),
+            )
+        return None if row is None else self.look_up(row[1])
+
+    def touch(self, keys: Iterable[bytes], now: float) -> None:
+        """Note that these members were connected at `now`."""
+        with self._database.transaction() as run:
+            for key in keys:
+                run("UPDATE member SET last_seen = ? WHERE key = ?", (now, key))
+
+    def record_served(self, served: Served) -> None:
+        """Note how the switch runs, for `invite` and for joins on the same host."""
+        public = "" if served.public is None else served.public.text()
+        with self._database.transaction() as run:
+            run(_SET, ("listen", served.listen.text()))
+            run(_SET, ("public", public))
+            run(_SET, ("subnet", str(served.subnet)))
+
+    def served(self) -> Served | None:
+        """What `record_served` noted last, or None if the switch never ran."""
+        rows = dict(self._database.read("SELECT name, value FROM meta"))
+        if "listen" not in rows:
+            return None
+        public = HostPort.parse(rows["public"]) if rows["public"] else None
+        return Served(HostPort.parse(rows["listen"]), public, parse_subnet(rows["subnet"]))
+
+
+def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:
+    return run(statement, values).fetchone()
+
+
+def _known(run: Execute, key: bytes, name: str) -> Member | None:
+    row = _one(run, _MEMBER + "WHERE key = ?", (key,))
+    return None if row is None else check_known(Member(*row), name)

@@ -1,0 +1,155 @@
+"""What a member is, what an invite is, and the rules by which one is accepted or refused.
+
+Pure: the registry fetches what is known and asks these functions; they decide. Times are
+wall-clock seconds since the epoch.
+
+Error contract: `EnrolRefused`, whose code goes on the wire to the member's program and whose
+message is for its user: it names the holder, or says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from attrs import field, frozen
+
+from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
+from vswitch.errors import RefusedError
+from vswitch.members.protocol import ByeCode
+
+
+@frozen
+class Member:
+    """One member. `address` has no prefix length; `revoked` is when, or None."""
+
+    name: str
+    key: bytes
+    address: str | None
+    created: float
+    last_seen: float | None
+    revoked: float | None
+
+
+@frozen
+class Invite:
+    """One invite as the switch knows it: the key derived from the secret, not the secret."""
+
+    id: bytes
+    psk: bytes = field(repr=False)
+    name: str
+    created: float
+    expires: float
+    used: float | None = None
+    used_by: bytes | None = None
+
+
+@frozen
+class Served:
+    """How the switch was last run. Port 0 in `public` stands for the port of `listen`."""
+
+    listen: HostPort
+    public: HostPort | None
+    subnet: IPv4Network
+
+
+class EnrolRefused(RefusedError):
+    """A member is refused; `code` tells its program, the message tells its user."""
+
+    def __init__(self, code: ByeCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def check_known(member: Member, name: str) -> Member:
+    """Whether a key that is known already may have `name` ("" means the name that it has)."""
+    if member.revoked is not None:
+        raise EnrolRefused(
+            ByeCode.REVOKED,
+            f"the key of {member.name} was revoked on {_date(member.revoked)}; to let this host "
+            "in again, remove its profile and key, and join with a new invite",
+        )
+    if name not in ("", member.name):
+        raise EnrolRefused(
+            ByeCode.NAME_TAKEN,
+            f"this key is a member named {member.name}: join with --name {member.name}",
+        )
+    return member
+
+
+def check_invite(invite: Invite, name: str, now: float) -> None:
+    """Whether the invite can make a member of this name ("" means the name in the invite)."""
+    if invite.used is not None:
+        raise EnrolRefused(
+            ByeCode.INVITE_USED,
+            f"the invite for {invite.name} was used on {_date(invite.used)} by another key: "
+            f"revoke {invite.name} if that was not you, and ask for a new invite",
+        )
+    if now >= invite.expires:
+        raise EnrolRefused(
+            ByeCode.INVITE_EXPIRED,
+            f"the invite for {invite.name} expired on {_date(invite.expires)}: ask for a new one",
+        )
+    if name not in ("", invite.name):
+        raise EnrolRefused(
+            ByeCode.UNKNOWN,
+            f"the invite is for {invite.name}: join with --name {invite.name}, or ask for an "
+            "invite for the other name",
+        )
+
+
+def name_taken(holder: Member) -> EnrolRefused:
+    """The refusal for a name that another key has."""
+    return EnrolRefused(
+        ByeCode.NAME_TAKEN,
+        f"the name {holder.name} is taken by another key, a member since "
+        f"{_date(holder.created)}: choose another name, or run `vswitch revoke {holder.name}`",
+    )
+
+
+def choose_address(
+    member: Member, wish: str, subnet: IPv4Network, holders: Mapping[IPv4Address, str]
+) -> IPv4Address | None:
+    """The address that a member gets; None if it wants none.
+
+    Args:
+        wish: "auto", "none" or an address with prefix length, as the member sent it.
+        subnet: of the switch.
+        holders: the addresses of all other members, with their names.
+    """
+    try:
+        wish = parse_wish(wish)
+    except ValueError as error:
+        raise EnrolRefused(ByeCode.PROTOCOL, f"the address cannot be used: {error}") from None
+    if wish == "none":
+        return None
+    if wish == "auto":
+        held = None if member.address is None else IPv4Address(member.address)
+        if held is not None and reserved_reason(held, subnet) is None:
+            return held
+        if (free := lowest_free(subnet, holders)) is None:
+            raise EnrolRefused(
+                ByeCode.FULL,
+                f"all addresses of {subnet} are given away: revoke members, or serve with a "
+                "larger --subnet",
+            )
+        return free
+    asked = IPv4Interface(wish)
+    if (reason := reserved_reason(asked.ip, subnet)) is not None:
+        raise EnrolRefused(ByeCode.ADDRESS_TAKEN, f"{asked.ip} cannot be given: {reason}")
+    if asked.network.prefixlen != subnet.prefixlen:
+        raise EnrolRefused(
+            ByeCode.ADDRESS_TAKEN,
+            f"{asked} does not fit the subnet {subnet}: ask for {asked.ip}/{subnet.prefixlen}",
+        )
+    if asked.ip in holders:
+        raise EnrolRefused(
+            ByeCode.ADDRESS_TAKEN,
+            f"{asked.ip} is taken by {holders[asked.ip]}: ask for another, or use auto",
+        )
+    return asked.ip
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,63 @@
+"""One error out of a nursery is that error: exception groups of one are taken apart.
+
+A nursery wraps whatever leaves it in an `ExceptionGroup`. Who calls `serve` or `join` writes
+`except VswitchError` and has no interest in the nurseries inside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def single_error() -> Iterator[None]:
+    """Around a nursery: an exception that is alone in its groups comes out as it is."""
+    alone: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        alone = group
+        while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
+            alone = alone.exceptions[0]
+        if isinstance(alone, BaseExceptionGroup):
+            raise
+    if alone is not None:
+        context = alone.__context__
+        try:
+            raise alone
+        finally:
+            alone.__context__ = context  # not the group, which would be a cycle
+            del alone, context  # or its traceback and this frame would keep each other alive
+
+
+# -------------------------------------------------------------------------------------------------
+# Keep freed memory for the next batch, instead of giving it back to the kernel each time.
+#
+# Buffers of a batch are tens of kilobytes and live for microseconds. The C library's defaults
+# hand the top of the heap back to the kernel whenever enough of it is free, and fetch it again,
+# page by page, for the next batch: measured on the way of a sealed unit of 62 kB, that made up to
+# two thirds of all processor time. With these settings a process keeps what its busiest moment
+# needed.
+#
+# Only glibc has `mallopt`; elsewhere this does nothing, and says so by returning False.
+
+# malloc.h of glibc
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_THRESHOLD = -3
+
+_KEEP = 64 * 1024 * 1024  # bytes at the top of the heap that are not given back
+_GROW = 1024 * 1024  # bytes more than needed with each call to the kernel
+_LARGE = 32 * 1024 * 1024  # bytes from which a block is mapped by itself; the most glibc takes
+
+
+def keep_memory() -> bool:
+    """Set the allocator for a process that moves batches; whether it took the settings."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((_M_TRIM_THRESHOLD, _KEEP), (_M_TOP_PAD, _GROW), (_M_MMAP_THRESHOLD, _LARGE))
+    return all(mallopt(name, value) == 1 for name, value in settings)

@@ -1,0 +1,1 @@
+"""What exists only while `vswitch serve` runs."""

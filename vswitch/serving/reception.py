@@ -1,0 +1,284 @@
+"""How a session becomes a port: hello, enrolment, address, welcome.
+
+    channel ─▶ hello ─▶ registry (in a thread) ─▶ port attached ─▶ welcome ─▶ frames
+
+Which keys may shake hands at all is said in `serving/reception.py`; `Reception.receive` is the
+handler of each channel that did. A member that is refused is told why, in words and with a code,
+before its session ends. The member's older port, if it has one, goes first.
+
+Error contract: nothing that a member does is raised. Registry errors refuse that member, unless
+they only concern when it was last seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from ipaddress import IPv4Network
+
+import trio
+from attrs import define
+
+from transport import Channel, Credential, CredentialKind, Grant, PublicKey, Result
+from vswitch.errors import BadRecord, RefusedError, VswitchError
+from vswitch.frames.ethernet import parse_mac
+from vswitch.logs import event
+from vswitch.members.device import MemberDevice
+from vswitch.members.lane_choice import agreed
+from vswitch.members.protocol import Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import EnrolRefused, Member, check_known
+from vswitch.switch.port import Bound, Port
+from vswitch.switch.switch import Switch
+from vswitch.switch.tasks import READ_BATCH
+from vswitch.version import SOFTWARE
+
+HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
+REASON_LIMIT = 1000  # characters of a goodbye's reason, as `control.py` has it
+
+log = logging.getLogger(__name__)
+
+
+@define(eq=False)
+class Plugged:
+    """A member that is connected."""
+
+    member: Member
+    address: str | None  # CIDR form
+    channel: Channel
+    device: MemberDevice
+    port: Port
+    since: float  # wall clock
+    why: str | None = None  # it was unplugged, if not by itself
+
+
+class Reception:
+    """Takes members in."""
+
+    def __init__(self, registry: Registry, switch: Switch, subnet: IPv4Network) -> None:
+        self.plugged: dict[bytes, Plugged] = {}  # by key
+        self._registry = registry
+        self._switch = switch
+        self._subnet = subnet
+
+    async def receive(self, channel: Channel) -> None:
+        """From the handshake to the end of the session."""
+        said: list[ControlMessage] = []
+        device = MemberDevice(
+            channel,
+            name=channel.remote,
+            mtu=self._switch.mtu,
+            on_control=said.append,
+        )
+        try:
+            hello, early = await _hello(device, said)
+            await self._admit(channel, device, hello, early)
+        except trio.Cancelled:
+            device.close(ByeCode.SHUTDOWN, "the switch is stopping")
+            raise
+        except EnrolRefused as refusal:
+            await self._refuse(channel, device, refusal.code, str(refusal))
+        except RefusedError as refusal:  # all ports are taken
+            await self._refuse(channel, device, ByeCode.FULL, str(refusal))
+        except VswitchError as error:
+            event(log, "enrolment-failed", logging.ERROR, via=channel.remote, error=error)
+            await self._refuse(channel, device, ByeCode.SERVER_ERROR, str(error))
+        except BadRecord as error:
+            device.close(ByeCode.PROTOCOL, str(error))
+            event(log, "member-lost", logging.WARNING, via=channel.remote, reason=error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            event(log, "member-lost", via=channel.remote, reason=error)
+        except Exception:
+            # A mistake of ours. It costs this member its session, and nobody else anything.
+            log.exception("reception-failed")
+            device.close(ByeCode.SERVER_ERROR, "the switch has failed; its log says why")
+
+    async def _admit(
+        self, channel: Channel, device: MemberDevice, hello: Hello, early: list[bytes]
+    ) -> None:
+        key = channel.peer.raw
+        member, address = await trio.to_thread.run_sync(self._enrol, key, channel.credential, hello)
+        # Meanwhile it may have been revoked, or have gone, or have connected again. From here to
+        # the entry in `plugged`, where `check_revoked` finds it, nothing waits.
+        self._check_welcome(key)
+        device.write_nowait([])
+        older = self.plugged.get(key)
+        if older is not None:
+            older.why = "replaced"
+            self._switch.detach(older.port)
+        device.name = member.name
+        device.on_control = _heard
+        device.superframes = hello.offload
+        device.use_lane(agreed(hello.lane))
+        given = None if address is None else address.partition("/")[0]
+        bound = Bound(parse_mac(hello.mac), given)
+        attach, name = self._switch.attach, member.name
+        port = attach(device, name=name, bridge=hello.bridge, bound=bound)
+        device.on_blocked = port.flush_soon
+        plugged = Plugged(member, address, channel, device, port, time.time())
+        self.plugged[key] = plugged
+        try:
+            device.send_control(
+                Welcome(
+                    name=member.name,
+                    port=port.number,
+                    address=address,
+                    network=str(self._subnet),
+                    mtu=self._switch.mtu,
+                    offload=hello.offload,
+                    software=SOFTWARE,
+                    lane=device.lane_mode,
+                )
+            )
+            event(
+                log,
+                "member-up",
+                member=member.name,
+                key=channel.peer.fingerprint(),
+                port=port.number,
+                via=channel.remote,
+                address=address,
+                suite=channel.statistics().suite,
+                lane=device.lane_mode,
+            )
+            self._note("member-up", member.name, via=channel.remote, address=address or "none")
+            self._switch.ingress(port, early)
+            # Only now, as it waits for the disk: a thousand members may return at once.
+            await trio.to_thread.run_sync(self._seen, key)
+            await port.wait_detached()
+        finally:
+            if self.plugged.get(key) is plugged:
+                del self.plugged[key]
+            reason = port.error or plugged.why
+            event(log, "member-down", member=member.name, port=port.number, reason=reason)
+            self._note("member-down", member.name, reason=str(reason or "stopping"))
+        await trio.to_thread.run_sync(self._seen, key)
+
+    def _enrol(self, key: bytes, credential: Credential, hello: Hello) -> tuple[Member, str | None]:
+        """In a thread: who this is, and which address it gets."""
+        registry, now = self._registry, time.time()
+        if credential.kind is CredentialKind.TOKEN:
+            member = registry.enrol(key, hello.name, credential.id, now)
+            trio.from_thread.run_sync(self._note, "member-enrolled", member.name)
+        else:
+            known = registry.look_up(key)
+            if known is None:  # revoked and forgotten since the handshake
+                raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+            member = check_known(known, hello.name)
+        address = registry.lease(key, hello.address, self._subnet)
+        return member, address
+
+    def _seen(self, key: bytes) -> None:
+        """In a thread: note the time. A full disk shuts no known member out."""
+        try:
+            self._registry.touch([key], time.time())
+        except VswitchError as error:
+            event(log, "registry-failed", logging.ERROR, error=error)
+
+    def _check_welcome(self, key: bytes) -> None:
+        known = self._registry.look_up(key)
+        if known is None:
+            raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+        check_known(known, "")
+
+    async def _refuse(
+        self, channel: Channel, device: MemberDevice, code: ByeCode, reason: str
+    ) -> None:
+        event(
+            log,
+            "member-refused",
+            logging.WARNING,
+            key=channel.peer.fingerprint(),
+            via=channel.remote,
+            code=code.name.lower(),
+            reason=reason,
+        )
+        self._note("member-refused", code=code.name.lower(), via=channel.remote, reason=reason)
+        try:
+            plain = "".join(char if char.isprintable() else " " for char in reason)
+            device.send_control(Bye(code, plain[:REASON_LIMIT]))
+            await channel.aclose(code, plain)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # gone before it could be told
+
+    def _note(self, kind: str, name: str = "", **facts: str) -> None:
+        """For `vswitch events`."""
+        self._switch.events.add(kind, name, now=trio.current_time(), **facts)
+
+    def check_revoked(self) -> list[str]:
+        """Unplug every member whose key is not welcome any more; their names."""
+        gone = []
+        for key, plugged in list(self.plugged.items()):
+            member = self._registry.look_up(key)
+            if member is None or member.revoked is not None:
+                plugged.why = "revoked"
+                plugged.device.close(ByeCode.REVOKED, f"{plugged.member.name} was revoked")
+                self._switch.detach(plugged.port)
+                gone.append(plugged.member.name)
+        return gone
+
+
+async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hello, list[bytes]]:
+    """The first thing that a member says, and the frames that came along behind it."""
+    frames: list[bytes] = []
+    with trio.move_on_after(HELLO_TIMEOUT):
+        while not said:
+            await device.wait_readable()
+            try:
+                frames = device.read_nowait(READ_BATCH)
+            except trio.WouldBlock:
+                continue
+            if not said:
+                raise BadRecord("frames before hello")
+    if not said:
+        raise BadRecord("no hello in time")
+    if not isinstance(said[0], Hello):
+        raise BadRecord("another message before hello")
+    return said[0], frames
+
+
+def _heard(message: ControlMessage) -> None:
+    """A member may say goodbye; the end of its session follows and is what counts."""
+
+
+# -------------------------------------------------------------------------------------------------
+# Which keys the transport may answer: members, and who holds an invite.
+#
+# A stranger gets silence; somebody known who may not come in is told why, once the key is proven.
+#
+# Error contract: nothing is raised. A registry that cannot be read is logged and answers nobody.
+
+
+class Authorities:
+    """The registry, as the transport asks it. Implements `transport.Authority`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
+        """Point reads of the registry; None is silence."""
+        try:
+            member = self._registry.look_up(peer.raw)
+            if credential.kind is CredentialKind.TOKEN:
+                return self._with_token(peer, credential, member)
+        except VswitchError as error:
+            event(log, "registry-failed", logging.ERROR, error=error)
+            return None
+        if member is None:
+            return None
+        return Grant(result=Result.OK if member.revoked is None else Result.REVOKED)
+
+    def _with_token(
+        self, peer: PublicKey, credential: Credential, member: Member | None
+    ) -> Grant | None:
+        invite = self._registry.invite(credential.id)
+        if invite is None:
+            return None
+        result = Result.OK
+        if member is not None and member.revoked is not None:
+            result = Result.REVOKED
+        elif invite.used is not None and invite.used_by != peer.raw:
+            result = Result.CREDENTIAL_USED
+        elif invite.used is None and time.time() >= invite.expires:
+            result = Result.CREDENTIAL_EXPIRED
+        return Grant(invite.psk, result)

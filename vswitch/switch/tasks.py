@@ -1,0 +1,113 @@
+"""The tasks of one port, and how the end of a port is told to people.
+
+ reading   wait_readable ─▶ read_nowait(64) ─▶ the switch
+ writing   a backlog ─▶ wait_writable ─▶ flush
+
+Whatever a device raises ends up in `take_down`, once per task, and nowhere else: `run_port` itself
+raises nothing but cancellation. What happens next is for whoever attached the port to decide.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from vswitch.errors import BadRecord
+from vswitch.switch.device import read_each
+from vswitch.switch.port import Port
+
+log = logging.getLogger("vswitch.switch")
+
+DetachListener = Callable[[Port], object]
+
+READ_BATCH = 64  # records a port may read before the others have their turn: about 100 µs of work
+
+# How a device fails in the ordinary course of things. Anything else is a mistake in a program, and
+# is logged with its traceback.
+_ORDINARY = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, BadRecord)
+
+
+async def run_port(
+    port: Port,
+    ingress: Callable[[Port, list[bytes]], None],
+    flush: Callable[[Port], None],
+    take_down: Callable[[Port, Exception], None],
+) -> None:
+    """Move frames in both directions until cancelled."""
+
+    device = port.device
+
+    def take() -> bool:
+        try:
+            records = device.read_nowait(READ_BATCH)
+        except trio.WouldBlock:
+            return True
+        ingress(port, records)
+        return True
+
+    async def read() -> None:
+        await read_each(device, take)
+
+    async def write() -> None:
+        while True:
+            await port.flush_when_writable()
+            flush(port)
+
+    async def guard(job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except Exception as error:
+            take_down(port, error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(guard, read)
+        nursery.start_soon(guard, write)
+
+
+def begin_port(port: Port) -> None:
+    """One line of log for a port that was plugged in."""
+    log.info("port-up port=%d name=%s", port.number, _value(port.name))
+
+
+def end_port(port: Port, listener: DetachListener | None) -> None:
+    """Log why a port is down, in one line; close its device; tell the listener. Raises nothing."""
+    error = port.error
+    if error is None:
+        log.info("port-down port=%d name=%s reason=detached", port.number, _value(port.name))
+    else:
+        ordinary = isinstance(error, _ORDINARY)
+        log.log(
+            _level(error),
+            "port-down port=%d name=%s reason=%s error=%s",
+            port.number,
+            _value(port.name),
+            _value(str(error)),
+            type(error).__name__,
+            exc_info=None if ordinary else error,
+        )
+    try:
+        port.device.close()
+    except Exception:
+        log.exception("device-close-failed port=%d", port.number)
+    if listener is not None:
+        try:
+            listener(port)
+        except Exception:
+            log.exception("detach-listener-failed port=%d", port.number)
+
+
+def _level(error: Exception) -> int:
+    """A peer that goes is the course of things; a failing interface deserves a look."""
+    if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
+        return logging.INFO
+    return logging.WARNING if isinstance(error, _ORDINARY) else logging.ERROR
+
+
+def _value(text: str) -> str:
+    """A value of a key=value line. Quoted unless plain: a peer's text must not forge a line."""
+    if text and all(char.isalnum() or char in "._:/@+-" for char in text):
+        return text
+    return json.dumps(text)
