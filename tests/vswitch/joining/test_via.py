@@ -5,11 +5,11 @@ import struct
 
 import pytest
 import trio
-from vswitch.joining import via
 
 from vswitch.errors import NotReachable
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import NO_OFFLOAD
+from vswitch.joining import via
 from vswitch.testing import FakeInterface, ethernet
 
 A, B = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from vswitch.joining import reach as underlay
 
 from transport import Grant, PrivateKey, open_endpoint
 from transport.testing.network import Link, open_network
 from vswitch.addresses import HostPort
 from vswitch.config.commands import JoinConfig
+from vswitch.joining import reach as underlay
 from vswitch.joining.member import Membership
 from vswitch.joining.profiles import Profile
 from vswitch.members.device import MemberDevice

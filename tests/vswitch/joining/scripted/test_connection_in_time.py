@@ -2,9 +2,9 @@
 
 import pytest
 import trio
-from vswitch.joining import reach as underlay
 
 from vswitch.errors import TimedOut
+from vswitch.joining import reach as underlay
 from vswitch.joining.backoff import CAP, RESTART, SPREAD
 from vswitch.joining.connection import WELCOME_TIMEOUT
 from vswitch.joining.member import PATIENCE, STABLE

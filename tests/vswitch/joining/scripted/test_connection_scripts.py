@@ -4,11 +4,11 @@ import contextlib
 
 import pytest
 import trio
-from vswitch.joining import connection
 
 from transport import ChannelBroken
 from vswitch.errors import NotReachable
 from vswitch.frames.records import frame_record
+from vswitch.joining import connection
 from vswitch.members.protocol import Bye, ByeCode, Hello, Notice, Update, Welcome, encode_control
 from vswitch.registry.rules import EnrolRefused
 from vswitch.testing import ethernet
