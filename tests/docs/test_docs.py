@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import tomllib
+from datetime import date
 from pathlib import Path
 
 import attrs
@@ -29,7 +30,8 @@ from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.switch.counters import DropReason
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9][0-9]-*.md"))
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 OF_COMMAND = {
     "serve": ServeConfig,
@@ -65,6 +67,11 @@ def rows(text: str) -> list[list[str]]:
 
 def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
+
+
+def title_of(page: Path) -> str:
+    """What a page is called in the list of tests."""
+    return str(page.relative_to(ROOT))
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
@@ -189,7 +196,7 @@ def anchors(page: Path) -> set[str]:
     return {heading_anchor(title) for title in re.findall(r"^#+ (.+)$", text, re.M)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=title_of)
 def test_links_lead_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M)
     targets = re.findall(r"\]\(([^)]+)\)", text)
@@ -204,7 +211,50 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(there), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=title_of)
+def test_files_in_documents_exist(page):
+    """Named from the top, or from the package or the tests that the page is about."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M)
+    # Its first rows tell of files that somebody will write.
+    text = re.sub(r"^## To add something\n.*?(?=^## )", "", text, flags=re.DOTALL | re.M)
+    tops = [ROOT, *(ROOT / top for top in ("vswitch", "transport", "tests"))]
+    for name in re.findall(r"`([\w/]+/\w+\.py)`", text):
+        assert any((top / name).exists() for top in tops), name
+
+
+def decision_field(page: Path, name: str) -> str:
+    (value,) = re.findall(rf"^- {name}: (.+(?:\n  .+)*)$", page.read_text(), re.M)
+    return value
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=title_of)
+def test_decision_has_number_date_status_and_measurement(page):
+    assert page.read_text().startswith(f"# {page.name[:2]}: ")
+    date.fromisoformat(decision_field(page, "Date"))
+    assert decision_field(page, "Measured")
+    status = decision_field(page, "Status")
+    if status != "accepted":
+        (number,) = re.fullmatch(r"superseded by (\d\d)", status).groups()
+        (later,) = (each for each in DECISIONS if each.name.startswith(number))
+        assert decision_field(later, "Date") >= decision_field(page, "Date")
+
+
+def test_index_lists_every_decision():
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    numbers = [page.name[:2] for page in DECISIONS]
+    assert numbers == [f"{number:02}" for number in range(1, len(DECISIONS) + 1)]
+    assert rows(index) == [
+        [
+            f"[{page.name[:2]}]({page.name})",
+            re.match(r"# \d\d: (.+)", page.read_text())[1],
+            decision_field(page, "Date"),
+            decision_field(page, "Status"),
+        ]
+        for page in DECISIONS
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title_of)
 def test_commands_in_documents_exist(page):
     text = page.read_text()
     shell = "\n".join(re.findall(r"^```(?:sh|console)\n(.*?)^```$", text, re.DOTALL | re.M))
