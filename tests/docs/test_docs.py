@@ -136,7 +136,7 @@ def test_every_key_of_foreign_ports_is_explained():
     assert set(code(kinds[3])) == set(KINDS)
 
 
-def test_exit_codes():
+def test_every_exit_code_is_explained():
     codes = {value for name, value in vars(ExitCode).items() if name.isupper()}
     listed = [int(row[0]) for row in rows(section("Exit codes"))]
     assert listed == sorted(codes)

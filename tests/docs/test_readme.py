@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("source", blocks("python"))
-def test_python_runs(source, tmp_path):
+def test_python_of_the_readme_runs(source, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -31,23 +31,23 @@ def test_python_runs(source, tmp_path):
     assert done.stdout == "hello from 02:00:00:00:00:0a\n['02:00:00:00:00:0a on port 1']\n"
 
 
-def test_there_is_python_to_run():
+def test_readme_has_python_to_run():
     assert len(blocks("python")) == 1
 
 
-def test_the_two_commands_are_lines_of_their_own():
+def test_readme_has_its_two_commands_on_lines_of_their_own():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     install = "python3 -m venv .venv && .venv/bin/pip install -q "
     assert f"{install}. && .venv/bin/vswitch demo" in lines
     assert f"{install}-e '.[test]' && .venv/bin/pytest -n 2" in lines
 
 
-def test_ci_ends_with_the_same_line():
+def test_ci_ends_with_the_test_line_of_the_readme():
     last = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
     assert last in README.splitlines()
 
 
-def test_first_lines_say_what_it_is_and_for_whom():
+def test_readme_begins_with_what_the_program_is_and_for_whom():
     opening = "\n".join(README.split("\n\n", 2)[1].splitlines()[:5])
     assert "Ethernet switch" in opening
     assert "For people who" in opening

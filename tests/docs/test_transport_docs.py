@@ -59,7 +59,7 @@ def test_layouts_have_no_gaps_and_the_right_size(heading, number, size):
     assert sum(fields[-1]) == size
 
 
-def test_sizes_in_the_overview():
+def test_wire_format_has_the_right_sizes_in_the_overview():
     sizes = {row[1]: row[3] for row in tables(WIRE, "Datagrams")[0]}
     assert sizes["init"] == str(constants.INIT_SIZE)
     assert sizes["response"] == str(constants.RESPONSE_SIZE)
@@ -71,13 +71,13 @@ def test_sizes_in_the_overview():
 @pytest.mark.parametrize(
     ("start", "numbers"), [("Results: ", Result), ("Credential kinds: ", CredentialKind)]
 )
-def test_numbers_are_all_there(start, numbers):
+def test_wire_format_lists_all_results_and_credential_kinds(start, numbers):
     text = WIRE[WIRE.index(start) :].split("\n\n")[0]
     listed = [int(number) for number in re.findall(r"[:·]\s(\d+)", text)]
     assert listed == [int(number) for number in numbers]
 
 
-def test_close_codes():
+def test_wire_format_lists_all_close_codes():
     text = WIRE[WIRE.index("Close codes of the transport: ") :].split("\n\n")[0]
     listed = [int(number) for number in re.findall(r"[:·]\s(\d+)", text)]
     assert listed == [int(code) for code in CloseCode]

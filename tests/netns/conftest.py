@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.netns.tools import NAMES, ipv4, reach
 from vswitch.lab import Lab
 from vswitch.lab.lan import Lan
 
@@ -60,6 +61,18 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
+@pytest.fixture
+def quiet():
+    """No IPv6 on new interfaces, so that the kernel sends nothing by itself; for tests inside."""
+    if INSIDE not in os.environ:
+        yield
+        return
+    switch = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+    switch.write_text("1")
+    yield
+    switch.write_text("0")
+
+
 @pytest.fixture(scope="module")
 def empty_lan():
     """Hosts with the underlay, and nothing that runs."""
@@ -73,8 +86,19 @@ def empty_lan():
 def lan(empty_lan):
     """A running switch with the members pc1, pc2 and pc3; each file of tests has its own."""
     empty_lan.serve()
-    names = ("pc1", "pc2", "pc3")
-    for name in names:
+    for name in NAMES:
         empty_lan.join(name)
-    empty_lan.wait_connected(*names)
+    empty_lan.wait_connected(*NAMES)
+    return empty_lan
+
+
+@pytest.fixture(scope="module")
+def mixed_lan(empty_lan):
+    """The same, but pc3 has joined without superframes, so the switch cuts them for it."""
+    empty_lan.serve()
+    for name in NAMES:
+        empty_lan.join(name, *(("--offload", "off") if name == "pc3" else ()))
+    empty_lan.wait_connected(*NAMES)
+    for name in NAMES[1:]:
+        reach(empty_lan.members["pc1"], ipv4(empty_lan, name))
     return empty_lan

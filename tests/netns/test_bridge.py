@@ -62,7 +62,7 @@ async def test_an_interface_gets_a_bridge_and_its_addresses_back(eth1):
     assert global_addresses("eth1") == ["10.5.0.1/24"]
 
 
-async def test_cancelled_it_leaves_nothing(eth1):
+async def test_a_cancelled_member_leaves_no_bridge(eth1):
     with trio.CancelScope() as scope:
         async with open_host_end(open_tap, TapConfig("vsw0"), Wishes()):
             assert of("vsb-eth1") is not None
@@ -72,7 +72,7 @@ async def test_cancelled_it_leaves_nothing(eth1):
     assert of("eth1").master is None
 
 
-async def test_one_that_was_left_behind_is_adopted(eth1):
+async def test_a_bridge_that_was_left_behind_is_adopted(eth1):
     async with open_tap(TapConfig("vsw0")):
         enter_bridge("vsw0", "eth1")  # and the process is killed
     assert netlink.bridge_ports("vsb-eth1") == ["eth1"]
@@ -123,7 +123,7 @@ async def test_routes_move_along(eth1):
     assert outgoing() == ["eth1"]
 
 
-async def test_what_cannot_be():
+async def test_a_bridge_that_cannot_be_joined_is_refused():
     async with open_tap(TapConfig("vsw0")):
         for target, message in (("nobody", "there is no bridge"), ("vsw0", "the TAP itself")):
             with pytest.raises(VswitchError, match=message):

@@ -1,59 +1,17 @@
 """`join --lane`, with real processes: a member on datagrams beside one on KCP, as captures show."""
 
-import json
 import re
-import struct
-import subprocess
-import time
 
 import pytest
 
+from tests.netns.tools import Capture, ipv4, joined, reach
 from vswitch.demo import transfer
-from vswitch.lab import wait_until
 from vswitch.lab.lan import UNDERLAY
 
 PORT = 5300
 MEMBERS = {"pc1": "datagram", "pc2": "kcp", "pc3": "auto"}
 DATA, LOOSE = 4, 7  # types of datagrams
 UDP_AT = 14 + 20 + 8  # bytes of Ethernet, IPv4 and UDP
-
-
-class Capture:
-    """The types of the datagrams that a member's host sends and gets, by tcpdump."""
-
-    def __init__(self, host):
-        self.path = host.directory / f"{time.monotonic_ns()}.pcap"
-        self.process = host.popen(
-            ["tcpdump", "-i", UNDERLAY, "-U", "-s64", "-Zroot", "-w", str(self.path), "udp"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for line in self.process.stdout:
-            if "listening on" in line:
-                return
-        raise AssertionError("tcpdump ended")
-
-    def types(self):
-        self.process.terminate()
-        self.process.communicate(timeout=20)
-        data, at, found = self.path.read_bytes(), 24, []
-        while at + 16 <= len(data):
-            kept, length = struct.unpack_from("<8xII", data, at)
-            if length > UDP_AT + 200:  # no keepalive, no report
-                found.append(data[at + 16 + UDP_AT])
-            at += 16 + kept
-        return set(found)
-
-
-def address(lan, name):
-    return lan.port(name)["address"].partition("/")[0]
-
-
-def joined(lan, name):
-    """What the member says of itself."""
-    said = lan.command(lan.members[name], "status", "--json").stdout
-    return json.loads(said)["joins"][0]
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +21,14 @@ def lan(empty_lan):
         empty_lan.join(name, "--lane", lane)
     empty_lan.wait_connected(*MEMBERS)
     for name in ("pc2", "pc3"):
-        wait_until(
-            lambda target=name: (
-                empty_lan.members["pc1"]
-                .run(["ping", "-c1", "-W1", address(empty_lan, target)], check=False)
-                .returncode
-                == 0
-            ),
-            f"answer of {name}",
-        )
+        reach(empty_lan.members["pc1"], ipv4(empty_lan, name))
     return empty_lan
+
+
+def types_of(capture):
+    """The types of the datagrams that a capture has; neither keepalives nor reports."""
+    capture.stop()
+    return {data[UDP_AT] for length, data in capture.frames() if length > UDP_AT + 200}
 
 
 @pytest.mark.netns("ping")
@@ -93,14 +49,16 @@ def test_status_shows_the_lane_on_both_sides(lan, name):
 
 @pytest.mark.netns("ping", "tcpdump")
 @pytest.mark.parametrize("name", ["pc1", "pc2"])
-def test_tcp_and_pings_pass_in_that_lane(lan, name):
+def test_tcp_and_pings_pass_in_the_lane_of_their_member(lan, name):
     other = "pc2" if name == "pc1" else "pc1"
-    captures = {each: Capture(lan.members[each]) for each in ("pc1", "pc2")}
+    captures = {
+        each: Capture(lan.members[each], UNDERLAY, "udp", keep=64) for each in ("pc1", "pc2")
+    }
     here, there = lan.members[name], lan.members[other]
     receiving = there.start(transfer.receive, "0.0.0.0", PORT)
     sent = here.call(
         transfer.send,
-        address(lan, other),
+        ipv4(lan, other),
         PORT,
         pattern=bytes(range(251)),
         seconds=3,
@@ -109,10 +67,10 @@ def test_tcp_and_pings_pass_in_that_lane(lan, name):
     received = receiving.result()
     assert received.digest == sent.digest
     assert received.size > 1_000_000
-    ping = ["ping", "-q", "-i0.05", "-c20", "-s1400", address(lan, other)]
+    ping = ["ping", "-q", "-i0.05", "-c20", "-s1400", ipv4(lan, other)]
     assert " 0% packet loss" in here.run(ping).stdout
-    assert captures["pc1"].types() == {LOOSE}
-    assert captures["pc2"].types() == {DATA}
+    assert types_of(captures["pc1"]) == {LOOSE}
+    assert types_of(captures["pc2"]) == {DATA}
     assert joined(lan, "pc1")["loose_sent"] > 20
     assert joined(lan, "pc1")["loose_received"] > 20
     assert lan.port("pc1")["loose_sent"] > 20

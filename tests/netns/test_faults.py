@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from tests.netns.tools import ipv4
 from transport import load_key_file
 from vswitch.lab import wait_until
 from vswitch.lab.lan import PORT, SWITCH_ADDRESS
@@ -22,13 +23,9 @@ from vswitch.switch.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
 SOURCES = [sys.executable, "-m", "benchmarks.faults.sources"]
 
 
-def address(lan, name):
-    return lan.port(name)["address"].partition("/")[0]
-
-
 def ping(lan, count=30):
     """All of them are answered, late or not."""
-    there = address(lan, "pc2")
+    there = ipv4(lan, "pc2")
     done = lan.members["pc1"].run(["ping", "-n", "-i0.1", f"-c{count}", "-W30", there])
     assert len(set(re.findall(r"bytes from.*icmp_seq=(\d+)", done.stdout))) == count
 
@@ -61,7 +58,7 @@ def test_a_member_that_is_stopped_holds_nobody_up(lan):
     try:
         sources = [
             source(lan, lan.members["pc1"], "spray", to, 9, 1000, 500, 6)
-            for to in (address(lan, "pc3"), "10.64.255.255")
+            for to in (ipv4(lan, "pc3"), "10.64.255.255")
         ]
         ping(lan)
         for each in sources:
@@ -81,7 +78,7 @@ def test_a_switch_that_stands_still_loses_nobody_and_nothing(lan, seconds):
     """R19."""
     lan.wait_connected("pc1", "pc2", "pc3")
     before = [lan.port(name)["since"] for name in ("pc1", "pc2", "pc3")]
-    there = address(lan, "pc2")
+    there = ipv4(lan, "pc2")
     count = 10 * (seconds + 4)
     asking = lan.members["pc1"].popen(
         ["ping", "-n", "-i0.1", f"-c{count}", "-W30", there], stdout=subprocess.PIPE, text=True
@@ -101,7 +98,7 @@ def test_a_switch_that_stands_still_loses_nobody_and_nothing(lan, seconds):
 @pytest.mark.netns("ping")
 def test_a_switch_without_descriptors_left_goes_on_switching(lan):
     """R15: the control socket has none to give; frames need none."""
-    there = address(lan, "pc2")
+    there = ipv4(lan, "pc2")
     pid = lan.programs["switch"].process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = max(int(fd) for fd in os.listdir(f"/proc/{pid}/fd"))

@@ -1,11 +1,10 @@
 """Foreign ports with real tools: hosts by UDP, TCP and VXLAN of a kernel, and a member."""
 
-import json
-import subprocess
 from itertools import permutations
 
 import pytest
 
+from tests.netns.tools import iperf3, reach
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS
@@ -60,13 +59,6 @@ vni = 42
     return lan
 
 
-def reach(host, address, *options):
-    wait_until(
-        lambda: host.run(["ping", "-c1", "-W1", *options, address], check=False).returncode == 0,
-        f"answer of {address}",
-    )
-
-
 @pytest.mark.netns("ping", "ip", "ethtool")
 def test_all_ping_all(foreign):
     for source, target in permutations(ADDRESSES, 2):
@@ -87,24 +79,12 @@ def test_the_largest_frame(foreign, target):
 @pytest.mark.netns("iperf3", "ip", "ethtool")
 @pytest.mark.parametrize("target", ["udp1", "tcp1", "vx1"])
 @pytest.mark.parametrize("reverse", [[], ["-R"]], ids=["there", "back"])
-def test_iperf3(foreign, target, reverse):
-    address = ADDRESSES[target]
-    reach(foreign.members["pc1"], address)
-    server = foreign.members[target].popen(
-        ["iperf3", "-s", "-1", "-B", address, "--forceflush"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    for line in server.stdout:
-        if "listening" in line:
-            break
-    client = ["iperf3", "-c", address, "-t2", "-J", *reverse]
-    result = json.loads(foreign.members["pc1"].run(client).stdout)
-    server.communicate(timeout=20)
-    rate = result["end"]["sum_received"]["bits_per_second"]
-    print(f"{target} {reverse}: {rate / 1e6:.0f} Mbit/s")
-    assert result["end"]["sum_received"]["bytes"] > 1_000_000
+def test_iperf3_crosses_both_ways(foreign, target, reverse):
+    pc1, address = foreign.members["pc1"], ADDRESSES[target]
+    reach(pc1, address)
+    received = iperf3(pc1, foreign.members[target], address, "-t2", *reverse)["sum_received"]
+    print(f"{target} {reverse}: {received['bits_per_second'] / 1e6:.0f} Mbit/s")
+    assert received["bytes"] > 1_000_000
 
 
 @pytest.mark.netns("ip", "ethtool")

@@ -1,6 +1,5 @@
 """Clients that somebody else has written, in our foreign ports; and the switch's own host."""
 
-import json
 import subprocess
 import sys
 from itertools import permutations
@@ -8,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns.tools import iperf3, ipv4, reach
 from vswitch.devices import netlink
-from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
@@ -42,13 +41,6 @@ def clients(empty_lan):
     return lan
 
 
-def reach(host, address, *options):
-    wait_until(
-        lambda: host.run(["ping", "-c1", "-W1", *options, address], check=False).returncode == 0,
-        f"answer of {address}",
-    )
-
-
 @pytest.mark.netns("ping", "ip")
 def test_all_ping_all(clients):
     hosts = {kind: clients.members[kind] for kind in KINDS} | {
@@ -56,7 +48,7 @@ def test_all_ping_all(clients):
         "switch": clients.switch,
     }
     where = ADDRESSES | {
-        "pc1": clients.port("pc1")["address"].partition("/")[0],
+        "pc1": ipv4(clients, "pc1"),
         "switch": SWITCH,
     }
     for source, target in permutations(hosts, 2):
@@ -68,20 +60,9 @@ def test_all_ping_all(clients):
 @pytest.mark.netns("iperf3", "ip")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reverse", [[], ["-R"]], ids=["there", "back"])
-def test_iperf3(clients, kind, reverse):
-    address = ADDRESSES[kind]
-    reach(clients.members["pc1"], address)
-    server = clients.members[kind].popen(
-        ["iperf3", "-s", "-1", "-B", address, "--forceflush"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    for line in server.stdout:
-        if "listening" in line:
-            break
-    client = ["iperf3", "-c", address, "-t2", "-J", *reverse]
-    result = json.loads(clients.members["pc1"].run(client).stdout)
-    server.communicate(timeout=20)
-    print(f"{kind} {reverse}: {result['end']['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s")
-    assert result["end"]["sum_received"]["bytes"] > 1_000_000
+def test_iperf3_crosses_both_ways(clients, kind, reverse):
+    pc1, address = clients.members["pc1"], ADDRESSES[kind]
+    reach(pc1, address)
+    received = iperf3(pc1, clients.members[kind], address, "-t2", *reverse)["sum_received"]
+    print(f"{kind} {reverse}: {received['bits_per_second'] / 1e6:.0f} Mbit/s")
+    assert received["bytes"] > 1_000_000

@@ -1,12 +1,12 @@
 """A LAN behind a member, and three switches that are one LAN by the bridges of their hosts."""
 
 import signal
-import subprocess
 import sys
 from itertools import permutations
 
 import pytest
 
+from tests.netns.tools import Lines, reach
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, PORT
@@ -28,37 +28,6 @@ def broadcast(host, dev, ethertype, payload):
     """Send one frame to all."""
     content = ethertype.to_bytes(2, "big") + payload
     host.run([sys.executable, "-c", SEND, dev, content.hex()])
-
-
-def reach(host, address):
-    wait_until(
-        lambda: host.run(["ping", "-c1", "-W1", address], check=False).returncode == 0,
-        f"answer of {address}",
-    )
-
-
-class Capture:
-    """tcpdump on an interface, from the moment that it listens."""
-
-    def __init__(self, host, dev, *filter_):
-        self.path = host.directory / f"capture-{dev}-{id(self)}.txt"
-        with self.path.open("wb") as output:
-            self.process = host.popen(
-                ["tcpdump", "-i", dev, "-nn", "-l", "-e", *filter_],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        wait_until(lambda: "listening on" in self.text(), "start of tcpdump")
-
-    def text(self):
-        return self.path.read_text()
-
-    def lines(self):
-        return [line for line in self.text().splitlines() if " > " in line]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(20)
 
 
 @pytest.mark.netns("ping", "tcpdump", "ip")
@@ -83,7 +52,7 @@ def test_a_lan_behind_a_member(empty_lan):
     assert lan.port("gate")["address"] is None
 
     # Wake-on-LAN passes, DHCP does not, in either direction.
-    here, there = Capture(pc1, DEV), Capture(printer, "eth0")
+    here, there = Lines(pc1, DEV, "-e"), Lines(printer, "eth0", "-e")
     for host, dev in ((printer, "eth0"), (pc1, DEV)):
         broadcast(host, dev, 0x0800, dhcp())
         broadcast(host, dev, 0x0842, b"\xff" * 6 + bytes(96))
@@ -165,23 +134,28 @@ def join_sites(lan, switches):
     return members, where
 
 
+def seen(capture):
+    """Frames that a capture has told of."""
+    return sum(" > " in line for line in capture.text().splitlines())
+
+
 def one_lan(members, where):
     """Each reaches each other, and a broadcast of each arrives once at every other."""
     for source, target in permutations(members, 2):
         reach(members[source], where[target])
     captures = {
-        name: Capture(host, DEV, "ether", "proto", "0x88b5") for name, host in members.items()
+        name: Lines(host, DEV, "-e", "ether", "proto", "0x88b5") for name, host in members.items()
     }
     for source in members:
         broadcast(members[source], DEV, EXPERIMENTAL, source.encode())
     for capture in captures.values():
-        wait_until(lambda c=capture: len(c.lines()) >= len(members), "a frame of everybody")
+        wait_until(lambda c=capture: seen(c) >= len(members), "a frame of everybody")
     # What comes twice would come at once: frames of a ping that follows are behind it.
     for source, target in permutations(members, 2):
         members[source].run(["ping", "-c1", "-W2", where[target]])
     for name, capture in captures.items():
         capture.stop()
-        assert len(capture.lines()) == len(members), (name, capture.text())
+        assert seen(capture) == len(members), (name, capture.text())
 
 
 @pytest.mark.netns("ping", "tcpdump", "ip", "bridge", "ethtool")

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.netns.tools import ipv4
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import UNDERLAY
@@ -29,7 +30,7 @@ def underlay_address(host):
 def test_a_member_that_gets_another_address_loses_nothing(lan, gap, longest):
     """R4: of the pings in both directions every one is answered; late is not lost."""
     member = lan.members["pc1"]
-    there = lan.port("pc2")["address"].partition("/")[0]
+    there = ipv4(lan, "pc2")
     old = underlay_address(member)
     new = old.replace(".11/", ".111/") if ".11/" in old else old.replace(".111/", ".11/")
     count = 300

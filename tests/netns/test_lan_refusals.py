@@ -109,7 +109,7 @@ def test_port_in_use(lan):
 
 
 @pytest.mark.netns
-def test_nothing_runs_here(lan):
+def test_status_where_nothing_runs(lan):
     done = lan.command(lan.members["pc2"], "status", check=False)
     assert done.returncode == NOT_REACHABLE
     assert "nothing runs" in done.stderr

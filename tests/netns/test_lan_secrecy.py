@@ -1,12 +1,11 @@
 """What somebody on the wire learns, and what he can do: nothing, and nothing."""
 
 import re
-import struct
-import subprocess
 import sys
 
 import pytest
 
+from tests.netns.tools import Capture, ipv4
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, PORT, SWITCH_ADDRESS, UNDERLAY
@@ -15,43 +14,14 @@ PATTERN = "c0ffee11decafbad5eed1e55f005ba11"  # 16 bytes: what ping repeats in i
 DATA = 4  # first byte of a datagram that carries frames: docs/wire-format.md
 
 
-class Capture:
-    """A running tcpdump that writes a file."""
-
-    def __init__(self, host, ifname, *filters):
-        self.path = host.directory / f"{ifname}.pcap"
-        self.process = host.popen(
-            ["tcpdump", "-i", ifname, "-U", "-s0", "-Zroot", "-w", str(self.path), *filters],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for line in self.process.stdout:
-            if "listening on" in line:
-                return
-        raise AssertionError("tcpdump did not start")
-
-    def frames(self):
-        """The frames so far: the classic pcap format, little-endian."""
-        data = self.path.read_bytes()
-        found, at = [], 24
-        while at + 16 <= len(data):
-            (size,) = struct.unpack_from("<8xI", data, at)
-            if at + 16 + size > len(data):
-                break
-            found.append(data[at + 16 : at + 16 + size])
-            at += 16 + size
-        return found
-
-    def stop(self):
-        self.process.terminate()
-        self.process.communicate(timeout=20)
-        return self.frames()
+def frames(capture):
+    """All that a capture has, when it is at its end."""
+    capture.stop()
+    return [data for _, data in capture.frames()]
 
 
 def ping(lan, count=10):
-    address = lan.port("pc2")["address"].partition("/")[0]
-    ask = ["ping", f"-c{count}", "-i0.1", "-W5", "-p", PATTERN, address]
+    ask = ["ping", f"-c{count}", "-i0.1", "-W5", "-p", PATTERN, ipv4(lan, "pc2")]
     wait_until(lambda: lan.members["pc1"].run(ask, check=False).returncode == 0, "answer of pc2")
     done = lan.members["pc1"].run(ask)
     assert ", 0% packet loss" in done.stdout
@@ -80,7 +50,7 @@ def test_underlay_shows_no_byte_of_a_frame(lan):
         for name in ("pc1", "pc2")
     ]
     secrets = [bytes.fromhex(PATTERN), *macs]
-    plain, sealed = b"".join(inside.stop()), outside.stop()
+    plain, sealed = b"".join(frames(inside)), frames(outside)
     assert all(secret in plain for secret in secrets)
     assert len(sealed) >= 40  # ten requests and ten answers, each in and out of the switch
     assert not any(secret in frame for secret in secrets for frame in sealed)
@@ -99,7 +69,7 @@ for line in sys.stdin:
 def test_captured_datagrams_sent_again_change_a_counter_alone(lan):
     capture = Capture(lan.underlay, lan.ports["pc1"], "udp", "dst", "port", str(PORT))
     ping(lan)
-    captured = [frame for frame in capture.stop() if 42 < len(frame) <= 1514 and frame[42] == DATA]
+    captured = [frame for frame in frames(capture) if 42 < len(frame) <= 1514 and frame[42] == DATA]
     assert len(captured) >= 10
     before, port = lan.status(), lan.port("pc1")
     # Checksums are left to the card when a frame is captured on its way out; 0 is none (RFC 768).

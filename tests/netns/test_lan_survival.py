@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.netns.tools import ipv4
 from vswitch.devices import netlink
 from vswitch.errors import ExitCode
 from vswitch.lab import wait_until
@@ -19,7 +20,7 @@ RETURN_TIMEOUT = 90  # seconds: beyond the longest wait between two attempts of 
 @pytest.fixture
 def pinging(lan):
     """`ping -i 0.2` from pc1 to pc2, which goes on whatever happens; gives the last answered."""
-    address = lan.port("pc2")["address"].partition("/")[0]
+    address = ipv4(lan, "pc2")
     log = lan.members["pc1"].directory / f"ping-{time.monotonic_ns()}.txt"
     with log.open("wb") as output:
         process = lan.members["pc1"].popen(["ping", "-i0.2", "-O", address], stdout=output)
@@ -135,7 +136,7 @@ def test_member_whose_interface_is_deleted_says_so_and_ends(lan):
 
 
 @pytest.mark.netns
-def test_hangup_is_nothing(lan):
+def test_hangup_ends_neither_member_nor_switch(lan):
     for name in ("pc3", "switch"):
         os.kill(lan.programs[name].process.pid, signal.SIGHUP)
     assert lan.port("pc3")["state"] == "up"

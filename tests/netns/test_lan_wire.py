@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.netns.tools import ipv4
 from vswitch.lab import Lab, NatSpec, PathSpec, WireSpec, wait_until
 from vswitch.lab.lan import Lan
 
@@ -28,7 +29,7 @@ def far_lan():
 
 def trips(lan, count):
     """Round trips from pc1 to pc2 on the LAN, in seconds."""
-    address = lan.port("pc2")["address"].partition("/")[0]
+    address = ipv4(lan, "pc2")
     argv = ["ping", "-n", "-i", "0.1", "-c", str(count), "-W", "10", address]
     out = lan.members["pc1"].run(argv, check=False).stdout
     return [float(each) / 1000 for each in re.findall(r"time=([\d.]+) ms", out)]

@@ -6,18 +6,8 @@ import subprocess
 
 import pytest
 
+from tests.netns.tools import ipv4, reach
 from vswitch.lab import wait_until
-
-
-def ipv4(lan, name):
-    return lan.port(name)["address"].partition("/")[0]
-
-
-def reach(lan, source, target):
-    ping = ["ping", "-c1", "-W1", ipv4(lan, target)]
-    wait_until(
-        lambda: lan.members[source].run(ping, check=False).returncode == 0, f"answer of {target}"
-    )
 
 
 def capture(lan, *arguments, then=None):
@@ -44,7 +34,7 @@ def rtt(lan, source, target, count=5):
 
 @pytest.mark.netns("ping", "tshark")
 def test_tshark_reads_a_capture_with_ports_and_decisions(lan):
-    reach(lan, "pc1", "pc2")
+    reach(lan.members["pc1"], ipv4(lan, "pc2"))
     fields = ["-e", "frame.interface_name", "-e", "frame.comment", "-e", "icmp.type"]
     first, second = capture(
         *(lan, "--all", "-w", "-", "--filter", "icmp", "--count", "9"),
@@ -71,7 +61,7 @@ def test_tshark_reads_a_capture_with_ports_and_decisions(lan):
 
 @pytest.mark.netns("ping", "tcpdump")
 def test_tcpdump_reads_a_capture_and_ctrl_c_ends_it_whole(lan):
-    reach(lan, "pc1", "pc2")
+    reach(lan.members["pc1"], ipv4(lan, "pc2"))
     path = lan.switch.directory / "lan.pcapng"
     running, _ = capture(lan, "pc1", "-w", str(path), "--snaplen", "64", "--filter", "icmp")
     wait_until(lambda: path.exists() and path.stat().st_size, "start of the capture")
@@ -88,7 +78,7 @@ def test_tcpdump_reads_a_capture_and_ctrl_c_ends_it_whole(lan):
 
 @pytest.mark.netns("ping")
 def test_an_impairment_shows_in_ping_and_ends_by_itself(lan):
-    reach(lan, "pc1", "pc2")
+    reach(lan.members["pc1"], ipv4(lan, "pc2"))
     before = rtt(lan, "pc1", "pc2")
     listed = lan.command(lan.switch, "impair", "pc1", "--delay", "40ms", "--for", "4s").stdout
     assert "delay 40ms" in listed
@@ -108,7 +98,7 @@ def test_an_impairment_shows_in_ping_and_ends_by_itself(lan):
 
 @pytest.mark.netns("ping")
 def test_trace_says_where_a_ping_would_go(lan):
-    reach(lan, "pc1", "pc2")
+    reach(lan.members["pc1"], ipv4(lan, "pc2"))
     status = json.loads(lan.command(lan.members["pc2"], "status", "--json").stdout)
     mac = status["joins"][0]["mac"]
     said = json.loads(lan.command(lan.switch, "trace", "in=pc1", f"dst={mac}", "--json").stdout)
@@ -120,7 +110,7 @@ def test_trace_says_where_a_ping_would_go(lan):
 
 @pytest.mark.netns("ping", "tcpdump")
 def test_a_monitor_sees_what_passes_another(lan):
-    reach(lan, "pc1", "pc2")
+    reach(lan.members["pc1"], ipv4(lan, "pc2"))
     lan.command(lan.switch, "port", "set", "pc3", "mirror=pc1")
     try:
         seen = lan.members["pc3"].popen(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns.tools import ipv4, reach
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
 
@@ -43,11 +44,9 @@ def test_a_loop_through_two_members_is_opened(lan):
     shortcut = lan.lab.bridge("shortcut")
     for name in ("pc2", "pc3"):
         lan.lab.link(lan.members[name], shortcut, ifname="eth1")
-    other = lan.port("pc4")["address"].partition("/")[0]
+    other = ipv4(lan, "pc4")
     pc1 = lan.members["pc1"]
-    wait_until(
-        lambda: pc1.run(["ping", "-c1", "-W1", other], check=False).returncode == 0, "a ping"
-    )
+    reach(pc1, other)
     before, begun = switch_cpu(lan), time.monotonic()
     ping = pc1.popen(["ping", "-i0.2", "-c60", "-W2", other], stdout=subprocess.PIPE, text=True)
     bridged(lan, "pc2", "eth1")

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.netns.tools import ipv4, reach
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
 
@@ -23,24 +24,19 @@ def macs(lan, *arguments):
     return json.loads(lan.command(lan.switch, "mac", "--json", *arguments).stdout)["macs"]
 
 
-def address(lan, name):
-    return lan.port(name)["address"].partition("/")[0]
-
-
 @pytest.mark.netns("ping")
 def test_a_host_that_invents_addresses_harms_itself(lan):
     one, two, attacker = (lan.members[name] for name in ("pc1", "pc2", "pc3"))
-    ping = ["ping", "-c1", "-W1", address(lan, "pc2")]
-    wait_until(lambda: one.run(ping, check=False).returncode == 0, "answer of pc2")
+    reach(one, ipv4(lan, "pc2"))
     attacker.run([sys.executable, "-c", FLOOD, DEV])
     wait_until(lambda: lan.port("pc3")["drops"].get("mac_limit", 0) > 500, "the limit of pc3")
-    done = one.run(["ping", "-c10", "-i0.1", "-W5", address(lan, "pc2")])
+    done = one.run(["ping", "-c10", "-i0.1", "-W5", ipv4(lan, "pc2")])
     assert ", 0% packet loss" in done.stdout
     assert len(macs(lan, "--port", "pc3")) == 32
     assert {entry["name"] for entry in macs(lan)} == {"pc1", "pc2", "pc3"}
     said = lan.command(lan.switch, "mac", "flush", "--port", "pc3").stdout
     assert said == "32 forgotten\n"
-    assert two.run(["ping", "-c1", "-W5", address(lan, "pc3")]).returncode == 0
+    assert two.run(["ping", "-c1", "-W5", ipv4(lan, "pc3")]).returncode == 0
 
 
 @pytest.mark.netns("ping", "ip")
@@ -52,9 +48,9 @@ def test_an_address_that_is_anothers_is_refused(lan):
     assert (entry["name"], entry["kind"]) == ("pc1", "static")
     before = two.run(["cat", f"/sys/class/net/{DEV}/address"]).stdout.strip()
     two.run(["ip", "link", "set", DEV, "address", mine])
-    two.run(["ping", "-c3", "-i0.2", "-W1", address(lan, "pc3")], check=False)
+    two.run(["ping", "-c3", "-i0.2", "-W1", ipv4(lan, "pc3")], check=False)
     assert lan.port("pc2")["drops"]["mac_refused"] > 0
     two.run(["ip", "link", "set", DEV, "address", before])
-    assert one.run(["ping", "-c1", "-W5", address(lan, "pc3")]).returncode == 0
+    assert one.run(["ping", "-c1", "-W5", ipv4(lan, "pc3")]).returncode == 0
     lan.command(lan.switch, "mac", "del", mine)
     assert [entry["kind"] for entry in macs(lan) if entry["mac"] == mine] in ([], ["learned"])

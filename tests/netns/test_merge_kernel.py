@@ -176,7 +176,7 @@ async def test_a_socket_that_is_not_connected(version):
     [(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT), (socket.SOL_SOCKET, SO_NO_CHECK, 1)],
     ids=["may be fragmented", "without checksums"],
 )
-async def test_what_has_to_stay_as_it_is(level, option, value):
+async def test_datagrams_with_special_options_are_not_merged(level, option, value):
     payloads = numbered([200] * 10)
     async with tap() as device:
         with bound(4, PORTS[0]) as sock:
@@ -188,7 +188,7 @@ async def test_what_has_to_stay_as_it_is(level, option, value):
 
 
 @pytest.mark.parametrize("version", [4, 6])
-async def test_cut_they_are_what_the_kernel_would_have_sent_alone(version):
+async def test_merged_datagrams_cut_again_are_what_the_kernel_would_have_sent_alone(version):
     """The frames of merged datagrams, against those of the same ones read one at a time."""
     sizes = [300] * 20 + [299, 1, *[1400] * 3, 64, 64]
     async with tap() as device:

@@ -7,7 +7,6 @@ so byte for byte as `cut_untrusted` does: nothing is left out of the comparison.
 import os
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import attrs
 import pytest
@@ -22,24 +21,11 @@ from vswitch.frames.superframes import check_superframe_untrusted
 from vswitch.frames.virtio import FRAME_AT, TCP, UDP, VIRTIO_HEADER
 from vswitch.testing.superframes import Flow, random_flow, superframe
 
-pytestmark = [pytest.mark.netns, pytest.mark.inside]
+pytestmark = [pytest.mark.netns, pytest.mark.inside, pytest.mark.usefixtures("quiet")]
 
-INSIDE = "VSWITCH_TEST_INSIDE"  # set where the tests really run
 TIMEOUT = 60  # seconds
 MTU = 1500  # bytes
 USO = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 2)
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """No IPv6 on new interfaces, so that the kernel sends nothing by itself."""
-    if INSIDE not in os.environ:
-        yield
-        return
-    switch = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-    switch.write_text("1")
-    yield
-    switch.write_text("0")
 
 
 @asynccontextmanager
@@ -181,7 +167,7 @@ HARMFUL = [
 ]
 
 
-async def test_what_would_do_harm_ends_before_the_kernel():
+async def test_harmful_superframes_end_before_the_kernel():
     async with bridged() as (inside, outside):
         assert inside.write_nowait(HARMFUL) == len(HARMFUL)
         assert inside.dropped == {"bad_offload": len(HARMFUL)}

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests.netns.tools import ipv4, joined
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import UNDERLAY
@@ -21,19 +22,14 @@ RECOVERED = 5.0  # seconds without an answer, at most
 
 def sizes(lan, name):
     """What the switch uses towards a member, and the member towards the switch."""
-    status = json.loads(lan.command(lan.members[name], "status", "--json").stdout)
-    return lan.port(name)["datagram_size"], status["joins"][0]["datagram_size"]
-
-
-def address(lan, name):
-    return lan.port(name)["address"].partition("/")[0]
+    return lan.port(name)["datagram_size"], joined(lan, name)["datagram_size"]
 
 
 def transfer(lan, source, target, seconds):
     """Bits a second that arrive in an iperf3 run from member to member."""
     server = lan.members[target].popen(["iperf3", "-s", "-1"])
     try:
-        command = ["iperf3", "-c", address(lan, target), "-t", str(seconds), "-J"]
+        command = ["iperf3", "-c", ipv4(lan, target), "-t", str(seconds), "-J"]
         done = wait_until(
             lambda: (
                 (run := lan.members[source].run(command, check=False, timeout=60)).returncode == 0
@@ -90,7 +86,7 @@ def test_jumbo_frames_are_used_and_a_black_hole_is_left(wired):
     # The wire of pc2 shrinks in the middle of a transfer; its own interface knows nothing of it.
     log = lan.members["pc1"].directory / "ping.txt"
     with log.open("wb") as output:
-        command = ["ping", "-i0.1", "-s", "1400", "-D", address(lan, "pc2")]
+        command = ["ping", "-i0.1", "-s", "1400", "-D", ipv4(lan, "pc2")]
         ping = lan.members["pc1"].popen(command, stdout=output)
     time.sleep(2.0)
     set_mtu(lan, "pc2", 1300, 9000)
@@ -120,6 +116,6 @@ def test_a_member_whose_path_is_small_from_the_start(wired):
     lan.wait_connected("pc2")
     wait_until(lambda: max(sizes(lan, "pc2")) <= 800 - HEADERS, "the search", timeout=30)
     done = lan.members["pc1"].run(
-        ["ping", "-c5", "-i0.2", "-W5", "-M", "do", "-s", "1472", address(lan, "pc2")]
+        ["ping", "-c5", "-i0.2", "-W5", "-M", "do", "-s", "1472", ipv4(lan, "pc2")]
     )
     assert ", 0% packet loss" in done.stdout

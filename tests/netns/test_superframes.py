@@ -2,19 +2,17 @@
 
 import json
 import signal
-import struct
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.netns.tools import NAMES, Capture, iperf3, ipv4, serve_iperf3, until_it_says
 from vswitch.demo import transfer
 from vswitch.demo.story import link_local
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
 
-NAMES = ("pc1", "pc2", "pc3")
 MTU_FRAME = 1514  # bytes: MTU and Ethernet header
 PORT = 5300
 DATAGRAMS, DATAGRAM = 40, 1000  # of the flood; bytes of each
@@ -41,45 +39,17 @@ assert got == [bytes([each]) * {DATAGRAM} for each in range({DATAGRAMS})], list(
 """
 
 
-class Capture:
-    """A running tcpdump of what comes in from the LAN; at most `keep` bytes of each frame."""
-
-    def __init__(self, host, *filters, keep=128):
-        self.host, self.path = host, host.directory / f"{time.monotonic_ns()}.pcap"
-        self.process = host.popen(
-            [
-                *("tcpdump", "-i", DEV, "-Q", "in", "-U", f"-s{keep}", "-Zroot", "-B8192"),
-                *("-w", str(self.path), *filters),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        until_it_says(self.process, "listening on")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.communicate(timeout=20)
-
-    def lengths(self):
-        """Bytes of each frame, by the classic pcap format, little-endian."""
-        data, at, found = self.path.read_bytes(), 24, []
-        while at + 16 <= len(data):
-            kept, length = struct.unpack_from("<8xII", data, at)
-            found.append(length)
-            at += 16 + kept
-        return found
-
-    def text(self):
-        """What tcpdump makes of it, checksums judged."""
-        return self.host.run(["tcpdump", "-r", str(self.path), "-nn", "-vv"]).stdout
+@pytest.fixture(scope="module")
+def lan(mixed_lan):
+    return mixed_lan
 
 
-def until_it_says(process, word):
-    for line in process.stdout:
-        if word in line:
-            return
-    raise AssertionError(f"{process.args} ended")
+def coming_in(host, *filters, keep=128):
+    return Capture(host, DEV, "-Q", "in", *filters, keep=keep)
+
+
+def lengths(capture):
+    return [length for length, _ in capture.frames()]
 
 
 def checksum_errors(host):
@@ -95,49 +65,6 @@ def checksum_errors(host):
         name, value = line.split()
         found[name] = int(value)
     return {name: value for name, value in found.items() if "Csum" in name and value}
-
-
-def ipv4(lan, name):
-    return lan.port(name)["address"].partition("/")[0]
-
-
-def start_iperf3(lan, address, *options):
-    """A client in pc1 that runs, against a server in pc2."""
-    server = lan.members["pc2"].popen(
-        ["iperf3", "-s", "-1", "-B", address, "--forceflush"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    until_it_says(server, "listening")
-    client = lan.members["pc1"].popen(
-        ["iperf3", "-c", address, "-t3", "-J", *options], stdout=subprocess.PIPE, text=True
-    )
-    return server, client
-
-
-def result_of(server, client):
-    out, _ = client.communicate(timeout=60)
-    server.communicate(timeout=20)
-    return json.loads(out)["end"]
-
-
-@pytest.fixture(scope="module")
-def lan(empty_lan):
-    empty_lan.serve()
-    for name in NAMES:
-        empty_lan.join(name, *(("--offload", "off") if name == "pc3" else ()))
-    empty_lan.wait_connected(*NAMES)
-    addresses = [ipv4(empty_lan, name) for name in NAMES]
-    for address in addresses[1:]:
-        wait_until(
-            lambda target=address: (
-                empty_lan.members["pc1"].run(["ping", "-c1", "-W1", target], check=False).returncode
-                == 0
-            ),
-            f"answer of {address}",
-        )
-    return empty_lan
 
 
 @pytest.mark.netns("ping")
@@ -157,22 +84,24 @@ def test_tcp_superframes_whole_to_one_and_cut_to_another_at_once(lan, version):
         local = [wait_until(lambda h=h: link_local(h), "link-local address") for h in (pc2, pc3)]
         to_pc2, to_pc3 = (f"{address}%{DEV}" for address in local)
         everywhere = "::"
-    whole, cut = Capture(pc2, "tcp"), Capture(pc3, keep=2000)
-    running = start_iperf3(lan, to_pc2)
+    whole, cut = coming_in(pc2, "tcp"), coming_in(pc3, keep=2000)
+    server = serve_iperf3(pc2, to_pc2)
+    client = pc1.popen(["iperf3", "-c", to_pc2, "-t3", "-J"], stdout=subprocess.PIPE, text=True)
     receiving = pc3.start(transfer.receive, everywhere, PORT)
     sent = pc1.call(
         transfer.send, to_pc3, PORT, pattern=bytes(range(251)), seconds=3, limit=20_000_000
     )
     received = receiving.result()
-    assert result_of(*running)["sum_received"]["bytes"] > 1_000_000
+    end = json.loads(client.communicate(timeout=60)[0])["end"]
+    server.communicate(timeout=20)
+    assert end["sum_received"]["bytes"] > 1_000_000
     for capture in (whole, cut):
         capture.stop()
     assert received.digest == sent.digest
     assert received.size > 1_000_000
-    lengths = whole.lengths()
-    assert sum(length > MTU_FRAME for length in lengths) > 20
-    assert len(cut.lengths()) > received.size / 1448
-    assert max(cut.lengths()) == MTU_FRAME
+    assert sum(length > MTU_FRAME for length in lengths(whole)) > 20
+    assert len(lengths(cut)) > received.size / 1448
+    assert max(lengths(cut)) == MTU_FRAME
     text = cut.text()
     assert text.count("(correct)") > 500
     assert "incorrect" not in text
@@ -182,7 +111,8 @@ def test_tcp_superframes_whole_to_one_and_cut_to_another_at_once(lan, version):
 
 @pytest.mark.netns("iperf3", "ping")
 def test_udp_of_iperf3(lan):
-    end = result_of(*start_iperf3(lan, ipv4(lan, "pc2"), "-u", "-b20M", "-l1400"))
+    one, two = lan.members["pc1"], lan.members["pc2"]
+    end = iperf3(one, two, ipv4(lan, "pc2"), "-t3", "-u", "-b20M", "-l1400")
     assert end["sum"]["packets"] > 2000
     assert end["sum"]["lost_percent"] < 5
     assert checksum_errors(lan.members["pc2"]) == {}
@@ -199,7 +129,7 @@ def test_a_flood_of_udp_superframes(lan, sent, carried):
     ]
     for listener in listeners:
         until_it_says(listener, "listening")
-    captures = [Capture(host, "udp", "port", str(PORT), keep=2000) for host in (pc2, pc3)]
+    captures = [coming_in(host, "udp", "port", str(PORT), keep=2000) for host in (pc2, pc3)]
     before = [lan.port(name) for name in NAMES]
     member = lan.programs["pc1"].process
     member.send_signal(signal.SIGSTOP)  # so that it finds all of them at once
@@ -211,13 +141,13 @@ def test_a_flood_of_udp_superframes(lan, sent, carried):
     after = [lan.port(name) for name in NAMES]
     whole, cut = captures
     # tcpdump writes what it has got a moment after the listeners have.
-    wait_until(lambda: len(cut.lengths()) >= DATAGRAMS, "capture at pc3")
-    wait_until(lambda: len(whole.lengths()) >= DATAGRAMS // carried, "capture at pc2")
+    wait_until(lambda: len(lengths(cut)) >= DATAGRAMS, "capture at pc3")
+    wait_until(lambda: len(lengths(whole)) >= DATAGRAMS // carried, "capture at pc2")
     for capture in captures:
         capture.stop()
-    if max(whole.lengths()) > MTU_FRAME:  # Linux 6.2 and later
-        assert whole.lengths() == [14 + 28 + carried * DATAGRAM] * (DATAGRAMS // carried)
-    assert cut.lengths() == [14 + 28 + DATAGRAM] * DATAGRAMS
+    if max(lengths(whole)) > MTU_FRAME:  # Linux 6.2 and later
+        assert lengths(whole) == [14 + 28 + carried * DATAGRAM] * (DATAGRAMS // carried)
+    assert lengths(cut) == [14 + 28 + DATAGRAM] * DATAGRAMS
     text = cut.text()
     assert text.count("udp sum ok") == DATAGRAMS
     assert "bad udp" not in text

@@ -1,9 +1,7 @@
 """The frames of a TAP device against the real kernel: what passes, what is counted, what breaks."""
 
-import os
 import socket
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import attrs
 import pytest
@@ -89,18 +87,6 @@ def tap_pairs(offload):
             kernel.close()
 
     return tap_pair
-
-
-@pytest.fixture
-def quiet():
-    """No IPv6 on new interfaces, so that the kernel sends nothing by itself."""
-    if INSIDE not in os.environ:
-        yield
-        return
-    switch = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-    switch.write_text("1")
-    yield
-    switch.write_text("0")
 
 
 @pytest.mark.parametrize("offload", [False, True])

@@ -6,7 +6,6 @@ import random
 import socket
 import struct
 import subprocess
-from pathlib import Path
 
 import attrs
 import pytest
@@ -22,9 +21,8 @@ from vswitch.frames.virtio import FRAME_AT, MAX_SEGMENTS, TCP, stands_for
 from vswitch.testing import checksum
 from vswitch.testing.superframes import Flow, random_flow, superframe
 
-pytestmark = [pytest.mark.netns, pytest.mark.inside]
+pytestmark = [pytest.mark.netns, pytest.mark.inside, pytest.mark.usefixtures("quiet")]
 
-INSIDE = "VSWITCH_TEST_INSIDE"  # set where the tests really run
 CONFIG = TapConfig("vsw0", mac="02:00:5e:00:53:07", address="10.77.0.2/24", offload=True)
 MTU = 1500
 TIMEOUT = 20  # seconds
@@ -32,18 +30,6 @@ USO = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 2)
 # linux/if_packet.h, linux/udp.h
 SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 15, 23
 SOL_UDP, UDP_SEGMENT = 17, 103
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """No IPv6 on new interfaces, so that the kernel sends nothing by itself."""
-    if INSIDE not in os.environ:
-        yield
-        return
-    switch = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-    switch.write_text("1")
-    yield
-    switch.write_text("0")
 
 
 def wire():

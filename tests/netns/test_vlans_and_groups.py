@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns.tools import Lines, answers, iperf3
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
 
@@ -70,45 +71,22 @@ def lan(empty_lan):
     return empty_lan
 
 
-def capture(host, *expression):
-    path = host.directory / "capture.txt"
-    with path.open("wb") as output:
-        tcpdump = host.popen(
-            ["tcpdump", "-i", DEV, "-e", "-nn", "-l", *expression],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    wait_until(lambda: "listening on" in path.read_text(), "start of tcpdump")
-
-    def stop():
-        time.sleep(0.5)
-        tcpdump.terminate()
-        tcpdump.wait(20)
-        return path.read_text()
-
-    return stop
-
-
-def answers(host, address):
-    return host.run(["ping", "-c2", "-i0.2", "-W1", address], check=False).returncode == 0
-
-
 @pytest.mark.netns("ping", "tcpdump", "ip")
 def test_tagged_on_the_trunk_untagged_on_access_nothing_across(lan):
     one, two, trunk, other = (lan.members[name] for name in ("pc1", "pc2", "pc3", "pc4"))
-    at_one, at_trunk = capture(one, "icmp", "or", "arp"), capture(trunk)
-    at_two, at_other = capture(two, "arp", "or", "vlan"), capture(other, "arp", "or", "vlan")
+    at_one, at_trunk = Lines(one, DEV, "-e", "icmp", "or", "arp"), Lines(trunk, DEV, "-e")
+    at_two, at_other = (Lines(host, DEV, "-e", "arp", "or", "vlan") for host in (two, other))
     wait_until(lambda: answers(one, "10.1.0.30"), "the trunk in VLAN 10")
     assert not answers(one, "10.1.0.2")
     assert not answers(one, "10.1.0.4")
-    said = at_one()
-    assert "ICMP echo reply" in said
-    assert "802.1Q" not in said
-    said = at_trunk()
-    assert "vlan 10, p 0, ethertype IPv4" in said
+    wait_until(lambda: "ICMP echo reply" in at_one.text(), "the answer at pc1")
+    assert "802.1Q" not in at_one.stop()
+    tagged = "vlan 10, p 0, ethertype IPv4"
+    wait_until(lambda: tagged in at_trunk.text(), "a tagged frame at the trunk")
+    said = at_trunk.stop()
     assert "vlan 20, p 0, ethertype ARP" not in said
-    assert "10.1.0.1" not in at_two()
-    assert "10.1.0.1" not in at_other()
+    assert "10.1.0.1" not in at_two.stop()
+    assert "10.1.0.1" not in at_other.stop()
     wait_until(lambda: answers(two, "10.1.0.40"), "the trunk in VLAN 20")
     listed = json.loads(lan.command(lan.switch, "mac", "--json").stdout)["macs"]
     by_vlan = {(entry["name"], entry["vlan"]) for entry in listed}
@@ -118,19 +96,8 @@ def test_tagged_on_the_trunk_untagged_on_access_nothing_across(lan):
 
 @pytest.mark.netns("iperf3", "ip")
 def test_tcp_crosses_from_access_to_trunk_in_superframes(lan):
-    server = lan.members["pc3"].popen(
-        ["iperf3", "-s", "-1", "-B", "10.1.0.30", "--forceflush"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    for line in server.stdout:
-        if "listening" in line:
-            break
-    client = ["iperf3", "-c", "10.1.0.30", "-t2", "-J"]
-    result = json.loads(lan.members["pc1"].run(client).stdout)
-    server.communicate(timeout=20)
-    assert result["end"]["sum_received"]["bytes"] > 1_000_000
+    end = iperf3(lan.members["pc1"], lan.members["pc3"], "10.1.0.30", "-t2")
+    assert end["sum_received"]["bytes"] > 1_000_000
     assert "bad_superframe" not in lan.port("pc1")["drops"]
 
 
