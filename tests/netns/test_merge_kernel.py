@@ -141,7 +141,7 @@ async def test_a_kernel_delivers_what_was_sent(version, name):
 
 
 @pytest.mark.parametrize("version", [4, 6])
-async def test_two_flows(version):
+async def test_datagrams_of_two_flows_are_merged_apart(version):
     payloads = numbered([200] * 40)
     async with tap() as device:
         with ExitStack() as stack:

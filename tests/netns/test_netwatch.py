@@ -9,7 +9,7 @@ from vswitch.joining.host_changes import SETTLE, watch_network
 pytestmark = [pytest.mark.netns, pytest.mark.inside]
 
 
-async def test_addresses_links_and_nothing(nursery):
+async def test_changes_of_addresses_and_links_are_told_and_nothing_else(nursery):
     heard = []
     nursery.start_soon(watch_network, lambda: heard.append(trio.current_time()))
     await trio.sleep(0.3)

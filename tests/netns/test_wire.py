@@ -231,7 +231,7 @@ def test_a_server_sees_a_client_behind_a_nat_move(hosts, sockets, address):
         assert (counts.rebindings, counts.unmapped) == (1, 1)
 
 
-def test_what_the_carrier_refuses_is_said_and_it_goes_on(wire):
+def test_carrier_says_what_it_refuses_and_goes_on(wire):
     with pytest.raises(VswitchError, match="no NAT"):
         wire.rebind()
     assert pings(wire, 1)
