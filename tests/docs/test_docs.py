@@ -222,6 +222,16 @@ def test_files_in_documents_exist(page):
         assert any((top / name).exists() for top in tops), name
 
 
+@pytest.mark.parametrize("package", ["vswitch", "transport"])
+def test_architecture_names_every_room(package):
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    (table,) = re.findall(rf"^\| `{package}/` \|.*?(?=\n\n)", text, re.DOTALL | re.M)
+    named = [room for row in rows(table) for room in code(row[0])]
+    assert sorted(named) == sorted(
+        path.parent.name for path in (ROOT / package).glob("*/__init__.py")
+    )
+
+
 def decision_field(page: Path, name: str) -> str:
     (value,) = re.findall(rf"^- {name}: (.+(?:\n  .+)*)$", page.read_text(), re.M)
     return value
