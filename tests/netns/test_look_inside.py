@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.netns.tools import ipv4, reach
+from tests.netns.tools import ipv4, joined, reach
 from vswitch.lab import wait_until
 
 
@@ -99,8 +99,7 @@ def test_an_impairment_shows_in_ping_and_ends_by_itself(lan):
 @pytest.mark.netns("ping")
 def test_trace_says_where_a_ping_would_go(lan):
     reach(lan.members["pc1"], ipv4(lan, "pc2"))
-    status = json.loads(lan.command(lan.members["pc2"], "status", "--json").stdout)
-    mac = status["joins"][0]["mac"]
+    mac = joined(lan, "pc2")["mac"]
     said = json.loads(lan.command(lan.switch, "trace", "in=pc1", f"dst={mac}", "--json").stdout)
     assert [each["name"] for each in said["egress"]] == ["pc2"]
     text = lan.command(lan.switch, "trace", "in=pc1", "dst=01:80:c2:00:00:00", check=False)
