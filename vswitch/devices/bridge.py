@@ -23,7 +23,7 @@ import trio
 from attrs import frozen
 
 from vswitch.devices import netlink
-from vswitch.devices.dhcp_filter import DhcpGuard
+from vswitch.devices.dhcp_filter import DhcpFilter
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import ConfigError, VswitchError
@@ -36,7 +36,7 @@ _NAME_LENGTH = 15  # IFNAMSIZ without the closing zero
 
 
 @frozen
-class Place:
+class Attachment:
     """Where a TAP was put."""
 
     tap: str
@@ -45,21 +45,21 @@ class Place:
 
 
 @asynccontextmanager
-async def in_bridge(tap: str, target: str) -> AsyncIterator[Place]:
+async def in_bridge(tap: str, target: str) -> AsyncIterator[Attachment]:
     """Have the TAP in the bridge that `target` is or is in, or in a new one with it."""
-    place = await trio.to_thread.run_sync(enter_bridge, tap, target)
+    attachment = await trio.to_thread.run_sync(enter_bridge, tap, target)
     try:
-        yield place
+        yield attachment
     finally:
         # Also when cancelled: three quick questions to the kernel, and the host is as it was.
         with trio.CancelScope(shield=True):
             try:
-                await trio.to_thread.run_sync(leave_bridge, place)
+                await trio.to_thread.run_sync(leave_bridge, attachment)
             except VswitchError as error:
-                event(log, "bridge-left-behind", logging.ERROR, dev=place.bridge, reason=error)
+                event(log, "bridge-left-behind", logging.ERROR, dev=attachment.bridge, reason=error)
 
 
-def enter_bridge(tap: str, target: str) -> Place:
+def enter_bridge(tap: str, target: str) -> Attachment:
     """Put the TAP into a bridge. Blocking."""
     link = netlink.find_link(target)
     if link is None:
@@ -69,52 +69,52 @@ def enter_bridge(tap: str, target: str) -> Place:
     if target == tap:
         raise VswitchError(f"{target} is the TAP itself: --bridge names what it is bridged with")
     if link.kind == "bridge":
-        place = Place(tap, target)
+        attachment = Attachment(tap, target)
     elif link.master is not None:
         master = netlink.find_link(link.master)
         ours = master is not None and master.alias == _alias(target)
-        place = Place(tap, link.master, target if ours else None)
+        attachment = Attachment(tap, link.master, target if ours else None)
         if ours:
             event(log, "bridge-adopted", dev=link.master, interface=target)
     else:
-        place = _make(tap, target, link.mac)
+        attachment = _make(tap, target, link.mac)
     try:
-        netlink.configure(tap, master=place.bridge, up=True)
+        netlink.configure(tap, master=attachment.bridge, up=True)
         _set_ipv6(tap, on=False)
     except BaseException:
-        leave_bridge(place)
+        leave_bridge(attachment)
         raise
-    event(log, "bridged", dev=tap, bridge=place.bridge)
-    return place
+    event(log, "bridged", dev=tap, bridge=attachment.bridge)
+    return attachment
 
 
-def leave_bridge(place: Place) -> None:
+def leave_bridge(attachment: Attachment) -> None:
     """Take the TAP out, and away what was made for it. Blocking."""
-    netlink.release(place.tap)
-    _set_ipv6(place.tap, on=True)  # one that was there before stays, and is as it was
-    if place.interface is None or netlink.find_link(place.bridge) is None:
+    netlink.release(attachment.tap)
+    _set_ipv6(attachment.tap, on=True)  # one that was there before stays, and is as it was
+    if attachment.interface is None or netlink.find_link(attachment.bridge) is None:
         return
-    others = set(netlink.bridge_ports(place.bridge)) - {place.tap, place.interface}
+    others = set(netlink.bridge_ports(attachment.bridge)) - {attachment.tap, attachment.interface}
     if others:
         event(
             log,
             "bridge-left-behind",
             logging.WARNING,
-            dev=place.bridge,
+            dev=attachment.bridge,
             reason=f"in use by {', '.join(sorted(others))}",
         )
         return
-    netlink.release(place.interface)
-    if netlink.find_link(place.interface) is not None:
-        netlink.move_addresses(place.bridge, place.interface)
-    netlink.delete(place.bridge)
-    event(log, "bridge-removed", dev=place.bridge, interface=place.interface)
+    netlink.release(attachment.interface)
+    if netlink.find_link(attachment.interface) is not None:
+        netlink.move_addresses(attachment.bridge, attachment.interface)
+    netlink.delete(attachment.bridge)
+    event(log, "bridge-removed", dev=attachment.bridge, interface=attachment.interface)
 
 
-def _make(tap: str, interface: str, mac: str) -> Place:
+def _make(tap: str, interface: str, mac: str) -> Attachment:
     """A bridge with the interface in it."""
     name = (PREFIX + interface)[:_NAME_LENGTH]
-    place = Place(tap, name, interface)
+    attachment = Attachment(tap, name, interface)
     existing = netlink.find_link(name)
     if existing is not None and existing.alias != _alias(interface):
         raise VswitchError(
@@ -127,9 +127,9 @@ def _make(tap: str, interface: str, mac: str) -> Place:
         netlink.configure(interface, up=True, master=name)
         netlink.move_addresses(interface, name)
     except BaseException:
-        leave_bridge(place)
+        leave_bridge(attachment)
         raise
-    return place
+    return attachment
 
 
 def _alias(interface: str) -> str:
@@ -179,4 +179,4 @@ async def open_host_end(
             yield interface
             return
         async with in_bridge(interface.name, wishes.bridge):
-            yield interface if wishes.bridge_dhcp else DhcpGuard(interface)
+            yield interface if wishes.bridge_dhcp else DhcpFilter(interface)

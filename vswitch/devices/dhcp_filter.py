@@ -14,7 +14,7 @@ from vswitch.devices.host_interface import HostInterface
 from vswitch.frames.headers import is_dhcp_untrusted
 
 
-class DhcpGuard:
+class DhcpFilter:
     """Around an interface. Implements `vswitch.ports.interface.HostInterface`."""
 
     def __init__(self, interface: HostInterface) -> None:

@@ -118,7 +118,7 @@ class Pump:
 # What a device raises comes out of `read` or `write`; two tasks run them.
 
 
-class Uplink:
+class QueuedPump:
     """One direction between two devices, counted in `tally`."""
 
     def __init__(

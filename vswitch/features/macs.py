@@ -20,7 +20,7 @@ from vswitch.config.converters import parse_station
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features.base import Feature
 from vswitch.features.settings import ANY_PORT, PortSettings, Settings
-from vswitch.features.vlans import membership_of, vlans_on
+from vswitch.features.vlans import port_vlans, vlans_on
 from vswitch.frames.ethernet import format_mac
 from vswitch.switch.counters import DropReason
 from vswitch.switch.events import EventLog, Fact
@@ -71,7 +71,7 @@ class _Moves:
 
 
 class Stations:
-    """The rules of all ports of one FDB: its `Admission`."""
+    """The rules of all ports of one FDB: its `LearningPolicy`."""
 
     def __init__(self, fdb: Fdb, events: EventLog) -> None:
         self._fdb = fdb
@@ -122,7 +122,7 @@ class Stations:
         """What moved did so because of a loop that is open now: nothing is held any more."""
         self._moving.clear()
 
-    # --- vswitch.core.fdb.Admission -----------------------------------------------------------
+    # --- vswitch.core.fdb.LearningPolicy -----------------------------------------------------------
 
     def admits(
         self, vlan: int, mac: bytes, port: int, known: int | None, now: float
@@ -302,7 +302,7 @@ class Macs(Feature):
         """The VLAN of what is untagged at a port; 0 where the switch has none."""
         if not vlans_on(self._settings):
             return 0
-        return membership_of(self._settings.of_port(name)).untagged
+        return port_vlans(self._settings.of_port(name)).untagged
 
     def _owners(self) -> dict[_Key, str]:
         return {**self._said, **self._added}

@@ -22,7 +22,7 @@ from vswitch.features.loops import Loops
 from vswitch.features.macs import Macs
 from vswitch.features.mirror import Mirrors
 from vswitch.features.multicast import Multicast
-from vswitch.features.port_events import Happenings
+from vswitch.features.port_events import PortEvents
 from vswitch.features.rates import Rates
 from vswitch.features.settings import ANY_PORT, Settings
 from vswitch.features.storms import Storms
@@ -40,7 +40,7 @@ FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Rates,
     Storms,  # where the FDB is asked: behind the VLANs
     Macs,
-    Happenings,
+    PortEvents,
     Multicast,  # last: what others have dropped is not believed
 )
 
@@ -49,7 +49,7 @@ TICK = 1.0  # seconds
 F = TypeVar("F", bound=Feature)
 
 
-class Managed:
+class FeatureManager:
     """The features of one switch."""
 
     def __init__(self, switch: Switch, settings: Settings | None = None) -> None:

@@ -13,7 +13,7 @@ from vswitch.switch.stages import Stage
 from vswitch.switch.switch import Switch
 
 
-class Happenings(Feature):
+class PortEvents(Feature):
     """Notes them in the switch's event log."""
 
     def __init__(self, switch: Switch) -> None:

@@ -52,7 +52,7 @@ _SUPERFRAME_BEGIN = SUPERFRAME.to_bytes(2, "big")
 
 
 @attrs.frozen
-class Membership:
+class PortVlans:
     """The VLANs of a port."""
 
     tagged: frozenset[int] = frozenset()
@@ -70,7 +70,7 @@ def _tci(record: bytes, at: int) -> int:
 class Tagging:
     """What comes in on a port gets the tag of its VLAN."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: PortVlans) -> None:
         self._membership = membership
         untagged = membership.untagged
         self._tag = None if untagged is None else _TPID + untagged.to_bytes(2, "big")
@@ -239,11 +239,11 @@ def vlans_on(settings: Settings) -> bool:
     )
 
 
-def membership_of(settings: PortSettings) -> Membership:
+def port_vlans(settings: PortSettings) -> PortVlans:
     """The VLANs of a port on a switch that has VLANs."""
     if settings.trunk is not None:
-        return Membership(parse_vlans(settings.trunk), settings.native)
-    return Membership(untagged=settings.vlan or DEFAULT_VLAN)
+        return PortVlans(parse_vlans(settings.trunk), settings.native)
+    return PortVlans(untagged=settings.vlan or DEFAULT_VLAN)
 
 
 class Vlans(Feature):
@@ -252,7 +252,7 @@ class Vlans(Feature):
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
         self._on = False
-        self._ports: dict[int, Membership | None] = {}  # None: transparent
+        self._ports: dict[int, PortVlans | None] = {}  # None: transparent
         switch.carries = self.carries
 
     @property
@@ -267,7 +267,7 @@ class Vlans(Feature):
 
     def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
         """The tag of its VLAN for what comes in."""
-        membership = membership_of(settings) if self._on else None
+        membership = port_vlans(settings) if self._on else None
         if self._ports.get(port.number) != membership:
             self._switch.flush_fdb(port=port)
         self._ports[port.number] = membership

@@ -61,7 +61,7 @@ class FdbStatistics:
     static: int = 0  # of the entries
 
 
-class Admission(Protocol):
+class LearningPolicy(Protocol):
     """Who may be learned where."""
 
     def admits(
@@ -109,7 +109,7 @@ class Fdb:
         self.capacity = capacity
         self.ageing_time = ageing_time
         self.on_move: Callable[[bytes, int, int], None] | None = None  # MAC, old and new port
-        self.admission: Admission | None = None
+        self.admission: LearningPolicy | None = None
         self._entries: dict[_Key, _Entry] = {}
         self._static: dict[int, set[_Key]] = {}  # by port
         self._order: dict[int, OrderedDict[_Key, _Entry]] = {}  # least recently heard first

@@ -5,7 +5,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.features.impair import Impairments, Orders
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.frames.records import frame_record
 from vswitch.switch.counters import DropReason
 from vswitch.switch.switch import open_switch
@@ -27,7 +27,7 @@ def numbers(written):
 class Bench:
     def __init__(self, switch):
         self.switch = switch
-        self.managed = Managed(switch)
+        self.managed = FeatureManager(switch)
         self.devices = [FakeDevice() for _ in range(3)]
         self.ports = [switch.attach(each, name=f"pc{n}") for n, each in enumerate(self.devices, 1)]
         self.impairments = self.managed.feature(Impairments)

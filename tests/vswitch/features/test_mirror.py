@@ -4,7 +4,7 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.errors import ConfigError
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.records import frame_record
 from vswitch.switch.counters import DropReason
@@ -23,7 +23,7 @@ def frame(destination, source, content=b"hello"):
 class Bench:
     def __init__(self, switch, **settings):
         self.switch = switch
-        self.managed = Managed(switch, Settings(**settings))
+        self.managed = FeatureManager(switch, Settings(**settings))
         self.devices = {}
 
     def attach(self, name, **options):
