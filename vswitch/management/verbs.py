@@ -83,7 +83,6 @@ def _impair(managed: FeatureManager, args: dict[str, Any]) -> dict[str, Any]:
             impairments.end(port)
         else:
             impairments.begin(port, orders_untrusted(args))
-            managed.change_port(port.name, {})  # its stages are asked anew
     return {
         "impaired": [
             {

@@ -10,7 +10,7 @@ from vswitch.config.options import option
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import manager as managed
 from vswitch.features import settings
-from vswitch.features.base import Feature
+from vswitch.features.base import Feature, Stages
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings, load_settings
 from vswitch.switch.counters import DropReason
@@ -40,13 +40,13 @@ class Nothing:
         return Explained(None, "mute", DropReason.RUNT)
 
 
-class Manners(Feature):
+class Manners(Feature[object, PortSettings]):
     def __init__(self, switch):
         self.deaf, self.ticks, self.left = set(), 0, []
 
-    def ingress(self, port, settings):
+    def port_stages(self, port, settings):
         (self.deaf.add if settings.deaf else self.deaf.discard)(port.number)
-        return Nothing() if settings.mute else None
+        return Stages(Nothing() if settings.mute else None)
 
     def reaches(self, ingress, egress, vlan):
         return egress not in self.deaf
@@ -54,7 +54,7 @@ class Manners(Feature):
     def tick(self, now):
         self.ticks += 1
 
-    def gone(self, number):
+    def port_down(self, number):
         self.left.append(number)
 
 
