@@ -8,7 +8,10 @@
 A bridge that we made and did not remove (kill -9) is known by its alias, used again, and removed at
 the end of that. One that something else has been put into stays.
 
+`open_host_end` is the host's end of a port as a whole: a TAP, in a bridge if that is wished for.
+
 Error contract: `PrivilegeError` and `VswitchError`, with what to do; nothing is left half done.
+`ConfigError` for wishes that exclude each other.
 """
 
 from __future__ import annotations
@@ -33,6 +36,37 @@ log = logging.getLogger(__name__)
 
 PREFIX = "vsb-"
 _NAME_LENGTH = 15  # IFNAMSIZ without the closing zero
+
+OpenInterface = Callable[[TapConfig], AbstractAsyncContextManager[HostInterface]]
+
+
+class BridgeWishes(Protocol):
+    """What the configuration says of it."""
+
+    @property
+    def bridge(self) -> str | None:
+        """A bridge, or an interface to be bridged with."""
+
+    @property
+    def bridge_dhcp(self) -> bool:
+        """Whether DHCP may pass."""
+
+
+@asynccontextmanager
+async def open_host_end(
+    open_interface: OpenInterface, wanted: TapConfig, wishes: BridgeWishes
+) -> AsyncIterator[HostInterface]:
+    """The interface, and the bridge around it."""
+    if wishes.bridge is not None and wanted.address is not None:
+        raise ConfigError(
+            "an address and --bridge: a bridge port has none; give it to the bridge instead"
+        )
+    async with open_interface(wanted) as interface:
+        if wishes.bridge is None:
+            yield interface
+            return
+        async with in_bridge(interface.name, wishes.bridge):
+            yield interface if wishes.bridge_dhcp else DhcpFilter(interface)
 
 
 @frozen
@@ -142,41 +176,3 @@ def _set_ipv6(tap: str, *, on: bool) -> None:
         Path(f"/proc/sys/net/ipv6/conf/{tap}/disable_ipv6").write_text("0" if on else "1")
     except OSError:
         pass  # a kernel without IPv6, or settings that are read-only: an address that is unused
-
-
-# -------------------------------------------------------------------------------------------------
-# The host's end of a port: a TAP, in a bridge if that is wished for.
-#
-# Error contract: that of the interface and of `bridge.py`; `ConfigError` for wishes that exclude
-# each other.
-
-OpenInterface = Callable[[TapConfig], AbstractAsyncContextManager[HostInterface]]
-
-
-class BridgeWishes(Protocol):
-    """What the configuration says of it."""
-
-    @property
-    def bridge(self) -> str | None:
-        """A bridge, or an interface to be bridged with."""
-
-    @property
-    def bridge_dhcp(self) -> bool:
-        """Whether DHCP may pass."""
-
-
-@asynccontextmanager
-async def open_host_end(
-    open_interface: OpenInterface, wanted: TapConfig, wishes: BridgeWishes
-) -> AsyncIterator[HostInterface]:
-    """The interface, and the bridge around it."""
-    if wishes.bridge is not None and wanted.address is not None:
-        raise ConfigError(
-            "an address and --bridge: a bridge port has none; give it to the bridge instead"
-        )
-    async with open_interface(wanted) as interface:
-        if wishes.bridge is None:
-            yield interface
-            return
-        async with in_bridge(interface.name, wishes.bridge):
-            yield interface if wishes.bridge_dhcp else DhcpFilter(interface)

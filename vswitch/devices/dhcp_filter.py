@@ -15,7 +15,7 @@ from vswitch.frames.headers import is_dhcp_untrusted
 
 
 class DhcpFilter:
-    """Around an interface. Implements `vswitch.ports.interface.HostInterface`."""
+    """Around an interface. Implements `vswitch.devices.host_interface.HostInterface`."""
 
     def __init__(self, interface: HostInterface) -> None:
         self._interface = interface

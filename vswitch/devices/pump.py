@@ -1,11 +1,23 @@
 """Moving records from one device to another, as a member does between its TAP and its session.
 
-Nothing is read while the sink is full, so the source's own queue holds the backlog: a kernel
-that finds its TAP unread drops there, and TCP hears of it. Nothing is reordered, and nothing lost
-but the batch that is on its way when a device ends, which is counted. For a sink that takes no
-superframes they are cut on the way.
+ Pump         session ─▶ TAP: nothing is read while the sink is full; the source has the backlog
 
-Whatever a device raises comes out of `run`.
+ QueuedPump   TAP ─▶ session, with a queue that is fair between flows:
+     reading   TAP ─▶ session, while it takes them ─▶ else the egress queue (and a pause)
+     writing   the session has room ─▶ the queue's next records, flow by flow
+
+Without that queue the kernel's would hold the backlog, a thousand superframes of one transfer, with
+the ping behind them. With it a flow that begins goes first, and the fattest flow loses its oldest
+record when the queue is full or stands for long, which tells its TCP to slow down. When something
+had to be dropped nothing more is read until the session has taken some: what would be dropped
+anyway is left to the kernel to drop, which costs less.
+
+The two meet: a kernel answers a frame before the write of it returns, so a `Pump` that has written
+to the TAP calls `QueuedPump.take` (its `given`), and the answer need not wait for a wake-up.
+
+Order is kept within a flow. Nothing is lost uncounted: what was on its way when a device ended,
+what a queue gave up, and what cannot be cut is in the `Tally`. For a sink that takes no superframes
+they are cut on the way. Whatever a device raises comes out of `run`, `read` or `write`.
 """
 
 from __future__ import annotations
@@ -26,7 +38,7 @@ BATCH = 64  # records in one turn: about 100 µs of work, then others have their
 
 @attrs.define
 class Tally:
-    """What went one way, through any number of pumps; counted as `vswitch.core.load` says."""
+    """What went one way, through any number of pumps; counted as `frames/load.py` says."""
 
     frames: int = 0  # taken by a sink
     bytes: int = 0  # of those frames
@@ -101,25 +113,10 @@ class Pump:
         self._tally.bytes += load.bytes
 
 
-# -------------------------------------------------------------------------------------------------
-# From a member's TAP to its session: a pump with a queue, fair between flows.
-#
-#     reading   TAP ─▶ session, while it takes them ─▶ else the egress queue (and a pause)
-#     writing   the session has room ─▶ the queue's next records, flow by flow
-#
-# Without the queue the kernel's would hold the backlog, a thousand superframes of one transfer,
-# with the ping behind them. With it a flow that begins goes first, and the fattest flow loses its
-# oldest record when the queue is full or stands for long, which tells its TCP to slow down.
-#
-# When something had to be dropped nothing more is read until the session has taken some: what
-# would be dropped anyway is left to the kernel to drop, which costs less. Order is kept within a
-# flow.
-#
-# What a device raises comes out of `read` or `write`; two tasks run them.
-
-
 class QueuedPump:
-    """One direction between two devices, counted in `tally`."""
+    """One direction between two devices with a queue, counted in `tally`. Two tasks run it: `read`
+    and `write`.
+    """
 
     def __init__(
         self, source: Device, sink: Device, tally: Tally, queue: EgressQueue | None = None

@@ -6,7 +6,7 @@ and pays where streams fill the lines of members that do not watch them.
 Reports reach router ports only (RFC 4541 2.1.1): a host that hears the report of another keeps its
 own back, and the switch would not know of it. So they are taken out of the batch here, given to the
 router ports, and counted as `group_report` where there is none. What is no valid message passes as
-any frame. The rules are in `vswitch/features/snooping.py`.
+any frame. The rules are in `features/snooping.py`.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class Tagging:
         return kept
 
     def explain(self, record: bytes, now: float) -> Explained:
-        """See `vswitch.core.stages`."""
+        """Which VLAN a record is in, or why it is refused."""
         made = self._tagged(record)
         if isinstance(made, Drop):
             return Explained(None, "of a VLAN that the port does not carry", made)
@@ -217,7 +217,7 @@ class Untagging:
         return kept
 
     def explain(self, record: bytes, now: float) -> Explained:
-        """See `vswitch.core.stages`."""
+        """Whether a record leaves without its tag."""
         made = self._bared(record)
         if isinstance(made, Drop):
             return Explained(None, "has a second tag behind that of its VLAN", made)

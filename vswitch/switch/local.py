@@ -91,7 +91,7 @@ class _Lane:
 
 
 class LocalDevice:
-    """The switch's end. Implements `vswitch.ports.device.Device`."""
+    """The switch's end. Implements `vswitch.switch.device.Device`."""
 
     superframes = False  # the program at the other end wants frames that fit the MTU
 
