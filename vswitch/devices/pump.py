@@ -89,7 +89,7 @@ class Pump:
 
     def _give(self, records: list[bytes]) -> bool:
         if self._source.superframes and not self._sink.superframes:
-            records = self._cut(records)
+            records = _cut(self._tally, records, self._source, self._sink)
         return self._write(records)
 
     def _write(self, records: list[bytes]) -> bool:
@@ -97,20 +97,9 @@ class Pump:
         self._rest = records
         taken = self._sink.write_nowait(records)
         self._rest = records[taken:]
-        self._count(records[:taken] if self._rest else records)
+        _count(self._tally, records[:taken] if self._rest else records)
         self._given()
         return not self._rest
-
-    def _cut(self, records: list[bytes]) -> list[bytes]:
-        mtu = min(self._source.mtu, self._sink.mtu)
-        records, refused = without_superframes_untrusted(records, mtu)
-        self._tally.refused += refused
-        return records
-
-    def _count(self, records: list[bytes]) -> None:
-        load = load_of(records)
-        self._tally.frames += load.frames
-        self._tally.bytes += load.bytes
 
 
 class QueuedPump:
@@ -152,9 +141,7 @@ class QueuedPump:
         except trio.WouldBlock:
             return
         if source.superframes and not self._sink.superframes:
-            mtu = min(source.mtu, self._sink.mtu)
-            records, refused = without_superframes_untrusted(records, mtu)
-            self._tally.refused += refused
+            records = _cut(self._tally, records, source, self._sink)
         if self._offer(records):
             self._taken = trio.Event()
 
@@ -166,7 +153,7 @@ class QueuedPump:
             except BaseException:
                 self._tally.lost += load_of(records).frames
                 raise
-            self._count(records[:taken])
+            _count(self._tally, records[:taken])
             if taken == len(records):
                 return False
             records = records[taken:]
@@ -186,7 +173,7 @@ class QueuedPump:
         except BaseException:
             self._tally.lost += load_of(records).frames
             raise
-        self._count(passing)
+        _count(self._tally, passing)
         return rest
 
     async def write(self) -> None:
@@ -207,7 +194,7 @@ class QueuedPump:
                 queue.put_back(records)
                 raise
             queue.put_back(records[taken:])
-            self._count(records[:taken])
+            _count(self._tally, records[:taken])
             if self._taken is not None:
                 self._taken.set()
 
@@ -220,7 +207,15 @@ class QueuedPump:
         self._tally.lost += self._queue.frames
         self._queue.clear()
 
-    def _count(self, records: list[bytes]) -> None:
-        load = load_of(records)
-        self._tally.frames += load.frames
-        self._tally.bytes += load.bytes
+
+def _cut(tally: Tally, records: list[bytes], source: Device, sink: Device) -> list[bytes]:
+    records, refused = without_superframes_untrusted(records, min(source.mtu, sink.mtu))
+    tally.refused += refused
+    return records
+
+
+def _count(tally: Tally, records: list[bytes]) -> None:
+    """A sink has taken these."""
+    load = load_of(records)
+    tally.frames += load.frames
+    tally.bytes += load.bytes

@@ -40,6 +40,8 @@ class Feature(Generic[_SwitchT, _PortT]):
 
     learning: LearningPolicy | None = None  # asked about addresses that are new on a port
     moved: MoveListener | None = None  # told of stations that are heard on another port
+    keeps_apart = False  # whether `reaches` is asked; followed by `Switch.rewire` when it changes
+    knows_groups = False  # whether `group_ports` is asked; the same
 
     # Settings.
 
@@ -50,7 +52,8 @@ class Feature(Generic[_SwitchT, _PortT]):
 
     def settings_changed(self, switch: _SwitchT, ports: Mapping[str, _PortT]) -> bool:
         """Called first of all, and when any setting has changed; `ports` are the settings by all
-        names that have some, attached or not. True: the stages of all ports are made anew.
+        names that have some, attached or not. True: the stages of all ports are made anew, as they
+        are when settings of the switch have changed.
         """
         return False
 
@@ -70,19 +73,9 @@ class Feature(Generic[_SwitchT, _PortT]):
 
     # Which port hears which.
 
-    @property
-    def keeps_apart(self) -> bool:
-        """Whether `reaches` is to be asked, as things stand."""
-        return type(self).reaches is not Feature.reaches
-
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Whether frames of that VLAN go from one port to the other, as far as it is concerned."""
         return True
-
-    @property
-    def knows_groups(self) -> bool:
-        """Whether `group_ports` is to be asked, as things stand."""
-        return type(self).group_ports is not Feature.group_ports
 
     def group_ports(
         self, ingress: int, vlan: int, mac: bytes, now: float

@@ -30,7 +30,6 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 
 import attrs
-from attrs import field
 
 from vswitch.config.converters import to_addresses, to_flag, to_optional_flag
 from vswitch.config.options import option
@@ -71,7 +70,7 @@ _FROM_ROUTERS = (134, 137)  # ICMPv6: router advertisement, redirect
 class GuardSwitchSettings:
     """Of the switch."""
 
-    guard: bool = field(
+    guard: bool = attrs.field(
         default=False,
         converter=to_flag,
         metadata=option("every guard, on every port that is not trusted"),
@@ -82,37 +81,37 @@ class GuardSwitchSettings:
 class GuardSettings(MacSettings):
     """Of a port. Guards that say nothing follow `guard` of the switch."""
 
-    trusted: bool = field(
+    trusted: bool = attrs.field(
         default=False,
         converter=to_flag,
         metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
     )
-    isolated: bool = field(
+    isolated: bool = attrs.field(
         default=False,
         converter=to_flag,
         metadata=option("reaches only ports that are not isolated"),
     )
-    source_guard: bool | None = field(
+    source_guard: bool | None = attrs.field(
         default=None,
         converter=to_optional_flag,
         metadata=option("frames only from the MAC and IP addresses of the port"),
     )
-    arp_check: bool | None = field(
+    arp_check: bool | None = attrs.field(
         default=None,
         converter=to_optional_flag,
         metadata=option("ARP only of who sends it, and not for another port's address"),
     )
-    dhcp_guard: bool | None = field(
+    dhcp_guard: bool | None = attrs.field(
         default=None,
         converter=to_optional_flag,
         metadata=option("nothing that only a DHCP server sends"),
     )
-    ra_guard: bool | None = field(
+    ra_guard: bool | None = attrs.field(
         default=None,
         converter=to_optional_flag,
         metadata=option("nothing that only an IPv6 router sends"),
     )
-    addresses: tuple[str, ...] = field(
+    addresses: tuple[str, ...] = attrs.field(
         default=(),
         converter=to_addresses,
         metadata=option("IP addresses and prefixes of the port, besides that from the switch"),
@@ -300,7 +299,7 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
     """Source guard, ARP check, DHCP guard, RA guard and isolation."""
 
     def __init__(self, switch: Switch) -> None:
-        self._all = self._isolates = False
+        self._all = False
         self._isolated: set[int] = set()
         self._owners: dict[bytes, int] = {}  # packed IP address → port
         self._mac_owners: dict[bytes, int] = {}
@@ -310,9 +309,9 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         self, switch: GuardSwitchSettings, ports: Mapping[str, GuardSettings]
     ) -> bool:
         """`guard` turns all of them on; whether anybody is to be isolated, attached or not."""
-        before, self._all = self._all, switch.guard
-        self._isolates = any(port.isolated for port in ports.values())
-        return self._all != before
+        self._all = switch.guard
+        self.keeps_apart = any(port.isolated for port in ports.values())
+        return False
 
     def port_stages(self, port: Port, settings: GuardSettings) -> Stages:
         """The guards that are on for this port."""
@@ -349,11 +348,6 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         self._forget(number)
         self._isolated.discard(number)
         self._stages.pop(number, None)
-
-    @property
-    def keeps_apart(self) -> bool:
-        """Nobody need ask while no setting isolates a port."""
-        return self._isolates
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Isolated ports reach those that are not."""

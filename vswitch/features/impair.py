@@ -36,7 +36,7 @@ from vswitch.frames.records import HEADER_SIZE
 from vswitch.frames.segment import without_superframes_untrusted
 from vswitch.switch.counters import Drop, DropReason, PortCounters
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
 MAX_HELD_FRAMES = 65_536  # of one way of one port: a second at what a port can carry
@@ -278,8 +278,8 @@ class Impairments(Feature[object, object]):
         self._release(impairment, math.inf)
         self.active.pop(port.number, None)
         gone = impairment.stages
-        port.ingress_stages = _without(port.ingress_stages, gone)
-        port.egress_stages = _without(port.egress_stages, gone)
+        port.ingress_stages = tuple(each for each in port.ingress_stages if each not in gone)
+        port.egress_stages = tuple(each for each in port.egress_stages if each not in gone)
         self._switch.events.add("unimpaired", port.name, now=port.now())
         return True
 
@@ -330,7 +330,3 @@ class Impairments(Feature[object, object]):
             if records:
                 port.held_frames -= load_of(records).frames
                 self._switch.resume(port, records, stage)
-
-
-def _without(stages: tuple[Stage, ...], gone: tuple[Impaired, ...]) -> tuple[Stage, ...]:
-    return tuple(stage for stage in stages if stage not in gone)

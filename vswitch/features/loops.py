@@ -39,7 +39,6 @@ from collections.abc import Mapping
 
 import attrs
 import trio
-from attrs import field
 
 from vswitch.config.converters import to_flag, to_optional_flag
 from vswitch.config.options import option
@@ -83,24 +82,18 @@ _HURRY = 0.2  # seconds between two probes for a station that moves
 _WATCH = 10.0  # seconds that a probe may take
 _PROBED_AT_ONCE = 64  # ports in one tick; the others have their turn later
 _FIRST_BPDU_PENALTY = 30.0
-_STORMS = (
-    StormDrop.STORM_BROADCAST,
-    StormDrop.STORM_MULTICAST,
-    StormDrop.STORM_UNKNOWN,
-    StormDrop.FLOOD_LIMIT,
-)
 
 
 @attrs.frozen(kw_only=True, slots=False)
 class LoopSettings(GuardSettings):
     """Of a port. BPDU guard is a guard like others: for ports that are not trusted."""
 
-    bpdu_guard: bool | None = field(
+    bpdu_guard: bool | None = attrs.field(
         default=None,
         converter=to_optional_flag,
         metadata=option("spanning tree on the port shuts it for a while"),
     )
-    loop_guard: bool = field(
+    loop_guard: bool = attrs.field(
         default=True,
         converter=to_flag,
         metadata=option("a loop through the port shuts it for a while"),
@@ -128,7 +121,7 @@ class Probes:
     """What was sent, and on which port."""
 
     switch: bytes  # random
-    _sent: OrderedDict[bytes, tuple[int, float]] = field(factory=OrderedDict, init=False)
+    _sent: OrderedDict[bytes, tuple[int, float]] = attrs.field(factory=OrderedDict, init=False)
 
     def make(self, port: int, token: bytes, now: float) -> bytes:
         """The probe for a port: a frame."""
@@ -155,8 +148,8 @@ class Probes:
 class Moves:
     """Which stations have moved between which ports within the last seconds."""
 
-    _since: float = field(default=0.0, init=False)
-    _pairs: dict[tuple[int, int], dict[bytes, int]] = field(factory=dict, init=False)
+    _since: float = attrs.field(default=0.0, init=False)
+    _pairs: dict[tuple[int, int], dict[bytes, int]] = attrs.field(factory=dict, init=False)
 
     def note(self, mac: bytes, old: int, new: int) -> int:
         """A station was heard on another port than before: how often now. HOT PATH of a loop."""
@@ -205,7 +198,7 @@ class Penalties:
     """How long a port is blocked, by its name: plugging it in again does not help."""
 
     first: float = FIRST_PENALTY
-    _last: OrderedDict[str, tuple[float, float]] = field(factory=OrderedDict, init=False)
+    _last: OrderedDict[str, tuple[float, float]] = attrs.field(factory=OrderedDict, init=False)
 
     def block(self, name: str, now: float) -> float:
         """The port has done it (again): blocked for so many seconds from now."""
@@ -281,8 +274,8 @@ class Loops(Feature[GuardSwitchSettings, LoopSettings]):
         self, switch: GuardSwitchSettings, ports: Mapping[str, LoopSettings]
     ) -> bool:
         """`guard` means BPDU guard, too."""
-        before, self._all = self._all, switch.guard
-        return self._all != before
+        self._all = switch.guard
+        return False
 
     def port_stages(self, port: Port, settings: LoopSettings) -> Stages:
         """The gate, if any guard is on, or while the port is shut."""
@@ -298,7 +291,7 @@ class Loops(Feature[GuardSwitchSettings, LoopSettings]):
             for reason, penalties in self._penalties.items():
                 if penalties.left(port.name, now):
                     self._close(gate, reason)
-                    self._switch.rewire()
+                    self._rewire()
         if gate is None:
             return Stages()
         if gate.shut is None and not settings.loop_guard and not bpdu_guard:
@@ -315,12 +308,7 @@ class Loops(Feature[GuardSwitchSettings, LoopSettings]):
         self._moves.forget(number)
         self._probes.forget(number)
         if gate is not None and gate.shut is not None:
-            self._switch.rewire()
-
-    @property
-    def keeps_apart(self) -> bool:
-        """Only while a port is shut."""
-        return any(gate.shut is not None for gate in self._gates.values())
+            self._rewire()
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """A port that is shut hears nothing."""
@@ -346,7 +334,7 @@ class Loops(Feature[GuardSwitchSettings, LoopSettings]):
         self._close(gate, reason)
         self._moves.forget(port.number)
         self._switch.flush_fdb(port=port)
-        self._switch.rewire()
+        self._rewire()
         self._switch.events.add("port-blocked", port.name, now=now, reason=str(reason), **facts)
         event(
             log,
@@ -403,12 +391,17 @@ class Loops(Feature[GuardSwitchSettings, LoopSettings]):
         gate.shut = reason
         gate.port.blocked = "loop" if reason is LoopDrop.LOOP_BLOCKED else "bpdu"
 
+    def _rewire(self) -> None:
+        """A port was shut or let back in, or is gone."""
+        self.keeps_apart = any(gate.shut is not None for gate in self._gates.values())
+        self._switch.rewire()
+
     def _let_back(self, gate: _Gate, now: float) -> None:
         event(log, "port-unblocked", port=gate.port.number, name=gate.port.name)
         self._switch.events.add("port-unblocked", gate.port.name, now=now)
         gate.shut = gate.port.blocked = None
         self._new[gate.port.number] = now + _NEW
-        self._switch.rewire()
+        self._rewire()
 
     def _flooding(self, ports: dict[int, Port]) -> set[int]:
         """The ports that flood more than hosts usually do."""
@@ -416,7 +409,7 @@ class Loops(Feature[GuardSwitchSettings, LoopSettings]):
         enough = _FLOODED * max(1, len(ports) - 1)
         for number, port in ports.items():
             copies = port.counters.flood_copies
-            storms = sum(port.counters.drops.get(reason, 0) for reason in _STORMS)
+            storms = sum(port.counters.drops.get(reason, 0) for reason in StormDrop)
             if copies + storms - self._flooded.get(number, 0) > enough:
                 found.add(number)
             self._flooded[number] = copies + storms

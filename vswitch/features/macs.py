@@ -24,7 +24,6 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 
 import attrs
-from attrs import field
 
 from vswitch.config.converters import (
     parse_station,
@@ -60,7 +59,7 @@ _Key = tuple[int, bytes]  # VLAN, address
 class MacSettings(VlanSettings):
     """Of a port; its VLANs say where an address is that names none."""
 
-    mac_limit: int | None = field(
+    mac_limit: int | None = attrs.field(
         default=None,
         converter=to_mac_limit,
         metadata=option(
@@ -69,17 +68,17 @@ class MacSettings(VlanSettings):
             kind="integer",
         ),
     )
-    sticky: bool = field(
+    sticky: bool = attrs.field(
         default=False,
         converter=to_yes_no,
         metadata=option("addresses that were learned stay with the port", kind="switch"),
     )
-    macs: tuple[str, ...] = field(
+    macs: tuple[str, ...] = attrs.field(
         default=(),
         converter=to_macs,
         metadata=option("the only addresses that may be behind the port", "MAC,..."),
     )
-    static_macs: tuple[str, ...] = field(
+    static_macs: tuple[str, ...] = attrs.field(
         default=(),
         converter=to_stations,
         metadata=option("addresses that are behind this port and no other", "MAC[@VLAN],..."),

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-from attrs import field
 
 from vswitch.config.converters import to_port_names
 from vswitch.config.options import option
@@ -32,7 +31,7 @@ from vswitch.switch.switch import Switch
 class MirrorSettings:
     """Of a port."""
 
-    mirror: tuple[str, ...] = field(
+    mirror: tuple[str, ...] = attrs.field(
         default=(),
         converter=to_port_names,
         metadata=option("a monitor: gets copies of what passes these ports, or none", "PORT,..."),
@@ -66,7 +65,6 @@ class Mirrors(Feature[object, MirrorSettings]):
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
-        self._asked = False  # whether any port is told to be one
         self._ports: dict[int, Port] = {}
         self._monitors: dict[int, tuple[str, ...]] = {}  # by number: names of the ports it copies
         self._copies: dict[int, tuple[Port, ...]] = {}  # by number of the port that is copied
@@ -84,7 +82,7 @@ class Mirrors(Feature[object, MirrorSettings]):
 
     def settings_changed(self, switch: object, ports: Mapping[str, MirrorSettings]) -> bool:
         """Whether there is to be a monitor, attached or not."""
-        self._asked = any(settings.mirror for settings in ports.values())
+        self.keeps_apart = any(settings.mirror for settings in ports.values())
         return False
 
     def port_up(self, port: Port) -> None:
@@ -105,11 +103,6 @@ class Mirrors(Feature[object, MirrorSettings]):
         self._ports.pop(number, None)
         self._monitors.pop(number, None)
         self._wire()
-
-    @property
-    def keeps_apart(self) -> bool:
-        """Nobody need ask while no port is told to be a monitor."""
-        return self._asked
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Nothing goes to a monitor, or comes from one."""

@@ -13,7 +13,6 @@ whole or not at all. Bits are those of Ethernet frames without preamble and chec
 from __future__ import annotations
 
 import attrs
-from attrs import field
 
 from vswitch.config.converters import to_rate
 from vswitch.config.options import option
@@ -38,22 +37,22 @@ EARLY_INTERVAL = 0.1  # seconds between two of them: about what TCP needs to ans
 class RateSettings:
     """Of a port."""
 
-    rate_in: float | None = field(
+    rate_in: float | None = attrs.field(
         default=None,
         converter=to_rate,
         metadata=option("bits a second that the member may send, as 50M, or off"),
     )
-    rate_out: float | None = field(
+    rate_out: float | None = attrs.field(
         default=None,
         converter=to_rate,
         metadata=option("bits a second that the member gets, as 50M, or off"),
     )
-    frames_in: float | None = field(
+    frames_in: float | None = attrs.field(
         default=None,
         converter=to_rate,
         metadata=option("frames a second that the member may send, as 10k, or off"),
     )
-    frames_out: float | None = field(
+    frames_out: float | None = attrs.field(
         default=None,
         converter=to_rate,
         metadata=option("frames a second that the member gets, as 10k, or off"),

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import attrs
-from attrs import field
 
 from vswitch.config.converters import to_frame_limit
 from vswitch.config.options import option
@@ -43,7 +42,7 @@ Known = Callable[[int, bytes, float], int | None]  # Fdb.lookup
 class StormSwitchSettings:
     """Of the switch."""
 
-    flood_limit: int | None = field(
+    flood_limit: int | None = attrs.field(
         default=20_000,
         converter=to_frame_limit,
         metadata=option("copies a second that all floods together make, or off"),
@@ -54,17 +53,15 @@ class StormSwitchSettings:
 class StormSettings:
     """Of a port."""
 
-    storm_broadcast: int | None = field(
-        default=1_000,
-        converter=to_frame_limit,
-        metadata=option("broadcasts a second, or off"),
+    storm_broadcast: int | None = attrs.field(
+        default=1_000, converter=to_frame_limit, metadata=option("broadcasts a second, or off")
     )
-    storm_multicast: int | None = field(
+    storm_multicast: int | None = attrs.field(
         default=5_000,
         converter=to_frame_limit,
         metadata=option("frames to groups a second, or off"),
     )
-    storm_unknown: int | None = field(
+    storm_unknown: int | None = attrs.field(
         default=2_000,
         converter=to_frame_limit,
         metadata=option("frames a second to stations that nobody has heard, or off"),
@@ -272,8 +269,8 @@ class Storms(Feature[StormSwitchSettings, StormSettings]):
         self, switch: StormSwitchSettings, ports: Mapping[str, StormSettings]
     ) -> bool:
         """The flood limit."""
-        before, self._shares.limit = self._shares.limit, switch.flood_limit
-        return (before is None) != (self._shares.limit is None)
+        self._shares.limit = switch.flood_limit
+        return False
 
     def port_stages(self, port: Port, settings: StormSettings) -> Stages:
         """The limits of this port."""
@@ -281,15 +278,8 @@ class Storms(Feature[StormSwitchSettings, StormSettings]):
         if self._shares.limit is None and limits == (None, None, None):
             return Stages()
         broadcast, multicast, unknown = map(_bucket, limits)
-        stage = StormStage(
-            port.number,
-            broadcast,
-            multicast,
-            unknown,
-            self._shares,
-            self._switch.look_up,
-            self._switch.count_ports,
-        )
+        look_up, count = self._switch.look_up, self._switch.count_ports
+        stage = StormStage(port.number, broadcast, multicast, unknown, self._shares, look_up, count)
         return Stages(stage)
 
     def port_down(self, number: int) -> None:

@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-from attrs import field
 
 from vswitch.config.converters import to_vlan, to_vlans, to_yes_no
 from vswitch.config.options import option
@@ -55,7 +54,7 @@ _SUPERFRAME_BEGIN = SUPERFRAME.to_bytes(2, "big")
 class VlanSwitchSettings:
     """Of the switch."""
 
-    vlans: bool = field(
+    vlans: bool = attrs.field(
         default=False,
         converter=to_yes_no,
         metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
@@ -66,17 +65,17 @@ class VlanSwitchSettings:
 class VlanSettings:
     """Of a port."""
 
-    vlan: int | None = field(
+    vlan: int | None = attrs.field(
         default=None,
         converter=to_vlan,
         metadata=option("the VLAN of an access port, 1 to 4094, or none", "VLAN"),
     )
-    trunk: str | None = field(
+    trunk: str | None = attrs.field(
         default=None,
         converter=to_vlans,
         metadata=option("the VLANs that pass tagged, as 10,20-30, or all, or none", "VLANS"),
     )
-    native: int | None = field(
+    native: int | None = attrs.field(
         default=None,
         converter=to_vlan,
         metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
@@ -283,19 +282,18 @@ class Vlans(Feature[VlanSwitchSettings, VlanSettings]):
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
-        self._on = False
         self._ports: dict[int, PortVlans | None] = {}  # None: transparent
 
     def settings_changed(
         self, switch: VlanSwitchSettings, ports: Mapping[str, VlanSettings]
     ) -> bool:
         """VLANs for one port are VLANs for all."""
-        before, self._on = self._on, vlans_on(switch, ports)
-        return self._on != before
+        before, self.keeps_apart = self.keeps_apart, vlans_on(switch, ports)
+        return self.keeps_apart != before
 
     def port_stages(self, port: Port, settings: VlanSettings) -> Stages:
         """The tag of its VLAN for what comes in, and no tag for what leaves untagged."""
-        vlans = port_vlans(settings) if self._on else None
+        vlans = port_vlans(settings) if self.keeps_apart else None
         if self._ports.get(port.number) != vlans:
             self._switch.flush_fdb(port=port)
         self._ports[port.number] = vlans
@@ -307,11 +305,6 @@ class Vlans(Feature[VlanSwitchSettings, VlanSettings]):
     def port_down(self, number: int) -> None:
         """The port is down."""
         self._ports.pop(number, None)
-
-    @property
-    def keeps_apart(self) -> bool:
-        """Without VLANs nobody is asked."""
-        return self._on
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Frames of a VLAN leave by the ports that carry it."""

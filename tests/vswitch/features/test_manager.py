@@ -41,6 +41,8 @@ class Nothing:
 
 
 class Manners(Feature[object, PortSettings]):
+    keeps_apart = True
+
     def __init__(self, switch):
         self.deaf, self.ticks, self.left = set(), 0, []
 
