@@ -16,7 +16,7 @@ import trio
 
 from benchmarks.forwarding import BATCH, Sink
 from vswitch import open_switch
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import BROADCAST
 from vswitch.frames.records import frame_record
@@ -32,7 +32,7 @@ def _frame(number: int) -> bytes:
 async def flood(sources: int, limit: int) -> None:
     """One attacker, one victim."""
     async with open_switch() as switch:
-        Managed(
+        FeatureManager(
             switch, Settings(ports={"attacker": {"mac_limit": limit}, "victim": {"mac_limit": 256}})
         )
         victim = switch.attach(Sink("victim"), name="victim")

@@ -29,15 +29,21 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def event(
-    logger: logging.Logger, name: str, /, level: int = logging.INFO, **fields: object
+    logger: logging.Logger,
+    name: str,
+    /,
+    level: int = logging.INFO,
+    exc_info: BaseException | None = None,
+    **fields: object,
 ) -> None:
     """Log that something happened: a name such as `port-up` and what belongs to it.
 
-    A field that is None is left out; floats are written with three digits after the point.
+    A field that is None is left out; floats are written with three digits after the point. The
+    traceback of `exc_info` follows on further lines.
     """
     if logger.isEnabledFor(level):
         words = [f"{key}={_value(value)}" for key, value in fields.items() if value is not None]
-        logger.log(level, "%s", " ".join([name, *words]))
+        logger.log(level, "%s", " ".join([name, *words]), exc_info=exc_info)
 
 
 def _value(value: object) -> str:

@@ -8,6 +8,7 @@ from vswitch.switch.fdb import Fdb
 def test_flapping_leaves_others_alone_and_the_log_readable():
     fdb, events = Fdb(), EventLog()
     stations = Stations(fdb, events)
+    fdb.set_policy(stations, None)
     for number in (1, 2, 3):
         stations.set_rules(number, PortRules(f"p{number}"))
     victim, flapping = b"\x02\0\0\0\0\1", b"\x02\0\0\0\0\2"

@@ -5,7 +5,7 @@ import trio
 
 from vswitch.devices import netlink
 from vswitch.devices.bridge import enter_bridge, in_bridge, open_host_end
-from vswitch.devices.dhcp_filter import DhcpGuard
+from vswitch.devices.dhcp_filter import DhcpFilter
 from vswitch.devices.open_tap import open_tap
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import VswitchError
@@ -50,7 +50,7 @@ async def test_a_bridge_that_is_there():
 
 async def test_an_interface_gets_a_bridge_and_its_addresses_back(eth1):
     async with open_host_end(open_tap, TapConfig("vsw0"), Wishes()) as device:
-        assert isinstance(device, DhcpGuard)
+        assert isinstance(device, DhcpFilter)
         assert of("eth1").master == of("vsw0").master == "vsb-eth1"
         assert sorted(netlink.bridge_ports("vsb-eth1")) == ["eth1", "vsw0"]
         assert of("vsb-eth1").mac == of("eth1").mac

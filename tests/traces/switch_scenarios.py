@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.traces.trace import Trace
 from vswitch.features.impair import Impairments, Orders
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings, SwitchSettings
 from vswitch.frames.ethernet import BROADCAST
 from vswitch.frames.records import frame_record
@@ -33,7 +33,9 @@ DHCP_OFFER = bytes.fromhex("4500001c000000004011000000000000ffffffff004300440008
 class Bench:
     """A switch and what its ports got."""
 
-    def __init__(self, trace: Trace, seed: int, switch: Switch, managed: Managed, clock) -> None:
+    def __init__(
+        self, trace: Trace, seed: int, switch: Switch, managed: FeatureManager, clock
+    ) -> None:
         self.trace, self.switch, self.managed, self.clock = trace, switch, managed, clock
         self.rng = random.Random(seed)
         self.devices: dict[str, FakeDevice] = {}
@@ -152,7 +154,7 @@ def run(trace: Trace, seed: int, story: Callable[[Bench], Awaitable[None]], **se
 
     async def main() -> None:
         async with open_switch(max_queued_frames=200) as switch, trio.open_nursery() as nursery:
-            managed = Managed(switch, Settings(**settings))
+            managed = FeatureManager(switch, Settings(**settings))
             bench = Bench(trace, seed, switch, managed, clock)
             await bench.elapse(10 * STEP)  # ticks are not due when stations age
             nursery.start_soon(managed.run)

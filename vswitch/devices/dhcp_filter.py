@@ -14,8 +14,8 @@ from vswitch.devices.host_interface import HostInterface
 from vswitch.frames.headers import is_dhcp_untrusted
 
 
-class DhcpGuard:
-    """Around an interface. Implements `vswitch.ports.interface.HostInterface`."""
+class DhcpFilter:
+    """Around an interface. Implements `vswitch.devices.host_interface.HostInterface`."""
 
     def __init__(self, interface: HostInterface) -> None:
         self._interface = interface

@@ -1,11 +1,23 @@
 """Moving records from one device to another, as a member does between its TAP and its session.
 
-Nothing is read while the sink is full, so the source's own queue holds the backlog: a kernel
-that finds its TAP unread drops there, and TCP hears of it. Nothing is reordered, and nothing lost
-but the batch that is on its way when a device ends, which is counted. For a sink that takes no
-superframes they are cut on the way.
+ Pump         session ─▶ TAP: nothing is read while the sink is full; the source has the backlog
 
-Whatever a device raises comes out of `run`.
+ QueuedPump   TAP ─▶ session, with a queue that is fair between flows:
+     reading   TAP ─▶ session, while it takes them ─▶ else the egress queue (and a pause)
+     writing   the session has room ─▶ the queue's next records, flow by flow
+
+Without that queue the kernel's would hold the backlog, a thousand superframes of one transfer, with
+the ping behind them. With it a flow that begins goes first, and the fattest flow loses its oldest
+record when the queue is full or stands for long, which tells its TCP to slow down. When something
+had to be dropped nothing more is read until the session has taken some: what would be dropped
+anyway is left to the kernel to drop, which costs less.
+
+The two meet: a kernel answers a frame before the write of it returns, so a `Pump` that has written
+to the TAP calls `QueuedPump.take` (its `given`), and the answer need not wait for a wake-up.
+
+Order is kept within a flow. Nothing is lost uncounted: what was on its way when a device ended,
+what a queue gave up, and what cannot be cut is in the `Tally`. For a sink that takes no superframes
+they are cut on the way. Whatever a device raises comes out of `run`, `read` or `write`.
 """
 
 from __future__ import annotations
@@ -26,7 +38,7 @@ BATCH = 64  # records in one turn: about 100 µs of work, then others have their
 
 @attrs.define
 class Tally:
-    """What went one way, through any number of pumps; counted as `vswitch.core.load` says."""
+    """What went one way, through any number of pumps; counted as `frames/load.py` says."""
 
     frames: int = 0  # taken by a sink
     bytes: int = 0  # of those frames
@@ -77,7 +89,7 @@ class Pump:
 
     def _give(self, records: list[bytes]) -> bool:
         if self._source.superframes and not self._sink.superframes:
-            records = self._cut(records)
+            records = _cut(self._tally, records, self._source, self._sink)
         return self._write(records)
 
     def _write(self, records: list[bytes]) -> bool:
@@ -85,41 +97,15 @@ class Pump:
         self._rest = records
         taken = self._sink.write_nowait(records)
         self._rest = records[taken:]
-        self._count(records[:taken] if self._rest else records)
+        _count(self._tally, records[:taken] if self._rest else records)
         self._given()
         return not self._rest
 
-    def _cut(self, records: list[bytes]) -> list[bytes]:
-        mtu = min(self._source.mtu, self._sink.mtu)
-        records, refused = without_superframes_untrusted(records, mtu)
-        self._tally.refused += refused
-        return records
 
-    def _count(self, records: list[bytes]) -> None:
-        load = load_of(records)
-        self._tally.frames += load.frames
-        self._tally.bytes += load.bytes
-
-
-# -------------------------------------------------------------------------------------------------
-# From a member's TAP to its session: a pump with a queue, fair between flows.
-#
-#     reading   TAP ─▶ session, while it takes them ─▶ else the egress queue (and a pause)
-#     writing   the session has room ─▶ the queue's next records, flow by flow
-#
-# Without the queue the kernel's would hold the backlog, a thousand superframes of one transfer,
-# with the ping behind them. With it a flow that begins goes first, and the fattest flow loses its
-# oldest record when the queue is full or stands for long, which tells its TCP to slow down.
-#
-# When something had to be dropped nothing more is read until the session has taken some: what
-# would be dropped anyway is left to the kernel to drop, which costs less. Order is kept within a
-# flow.
-#
-# What a device raises comes out of `read` or `write`; two tasks run them.
-
-
-class Uplink:
-    """One direction between two devices, counted in `tally`."""
+class QueuedPump:
+    """One direction between two devices with a queue, counted in `tally`. Two tasks run it: `read`
+    and `write`.
+    """
 
     def __init__(
         self, source: Device, sink: Device, tally: Tally, queue: EgressQueue | None = None
@@ -155,9 +141,7 @@ class Uplink:
         except trio.WouldBlock:
             return
         if source.superframes and not self._sink.superframes:
-            mtu = min(source.mtu, self._sink.mtu)
-            records, refused = without_superframes_untrusted(records, mtu)
-            self._tally.refused += refused
+            records = _cut(self._tally, records, source, self._sink)
         if self._offer(records):
             self._taken = trio.Event()
 
@@ -169,7 +153,7 @@ class Uplink:
             except BaseException:
                 self._tally.lost += load_of(records).frames
                 raise
-            self._count(records[:taken])
+            _count(self._tally, records[:taken])
             if taken == len(records):
                 return False
             records = records[taken:]
@@ -189,7 +173,7 @@ class Uplink:
         except BaseException:
             self._tally.lost += load_of(records).frames
             raise
-        self._count(passing)
+        _count(self._tally, passing)
         return rest
 
     async def write(self) -> None:
@@ -210,7 +194,7 @@ class Uplink:
                 queue.put_back(records)
                 raise
             queue.put_back(records[taken:])
-            self._count(records[:taken])
+            _count(self._tally, records[:taken])
             if self._taken is not None:
                 self._taken.set()
 
@@ -223,7 +207,15 @@ class Uplink:
         self._tally.lost += self._queue.frames
         self._queue.clear()
 
-    def _count(self, records: list[bytes]) -> None:
-        load = load_of(records)
-        self._tally.frames += load.frames
-        self._tally.bytes += load.bytes
+
+def _cut(tally: Tally, records: list[bytes], source: Device, sink: Device) -> list[bytes]:
+    records, refused = without_superframes_untrusted(records, min(source.mtu, sink.mtu))
+    tally.refused += refused
+    return records
+
+
+def _count(tally: Tally, records: list[bytes]) -> None:
+    """A sink has taken these."""
+    load = load_of(records)
+    tally.frames += load.frames
+    tally.bytes += load.bytes

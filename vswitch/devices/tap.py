@@ -1,4 +1,10 @@
-"""A TAP interface that hands over plain frames, and what every TAP device does.
+"""A TAP interface: made, attached to and configured, and as a device that hands over plain frames.
+
+The interface is made through netlink, attached, and its persistence cleared at once: it lives as
+long as the file descriptor and is gone after any end of the process, kill -9 included. One that is
+there already was made persistent by an administrator for an unprivileged user: it is attached to,
+configured as far as privileges allow, and stays when the process ends. `attach` blocks: a Trio
+program runs it in a thread.
 
 Invariants: a closed device has the descriptor -1 and wakes whoever waits on it; records go in
 and come out in the kernel's order; a frame that the kernel refuses is counted in `dropped` under
@@ -6,7 +12,7 @@ its reason and is no failure. The drain is one system call and one join per fram
 prepared buffer behind a header costs 25 % more than joining header and frame, and a packet
 information header in the record header's place saves less on writes than it costs on reads.
 
-Errors: `PrivilegeError` and `VswitchError` when configuring, with what to do; else
+Errors: `PrivilegeError` and `VswitchError` when attaching or configuring, with what to do; else
 `trio.ClosedResourceError`, `trio.BrokenResourceError` and `trio.BusyResourceError` as the device
 protocol says.
 """
@@ -30,16 +36,7 @@ from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
 from vswitch.frames.virtio import MAX_SEGMENTS
 from vswitch.members.protocol import MAX_MTU, MIN_MTU
 
-# -------------------------------------------------------------------------------------------------
-# Making and attaching a TAP interface: everything about it that happens once.
-#
-# The interface is made through netlink, attached, and its persistence cleared at once: it lives
-# as long as the file descriptor and is gone after any end of the process, kill -9 included. One
-# that is there already was made persistent by an administrator for an unprivileged user: it is
-# attached to, configured as far as privileges allow, and stays when the process ends.
-#
-# Blocking: a Trio program runs `attach` in a thread. Errors: `PrivilegeError` and `VswitchError`,
-# which say what to do.
+log = logging.getLogger(__name__)
 
 TUN_PATH = "/dev/net/tun"
 # linux/if_tun.h
@@ -66,6 +63,19 @@ GSO_MAX_SIZE = 62_000
 
 NAME_LENGTH = 15  # bytes: IFNAMSIZ of linux/if.h without the closing zero
 MAX_TXQUEUELEN = 100_000  # frames: beyond any use, and far below the kernel's 2^32
+
+# The kernel cuts a frame to the buffer without a word, and the MTU may be raised behind our back:
+# nothing is longer than this, a superframe with its virtio-net header included.
+READ_SIZE = 65_600  # bytes
+ETHERNET_OVERHEAD = 14 + 4 + 4  # bytes: header and two VLAN tags
+
+DROP_REASON = {
+    errno.EIO: "link_down",
+    errno.EINVAL: "malformed",
+    errno.ENOBUFS: "no_memory",
+    errno.ENOMEM: "no_memory",
+}
+DEVICE_GONE = (errno.EBADFD, errno.ENODEV, errno.ENXIO, errno.EFAULT)
 
 
 def check_mtu(mtu: int) -> None:
@@ -247,27 +257,9 @@ def _configure(config: TapConfig, *, forgive: bool) -> None:
         log.warning("tap-unconfigured dev=%s reason=%s", config.name, error)
 
 
-# -------------------------------------------------------------------------------------------------
-
-log = logging.getLogger(__name__)
-
-# The kernel cuts a frame to the buffer without a word, and the MTU may be raised behind our back:
-# nothing is longer than this, a superframe with its virtio-net header included.
-READ_SIZE = 65_600  # bytes
-ETHERNET_OVERHEAD = 14 + 4 + 4  # bytes: header and two VLAN tags
-
-DROP_REASON = {
-    errno.EIO: "link_down",
-    errno.EINVAL: "malformed",
-    errno.ENOBUFS: "no_memory",
-    errno.ENOMEM: "no_memory",
-}
-DEVICE_GONE = (errno.EBADFD, errno.ENODEV, errno.ENXIO, errno.EFAULT)
-
-
 @attrs.define(eq=False)
 class TapDevice:
-    """An attached TAP interface; made by `open_tap`. Implements `vswitch.ports.device.Device`."""
+    """An attached TAP interface; made by `open_tap`. Implements `vswitch.switch.device.Device`."""
 
     name: str
     mac: str

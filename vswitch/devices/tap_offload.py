@@ -8,7 +8,7 @@ Each read and write has a virtio-net header in front. What the kernel sends come
  - frames cut or completed here, in the rare case that the rules for peers are too narrow for it:
    tiny segments, checksums of tunnels or behind IPv6 extension headers;
  - one superframe record for the datagrams of a flow that were read in a row, as
-   `vswitch.core.merge` says.
+   `frames/merge.py` says.
 
 What goes in is checked first, for it may come from a peer; `dropped["bad_offload"]` counts what
 is not fit. All else, errors too, is as with `TapDevice`.

@@ -1,7 +1,6 @@
-"""What a managed switch does beyond forwarding: one module for each feature.
+"""What a managed switch does beyond forwarding: one file for each feature.
 
-A feature looks at the settings of a port and gives the steps that its frames take (`Stage`), or
-says who reaches whom (`Reach`). `features/manager.py` puts them on the ports; the order of stages
-is that of
-`managed.FEATURES`.
+A feature reads settings of the switch and of ports, gives the stages that frames of a port pass, or
+says who reaches whom; `base.py` has its hooks. `manager.py` puts all of them on the ports of a
+switch, in the order of its `FEATURES`; `settings.py` puts their settings together.
 """

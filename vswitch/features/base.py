@@ -1,52 +1,77 @@
-"""What a feature is, for `vswitch.managed`.
+"""What a feature of a managed switch is: the hooks that `features/manager.py` calls.
 
-Everything is a plain call between two batches of frames; nothing here waits. A feature keeps its
-state by port number, and forgets it with `gone`.
+Every hook is a plain call between two batches of frames, and none waits. A feature keeps its state
+by port number, and forgets it in `port_down`. Its settings, the names of what it drops and the
+stages that frames pass stand in its own file.
 """
 
 from __future__ import annotations
 
-from vswitch.features.settings import PortSettings, Settings, SwitchSettings
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+import attrs
+
+from vswitch.switch.fdb import LearningPolicy, MoveListener
 from vswitch.switch.port import Port
+from vswitch.switch.shaper import Shaper
 from vswitch.switch.stages import Stage
 
+ANY_PORT = "*"  # the name under which settings hold for ports that say nothing else
 
-class Feature:
-    """The base of all: does nothing."""
+_SwitchT = TypeVar("_SwitchT", contravariant=True)
+_PortT = TypeVar("_PortT", contravariant=True)
 
-    @property
-    def keeps_apart(self) -> bool:
-        """Whether `reaches` is to be asked, as things stand."""
-        return type(self).reaches is not Feature.reaches
 
-    @property
-    def knows_groups(self) -> bool:
-        """Whether `group_ports` is to be asked, as things stand."""
-        return type(self).group_ports is not Feature.group_ports
+@attrs.frozen
+class Stages:
+    """What one feature has the frames of one port pass."""
 
-    def changed(self, switch: SwitchSettings) -> None:
-        """The settings of the whole switch, first of all and whenever they change."""
+    ingress: Stage | None = None  # for frames that come in
+    egress: Stage | None = None  # for frames that leave
+    shaper: Shaper | None = None  # at what rate they leave
 
-    def heard(self, settings: Settings) -> bool:
-        """Everything that has been said, about all ports, attached or not, before any is asked; and
-        whenever that has changed. True: all ports are asked anew.
+
+class Feature(Generic[_SwitchT, _PortT]):
+    """The base of all: does nothing.
+
+    Its type arguments are the settings that a feature reads: those of the switch, those of a port.
+    """
+
+    learning: LearningPolicy | None = None  # asked about addresses that are new on a port
+    moved: MoveListener | None = None  # told of stations that are heard on another port
+    keeps_apart = False  # whether `reaches` is asked; followed by `Switch.rewire` when it changes
+    knows_groups = False  # whether `group_ports` is asked; the same
+
+    # Settings.
+
+    def validate(self, switch: _SwitchT, ports: Mapping[str, _PortT]) -> None:
+        """`ConfigError` if settings of several ports do not fit together. Called before
+        `settings_changed`; nothing has changed then.
+        """
+
+    def settings_changed(self, switch: _SwitchT, ports: Mapping[str, _PortT]) -> bool:
+        """Called first of all, and when any setting has changed; `ports` are the settings by all
+        names that have some, attached or not. True: the stages of all ports are made anew, as they
+        are when settings of the switch have changed.
         """
         return False
 
-    def check(self, settings: Settings) -> None:
-        """`ConfigError` if things that were said of several ports do not fit together; nothing has
-        changed then. Called before all others.
-        """
+    # Ports.
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """The step that frames take which come in on that port; None for none. Called when the port
-        is attached and whenever its settings have changed.
-        """
-        return None
+    def port_up(self, port: Port) -> None:
+        """A port is attached; nothing has come in on it yet."""
 
-    def egress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """The same for frames that leave."""
-        return None
+    def port_stages(self, port: Port, settings: _PortT) -> Stages:
+        """What the frames of an attached port pass; asked behind `port_up` and whenever settings of
+        the port have changed.
+        """
+        return Stages()
+
+    def port_down(self, number: int) -> None:
+        """The port is down; another one may get its number."""
+
+    # Which port hears which.
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Whether frames of that VLAN go from one port to the other, as far as it is concerned."""
@@ -58,11 +83,10 @@ class Feature:
         """The ports that want a group address; None: this feature does not know."""
         return None
 
+    # Time.
+
     def tick(self, now: float) -> None:
         """A second has passed."""
 
     async def run(self) -> None:
         """A task of its own, for as long as the switch is managed; one that ends is no harm."""
-
-    def gone(self, number: int) -> None:
-        """The port is down; another one may get its number."""

@@ -1,13 +1,27 @@
 """Guards of a port, and isolation: what a member may claim to be, and whom it reaches.
 
-The rules themselves are in `features/guards.py`. Here is where they come from: the settings of the
-port, the address that the switch has given the member, and the MAC address that it has announced
-(`Port.bound`), or, on a port that has announced none, the first one that sends something.
+ source   the Ethernet source is one of the port's; the source address of IP, and the sender of ARP,
+          is one of the port's, link-local, or that of a host that has none yet
+ arp      the sender inside ARP is the Ethernet source, and no address of another port
+ dhcp     nothing that only a DHCP server or relay sends: UDP from port 67, over IPv6 from 547
+ ra       nothing that only an IPv6 router sends: advertisements and redirects (RFC 6105), however
+          they are wrapped (RFC 7113)
 
-A MAC address belongs to one port at a time, and so does an IP address: who comes second with it
-does not get it, unless it is plugged in again when the first one is gone.
+IPv4 of a port that has no IPv4 address is any but those of others, and so IPv6 never is: addresses
+of IPv6 that are not link-local are of the port if it was given them or their prefix.
+
+What a guard cannot follow and a host might, it drops: `guard_undetermined`, or the guard's own name
+behind IPv6 headers. A later fragment passes, since its first one decides: a fragment cannot change
+the first 8 bytes behind IP, and of IPv6 must not overlap at all (RFC 5722).
+
+Which addresses are the port's follows from its settings, from the address that the switch has given
+the member, and from the MAC address that it has announced (`Port.bound`), or, on a port that has
+announced none, the first one that sends something. A MAC address belongs to one port at a time, and
+so does an IP address: who comes second with it does not get it, unless it is plugged in again when
+the first one is gone.
 
 Ports that are `trusted` have no guards; a port with all guards off has no stage, and costs nothing.
+Nothing here raises for any bytes.
 """
 
 from __future__ import annotations
@@ -17,8 +31,10 @@ from ipaddress import ip_address, ip_network
 
 import attrs
 
-from vswitch.features.base import Feature
-from vswitch.features.settings import PortSettings, Settings, SwitchSettings
+from vswitch.config.converters import to_addresses, to_flag, to_optional_flag
+from vswitch.config.options import option
+from vswitch.features.base import Feature, Stages
+from vswitch.features.macs import MacSettings
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, parse_mac
 from vswitch.frames.headers import (
     ARP,
@@ -34,29 +50,10 @@ from vswitch.frames.headers import (
     upper_ipv6_untrusted,
 )
 from vswitch.frames.virtio import stands_for
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
-
-# -------------------------------------------------------------------------------------------------
-# Whether a frame may come from where it comes: the guards of a port, as one pure decision.
-#
-#  source   the Ethernet source is one of the port's; the source address of IP, and the sender of
-#           ARP, is one of the port's, link-local, or that of a host that has none yet
-#  arp      the sender inside ARP is the Ethernet source, and no address of another port
-#  dhcp     nothing that only a DHCP server or relay sends: UDP from port 67, over IPv6 from 547
-#  ra       nothing that only an IPv6 router sends: advertisements and redirects (RFC 6105), however
-#           they are wrapped (RFC 7113)
-#
-# IPv4 of a port that has no IPv4 address is any but those of others, and so IPv6 never is:
-# addresses of IPv6 that are not link-local are of the port if it was given them or their prefix.
-#
-# What a guard cannot follow and a host might, it drops: `guard_undetermined`, or the guard's own
-# name behind IPv6 headers. A later fragment passes, since its first one decides: a fragment
-# cannot change the first 8 bytes behind IP, and of IPv6 must not overlap at all (RFC 5722).
-#
-# Pure; nothing here raises for any bytes.
 
 _ARP_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"
 _ARP_SIZE = 28
@@ -67,6 +64,68 @@ _DHCP_TO_SERVER = b"\x00\x44\x00\x43"  # UDP from port 68 to 67
 _DHCP_SERVER = b"\x00\x43"  # 67
 _DHCPV6_SERVER = b"\x02\x23"  # 547
 _FROM_ROUTERS = (134, 137)  # ICMPv6: router advertisement, redirect
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class GuardSwitchSettings:
+    """Of the switch."""
+
+    guard: bool = attrs.field(
+        default=False,
+        converter=to_flag,
+        metadata=option("every guard, on every port that is not trusted"),
+    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class GuardSettings(MacSettings):
+    """Of a port. Guards that say nothing follow `guard` of the switch."""
+
+    trusted: bool = attrs.field(
+        default=False,
+        converter=to_flag,
+        metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
+    )
+    isolated: bool = attrs.field(
+        default=False,
+        converter=to_flag,
+        metadata=option("reaches only ports that are not isolated"),
+    )
+    source_guard: bool | None = attrs.field(
+        default=None,
+        converter=to_optional_flag,
+        metadata=option("frames only from the MAC and IP addresses of the port"),
+    )
+    arp_check: bool | None = attrs.field(
+        default=None,
+        converter=to_optional_flag,
+        metadata=option("ARP only of who sends it, and not for another port's address"),
+    )
+    dhcp_guard: bool | None = attrs.field(
+        default=None,
+        converter=to_optional_flag,
+        metadata=option("nothing that only a DHCP server sends"),
+    )
+    ra_guard: bool | None = attrs.field(
+        default=None,
+        converter=to_optional_flag,
+        metadata=option("nothing that only an IPv6 router sends"),
+    )
+    addresses: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=to_addresses,
+        metadata=option("IP addresses and prefixes of the port, besides that from the switch"),
+    )
+
+
+class GuardDrop(Drop):
+    """Counted at the port where the frame came in."""
+
+    SOURCE_GUARD = "source_guard"  # from a MAC or IP address that is not the port's
+    ARP_CHECK = "arp_check"  # ARP whose sender is not who sends it, or has another port's address
+    DHCP_GUARD = "dhcp_guard"  # what a DHCP server sends, from a port that is not trusted
+    RA_GUARD = "ra_guard"  # what an IPv6 router sends, from a port that is not trusted
+    GUARD_UNDETERMINED = "guard_undetermined"  # a guard cannot see what a host would make of it
 
 
 @attrs.frozen
@@ -101,13 +160,13 @@ class Rules:
     owners: Mapping[bytes, int]  # packed address → port, of all ports of the switch
 
 
-def judge_untrusted(record: bytes, rules: Rules) -> DropReason | None:
+def judge_untrusted(record: bytes, rules: Rules) -> GuardDrop | None:
     """Why a frame or superframe record must not pass; None if it may. HOT PATH."""
     at = frame_at(record)
     if len(record) < at + ETHERNET_HEADER_SIZE:
         return None  # forwarding drops it, under its right name
     if rules.source and record[at + 6 : at + 12] not in rules.macs:
-        return DropReason.SOURCE_GUARD
+        return GuardDrop.SOURCE_GUARD
     kind, header = network_untrusted(record, at)
     if kind == IPV4:
         return _ipv4_untrusted(record, header, rules)
@@ -115,21 +174,21 @@ def judge_untrusted(record: bytes, rules: Rules) -> DropReason | None:
         return _ipv6_untrusted(record, header, rules)
     if kind == ARP:
         return _arp_untrusted(record, at, header, rules)
-    return DropReason.GUARD_UNDETERMINED if kind == OBSCURE else None
+    return GuardDrop.GUARD_UNDETERMINED if kind == OBSCURE else None
 
 
-def _arp_untrusted(record: bytes, at: int, header: int, rules: Rules) -> DropReason | None:
+def _arp_untrusted(record: bytes, at: int, header: int, rules: Rules) -> GuardDrop | None:
     if not (rules.source or rules.arp):
         return None
-    reason = DropReason.ARP_CHECK if rules.arp else DropReason.SOURCE_GUARD
+    reason = GuardDrop.ARP_CHECK if rules.arp else GuardDrop.SOURCE_GUARD
     if len(record) < header + _ARP_SIZE or record[header : header + 6] != _ARP_ETHERNET_IPV4:
         return reason
     sender = record[header + 14 : header + 18]
     taken = rules.owners.get(sender, rules.port) != rules.port
     if rules.arp and (taken or record[header + 8 : header + 14] != record[at + 6 : at + 12]):
-        return DropReason.ARP_CHECK
+        return GuardDrop.ARP_CHECK
     if rules.source and sender != _NO_IPV4 and not _ipv4_is_of(sender, rules):
-        return DropReason.SOURCE_GUARD
+        return GuardDrop.SOURCE_GUARD
     return None
 
 
@@ -142,56 +201,53 @@ def _ipv4_is_of(packed: bytes, rules: Rules) -> bool:
     return addresses.any_ipv4 or addresses.has(packed)
 
 
-def _ipv4_untrusted(record: bytes, header: int, rules: Rules) -> DropReason | None:
+def _ipv4_untrusted(record: bytes, header: int, rules: Rules) -> GuardDrop | None:
     if not (rules.source or rules.dhcp):
         return None
     protocol, upper = upper_ipv4_untrusted(record, header)
     if protocol == OBSCURE:
-        return DropReason.GUARD_UNDETERMINED
+        return GuardDrop.GUARD_UNDETERMINED
     if rules.source:
         source = record[header + 12 : header + 16]
         if source == _NO_IPV4:
             # A host without an address asks for one, or says which groups it hears (RFC 3376).
             asks = protocol == UDP and record[upper : upper + 4] == _DHCP_TO_SERVER
             if not asks and protocol != _IGMP:
-                return DropReason.SOURCE_GUARD
+                return GuardDrop.SOURCE_GUARD
         elif not _ipv4_is_of(source, rules):
-            return DropReason.SOURCE_GUARD
+            return GuardDrop.SOURCE_GUARD
     if rules.dhcp and protocol == UDP:
         port = record[upper : upper + 2]
         if len(port) < 2 or port == _DHCP_SERVER:
-            return DropReason.DHCP_GUARD
+            return GuardDrop.DHCP_GUARD
     return None
 
 
-def _ipv6_untrusted(record: bytes, header: int, rules: Rules) -> DropReason | None:
+def _ipv6_untrusted(record: bytes, header: int, rules: Rules) -> GuardDrop | None:
     if rules.source:
         source = record[header + 8 : header + 24]
         if len(source) < 16:
-            return DropReason.GUARD_UNDETERMINED
+            return GuardDrop.GUARD_UNDETERMINED
         link_local = source[0] == 0xFE and source[1] & 0xC0 == 0x80
         if not link_local and source != _NO_IPV6:
             taken = rules.owners.get(source, rules.port) != rules.port
             if taken or not rules.addresses.has(source):
-                return DropReason.SOURCE_GUARD
+                return GuardDrop.SOURCE_GUARD
     if not (rules.ra or rules.dhcp):
         return None
     protocol, upper = upper_ipv6_untrusted(record, header)
     if protocol == LATER:
         return None
-    undetermined = DropReason.RA_GUARD if rules.ra else DropReason.DHCP_GUARD
+    undetermined = GuardDrop.RA_GUARD if rules.ra else GuardDrop.DHCP_GUARD
     if protocol == OBSCURE:
         return undetermined
     if protocol == ICMPV6 and rules.ra and (upper >= len(record) or record[upper] in _FROM_ROUTERS):
-        return DropReason.RA_GUARD
+        return GuardDrop.RA_GUARD
     if protocol == UDP and rules.dhcp:
         port = record[upper : upper + 2]
         if len(port) < 2 or port == _DHCPV6_SERVER:
-            return DropReason.DHCP_GUARD
+            return GuardDrop.DHCP_GUARD
     return None
-
-
-# -------------------------------------------------------------------------------------------------
 
 
 class GuardStage:
@@ -223,7 +279,7 @@ class GuardStage:
         reason = judge_untrusted(record, self.rules)
         if reason is None:
             return Explained(record, "")
-        if self.sticky and reason == DropReason.SOURCE_GUARD:
+        if self.sticky and reason == GuardDrop.SOURCE_GUARD:
             return Explained(record, "the first source address on this port becomes its own")
         return Explained(None, f"{reason}: not from this port", reason)
 
@@ -239,38 +295,29 @@ class GuardStage:
                 return
 
 
-class Guards(Feature):
+class Guards(Feature[GuardSwitchSettings, GuardSettings]):
     """Source guard, ARP check, DHCP guard, RA guard and isolation."""
 
     def __init__(self, switch: Switch) -> None:
-        self._all = self._isolates = False
+        self._all = False
         self._isolated: set[int] = set()
         self._owners: dict[bytes, int] = {}  # packed IP address → port
         self._mac_owners: dict[bytes, int] = {}
+        self._stages: dict[int, GuardStage] = {}  # by port
 
-    @property
-    def keeps_apart(self) -> bool:
-        """Nobody need ask while no setting isolates a port."""
-        return self._isolates
-
-    def changed(self, switch: SwitchSettings) -> None:
-        """`guard` turns all of them on."""
+    def settings_changed(
+        self, switch: GuardSwitchSettings, ports: Mapping[str, GuardSettings]
+    ) -> bool:
+        """`guard` turns all of them on; whether anybody is to be isolated, attached or not."""
         self._all = switch.guard
-
-    def heard(self, settings: Settings) -> bool:
-        """Whether anybody is to be isolated, attached or not."""
-        self._isolates = any("isolated" in said for said in settings.ports.values())
+        self.keeps_apart = any(port.isolated for port in ports.values())
         return False
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
+    def port_stages(self, port: Port, settings: GuardSettings) -> Stages:
         """The guards that are on for this port."""
         number = port.number
-        learned = [
-            mac
-            for stage in port.ingress_stages
-            if isinstance(stage, GuardStage)
-            for mac in stage.rules.macs
-        ]
+        before = self._stages.pop(number, None)
+        learned = () if before is None else before.rules.macs
         self._forget(number)
         (self._isolated.add if settings.isolated else self._isolated.discard)(number)
         addresses = self._addresses(port, settings)
@@ -291,21 +338,22 @@ class Guards(Feature):
             owners=self._owners,
         )
         if not (rules.source or rules.arp or rules.dhcp or rules.ra):
-            return None
-        stage = GuardStage(rules, self._mac_owners)
+            return Stages()
+        stage = self._stages[number] = GuardStage(rules, self._mac_owners)
         stage.sticky = stage.sticky and not said
-        return stage
+        return Stages(stage)
+
+    def port_down(self, number: int) -> None:
+        """Its addresses are free."""
+        self._forget(number)
+        self._isolated.discard(number)
+        self._stages.pop(number, None)
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Isolated ports reach those that are not."""
         return not (ingress in self._isolated and egress in self._isolated)
 
-    def gone(self, number: int) -> None:
-        """Its addresses are free."""
-        self._forget(number)
-        self._isolated.discard(number)
-
-    def _on(self, said: bool | None, settings: PortSettings) -> bool:
+    def _on(self, said: bool | None, settings: GuardSettings) -> bool:
         return (self._all if said is None else said) and not settings.trusted
 
     def _claim(self, mac: bytes, number: int) -> bool:
@@ -316,7 +364,7 @@ class Guards(Feature):
             for key in [key for key, owner in table.items() if owner == number]:
                 del table[key]
 
-    def _addresses(self, port: Port, settings: PortSettings) -> Addresses:
+    def _addresses(self, port: Port, settings: GuardSettings) -> Addresses:
         hosts: set[bytes] = set()
         prefixes: list[tuple[int, int, int]] = []
         if port.bound is not None and port.bound.address is not None:

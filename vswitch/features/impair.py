@@ -11,7 +11,8 @@ held in memory, bounded, and counted in `port.held_frames`: to the frame,
 An impairment ends by itself after its time, and with its port; then what is held goes on at once.
 The stage is pure (`now` in seconds), the feature is the shell around it.
 
-Error contract: `ConfigError` for orders that no path can have.
+Error contract: `ConfigError`, with the flag and the reason, for orders that cannot be read or that
+no path can have.
 """
 
 from __future__ import annotations
@@ -29,20 +30,36 @@ import trio
 from transport.emulation import Direction, PathSpec
 from vswitch.config.converters import to_duration
 from vswitch.errors import ConfigError
-from vswitch.features.base import Feature
-from vswitch.features.settings import PortSettings
+from vswitch.features.base import Feature, Stages
 from vswitch.frames.load import load_of
 from vswitch.frames.records import HEADER_SIZE
 from vswitch.frames.segment import without_superframes_untrusted
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, DropReason, PortCounters
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
 MAX_HELD_FRAMES = 65_536  # of one way of one port: a second at what a port can carry
 MAX_HELD_BYTES = 32 << 20
 REORDER_DELAY = 0.010  # seconds that `reorder` holds a frame back
 SLACK = 0.0005  # seconds by which a frame may be early: a timer does no better
+
+MAX_DELAY = 60.0  # seconds
+MAX_RATE = 100e9  # bit/s
+MAX_SEED = 1 << 32
+DIRECTIONS = ("in", "out", "both")
+
+_TIME = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(us|ms|s)", re.ASCII)
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([kMG]?)", re.ASCII)
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+class ImpairDrop(Drop):
+    """On either way."""
+
+    IMPAIRED = "impaired"  # lost on purpose, by `vswitch impair`
 
 
 @attrs.frozen(kw_only=True)
@@ -74,190 +91,6 @@ class Orders:
             )
         except ValueError as error:
             raise ConfigError(f"impair: {error}") from None
-
-
-class Impaired:
-    """One way of a port. Implements `vswitch.core.stages.Stage`."""
-
-    def __init__(
-        self, direction: Direction, mtu: int, hold: Callable[[int, float], None], said: str
-    ) -> None:
-        self._direction = direction
-        self._mtu = mtu
-        self._hold = hold  # called with how many frames more are held, and when the next is due
-        self._said = said
-        self._held: list[tuple[float, int, bytes]] = []  # a heap
-        self._bytes = 0
-        self._order = count()
-
-    @property
-    def next_due(self) -> float:
-        """When `due` gives something; infinite if nothing is held."""
-        return self._held[0][0] if self._held else math.inf
-
-    def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
-        """What arrives at once; the rest is held, or lost."""
-        frames, refused = without_superframes_untrusted(records, self._mtu, {})
-        counters.drop(DropReason.BAD_SUPERFRAME, refused)
-        held, lost = self._held, 0
-        before = len(held)
-        for record in frames:
-            size = len(record)
-            arrivals = self._direction.offer(size - HEADER_SIZE, now)
-            if not arrivals:
-                lost += 1
-            for number, (arrival, _) in enumerate(arrivals):
-                counters.flood_copies += number > 0
-                if len(held) >= MAX_HELD_FRAMES or self._bytes >= MAX_HELD_BYTES:
-                    lost += 1
-                    continue
-                heapq.heappush(held, (arrival, next(self._order), record))
-                self._bytes += size
-        counters.drop(DropReason.IMPAIRED, lost)
-        at_once = self.due(now)
-        self._hold(len(held) - before, self.next_due)
-        return at_once
-
-    def due(self, now: float) -> list[bytes]:
-        """What has arrived by now, in order. Whoever calls it counts."""
-        held, due = self._held, []
-        while held and held[0][0] <= now + SLACK:
-            record = heapq.heappop(held)[2]
-            self._bytes -= len(record)
-            due.append(record)
-        return due
-
-    def explain(self, record: bytes, now: float) -> Explained:
-        """It goes on, most likely."""
-        return Explained(record, self._said)
-
-
-@attrs.define(eq=False)
-class Impairment:
-    """What is in force at a port."""
-
-    port: Port
-    orders: Orders
-    until: float  # on the clock of the switch
-    ingress: Impaired | None = None
-    egress: Impaired | None = None
-
-    @property
-    def stages(self) -> tuple[Impaired, ...]:
-        """Both, as far as they are there."""
-        return tuple(stage for stage in (self.ingress, self.egress) if stage is not None)
-
-
-class Impairments(Feature):
-    """The impairments of one switch."""
-
-    def __init__(self, switch: Switch) -> None:
-        self.active: dict[int, Impairment] = {}  # by port number
-        self._switch = switch
-        self._wake_at = math.inf
-        self._changed = trio.Event()
-
-    def begin(self, port: Port, orders: Orders) -> None:
-        """Impair a port from now on, instead of as before; then its stages are to be asked anew."""
-        spec = orders.spec()
-        self.end(port)
-        now = port.now()
-        until = math.inf if orders.seconds is None else now + orders.seconds
-        impairment = Impairment(port, orders, until)
-        if orders.direction != "out":
-            impairment.ingress = self._stage(port, spec, orders.seed * 2)
-        if orders.direction != "in":
-            impairment.egress = self._stage(port, spec, orders.seed * 2 + 1)
-        self.active[port.number] = impairment
-        self._switch.events.add("impaired", port.name, now=now, direction=orders.direction)
-        self._changed.set()
-
-    def end(self, port: Port) -> bool:
-        """Let a port be as it is; whether it was impaired. What was held goes on at once."""
-        impairment = self.active.get(port.number)
-        if impairment is None:
-            return False
-        self._release(impairment, math.inf)
-        self.active.pop(port.number, None)
-        gone = impairment.stages
-        port.ingress_stages = _without(port.ingress_stages, gone)
-        port.egress_stages = _without(port.egress_stages, gone)
-        self._switch.events.add("unimpaired", port.name, now=port.now())
-        return True
-
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """See `Feature`."""
-        impairment = self.active.get(port.number)
-        return None if impairment is None else impairment.ingress
-
-    def egress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """See `Feature`."""
-        impairment = self.active.get(port.number)
-        return None if impairment is None else impairment.egress
-
-    def gone(self, number: int) -> None:
-        """What is held for a port that is down has nowhere to go."""
-        impairment = self.active.pop(number, None)
-        if impairment is not None:
-            self._release(impairment, math.inf)
-
-    async def run(self) -> None:
-        """Put held frames back in when they are due, and end what is over."""
-        while True:
-            now = trio.current_time()
-            for impairment in list(self.active.values()):
-                self._release(impairment, now)
-                if impairment.until <= now + SLACK:
-                    self.end(impairment.port)
-            self._wake_at = min(
-                (
-                    min(impairment.until, *(stage.next_due for stage in impairment.stages))
-                    for impairment in self.active.values()
-                ),
-                default=math.inf,
-            )
-            with trio.move_on_at(self._wake_at):
-                await self._changed.wait()
-            self._changed = trio.Event()
-
-    def _stage(self, port: Port, spec: PathSpec, seed: int) -> Impaired:
-        def hold(frames: int, due: float) -> None:
-            port.held_frames += frames
-            if due < self._wake_at:
-                self._wake_at = due
-                self._changed.set()
-
-        said = "impaired: it may be late, lost or twice there"
-        return Impaired(Direction(spec, seed), self._switch.mtu, hold, said)
-
-    def _release(self, impairment: Impairment, now: float) -> None:
-        port = impairment.port
-        for stage in impairment.stages:
-            records = stage.due(now)
-            if records:
-                port.held_frames -= load_of(records).frames
-                self._switch.resume(port, records, stage)
-
-
-def _without(stages: tuple[Stage, ...], gone: tuple[Impaired, ...]) -> tuple[Stage, ...]:
-    return tuple(stage for stage in stages if stage not in gone)
-
-
-# -------------------------------------------------------------------------------------------------
-# What `vswitch impair` is told, as text: `40ms~5ms`, `1%`, `10M`. Pure.
-#
-# Error contract: `ConfigError`, with the flag and the reason.
-
-MAX_DELAY = 60.0  # seconds
-MAX_RATE = 100e9  # bit/s
-MAX_SEED = 1 << 32
-DIRECTIONS = ("in", "out", "both")
-
-_TIME = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(us|ms|s)", re.ASCII)
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
-_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([kMG]?)", re.ASCII)
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def orders_untrusted(args: Mapping[str, Any]) -> Orders:
@@ -336,3 +169,164 @@ def _rate(text: object) -> float:
     if not 1000 <= rate <= MAX_RATE:
         raise ConfigError(f"--rate {str(text)[:20]}: write 1k to 100G, in bit/s, such as 10M")
     return rate
+
+
+class Impaired:
+    """One way of a port. Implements `vswitch.switch.stages.Stage`."""
+
+    def __init__(
+        self, direction: Direction, mtu: int, hold: Callable[[int, float], None], said: str
+    ) -> None:
+        self._direction = direction
+        self._mtu = mtu
+        self._hold = hold  # called with how many frames more are held, and when the next is due
+        self._said = said
+        self._held: list[tuple[float, int, bytes]] = []  # a heap
+        self._bytes = 0
+        self._order = count()
+
+    @property
+    def next_due(self) -> float:
+        """When `due` gives something; infinite if nothing is held."""
+        return self._held[0][0] if self._held else math.inf
+
+    def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
+        """What arrives at once; the rest is held, or lost."""
+        frames, refused = without_superframes_untrusted(records, self._mtu, {})
+        counters.drop(DropReason.BAD_SUPERFRAME, refused)
+        held, lost = self._held, 0
+        before = len(held)
+        for record in frames:
+            size = len(record)
+            arrivals = self._direction.offer(size - HEADER_SIZE, now)
+            if not arrivals:
+                lost += 1
+            for number, (arrival, _) in enumerate(arrivals):
+                counters.flood_copies += number > 0
+                if len(held) >= MAX_HELD_FRAMES or self._bytes >= MAX_HELD_BYTES:
+                    lost += 1
+                    continue
+                heapq.heappush(held, (arrival, next(self._order), record))
+                self._bytes += size
+        counters.drop(ImpairDrop.IMPAIRED, lost)
+        at_once = self.due(now)
+        self._hold(len(held) - before, self.next_due)
+        return at_once
+
+    def due(self, now: float) -> list[bytes]:
+        """What has arrived by now, in order. Whoever calls it counts."""
+        held, due = self._held, []
+        while held and held[0][0] <= now + SLACK:
+            record = heapq.heappop(held)[2]
+            self._bytes -= len(record)
+            due.append(record)
+        return due
+
+    def explain(self, record: bytes, now: float) -> Explained:
+        """It goes on, most likely."""
+        return Explained(record, self._said)
+
+
+@attrs.define(eq=False)
+class Impairment:
+    """What is in force at a port."""
+
+    port: Port
+    orders: Orders
+    until: float  # on the clock of the switch
+    ingress: Impaired | None = None
+    egress: Impaired | None = None
+
+    @property
+    def stages(self) -> tuple[Impaired, ...]:
+        """Both, as far as they are there."""
+        return tuple(stage for stage in (self.ingress, self.egress) if stage is not None)
+
+
+class Impairments(Feature[object, object]):
+    """The impairments of one switch."""
+
+    def __init__(self, switch: Switch) -> None:
+        self.active: dict[int, Impairment] = {}  # by port number
+        self._switch = switch
+        self._wake_at = math.inf
+        self._changed = trio.Event()
+
+    def begin(self, port: Port, orders: Orders) -> None:
+        """Impair a port from now on, instead of as before."""
+        spec = orders.spec()
+        self.end(port)
+        now = port.now()
+        until = math.inf if orders.seconds is None else now + orders.seconds
+        impairment = Impairment(port, orders, until)
+        # At the wire, as in `manager.FEATURES`: first on the way in, last on the way out.
+        if orders.direction != "out":
+            impairment.ingress = self._stage(port, spec, orders.seed * 2)
+            port.ingress_stages = (impairment.ingress, *port.ingress_stages)
+        if orders.direction != "in":
+            impairment.egress = self._stage(port, spec, orders.seed * 2 + 1)
+            port.egress_stages = (*port.egress_stages, impairment.egress)
+        self.active[port.number] = impairment
+        self._switch.events.add("impaired", port.name, now=now, direction=orders.direction)
+        self._changed.set()
+
+    def end(self, port: Port) -> bool:
+        """Let a port be as it is; whether it was impaired. What was held goes on at once."""
+        impairment = self.active.get(port.number)
+        if impairment is None:
+            return False
+        self._release(impairment, math.inf)
+        self.active.pop(port.number, None)
+        gone = impairment.stages
+        port.ingress_stages = tuple(each for each in port.ingress_stages if each not in gone)
+        port.egress_stages = tuple(each for each in port.egress_stages if each not in gone)
+        self._switch.events.add("unimpaired", port.name, now=port.now())
+        return True
+
+    def port_stages(self, port: Port, settings: object) -> Stages:
+        """Those of the impairment that is in force there."""
+        impairment = self.active.get(port.number)
+        return Stages() if impairment is None else Stages(impairment.ingress, impairment.egress)
+
+    def port_down(self, number: int) -> None:
+        """What is held for a port that is down has nowhere to go."""
+        impairment = self.active.pop(number, None)
+        if impairment is not None:
+            self._release(impairment, math.inf)
+
+    async def run(self) -> None:
+        """Put held frames back in when they are due, and end what is over."""
+        while True:
+            now = trio.current_time()
+            for impairment in list(self.active.values()):
+                self._release(impairment, now)
+                if impairment.until <= now + SLACK:
+                    self.end(impairment.port)
+            self._wake_at = min(
+                (
+                    min(impairment.until, *(stage.next_due for stage in impairment.stages))
+                    for impairment in self.active.values()
+                ),
+                default=math.inf,
+            )
+            with trio.move_on_at(self._wake_at):
+                await self._changed.wait()
+            self._changed = trio.Event()
+
+    def _stage(self, port: Port, spec: PathSpec, seed: int) -> Impaired:
+        def hold(frames: int, due: float) -> None:
+            port.held_frames += frames
+            if due < self._wake_at:
+                self._wake_at = due
+                self._changed.set()
+
+        said = "impaired: it may be late, lost or twice there"
+        return Impaired(Direction(spec, seed), self._switch.mtu, hold, said)
+
+    def _release(self, impairment: Impairment, now: float) -> None:
+        port = impairment.port
+        for stage in impairment.stages:
+            records = stage.due(now)
+            if records:
+                port.held_frames -= load_of(records).frames
+                self._switch.resume(port, records, stage)

@@ -1,5 +1,14 @@
 """Loop guard and BPDU guard: ports that are shut for a while because a loop goes through them.
 
+A loop is made outside the switch: somebody bridges two members, or a member with a wire that is
+also plugged in elsewhere. What is flooded then comes back, for ever. It is noticed by
+
+ probe   a frame of the switch's own to a group address that every bridge floods, with the id of the
+         switch and a token for the port and the round. A token that comes in says which port it
+         left on; nobody else can know it, so nobody can have another's port blocked.
+ moves   four stations or more that have each gone between the same two ports three times within
+         five seconds. One station that somebody imitates is not enough.
+
 Probes cost, and not every program expects them, so they are sent only when there is a reason:
 stations move, a port floods, or a port has just been let back in. A loop that carries nothing harms
 nobody; as soon as it carries something there is a reason, at once or within a second. What is
@@ -9,6 +18,16 @@ nothing.
 Of the two ends of a loop the port is shut that was plugged in last. A port that is shut drops all
 that comes in, hears nothing, and its stations are forgotten. It is let back after 10 s, and each
 time that it happens again after twice as long, up to 10 minutes; plugging in anew does not help.
+
+| bytes | of a probe, 60 in all |
+|---|---|
+| 0–11 | 03-76-73-77-00-01, and 02-76-73-77-00-01 as the source |
+| 12–13 | 0x88B5, an EtherType for local use (IEEE 802) |
+| 14–21 | "vswloop", 1 |
+| 22–37 | id of the switch |
+| 38–53 | token |
+
+Nothing here raises for any bytes.
 """
 
 from __future__ import annotations
@@ -16,39 +35,26 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import attrs
 import trio
 
-from vswitch.features.base import Feature
-from vswitch.features.settings import PortSettings, SwitchSettings
+from vswitch.config.converters import to_flag, to_optional_flag
+from vswitch.config.options import option
+from vswitch.features.base import Feature, Stages
+from vswitch.features.guards import GuardSettings, GuardSwitchSettings
+from vswitch.features.storms import StormDrop
 from vswitch.frames.headers import frame_at
 from vswitch.frames.load import load_of
 from vswitch.frames.records import frame_record
 from vswitch.logs import event
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
-# -------------------------------------------------------------------------------------------------
-# How a loop is noticed: a probe that comes back, and stations that move to and fro.
-#
-# A loop is made outside the switch: somebody bridges two members, or a member with a wire that is
-# also plugged in elsewhere. What is flooded then comes back, for ever.
-#
-#  probe   a frame of the switch's own to a group address that every bridge floods, with the id of
-#  the
-#          switch and a token for the port and the round. A token that comes in says which port it
-#          left on; nobody else can know it, so nobody can have another's port blocked.
-#  moves   four stations or more that have each gone between the same two ports three times within
-#          five seconds. One station that somebody imitates is not enough.
-#
-# | bytes | of a probe, 60 in all | |---|---| | 0–11 | 03-76-73-77-00-01, and 02-76-73-77-00-01 as
-# the source | | 12–13 | 0x88B5, an EtherType for local use (IEEE 802) | | 14–21 | "vswloop", 1 |
-# | 22–37 | id of the switch | | 38–53 | token |
-#
-# `Penalties` says for how long a port is blocked. Pure; nothing here raises for any bytes.
+log = logging.getLogger(__name__)
 
 PROBE_DESTINATION = bytes.fromhex("037673770001")
 TOKEN_SIZE = 16  # bytes, of the id of a switch too
@@ -67,6 +73,39 @@ FIRST_PENALTY = 10.0  # seconds
 LAST_PENALTY = 600.0
 FORGIVEN = 600.0  # seconds after a port was let back in which it was not blocked again
 _NAMES = 4096
+
+# Spanning tree, that of providers, and Cisco's for each VLAN.
+_BPDUS = frozenset(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
+_FLOODED = 20  # frames a second, above which a port is worth a probe
+_NEW = 4.0  # seconds for which a port that was let back in is probed
+_HURRY = 0.2  # seconds between two probes for a station that moves
+_WATCH = 10.0  # seconds that a probe may take
+_PROBED_AT_ONCE = 64  # ports in one tick; the others have their turn later
+_FIRST_BPDU_PENALTY = 30.0
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class LoopSettings(GuardSettings):
+    """Of a port. BPDU guard is a guard like others: for ports that are not trusted."""
+
+    bpdu_guard: bool | None = attrs.field(
+        default=None,
+        converter=to_optional_flag,
+        metadata=option("spanning tree on the port shuts it for a while"),
+    )
+    loop_guard: bool = attrs.field(
+        default=True,
+        converter=to_flag,
+        metadata=option("a loop through the port shuts it for a while"),
+    )
+
+
+class LoopDrop(Drop):
+    """Counted at the port where the frame came in."""
+
+    LOOP_BLOCKED = "loop_blocked"  # the port is shut, because a loop goes through it
+    LOOP_PROBE = "loop_probe"  # a probe of this switch that came back: for nobody else
+    BPDU_GUARD = "bpdu_guard"  # the port is shut, because a bridge has spoken on it
 
 
 def token_untrusted(record: bytes, switch: bytes) -> bytes | None:
@@ -175,26 +214,12 @@ class Penalties:
         return max(0.0, self._last.get(name, (0.0, 0.0))[1] - now)
 
 
-# -------------------------------------------------------------------------------------------------
-
-log = logging.getLogger(__name__)
-
-# Spanning tree, that of providers, and Cisco's for each VLAN.
-_BPDUS = frozenset(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
-_FLOODED = 20  # frames a second, above which a port is worth a probe
-_NEW = 4.0  # seconds for which a port that was let back in is probed
-_HURRY = 0.2  # seconds between two probes for a station that moves
-_WATCH = 10.0  # seconds that a probe may take
-_PROBED_AT_ONCE = 64  # ports in one tick; the others have their turn later
-_FIRST_BPDU_PENALTY = 30.0
-
-
 class _Gate:
     """What stands at one port, in front of everything else."""
 
     def __init__(self, loops: Loops, port: Port, bpdu_guard: bool) -> None:
         self.loops, self.port, self.bpdu_guard = loops, port, bpdu_guard
-        self.shut: DropReason | None = None  # and as what it is counted
+        self.shut: LoopDrop | None = None  # and as what it is counted
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """All, nothing, or all but what was for the switch itself. HOT PATH."""
@@ -217,15 +242,15 @@ class _Gate:
             at = frame_at(record)
             destination = record[at : at + 6]
             if destination == PROBE_DESTINATION and self.loops.came_back(record, self.port, now):
-                counters.drop(DropReason.LOOP_PROBE, 1)
+                counters.drop(LoopDrop.LOOP_PROBE, 1)
                 continue
             if self.bpdu_guard and destination in _BPDUS:
-                self.loops.shut(self.port, DropReason.BPDU_GUARD, now)
+                self.loops.shut(self.port, LoopDrop.BPDU_GUARD, now)
             kept.append(record)
         return kept
 
 
-class Loops(Feature):
+class Loops(Feature[GuardSwitchSettings, LoopSettings]):
     """Both guards of one switch."""
 
     def __init__(self, switch: Switch) -> None:
@@ -236,26 +261,24 @@ class Loops(Feature):
         self._probes = Probes(secrets.token_bytes(TOKEN_SIZE))
         self._moves = Moves()
         self._penalties = {
-            DropReason.LOOP_BLOCKED: Penalties(),
-            DropReason.BPDU_GUARD: Penalties(_FIRST_BPDU_PENALTY),
+            LoopDrop.LOOP_BLOCKED: Penalties(),
+            LoopDrop.BPDU_GUARD: Penalties(_FIRST_BPDU_PENALTY),
         }
         self._flooded: dict[int, int] = {}  # copies of a port until the last tick
         self._new: dict[int, float] = {}  # until when a port is probed for being back
         self.watched_until = 0.0
         self._hurried = -_HURRY
-        switch.watch_moves(self._moved)
+        self.moved = self._station_moved
 
-    @property
-    def keeps_apart(self) -> bool:
-        """Only while a port is shut."""
-        return any(gate.shut is not None for gate in self._gates.values())
-
-    def changed(self, switch: SwitchSettings) -> None:
+    def settings_changed(
+        self, switch: GuardSwitchSettings, ports: Mapping[str, LoopSettings]
+    ) -> bool:
         """`guard` means BPDU guard, too."""
         self._all = switch.guard
+        return False
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """The gate, if any guard is on."""
+    def port_stages(self, port: Port, settings: LoopSettings) -> Stages:
+        """The gate, if any guard is on, or while the port is shut."""
         number, said = port.number, settings.bpdu_guard
         bpdu_guard = (self._all and not settings.trusted) if said is None else said
         (self._looking.add if settings.loop_guard else self._looking.discard)(number)
@@ -268,13 +291,24 @@ class Loops(Feature):
             for reason, penalties in self._penalties.items():
                 if penalties.left(port.name, now):
                     self._close(gate, reason)
-                    self._switch.rewire()
+                    self._rewire()
         if gate is None:
-            return None
+            return Stages()
         if gate.shut is None and not settings.loop_guard and not bpdu_guard:
             del self._gates[number]
-            return None
-        return gate
+            return Stages()
+        return Stages(gate)
+
+    def port_down(self, number: int) -> None:
+        """Its penalties stay with its name."""
+        gate = self._gates.pop(number, None)
+        self._looking.discard(number)
+        self._new.pop(number, None)
+        self._flooded.pop(number, None)
+        self._moves.forget(number)
+        self._probes.forget(number)
+        if gate is not None and gate.shut is not None:
+            self._rewire()
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """A port that is shut hears nothing."""
@@ -291,7 +325,7 @@ class Loops(Feature):
             self._open(sender.port, port, now, "a probe came back")
         return True
 
-    def shut(self, port: Port, reason: DropReason, now: float, **facts: str) -> None:
+    def shut(self, port: Port, reason: LoopDrop, now: float, **facts: str) -> None:
         """Block a port, for as long as it is its turn."""
         gate = self._gates.get(port.number)
         if gate is None or gate.shut is not None:
@@ -300,12 +334,13 @@ class Loops(Feature):
         self._close(gate, reason)
         self._moves.forget(port.number)
         self._switch.flush_fdb(port=port)
-        self._switch.rewire()
+        self._rewire()
         self._switch.events.add("port-blocked", port.name, now=now, reason=str(reason), **facts)
         event(
             log,
             "port-blocked",
             logging.WARNING,
+            None,
             port=port.number,
             name=port.name,
             reason=reason,
@@ -328,18 +363,7 @@ class Loops(Feature):
             del self._new[number]
         self._probe([ports[number] for number in sorted(suspects) if number in ports], now)
 
-    def gone(self, number: int) -> None:
-        """Its penalties stay with its name."""
-        gate = self._gates.pop(number, None)
-        self._looking.discard(number)
-        self._new.pop(number, None)
-        self._flooded.pop(number, None)
-        self._moves.forget(number)
-        self._probes.forget(number)
-        if gate is not None and gate.shut is not None:
-            self._switch.rewire()
-
-    def _moved(self, mac: bytes, old: int, new: int) -> None:
+    def _station_moved(self, mac: bytes, old: int, new: int) -> None:
         """A station moves, in the middle of a batch: what is to be done about it comes after it."""
         if self._moves.note(mac, old, new) != MIN_MOVES:
             return
@@ -361,18 +385,23 @@ class Loops(Feature):
         # Others' stations were heard on both ends, and may be held there for having moved.
         self._switch.flush_fdb(port=first)
         self._switch.thaw_stations()
-        self.shut(last, DropReason.LOOP_BLOCKED, now, loop_with=first.name, how=how)
+        self.shut(last, LoopDrop.LOOP_BLOCKED, now, loop_with=first.name, how=how)
 
-    def _close(self, gate: _Gate, reason: DropReason) -> None:
+    def _close(self, gate: _Gate, reason: LoopDrop) -> None:
         gate.shut = reason
-        gate.port.blocked = "loop" if reason is DropReason.LOOP_BLOCKED else "bpdu"
+        gate.port.blocked = "loop" if reason is LoopDrop.LOOP_BLOCKED else "bpdu"
+
+    def _rewire(self) -> None:
+        """A port was shut or let back in, or is gone."""
+        self.keeps_apart = any(gate.shut is not None for gate in self._gates.values())
+        self._switch.rewire()
 
     def _let_back(self, gate: _Gate, now: float) -> None:
         event(log, "port-unblocked", port=gate.port.number, name=gate.port.name)
         self._switch.events.add("port-unblocked", gate.port.name, now=now)
         gate.shut = gate.port.blocked = None
         self._new[gate.port.number] = now + _NEW
-        self._switch.rewire()
+        self._rewire()
 
     def _flooding(self, ports: dict[int, Port]) -> set[int]:
         """The ports that flood more than hosts usually do."""
@@ -380,7 +409,7 @@ class Loops(Feature):
         enough = _FLOODED * max(1, len(ports) - 1)
         for number, port in ports.items():
             copies = port.counters.flood_copies
-            storms = sum(port.counters.drops.get(reason, 0) for reason in _STORMS)
+            storms = sum(port.counters.drops.get(reason, 0) for reason in StormDrop)
             if copies + storms - self._flooded.get(number, 0) > enough:
                 found.add(number)
             self._flooded[number] = copies + storms
@@ -395,11 +424,3 @@ class Loops(Feature):
         for port in (due[first:] + due[:first])[:_PROBED_AT_ONCE]:
             probe = self._probes.make(port.number, secrets.token_bytes(TOKEN_SIZE), now)
             self._switch.originate(frame_record(probe), (port.number,))
-
-
-_STORMS = (
-    DropReason.STORM_BROADCAST,
-    DropReason.STORM_MULTICAST,
-    DropReason.STORM_UNKNOWN,
-    DropReason.FLOOD_LIMIT,
-)

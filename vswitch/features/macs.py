@@ -1,11 +1,19 @@
 """The MAC table under management: static addresses, limits, sticky and bound ports, flushing.
 
-Settings of a port: `mac_limit`, `sticky`, `macs`, `static_macs`. What they mean is in
-`vswitch/features/macs.py`. Nothing here is a step that frames take: the FDB asks about addresses
-that are new on a port, and about no others.
+Nothing here is a step that frames take: the FDB asks about addresses that are new on a port, and
+about no others, so established stations cost nothing. The rules of ports:
+
+ owned    an address that belongs to a port by name, attached or not, is refused everywhere else:
+          static ones, and those that a sticky port has learned
+ bound    a port with a list takes no other sources
+ limit    a port at its limit learns no more; what it has goes on
+ moves    an address that moves `MOVES` times in `MOVES_WINDOW` stays where it is for `FREEZE`, as
+          RFC 7432 15.1 has it for Ethernet over IP networks: somebody claims another's address, or
+          there is a loop, and learning each frame would let the faster one win
 
 A static address belongs to its port while that is not attached, too: another port cannot take it
 in the meantime. Those of `mac add` last until the switch ends, those of settings are in the file.
+All tables are bounded. Events go to the log of the switch, which bounds them.
 
 Error contract: `ConfigError` and `NotFound` for what `mac add` and `mac del` cannot do.
 """
@@ -13,35 +21,27 @@ Error contract: `ConfigError` and `NotFound` for what `mac add` and `mac del` ca
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 
 import attrs
 
-from vswitch.config.converters import parse_station
+from vswitch.config.converters import (
+    parse_station,
+    to_mac_limit,
+    to_macs,
+    to_stations,
+    to_yes_no,
+)
+from vswitch.config.options import option
 from vswitch.errors import ConfigError, NotFound
-from vswitch.features.base import Feature
-from vswitch.features.settings import ANY_PORT, PortSettings, Settings
-from vswitch.features.vlans import membership_of, vlans_on
+from vswitch.features.base import ANY_PORT, Feature, Stages
+from vswitch.features.vlans import VlanSettings, VlanSwitchSettings, port_vlans, vlans_on
 from vswitch.frames.ethernet import format_mac
-from vswitch.switch.counters import DropReason
+from vswitch.switch.counters import Drop, DropReason
 from vswitch.switch.events import EventLog, Fact
 from vswitch.switch.fdb import Fdb
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Stage
 from vswitch.switch.switch import Switch
-
-# -------------------------------------------------------------------------------------------------
-# Which addresses may be heard where: the rules of ports, asked when an address is new on one.
-#
-#  owned    an address that belongs to a port by name, attached or not, is refused everywhere else:
-#           static ones, and those that a sticky port has learned
-#  bound    a port with a list takes no other sources
-#  limit    a port at its limit learns no more; what it has goes on
-#  moves    an address that moves `MOVES` times in `MOVES_WINDOW` stays where it is for `FREEZE`, as
-#           RFC 7432 15.1 has it for Ethernet over IP networks: somebody claims another's address,
-#           or there is a loop, and learning each frame would let the faster one win
-#
-# Established stations cost nothing: the FDB asks only about news. All tables are bounded. Pure;
-# nothing here raises. Events go to the log of the switch, which bounds them.
 
 MAC_LIMIT = 32  # stations of a port: a host with its containers
 BRIDGE_LIMIT = 256  # the same where a LAN is behind it
@@ -50,8 +50,46 @@ MOVES = 5  # in
 MOVES_WINDOW = 180.0  # seconds, the N and M of RFC 7432
 FREEZE = 60.0  # seconds; the rightful owner may be on the wrong side of it
 _MAX_MOVING = 1024  # addresses whose moves are remembered, the last to have moved
+MAX_STATIC = 1024  # live ones; an eighth of the table
 
-_Key = tuple[int, bytes]
+_Key = tuple[int, bytes]  # VLAN, address
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class MacSettings(VlanSettings):
+    """Of a port; its VLANs say where an address is that names none."""
+
+    mac_limit: int | None = attrs.field(
+        default=None,
+        converter=to_mac_limit,
+        metadata=option(
+            "how many stations may be behind the port (32; 256 with a LAN)",
+            "NUMBER",
+            kind="integer",
+        ),
+    )
+    sticky: bool = attrs.field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("addresses that were learned stay with the port", kind="switch"),
+    )
+    macs: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=to_macs,
+        metadata=option("the only addresses that may be behind the port", "MAC,..."),
+    )
+    static_macs: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=to_stations,
+        metadata=option("addresses that are behind this port and no other", "MAC[@VLAN],..."),
+    )
+
+
+class MacDrop(Drop):
+    """Counted at the port where the frame came in; `mac_refused` is the switch's own."""
+
+    MAC_LIMIT = "mac_limit"  # from one address more than the port may have
+    MAC_FROZEN = "mac_frozen"  # from an address that moved to and fro, and stays where it is
 
 
 @attrs.frozen
@@ -71,7 +109,7 @@ class _Moves:
 
 
 class Stations:
-    """The rules of all ports of one FDB: its `Admission`."""
+    """The rules of all ports of one FDB. Implements `vswitch.switch.fdb.LearningPolicy`."""
 
     def __init__(self, fdb: Fdb, events: EventLog) -> None:
         self._fdb = fdb
@@ -81,7 +119,6 @@ class Stations:
         self._sticky: dict[_Key, str] = {}
         self._sticky_of: dict[str, set[_Key]] = {}
         self._moving: OrderedDict[_Key, _Moves] = OrderedDict()
-        fdb.admission = self
 
     def set_rules(self, port: int, rules: PortRules) -> None:
         """The rules of an attached port. What is no longer bound there is forgotten."""
@@ -95,7 +132,7 @@ class Stations:
         else:
             self.release(name=rules.name)
 
-    def gone(self, port: int) -> None:
+    def port_down(self, port: int) -> None:
         """The port is down; what its name owns stays its own."""
         self._ports.pop(port, None)
 
@@ -122,12 +159,10 @@ class Stations:
         """What moved did so because of a loop that is open now: nothing is held any more."""
         self._moving.clear()
 
-    # --- vswitch.core.fdb.Admission -----------------------------------------------------------
-
     def admits(
         self, vlan: int, mac: bytes, port: int, known: int | None, now: float
-    ) -> DropReason | None:
-        """See there."""
+    ) -> Drop | None:
+        """Why an address that is new on a port may not be there; noted as an event."""
         rules = self._ports.get(port)
         if rules is None:
             return None
@@ -137,7 +172,7 @@ class Stations:
         if reason is None and known is not None:
             facts["to"] = rules.name
             reason = self._moves(key, self._name(known), facts, now)
-        elif reason == DropReason.MAC_LIMIT:
+        elif reason == MacDrop.MAC_LIMIT:
             self._events.add("mac-limit", rules.name, now=now, limit=rules.limit, **facts)
         elif reason == DropReason.MAC_REFUSED:
             owner = self.owner(vlan, mac) or ""
@@ -148,14 +183,14 @@ class Stations:
 
     def judges(
         self, vlan: int, mac: bytes, port: int, known: int | None, now: float
-    ) -> DropReason | None:
-        """See there."""
+    ) -> Drop | None:
+        """What `admits` would say; nothing is noted."""
         rules = self._ports.get(port)
         return None if rules is None else self._judge((vlan, mac), rules, port, known, now)
 
     def _judge(
         self, key: _Key, rules: PortRules, port: int, known: int | None, now: float
-    ) -> DropReason | None:
+    ) -> Drop | None:
         owner = self.owner(*key)
         if owner is not None and owner != rules.name:
             return DropReason.MAC_REFUSED
@@ -163,18 +198,16 @@ class Stations:
             if rules.bound is not None and key[1] not in rules.bound:
                 return DropReason.MAC_REFUSED
             if rules.sticky and len(self._sticky_of.get(rules.name, ())) >= rules.limit:
-                return DropReason.MAC_LIMIT
+                return MacDrop.MAC_LIMIT
         if self._fdb.count(port, now) >= rules.limit:
-            return DropReason.MAC_LIMIT
+            return MacDrop.MAC_LIMIT
         if known is not None:
             moves = self._moving.get(key)
             if moves is not None and now < moves.frozen_until:
-                return DropReason.MAC_FROZEN
+                return MacDrop.MAC_FROZEN
         return None
 
-    def _moves(
-        self, key: _Key, source: str, facts: dict[str, Fact], now: float
-    ) -> DropReason | None:
+    def _moves(self, key: _Key, source: str, facts: dict[str, Fact], now: float) -> Drop | None:
         """Note a move; the one that is too many is refused."""
         moves = self._moving.get(key)
         if moves is None:
@@ -187,7 +220,7 @@ class Stations:
             moves.times.clear()
             moves.frozen_until = now + FREEZE
             self._events.add("mac-frozen", source, now=now, seconds=FREEZE, **facts)
-            return DropReason.MAC_FROZEN
+            return MacDrop.MAC_FROZEN
         self._events.add("mac-moved", source, now=now, **facts)
         return None
 
@@ -210,37 +243,35 @@ class Stations:
                 del self._sticky_of[name]
 
 
-# -------------------------------------------------------------------------------------------------
-
-MAX_STATIC = 1024  # live ones; an eighth of the table
-
-
-class Macs(Feature):
+class Macs(Feature[VlanSwitchSettings, MacSettings]):
     """The MAC table of one switch."""
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
         self._fdb = switch.fdb
-        self._stations = Stations(switch.fdb, switch.events)
-        self._settings = Settings()
+        self._stations = self.learning = Stations(switch.fdb, switch.events)
+        self._tagged = False  # whether the switch has VLANs
+        self._named: Mapping[str, MacSettings] = {}
         self._said: dict[_Key, str] = {}  # static by settings
         self._added: dict[_Key, str] = {}  # static by `mac add`
 
-    def heard(self, settings: Settings) -> bool:
-        """See `Feature`."""
-        self._settings = settings
+    def settings_changed(
+        self, switch: VlanSwitchSettings, ports: Mapping[str, MacSettings]
+    ) -> bool:
+        """The static addresses of all ports."""
+        self._tagged, self._named = vlans_on(switch, ports), ports
         said: dict[_Key, str] = {}
-        for name in settings.ports:
+        for name, settings in ports.items():
             if name != ANY_PORT:
-                for text in settings.of_port(name).static_macs:
+                for text in settings.static_macs:
                     mac, vlan = parse_station(text)
                     said[self._vlan(name) or 0 if vlan is None else vlan, mac] = name
         self._said = said
         self._pin()
         return False
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """No step of its own: the rules of the port."""
+    def port_stages(self, port: Port, settings: MacSettings) -> Stages:
+        """No stage: the rules of the port."""
         bound = frozenset(parse_station(text)[0] for text in settings.macs)
         self._stations.set_rules(
             port.number,
@@ -252,11 +283,11 @@ class Macs(Feature):
             ),
         )
         self._pin()
-        return None
+        return Stages()
 
-    def gone(self, number: int) -> None:
-        """The port is down."""
-        self._stations.gone(number)
+    def port_down(self, number: int) -> None:
+        """The port is down; what its name owns stays its own."""
+        self._stations.port_down(number)
 
     def add(self, name: str, mac: bytes, vlan: int | None) -> int:
         """Make an address that of a port by name, attached or not; the VLAN that it is in."""
@@ -300,9 +331,10 @@ class Macs(Feature):
 
     def _vlan(self, name: str) -> int | None:
         """The VLAN of what is untagged at a port; 0 where the switch has none."""
-        if not vlans_on(self._settings):
+        if not self._tagged:
             return 0
-        return membership_of(self._settings.of_port(name)).untagged
+        said = self._named.get(name) or self._named.get(ANY_PORT) or MacSettings()
+        return port_vlans(said).untagged
 
     def _owners(self) -> dict[_Key, str]:
         return {**self._said, **self._added}

@@ -1,4 +1,4 @@
-"""A switch with settings: features on its ports, as long as the ports are there.
+"""The features of one switch, on all its ports, with their settings.
 
 Made once for a switch. It watches ports come and go, gives each the stages that its settings ask
 for, joins what features say about who reaches whom, and ticks them once a second. Settings can be
@@ -9,29 +9,30 @@ Error contract: `ConfigError` for settings that are wrong; then nothing has chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import trio
 
 from vswitch.errors import NotFound
-from vswitch.features.base import Feature
+from vswitch.features.base import ANY_PORT, Feature
 from vswitch.features.guards import Guards
 from vswitch.features.impair import Impairments
 from vswitch.features.loops import Loops
 from vswitch.features.macs import Macs
 from vswitch.features.mirror import Mirrors
 from vswitch.features.multicast import Multicast
-from vswitch.features.port_events import Happenings
+from vswitch.features.port_events import PortEvents
 from vswitch.features.rates import Rates
-from vswitch.features.settings import ANY_PORT, Settings
+from vswitch.features.settings import PortSettings, Settings, SwitchSettings
 from vswitch.features.storms import Storms
 from vswitch.features.vlans import Vlans
 from vswitch.switch.port import Port
+from vswitch.switch.stages import Reach
 from vswitch.switch.switch import Switch
 
 # In the order in which frames that come in pass them; those that leave, the other way round.
-FEATURES: tuple[Callable[[Switch], Feature], ...] = (
+FEATURES: tuple[Callable[[Switch], Feature[SwitchSettings, PortSettings]], ...] = (
     Impairments,  # the wire, before which nothing is
     Mirrors,
     Loops,  # looks at frames as the wire has them, and comes first in what it shuts
@@ -40,53 +41,57 @@ FEATURES: tuple[Callable[[Switch], Feature], ...] = (
     Rates,
     Storms,  # where the FDB is asked: behind the VLANs
     Macs,
-    Happenings,
+    PortEvents,
     Multicast,  # last: what others have dropped is not believed
 )
 
 TICK = 1.0  # seconds
 
-F = TypeVar("F", bound=Feature)
+F = TypeVar("F", bound=Feature[Any, Any])
+T = TypeVar("T")
 
 
-class Managed:
-    """The features of one switch."""
+class FeatureManager:
+    """The features of one switch. Implements `vswitch.switch.stages.Reach`."""
 
     def __init__(self, switch: Switch, settings: Settings | None = None) -> None:
         self.switch = switch
-        self.settings = Settings() if settings is None else settings
         self.features = tuple(make(switch) for make in FEATURES)
-        for feature in self.features:
-            feature.check(self.settings)
-            feature.changed(self.settings.switch)
-            feature.heard(self.settings)
-        switch.rewire = self._rewire
+        self._adopt(Settings() if settings is None else settings)
+        switch.set_policy(
+            reach=self._reach,
+            learning=_first(feature.learning for feature in self.features),
+            moved=_first(feature.moved for feature in self.features),
+        )
         switch.add_watcher(self._watch)
         for port in switch.ports:
-            self._equip(port)
-        self._rewire()
+            self._watch(port)
+        switch.rewire()
 
     def change_port(self, name: str, changes: Mapping[str, Any]) -> None:
         """Change settings of the port of that name, attached or not."""
-        changed = self.settings.with_port(name, changes)
-        for feature in self.features:
-            feature.check(changed)
-        self.settings = changed
-        anew = [feature.heard(self.settings) for feature in self.features]
-        for port in self.switch.ports:
-            if any(anew) or name in (port.name, port.group, ANY_PORT):
-                self._equip(port)
-        self._rewire()
+        self._change(self.settings.with_port(name, changes), name)
 
     def change_switch(self, changes: Mapping[str, Any]) -> None:
         """Change settings of the whole switch."""
-        self.settings = self.settings.with_switch(changes)
-        for feature in self.features:
-            feature.changed(self.settings.switch)
-            feature.heard(self.settings)
+        self._change(self.settings.with_switch(changes), ANY_PORT)
+
+    def _change(self, settings: Settings, name: str) -> None:
+        """Go by settings that are new for the ports of that name."""
+        anew = self._adopt(settings)
         for port in self.switch.ports:
-            self._equip(port)
-        self._rewire()
+            if anew or name in (port.name, port.group, ANY_PORT):
+                self._equip(port)
+        self.switch.rewire()
+
+    def _adopt(self, settings: Settings) -> bool:
+        """Have the features check settings and go by them; whether that concerns every port."""
+        switch, ports = settings.switch, settings.by_name()
+        for feature in self.features:
+            feature.validate(switch, ports)
+        self.settings = settings
+        anew = [feature.settings_changed(switch, ports) for feature in self.features]
+        return any(anew)
 
     def feature(self, kind: type[F]) -> F:
         """The feature of that class; `NotFound` for none."""
@@ -117,26 +122,29 @@ class Managed:
                 feature.tick(now)
 
     def _watch(self, port: Port) -> None:
+        for feature in self.features:
+            if port.attached:
+                feature.port_up(port)
+            else:
+                feature.port_down(port.number)
         if port.attached:
             self._equip(port)
-        else:
-            for feature in self.features:
-                feature.gone(port.number)
 
     def _equip(self, port: Port) -> None:
+        """Give the port the stages that its settings ask for."""
         settings = self.settings.of_port(port.name, port.group)
-        coming = [feature.ingress(port, settings) for feature in self.features]
-        leaving = [feature.egress(port, settings) for feature in reversed(self.features)]
-        port.ingress_stages = tuple(stage for stage in coming if stage is not None)
-        port.egress_stages = tuple(stage for stage in leaving if stage is not None)
+        made = [feature.port_stages(port, settings) for feature in self.features]
+        port.ingress_stages = tuple(each.ingress for each in made if each.ingress is not None)
+        port.egress_stages = tuple(
+            each.egress for each in reversed(made) if each.egress is not None
+        )
+        port.shape(_first(each.shaper for each in made))
 
-    def _rewire(self) -> None:
-        """Who hears whom may have changed; where no feature has a say, the switch asks nobody."""
+    def _reach(self) -> Reach | None:
+        """Whom the switch is to ask who hears whom: nobody, where no feature has a say."""
         self._apart = tuple(feature for feature in self.features if feature.keeps_apart)
         self._groups = tuple(feature for feature in self.features if feature.knows_groups)
-        self.switch.set_reach(self if self._apart or self._groups else None)
-
-    # --- vswitch.core.stages.Reach ----------------------------------------------------------
+        return self if self._apart or self._groups else None
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """All features agree."""
@@ -151,3 +159,7 @@ class Managed:
             if wanted is not None:
                 return wanted
         return None
+
+
+def _first(given: Iterable[T | None]) -> T | None:
+    return next((each for each in given if each is not None), None)

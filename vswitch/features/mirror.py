@@ -12,86 +12,101 @@ Error contract: `ConfigError` for a monitor of itself, of a monitor, or for any 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import attrs
+
+from vswitch.config.converters import to_port_names
+from vswitch.config.options import option
 from vswitch.errors import ConfigError
-from vswitch.features.base import Feature
-from vswitch.features.settings import ANY_PORT, PortSettings, Settings
+from vswitch.features.base import ANY_PORT, Feature, Stages
 from vswitch.frames.load import load_of
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class MirrorSettings:
+    """Of a port."""
+
+    mirror: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=to_port_names,
+        metadata=option("a monitor: gets copies of what passes these ports, or none", "PORT,..."),
+    )
+
+
+class MonitorDrop(Drop):
+    """On either way."""
+
+    MONITOR_PORT = "monitor_port"  # from a port that gets copies of others, and takes no part
 
 
 class _Silence:
     """What a monitor sends goes nowhere, and what the switch itself sends not to a monitor; copies
-    pass it by. Implements `vswitch.core.stages.Stage`.
+    pass it by. Implements `vswitch.switch.stages.Stage`.
     """
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """Nothing."""
-        counters.drop(DropReason.MONITOR_PORT, load_of(records).frames)
+        counters.drop(MonitorDrop.MONITOR_PORT, load_of(records).frames)
         return []
 
     def explain(self, record: bytes, now: float) -> Explained:
         """Nothing."""
         said = "the port is a monitor, and takes no part"
-        return Explained(None, said, DropReason.MONITOR_PORT)
+        return Explained(None, said, MonitorDrop.MONITOR_PORT)
 
 
-class Mirrors(Feature):
-    """The monitors of one switch. Implements `vswitch.core.stages.Observer`."""
+class Mirrors(Feature[object, MirrorSettings]):
+    """The monitors of one switch. Implements `vswitch.switch.stages.Observer`."""
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
-        self._asked = False  # whether any port is told to be one
         self._ports: dict[int, Port] = {}
         self._monitors: dict[int, tuple[str, ...]] = {}  # by number: names of the ports it copies
         self._copies: dict[int, tuple[Port, ...]] = {}  # by number of the port that is copied
 
-    @property
-    def keeps_apart(self) -> bool:
-        """See `Feature`."""
-        return self._asked
-
-    def check(self, settings: Settings) -> None:
-        """See `Feature`."""
-        if settings.of_port(ANY_PORT).mirror:
+    def validate(self, switch: object, ports: Mapping[str, MirrorSettings]) -> None:
+        """A monitor is named, and copies other ports that are none."""
+        if ANY_PORT in ports and ports[ANY_PORT].mirror:
             raise ConfigError('port."*".mirror: name the port that is to be the monitor')
-        for name in settings.ports:
-            for copied in settings.of_port(name).mirror:
+        for name, settings in ports.items():
+            for copied in settings.mirror:
                 if copied == name:
                     raise ConfigError(f"port.{name}.mirror: a port cannot be its own monitor")
-                if settings.of_port(copied).mirror:
+                if copied in ports and ports[copied].mirror:
                     raise ConfigError(f"port.{name}.mirror: {copied} is a monitor itself")
 
-    def heard(self, settings: Settings) -> bool:
-        """See `Feature`."""
-        self._asked = any(settings.of_port(name).mirror for name in settings.ports)
+    def settings_changed(self, switch: object, ports: Mapping[str, MirrorSettings]) -> bool:
+        """Whether there is to be a monitor, attached or not."""
+        self.keeps_apart = any(settings.mirror for settings in ports.values())
         return False
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """See `Feature`."""
+    def port_up(self, port: Port) -> None:
+        """One that may be copied."""
         self._ports[port.number] = port
+
+    def port_stages(self, port: Port, settings: MirrorSettings) -> Stages:
+        """A monitor has stages that let nothing pass."""
         self._monitors.pop(port.number, None)
         if settings.mirror:
             self._monitors[port.number] = settings.mirror
             self._switch.flush_fdb(port=port)  # whoever was there is out of reach now
         self._wire()
-        return _Silence() if settings.mirror else None
+        return Stages(_Silence(), _Silence()) if settings.mirror else Stages()
 
-    def egress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """See `Feature`."""
-        return _Silence() if settings.mirror else None
-
-    def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
-        """See `Feature`."""
-        return ingress not in self._monitors and egress not in self._monitors
-
-    def gone(self, number: int) -> None:
-        """See `Feature`."""
+    def port_down(self, number: int) -> None:
+        """Neither a monitor nor one that is copied."""
         self._ports.pop(number, None)
         self._monitors.pop(number, None)
         self._wire()
+
+    def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
+        """Nothing goes to a monitor, or comes from one."""
+        return ingress not in self._monitors and egress not in self._monitors
 
     def _wire(self) -> None:
         copies: dict[int, tuple[Port, ...]] = {}
@@ -102,8 +117,6 @@ class Mirrors(Feature):
         if bool(copies) != bool(self._copies):
             (self._switch.add_observer if copies else self._switch.remove_observer)(self)
         self._copies = copies
-
-    # --- vswitch.core.stages.Observer -------------------------------------------------------
 
     def saw_ingress(self, port: int, records: list[bytes], now: float) -> None:
         """Copy what came in. HOT PATH while there is a monitor."""

@@ -6,103 +6,118 @@ and pays where streams fill the lines of members that do not watch them.
 Reports reach router ports only (RFC 4541 2.1.1): a host that hears the report of another keeps its
 own back, and the switch would not know of it. So they are taken out of the batch here, given to the
 router ports, and counted as `group_report` where there is none. What is no valid message passes as
-any frame. The rules are in `vswitch/features/snooping.py`.
+any frame. The rules are in `features/snooping.py`.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
+import attrs
+
+from vswitch.config.converters import to_yes_no
+from vswitch.config.options import option
 from vswitch.errors import BadRecord
-from vswitch.features.base import Feature
-from vswitch.features.settings import PortSettings, Settings, SwitchSettings
+from vswitch.features.base import Feature, Stages
 from vswitch.features.snooping import Query, Snooping
-from vswitch.features.vlans import vlans_on
+from vswitch.features.vlans import (
+    PortVlans,
+    VlanSettings,
+    VlanSwitchSettings,
+    port_vlans,
+    vlans_on,
+)
 from vswitch.frames.ethernet import mac_from_key, vlan_of
 from vswitch.frames.igmp import GroupMessage, Says, query_record, read_untrusted
 from vswitch.frames.records import frame_of
 from vswitch.frames.virtio import stands_for
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
 _VLANS_EVERY = 10  # ticks between two looks at which VLANs have stations
 _GROUP_BEGINS = (b"\x01\x00", b"\x33\x33")  # of the MAC addresses of IP groups
 
 
-class Multicast(Feature):
+@attrs.frozen(kw_only=True, slots=False)
+class MulticastSwitchSettings(VlanSwitchSettings):
+    """Of the switch."""
+
+    multicast_snooping: bool = attrs.field(
+        default=False,
+        converter=to_yes_no,
+        metadata=option("multicast only to ports that have asked for it", kind="switch"),
+    )
+
+
+class ReportDrop(Drop):
+    """Counted at the port where the frame came in."""
+
+    GROUP_REPORT = "group_report"  # an IGMP or MLD report where no router is to hear it
+
+
+class Multicast(Feature[MulticastSwitchSettings, VlanSettings]):
     """Multicast of one switch."""
 
     def __init__(self, switch: Switch) -> None:
-        self._switch = switch
+        self.switch = switch
         self._mac = mac_from_key(secrets.token_bytes(32))
-        self._on = False
         self._tagged = False  # every frame has a tag inside
-        self._snooping = Snooping()
+        self.snooping = Snooping()
         self._new: set[int] = set()  # ports that came since the last tick
-        self._known: dict[int, object] = {}  # what ports have said about VLANs, by number
+        self._known: dict[int, PortVlans | None] = {}  # by number of the port; None: all VLANs
         self._vlans: set[int] = set()
         self._ticks = 0
 
-    @property
-    def knows_groups(self) -> bool:
-        """See `Feature`: off, nobody is asked."""
-        return self._on
-
-    @property
-    def snooping(self) -> Snooping:
-        """What is known, for status."""
-        return self._snooping
-
-    def changed(self, switch: SwitchSettings) -> None:
-        """On or off."""
-        if switch.multicast_snooping != self._on:
-            self._on = switch.multicast_snooping
-            self._snooping, self._ticks = Snooping(), 0
+    def settings_changed(
+        self, switch: MulticastSwitchSettings, ports: Mapping[str, VlanSettings]
+    ) -> bool:
+        """On or off; whether untagged frames exist inside."""
+        self._tagged = vlans_on(switch, ports)
+        if switch.multicast_snooping != self.knows_groups:
+            self.knows_groups = switch.multicast_snooping
+            self.snooping, self._ticks = Snooping(), 0
             self._new = set(self._known)
-
-    def heard(self, settings: Settings) -> bool:
-        """Whether untagged frames exist inside."""
-        self._tagged = vlans_on(settings)
         return False
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
+    def port_stages(self, port: Port, settings: VlanSettings) -> Stages:
         """Listen, if it is on."""
-        vlans = (self._tagged, settings.vlan, settings.trunk, settings.native)
-        if self._known.get(port.number) != vlans:
+        number, vlans = port.number, port_vlans(settings) if self._tagged else None
+        if number not in self._known or self._known[number] != vlans:
             # A port in other VLANs is a new one: nobody there has been asked.
-            self._snooping.port_gone(port.number)
-            self._known[port.number] = vlans
-            self._new.add(port.number)
-            if self._on:  # it gets everything from now on; it is asked with the next tick
-                self._snooping.port_came(port.number, self._switch.now())
-        return _Listening(self, port) if self._on else None
+            self.snooping.port_gone(number)
+            self._known[number] = vlans
+            self._new.add(number)
+            if self.knows_groups:  # it gets everything from now on; it is asked with the next tick
+                self.snooping.port_came(number, self.switch.now())
+        return Stages(_Listening(self, port)) if self.knows_groups else Stages()
+
+    def port_down(self, number: int) -> None:
+        """The port is down."""
+        self._known.pop(number, None)
+        self._new.discard(number)
+        self.snooping.port_gone(number)
 
     def group_ports(
         self, ingress: int, vlan: int, mac: bytes, now: float
     ) -> tuple[int, ...] | None:
-        """See `Reach`."""
-        return self._snooping.wanted(vlan, mac)
-
-    def gone(self, number: int) -> None:
-        """The port is down."""
-        self._known.pop(number, None)
-        self._new.discard(number)
-        self._snooping.port_gone(number)
+        """The ports that have asked for it, and those with routers."""
+        return self.snooping.wanted(vlan, mac)
 
     def tick(self, now: float) -> None:
         """Ask what is due, forget what is over."""
-        if not self._on:
+        if not self.knows_groups:
             return
         if self._new or self._ticks % _VLANS_EVERY == 0:
-            seen = {entry.vlan for entry in self._switch.fdb_entries()}
+            seen = {entry.vlan for entry in self.switch.fdb_entries()}
             self._vlans = seen - {0} if self._tagged else seen | {0}
         self._ticks += 1
-        self._snooping.expire(now)
-        queries = self._snooping.queries_due(self._vlans, now)
+        self.snooping.expire(now)
+        queries = self.snooping.queries_due(self._vlans, now)
         for number in self._new:
-            queries += self._snooping.port_came(number, now)
+            queries += self.snooping.port_came(number, now)
         self._new.clear()
         for query in queries:
             self._ask(query)
@@ -113,10 +128,10 @@ class Multicast(Feature):
         """
         vlan = vlan_of(frame)
         # Here, since a report never comes to the forwarder; who only listens is a station, too.
-        if isinstance(self._switch.fdb.learn(vlan, frame[6:12], port.number, now), DropReason):
+        if isinstance(self.switch.fdb.learn(vlan, frame[6:12], port.number, now), Drop):
             return False
-        alone = self._switch.fdb.count(port.number, now) <= 1
-        for query in self._snooping.heard(port.number, vlan, message, now, alone=alone):
+        alone = self.switch.fdb.count(port.number, now) <= 1
+        for query in self.snooping.heard(port.number, vlan, message, now, alone=alone):
             self._ask(query)
         return True
 
@@ -124,23 +139,20 @@ class Multicast(Feature):
         """The router ports that are to hear a report from a port."""
         return [
             number
-            for number in self._snooping.routers(vlan)
-            if number != port.number and self._switch.reaches(port.number, number, vlan)
+            for number in self.snooping.routers(vlan)
+            if number != port.number and self.switch.reaches(port.number, number, vlan)
         ]
 
-    def pass_on(self, record: bytes, numbers: list[int], counters: PortCounters) -> None:
-        """Give a report to router ports."""
-        self._switch.originate(record, numbers, counters)
-
     def _ask(self, query: Query) -> None:
-        numbers = (
-            [port.number for port in self._switch.ports] if query.port is None else [query.port]
-        )
+        numbers = sorted(self._known) if query.port is None else [query.port]
         record = query_record(
             self._mac, query.version, query.vlan, query.response_time, query.group
         )
-        carrying = [number for number in numbers if self._switch.carries(number, query.vlan)]
-        self._switch.originate(record, carrying)
+        self.switch.originate(record, [n for n in numbers if self._carries(n, query.vlan)])
+
+    def _carries(self, number: int, vlan: int) -> bool:
+        vlans = self._known.get(number)
+        return vlans is None or vlans.carries(vlan)
 
 
 class _Listening:
@@ -175,13 +187,13 @@ class _Listening:
         for record in reports.values():
             numbers = self._multicast.report_ports(self._port, vlan_of(frame_of(record)))
             if numbers:
-                self._multicast.pass_on(record, numbers, counters)
+                self._multicast.switch.originate(record, numbers, counters)
             else:
-                counters.drop(DropReason.GROUP_REPORT, stands_for(record))
+                counters.drop(ReportDrop.GROUP_REPORT, stands_for(record))
         return [record for record in records if id(record) not in reports]
 
     def explain(self, record: bytes, now: float) -> Explained:
-        """See `vswitch.core.stages`."""
+        """Where a report would go, if it is one."""
         frame = frame_of(record)
         message = _message(frame)
         if message is None:
@@ -191,7 +203,7 @@ class _Listening:
         numbers = self._multicast.report_ports(self._port, vlan_of(frame))
         where = ", ".join(map(str, numbers)) or "none"
         return Explained(
-            None, f"a group report, for router ports: {where}", DropReason.GROUP_REPORT
+            None, f"a group report, for router ports: {where}", ReportDrop.GROUP_REPORT
         )
 
 

@@ -7,13 +7,11 @@ No step that frames take. What other features notice they note themselves, and
 from __future__ import annotations
 
 from vswitch.features.base import Feature
-from vswitch.features.settings import PortSettings
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Stage
 from vswitch.switch.switch import Switch
 
 
-class Happenings(Feature):
+class PortEvents(Feature[object, object]):
     """Notes them in the switch's event log."""
 
     def __init__(self, switch: Switch) -> None:
@@ -21,27 +19,23 @@ class Happenings(Feature):
         self._ports: dict[int, Port] = {}
         self._lanes: dict[int, str] = {}
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
+    def port_up(self, port: Port) -> None:
         """A port that is there."""
-        if self._ports.get(port.number) is not port:
-            self._ports[port.number] = port
-            self._events.add("port-up", port.name, now=port.attached_at, port_number=port.number)
-            self._look(port, port.attached_at)
-        return None
+        self._ports[port.number] = port
+        self._events.add("port-up", port.name, now=port.attached_at, port_number=port.number)
+        self._look(port, port.attached_at)
 
     def tick(self, now: float) -> None:
         """Only members have a lane, and few change it: once a second is soon enough."""
         for port in self._ports.values():
             self._look(port, now)
 
-    def gone(self, number: int) -> None:
+    def port_down(self, number: int) -> None:
         """A port that was there."""
-        port = self._ports.pop(number, None)
+        port = self._ports.pop(number)
         self._lanes.pop(number, None)
-        if port is not None:
-            reason = "unplugged" if port.error is None else str(port.error)
-            now = port.now()
-            self._events.add("port-down", port.name, now=now, port_number=number, reason=reason)
+        reason = "unplugged" if port.error is None else str(port.error)
+        self._events.add("port-down", port.name, now=port.now(), port_number=number, reason=reason)
 
     def _look(self, port: Port, now: float) -> None:
         lane = getattr(port.device, "lane", None)

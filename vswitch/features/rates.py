@@ -1,35 +1,30 @@
-"""Rates of the ports, in both directions; what they do is in `features/rates.py`."""
+"""Rates of a port, in both directions: bits and frames a second.
+
+ policer   what is above the rate is dropped at once, and nothing is delayed: bits that come in, and
+           frames either way. Its burst is 100 ms of the rate, at least two superframes. Below half
+           of it one record is dropped now and then, so that TCP slows down before it loses many.
+ shaper    what is above the rate waits in the queue of the port, which is fair between flows and
+           does not stand (`switch/egress.py`): bits that go out. TCP loses next to nothing to it.
+
+A superframe counts as what it is on a wire: each of its frames has headers of its own. It passes
+whole or not at all. Bits are those of Ethernet frames without preamble and checksum.
+"""
 
 from __future__ import annotations
 
 import attrs
 
-from vswitch.features.base import Feature
-from vswitch.features.settings import PortSettings
+from vswitch.config.converters import to_rate
+from vswitch.config.options import option
+from vswitch.features.base import Feature, Stages
 from vswitch.frames.load import load_of, wire_bytes
 from vswitch.frames.virtio import stands_for
 from vswitch.switch.bucket import Bucket
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
 from vswitch.switch.shaper import Shaper
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
-
-# -------------------------------------------------------------------------------------------------
-# Rates of a port: bits and frames a second, in one direction.
-#
-#  policer   what is above the rate is dropped at once, and nothing is delayed: bits that come in,
-#
-#  and
-#            frames either way. Its burst is 100 ms of the rate, at least two superframes. Below
-#            half
-#            of it one record is dropped now and then, so that TCP slows down before it loses many.
-#  shaper    what is above the rate waits in the queue of the port, which is fair between flows and
-#            does not stand (`switch/egress.py`): bits that go out. TCP loses next to nothing to it.
-#
-# A superframe counts as what it is on a wire: each of its frames has headers of its own. It
-# passes whole or not at all. Bits are those of Ethernet frames without preamble and checksum.
-# Pure.
 
 BURST = 0.1  # seconds of the rate
 MIN_BURST_BYTES = 128 * 1024  # two superframes: less would never let one through after another
@@ -38,11 +33,44 @@ EARLY = 0.5  # of the burst of bytes, below which there are early drops
 EARLY_INTERVAL = 0.1  # seconds between two of them: about what TCP needs to answer one
 
 
+@attrs.frozen(kw_only=True, slots=False)
+class RateSettings:
+    """Of a port."""
+
+    rate_in: float | None = attrs.field(
+        default=None,
+        converter=to_rate,
+        metadata=option("bits a second that the member may send, as 50M, or off"),
+    )
+    rate_out: float | None = attrs.field(
+        default=None,
+        converter=to_rate,
+        metadata=option("bits a second that the member gets, as 50M, or off"),
+    )
+    frames_in: float | None = attrs.field(
+        default=None,
+        converter=to_rate,
+        metadata=option("frames a second that the member may send, as 10k, or off"),
+    )
+    frames_out: float | None = attrs.field(
+        default=None,
+        converter=to_rate,
+        metadata=option("frames a second that the member gets, as 10k, or off"),
+    )
+
+
+class RateDrop(Drop):
+    """What is above a rate."""
+
+    RATE_IN = "rate_in"  # more bits or frames a second than the port may send
+    RATE_OUT = "rate_out"  # more bits or frames a second than the port is to get
+
+
 @attrs.define(eq=False)
 class RateStage:
     """The limits of a port in one direction; at least one of the two."""
 
-    reason: DropReason
+    reason: RateDrop
     octets: Bucket | None
     frames: Bucket | None
     _next_early: float = attrs.field(init=False, default=0.0)
@@ -103,7 +131,7 @@ class RateStage:
         )
 
 
-def rate_stage(reason: DropReason, bits: float | None, frames: float | None) -> RateStage | None:
+def rate_stage(reason: RateDrop, bits: float | None, frames: float | None) -> RateStage | None:
     """The stage for limits a second; None if there are none."""
     if bits is None and frames is None:
         return None
@@ -115,20 +143,16 @@ def rate_stage(reason: DropReason, bits: float | None, frames: float | None) -> 
     )
 
 
-# -------------------------------------------------------------------------------------------------
-
-
-class Rates(Feature):
+class Rates(Feature[object, RateSettings]):
     """Limits in bits and frames a second; off unless a port has some."""
 
     def __init__(self, switch: Switch) -> None:
         pass
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """What the member may send."""
-        return rate_stage(DropReason.RATE_IN, settings.rate_in, settings.frames_in)
-
-    def egress(self, port: Port, settings: PortSettings) -> Stage | None:
-        """What it gets."""
-        port.shape(None if settings.rate_out is None else Shaper(settings.rate_out))
-        return rate_stage(DropReason.RATE_OUT, None, settings.frames_out)
+    def port_stages(self, port: Port, settings: RateSettings) -> Stages:
+        """What the member may send, and what it gets."""
+        return Stages(
+            rate_stage(RateDrop.RATE_IN, settings.rate_in, settings.frames_in),
+            rate_stage(RateDrop.RATE_OUT, None, settings.frames_out),
+            None if settings.rate_out is None else Shaper(settings.rate_out),
+        )

@@ -4,9 +4,9 @@
     [port.pc1]          # PortSettings of the port of that name
     [port."*"]          # what ports have that say nothing else
 
-Each setting is one attrs field with `metadata=option(...)`, spelled the same in the file and in
-`vswitch port set pc1 key=value`. Converters take text or a TOML value, and raise `ValueError` with
-the reason alone. Nothing here knows what a setting does: that is said in `vswitch/features`.
+Each setting is one attrs field with `metadata=option(...)` in the file of its feature, spelled the
+same in the configuration file and in `vswitch port set pc1 key=value`. Converters take text or a
+TOML value, and raise `ValueError` with the reason alone. Here all of them are put together.
 
 Error contract: `ConfigError`, one line for each thing that is wrong, with its place.
 """
@@ -18,182 +18,41 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import Factory, field, frozen
+from attrs import Factory, frozen
 
-from vswitch.config import converters as values
-from vswitch.config.converters import (
-    to_mac_limit,
-    to_macs,
-    to_port_names,
-    to_stations,
-    to_vlan,
-    to_vlans,
-    to_yes_no,
-)
-from vswitch.config.options import from_text, option, options_of, read_tables, structure
+from vswitch.config.options import from_text, options_of, read_tables, structure
 from vswitch.errors import ConfigError
+from vswitch.features.base import ANY_PORT
+from vswitch.features.guards import GuardSwitchSettings
+from vswitch.features.loops import LoopSettings
+from vswitch.features.mirror import MirrorSettings
+from vswitch.features.multicast import MulticastSwitchSettings
+from vswitch.features.rates import RateSettings
+from vswitch.features.storms import StormSettings, StormSwitchSettings
 
-ANY_PORT = "*"
 TABLES = ("switch", "port")
 
+# In which `vswitch port show` has them.
+_ORDER = (
+    *("trusted", "isolated", "source_guard", "arp_check", "dhcp_guard", "ra_guard", "bpdu_guard"),
+    *("addresses", "rate_in", "rate_out", "frames_in", "frames_out"),
+    *("storm_broadcast", "storm_multicast", "storm_unknown", "loop_guard"),
+    *("vlan", "trunk", "native", "mac_limit", "sticky", "macs", "mirror", "static_macs"),
+)
 
-@frozen(kw_only=True)
-class SwitchSettings:
+
+def _in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    return sorted(fields, key=lambda field: _ORDER.index(field.name))
+
+
+@frozen(kw_only=True, slots=False)
+class SwitchSettings(MulticastSwitchSettings, StormSwitchSettings, GuardSwitchSettings):
     """Settings of the whole switch."""
 
-    guard: bool = field(
-        default=False,
-        converter=values.to_flag,
-        metadata=option("every guard, on every port that is not trusted"),
-    )
-    flood_limit: int | None = field(
-        default=20_000,
-        converter=values.to_frame_limit,
-        metadata=option("copies a second that all floods together make, or off"),
-    )
-    vlans: bool = field(
-        default=False,
-        converter=to_yes_no,
-        metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
-    )
-    multicast_snooping: bool = field(
-        default=False,
-        converter=to_yes_no,
-        metadata=option("multicast only to ports that have asked for it", kind="switch"),
-    )
 
-
-@frozen(kw_only=True)
-class PortSettings:
+@frozen(kw_only=True, slots=False, field_transformer=_in_order)
+class PortSettings(LoopSettings, RateSettings, StormSettings, MirrorSettings):
     """Settings of one port."""
-
-    # Guards; those that say nothing follow `guard` of the switch.
-    trusted: bool = field(
-        default=False,
-        converter=values.to_flag,
-        metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
-    )
-    isolated: bool = field(
-        default=False,
-        converter=values.to_flag,
-        metadata=option("reaches only ports that are not isolated"),
-    )
-    source_guard: bool | None = field(
-        default=None,
-        converter=values.to_optional_flag,
-        metadata=option("frames only from the MAC and IP addresses of the port"),
-    )
-    arp_check: bool | None = field(
-        default=None,
-        converter=values.to_optional_flag,
-        metadata=option("ARP only of who sends it, and not for another port's address"),
-    )
-    dhcp_guard: bool | None = field(
-        default=None,
-        converter=values.to_optional_flag,
-        metadata=option("nothing that only a DHCP server sends"),
-    )
-    ra_guard: bool | None = field(
-        default=None,
-        converter=values.to_optional_flag,
-        metadata=option("nothing that only an IPv6 router sends"),
-    )
-    bpdu_guard: bool | None = field(
-        default=None,
-        converter=values.to_optional_flag,
-        metadata=option("spanning tree on the port shuts it for a while"),
-    )
-    addresses: tuple[str, ...] = field(
-        default=(),
-        converter=values.to_addresses,
-        metadata=option("IP addresses and prefixes of the port, besides that from the switch"),
-    )
-    # Rates.
-    rate_in: float | None = field(
-        default=None,
-        converter=values.to_rate,
-        metadata=option("bits a second that the member may send, as 50M, or off"),
-    )
-    rate_out: float | None = field(
-        default=None,
-        converter=values.to_rate,
-        metadata=option("bits a second that the member gets, as 50M, or off"),
-    )
-    frames_in: float | None = field(
-        default=None,
-        converter=values.to_rate,
-        metadata=option("frames a second that the member may send, as 10k, or off"),
-    )
-    frames_out: float | None = field(
-        default=None,
-        converter=values.to_rate,
-        metadata=option("frames a second that the member gets, as 10k, or off"),
-    )
-    # Storms and loops.
-    storm_broadcast: int | None = field(
-        default=1_000,
-        converter=values.to_frame_limit,
-        metadata=option("broadcasts a second, or off"),
-    )
-    storm_multicast: int | None = field(
-        default=5_000,
-        converter=values.to_frame_limit,
-        metadata=option("frames to groups a second, or off"),
-    )
-    storm_unknown: int | None = field(
-        default=2_000,
-        converter=values.to_frame_limit,
-        metadata=option("frames a second to stations that nobody has heard, or off"),
-    )
-    loop_guard: bool = field(
-        default=True,
-        converter=values.to_flag,
-        metadata=option("a loop through the port shuts it for a while"),
-    )
-    vlan: int | None = field(
-        default=None,
-        converter=to_vlan,
-        metadata=option("the VLAN of an access port, 1 to 4094, or none", "VLAN"),
-    )
-    trunk: str | None = field(
-        default=None,
-        converter=to_vlans,
-        metadata=option("the VLANs that pass tagged, as 10,20-30, or all, or none", "VLANS"),
-    )
-    native: int | None = field(
-        default=None,
-        converter=to_vlan,
-        metadata=option("the VLAN of what a trunk has untagged, or none", "VLAN"),
-    )
-    mac_limit: int | None = field(
-        default=None,
-        converter=to_mac_limit,
-        metadata=option(
-            "how many stations may be behind the port (32; 256 with a LAN)",
-            "NUMBER",
-            kind="integer",
-        ),
-    )
-    sticky: bool = field(
-        default=False,
-        converter=to_yes_no,
-        metadata=option("addresses that were learned stay with the port", kind="switch"),
-    )
-    macs: tuple[str, ...] = field(
-        default=(),
-        converter=to_macs,
-        metadata=option("the only addresses that may be behind the port", "MAC,..."),
-    )
-    mirror: tuple[str, ...] = field(
-        default=(),
-        converter=to_port_names,
-        metadata=option("a monitor: gets copies of what passes these ports, or none", "PORT,..."),
-    )
-    static_macs: tuple[str, ...] = field(
-        default=(),
-        converter=to_stations,
-        metadata=option("addresses that are behind this port and no other", "MAC[@VLAN],..."),
-    )
 
 
 @frozen(kw_only=True)
@@ -210,6 +69,10 @@ class Settings:
         known = self.ports
         said = {**known.get(ANY_PORT, {}), **known.get(group, {}), **known.get(name, {})}
         return structure(PortSettings, said, f"port.{name}")
+
+    def by_name(self) -> dict[str, PortSettings]:
+        """What holds for each name that anything is said of."""
+        return {name: self.of_port(name) for name in self.ports}
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
         """With other settings of one port; `ConfigError` if they are wrong, or unknown."""

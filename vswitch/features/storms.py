@@ -1,42 +1,81 @@
-"""Storm limits of the ports; what they do is in `features/storms.py`."""
+"""Storm limits: frames a second of each kind at a port, copies a second of all floods together.
+
+ broadcast, multicast   by the destination
+ unknown                unicast to a station that the FDB does not know, so that it goes everywhere
+ flood limit            copies that all floods together make, shared between the ports
+
+A flooded frame costs the switch as many sends as it has ports, a known one costs one. So what a
+port may flood is limited where it comes in, and the sum by `Shares`: in each interval the limit is
+divided as max-min fairness has it. A port that floods little gets all that it wants; those that
+want more get the same. A storm on one port therefore never takes the others' broadcasts.
+
+Nothing here raises for any content of a record.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
-from vswitch.features.base import Feature
-from vswitch.features.settings import PortSettings, SwitchSettings
+from vswitch.config.converters import to_frame_limit
+from vswitch.config.options import option
+from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import BROADCAST, ETHERNET_HEADER_SIZE, HEAD_SIZE, vlan_of
 from vswitch.frames.headers import frame_at
 from vswitch.frames.records import FRAME
 from vswitch.frames.virtio import stands_for
 from vswitch.switch.bucket import Bucket
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
-from vswitch.switch.stages import Explained, Stage
+from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
-
-# -------------------------------------------------------------------------------------------------
-# Limits on what is flooded: frames a second of each kind at a port, copies a second in all.
-#
-#  broadcast, multicast   by the destination
-#  unknown                unicast to a station that the FDB does not know, so that it goes
-#  everywhere flood limit            copies that all floods together make, shared between the ports
-#
-# A flooded frame costs the switch as many sends as it has ports, a known one costs one. So what a
-# port may flood is limited where it comes in, and the sum by `Shares`: in each interval the limit
-# is divided as max-min fairness has it. A port that floods little gets all that it wants; those
-# that want more get the same. A storm on one port therefore never takes the others' broadcasts.
-#
-# Pure; nothing here raises for any content of a record.
 
 INTERVAL = 0.1  # seconds in which the flood limit holds: shorter than people notice
 MIN_BURST = 128  # frames: one superframe, and a host that starts
 _FRAME_FLAG = FRAME & 0xFF
 
 Known = Callable[[int, bytes, float], int | None]  # Fdb.lookup
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class StormSwitchSettings:
+    """Of the switch."""
+
+    flood_limit: int | None = attrs.field(
+        default=20_000,
+        converter=to_frame_limit,
+        metadata=option("copies a second that all floods together make, or off"),
+    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class StormSettings:
+    """Of a port."""
+
+    storm_broadcast: int | None = attrs.field(
+        default=1_000, converter=to_frame_limit, metadata=option("broadcasts a second, or off")
+    )
+    storm_multicast: int | None = attrs.field(
+        default=5_000,
+        converter=to_frame_limit,
+        metadata=option("frames to groups a second, or off"),
+    )
+    storm_unknown: int | None = attrs.field(
+        default=2_000,
+        converter=to_frame_limit,
+        metadata=option("frames a second to stations that nobody has heard, or off"),
+    )
+
+
+class StormDrop(Drop):
+    """Counted at the port where the frame came in."""
+
+    STORM_BROADCAST = "storm_broadcast"  # more a second than the port may send to all
+    STORM_MULTICAST = "storm_multicast"  # the same, to groups
+    STORM_UNKNOWN = "storm_unknown"  # the same, to stations that nobody has heard
+    # More copies a second than the port's share of what floods may make.
+    FLOOD_LIMIT = "flood_limit"
 
 
 def level(wanted: list[float], room: float) -> float:
@@ -157,22 +196,22 @@ class StormStage:
             return Explained(None, f"more than {bucket.rate:g} frames a second", reason)
         return Explained(record, "")
 
-    def _kind(self, head: bytes, now: float) -> DropReason | None:
+    def _kind(self, head: bytes, now: float) -> StormDrop | None:
         """The name of the limit that frames with this head are subject to; None if of none."""
         if len(head) < ETHERNET_HEADER_SIZE:
             return None
         if head[0] & 1:
             if head[:6] == BROADCAST:
-                return DropReason.STORM_BROADCAST
-            return DropReason.STORM_MULTICAST
+                return StormDrop.STORM_BROADCAST
+            return StormDrop.STORM_MULTICAST
         if self.known(vlan_of(head), head[:6], now) is None:
-            return DropReason.STORM_UNKNOWN
+            return StormDrop.STORM_UNKNOWN
         return None
 
-    def _bucket(self, reason: DropReason) -> Bucket | None:
-        if reason is DropReason.STORM_BROADCAST:
+    def _bucket(self, reason: StormDrop) -> Bucket | None:
+        if reason is StormDrop.STORM_BROADCAST:
             return self.broadcast
-        return self.multicast if reason is DropReason.STORM_MULTICAST else self.unknown
+        return self.multicast if reason is StormDrop.STORM_MULTICAST else self.unknown
 
     def _settle(self, counters: PortCounters) -> None:
         """Pay for what was flooded since the last time: only now it is known how many copies."""
@@ -182,7 +221,7 @@ class StormStage:
             self.shares.spend(self.port, copies, 0.0)
         self._copies, self._passed = counters.flood_copies, 0
 
-    def _grant(self, reason: DropReason, wanted: int, now: float, counters: PortCounters) -> int:
+    def _grant(self, reason: StormDrop, wanted: int, now: float, counters: PortCounters) -> int:
         bucket = self._bucket(reason)
         granted = wanted if bucket is None else bucket.grant(now, wanted)
         counters.drop(reason, wanted - granted)
@@ -194,7 +233,7 @@ class StormStage:
         return passed
 
     def _grant_record(
-        self, reason: DropReason, record: bytes, now: float, counters: PortCounters
+        self, reason: StormDrop, record: bytes, now: float, counters: PortCounters
     ) -> bool:
         bucket, cost = self._bucket(reason), stands_for(record)
         if bucket is not None and not bucket.allow(now, cost):
@@ -216,40 +255,34 @@ class StormStage:
         if frames:
             fan = self._fan or max(1, self.ports() - 1)
             self.shares.spend(self.port, 0.0, frames * fan)
-            counters.drop(DropReason.FLOOD_LIMIT, frames)
+            counters.drop(StormDrop.FLOOD_LIMIT, frames)
 
 
-# -------------------------------------------------------------------------------------------------
-
-
-class Storms(Feature):
+class Storms(Feature[StormSwitchSettings, StormSettings]):
     """Limits for broadcast, multicast and unknown unicast, and for all copies together."""
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
         self._shares = Shares(None)
 
-    def changed(self, switch: SwitchSettings) -> None:
+    def settings_changed(
+        self, switch: StormSwitchSettings, ports: Mapping[str, StormSettings]
+    ) -> bool:
         """The flood limit."""
         self._shares.limit = switch.flood_limit
+        return False
 
-    def ingress(self, port: Port, settings: PortSettings) -> Stage | None:
+    def port_stages(self, port: Port, settings: StormSettings) -> Stages:
         """The limits of this port."""
         limits = (settings.storm_broadcast, settings.storm_multicast, settings.storm_unknown)
         if self._shares.limit is None and limits == (None, None, None):
-            return None
+            return Stages()
         broadcast, multicast, unknown = map(_bucket, limits)
-        return StormStage(
-            port.number,
-            broadcast,
-            multicast,
-            unknown,
-            self._shares,
-            self._switch.look_up,
-            self._switch.count_ports,
-        )
+        look_up, count = self._switch.look_up, self._switch.count_ports
+        stage = StormStage(port.number, broadcast, multicast, unknown, self._shares, look_up, count)
+        return Stages(stage)
 
-    def gone(self, number: int) -> None:
+    def port_down(self, number: int) -> None:
         """Its share is free."""
         self._shares.forget(number)
 

@@ -19,7 +19,7 @@ import trio
 from transport import Channel, ChannelBroken
 from vswitch.config.commands import JoinConfig
 from vswitch.devices.host_interface import HostInterface
-from vswitch.devices.pump import BATCH, Pump, Tally, Uplink
+from vswitch.devices.pump import BATCH, Pump, QueuedPump, Tally
 from vswitch.errors import BadRecord, NotReachable, PrivilegeError, TimedOut, VswitchError
 from vswitch.logs import event
 from vswitch.members.device import MemberDevice
@@ -85,7 +85,7 @@ class Connection:
         self._bye: Bye | None = None
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
         self._device = MemberDevice(channel, name="switch", mtu=MAX_MTU, on_control=self._hear)
-        self._up = Uplink(interface, self._device, sent)
+        self._up = QueuedPump(interface, self._device, sent)
         self._down = Pump(self._device, interface, received, given=self._up.take)
 
     async def run(self, plugged_in: Callable[[Welcome], Awaitable[None]]) -> NoReturn:

@@ -1,6 +1,6 @@
 """`join --via`: a TAP of this host and a foreign port of a switch, with no session between.
 
-    TAP ─▶ Uplink: cut to the MTU, fair queue ─▶ datagrams, or a TCP stream ─▶ switch, and back
+    TAP ─▶ QueuedPump: cut to the MTU, fair queue ─▶ datagrams, or a TCP stream ─▶ switch, and back
 
 A UDP switch learns of us from our first frame and may forget us when we are silent, so one that
 goes no further than the next bridge (to 01-80-C2-00-00-0E) is sent at the start and every minute
@@ -30,7 +30,7 @@ from vswitch.addresses import HostPort
 from vswitch.config.commands import JoinConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.host_interface import HostInterface
-from vswitch.devices.pump import Pump, Tally, Uplink
+from vswitch.devices.pump import Pump, QueuedPump, Tally
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import NotReachable, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
@@ -227,7 +227,7 @@ class _Member:
 
     async def _carry(self, device: DatagramDevice | StreamDevice) -> None:
         """Both directions until one ends: `NotReachable` if that was the other side's end."""
-        up = Uplink(self._interface, device, self._sent)
+        up = QueuedPump(self._interface, device, self._sent)
         down = Pump(device, self._interface, self._received, given=up.take)
         jobs: list[Callable[[], Awaitable[None]]] = [up.read, up.write, partial(down.run, [])]
         if isinstance(device, StreamDevice):

@@ -20,7 +20,7 @@ from vswitch.errors import ConfigError
 from vswitch.features.capture import Captures
 from vswitch.features.impair import Impairments, orders_untrusted, said
 from vswitch.features.macs import Macs
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.frames.ethernet import format_mac, parse_mac
 from vswitch.frames.headers import summary
 from vswitch.frames.records import frame_record
@@ -35,7 +35,7 @@ EVENT_PAUSE = 0.2  # seconds between two looks for somebody who follows the even
 _Send = Callable[[bytes], Awaitable[None]]
 
 
-def look_handlers(managed: Managed) -> dict[str, Handler]:
+def look_handlers(managed: FeatureManager) -> dict[str, Handler]:
     """By verb."""
     captures = Captures(managed.switch, managed.port)
     return {
@@ -73,7 +73,7 @@ def _soon(
     return handler
 
 
-def _impair(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
+def _impair(managed: FeatureManager, args: dict[str, Any]) -> dict[str, Any]:
     """`vswitch impair`: begin, end, or only list."""
     impairments = managed.feature(Impairments)
     name = args.get("port")
@@ -83,7 +83,6 @@ def _impair(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
             impairments.end(port)
         else:
             impairments.begin(port, orders_untrusted(args))
-            managed.change_port(port.name, {})  # its stages are asked anew
     return {
         "impaired": [
             {
@@ -98,7 +97,7 @@ def _impair(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trace(managed: Managed, args: dict[str, Any]) -> dict[str, Any]:
+def _trace(managed: FeatureManager, args: dict[str, Any]) -> dict[str, Any]:
     """`vswitch trace`: what would happen to a frame, and why."""
     try:
         question = parse_trace_untrusted(str(args.get("frame", "")))
@@ -150,7 +149,7 @@ def _event(event: Event) -> dict[str, Any]:
 # Error contract: `ConfigError` for arguments that are wrong, `NotFound` for what is not there.
 
 
-def mac_handlers(managed: Managed) -> dict[str, Handler]:
+def mac_handlers(managed: FeatureManager) -> dict[str, Handler]:
     """The handlers by verb."""
     table = managed.feature(Macs)
     switch = managed.switch

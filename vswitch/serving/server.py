@@ -33,7 +33,7 @@ from transport import (
 from vswitch.addresses import HostPort
 from vswitch.config.commands import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import load_settings
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import load_foreign
@@ -61,7 +61,7 @@ class Serving:
     """A switch that serves: the value of `serve`'s `task_status`."""
 
     switch: Switch
-    managed: Managed
+    managed: FeatureManager
     endpoint: Endpoint
     registry: Registry
     listen: HostPort
@@ -96,7 +96,7 @@ async def serve(
             open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
             trio.open_nursery() as nursery,
         ):
-            managed = Managed(switch, settings)
+            managed = FeatureManager(switch, settings)
             nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
             status = _Status(config, listen, endpoint, managed, reception, registry)
@@ -161,7 +161,7 @@ class _Status:
         config: ServeConfig,
         listen: HostPort,
         endpoint: Endpoint,
-        managed: Managed,
+        managed: FeatureManager,
         reception: Reception,
         registry: Registry,
     ) -> None:

@@ -1,4 +1,4 @@
-"""What the switch counts, and the name of every reason to drop a frame.
+"""What the switch counts, and the names of the reasons to drop a frame.
 
 Invariant, exact to the frame, per switch: every frame that came in, and every further copy that
 flooding made of it, either went out, was dropped under one named reason, or still waits:
@@ -22,8 +22,16 @@ import attrs
 from vswitch.frames.load import load_of
 
 
-class DropReason(StrEnum):
-    """Why a frame went no further; the values are the names in status, metrics and logs."""
+class Drop(StrEnum):
+    """Why a frame went no further; the values are the names in status, metrics and logs.
+
+    Whoever drops frames declares its reasons as members of a class of this: the switch in
+    `DropReason`, a feature in its own file.
+    """
+
+
+class DropReason(Drop):
+    """What the switch itself drops, whatever features are on."""
 
     # Counted at the port where the frame came in.
     RUNT = "runt"  # shorter than its Ethernet header, or than the tag it announces
@@ -34,36 +42,12 @@ class DropReason(StrEnum):
     SAME_PORT = "same_port"  # the destination is where the frame came from
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
     NOT_REACHED = "not_reached"  # the destination is on a port that this one does not reach
-    SOURCE_GUARD = "source_guard"  # from a MAC or IP address that is not the port's
-    ARP_CHECK = "arp_check"  # ARP whose sender is not who sends it, or has another port's address
-    DHCP_GUARD = "dhcp_guard"  # what a DHCP server sends, from a port that is not trusted
-    RA_GUARD = "ra_guard"  # what an IPv6 router sends, from a port that is not trusted
-    GUARD_UNDETERMINED = "guard_undetermined"  # a guard cannot see what a host would make of it
-    # Of a VLAN that the port does not carry, or with a tag that could reach another one; the latter
-    # also where it would have left untagged.
-    VLAN_REFUSED = "vlan_refused"
-    LOOP_BLOCKED = "loop_blocked"  # the port is shut, because a loop goes through it
-    LOOP_PROBE = "loop_probe"  # a probe of this switch that came back: for nobody else
-    BPDU_GUARD = "bpdu_guard"  # the port is shut, because a bridge has spoken on it
-    STORM_BROADCAST = "storm_broadcast"  # more a second than the port may send to all
-    STORM_MULTICAST = "storm_multicast"  # the same, to groups
-    STORM_UNKNOWN = "storm_unknown"  # the same, to stations that nobody has heard
-    FLOOD_LIMIT = (
-        "flood_limit"  # more copies a second than the port's share of what floods may make
-    )
-    RATE_IN = "rate_in"  # more bits or frames a second than the port may send
-    MAC_LIMIT = "mac_limit"  # from one address more than the port may have
     MAC_REFUSED = "mac_refused"  # from an address that is another port's, or not one of this port's
-    MAC_FROZEN = "mac_frozen"  # from an address that moved to and fro, and stays where it is
-    MONITOR_PORT = "monitor_port"  # from a port that gets copies of others, and takes no part
-    GROUP_REPORT = "group_report"  # an IGMP or MLD report where no router is to hear it
     # A superframe that no honest kernel makes; counted for each port that would have had it cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
-    RATE_OUT = "rate_out"  # more bits or frames a second than the port is to get
     QUEUE_DELAY = "queue_delay"  # a flow has waited for the device too long, for too long (CoDel)
-    IMPAIRED = "impaired"  # lost on purpose, by `vswitch impair`; on either way
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
 
 
@@ -80,7 +64,7 @@ class CounterSnapshot:
     tx_frames: int  # taken by the device
     tx_bytes: int
     flood_copies: int  # made of frames that came in here, beyond the first of each
-    drops: Mapping[DropReason, int]  # reasons that occurred; read-only
+    drops: Mapping[Drop, int]  # reasons that occurred; read-only
 
     @property
     def dropped(self) -> int:
@@ -97,14 +81,14 @@ class PortCounters:
     tx_frames: int = 0
     tx_bytes: int = 0
     flood_copies: int = 0
-    drops: dict[DropReason, int] = attrs.Factory(dict)
+    drops: dict[Drop, int] = attrs.Factory(dict)
 
-    def drop(self, reason: DropReason, frames: int) -> None:
+    def drop(self, reason: Drop, frames: int) -> None:
         """Count `frames` dropped frames."""
         if frames:
             self.drops[reason] = self.drops.get(reason, 0) + frames
 
-    def refuse(self, records: list[bytes], reason: DropReason) -> None:
+    def refuse(self, records: list[bytes], reason: Drop) -> None:
         """Count a batch that came in and went nowhere."""
         load = load_of(records)
         self.rx_frames += load.frames

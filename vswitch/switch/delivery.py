@@ -1,8 +1,11 @@
-"""What each port gets of one ingress: its batch, weighed, and cut for a device that needs it so.
+"""What each egress port gets of one batch: weighed, and cut for a device that takes no superframes.
 
 A superframe is cut once, however many ports take none, and a flooded batch is put together once:
 the copies of a flood are one and the same list. What nobody can cut is counted where it came in,
 for each port that would have got it. Everything is decided before the first port is written to.
+
+`explain` says what would happen to one frame at one port, step by step, for `trace` and captures:
+it asks the stages and the forwarder the way that frames take, changes nothing, and raises nothing.
 """
 
 from __future__ import annotations
@@ -54,12 +57,6 @@ def parcels(
         if done[0]:
             sent.append((port, done[0], done[1]))
     return sent
-
-
-# -------------------------------------------------------------------------------------------------
-# What would happen to one frame at one port, step by step: for `trace` and for captures.
-#
-# Asks the stages and the forwarder the way that frames take, and changes nothing. Raises nothing.
 
 
 def explain(

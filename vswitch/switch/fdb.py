@@ -6,9 +6,9 @@ entry of the port that has the most, so a port that invents addresses pushes out
 drive out another port's.
 
 Entries can be static: they neither age nor move nor make room for others, and `forget` alone takes
-them away. Whoever is `admission` has a say where an address is new on a port: what it refuses is
-not learned, and its frames go no further. Stations that are known are not asked about, so it costs
-the data path nothing.
+them away. A `LearningPolicy` has a say where an address is new on a port: what it refuses is not
+learned, and its frames go no further. Stations that are known are not asked about, so it costs the
+data path nothing.
 
 Invariants: an entry is in `_entries` and either static or in exactly one port's order, the
 order in which the entries of a port were last heard (to one second). No operation of the data path
@@ -26,10 +26,16 @@ from typing import Protocol
 import attrs
 
 from vswitch.frames.ethernet import format_mac
-from vswitch.switch.counters import DropReason
+from vswitch.switch.counters import Drop, DropReason
 
-# -------------------------------------------------------------------------------------------------
-# What the FDB says of itself, and whom it asks about addresses that are new on a port. Pure.
+AGEING_TIME = 300.0  # seconds: the default of IEEE 802.1D-2004 table 7-5
+CAPACITY = 8192  # entries, Open vSwitch's default; about 2 MB here
+# Seconds. A busy station is heard thousands of times a second; its place among the least recently
+# used need not be more exact than this.
+REFRESH_INTERVAL = 1.0
+
+MoveListener = Callable[[bytes, int, int], None]  # MAC, the port before, the port now
+_Key = tuple[int, bytes]  # VLAN, MAC
 
 
 @attrs.frozen
@@ -61,12 +67,12 @@ class FdbStatistics:
     static: int = 0  # of the entries
 
 
-class Admission(Protocol):
+class LearningPolicy(Protocol):
     """Who may be learned where."""
 
     def admits(
         self, vlan: int, mac: bytes, port: int, known: int | None, now: float
-    ) -> DropReason | None:
+    ) -> Drop | None:
         """Why an address that is new on a port may not be there; None if it may, and will be.
         `known` is the port where it was heard until now.
         """
@@ -76,19 +82,8 @@ class Admission(Protocol):
 
     def judges(
         self, vlan: int, mac: bytes, port: int, known: int | None, now: float
-    ) -> DropReason | None:
+    ) -> Drop | None:
         """What `admits` would say; nothing is noted."""
-
-
-# -------------------------------------------------------------------------------------------------
-
-AGEING_TIME = 300.0  # seconds: the default of IEEE 802.1D-2004 table 7-5
-CAPACITY = 8192  # entries, Open vSwitch's default; about 2 MB here
-# Seconds. A busy station is heard thousands of times a second; its place among the least recently
-# used need not be more exact than this.
-REFRESH_INTERVAL = 1.0
-
-_Key = tuple[int, bytes]
 
 
 @attrs.define(eq=False)
@@ -108,8 +103,8 @@ class Fdb:
             raise ValueError("the FDB needs room for one entry and a positive ageing time")
         self.capacity = capacity
         self.ageing_time = ageing_time
-        self.on_move: Callable[[bytes, int, int], None] | None = None  # MAC, old and new port
-        self.admission: Admission | None = None
+        self._policy: LearningPolicy | None = None
+        self._on_move: MoveListener | None = None
         self._entries: dict[_Key, _Entry] = {}
         self._static: dict[int, set[_Key]] = {}  # by port
         self._order: dict[int, OrderedDict[_Key, _Entry]] = {}  # least recently heard first
@@ -122,7 +117,18 @@ class Fdb:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def learn(self, vlan: int, mac: bytes, port: int, now: float) -> bool | DropReason:
+    def set_policy(self, policy: LearningPolicy | None, on_move: MoveListener | None) -> None:
+        """Ask `policy` about addresses that are new on a port; tell `on_move` of stations that are
+        heard on another port, before `policy` is asked.
+        """
+        self._policy, self._on_move = policy, on_move
+
+    def thaw(self) -> None:
+        """Stations have moved for a reason that is over: hold none where it was before."""
+        if self._policy is not None:
+            self._policy.thaw()
+
+    def learn(self, vlan: int, mac: bytes, port: int, now: float) -> bool | Drop:
         """A station was heard on `port`. True when that was news: new, or on another port; a reason
         to drop its frames when it may not be there.
         """
@@ -137,10 +143,10 @@ class Fdb:
                 return False
             if entry.heard == _STATIC:
                 return DropReason.MAC_REFUSED
-            if self.on_move is not None:
-                self.on_move(mac, entry.port, port)
-            if self.admission is not None:
-                reason = self.admission.admits(vlan, mac, port, entry.port, now)
+            if self._on_move is not None:
+                self._on_move(mac, entry.port, port)
+            if self._policy is not None:
+                reason = self._policy.admits(vlan, mac, port, entry.port, now)
                 if reason is not None:
                     return reason
             self._unlink(key, entry.port)
@@ -149,8 +155,8 @@ class Fdb:
             if entry is not None:
                 self._remove(key, entry.port)
                 self._expired += 1
-            if self.admission is not None:
-                reason = self.admission.admits(vlan, mac, port, None, now)
+            if self._policy is not None:
+                reason = self._policy.admits(vlan, mac, port, None, now)
                 if reason is not None:
                     return reason
             if len(self._entries) >= self.capacity and not self._evict():
@@ -161,16 +167,16 @@ class Fdb:
         self._resize(port, +1)
         return True
 
-    def judge(self, vlan: int, mac: bytes, port: int, now: float) -> DropReason | None:
+    def judge(self, vlan: int, mac: bytes, port: int, now: float) -> Drop | None:
         """Why `learn` would refuse a station; nothing changes."""
         known = self.lookup(vlan, mac, now)
         if known == port:
             return None
         if known is not None and self._entries[vlan, mac].heard == _STATIC:
             return DropReason.MAC_REFUSED
-        if self.admission is None:
+        if self._policy is None:
             return None
-        return self.admission.judges(vlan, mac, port, known, now)
+        return self._policy.judges(vlan, mac, port, known, now)
 
     def count(self, port: int, now: float) -> int:
         """How many stations were learned on a port and have not aged out."""

@@ -2,7 +2,7 @@
 
  1. length      a frame longer than the MTU allows is dropped; a superframe is judged when somebody
                 has to cut it or to give it to a kernel, by more than its length
- 2. policy      what the header itself forbids is dropped (`switch/forwarding.py`)
+ 2. policy      what the header itself forbids is dropped (`refuse_head`)
  3. learning    the source is now on the ingress port; one that may not be there is dropped
  4. look-up     known unicast to its port; unknown, multicast and broadcast to all but the ingress;
                 less those that `reach` (`stages.py`) keeps apart, if there is one
@@ -33,16 +33,16 @@ from vswitch.frames.ethernet import (
 from vswitch.frames.load import Load, load_of
 from vswitch.frames.records import FRAME, HEADER_SIZE
 from vswitch.frames.virtio import FRAME_AT, stands_for
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import Drop, DropReason, PortCounters
 from vswitch.switch.fdb import Fdb
 from vswitch.switch.stages import Decision, Reach
 
-# -------------------------------------------------------------------------------------------------
-# What a frame must be like before the switch looks at its addresses; pure functions.
-#
-# Every check gives the reason to drop the frame, or None. They run before learning: a frame that
-# is refused here leaves no trace in the FDB. Sources: IEEE 802.1D-2004 7.12.6 and 802.1Q-2018
-# 8.6.3 (reserved addresses), 802.3 3.2 (addresses).
+_FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
+# Where the 16 bytes that decide lie, in a record with a frame and in one with a superframe.
+_FRAME_HEAD = slice(HEADER_SIZE, HEADER_SIZE + HEAD_SIZE)
+_SUPERFRAME_HEAD = slice(FRAME_AT, FRAME_AT + HEAD_SIZE)
+
+_Decision = tuple[int, ...] | Drop
 
 _ZERO_MAC = bytes(6)
 # 01-80-C2-00-00-00 to 0F: spanning tree, MAC control (so PAUSE, EtherType 0x8808, too), LACP,
@@ -50,8 +50,13 @@ _ZERO_MAC = bytes(6)
 _RESERVED_PREFIX = b"\x01\x80\xc2\x00\x00"
 
 
-def refuse_head(head: bytes) -> DropReason | None:
-    """Judge a frame by its first 16 bytes (fewer if it is shorter)."""
+def refuse_head(head: bytes) -> Drop | None:
+    """Why a frame that begins with these 16 bytes (fewer if it is shorter) goes nowhere; None if it
+    may. Asked before learning, so that such a frame leaves no trace in the FDB.
+
+    Sources: IEEE 802.1D-2004 7.12.6 and 802.1Q-2018 8.6.3 (reserved addresses), 802.3 3.2
+    (addresses).
+    """
     if len(head) < ETHERNET_HEADER_SIZE or (len(head) < HEAD_SIZE and head[12:14] in VLAN_TAGS):
         return DropReason.RUNT
     if head[6] & 1:
@@ -61,16 +66,6 @@ def refuse_head(head: bytes) -> DropReason | None:
     if head[:5] == _RESERVED_PREFIX and head[5] < 0x10:
         return DropReason.RESERVED_DESTINATION
     return None
-
-
-# -------------------------------------------------------------------------------------------------
-
-_FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
-# Where the 16 bytes that decide lie, in a record with a frame and in one with a superframe.
-_FRAME_HEAD = slice(HEADER_SIZE, HEADER_SIZE + HEAD_SIZE)
-_SUPERFRAME_HEAD = slice(FRAME_AT, FRAME_AT + HEAD_SIZE)
-
-_Decision = tuple[int, ...] | DropReason
 
 
 @attrs.define(eq=False)
@@ -84,7 +79,7 @@ class Forwarder:
 
     def __init__(self, *, mtu: int = 1500, fdb: Fdb | None = None) -> None:
         self.mtu = mtu
-        self.reach: Reach | None = None  # call `rewire` when it, or what it says, has changed
+        self.reach: Reach | None = None  # set by `set_reach`
         self.fdb = Fdb() if fdb is None else fdb
         self._max_record = HEADER_SIZE + max_frame(mtu)
         self._ports: dict[int, _Attached] = {}
@@ -94,16 +89,20 @@ class Forwarder:
         if port in self._ports:
             raise ValueError(f"port {port} is there already")
         self._ports[port] = _Attached(counters)
-        self.rewire()
+        self._rewire()
 
     def remove_port(self, port: int) -> None:
         """Forget a port and every station on it."""
         del self._ports[port]
         self.fdb.forget(port)
-        self.rewire()
+        self._rewire()
 
-    def rewire(self) -> None:
-        """Who reaches whom has changed."""
+    def set_reach(self, reach: Reach | None) -> None:
+        """Ask it who hears whom; None for all of all. Again when what it says has changed."""
+        self.reach = reach
+        self._rewire()
+
+    def _rewire(self) -> None:
         # Worked out anew by the next flood of each: a thousand ports that come at once would
         # otherwise each have it done for a thousand.
         for attached in self._ports.values():
@@ -133,16 +132,15 @@ class Forwarder:
 
         The lists may be one and the same object, or `records` itself: read them, never change them.
         Control records are for the device to keep; `now` is in seconds; `load` is that of
-        `records`, from those who know it. `KeyError` for no port.
+        `records`, from those who know it. What came in is counted by the caller. `KeyError` for no
+        port.
         """
         # HOT PATH: all but the last lines are loops in C, about 0.2 µs a record together.
         attached = self._ports[port]
         if not records:
             return {}
-        frames, size, superframes = load_of(records) if load is None else load
+        frames, _, superframes = load_of(records) if load is None else load
         counters = attached.counters
-        counters.rx_frames += frames
-        counters.rx_bytes += size
         if superframes < len(records) and max(map(len, records)) > self._max_record:
             kept = self._without_oversize(records, counters)
             frames -= len(records) - len(kept)
@@ -250,7 +248,7 @@ class Forwarder:
             step = f"{where}: a group address"
         else:
             step = f"{where}: not known, flooded"
-        if isinstance(decision, DropReason):
+        if isinstance(decision, Drop):
             return Decision((), decision, (step,))
         return Decision(decision, "", (step,))
 

@@ -90,16 +90,30 @@ class _Lane:
         self._writable.wake()
 
 
-class LocalDevice:
-    """The switch's end. Implements `vswitch.ports.device.Device`."""
-
-    superframes = False  # the program at the other end wants frames that fit the MTU
+class _End:
+    """What both ends have: two lanes that end with it."""
 
     def __init__(self, name: str, mtu: int, incoming: _Lane, outgoing: _Lane) -> None:
         self.name = name
         self.mtu = mtu
         self._incoming = incoming
         self._outgoing = outgoing
+
+    def close(self) -> None:
+        """Unplug. What was sent before still reaches the other end. Idempotent."""
+        self._incoming.close_reader()
+        self._outgoing.close_writer()
+
+    async def aclose(self) -> None:
+        """`close`, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+class LocalDevice(_End):
+    """The switch's end. Implements `vswitch.switch.device.Device`."""
+
+    superframes = False  # the program at the other end wants frames that fit the MTU
 
     async def wait_readable(self) -> None:
         await self._incoming.wait_readable()
@@ -113,27 +127,13 @@ class LocalDevice:
     def write_nowait(self, records: list[bytes]) -> int:
         return self._outgoing.write_nowait(records)
 
-    def close(self) -> None:
-        self._incoming.close_reader()
-        self._outgoing.close_writer()
 
-    async def aclose(self) -> None:
-        self.close()
-        await trio.lowlevel.checkpoint()
-
-
-class LocalPort:
+class LocalPort(_End):
     """The program's end: send and receive Ethernet frames, without FCS, as `bytes`.
 
     One task at a time may send, one may receive. `async for frame in port` gives single frames, and
     ends when the switch lets go of the port.
     """
-
-    def __init__(self, name: str, mtu: int, incoming: _Lane, outgoing: _Lane) -> None:
-        self.name = name
-        self.mtu = mtu
-        self._incoming = incoming
-        self._outgoing = outgoing
 
     async def send(self, frame: bytes) -> None:
         """Send one frame; waits while the switch has not taken what was sent before."""
@@ -168,16 +168,6 @@ class LocalPort:
     def receive_nowait(self, limit: int = LANE_FRAMES) -> list[bytes]:
         """The frames that are there, at most `limit`, or `trio.WouldBlock`."""
         return [frame_of(record) for record in self._incoming.read_nowait(limit)]
-
-    def close(self) -> None:
-        """Unplug. What was sent before still reaches the switch. Idempotent."""
-        self._incoming.close_reader()
-        self._outgoing.close_writer()
-
-    async def aclose(self) -> None:
-        """`close`, and a checkpoint."""
-        self.close()
-        await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> LocalPort:
         return self

@@ -1,6 +1,7 @@
 """A port: one device, the queue of frames that wait for it, and its counters.
 
-This is the synchronous half; `vswitch.switch` runs the tasks and decides what a failure means.
+This is the synchronous half; `switch.py` and `tasks.py` run the tasks and decide what a failure
+means.
 Invariant: a frame given to `send` is counted exactly once, as sent, as dropped, or as queued; a
 superframe as the frames that it stands for.
 Errors: whatever the device raises passes through, after the accounts have been put right.
@@ -39,6 +40,18 @@ class PortStatistics:
     queued_bytes: int  # with record headers
     held_frames: int  # that a stage delays, on either way
     counters: CounterSnapshot
+
+
+@attrs.frozen
+class SwitchStatistics:
+    """The whole switch at one moment. `totals` includes the ports that are gone."""
+
+    mtu: int
+    ports: tuple[PortStatistics, ...]
+    fdb: FdbStatistics
+    totals: CounterSnapshot
+    queued_frames: int
+    held_frames: int
 
 
 @attrs.frozen
@@ -225,22 +238,6 @@ class Port:
         refused = self._queue.offer(records, self._clock())
         self.counters.drop(DropReason.QUEUE_FULL, load_of(refused).frames)
         self._backlog.set()
-
-
-# -------------------------------------------------------------------------------------------------
-# The switch at one moment: what `Switch.statistics` gives.
-
-
-@attrs.frozen
-class SwitchStatistics:
-    """The switch at one moment. `totals` includes the ports that are gone."""
-
-    mtu: int
-    ports: tuple[PortStatistics, ...]
-    fdb: FdbStatistics
-    totals: CounterSnapshot
-    queued_frames: int
-    held_frames: int
 
 
 def switch_statistics(

@@ -1,4 +1,7 @@
-"""shaper."""
+"""When what waits for a port may leave: a rate in bits a second that delays instead of dropping.
+
+Pure; `now` in seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,8 @@ from vswitch.frames.load import wire_bytes
 from vswitch.switch.bucket import Bucket
 
 SHAPER_BURST = 0.02  # seconds of the rate: more than a task that is to wake up comes too late
-
-
 MIN_SHAPER_BURST = 16 * 1024  # bytes
-
-
 MIN_DELAY = 0.001  # seconds: a wake-up for each frame would cost more than the frame
-
-
 MAX_DELAY = 1.0  # seconds after which to look again: the rate may have changed
 
 

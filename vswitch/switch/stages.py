@@ -60,7 +60,7 @@ class Reach(Protocol):
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Whether frames of that VLAN go from one port to the other. Asked once for each pair and
-        VLAN until `Forwarder.rewire` is called.
+        VLAN until `Switch.rewire` is called.
         """
 
     def group_ports(

@@ -23,13 +23,20 @@ from contextlib import asynccontextmanager
 import trio
 
 from vswitch.errors import RefusedError
-from vswitch.frames.load import Load, load_of
+from vswitch.frames.load import load_of
 from vswitch.switch.counters import DropReason, PortCounters
 from vswitch.switch.delivery import Parcel, explain, parcels
 from vswitch.switch.device import Device
 from vswitch.switch.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue, Pool
 from vswitch.switch.events import EventLog
-from vswitch.switch.fdb import AGEING_TIME, CAPACITY, Fdb, FdbEntry
+from vswitch.switch.fdb import (
+    AGEING_TIME,
+    CAPACITY,
+    Fdb,
+    FdbEntry,
+    LearningPolicy,
+    MoveListener,
+)
 from vswitch.switch.forwarding import Forwarder
 from vswitch.switch.local import LocalPort, local_pair
 from vswitch.switch.port import Bound, Port, SwitchStatistics, switch_statistics
@@ -55,12 +62,10 @@ class Switch:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.max_ports = max_ports
-        # Whether a port has a VLAN: for those who send frames of the switch's own.
-        self.carries: Callable[[int, int], bool] = lambda number, vlan: True
         self.events = EventLog()  # what features of a managed switch have noticed
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
-        self.rewire = self._forwarder.rewire  # who hears whom has changed
+        self._reach: Callable[[], Reach | None] = lambda: None  # see `set_policy`
         self._queue_limits = (max_queued_frames, max_queued_bytes)
         self._pool = Pool()  # what all ports have queued
         self._clock = clock
@@ -129,9 +134,8 @@ class Switch:
         """Unplug a port and close its device. Does nothing when it is down already."""
         self._take_down(port, None)
 
-    def ingress(self, port: Port, records: list[bytes], after: Stage | None = None) -> None:
+    def ingress(self, port: Port, records: list[bytes]) -> None:
         """Forward a batch of frame and superframe records that came in on `port`, and write it out.
-        `after` is for `resume`.
 
         What another port's device raises is that port's business and takes it down. Raises
         `RuntimeError` for a call from inside a device's `write_nowait` (rule 3 of `device.py`).
@@ -142,22 +146,52 @@ class Switch:
             return
         self._enter()
         try:
-            load, now = load_of(records), self._clock()
-            if after is not None:  # these have been counted when they were held
-                port.counters.rx_frames -= load.frames
-                port.counters.rx_bytes -= load.bytes
+            load, now, counters = load_of(records), self._clock(), port.counters
+            counters.rx_frames += load.frames
+            counters.rx_bytes += load.bytes
             if self._observers:
                 for observer in self._observers:
-                    observer.saw_ingress(port.number, [] if after else records, now)
+                    observer.saw_ingress(port.number, records, now)
             if port.ingress_stages:
-                records, load = self._stage(port, records, load, now, after)
+                for stage in port.ingress_stages:
+                    records = stage.take(records, now, counters)
+                load = load_of(records)
             batches = self._forwarder.ingress(port.number, records, now, load)
             # Ports are looked up before the first write: one that fails may be gone, and its number
             # taken by another, before the last.
-            sent = parcels(batches, records, load, self._ports, self._forwarder.mtu, port.counters)
+            sent = parcels(batches, records, load, self._ports, self._forwarder.mtu, counters)
             self._send(sent, now)
         finally:
             self._writing = False
+
+    def resume(self, port: Port, records: list[bytes], stage: Stage) -> None:
+        """Have records go on that a stage of the port has held, on the way that it is on; they were
+        counted when they came in.
+        """
+        if not port.attached:
+            self._departed.drop(DropReason.PORT_DETACHED, load_of(records).frames)
+            return
+        self._enter()
+        try:
+            if stage in port.egress_stages:
+                try:
+                    port.send(records, load_of(records), stage)
+                except Exception as error:
+                    self._take_down(port, error)
+            else:
+                self._resume_ingress(port, records, behind(port.ingress_stages, stage))
+        finally:
+            self._writing = False
+
+    def _resume_ingress(self, port: Port, records: list[bytes], stages: tuple[Stage, ...]) -> None:
+        now, counters = self._clock(), port.counters
+        for observer in self._observers:
+            observer.saw_ingress(port.number, [], now)
+        for stage in stages:
+            records = stage.take(records, now, counters)
+        load = load_of(records)
+        batches = self._forwarder.ingress(port.number, records, now, load)
+        self._send(parcels(batches, records, load, self._ports, self.mtu, counters), now)
 
     def _send(self, sent: list[Parcel], now: float) -> None:
         for egress, batch, weight in sent:
@@ -171,34 +205,6 @@ class Switch:
                     self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
             except Exception as error:
                 self._take_down(egress, error)
-
-    def _stage(
-        self, port: Port, records: list[bytes], load: Load, now: float, after: Stage | None
-    ) -> tuple[list[bytes], Load]:
-        """What the port's stages leave of a batch; what they drop has come in, too."""
-        counters = port.counters
-        stages = port.ingress_stages
-        for stage in stages if after is None else behind(stages, after):
-            records = stage.take(records, now, counters)
-        left = load_of(records)
-        counters.rx_frames += load.frames - left.frames
-        counters.rx_bytes += load.bytes - left.bytes
-        return records, left
-
-    def resume(self, port: Port, records: list[bytes], stage: Stage) -> None:
-        """Have records go on that a stage of the port has held, on the way that it is on."""
-        if not port.attached:
-            self._departed.drop(DropReason.PORT_DETACHED, load_of(records).frames)
-        elif stage in port.egress_stages:
-            self._enter()
-            try:
-                port.send(records, load_of(records), stage)
-            except Exception as error:
-                self._take_down(port, error)
-            finally:
-                self._writing = False
-        else:
-            self.ingress(port, records, stage)
 
     def send_copy(self, port: Port, records: list[bytes]) -> None:
         """Write copies of frames that pass out on a port besides, as they are; for observers. Past
@@ -242,10 +248,27 @@ class Switch:
         reach = self._forwarder.reach
         return reach is None or reach.reaches(ingress, egress, vlan)
 
-    def set_reach(self, reach: Reach | None) -> None:
-        """Decide anew who hears whom; call it again when what it says has changed."""
-        self._forwarder.reach = reach
-        self._forwarder.rewire()
+    def set_policy(
+        self,
+        *,
+        reach: Callable[[], Reach | None],
+        learning: LearningPolicy | None = None,
+        moved: MoveListener | None = None,
+    ) -> None:
+        """What features decide about forwarding, in place of what they have said before.
+
+        Args:
+            reach: gives who says which port hears which, None for all of all; asked at `rewire`.
+            learning: is asked about addresses that are new on a port.
+            moved: is called with each station that is heard on another port than before.
+        """
+        self._reach = reach
+        self._forwarder.fdb.set_policy(learning, moved)
+        self.rewire()
+
+    def rewire(self) -> None:
+        """Who hears whom has changed."""
+        self._forwarder.set_reach(self._reach())
 
     def now(self) -> float:
         """Seconds, on the clock of the switch."""
@@ -261,12 +284,7 @@ class Switch:
 
     def thaw_stations(self) -> None:
         """Hold no station any longer where it was before it moved."""
-        if self._forwarder.fdb.admission is not None:
-            self._forwarder.fdb.admission.thaw()
-
-    def watch_moves(self, watcher: Callable[[bytes, int, int], None]) -> None:
-        """Call it with each station that is heard on another port than before: MAC, old, new."""
-        self._forwarder.fdb.on_move = watcher
+        self._forwarder.fdb.thaw()
 
     def add_watcher(self, watcher: Callable[[Port], None]) -> None:
         """Call it with each port that was attached, before its first frame, and with each that is

@@ -9,17 +9,17 @@ raises nothing but cancellation. What happens next is for whoever attached the p
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from vswitch.errors import BadRecord
+from vswitch.logs import event
 from vswitch.switch.device import read_each
 from vswitch.switch.port import Port
 
-log = logging.getLogger("vswitch.switch")
+log = logging.getLogger(__name__)
 
 DetachListener = Callable[[Port], object]
 
@@ -69,24 +69,24 @@ async def run_port(
 
 def begin_port(port: Port) -> None:
     """One line of log for a port that was plugged in."""
-    log.info("port-up port=%d name=%s", port.number, _value(port.name))
+    event(log, "port-up", port=port.number, name=port.name)
 
 
 def end_port(port: Port, listener: DetachListener | None) -> None:
     """Log why a port is down, in one line; close its device; tell the listener. Raises nothing."""
     error = port.error
     if error is None:
-        log.info("port-down port=%d name=%s reason=detached", port.number, _value(port.name))
+        event(log, "port-down", port=port.number, name=port.name, reason="detached")
     else:
-        ordinary = isinstance(error, _ORDINARY)
-        log.log(
+        event(
+            log,
+            "port-down",
             _level(error),
-            "port-down port=%d name=%s reason=%s error=%s",
-            port.number,
-            _value(port.name),
-            _value(str(error)),
-            type(error).__name__,
-            exc_info=None if ordinary else error,
+            None if isinstance(error, _ORDINARY) else error,
+            port=port.number,
+            name=port.name,
+            reason=str(error),
+            error=type(error).__name__,
         )
     try:
         port.device.close()
@@ -104,10 +104,3 @@ def _level(error: Exception) -> int:
     if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
         return logging.INFO
     return logging.WARNING if isinstance(error, _ORDINARY) else logging.ERROR
-
-
-def _value(text: str) -> str:
-    """A value of a key=value line. Quoted unless plain: a peer's text must not forge a line."""
-    if text and all(char.isalnum() or char in "._:/@+-" for char in text):
-        return text
-    return json.dumps(text)

@@ -12,7 +12,7 @@ import trio
 
 from vswitch.cli import main
 from vswitch.errors import ExitCode
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.management.socket import serve_control
 from vswitch.management.status import PortStatus, SwitchStatus, to_json
 from vswitch.management.verbs import look_handlers, totals_of
@@ -36,7 +36,7 @@ def run(tmp_path, capfdbinary, monkeypatch):
 
     async def serve():
         async with open_switch() as switch, trio.open_nursery() as nursery:
-            managed = Managed(switch)
+            managed = FeatureManager(switch)
             nursery.start_soon(managed.run)
 
             async def status(_):

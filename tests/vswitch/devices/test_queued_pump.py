@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.devices.pump import BATCH, Tally, Uplink
+from vswitch.devices.pump import BATCH, QueuedPump, Tally
 from vswitch.frames.records import frame_of
 from vswitch.frames.segment import cut_untrusted
 from vswitch.frames.virtio import stands_for
@@ -31,7 +31,7 @@ def tally():
 
 
 def start(nursery, source, sink, tally, **limits):
-    uplink = Uplink(source, sink, tally, EgressQueue(**limits))
+    uplink = QueuedPump(source, sink, tally, EgressQueue(**limits))
     nursery.start_soon(uplink.read)
     nursery.start_soon(uplink.write)
     return uplink

@@ -5,9 +5,8 @@ import itertools
 import random
 import struct
 
-from vswitch.features.guards import Addresses, Rules
+from vswitch.features.guards import Addresses, GuardDrop, Rules
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
-from vswitch.switch.counters import DropReason
 
 MACS = [b"\x02\0\0\0\0" + bytes([number]) for number in range(3)]
 GROUP = b"\x33\x33\0\0\0\x01"
@@ -154,14 +153,14 @@ def judged(data, its):
         return None
     source = data[6:12]
     if its.source and source not in its.macs:
-        return DropReason.SOURCE_GUARD
+        return GuardDrop.SOURCE_GUARD
     reader = Reader(data[12:])
     try:
         kind, tags = reader.word(), 0
         while kind in (0x8100, 0x88A8):
             tags += 1
             if tags == 3:
-                return DropReason.GUARD_UNDETERMINED
+                return GuardDrop.GUARD_UNDETERMINED
             reader.take(2)
             kind = reader.word()
     except Cut:
@@ -170,7 +169,7 @@ def judged(data, its):
         inner = reader.data[6:8]
         snap = reader.data[:3] == b"\xaa\xaa\x03"
         if snap and inner in (b"\x08\0", b"\x08\x06", b"\x86\xdd", b"\x81\0", b"\x88\xa8"):
-            return DropReason.GUARD_UNDETERMINED
+            return GuardDrop.GUARD_UNDETERMINED
         return None
     if kind == 0x0806:
         return _arp_judged(reader, source, its)
@@ -184,7 +183,7 @@ def judged(data, its):
 def _arp_judged(reader, source, its):
     if not its.arp and not its.source:
         return None
-    bad = DropReason.ARP_CHECK if its.arp else DropReason.SOURCE_GUARD
+    bad = GuardDrop.ARP_CHECK if its.arp else GuardDrop.SOURCE_GUARD
     try:
         fixed = reader.take(6)
         reader.take(2)
@@ -196,9 +195,9 @@ def _arp_judged(reader, source, its):
         return bad
     others = its.owners.get(sender.packed, 1) != 1
     if its.arp and (mac != source or others):
-        return DropReason.ARP_CHECK
+        return GuardDrop.ARP_CHECK
     if its.source and not sender.is_unspecified and not _ipv4_allowed(sender, its):
-        return DropReason.SOURCE_GUARD
+        return GuardDrop.SOURCE_GUARD
     return None
 
 
@@ -214,10 +213,10 @@ def _ipv4_judged(reader, its):
     try:
         head = reader.take(20)
     except Cut:
-        return DropReason.GUARD_UNDETERMINED
+        return GuardDrop.GUARD_UNDETERMINED
     words = head[0] & 15
     if head[0] >> 4 != 4 or words < 5:
-        return DropReason.GUARD_UNDETERMINED
+        return GuardDrop.GUARD_UNDETERMINED
     first = int.from_bytes(head[6:8], "big") & 0x1FFF == 0
     ports = reader.data[words * 4 - 20 :][:4]
     is_udp = first and head[9] == 17
@@ -225,11 +224,11 @@ def _ipv4_judged(reader, its):
     if its.source and address.is_unspecified:
         asks = is_udp and ports == struct.pack(">HH", 68, 67)
         if not asks and not (first and head[9] == 2):
-            return DropReason.SOURCE_GUARD
+            return GuardDrop.SOURCE_GUARD
     elif its.source and not _ipv4_allowed(address, its):
-        return DropReason.SOURCE_GUARD
+        return GuardDrop.SOURCE_GUARD
     if its.dhcp and is_udp and (len(ports) < 2 or ports[:2] == struct.pack(">H", 67)):
-        return DropReason.DHCP_GUARD
+        return GuardDrop.DHCP_GUARD
     return None
 
 
@@ -239,15 +238,15 @@ def _ipv6_judged(reader, its):
         address = ipaddress.ip_address(head[8:])
     except Cut:
         if its.source:
-            return DropReason.GUARD_UNDETERMINED
+            return GuardDrop.GUARD_UNDETERMINED
         head = address = None
     if its.source and not address.is_link_local and not address.is_unspecified:
         others = its.owners.get(address.packed, 1) != 1
         if others or not _permits(its.addresses, address):
-            return DropReason.SOURCE_GUARD
+            return GuardDrop.SOURCE_GUARD
     if not its.ra and not its.dhcp:
         return None
-    undetermined = DropReason.RA_GUARD if its.ra else DropReason.DHCP_GUARD
+    undetermined = GuardDrop.RA_GUARD if its.ra else GuardDrop.DHCP_GUARD
     try:
         if head is None:
             raise Cut
@@ -274,13 +273,13 @@ def _ipv6_judged(reader, its):
     except Cut:
         return undetermined
     if following == 58 and its.ra and reader.data[:1] in (b"", b"\x86", b"\x89"):
-        return DropReason.RA_GUARD
+        return GuardDrop.RA_GUARD
     if (
         following == 17
         and its.dhcp
         and (len(reader.data) < 2 or reader.data[:2] == struct.pack(">H", 547))
     ):
-        return DropReason.DHCP_GUARD
+        return GuardDrop.DHCP_GUARD
     return None
 
 

@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture as core
 from vswitch.features.capture import Captures
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.frames.records import frame_of, frame_record
 from vswitch.switch.switch import open_switch
@@ -63,7 +63,7 @@ class Bench:
         self.devices = [FakeDevice() for _ in range(3)]
         for number, device in enumerate(self.devices, 1):
             switch.attach(device, name=f"pc{number}")
-        self.captures = Captures(switch, Managed(switch).port)
+        self.captures = Captures(switch, FeatureManager(switch).port)
 
     async def start(self, **args):
         data, ended, done = [], trio.Event(), trio.Event()

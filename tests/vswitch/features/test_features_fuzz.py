@@ -5,7 +5,7 @@ import random
 
 import trio
 
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings, SwitchSettings
 from vswitch.frames.ethernet import VLAN_TAGS
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
@@ -65,7 +65,7 @@ async def fuzz(seed):
     }
     on = SwitchSettings(multicast_snooping=True)
     async with open_switch() as switch:
-        managed = Managed(switch, Settings(switch=on, ports=said))
+        managed = FeatureManager(switch, Settings(switch=on, ports=said))
         devices = [FakeDevice(superframes=bool(number % 2)) for number in range(5)]
         ports = [switch.attach(device, name=f"p{n}") for n, device in enumerate(devices, 1)]
         for number in range(BATCHES):

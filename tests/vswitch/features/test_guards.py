@@ -5,7 +5,7 @@ import struct
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.records import frame_record
 from vswitch.switch.port import Bound
@@ -41,7 +41,7 @@ class Four:
     """Three ports bound to their MAC and address, a fourth to nothing."""
 
     def __init__(self, switch, **settings):
-        self.managed = Managed(switch, Settings().with_switch(settings))
+        self.managed = FeatureManager(switch, Settings().with_switch(settings))
         self.devices = [FakeDevice() for _ in range(4)]
         self.ports = [
             switch.attach(

@@ -3,8 +3,7 @@
 from collections import Counter
 
 from tests.vswitch.features.guard_frames import frame, judged, record, rules, seeded
-from vswitch.features.guards import judge_untrusted
-from vswitch.switch.counters import DropReason
+from vswitch.features.guards import GuardDrop, judge_untrusted
 
 FRAMES = 120_000
 
@@ -25,9 +24,9 @@ def test_guards_agree_with_the_reference():
 
 
 GUARDED = (
-    DropReason.SOURCE_GUARD,
-    DropReason.ARP_CHECK,
-    DropReason.DHCP_GUARD,
-    DropReason.RA_GUARD,
-    DropReason.GUARD_UNDETERMINED,
+    GuardDrop.SOURCE_GUARD,
+    GuardDrop.ARP_CHECK,
+    GuardDrop.DHCP_GUARD,
+    GuardDrop.RA_GUARD,
+    GuardDrop.GUARD_UNDETERMINED,
 )

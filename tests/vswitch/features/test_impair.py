@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.features.impair import Impairments, Orders
-from vswitch.features.manager import Managed
+from vswitch.features.impair import ImpairDrop, Impairments, Orders
+from vswitch.features.manager import FeatureManager
 from vswitch.frames.records import frame_record
 from vswitch.switch.counters import DropReason
 from vswitch.switch.switch import open_switch
@@ -27,7 +27,7 @@ def numbers(written):
 class Bench:
     def __init__(self, switch):
         self.switch = switch
-        self.managed = Managed(switch)
+        self.managed = FeatureManager(switch)
         self.devices = [FakeDevice() for _ in range(3)]
         self.ports = [switch.attach(each, name=f"pc{n}") for n, each in enumerate(self.devices, 1)]
         self.impairments = self.managed.feature(Impairments)
@@ -94,7 +94,7 @@ async def test_loss_and_duplicates_are_counted_and_repeat_with_the_seed(bench, a
         assert 30 < len(got) - len(set(got)) < 90
         fates.append(got)
     assert fates[0] == fates[1]
-    lost = bench.ports[0].counters.drops[DropReason.IMPAIRED]
+    lost = bench.ports[0].counters.drops[ImpairDrop.IMPAIRED]
     assert lost == 2 * (600 - len(set(fates[0])))
 
 
@@ -166,7 +166,7 @@ async def test_what_is_held_is_bounded(bench, autojump_clock, monkeypatch):
     bench.impair(1, delay=1.0, direction="in")
     await bench.feed(*frames(30))
     assert bench.switch.statistics().held_frames == 10
-    assert bench.ports[0].counters.drops[DropReason.IMPAIRED] == 20
+    assert bench.ports[0].counters.drops[ImpairDrop.IMPAIRED] == 20
     assert bench.exact
     await trio.sleep(1.1)
     assert bench.taken() == [10, 10]

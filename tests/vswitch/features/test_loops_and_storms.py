@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.records import frame_record
 from vswitch.switch.switch import open_switch
@@ -18,7 +18,7 @@ BPDU = ethernet(bytes.fromhex("0180c2000000"), MAC[2], 38, b"\x42\x42\x03" + byt
 class Four:
     def __init__(self, switch, nursery, **settings):
         self.switch = switch
-        self.managed = Managed(switch, Settings().with_switch(settings))
+        self.managed = FeatureManager(switch, Settings().with_switch(settings))
         self.devices = [FakeDevice() for _ in range(4)]
         self.ports = [
             switch.attach(device, name=f"pc{n}") for n, device in enumerate(self.devices, 1)

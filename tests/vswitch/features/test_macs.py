@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from vswitch.cli import main
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features.macs import MAX_STATIC, Macs
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
@@ -55,7 +55,7 @@ async def test_the_settings_of_ports():
         "p3": {"macs": ["02-00-00-00-00-0C"]},
     }
     async with open_switch() as switch:
-        managed = Managed(switch, Settings(ports=said))
+        managed = FeatureManager(switch, Settings(ports=said))
         devices = [FakeDevice() for _ in range(3)]
         # The static address is p1's before there is a p1.
         switch.attach(devices[2], name="p3")
@@ -86,7 +86,7 @@ async def test_vlans_and_static_addresses():
         "p2": {"trunk": "10"},
     }
     async with open_switch() as switch:
-        managed = Managed(switch, Settings(ports=said))
+        managed = FeatureManager(switch, Settings(ports=said))
         for name in ("p1", "p2"):
             switch.attach(FakeDevice(), name=name)
         assert table(managed) == [("0b", 7, 1, "static"), ("0a", 10, 1, "static")]
@@ -102,7 +102,9 @@ async def test_vlans_and_static_addresses():
 
 async def test_what_cannot_be():
     async with open_switch() as switch:
-        managed = Managed(switch, Settings(ports={"p1": {"static_macs": ["02:00:00:00:00:0a"]}}))
+        managed = FeatureManager(
+            switch, Settings(ports={"p1": {"static_macs": ["02:00:00:00:00:0a"]}})
+        )
         macs = managed.feature(Macs)
         with pytest.raises(ConfigError, match="unicast"):
             macs.add("p1", ALL, None)
@@ -132,7 +134,7 @@ async def test_the_command(tmp_path, capsys):
         return code, said.out + said.err
 
     async with open_switch() as switch, trio.open_nursery() as nursery:
-        managed = Managed(switch)
+        managed = FeatureManager(switch)
         await nursery.start(serve_control, files.control_socket, mac_handlers(managed))
         devices = [FakeDevice() for _ in range(2)]
         for number, device in enumerate(devices, 1):

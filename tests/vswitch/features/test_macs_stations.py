@@ -2,7 +2,7 @@
 
 import tracemalloc
 
-from vswitch.features.macs import FREEZE, MOVES_WINDOW, PortRules, Stations
+from vswitch.features.macs import FREEZE, MOVES_WINDOW, MacDrop, PortRules, Stations
 from vswitch.switch.counters import DropReason
 from vswitch.switch.events import EventLog
 from vswitch.switch.fdb import Fdb
@@ -15,6 +15,7 @@ def mac(number):
 def made(**rules):
     fdb, events = Fdb(), EventLog()
     stations = Stations(fdb, events)
+    fdb.set_policy(stations, None)
     for port, name in ((1, "a"), (2, "b"), (3, "c")):
         stations.set_rules(port, rules.get(name, PortRules(name)))
     return fdb, stations, events
@@ -28,12 +29,12 @@ def test_a_port_at_its_limit_learns_no_more_and_keeps_what_it_has():
     # As Linux' bridge_fdb_learning_limit.sh: 16 addresses, a limit of 8.
     fdb, _, events = made(a=PortRules("a", limit=8))
     said = [fdb.learn(0, mac(number), 1, 0.0) for number in range(16)]
-    assert said == [True] * 8 + [DropReason.MAC_LIMIT] * 8
-    assert fdb.judge(0, mac(20), 1, 0.0) == DropReason.MAC_LIMIT
+    assert said == [True] * 8 + [MacDrop.MAC_LIMIT] * 8
+    assert fdb.judge(0, mac(20), 1, 0.0) == MacDrop.MAC_LIMIT
     assert fdb.judge(0, mac(7), 1, 0.0) is None
     assert [fdb.learn(0, mac(number), 1, 1.0) for number in range(8)] == [False] * 8
     assert fdb.learn(0, mac(20), 2, 1.0) is True
-    assert fdb.learn(0, mac(20), 1, 1.0) == DropReason.MAC_LIMIT  # a move is one more, too
+    assert fdb.learn(0, mac(20), 1, 1.0) == MacDrop.MAC_LIMIT  # a move is one more, too
     assert fdb.lookup(0, mac(20), 1.0) == 2
     # Static ones are not learned, and do not count; those that age out make room.
     fdb.pin(0, mac(30), 1)
@@ -56,7 +57,7 @@ def test_a_static_address_is_where_it_is():
     assert fdb.entries(5.0)[0].static
     # It is not anybody else's while its port is away.
     fdb.forget(1)
-    stations.gone(1)
+    stations.port_down(1)
     assert fdb.lookup(0, mac(1), 1.0) is None
     assert fdb.learn(0, mac(1), 2, 1.0) == DropReason.MAC_REFUSED
     assert events.since()[0].facts["owner"] == "a"
@@ -70,12 +71,12 @@ def test_what_a_sticky_port_has_learned_is_its_own_until_flushed():
     assert fdb.learn(0, mac(1), 2, 0.0) == DropReason.MAC_REFUSED
     assert fdb.learn(0, mac(1), 2, 1000.0) == DropReason.MAC_REFUSED  # aged out, still its own
     fdb.forget(1)
-    stations.gone(1)
+    stations.port_down(1)
     assert fdb.learn(0, mac(1), 2, 1000.0) == DropReason.MAC_REFUSED
     stations.set_rules(3, PortRules("a", limit=2, sticky=True))  # the same name, another number
     assert fdb.learn(0, mac(1), 3, 1001.0) is True
     assert fdb.learn(0, mac(2), 3, 1001.0) is True
-    assert fdb.learn(0, mac(3), 3, 5000.0) == DropReason.MAC_LIMIT
+    assert fdb.learn(0, mac(3), 3, 5000.0) == MacDrop.MAC_LIMIT
     assert stations.release(name="a", vlan=7) == 0
     assert stations.release(name="a") == 2
     assert fdb.learn(0, mac(1), 2, 5000.0) is True
@@ -102,9 +103,9 @@ def test_an_address_that_moves_to_and_fro_stays_where_it_is_for_a_while():
     fdb, _, events = made()
     fdb.learn(0, mac(1), 1, 0.0)
     said = [fdb.learn(0, mac(1), 2 - moves % 2, moves) for moves in range(5)]
-    assert said == [True, True, True, True, DropReason.MAC_FROZEN]
+    assert said == [True, True, True, True, MacDrop.MAC_FROZEN]
     assert fdb.lookup(0, mac(1), 5.0) == 1
-    assert fdb.learn(0, mac(1), 3, 5.0) == fdb.judge(0, mac(1), 3, 5.0) == DropReason.MAC_FROZEN
+    assert fdb.learn(0, mac(1), 3, 5.0) == fdb.judge(0, mac(1), 3, 5.0) == MacDrop.MAC_FROZEN
     assert fdb.learn(0, mac(1), 1, 5.0) is False
     assert kinds(events)[-1] == ("mac-frozen", "a")
     assert [kind for kind, _ in kinds(events)].count("mac-moved") == 4

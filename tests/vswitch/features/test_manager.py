@@ -10,8 +10,8 @@ from vswitch.config.options import option
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import manager as managed
 from vswitch.features import settings
-from vswitch.features.base import Feature
-from vswitch.features.manager import Managed
+from vswitch.features.base import Feature, Stages
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings, load_settings
 from vswitch.switch.counters import DropReason
 from vswitch.switch.stages import Explained
@@ -40,13 +40,15 @@ class Nothing:
         return Explained(None, "mute", DropReason.RUNT)
 
 
-class Manners(Feature):
+class Manners(Feature[object, PortSettings]):
+    keeps_apart = True
+
     def __init__(self, switch):
         self.deaf, self.ticks, self.left = set(), 0, []
 
-    def ingress(self, port, settings):
+    def port_stages(self, port, settings):
         (self.deaf.add if settings.deaf else self.deaf.discard)(port.number)
-        return Nothing() if settings.mute else None
+        return Stages(Nothing() if settings.mute else None)
 
     def reaches(self, ingress, egress, vlan):
         return egress not in self.deaf
@@ -54,7 +56,7 @@ class Manners(Feature):
     def tick(self, now):
         self.ticks += 1
 
-    def gone(self, number):
+    def port_down(self, number):
         self.left.append(number)
 
 
@@ -75,7 +77,7 @@ async def test_settings_from_the_file_and_live():
         devices = [FakeDevice() for _ in range(3)]
         early = switch.attach(devices[0], name="pc1")
         said = Settings(ports={"pc2": {"deaf": True}})
-        under = Managed(switch, said)
+        under = FeatureManager(switch, said)
         later = [switch.attach(device, name=f"pc{n}") for n, device in enumerate(devices[1:], 2)]
         assert await heard(devices) == [0, 1]
         under.change_port("pc2", {"deaf": "no"})
@@ -95,7 +97,7 @@ async def test_settings_from_the_file_and_live():
 
 async def test_what_is_wrong_changes_nothing():
     async with open_switch() as switch:
-        under = Managed(switch, Settings())
+        under = FeatureManager(switch, Settings())
         before = under.settings
         with pytest.raises(ConfigError, match=r"port\.pc1: unknown option .*did you mean 'deaf'"):
             under.change_port("pc1", {"deff": "yes"})
@@ -108,7 +110,7 @@ async def test_what_is_wrong_changes_nothing():
 
 async def test_it_ticks(autojump_clock):
     async with open_switch() as switch, trio.open_nursery() as nursery:
-        under = Managed(switch)
+        under = FeatureManager(switch)
         nursery.start_soon(under.run)
         await trio.sleep(10.5)
         nursery.cancel_scope.cancel()

@@ -4,10 +4,10 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.errors import ConfigError
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
+from vswitch.features.mirror import MonitorDrop
 from vswitch.features.settings import Settings
 from vswitch.frames.records import frame_record
-from vswitch.switch.counters import DropReason
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
 from vswitch.testing.superframes import Flow, superframe
@@ -23,7 +23,7 @@ def frame(destination, source, content=b"hello"):
 class Bench:
     def __init__(self, switch, **settings):
         self.switch = switch
-        self.managed = Managed(switch, Settings(**settings))
+        self.managed = FeatureManager(switch, Settings(**settings))
         self.devices = {}
 
     def attach(self, name, **options):
@@ -70,7 +70,7 @@ async def test_what_a_monitor_sends_goes_nowhere_and_teaches_nothing(bench):
     assert await bench.feed("mon", frame(ALL, M)) == dict.fromkeys(bench.devices, 0)
     assert bench.switch.fdb_entries() == []
     port = bench.managed.port("mon")
-    assert port.counters.drops == {DropReason.MONITOR_PORT: 1}
+    assert port.counters.drops == {MonitorDrop.MONITOR_PORT: 1}
     decision = bench.switch.explain(port, frame_record(frame(ALL, M)))
     assert decision.reason == "monitor_port"
     assert (

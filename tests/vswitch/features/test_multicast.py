@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings, SwitchSettings
 from vswitch.frames.igmp import Says, read_untrusted
 from vswitch.frames.records import frame_record
@@ -21,7 +21,7 @@ STREAM = "239.1.2.3"
 @asynccontextmanager
 async def running():
     async with open_switch() as switch, trio.open_nursery() as nursery:
-        managed = Managed(switch, Settings(switch=ON))
+        managed = FeatureManager(switch, Settings(switch=ON))
         devices = [FakeDevice() for _ in range(4)]
         for number, device in enumerate(devices, 1):
             switch.attach(device, name=f"p{number}")

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
@@ -16,7 +16,7 @@ BULK = ethernet(B, A, 0x9000, bytes(986))
 @pytest.fixture
 async def pair():
     async with open_switch() as switch:
-        managed = Managed(switch, Settings().with_switch({"flood_limit": "off"}))
+        managed = FeatureManager(switch, Settings().with_switch({"flood_limit": "off"}))
         managed.change_port("*", {"storm_unknown": "off", "loop_guard": "no"})
         devices = [FakeDevice(), FakeDevice()]
         ports = [switch.attach(device, name=f"pc{n}") for n, device in enumerate(devices, 1)]

@@ -3,12 +3,12 @@
 import pytest
 
 from vswitch.config.converters import to_rate
-from vswitch.features.rates import MIN_BURST_BYTES, rate_stage
+from vswitch.features.rates import MIN_BURST_BYTES, RateDrop, rate_stage
 from vswitch.features.settings import Settings
 from vswitch.frames.load import wire_bytes
 from vswitch.frames.records import frame_record
 from vswitch.frames.segment import cut_untrusted
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import PortCounters
 from vswitch.testing import ethernet
 from vswitch.testing.superframes import Flow, superframe
 
@@ -27,7 +27,7 @@ def test_superframes_count_as_the_frames_that_they_are_cut_into():
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_bits_a_second(batch):
-    stage, counters, passed = rate_stage(DropReason.RATE_IN, 8e6, None), PortCounters(), 0
+    stage, counters, passed = rate_stage(RateDrop.RATE_IN, 8e6, None), PortCounters(), 0
     for step in range(2000):
         passed += len(stage.take([FRAME] * batch, step / 1000, counters))
     sent = passed * 1500
@@ -38,15 +38,15 @@ def test_bits_a_second(batch):
 
 
 def test_frames_a_second_and_both():
-    stage, counters, passed = rate_stage(DropReason.RATE_OUT, None, 1000), PortCounters(), 0
+    stage, counters, passed = rate_stage(RateDrop.RATE_OUT, None, 1000), PortCounters(), 0
     for step in range(2000):
         passed += len(stage.take([FRAME] * 5, step / 1000, counters))
     assert 2000 <= passed <= 2130
-    assert stage.explain(FRAME, 1.999).reason == DropReason.RATE_OUT
+    assert stage.explain(FRAME, 1.999).reason == RateDrop.RATE_OUT
     assert stage.explain(FRAME, 3.0).record is FRAME
-    both = rate_stage(DropReason.RATE_OUT, 8e6, 100)
+    both = rate_stage(RateDrop.RATE_OUT, 8e6, 100)
     assert len(both.take([FRAME] * 1000, 0.0, counters)) == 87  # 128 KiB
-    assert rate_stage(DropReason.RATE_IN, None, None) is None
+    assert rate_stage(RateDrop.RATE_IN, None, None) is None
 
 
 def test_how_rates_are_written():

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from vswitch.features.storms import Shares, StormStage, level
+from vswitch.features.storms import Shares, StormDrop, StormStage, level
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.frames.virtio import VIRTIO_HEADER
 from vswitch.switch.bucket import Bucket
-from vswitch.switch.counters import DropReason, PortCounters
+from vswitch.switch.counters import PortCounters
 from vswitch.testing import ethernet
 
 A, B = b"\x02\0\0\0\0\x0a", b"\x02\0\0\0\0\x0b"
@@ -87,9 +87,9 @@ def test_what_is_not_flooded_is_not_limited():
 @pytest.mark.parametrize(
     ("destination", "reason"),
     [
-        (ALL, DropReason.STORM_BROADCAST),
-        (GROUP, DropReason.STORM_MULTICAST),
-        (B, DropReason.STORM_UNKNOWN),
+        (ALL, StormDrop.STORM_BROADCAST),
+        (GROUP, StormDrop.STORM_MULTICAST),
+        (B, StormDrop.STORM_UNKNOWN),
     ],
 )
 def test_each_kind_has_its_limit(destination, reason):
@@ -110,7 +110,7 @@ def test_mixed_batches_and_superframes_count_as_their_frames():
     kept = limits.take(batch, 1.0, counters)
     assert [each in kept for each in batch[:6]] == [True] * 6
     frames = sum(40 if len(each) > 100 else 1 for each in kept if each[4:10] != GROUP)
-    assert counters.drops == {DropReason.STORM_BROADCAST: 6 * 40 + 2 - (frames - 2)}
+    assert counters.drops == {StormDrop.STORM_BROADCAST: 6 * 40 + 2 - (frames - 2)}
     assert sum(each == record(B) for each in kept) == 2
 
 
@@ -144,7 +144,7 @@ def test_a_storm_does_not_take_the_broadcasts_of_others():
     assert floods.counters[2].drops == {}
     assert copies[0] == pytest.approx(copies[1], rel=0.1)
     assert 160_000 <= sum(copies) <= 220_000  # in ten seconds
-    assert set(floods.counters[0].drops) == {DropReason.FLOOD_LIMIT}
+    assert set(floods.counters[0].drops) == {StormDrop.FLOOD_LIMIT}
 
 
 def test_one_who_floods_alone_may_have_it_all():

@@ -4,7 +4,7 @@ import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.errors import ConfigError
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings, load_settings
 from vswitch.features.vlans import Tagging
 from vswitch.frames.records import frame_record
@@ -36,7 +36,7 @@ async def heard(devices, *frames, at=0):
 
 async def test_a_switch_without_vlans_is_transparent(four):
     switch, ports, devices = four
-    Managed(switch)
+    FeatureManager(switch)
     for sent in (
         frame(ALL, A),
         vlan_tagged(frame(ALL, A), 7),
@@ -50,7 +50,7 @@ async def test_a_switch_without_vlans_is_transparent(four):
 
 async def test_the_first_vlan_of_a_port_makes_the_others_ports_of_vlan_1(four):
     switch, ports, devices = four
-    managed = Managed(switch)
+    managed = FeatureManager(switch)
     await heard(devices, frame(ALL, A))
     managed.change_port("p4", {"vlan": "10"})
     sent = frame(ALL, A)
@@ -80,7 +80,7 @@ async def test_the_first_vlan_of_a_port_makes_the_others_ports_of_vlan_1(four):
 
 async def test_vlans_are_on_for_a_port_that_is_not_attached(four):
     switch, ports, devices = four
-    managed = Managed(switch, Settings(ports={"elsewhere": {"vlan": 5}}))
+    managed = FeatureManager(switch, Settings(ports={"elsewhere": {"vlan": 5}}))
     tagged = vlan_tagged(frame(ALL, A), 5)
     assert await heard(devices, tagged) == [[], [], [], []]
     managed.change_port("elsewhere", {"vlan": "none"})
@@ -94,7 +94,7 @@ async def test_vlans_are_on_for_a_port_that_is_not_attached(four):
 async def test_superframes_cross_tagged_and_untagged(superframes):
     said = {"p1": {"vlan": 10}, "p2": {"vlan": 10}, "p3": {"trunk": "10"}, "p4": {"vlan": 20}}
     async with open_switch() as switch:
-        Managed(switch, Settings(ports=said))
+        FeatureManager(switch, Settings(ports=said))
         devices = [FakeDevice(superframes=superframes) for _ in range(4)]
         for number, device in enumerate(devices, 1):
             switch.attach(device, name=f"p{number}")
@@ -110,7 +110,7 @@ async def test_superframes_cross_tagged_and_untagged(superframes):
 
 async def test_explain(four):
     switch, ports, _ = four
-    Managed(switch, Settings(ports={"p1": {"vlan": 10}, "p2": {"vlan": 10}}))
+    FeatureManager(switch, Settings(ports={"p1": {"vlan": 10}, "p2": {"vlan": 10}}))
     decision = switch.explain(ports[0], frame_record(frame(ALL, A)))
     assert decision.egress == (2,)
     assert decision.steps == (

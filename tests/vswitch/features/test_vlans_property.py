@@ -9,7 +9,7 @@ import random
 import trio
 
 from vswitch.features import manager as managed
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.features.vlans import Vlans
 from vswitch.switch.switch import open_switch
@@ -119,7 +119,7 @@ async def one_layout(seed):
     model = Model({n: chosen[f"p{n}"][1] for n in range(1, count + 1)})
     sent = 0
     async with open_switch() as switch:
-        Managed(switch, Settings(ports=said))
+        FeatureManager(switch, Settings(ports=said))
         devices = {n: FakeDevice() for n in range(1, count + 1)}
         ports = {n: switch.attach(device, name=f"p{n}") for n, device in devices.items()}
         for _ in range(FRAMES // 5):

@@ -3,7 +3,7 @@
 import pytest
 
 from vswitch.config.converters import to_vlan, to_vlans
-from vswitch.features.vlans import Membership, Tagging, Untagging
+from vswitch.features.vlans import PortVlans, Tagging, Untagging
 from vswitch.frames.ethernet import ALL_VLANS, parse_vlans
 from vswitch.frames.load import load_of
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_of, frame_record
@@ -16,9 +16,9 @@ from vswitch.testing.superframes import Flow, superframe
 
 A, B = bytes.fromhex("02000000000a"), bytes.fromhex("02000000000b")
 PLAIN = ethernet(B, A, 0x0800, bytes(46))
-ACCESS = Membership(untagged=10)
-TRUNK = Membership(parse_vlans("10,20-30"))
-NATIVE = Membership(parse_vlans("10,20-30"), 1)
+ACCESS = PortVlans(untagged=10)
+TRUNK = PortVlans(parse_vlans("10,20-30"))
+NATIVE = PortVlans(parse_vlans("10,20-30"), 1)
 
 
 def taken(stage, frame):

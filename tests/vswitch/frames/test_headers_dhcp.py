@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import trio
 
-from vswitch.devices.dhcp_filter import DhcpGuard
+from vswitch.devices.dhcp_filter import DhcpFilter
 from vswitch.frames.headers import is_dhcp_untrusted
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.frames.virtio import NO_OFFLOAD
@@ -93,7 +93,7 @@ def test_whatever_the_bytes():
 
 async def test_the_guard_drops_both_ways_and_counts():
     interface = FakeInterface(capacity=3)
-    guard = DhcpGuard(interface)
+    guard = DhcpFilter(interface)
     interface.feed(DHCP[0], OTHER[0], DHCP[1], OTHER[1])
     assert guard.read_nowait(64) == [frame_record(OTHER[0]), frame_record(OTHER[1])]
     interface.feed(DHCP[0])

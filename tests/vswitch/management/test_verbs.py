@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from vswitch.errors import ConfigError, NotFound
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.management.client import open_stream, request
 from vswitch.management.socket import serve_control
 from vswitch.management.verbs import look_handlers, totals_of
@@ -20,7 +20,7 @@ A, B = bytes.fromhex("02000000000a"), bytes.fromhex("02000000000b")
 async def look(tmp_path):
     path = tmp_path / "control.sock"
     async with open_switch() as switch, trio.open_nursery() as nursery:
-        managed = Managed(switch)
+        managed = FeatureManager(switch)
         for name in ("pc1", "pc2", "pc3"):
             switch.attach(FakeDevice(), name=name)
         await nursery.start(serve_control, path, look_handlers(managed))
@@ -89,7 +89,7 @@ async def test_a_lane_that_changes():
     async with open_switch() as switch:
         device = FakeDevice()
         device.lane = "kcp"
-        managed = Managed(switch)
+        managed = FeatureManager(switch)
         switch.attach(device, name="pc1")
         device.lane = "datagram"
         for feature in managed.features:

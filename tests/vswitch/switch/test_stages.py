@@ -85,9 +85,39 @@ async def test_stages_drop_and_count(four):
     assert in_equals_out(switch)
 
 
+class Holding:
+    """Keeps all that comes, until somebody has it go on."""
+
+    def __init__(self):
+        self.held = []
+
+    def take(self, records, now, counters):
+        self.held += records
+        return []
+
+    def explain(self, record, now):
+        return Explained(record, "held")
+
+
+async def test_frames_that_a_stage_has_held_go_on_behind_it_and_are_counted_once(four):
+    switch, ports, devices = four
+    holding, witness = Holding(), Witness()
+    switch.add_observer(witness)
+    ports[0].ingress_stages = (Without(b"bad"), holding, Without(b"worse"))
+    switch.ingress(ports[0], [frame_record(frame(B, A, word)) for word in (b"worse", b"good")])
+    ports[0].ingress_stages = (Without(b"good"), holding, Without(b"worse"))
+    switch.resume(ports[0], holding.held, holding)
+    assert devices[1].take() == [frame(B, A, b"good")]
+    counters = ports[0].counters.snapshot()
+    assert (counters.rx_frames, counters.rx_bytes) == (2, 2 * 14 + len(b"worsegood"))
+    assert counters.drops == {DropReason.RUNT: 1}
+    assert witness.seen[:2] == [("in", 1, 2), ("in", 1, 0)]
+    assert in_equals_out(switch)
+
+
 async def test_reach_keeps_ports_apart(four):
     switch, ports, devices = four
-    switch.set_reach(Pairs())
+    switch.set_policy(reach=Pairs)
     devices[0].feed(frame(ALL, A))
     await wait_all_tasks_blocked()
     assert [len(device.take()) for device in devices] == [0, 1, 1, 0]
@@ -98,7 +128,7 @@ async def test_reach_keeps_ports_apart(four):
     await wait_all_tasks_blocked()
     assert [len(device.take()) for device in devices] == [0, 0, 1, 0]
     assert ports[0].counters.snapshot().drops == {DropReason.NOT_REACHED: 1}
-    switch.set_reach(None)
+    switch.set_policy(reach=lambda: None)
     devices[0].feed(frame(B, A))
     await wait_all_tasks_blocked()
     assert len(devices[3].take()) == 1
@@ -122,7 +152,7 @@ async def test_explain_says_what_would_happen_and_changes_nothing(four):
     switch, ports, devices = four
     ports[0].ingress_stages = (Without(b"bad"),)
     ports[1].egress_stages = (Without(b"secret"),)
-    switch.set_reach(Pairs())
+    switch.set_policy(reach=Pairs)
 
     def explain(content, destination=ALL):
         return switch.explain(ports[0], frame_record(frame(destination, A, content)))

@@ -6,6 +6,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from vswitch.errors import BadRecord, RefusedError
 from vswitch.frames.records import frame_record
+from vswitch.logs import LineFormatter
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Notice
 from vswitch.switch.counters import DropReason
@@ -72,6 +73,14 @@ async def test_ingress_writes_through_before_it_returns():
         switch.attach(two, name="two")
         switch.ingress(port, [frame_record(frame(B, A))])
         assert two.take() == [frame(B, A)]
+
+
+async def test_frames_and_bytes_that_come_in_are_counted():
+    async with open_switch() as switch:
+        port = switch.attach(FakeDevice(), name="one")
+        switch.ingress(port, [frame_record(frame(B, A)), frame_record(b"runt")])
+        switch.ingress(port, [])
+        assert (port.counters.rx_frames, port.counters.rx_bytes) == (2, 64 + 4)
 
 
 async def test_ports_have_the_lowest_free_number():
@@ -155,11 +164,14 @@ async def test_a_device_that_fails_takes_down_its_own_port_only(caplog):
         await wait_all_tasks_blocked()
         assert devices[2].take() == [frame(ALL, B), frame(B, A)]
         assert balance(switch) == 0
-    downs = [r.getMessage() for r in caplog.records if r.getMessage().startswith("port-down")]
-    assert downs == [
-        'port-down port=2 name=pc1 reason="peer is\\ngone" error=BrokenResourceError',
-        "port-down port=1 name=pc0 reason=detached",
-        "port-down port=3 name=pc2 reason=detached",
+    lines = [LineFormatter(stamp=False, colour=False).format(each) for each in caplog.records]
+    assert [line for line in lines if "port-" in line] == [
+        "INFO port-up port=1 name=pc0",
+        "INFO port-up port=2 name=pc1",
+        "INFO port-up port=3 name=pc2",
+        'INFO port-down port=2 name=pc1 reason="peer is\\ngone" error=BrokenResourceError',
+        "INFO port-down port=1 name=pc0 reason=detached",
+        "INFO port-down port=3 name=pc2 reason=detached",
     ]
 
 
