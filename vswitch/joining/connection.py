@@ -33,26 +33,13 @@ from vswitch.members.protocol import (
     Update,
     Welcome,
 )
-from vswitch.registry.rules import EnrolRefused
+from vswitch.registry.rules import EnrolRefused, refusal
 from vswitch.version import SOFTWARE
 
 log = logging.getLogger(__name__)
 
 WELCOME_TIMEOUT: Final = 10.0  # seconds from hello to welcome: a disk sync at worst
 UPDATES: Final = 16  # that may wait while an earlier one is carried out
-
-# What time does not mend. Everything else (full, shutting down, timeout) is tried again, and so is
-# a code that only newer switches know.
-FINAL: Final = frozenset(
-    {
-        ByeCode.REVOKED,
-        ByeCode.NAME_TAKEN,
-        ByeCode.ADDRESS_TAKEN,
-        ByeCode.INVITE_USED,
-        ByeCode.INVITE_EXPIRED,
-        ByeCode.UNKNOWN,
-    }
-)
 
 
 class Replaced(NotReachable):
@@ -111,7 +98,7 @@ class Connection:
         code, reason = broken.code, str(broken)
         if self._bye is not None:
             code, reason = self._bye.code, self._bye.reason or reason
-        if code in FINAL:
+        if refusal(code).final:
             return EnrolRefused(ByeCode(code), reason)
         if code == ByeCode.REPLACED:
             return Replaced(

@@ -31,26 +31,18 @@ from transport import (
 from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
 from vswitch.joining.profiles import Profile
 from vswitch.members.protocol import ByeCode
-from vswitch.registry.rules import EnrolRefused
+from vswitch.registry.rules import EnrolRefused, refusal
 
 # Seconds for a name server. One that does not answer must not keep us from a switch that most
 # likely is where it was.
 RESOLVE_PATIENCE: Final = 2.0
 
-_REFUSALS = {
-    Result.REVOKED: (
-        ByeCode.REVOKED,
-        "the key of this member was revoked; to let this host in again, remove its profile and "
-        "key, and join with a new invite",
-    ),
-    Result.CREDENTIAL_USED: (
-        ByeCode.INVITE_USED,
-        "the invite was used already, with another key: ask for a new one",
-    ),
-    Result.CREDENTIAL_EXPIRED: (
-        ByeCode.INVITE_EXPIRED,
-        "the invite has expired: ask for a new one",
-    ),
+# What the transport calls it in an answer to a handshake.
+_CODES = {
+    Result.REVOKED: ByeCode.REVOKED,
+    Result.CREDENTIAL_USED: ByeCode.INVITE_USED,
+    Result.CREDENTIAL_EXPIRED: ByeCode.INVITE_EXPIRED,
+    Result.FULL: ByeCode.FULL,
 }
 
 
@@ -111,10 +103,10 @@ async def open_channel(
             channel = await endpoint.connect(_peer(profile), list(addresses), patience=patience)
             whereabouts.found(addresses[channel.address])
         except HandshakeRefused as refused:
-            refusal = _REFUSALS.get(Result(refused.result))
-            if refusal is None:  # full: that changes
-                raise NotReachable("the switch is full") from None
-            raise EnrolRefused(*refusal) from None
+            code = _CODES[Result(refused.result)]
+            if refusal(code).final:
+                raise EnrolRefused(code) from None
+            raise NotReachable(refusal(code).sentence) from None
         except HandshakeTimeout:
             raise TimedOut(
                 f"no answer from {server}: it is not running or not reachable there, it has "

@@ -185,7 +185,7 @@ class Registry:
         with self._database.transaction() as run:
             row = _one(run, _MEMBER + "WHERE key = ? AND revoked IS NULL", (key,))
             if row is None:
-                raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+                raise EnrolRefused(ByeCode.UNKNOWN)
             member = Member(*row)
             others = run(_OTHER_ADDRESSES, (key,))
             holders = {IPv4Address(address): holder for address, holder in others}

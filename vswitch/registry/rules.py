@@ -54,11 +54,49 @@ class Served:
     subnet: IPv4Network
 
 
+@frozen
+class Refusal:
+    """What a code means to the program of the member that is refused."""
+
+    final: bool  # time does not mend it: no other attempt is made
+    known: bool  # the switch may know the key as a member's: a new key would lose its name
+    sentence: str = ""  # for its user, where whoever refuses cannot say it more precisely
+
+
+_LET_IN_AGAIN = "to let this host in again, remove its profile and key, and join with a new invite"
+
+# Every other code, those among them that only newer switches know, is tried again with the same
+# key: see `refusal`.
+REFUSALS: Mapping[int, Refusal] = {
+    ByeCode.REVOKED: Refusal(
+        final=True, known=True, sentence=f"the key of this member was revoked; {_LET_IN_AGAIN}"
+    ),
+    ByeCode.NAME_TAKEN: Refusal(final=True, known=False),
+    ByeCode.ADDRESS_TAKEN: Refusal(final=True, known=True),
+    ByeCode.INVITE_USED: Refusal(
+        final=True,
+        known=False,
+        sentence="the invite was used already, with another key: ask for a new one",
+    ),
+    ByeCode.INVITE_EXPIRED: Refusal(
+        final=True, known=False, sentence="the invite has expired: ask for a new one"
+    ),
+    ByeCode.FULL: Refusal(final=False, known=True, sentence="the switch is full"),
+    ByeCode.UNKNOWN: Refusal(final=True, known=False, sentence="this key is not of a member"),
+}
+_OTHER = Refusal(final=False, known=True)
+
+
+def refusal(code: int) -> Refusal:
+    """What it means; `code` as it came from the wire, where an unknown one is just a number."""
+    return REFUSALS.get(code, _OTHER)
+
+
 class EnrolRefused(RefusedError):
     """A member is refused; `code` tells its program, the message tells its user."""
 
-    def __init__(self, code: ByeCode, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, code: ByeCode, message: str = "") -> None:
+        super().__init__(message or refusal(code).sentence)
         self.code = code
 
 
@@ -67,8 +105,7 @@ def check_known(member: Member, name: str) -> Member:
     if member.revoked is not None:
         raise EnrolRefused(
             ByeCode.REVOKED,
-            f"the key of {member.name} was revoked on {_date(member.revoked)}; to let this host "
-            "in again, remove its profile and key, and join with a new invite",
+            f"the key of {member.name} was revoked on {_date(member.revoked)}; {_LET_IN_AGAIN}",
         )
     if name not in ("", member.name):
         raise EnrolRefused(
