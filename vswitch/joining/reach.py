@@ -1,7 +1,7 @@
 """From a profile to a channel: resolve, bind, shake hands.
 
 Error contract: `RefusedError` (with the code) for a definite no, `TimedOut` for silence,
-`NotReachable` when the switch is full, `NoWay` when there is none to it just now, `ConfigError` for
+`NotReachable` when the switch is full, `Unreachable` when there is none to it just now, `ConfigError` for
 a `--bind` that cannot be.
 """
 
@@ -46,11 +46,11 @@ _CODES = {
 }
 
 
-class NoWay(NotReachable):
+class Unreachable(NotReachable):
     """This host cannot reach the switch just now: no name server, no route, no interface."""
 
 
-class Whereabouts:
+class ResolvedAddresses:
     """Where a switch has been found, for when the name servers are silent, and which of its
     addresses to try first.
     """
@@ -60,7 +60,7 @@ class Whereabouts:
         self._worked: tuple[str, int] | None = None
 
     async def look_up(self, host: str, port: int) -> list[tuple[str, int]]:
-        """All addresses, asked for anew; `NoWay` if there are none and never were."""
+        """All addresses, asked for anew; `Unreachable` if there are none and never were."""
         reason = f"no name server has answered within {RESOLVE_PATIENCE:g} s"
         with trio.move_on_after(RESOLVE_PATIENCE):
             try:
@@ -69,7 +69,7 @@ class Whereabouts:
             except OSError as error:
                 reason = str(error.strerror or error)
         if not self._known:
-            raise NoWay(f"cannot resolve {host}: {reason}")
+            raise Unreachable(f"cannot resolve {host}: {reason}")
         return sorted(self._known, key=lambda each: each != self._worked)
 
     def found(self, address: tuple[str, int]) -> None:
@@ -79,29 +79,29 @@ class Whereabouts:
 
 @asynccontextmanager
 async def open_channel(
-    profile: Profile, bind: str | None, whereabouts: Whereabouts, *, patience: float
+    profile: Profile, bind: str | None, addresses: ResolvedAddresses, *, patience: float
 ) -> AsyncIterator[Channel]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
     `bind`: the local address or interface to use; `patience`: seconds until `TimedOut`.
     """
     server = profile.server
-    found = await whereabouts.look_up(server.host, server.port)
+    found = await addresses.look_up(server.host, server.port)
     sock = _open_socket(bind)
     try:
-        addresses = {
+        natives = {
             sock.to_native(host, port): (host, port) for host, port in found if sock.can_reach(host)
         }
     except OSError as error:  # the interface after the % of a link-local address
         sock.close()
-        raise NoWay(f"cannot reach {server.host}: {error.strerror or error}") from None
-    if not addresses:
+        raise Unreachable(f"cannot reach {server.host}: {error.strerror or error}") from None
+    if not natives:
         sock.close()
-        raise NoWay(f"{server.host} has no address that {bind or 'this host'} can reach")
+        raise Unreachable(f"{server.host} has no address that {bind or 'this host'} can reach")
     async with open_endpoint(sock, profile.private_key) as endpoint:
         try:
-            channel = await endpoint.connect(_peer(profile), list(addresses), patience=patience)
-            whereabouts.found(addresses[channel.address])
+            channel = await endpoint.connect(_peer(profile), list(natives), patience=patience)
+            addresses.found(natives[channel.address])
         except HandshakeRefused as refused:
             code = _CODES[Result(refused.result)]
             if refusal(code).final:
@@ -143,5 +143,5 @@ def _open_socket(bind: str | None) -> UdpSocket:
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
             # Interfaces and addresses come and go, and this one may come back.
-            raise NoWay(f"--bind {bind}: {error.strerror}; see `ip address`") from None
-        raise NoWay(f"cannot open a UDP socket: {error.strerror}") from None
+            raise Unreachable(f"--bind {bind}: {error.strerror}; see `ip address`") from None
+        raise Unreachable(f"cannot open a UDP socket: {error.strerror}") from None

@@ -12,7 +12,8 @@ from transport.testing.network import Link, open_network
 from vswitch.addresses import HostPort
 from vswitch.config.commands import JoinConfig
 from vswitch.joining import reach as underlay
-from vswitch.joining.member import Membership
+from vswitch.joining.host_link import HostLink
+from vswitch.joining.member import Member
 from vswitch.joining.profiles import Profile
 from vswitch.members.device import MemberDevice
 from vswitch.state import StateDir
@@ -63,7 +64,7 @@ class Stage:
 
     def member(self, **options):
         config = JoinConfig(name="pc1", state=self.files.path, **options)
-        return Membership(config, self.profile, self.interface)
+        return Member(config, self.profile, HostLink(config, SERVER[0], self.interface))
 
     async def run_once(self):
         """The error of a join that gives up at the first failure."""
