@@ -1,8 +1,8 @@
 """From a profile to a channel: resolve, bind, shake hands.
 
 Error contract: `RefusedError` (with the code) for a definite no, `TimedOut` for silence,
-`NotReachable` when the switch is full, `Unreachable` when there is none to it just now, `ConfigError` for
-a `--bind` that cannot be.
+`NotReachable` when the switch is full, `Unreachable` when there is none to it just now,
+`ConfigError` for a `--bind` that cannot be.
 """
 
 from __future__ import annotations
