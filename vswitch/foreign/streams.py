@@ -51,7 +51,7 @@ def _ignore() -> None:
 
 
 class StreamDevice:
-    """One connection. Implements `vswitch.ports.device.Device`."""
+    """One connection. Implements `vswitch.switch.device.Device`."""
 
     superframes = False
 

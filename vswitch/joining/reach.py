@@ -26,12 +26,12 @@ from transport import (
     UdpSocket,
     open_endpoint,
     open_udp,
-    resolve,
 )
 from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
 from vswitch.joining.profiles import Profile
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.rules import EnrolRefused, refusal
+from vswitch.resolver import resolve
 
 # Seconds for a name server. One that does not answer must not keep us from a switch that most
 # likely is where it was.

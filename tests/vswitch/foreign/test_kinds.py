@@ -69,6 +69,7 @@ listen = "127.0.0.1:1234"
         ('[[foreign]]\nkind = "vxlan"\nvni = 1', "needs remote and vni"),
         ('[[foreign]]\nkind = "vxlan"\nremote = "x"\nvni = 16777216', "from 0 to 16777215"),
         ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\nname = "A b"', "a name is 1 to 63"),
+        ('[[foreign]]\nkind = "vxlan"\nremote = "x"\nvni = 1\nlisten = "unix:/x"', "not on a path"),
         ('[foreign]\nkind = "tcp"', "with two brackets"),
         ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\n' * 2, "two are called tcp"),
         ('[[foreign]]\nkind = "qemu-stream"\nlisten = "unix:x"', "write unix:/PATH"),

@@ -11,7 +11,7 @@ import trio.lowlevel
 
 from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
-from vswitch.foreign import client_limit as admission
+from vswitch.foreign import client_limit
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
 from vswitch.frames.ethernet import format_mac
@@ -206,7 +206,7 @@ async def test_what_is_no_frame_makes_no_client_and_is_counted():
 
 
 async def test_made_up_sources_come_slowly(monkeypatch):
-    monkeypatch.setattr(admission, "NEW_PER_SECOND", 0.0)
+    monkeypatch.setattr(client_limit, "NEW_PER_SECOND", 0.0)
     async with serving("udp", max_ports=4, idle=1.0) as (switch, listener):
         for number in range(4):
             async with UdpClient(address_of(listener)) as one:
@@ -374,6 +374,23 @@ async def test_vxlan_between_two_sockets():
             got = await peer.receive()
             assert got == bytes.fromhex("0800000000002a00") + frame(mac(2), mac(1), 1514)
             assert listener.refused == {"unknown_peer": 2, "no_frame": 1}
+
+
+async def test_vxlan_networks_share_a_socket_and_each_has_its_port():
+    one, two, again = (
+        ForeignSettings(
+            kind="vxlan", name=f"vx{vni}", listen="127.0.0.1:0", remote="127.0.0.2:4789", vni=vni
+        )
+        for vni in (1, 2, 1)
+    )
+    async with open_switch() as switch, open_foreign(switch, [one, two]) as listeners:
+        assert len({each.listen for each in listeners}) == 1
+        assert [port.name for port in switch.ports] == ["vx1", "vx2"]
+        assert all(port.bridge for port in switch.ports)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_switch() as switch, open_foreign(switch, [one, two, again]):
+            pass
+    assert caught.group_contains(VswitchError, match="127.0.0.2:4789 has a port of VNI 1")
 
 
 async def test_a_port_in_use_says_so():
