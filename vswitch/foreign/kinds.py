@@ -40,15 +40,19 @@ _MAX_VNI = (1 << 24) - 1
 class Clients(Protocol):
     """What is plugged in by way of one socket."""
 
-    @property
-    def refused(self) -> Counter[str]:
-        """Who got no port, by reason."""
+    refused: Counter[str]  # clients that got no port, and datagrams of nobody's, by reason
 
     async def run(self) -> None:
         """Serve until cancelled."""
 
 
-Remote: TypeAlias = DatagramDevice | StreamDevice
+ForeignDevice: TypeAlias = DatagramDevice | StreamDevice
+
+
+# Where to, bound to which address or interface of ours, and the MTU.
+Connect: TypeAlias = Callable[
+    [HostPort, str | None, int], AbstractAsyncContextManager[ForeignDevice]
+]
 
 
 @frozen(kw_only=True)
@@ -56,17 +60,14 @@ class Kind:
     """What is particular to one kind."""
 
     serve: Callable[[Switch, socket.socket, ForeignSettings], Clients]
-    # For a kind whose other ends are named in the file: one table is one of them and one port, and
-    # tables with the same `listen` share a socket; this plugs one more into its `Clients`.
+    # For a kind whose other ends are named in the file, each in a table of its own: attaches the
+    # port of one. Tables with the same `listen` share a socket and its `Clients`.
     add: Callable[[Any, ForeignSettings], Awaitable[None]] | None = None
     stream: bool = False  # listens for connections, not for datagrams
     unix: bool = False  # may listen at a path, too
-    needs: tuple[str, ...] = ()  # settings that it alone has, and must have
+    needs: tuple[str, ...] = ()  # settings that it must have, and kinds without have not
     port: int | None = None  # to listen on, and of a remote, when a file does not say
-    # For `join --via KIND://`: the device at the other end of `where`, bound as asked.
-    connect: Callable[[HostPort, str | None, int], AbstractAsyncContextManager[Remote]] | None = (
-        None
-    )
+    connect: Connect | None = None  # for `join --via`
 
 
 KINDS: Final[dict[str, Kind]] = {

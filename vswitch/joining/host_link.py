@@ -30,7 +30,8 @@ from vswitch.devices.pump import Pump, Tally, Uplink
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import BadRecord, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice
-from vswitch.foreign.streams import ConnectionEnded, StreamDevice
+from vswitch.foreign.kinds import ForeignDevice
+from vswitch.foreign.streams import ConnectionEnded
 from vswitch.frames.ethernet import DEFAULT_MTU
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
@@ -40,7 +41,7 @@ from vswitch.members.protocol import Welcome
 log = logging.getLogger(__name__)
 
 ENDS: Final = (ChannelBroken, ConnectionEnded, BadRecord)  # of a connection, by its device
-Remote: TypeAlias = MemberDevice | DatagramDevice | StreamDevice
+Remote: TypeAlias = MemberDevice | ForeignDevice
 
 
 class HostLink:

@@ -25,8 +25,8 @@ from vswitch.config.commands import JoinConfig
 from vswitch.devices.bridge import OpenInterface
 from vswitch.errors import NotReachable
 from vswitch.foreign.datagrams import DatagramDevice
-from vswitch.foreign.kinds import KINDS
-from vswitch.foreign.streams import ConnectionEnded, StreamDevice
+from vswitch.foreign.kinds import KINDS, ForeignDevice
+from vswitch.foreign.streams import ConnectionEnded
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
 from vswitch.joining.host_link import HostLink, open_host_link
@@ -97,13 +97,13 @@ class _PlainMember:
             self._link.lost(str(failure))
             await trio.sleep(RETRY * random.uniform(1 - RETRY_SPREAD, 1 + RETRY_SPREAD))
 
-    def _note_success(self, device: DatagramDevice | StreamDevice) -> None:
+    def _note_success(self, device: ForeignDevice) -> None:
         """Nobody welcomes us: what a switch would say is what we have set."""
         interface = self._link.interface
         name, address, mtu = self._config.name, interface.address, interface.mtu
         self._link.connected(device, Welcome(name, 1, address, mtu=mtu, lane="plain"))
 
-    async def _carry(self, device: DatagramDevice | StreamDevice) -> NoReturn:
+    async def _carry(self, device: ForeignDevice) -> NoReturn:
         if isinstance(device, DatagramDevice):
             await self._link.carry(device, partial(self._say_hello, device))
         await self._link.carry(device)

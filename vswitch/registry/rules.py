@@ -46,8 +46,8 @@ class Invite:
 
 
 @frozen
-class Served:
-    """How the switch was last run. Port 0 in `public` stands for the port of `listen`."""
+class LastServed:
+    """How the switch was run last. Port 0 in `public` stands for the port of `listen`."""
 
     listen: HostPort
     public: HostPort | None

@@ -27,7 +27,7 @@ async def taken(interface):
 
 
 @pytest.mark.parametrize("kind", ["udp", "tcp"])
-async def test_two_hosts_on_a_switch_of_ours(site, tmp_path, kind):
+async def test_two_hosts_in_foreign_ports_reach_each_other(site, tmp_path, kind):
     path = tmp_path / "vswitch.toml"
     path.write_text(f'[[foreign]]\nkind = "{kind}"\nlisten = "127.0.0.1:0"\n')
     one, two = FakeInterface(superframes=True), FakeInterface()
@@ -76,7 +76,7 @@ async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
             assert await taken(host) == [frame(B, A)]
 
 
-async def test_tcp_reconnects(site, monkeypatch):
+async def test_a_tcp_connection_that_ends_is_made_again(site, monkeypatch):
     monkeypatch.setattr(via, "RETRY", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -97,7 +97,7 @@ async def test_tcp_reconnects(site, monkeypatch):
                 connection.close()
 
 
-async def test_nobody_there(site):
+async def test_a_refused_connection_ends_a_join_that_tries_once(site):
     with socket.socket() as taken_port:
         taken_port.bind(("127.0.0.1", 0))
         url = f"tcp://127.0.0.1:{taken_port.getsockname()[1]}"
@@ -109,6 +109,6 @@ async def test_nobody_there(site):
 @pytest.mark.parametrize(
     "url", ["udp://x", "x://h:1", "udp://:5", "tcp://h:0", "h:5", "tcp://h:99999"]
 )
-def test_what_is_no_url(site, url):
+def test_a_wrong_url_is_refused(site, url):
     with pytest.raises(ValueError, match=r"HOST:PORT|port"):
         site.join_config("pc1", via=url)

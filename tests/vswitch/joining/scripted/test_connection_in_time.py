@@ -46,7 +46,7 @@ async def test_a_rival_with_the_same_key_is_left_alone_for_half_a_minute(
     assert "another host has connected" in caplog.text
 
 
-async def test_a_switch_that_never_welcomes(autojump_clock, stage):
+async def test_a_switch_that_never_welcomes_is_given_up_in_time(autojump_clock, stage):
     async def script(device):
         await trio.sleep_forever()
 
