@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from vswitch.errors import NotReachable
+from vswitch.foreign.kinds import KINDS
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import NO_OFFLOAD
 from vswitch.joining import via
@@ -104,6 +105,16 @@ async def test_a_refused_connection_ends_a_join_that_tries_once(site):
         error = await site.failing("pc1", via=url, once=True)
     assert isinstance(error, NotReachable)
     assert "Connection refused" in str(error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_url_may_name_the_kinds_that_have_a_client(site, kind):
+    url = f"{kind}://192.0.2.1:5555"
+    if KINDS[kind].connect is None:
+        with pytest.raises(ValueError, match="write udp://HOST:PORT or tcp://HOST:PORT"):
+            site.join_config("pc1", via=url)
+    else:
+        assert site.join_config("pc1", via=url).via == url
 
 
 @pytest.mark.parametrize(
