@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -107,25 +106,19 @@ async def connect_tcp(where: HostPort, bind: str | None, mtu: int) -> AsyncItera
 async def _connect(where: HostPort, bind: str | None) -> socket.socket:
     failure: OSError | None = None
     for address in await find(where, socket.SOCK_STREAM):
-        sock = client_socket(address, socket.SOCK_STREAM, bind)
         try:
-            with trio.fail_after(_PATIENCE):
-                code = sock.connect_ex(address)
-                if code == errno.EINPROGRESS:
-                    await trio.lowlevel.wait_writable(sock)
-                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code))
-            tune(sock)
-            return sock
-        except trio.TooSlowError:
-            failure = TimeoutError(errno.ETIMEDOUT, "no answer")
-            sock.close()
+            return await _connect_to(address, bind)
         except OSError as error:
             failure = error
-            sock.close()
-        except BaseException:
-            sock.close()
-            raise
     assert failure is not None
     raise failure
+
+
+async def _connect_to(address: tuple[str, int], bind: str | None) -> socket.socket:
+    with ExitStack() as undo, trio.move_on_after(_PATIENCE):
+        sock = undo.enter_context(client_socket(address, socket.SOCK_STREAM, bind))
+        await trio.socket.from_stdlib_socket(sock).connect(address)
+        tune(sock)
+        undo.pop_all()
+        return sock
+    raise TimeoutError(errno.ETIMEDOUT, "no answer")

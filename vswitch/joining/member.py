@@ -123,9 +123,8 @@ class Member:
                 if self._channel is not None and self._up_for() >= STABLE:
                     backoff.reset()
                 pause = _pause_after(error, backoff)
-                mended = isinstance(
-                    error, TimedOut | Lost | Unreachable
-                )  # by a change on this host
+                # Whether a change on this host may mend it.
+                mended = isinstance(error, TimedOut | Lost | Unreachable)
             finally:
                 self._channel = None
             await self._wait(pause, mended=mended)

@@ -58,33 +58,25 @@ class LastServed:
 class Refusal:
     """What a code means to the program of the member that is refused."""
 
-    final: bool  # time does not mend it: no other attempt is made
-    known: bool  # the switch may know the key as a member's: a new key would lose its name
     sentence: str = ""  # for its user, where whoever refuses cannot say it more precisely
+    final: bool = True  # time does not mend it: no other attempt is made
+    known: bool = True  # the switch may know the key as a member's: a new key would lose its name
 
 
 _LET_IN_AGAIN = "to let this host in again, remove its profile and key, and join with a new invite"
 
-# Every other code, those among them that only newer switches know, is tried again with the same
-# key: see `refusal`.
 REFUSALS: Mapping[int, Refusal] = {
-    ByeCode.REVOKED: Refusal(
-        final=True, known=True, sentence=f"the key of this member was revoked; {_LET_IN_AGAIN}"
-    ),
-    ByeCode.NAME_TAKEN: Refusal(final=True, known=False),
-    ByeCode.ADDRESS_TAKEN: Refusal(final=True, known=True),
+    ByeCode.REVOKED: Refusal(f"the key of this member was revoked; {_LET_IN_AGAIN}"),
+    ByeCode.NAME_TAKEN: Refusal(known=False),
+    ByeCode.ADDRESS_TAKEN: Refusal(),
     ByeCode.INVITE_USED: Refusal(
-        final=True,
-        known=False,
-        sentence="the invite was used already, with another key: ask for a new one",
+        "the invite was used already, with another key: ask for a new one", known=False
     ),
-    ByeCode.INVITE_EXPIRED: Refusal(
-        final=True, known=False, sentence="the invite has expired: ask for a new one"
-    ),
-    ByeCode.FULL: Refusal(final=False, known=True, sentence="the switch is full"),
-    ByeCode.UNKNOWN: Refusal(final=True, known=False, sentence="this key is not of a member"),
+    ByeCode.INVITE_EXPIRED: Refusal("the invite has expired: ask for a new one", known=False),
+    ByeCode.FULL: Refusal("the switch is full", final=False),
+    ByeCode.UNKNOWN: Refusal("this key is not of a member", known=False),
 }
-_OTHER = Refusal(final=False, known=True)
+_OTHER = Refusal(final=False)  # also what only newer switches know
 
 
 def refusal(code: int) -> Refusal:

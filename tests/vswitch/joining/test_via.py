@@ -123,3 +123,29 @@ def test_a_url_may_name_the_kinds_that_have_a_client(site, kind):
 def test_a_wrong_url_is_refused(site, url):
     with pytest.raises(ValueError, match=r"HOST:PORT|port"):
         site.join_config("pc1", via=url)
+
+
+async def test_the_next_address_of_a_name_is_tried_when_one_refuses(site, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        addresses = [nobody.getsockname(), server.getsockname()]
+
+        async def find(where, kind):
+            await trio.lowlevel.checkpoint()
+            return addresses
+
+        monkeypatch.setattr("vswitch.foreign.tcp.find", find)
+        async with site.joined("pc1", None, via="tcp://switch.example:5555") as member:
+            assert (await member.status()).state == "up"
+
+
+async def test_a_name_that_is_not_known_says_so(site, monkeypatch):
+    async def resolve(host, port, kind):
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("vswitch.foreign.sockets.resolve", resolve)
+    for kind in ("udp", "tcp"):
+        error = await site.failing("pc1", via=f"{kind}://switch.example:5555", once=True)
+        assert isinstance(error, NotReachable)
+        assert str(error) == "cannot resolve switch.example: Name or service not known"
