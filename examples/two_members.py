@@ -3,28 +3,23 @@
     .venv/bin/python examples/two_members.py
 
 It needs no privilege and no TAP: `serve` and `join` are the real ones, with their keys, handshake,
-encryption and KCP, but in place of a TAP each `join` gets an interface whose other side is this
-program. Alice finds Bob by broadcast and sends him a thousand frames, Bob sends each one back, and
-Alice checks that all of them return once and in order. The program ends by itself, with exit code
-0 if all of that held.
+encryption and KCP, but in place of a TAP each `join` gets a `ProgramInterface`, whose other side is
+this program. Alice finds Bob by broadcast and sends him a thousand frames, Bob sends each one back,
+and Alice checks that all of them return once and in order. The program ends by itself, with exit
+code 0 if all of that held.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from vswitch import JoinConfig, LocalPort, ServeConfig, TapConfig, join, serve
+from vswitch import JoinConfig, ProgramInterface, ServeConfig, join, serve
 from vswitch.frames.ethernet import BROADCAST, format_mac, parse_mac
-from vswitch.switch.local import local_pair
 from vswitch.testing import ethernet
 
 ETHERTYPE = 0x88B5  # IEEE 802 "local experimental 1"
@@ -35,47 +30,13 @@ BATCHES = 20
 PATIENCE = 30  # seconds for all of it; it takes about one
 
 
-class ProgramInterface:
-    """What `join` takes for a TAP (vswitch/devices/host_interface.py): frames go to and from
-    `port`."""
-
-    persistent = False  # nobody else's: it goes with the member
-
-    def __init__(self, config: TapConfig) -> None:
-        self._device, self.port = local_pair(config.name, mtu=config.mtu)
-        self.mac = config.mac
-        self.address: str | None = None
-        self.dropped: Counter[str] = Counter()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._device, name)  # in everything else it is a device as any
-
-    async def set_mtu(self, mtu: int) -> None:
-        self._device.mtu = self.port.mtu = mtu
-
-    async def set_address(self, address: str | None) -> None:
-        self.address = address  # a TAP would tell the kernel; nothing here speaks IP
-
-
 class Member:
-    """A station on the LAN: an address, and a port to send and receive frames."""
+    """A station on the LAN: an interface that has an address, and a port to send and receive."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.mac = b""
-        self.address: str | None = None
-        self._port: LocalPort
-
-    @asynccontextmanager
-    async def open_interface(self, config: TapConfig) -> AsyncIterator[ProgramInterface]:
-        """In place of `open_tap`."""
-        interface = ProgramInterface(config)
-        assert config.mac is not None  # join derives it from the member's key
-        self.mac, self._port = parse_mac(config.mac), interface.port
-        try:
-            yield interface
-        finally:
-            interface.close()
+    def __init__(self, interface: ProgramInterface) -> None:
+        self.address = interface.address
+        self.mac = parse_mac(interface.mac)
+        self._port = interface.port
 
     async def send(self, target: bytes, payload: bytes) -> None:
         await self._port.send(ethernet(target, self.mac, ETHERTYPE, payload))
@@ -91,11 +52,10 @@ async def start_member(nursery: trio.Nursery, name: str, state: Path) -> Member:
 
     With access to the switch's state directory a member needs no invite.
     """
-    member = Member(name)
+    interface = ProgramInterface()
     config = JoinConfig(name=name, state=state)
-    welcome = await nursery.start(partial(join, config, open_interface=member.open_interface))
-    member.address = welcome.address
-    return member
+    await nursery.start(partial(join, config, open_interface=interface.open))
+    return Member(interface)
 
 
 async def send_back(member: Member) -> None:
@@ -125,8 +85,8 @@ async def run(state: Path) -> None:
         await nursery.start(serve, ServeConfig(state=state, listen="127.0.0.1:0"))
         alice = await start_member(nursery, "alice", state)
         bob = await start_member(nursery, "bob", state)
-        for member in (alice, bob):
-            print(f"{member.name}: {member.address}, {format_mac(member.mac)}")
+        for name, member in ("alice", alice), ("bob", bob):
+            print(f"{name}: {member.address}, {format_mac(member.mac)}")
         nursery.start_soon(send_back, bob)
         await alice.send(BROADCAST, b"who is there?")
         found, payload = await alice.receive()

@@ -16,7 +16,7 @@ from transport.crypto.identity import (
 from transport.crypto.noise import NO_PSK
 from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.endpoint import Endpoint, open_endpoint
-from transport.endpoint.udp import DatagramSocket, UdpSocket, format_address, open_udp, resolve
+from transport.endpoint.udp import DatagramSocket, UdpSocket, format_address, open_udp
 from transport.errors import (
     BadPacket,
     HandshakeRefused,
@@ -61,5 +61,4 @@ __all__ = [
     "load_or_create_key_file",
     "open_endpoint",
     "open_udp",
-    "resolve",
 ]

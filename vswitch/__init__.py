@@ -6,12 +6,14 @@
 
     await nursery.start(serve, ServeConfig(...))         # the switch that members reach
     await nursery.start(join, JoinConfig(name="pc1"))    # a TAP of this host, plugged in
+                                                         # (or a `ProgramInterface`: no TAP)
 
 What is exported here is the interface of the library; docs/architecture.md draws the house.
 """
 
 from vswitch.config.commands import JoinConfig, ServeConfig
 from vswitch.devices.open_tap import open_tap
+from vswitch.devices.program_interface import ProgramInterface
 from vswitch.devices.tap import TapConfig, TapDevice
 from vswitch.errors import (
     ConfigError,
@@ -41,6 +43,7 @@ __all__ = [
     "NotReachable",
     "Port",
     "PrivilegeError",
+    "ProgramInterface",
     "RefusedError",
     "ServeConfig",
     "Serving",

@@ -113,7 +113,7 @@ def test_wrong_subnets_are_refused_with_the_reason(text, reason):
         parse_subnet(text)
 
 
-def test_wishes():
+def test_wishes_have_one_spelling_and_others_are_refused():
     assert parse_wish("auto") == "auto"
     assert parse_wish("none") == "none"
     assert parse_wish("10.77.0.9/24") == "10.77.0.9/24"

@@ -286,13 +286,6 @@ def _enlarge_buffers(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER)
 
 
-async def resolve(host: str, port: int) -> list[tuple[str, int]]:
-    """All addresses of `host`, in the system's order of preference. Raises OSError."""
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    # An IPv6 scope is part of the text ("fe80::1%eth0") as getaddrinfo gives it.
-    return list(dict.fromkeys((str(sockaddr[0]), int(sockaddr[1])) for *_, sockaddr in found))
-
-
 def format_address(address: Address) -> str:
     """`203.0.113.9:41022` or `[2001:db8::1]:41022`, for people."""
     host, port = str(address[0]), address[1]

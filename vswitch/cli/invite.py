@@ -14,7 +14,7 @@ from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import Invite, Served
+from vswitch.registry.rules import Invite, LastServed
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _where(asked: HostPort | None, served: Served | None) -> HostPort:
+def _where(asked: HostPort | None, served: LastServed | None) -> HostPort:
     public = asked or (served.public if served else None)
     if public is None:
         raise ConfigError(

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import trio
 
 from vswitch.errors import RefusedError
-from vswitch.foreign.kinds import ForeignSettings
 from vswitch.logs import event
 from vswitch.switch.device import Device
 from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
 from vswitch.switch.tasks import DetachListener
+
+if TYPE_CHECKING:
+    from vswitch.foreign.kinds import ForeignSettings
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +29,8 @@ NEW_PER_SECOND = 8.0  # clients, after a burst of `max_ports`
 TELL_INTERVAL = 60.0  # seconds between two lines about refusals
 
 
-class Admission:
-    """The doorkeeper of one listener."""
+class ClientLimit:
+    """The ports of one listener, and who gets none."""
 
     def __init__(self, switch: Switch, settings: ForeignSettings) -> None:
         self.refused: Counter[str] = Counter()  # clients, or their datagrams, by reason
@@ -65,7 +68,7 @@ class Admission:
                 name=name,
                 on_detach=detached,
                 group=self._settings.name,
-                bridge=self._settings.kind == "vxlan",
+                bridge=self._settings.leads_to_bridge,
             )
         except (RefusedError, trio.ClosedResourceError):
             self.refuse("switch_full")

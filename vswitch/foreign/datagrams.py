@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import trio
 
-from vswitch.foreign.formats import VXLAN_HEADER_SIZE, longest_frame, record_untrusted
+from vswitch.foreign.formats import longest_frame, record_untrusted
 from vswitch.foreign.sockets import Address
 from vswitch.frames.records import HEADER_SIZE
 from vswitch.switch.device import Waiter
@@ -39,9 +39,12 @@ Judge = Callable[[bytes, Address], "tuple[DatagramDevice, bytes] | None"]
 class SharedSocket:
     """A bound, non-blocking datagram socket that belongs to whoever opened it."""
 
-    def __init__(self, sock: socket.socket, mtu: int) -> None:
+    def __init__(self, sock: socket.socket, mtu: int, *, overhead: int = 0) -> None:
+        """`overhead`: bytes in front of each frame."""
         self.sock = sock
         self.mtu = mtu
+        # One byte more than fits, so that what is cut off shows.
+        self._size = longest_frame(mtu) + overhead + 1
         self.devices: set[DatagramDevice] = set()
         # A UNIX socket says "full" for one peer that does not read, not for itself.
         self.fills = sock.family != socket.AF_UNIX
@@ -60,15 +63,13 @@ class SharedSocket:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_room)
-            # One byte more than fits, so that what is cut off shows.
-            size = longest_frame(self.mtu) + VXLAN_HEADER_SIZE + 1
             while True:
                 await trio.lowlevel.wait_readable(self.sock)
-                self._receive(judge, size)
+                self._receive(judge)
 
-    def _receive(self, judge: Judge, size: int) -> None:
+    def _receive(self, judge: Judge) -> None:
         # HOT PATH
-        receive = self.sock.recvfrom
+        receive, size = self.sock.recvfrom, self._size
         touched: set[DatagramDevice] = set()
         for _ in range(BATCH):
             try:
@@ -96,7 +97,7 @@ class SharedSocket:
 
 
 class DatagramDevice:
-    """One peer of a shared socket. Implements `vswitch.ports.device.Device`."""
+    """One peer of a shared socket. Implements `vswitch.switch.device.Device`."""
 
     superframes = False
 

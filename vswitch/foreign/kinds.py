@@ -1,11 +1,21 @@
-"""What a configuration file says of foreign ports: one `[[foreign]]` table for each listener.
+"""The kinds of foreign ports, one row each, and what a configuration file says of them.
+
+To add a kind: a module with a `Clients` for it (or one of those that are here, with another codec),
+a row in `KINDS`, a line in the table of docs/operations.md. All else follows from the row: what a
+`[[foreign]]` table may hold, how its socket is opened, and how `join --via` gets to such a port.
 
 Error contract: `ConfigError`, one line for each thing that is wrong, with its place.
 """
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import evolve, field, frozen
 
@@ -13,13 +23,65 @@ from vswitch.addresses import HostPort, check_name
 from vswitch.config.converters import to_duration, to_public
 from vswitch.config.options import option, read_tables, structure
 from vswitch.errors import ConfigError
+from vswitch.foreign.datagrams import DatagramDevice
+from vswitch.foreign.formats import QemuStream
 from vswitch.foreign.sockets import Place, to_place
+from vswitch.foreign.streams import StreamDevice
+from vswitch.foreign.tcp import StreamClients, connect_tcp
+from vswitch.foreign.udp import DatagramClients, connect_udp
+from vswitch.foreign.vxlan import VxlanPeers
+from vswitch.switch.switch import Switch
 
-KINDS = ("udp", "tcp", "vxlan", "qemu-stream", "qemu-dgram")
-VXLAN_PORT = 4789  # UDP: RFC 7348
 MAX_LISTENERS = 64
 MAX_CLIENTS = 1024  # as many ports as a switch has
 _MAX_VNI = (1 << 24) - 1
+
+
+class Clients(Protocol):
+    """What is plugged in by way of one socket."""
+
+    refused: Counter[str]  # clients that got no port, and datagrams of nobody's, by reason
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+
+
+ForeignDevice: TypeAlias = DatagramDevice | StreamDevice
+
+
+# Where to, bound to which address or interface of ours, and the MTU.
+Connect: TypeAlias = Callable[
+    [HostPort, str | None, int], AbstractAsyncContextManager[ForeignDevice]
+]
+
+
+@frozen(kw_only=True)
+class Kind:
+    """What is particular to one kind."""
+
+    serve: Callable[[Switch, socket.socket, ForeignSettings], Clients]
+    # For a kind whose other ends are named in the file, each in a table of its own: attaches the
+    # port of one. Tables with the same `listen` share a socket and its `Clients`.
+    add: Callable[[Any, ForeignSettings], Awaitable[None]] | None = None
+    stream: bool = False  # listens for connections, not for datagrams
+    unix: bool = False  # may listen at a path, too
+    needs: tuple[str, ...] = ()  # settings that it must have, and kinds without have not
+    port: int | None = None  # to listen on, and of a remote, when a file does not say
+    connect: Connect | None = None  # for `join --via`
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "udp": Kind(serve=DatagramClients, connect=connect_udp),
+    "tcp": Kind(serve=StreamClients, stream=True, connect=connect_tcp),
+    "vxlan": Kind(
+        serve=lambda switch, sock, _: VxlanPeers(switch, sock),
+        add=VxlanPeers.plug,
+        needs=("remote", "vni"),
+        port=4789,  # RFC 7348
+    ),
+    "qemu-stream": Kind(serve=partial(StreamClients, codec=QemuStream), stream=True, unix=True),
+    "qemu-dgram": Kind(serve=DatagramClients, unix=True),
+}
 
 
 def _to_kind(value: object) -> str:
@@ -83,7 +145,12 @@ class ForeignSettings:
     @property
     def ports(self) -> int:
         """How many ports of the switch it can take."""
-        return 1 if self.kind == "vxlan" else self.max_ports
+        return 1 if self.leads_to_bridge else self.max_ports
+
+    @property
+    def leads_to_bridge(self) -> bool:
+        """Whether a switch of somebody else's is at the other end, named in the file."""
+        return KINDS[self.kind].add is not None
 
 
 def load_foreign(path: Path | None) -> tuple[ForeignSettings, ...]:
@@ -108,31 +175,28 @@ def load_foreign(path: Path | None) -> tuple[ForeignSettings, ...]:
 
 def _complete(settings: ForeignSettings) -> ForeignSettings:
     """With what follows from the kind."""
-    listen, remote = settings.listen, settings.remote
-    if settings.kind == "vxlan" and listen is None:
-        listen = HostPort("::", VXLAN_PORT)
-    if remote is not None and not remote.port:
-        remote = HostPort(remote.host, VXLAN_PORT)
+    listen, remote, port = settings.listen, settings.remote, KINDS[settings.kind].port
+    if port is not None:
+        listen = listen or HostPort("::", port)
+        if remote is not None and not remote.port:
+            remote = HostPort(remote.host, port)
     return evolve(settings, name=settings.name or settings.kind, listen=listen, remote=remote)
 
 
 def _problem(settings: ForeignSettings, names: set[str]) -> str | None:
-    kind = settings.kind
-    if not kind:
+    if not settings.kind:
         return f"kind is missing: one of {', '.join(KINDS)}"
-    name = settings.name or kind
+    name, kind = settings.name or settings.kind, KINDS[settings.kind]
     if name in names:
         return f"two are called {name}: give each a name of its own"
-    if kind == "vxlan":
-        if settings.remote is None or settings.vni is None:
-            return "vxlan needs remote and vni"
-        if isinstance(settings.listen, Path):
-            return "vxlan listens on an address"
-        return None
-    if settings.remote is not None or settings.vni is not None:
-        return "remote and vni are for vxlan"
-    if settings.listen is None:
+    if any(getattr(settings, each) is None for each in kind.needs):
+        return f"{settings.kind} needs {' and '.join(kind.needs)}"
+    for other, its in KINDS.items():
+        foreign = set(its.needs) - set(kind.needs)
+        if any(getattr(settings, each) is not None for each in foreign):
+            return f"{' and '.join(its.needs)} are for {other}"
+    if settings.listen is None and kind.port is None:
         return "listen is missing"
-    if isinstance(settings.listen, Path) and kind in ("udp", "tcp"):
-        return f"{kind} listens on an address, not on a path"
+    if isinstance(settings.listen, Path) and not kind.unix:
+        return f"{settings.kind} listens on an address, not on a path"
     return None

@@ -15,18 +15,12 @@ from contextlib import ExitStack, asynccontextmanager
 import trio
 from attrs import Factory, frozen
 
-from vswitch.foreign.datagrams import SharedSocket
-from vswitch.foreign.kinds import ForeignSettings
-from vswitch.foreign.sockets import Place, open_place, shown
-from vswitch.foreign.tcp import StreamClients
-from vswitch.foreign.udp import DatagramClients
-from vswitch.foreign.vxlan import VxlanPeers
+from vswitch.foreign.kinds import KINDS, Clients, ForeignSettings
+from vswitch.foreign.sockets import open_place, shown
 from vswitch.logs import event
 from vswitch.switch.switch import Switch
 
 log = logging.getLogger(__name__)
-
-_DATAGRAMS = ("udp", "qemu-dgram")
 
 
 @frozen(eq=False)
@@ -83,29 +77,19 @@ async def _open_all(
     nursery: trio.Nursery,
     listeners: list[Listener],
 ) -> None:
-    vxlan: dict[Place, tuple[VxlanPeers, str]] = {}  # by listening place
-    for settings in foreign:
-        place = settings.listen
+    opened: dict[object, tuple[Clients, str]] = {}
+    for number, settings in enumerate(foreign):
+        kind, place = KINDS[settings.kind], settings.listen
         assert place is not None  # `load_foreign` sees to it
-        if settings.kind == "vxlan":
-            if place not in vxlan:
-                sock = sockets.enter_context(open_place(place, stream=False))
-                vxlan[place] = VxlanPeers(switch, SharedSocket(sock, switch.mtu)), _where(sock)
-                nursery.start_soon(vxlan[place][0].run)
-            peers, where = vxlan[place]
-            await peers.plug(settings)
-            listeners.append(Listener(settings.kind, settings.name, where, peers.refused))
-            continue
-        clients: DatagramClients | StreamClients
-        if settings.kind in _DATAGRAMS:
-            sock = sockets.enter_context(open_place(place, stream=False))
-            clients = DatagramClients(switch, settings, SharedSocket(sock, switch.mtu))
-        else:
-            sock = sockets.enter_context(open_place(place, stream=True))
-            clients = StreamClients(switch, settings, sock)
-        nursery.start_soon(clients.run)
-        refused = clients.admission.refused
-        listeners.append(Listener(settings.kind, settings.name, _where(sock), refused))
+        key = number if kind.add is None else (settings.kind, place)
+        if key not in opened:
+            sock = sockets.enter_context(open_place(place, stream=kind.stream))
+            opened[key] = kind.serve(switch, sock, settings), _where(sock)
+            nursery.start_soon(opened[key][0].run)
+        clients, where = opened[key]
+        if kind.add is not None:
+            await kind.add(clients, settings)
+        listeners.append(Listener(settings.kind, settings.name, where, clients.refused))
 
 
 def _where(sock: socket.socket) -> str:

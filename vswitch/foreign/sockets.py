@@ -1,9 +1,10 @@
-"""Where foreign ports listen, and the sockets for it: an address and port, or `unix:/PATH`.
+"""Where foreign ports listen, and the sockets for it: an address and port, or `unix:/PATH`; and the
+sockets of `join --via`, towards somebody's foreign port.
 
 Sockets are non-blocking and close on exec. A socket for every address takes IPv4 and IPv6; then
 IPv4 addresses are mapped on the inside (`::ffff:192.0.2.1`) and plain wherever people see them.
 Error contract: `ValueError` for a text that is no place; `VswitchError` for a socket that cannot
-be had, with what to do.
+be had, with what to do. Of a client's socket: `OSError`, and `NotReachable` for its name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from vswitch.addresses import HostPort
-from vswitch.errors import PrivilegeError, VswitchError
+from vswitch.errors import NotReachable, PrivilegeError, VswitchError
+from vswitch.resolver import resolve
 
 Place: TypeAlias = HostPort | Path
 Address: TypeAlias = tuple[str, int] | str  # of a peer: host and port, or the path of its socket
@@ -102,6 +104,32 @@ def _bound(place: Place, kind: socket.SocketKind) -> socket.socket:
         if error.errno == errno.EACCES:
             raise PrivilegeError(f"{what} port {place} needs a privilege: run as root") from None
         raise VswitchError(f"cannot listen on {place}: {error.strerror}") from None
+    return sock
+
+
+async def find(where: HostPort, kind: socket.SocketKind) -> list[tuple[str, int]]:
+    """The addresses of somebody's listener; `NotReachable` if its name is not known just now."""
+    try:
+        return await resolve(where.host, where.port, kind)
+    except OSError as error:
+        raise NotReachable(f"cannot resolve {where.host}: {error.strerror or error}") from None
+
+
+def client_socket(
+    address: tuple[str, int], kind: socket.SocketKind, bind: str | None
+) -> socket.socket:
+    """A non-blocking socket for that address, bound to one of ours or to an interface if given."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if bind is not None:
+            try:
+                sock.bind((bind, 0))
+            except OSError:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bind.encode())
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -4,7 +4,7 @@ Nothing here waits for the peer: what its socket does not take stays in the queu
 drops when it is full. The rest of a record of which the kernel has taken a part is kept, goes
 before everything else, and is at most one record; `on_blocked` says that there is one.
 
-Errors: `trio.BrokenResourceError` when the connection ends, or carries what cannot be followed.
+Errors: `ConnectionEnded` when the connection ends, or carries what cannot be followed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ import trio
 from vswitch.errors import BadRecord
 
 RECEIVE = 64 * 1024  # bytes of one read: about 40 frames
+
+
+class ConnectionEnded(trio.BrokenResourceError):
+    """The other side has ended it, or has sent what cannot be followed."""
 
 
 class Codec(Protocol):
@@ -47,7 +51,7 @@ def _ignore() -> None:
 
 
 class StreamDevice:
-    """One connection. Implements `vswitch.ports.device.Device`."""
+    """One connection. Implements `vswitch.switch.device.Device`."""
 
     superframes = False
 
@@ -66,11 +70,6 @@ class StreamDevice:
         self._ready: deque[bytes] = deque()  # records of one read
         self._held = b""  # the rest of a record
         self._gone: str | None = None  # why, once the connection has ended
-
-    @property
-    def gone(self) -> str | None:
-        """Why the connection has ended, once it has."""
-        return self._gone
 
     async def wait_readable(self) -> None:
         self._check_reading()
@@ -141,7 +140,7 @@ class StreamDevice:
         if self._sock.fileno() < 0:
             raise trio.ClosedResourceError(f"{self.name} is closed")
         if self._gone is not None:
-            raise trio.BrokenResourceError(self._gone)
+            raise ConnectionEnded(self._gone)
 
     def _check_reading(self) -> None:
         if not self._ready:
@@ -171,7 +170,7 @@ class StreamDevice:
             return 0
         except OSError as error:
             self._gone = f"the connection has ended: {error.strerror}"
-            raise trio.BrokenResourceError(self._gone) from None
+            raise ConnectionEnded(self._gone) from None
 
     def _send_held(self) -> None:
         if self._held:

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
-from vswitch.foreign.client_limit import Admission
-from vswitch.foreign.formats import FramedStream, QemuStream
-from vswitch.foreign.kinds import ForeignSettings
-from vswitch.foreign.sockets import shown
+from vswitch.addresses import HostPort
+from vswitch.foreign.client_limit import ClientLimit
+from vswitch.foreign.formats import FramedStream
+from vswitch.foreign.sockets import client_socket, find, shown
 from vswitch.foreign.streams import Codec, StreamDevice, tune
 from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
 
+if TYPE_CHECKING:
+    from vswitch.foreign.kinds import ForeignSettings
+
 _RETRY = 0.2  # seconds, when the process has no descriptor left
 _BATCH = 16  # connections of one wake-up
+_PATIENCE = 10.0  # seconds of a client for one address
 
 
 class StreamClients:
     """The clients of one listening socket."""
 
-    def __init__(self, switch: Switch, settings: ForeignSettings, sock: socket.socket) -> None:
-        self.admission = Admission(switch, settings)
+    def __init__(
+        self,
+        switch: Switch,
+        sock: socket.socket,
+        settings: ForeignSettings,
+        *,
+        codec: Callable[[int, Counter[str]], Codec] = FramedStream,
+    ) -> None:
+        self._limit = ClientLimit(switch, settings)
+        self.refused = self._limit.refused
+        self._codec = codec
         self._switch = switch
         self._settings = settings
         self._sock = sock
@@ -42,10 +59,10 @@ class StreamClients:
                 except OSError:
                     await trio.sleep(_RETRY)
         finally:
-            self.admission.close()
+            self._limit.close()
 
     def _take(self, sock: socket.socket, address: object) -> None:
-        if not self.admission.may_come():
+        if not self._limit.may_come():
             sock.close()
             return
         sock.setblocking(False)
@@ -61,19 +78,47 @@ class StreamClients:
         device = StreamDevice(
             sock,
             f"{self._settings.kind}:{where}",
-            self._codec(dropped),
+            self._codec(self._switch.mtu, dropped),
             self._switch.mtu,
             dropped,
         )
-        port = self.admission.plug(device, f"{self._settings.name}-{where}", _gone)
+        port = self._limit.plug(device, f"{self._settings.name}-{where}", _gone)
         if port is not None:
             device.on_blocked = port.flush_soon
-
-    def _codec(self, dropped: Counter[str]) -> Codec:
-        if self._settings.kind == "tcp":
-            return FramedStream(self._switch.mtu, dropped)
-        return QemuStream(self._switch.mtu, dropped)
 
 
 def _gone(_: Port) -> None:
     """The device of the port has closed the connection already."""
+
+
+@asynccontextmanager
+async def connect_tcp(where: HostPort, bind: str | None, mtu: int) -> AsyncIterator[StreamDevice]:
+    """A client's side: a connection to somebody's listener, to its first address that answers."""
+    sock = await _connect(where, bind)
+    dropped: Counter[str] = Counter()
+    device = StreamDevice(sock, f"tcp:{where}", FramedStream(mtu, dropped), mtu, dropped)
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+async def _connect(where: HostPort, bind: str | None) -> socket.socket:
+    failure: OSError | None = None
+    for address in await find(where, socket.SOCK_STREAM):
+        try:
+            return await _connect_to(address, bind)
+        except OSError as error:
+            failure = error
+    assert failure is not None
+    raise failure
+
+
+async def _connect_to(address: tuple[str, int], bind: str | None) -> socket.socket:
+    with ExitStack() as undo, trio.move_on_after(_PATIENCE):
+        sock = undo.enter_context(client_socket(address, socket.SOCK_STREAM, bind))
+        await trio.socket.from_stdlib_socket(sock).connect(address)
+        tune(sock)
+        undo.pop_all()
+        return sock
+    raise TimeoutError(errno.ETIMEDOUT, "no answer")

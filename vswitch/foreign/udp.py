@@ -6,24 +6,33 @@ handshake, and nothing but the source address says who it is.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
 import trio
 
-from vswitch.foreign.client_limit import Admission
+from vswitch.addresses import HostPort
+from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import longest_frame
-from vswitch.foreign.kinds import ForeignSettings
-from vswitch.foreign.sockets import Address, shown
+from vswitch.foreign.sockets import Address, client_socket, enlarge, find, shown
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
 from vswitch.switch.switch import Switch
+
+if TYPE_CHECKING:
+    from vswitch.foreign.kinds import ForeignSettings
 
 
 class DatagramClients:
     """The clients of one listener."""
 
-    def __init__(self, switch: Switch, settings: ForeignSettings, shared: SharedSocket) -> None:
-        self.admission = Admission(switch, settings)
+    def __init__(self, switch: Switch, sock: socket.socket, settings: ForeignSettings) -> None:
+        self._limit = ClientLimit(switch, settings)
+        self.refused = self._limit.refused
         self._settings = settings
-        self._shared = shared
+        self._shared = SharedSocket(sock, switch.mtu)
         self._switch = switch
         self._longest = longest_frame(switch.mtu)
         self._clients: dict[Address, DatagramDevice] = {}
@@ -35,7 +44,7 @@ class DatagramClients:
                 nursery.start_soon(self._shared.run, self._judge_untrusted)
                 nursery.start_soon(self._forget)
         finally:
-            self.admission.close()
+            self._limit.close()
 
     def _judge_untrusted(
         self, datagram: bytes, address: Address
@@ -51,17 +60,17 @@ class DatagramClients:
 
     def _admit(self, datagram: bytes, address: Address) -> DatagramDevice | None:
         if not address:  # a UNIX socket without a name: there is no way back to it
-            self.admission.refuse("no_address")
+            self._limit.refuse("no_address")
             return None
         if not ETHERNET_HEADER_SIZE <= len(datagram) <= self._longest:
-            self.admission.refuse("no_frame")
+            self._limit.refuse("no_frame")
             return None
-        if not self.admission.may_come():
+        if not self._limit.may_come():
             return None
         where = shown(address)
         device = DatagramDevice(self._shared, address, f"{self._settings.kind}:{where}")
         name = f"{self._settings.name}-{where}"
-        if self.admission.plug(device, name, lambda _: self._clients.pop(address, None)) is None:
+        if self._limit.plug(device, name, lambda _: self._clients.pop(address, None)) is None:
             return None
         self._clients[address] = device
         return device
@@ -70,10 +79,33 @@ class DatagramClients:
         """Unplug who has been silent for too long."""
         while True:
             now, idle = trio.current_time(), self._settings.idle
-            for port in list(self.admission.ports):
+            for port in list(self._limit.ports):
                 device = port.device
                 if isinstance(device, DatagramDevice) and device.heard + idle <= now:
                     self._switch.detach(port)
             # Nobody who comes later has to go before this.
             heard = [device.heard for device in self._clients.values()]
             await trio.sleep_until(min(heard, default=now) + idle)
+
+
+@asynccontextmanager
+async def connect_udp(where: HostPort, bind: str | None, mtu: int) -> AsyncIterator[DatagramDevice]:
+    """A client's side: somebody's listener as a device. Others who send to us are not heard."""
+    address = (await find(where, socket.SOCK_DGRAM))[0]
+    with client_socket(address, socket.SOCK_DGRAM, bind) as sock:
+        enlarge(sock)
+        shared = SharedSocket(sock, mtu)
+        device = DatagramDevice(shared, address, f"udp:{where}")
+
+        def judge(datagram: bytes, source: object) -> tuple[DatagramDevice, bytes] | None:
+            return (device, datagram) if source == address else None
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(shared.run, judge)
+                try:
+                    yield device
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:
+            device.close()

@@ -7,52 +7,56 @@ with that source address can send frames: put nothing but a trusted network, or 
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from collections import Counter
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import trio
-
-from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
-from vswitch.foreign.client_limit import Admission
+from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
-from vswitch.foreign.formats import vxlan_header, without_vxlan_untrusted
-from vswitch.foreign.kinds import ForeignSettings
+from vswitch.foreign.formats import VXLAN_HEADER_SIZE, vxlan_header, without_vxlan_untrusted
 from vswitch.foreign.sockets import Address, native
+from vswitch.resolver import resolve
 from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
+
+if TYPE_CHECKING:
+    from vswitch.foreign.kinds import ForeignSettings
 
 
 class VxlanPeers:
     """The ports of one socket."""
 
-    def __init__(self, switch: Switch, shared: SharedSocket) -> None:
+    def __init__(self, switch: Switch, sock: socket.socket) -> None:
         self.refused: Counter[str] = Counter()  # datagrams, by reason
         self._switch = switch
-        self._shared = shared
+        self._shared = SharedSocket(sock, switch.mtu, overhead=VXLAN_HEADER_SIZE)
         self._peers: dict[tuple[str, int], DatagramDevice] = {}
-        self._admissions: list[Admission] = []
+        self._limits: list[ClientLimit] = []
 
     async def plug(self, settings: ForeignSettings) -> None:
         """Attach the port of one remote; `VswitchError` if its name is unknown."""
         remote, vni = settings.remote, settings.vni
         assert remote is not None  # `load_foreign` sees to both
         assert vni is not None
-        host = await _resolve(remote)
-        address = native(self._shared.sock, host, remote.port)
+        try:
+            found = await resolve(remote.host, remote.port)
+        except OSError as error:
+            reason = error.strerror or error
+            raise VswitchError(f"cannot resolve {remote.host}: {reason}") from None
+        address = native(self._shared.sock, *found[0])
         if (address[0], vni) in self._peers:
             raise VswitchError(f"foreign port {settings.name}: {remote} has a port of VNI {vni}")
         name = f"vxlan:{remote}/{vni}"
         device = DatagramDevice(self._shared, address, name, header=vxlan_header(vni))
-        admission = Admission(self._switch, settings)
-        self._admissions.append(admission)
+        limit = ClientLimit(self._switch, settings)
+        self._limits.append(limit)
         key = address[0], vni
 
         def gone(_: Port) -> None:
             self._peers.pop(key, None)
 
-        if admission.plug(device, settings.name, gone) is not None:
+        if limit.plug(device, settings.name, gone) is not None:
             self._peers[key] = device
 
     async def run(self) -> None:
@@ -60,8 +64,8 @@ class VxlanPeers:
         try:
             await self._shared.run(self._judge_untrusted)
         finally:
-            for admission in self._admissions:
-                admission.close()
+            for limit in self._limits:
+                limit.close()
 
     def _judge_untrusted(
         self, datagram: bytes, address: Address
@@ -77,19 +81,3 @@ class VxlanPeers:
             self.refused["unknown_peer"] += 1
             return None
         return peer, frame
-
-
-async def _resolve(remote: HostPort) -> str:
-    try:
-        return str(ipaddress.ip_address(remote.host))
-    except ValueError:
-        pass
-    try:
-        found: Sequence[tuple[object, ...]] = await trio.socket.getaddrinfo(
-            remote.host, remote.port, type=trio.socket.SOCK_DGRAM
-        )
-    except OSError as error:
-        raise VswitchError(f"cannot resolve {remote.host}: {error.strerror or error}") from None
-    address = found[0][4]
-    assert isinstance(address, tuple)
-    return str(address[0])

@@ -47,6 +47,7 @@ def max_frame(mtu: int) -> int:
 # -------------------------------------------------------------------------------------------------
 
 ETHERNET_HEADER_SIZE = 14  # bytes: destination, source, EtherType
+DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 TAG_SIZE = 4  # bytes of an 802.1Q tag: TPID and TCI
 BROADCAST = b"\xff\xff\xff\xff\xff\xff"
 VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")  # TPIDs of 802.1Q and of 802.1ad service tags

@@ -1,6 +1,6 @@
 """One session of a member with its switch: hello, welcome, frames both ways, and how it ends.
 
-    hello ─▶ welcome ─▶ interface configured ─▶ `plugged_in` ─▶ frames until the end
+    hello ─▶ welcome ─▶ interface configured ─▶ `welcomed` ─▶ frames until the end
 
 Error contract of `Connection.run`, which never returns: `EnrolRefused` when the switch says no in
 a way that time does not mend; `Replaced`, `NotReachable` and `TimedOut` when another attempt may
@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final, NoReturn
 
 import trio
 
 from transport import Channel, ChannelBroken
 from vswitch.config.commands import JoinConfig
-from vswitch.devices.host_interface import HostInterface
-from vswitch.devices.pump import BATCH, Pump, QueuedPump, Tally
+from vswitch.devices.pump import BATCH
 from vswitch.errors import BadRecord, NotReachable, PrivilegeError, TimedOut, VswitchError
+from vswitch.joining.host_link import HostLink
 from vswitch.logs import event
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import (
@@ -33,26 +32,13 @@ from vswitch.members.protocol import (
     Update,
     Welcome,
 )
-from vswitch.registry.rules import EnrolRefused
+from vswitch.registry.rules import EnrolRefused, refusal
 from vswitch.version import SOFTWARE
 
 log = logging.getLogger(__name__)
 
 WELCOME_TIMEOUT: Final = 10.0  # seconds from hello to welcome: a disk sync at worst
 UPDATES: Final = 16  # that may wait while an earlier one is carried out
-
-# What time does not mend. Everything else (full, shutting down, timeout) is tried again, and so is
-# a code that only newer switches know.
-FINAL: Final = frozenset(
-    {
-        ByeCode.REVOKED,
-        ByeCode.NAME_TAKEN,
-        ByeCode.ADDRESS_TAKEN,
-        ByeCode.INVITE_USED,
-        ByeCode.INVITE_EXPIRED,
-        ByeCode.UNKNOWN,
-    }
-)
 
 
 class Replaced(NotReachable):
@@ -70,48 +56,34 @@ class Lost(NotReachable):
 class Connection:
     """What a member does with one channel."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        interface: HostInterface,
-        config: JoinConfig,
-        *,
-        received: Tally,
-        sent: Tally,
-    ) -> None:
-        self._interface = interface
+    def __init__(self, channel: Channel, link: HostLink, config: JoinConfig) -> None:
+        self.device = MemberDevice(channel, name="switch", mtu=MAX_MTU, on_control=self._hear)
+        self._link = link
+        self._interface = link.interface
         self._config = config
         self._welcome: Welcome | None = None
         self._bye: Bye | None = None
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
-        self._device = MemberDevice(channel, name="switch", mtu=MAX_MTU, on_control=self._hear)
-        self._up = QueuedPump(interface, self._device, sent)
-        self._down = Pump(self._device, interface, received, given=self._up.take)
 
-    async def run(self, plugged_in: Callable[[Welcome], Awaitable[None]]) -> NoReturn:
-        """From hello to the end. `plugged_in` is awaited before the first frame is carried."""
+    async def run(self, welcomed: Callable[[Welcome], Awaitable[None]]) -> NoReturn:
+        """From hello to the end. `welcomed` is awaited before the first frame is carried."""
         try:
             welcome, early = await self._introduce()
             await self._configure(welcome.mtu, welcome.address)
-            await plugged_in(welcome)
-            await self._carry(early)
+            await welcomed(welcome)
+            await self._link.carry(self.device, self._follow_updates, early=early)
         except ChannelBroken as broken:
             raise self._verdict(broken) from None
         except BadRecord as error:
-            self._device.close(ByeCode.PROTOCOL, str(error))
+            self.device.close(ByeCode.PROTOCOL, str(error))
             raise NotReachable(f"the switch sent what makes no sense: {error}") from None
-
-    @property
-    def device(self) -> MemberDevice:
-        """The session's end, for whoever tells about it."""
-        return self._device
 
     def _verdict(self, broken: ChannelBroken) -> VswitchError:
         """What the end of the session means. A goodbye says more than the transport can."""
         code, reason = broken.code, str(broken)
         if self._bye is not None:
             code, reason = self._bye.code, self._bye.reason or reason
-        if code in FINAL:
+        if refusal(code).final:
             return EnrolRefused(ByeCode(code), reason)
         if code == ByeCode.REPLACED:
             return Replaced(
@@ -130,9 +102,9 @@ class Connection:
                 if self._welcome is None:
                     self._welcome = message
                     # At once: superframes may come right behind this, in the same message.
-                    self._device.superframes = message.offload and self._interface.superframes
+                    self.device.superframes = message.offload and self._interface.superframes
                     if message.lane == self._config.lane:  # else it is kcp: no other was wished for
-                        self._device.use_lane(message.lane)
+                        self.device.use_lane(message.lane)
             case Update():
                 try:
                     self._updates.send_nowait(message)
@@ -147,7 +119,7 @@ class Connection:
 
     async def _introduce(self) -> tuple[Welcome, list[bytes]]:
         """Say hello and wait for the welcome; it, and the frames that came with it."""
-        device, config = self._device, self._config
+        device, config = self.device, self._config
         device.send_control(
             Hello(
                 name=config.name,
@@ -191,28 +163,3 @@ class Connection:
         async for update in self._waiting:
             address = self._interface.address if update.address is None else update.address
             await self._configure(update.mtu, address)
-
-    async def _carry(self, early: list[bytes]) -> NoReturn:
-        """Both directions until one ends; why is raised."""
-        end: list[Exception] = []
-        async with trio.open_nursery() as nursery:
-
-            async def run(job: Callable[[], Awaitable[None]]) -> None:
-                try:
-                    await job()
-                except Exception as error:
-                    end.append(error)
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(run, partial(self._down.run, early))
-            nursery.start_soon(run, self._up.read)
-            nursery.start_soon(run, self._up.write)
-            nursery.start_soon(run, self._follow_updates)
-        self._up.close()
-        # The end of the session can show as a closed device in the other direction.
-        for error in end:
-            if isinstance(error, ChannelBroken | BadRecord):
-                raise error
-        if isinstance(end[0], OSError | trio.BrokenResourceError | trio.ClosedResourceError):
-            raise VswitchError(f"{end[0]}; start join again to make it anew") from end[0]
-        raise end[0]

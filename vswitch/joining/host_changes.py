@@ -1,10 +1,15 @@
-"""Has this machine slept? The clock that counts sleep against the one that does not.
+"""Changes of this host that a session has to hear of: its machine has slept, its network changed.
 
-While a machine is suspended its monotonic clock stands still, and so do all our timers: after hours
-a session looks as if it had just been used, though the switch has long let go of it. So the gap
-between both clocks is looked at twice a second, and when it has grown, somebody is told.
+Sleep: while a machine is suspended its monotonic clock stands still, and so do all our timers; a
+session that is hours old looks as if it had just been used, though the switch has let go of it. So
+the clock that counts sleep is compared with the one that does not, twice a second.
 
-Error contract: nothing is raised. Where the system has no such clock nothing is ever noticed.
+Network: the kernel gives notice of each change of links, addresses and routes. What exactly changed
+is not read. Which address a datagram leaves from is the kernel's choice, made anew for each; so all
+there is to do is to send something, from which the peer sees where we are now. Changes of our own
+interface do no harm.
+
+Error contract: nothing is raised. A system without such a clock, or without notices, gives none.
 """
 
 from __future__ import annotations
@@ -57,15 +62,6 @@ async def watch_sleep(
         if slept:
             woke(slept)
 
-
-# -------------------------------------------------------------------------------------------------
-# Have addresses or routes of this host changed? The kernel's notices, without what they say.
-#
-# Which address a datagram leaves from is the kernel's choice, made anew for each; so all there is
-# to do after any change is to send something, from which the peer sees where we are now. What
-# exactly changed does not matter, and our own interface's changes do no harm.
-#
-# Error contract: nothing is raised. Where the kernel gives no notices nothing is ever noticed.
 
 # From linux/rtnetlink.h: links, addresses and routes of both families.
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400

@@ -1,10 +1,9 @@
 """`join`: a TAP of this host on one side, a session with a switch on the other, for ever.
 
-The TAP is made once and stays, with its address, while the session comes and goes. A lost
-session is looked for again at once, and then as `backoff.py` says; the name of the switch is
-resolved anew each time and all its addresses are tried. A machine that wakes, or whose network has
-changed, asks at once. One session is the business of
-`connection.py`.
+The TAP is made once and stays, with its address (`host_link.py`), while sessions come and go; one
+session is the business of `connection.py`. A lost session is looked for again at once, and then as
+`backoff.py` says; the name of the switch is resolved anew each time and all its addresses are
+tried. A machine that wakes, or whose network has changed, asks at once.
 
 Error contract: `RefusedError` when the switch said no in a way that time does not mend; other
 `VswitchError`s for what has to be mended here. With `config.once` the first failure is raised.
@@ -13,30 +12,25 @@ Error contract: `RefusedError` when the switch said no in a way that time does n
 from __future__ import annotations
 
 import logging
-import time
-from collections import Counter
 from typing import Any, Final, NoReturn
 
 import trio
 
 from transport import Channel
 from vswitch.config.commands import JoinConfig
-from vswitch.devices.bridge import OpenInterface, open_host_end
-from vswitch.devices.host_interface import HostInterface
+from vswitch.devices.bridge import OpenInterface
 from vswitch.devices.open_tap import open_tap
-from vswitch.devices.pump import Tally
-from vswitch.devices.tap import TapConfig
 from vswitch.errors import ConfigError, NotReachable, TimedOut
 from vswitch.frames.ethernet import format_mac, mac_from_key
 from vswitch.joining import profiles
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import watch_network, watch_sleep
-from vswitch.joining.reach import NoWay, Whereabouts, open_channel
-from vswitch.joining.via import DEFAULT_MTU, join_via
+from vswitch.joining.host_link import HostLink, open_host_link
+from vswitch.joining.reach import ResolvedAddresses, Unreachable, open_channel
+from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 from vswitch.registry.rules import EnrolRefused
@@ -65,20 +59,18 @@ async def join(
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
-    wanted = TapConfig(
-        name=config.dev, mac=mac, mtu=config.mtu or DEFAULT_MTU, offload=config.offload
-    )
+    server = profile.server.text()
     with single_error():
         async with (
-            open_host_end(open_interface, wanted, config) as interface,
+            open_host_link(config, server, open_interface, task_status, mac=mac) as link,
             trio.open_nursery() as nursery,
         ):
-            membership = Membership(config, profile, interface, task_status=task_status)
+            member = Member(config, profile, link)
             path = config.files.join_socket(config.name)
-            await nursery.start(serve_control, path, {"status": membership.status})
-            nursery.start_soon(watch_sleep, membership.woke)
-            nursery.start_soon(watch_network, membership.network_changed)
-            await membership.run()
+            await nursery.start(serve_control, path, {"status": member.status})
+            nursery.start_soon(watch_sleep, member.woke)
+            nursery.start_soon(watch_network, member.network_changed)
+            await member.run()
 
 
 def _pause_after(error: NotReachable | TimedOut, backoff: Backoff) -> float:
@@ -90,34 +82,23 @@ def _pause_after(error: NotReachable | TimedOut, backoff: Backoff) -> float:
             return backoff.after_restart()
         case TimedOut():
             return backoff.after_silence(trio.current_time())
-        case Lost() | NoWay():
+        case Lost() | Unreachable():
             return backoff.pause(SOON)
         case _:
             return backoff.pause()
 
 
-class Membership:
-    """One member with its interface, through all its sessions."""
+class Member:
+    """This host as a member, through all its sessions."""
 
-    def __init__(
-        self,
-        config: JoinConfig,
-        profile: profiles.Profile,
-        interface: HostInterface,
-        *,
-        task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
+    def __init__(self, config: JoinConfig, profile: profiles.Profile, link: HostLink) -> None:
         self._config = config
         self._profile = profile
-        self._interface = interface
-        self._task_status: trio.TaskStatus[Welcome] | None = task_status
-        self._channel: Channel | None = None  # while plugged in
+        self._link = link
+        self._channel: Channel | None = None  # while connected
         self._device: MemberDevice | None = None  # of the session that is or was last
-        self._plugged_at = 0.0  # on Trio's clock
-        self._since = time.time()
-        self._error: str | None = None
-        self._received, self._sent = Tally(), Tally()
-        self._whereabouts = Whereabouts()
+        self._connected_at = 0.0  # on Trio's clock
+        self._addresses = ResolvedAddresses()
         self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
 
     async def run(self) -> NoReturn:
@@ -128,7 +109,7 @@ class Membership:
         while True:
             try:
                 async with open_channel(
-                    self._profile, config.bind, self._whereabouts, patience=PATIENCE
+                    self._profile, config.bind, self._addresses, patience=PATIENCE
                 ) as channel:
                     backoff.answered()
                     await self._connected(channel)
@@ -138,11 +119,12 @@ class Membership:
             except (NotReachable, TimedOut) as error:
                 if config.once:
                     raise
-                self._note_loss(str(error))
+                self._link.lost(str(error))
                 if self._channel is not None and self._up_for() >= STABLE:
                     backoff.reset()
                 pause = _pause_after(error, backoff)
-                mended = isinstance(error, TimedOut | Lost | NoWay)  # by a change on this host
+                # Whether a change on this host may mend it.
+                mended = isinstance(error, TimedOut | Lost | Unreachable)
             finally:
                 self._channel = None
             await self._wait(pause, mended=mended)
@@ -169,27 +151,17 @@ class Membership:
             self._channel.probe()
 
     def _up_for(self) -> float:
-        return trio.current_time() - self._plugged_at
-
-    def _note_loss(self, reason: str) -> None:
-        if reason != self._error:  # once for each new reason, however often it is tried
-            level = logging.WARNING
-            event(log, "disconnected", level, member=self._config.name, reason=reason)
-        if self._error is None:
-            self._since = time.time()
-        self._error = reason
+        return trio.current_time() - self._connected_at
 
     async def _connected(self, channel: Channel) -> NoReturn:
-        connection = Connection(
-            channel, self._interface, self._config, received=self._received, sent=self._sent
-        )
+        connection = Connection(channel, self._link, self._config)
         self._device = connection.device
 
-        async def plugged_in(welcome: Welcome) -> None:
+        async def welcomed(welcome: Welcome) -> None:
             await self._remember(channel)
-            self._note_success(channel, welcome)
+            self._note_success(channel, connection.device, welcome)
 
-        await connection.run(plugged_in)
+        await connection.run(welcomed)
 
     async def _remember(self, channel: Channel) -> None:
         """That we are a member: from now on the key alone opens the door."""
@@ -197,65 +169,31 @@ class Membership:
             self._profile = await trio.to_thread.run_sync(profiles.store, self._profile)
             channel.forget_credential()
 
-    def _note_success(self, channel: Channel, welcome: Welcome) -> None:
-        self._channel, self._plugged_at = channel, trio.current_time()
-        self._error, self._since = None, time.time()
-        event(
-            log,
-            "connected",
-            member=welcome.name,
-            server=self._profile.server,
+    def _note_success(self, channel: Channel, device: MemberDevice, welcome: Welcome) -> None:
+        self._channel, self._connected_at = channel, trio.current_time()
+        self._link.connected(
+            device,
+            welcome,
             via=channel.remote,
             port=welcome.port,
-            dev=self._interface.name,
-            mac=self._interface.mac,
-            address=welcome.address,
-            mtu=self._interface.mtu,
-            offload="on" if welcome.offload and self._interface.superframes else "off",
+            offload="on" if welcome.offload and self._link.interface.superframes else "off",
             suite=channel.statistics().suite,
-            lane="" if self._device is None else self._device.lane_mode,
+            lane=device.lane_mode,
         )
-        if self._task_status is not None:
-            self._task_status.started(welcome)
-            self._task_status = None
 
-    async def status(self, _: dict[str, Any]) -> dict[str, Any]:
+    async def status(self, args: dict[str, Any]) -> dict[str, Any]:
         """The answer to the control socket."""
-        await trio.lowlevel.checkpoint()
-        interface, received, sent = self._interface, self._received, self._sent
-        up = self._channel is not None
-        session = self._channel.statistics() if self._channel is not None else None
-        rtt = None if session is None else session.rtt
-        device = self._device if up else None
-        drops = Counter(interface.dropped)
-        if device is not None:
-            drops.update(device.dropped)
-        drops["queue_full"] += sent.dropped
-        drops["queue_delay"] += sent.delayed
-        drops["disconnected"] += received.lost + sent.lost
-        drops["bad_superframe"] += received.refused + sent.refused
-        return to_json(
-            JoinStatus(
-                name=self._config.name,
-                state="up" if up else "connecting",
-                server=self._profile.server.text(),
-                dev=interface.name,
-                mac=interface.mac,
-                address=interface.address,
-                mtu=interface.mtu,
-                rtt_ms=None if rtt is None else rtt * 1000,
-                datagram_size=None if session is None else session.datagram_size,
-                lane=None if device is None else device.lane,
-                lane_mode=None if device is None else device.lane_mode,
-                loose_sent=0 if session is None else session.loose_sent,
-                loose_received=0 if session is None else session.loose_received,
-                loose_lost=0 if session is None else session.loose_lost,
-                rx_frames=received.frames,
-                rx_bytes=received.bytes,
-                tx_frames=sent.frames,
-                tx_bytes=sent.bytes,
-                drops=dict(+drops),
-                since=self._since,
-                error=self._error,
-            )
+        channel, device = self._channel, self._device
+        if channel is None or device is None:
+            return await self._link.status(args)
+        session = channel.statistics()
+        return await self._link.status(
+            args,
+            rtt_ms=None if session.rtt is None else session.rtt * 1000,
+            datagram_size=session.datagram_size,
+            lane=device.lane,
+            lane_mode=device.lane_mode,
+            loose_sent=session.loose_sent,
+            loose_received=session.loose_received,
+            loose_lost=session.loose_lost,
         )

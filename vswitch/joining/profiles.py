@@ -33,20 +33,15 @@ from transport.errors import KeyFileError
 from vswitch.addresses import HostPort, check_name
 from vswitch.config.commands import JoinConfig
 from vswitch.errors import ConfigError, NotFound, VswitchError
-from vswitch.members.protocol import ByeCode
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
+from vswitch.registry.rules import refusal
 from vswitch.state import StateDir, file_error, write_file
 
 _FILE_BYTES = 4096  # a profile has about 200
 _REQUIRED = frozenset({"name", "server", "server_key"})
 _ALLOWED = _REQUIRED | {"token"}
 _EVERY_ADDRESS = ("", "::", "0.0.0.0")
-# After these the switch knows nothing of the key. Others can come from a switch that has
-# accepted it already (an address that is taken, for one), and losing the key would lose the name.
-_NOT_A_MEMBER = frozenset(
-    {ByeCode.NAME_TAKEN, ByeCode.INVITE_USED, ByeCode.INVITE_EXPIRED, ByeCode.UNKNOWN}
-)
 
 
 @frozen
@@ -162,7 +157,7 @@ def discard(profile: Profile, code: int) -> bool:
     The key stays if it has a stored profile, or if the switch may know it as a member.
     """
     files = profile.files
-    if profile.invite is None or code not in _NOT_A_MEMBER or files.profile(profile.name).exists():
+    if profile.invite is None or refusal(code).known or files.profile(profile.name).exists():
         return False
     with contextlib.suppress(FileNotFoundError):
         os.unlink(files.key(profile.name))

@@ -1,8 +1,8 @@
 """From a profile to a channel: resolve, bind, shake hands.
 
 Error contract: `RefusedError` (with the code) for a definite no, `TimedOut` for silence,
-`NotReachable` when the switch is full, `NoWay` when there is none to it just now, `ConfigError` for
-a `--bind` that cannot be.
+`NotReachable` when the switch is full, `Unreachable` when there is none to it just now,
+`ConfigError` for a `--bind` that cannot be.
 """
 
 from __future__ import annotations
@@ -26,39 +26,31 @@ from transport import (
     UdpSocket,
     open_endpoint,
     open_udp,
-    resolve,
 )
 from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
 from vswitch.joining.profiles import Profile
 from vswitch.members.protocol import ByeCode
-from vswitch.registry.rules import EnrolRefused
+from vswitch.registry.rules import EnrolRefused, refusal
+from vswitch.resolver import resolve
 
 # Seconds for a name server. One that does not answer must not keep us from a switch that most
 # likely is where it was.
 RESOLVE_PATIENCE: Final = 2.0
 
-_REFUSALS = {
-    Result.REVOKED: (
-        ByeCode.REVOKED,
-        "the key of this member was revoked; to let this host in again, remove its profile and "
-        "key, and join with a new invite",
-    ),
-    Result.CREDENTIAL_USED: (
-        ByeCode.INVITE_USED,
-        "the invite was used already, with another key: ask for a new one",
-    ),
-    Result.CREDENTIAL_EXPIRED: (
-        ByeCode.INVITE_EXPIRED,
-        "the invite has expired: ask for a new one",
-    ),
+# What the transport calls it in an answer to a handshake.
+_CODES = {
+    Result.REVOKED: ByeCode.REVOKED,
+    Result.CREDENTIAL_USED: ByeCode.INVITE_USED,
+    Result.CREDENTIAL_EXPIRED: ByeCode.INVITE_EXPIRED,
+    Result.FULL: ByeCode.FULL,
 }
 
 
-class NoWay(NotReachable):
+class Unreachable(NotReachable):
     """This host cannot reach the switch just now: no name server, no route, no interface."""
 
 
-class Whereabouts:
+class ResolvedAddresses:
     """Where a switch has been found, for when the name servers are silent, and which of its
     addresses to try first.
     """
@@ -68,7 +60,7 @@ class Whereabouts:
         self._worked: tuple[str, int] | None = None
 
     async def look_up(self, host: str, port: int) -> list[tuple[str, int]]:
-        """All addresses, asked for anew; `NoWay` if there are none and never were."""
+        """All addresses, asked for anew; `Unreachable` if there are none and never were."""
         reason = f"no name server has answered within {RESOLVE_PATIENCE:g} s"
         with trio.move_on_after(RESOLVE_PATIENCE):
             try:
@@ -77,7 +69,7 @@ class Whereabouts:
             except OSError as error:
                 reason = str(error.strerror or error)
         if not self._known:
-            raise NoWay(f"cannot resolve {host}: {reason}")
+            raise Unreachable(f"cannot resolve {host}: {reason}")
         return sorted(self._known, key=lambda each: each != self._worked)
 
     def found(self, address: tuple[str, int]) -> None:
@@ -87,34 +79,34 @@ class Whereabouts:
 
 @asynccontextmanager
 async def open_channel(
-    profile: Profile, bind: str | None, whereabouts: Whereabouts, *, patience: float
+    profile: Profile, bind: str | None, addresses: ResolvedAddresses, *, patience: float
 ) -> AsyncIterator[Channel]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
     `bind`: the local address or interface to use; `patience`: seconds until `TimedOut`.
     """
     server = profile.server
-    found = await whereabouts.look_up(server.host, server.port)
+    found = await addresses.look_up(server.host, server.port)
     sock = _open_socket(bind)
     try:
-        addresses = {
+        natives = {
             sock.to_native(host, port): (host, port) for host, port in found if sock.can_reach(host)
         }
     except OSError as error:  # the interface after the % of a link-local address
         sock.close()
-        raise NoWay(f"cannot reach {server.host}: {error.strerror or error}") from None
-    if not addresses:
+        raise Unreachable(f"cannot reach {server.host}: {error.strerror or error}") from None
+    if not natives:
         sock.close()
-        raise NoWay(f"{server.host} has no address that {bind or 'this host'} can reach")
+        raise Unreachable(f"{server.host} has no address that {bind or 'this host'} can reach")
     async with open_endpoint(sock, profile.private_key) as endpoint:
         try:
-            channel = await endpoint.connect(_peer(profile), list(addresses), patience=patience)
-            whereabouts.found(addresses[channel.address])
+            channel = await endpoint.connect(_peer(profile), list(natives), patience=patience)
+            addresses.found(natives[channel.address])
         except HandshakeRefused as refused:
-            refusal = _REFUSALS.get(Result(refused.result))
-            if refusal is None:  # full: that changes
-                raise NotReachable("the switch is full") from None
-            raise EnrolRefused(*refusal) from None
+            code = _CODES[Result(refused.result)]
+            if refusal(code).final:
+                raise EnrolRefused(code) from None
+            raise NotReachable(refusal(code).sentence) from None
         except HandshakeTimeout:
             raise TimedOut(
                 f"no answer from {server}: it is not running or not reachable there, it has "
@@ -151,5 +143,5 @@ def _open_socket(bind: str | None) -> UdpSocket:
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.EINVAL):
             # Interfaces and addresses come and go, and this one may come back.
-            raise NoWay(f"--bind {bind}: {error.strerror}; see `ip address`") from None
-        raise NoWay(f"cannot open a UDP socket: {error.strerror}") from None
+            raise Unreachable(f"--bind {bind}: {error.strerror}; see `ip address`") from None
+        raise Unreachable(f"cannot open a UDP socket: {error.strerror}") from None

@@ -25,8 +25,8 @@ from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
     EnrolRefused,
     Invite,
+    LastServed,
     Member,
-    Served,
     check_invite,
     check_known,
     choose_address,
@@ -185,7 +185,7 @@ class Registry:
         with self._database.transaction() as run:
             row = _one(run, _MEMBER + "WHERE key = ? AND revoked IS NULL", (key,))
             if row is None:
-                raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+                raise EnrolRefused(ByeCode.UNKNOWN)
             member = Member(*row)
             others = run(_OTHER_ADDRESSES, (key,))
             holders = {IPv4Address(address): holder for address, holder in others}
@@ -222,7 +222,7 @@ class Registry:
             for key in keys:
                 run("UPDATE member SET last_seen = ? WHERE key = ?", (now, key))
 
-    def record_served(self, served: Served) -> None:
+    def record_served(self, served: LastServed) -> None:
         """Note how the switch runs, for `invite` and for joins on the same host."""
         public = "" if served.public is None else served.public.text()
         with self._database.transaction() as run:
@@ -230,13 +230,13 @@ class Registry:
             run(_SET, ("public", public))
             run(_SET, ("subnet", str(served.subnet)))
 
-    def served(self) -> Served | None:
+    def served(self) -> LastServed | None:
         """What `record_served` noted last, or None if the switch never ran."""
         rows = dict(self._database.read("SELECT name, value FROM meta"))
         if "listen" not in rows:
             return None
         public = HostPort.parse(rows["public"]) if rows["public"] else None
-        return Served(HostPort.parse(rows["listen"]), public, parse_subnet(rows["subnet"]))
+        return LastServed(HostPort.parse(rows["listen"]), public, parse_subnet(rows["subnet"]))
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

@@ -46,19 +46,49 @@ class Invite:
 
 
 @frozen
-class Served:
-    """How the switch was last run. Port 0 in `public` stands for the port of `listen`."""
+class LastServed:
+    """How the switch was run last. Port 0 in `public` stands for the port of `listen`."""
 
     listen: HostPort
     public: HostPort | None
     subnet: IPv4Network
 
 
+@frozen
+class Refusal:
+    """What a code means to the program of the member that is refused."""
+
+    sentence: str = ""  # for its user, where whoever refuses cannot say it more precisely
+    final: bool = True  # time does not mend it: no other attempt is made
+    known: bool = True  # the switch may know the key as a member's: a new key would lose its name
+
+
+_LET_IN_AGAIN = "to let this host in again, remove its profile and key, and join with a new invite"
+
+REFUSALS: Mapping[int, Refusal] = {
+    ByeCode.REVOKED: Refusal(f"the key of this member was revoked; {_LET_IN_AGAIN}"),
+    ByeCode.NAME_TAKEN: Refusal(known=False),
+    ByeCode.ADDRESS_TAKEN: Refusal(),
+    ByeCode.INVITE_USED: Refusal(
+        "the invite was used already, with another key: ask for a new one", known=False
+    ),
+    ByeCode.INVITE_EXPIRED: Refusal("the invite has expired: ask for a new one", known=False),
+    ByeCode.FULL: Refusal("the switch is full", final=False),
+    ByeCode.UNKNOWN: Refusal("this key is not of a member", known=False),
+}
+_OTHER = Refusal(final=False)  # also what only newer switches know
+
+
+def refusal(code: int) -> Refusal:
+    """What it means; `code` as it came from the wire, where an unknown one is just a number."""
+    return REFUSALS.get(code, _OTHER)
+
+
 class EnrolRefused(RefusedError):
     """A member is refused; `code` tells its program, the message tells its user."""
 
-    def __init__(self, code: ByeCode, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, code: ByeCode, message: str = "") -> None:
+        super().__init__(message or refusal(code).sentence)
         self.code = code
 
 
@@ -67,8 +97,7 @@ def check_known(member: Member, name: str) -> Member:
     if member.revoked is not None:
         raise EnrolRefused(
             ByeCode.REVOKED,
-            f"the key of {member.name} was revoked on {_date(member.revoked)}; to let this host "
-            "in again, remove its profile and key, and join with a new invite",
+            f"the key of {member.name} was revoked on {_date(member.revoked)}; {_LET_IN_AGAIN}",
         )
     if name not in ("", member.name):
         raise EnrolRefused(

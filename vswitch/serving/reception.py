@@ -163,7 +163,7 @@ class Reception:
         else:
             known = registry.look_up(key)
             if known is None:  # revoked and forgotten since the handshake
-                raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+                raise EnrolRefused(ByeCode.UNKNOWN)
             member = check_known(known, hello.name)
         address = registry.lease(key, hello.address, self._subnet)
         return member, address
@@ -178,7 +178,7 @@ class Reception:
     def _check_welcome(self, key: bytes) -> None:
         known = self._registry.look_up(key)
         if known is None:
-            raise EnrolRefused(ByeCode.UNKNOWN, "this key is not of a member")
+            raise EnrolRefused(ByeCode.UNKNOWN)
         check_known(known, "")
 
     async def _refuse(

@@ -44,7 +44,7 @@ from vswitch.management.socket import Handler, serve_control
 from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus, to_json
 from vswitch.management.verbs import look_handlers, mac_handlers, totals_of
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import Served
+from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.reception import Authorities, Plugged, Reception
@@ -106,7 +106,7 @@ async def serve(
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
-            served = Served(listen, config.public, config.subnet)
+            served = LastServed(listen, config.public, config.subnet)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
             event(

@@ -1,9 +1,11 @@
 """`FakeInterface`: a host's end for `join`, whose kernel is the test.
 
-interface = FakeInterface()
-await nursery.start(partial(join, config, open_interface=interface.open))
-interface.feed(frame)          # the host sends
-interface.take()               # what the host has received
+    interface = FakeInterface()
+    await nursery.start(partial(join, config, open_interface=interface.open))
+    interface.feed(frame)          # the host sends
+    interface.take()               # what the host has received
+
+A program that just wants to take part has `vswitch.ProgramInterface`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from vswitch.testing.devices import FakeDevice
 
 
 class FakeInterface(FakeDevice):
-    """A `FakeDevice` with an address. Implements `vswitch.ports.interface.HostInterface`.
+    """A `FakeDevice` with an address. Implements `vswitch.devices.host_interface.HostInterface`.
 
     `history` has what was set, in order, such as `("mtu", 1400)`. `refuse` is raised instead of
     setting anything, once.

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from transport import ChannelBroken, Endpoint, Peer, PrivateKey, open_endpoint, open_udp, resolve
+from transport import ChannelBroken, Endpoint, Peer, PrivateKey, open_endpoint, open_udp
 from transport.handshake.admission import Grant
 from transport.testing.cores import KnownPeers
 from transport.wire.trains import lay
@@ -312,12 +312,6 @@ async def test_bound_to_a_device(opened):
     with pytest.raises(OSError) as caught:
         opened(V4, device="nosuchdevice")
     assert caught.value.errno == errno.ENODEV
-
-
-async def test_resolve():
-    assert await resolve("127.0.0.1", 7450) == [("127.0.0.1", 7450)]
-    assert await resolve("::1", 7450) == [("::1", 7450)]
-    assert {host for host, _ in await resolve("localhost", 7450)} <= {"127.0.0.1", "::1"}
 
 
 @pytest.mark.parametrize("host", [V4, pytest.param(V6, marks=needs_ipv6)])

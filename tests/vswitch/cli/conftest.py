@@ -11,7 +11,7 @@ from vswitch.addresses import HostPort
 from vswitch.cli import main
 from vswitch.config.commands import ServeConfig
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import Served
+from vswitch.registry.rules import LastServed
 from vswitch.state import StateDir
 
 PUBLIC = HostPort("switch.example.org", 0)
@@ -36,7 +36,7 @@ def switch(files):
     """State as `serve` leaves it."""
     create_key_file(files.server_key)
     with Registry.open(files.registry) as registry:
-        registry.record_served(Served(HostPort("::", 7000), PUBLIC, ServeConfig().subnet))
+        registry.record_served(LastServed(HostPort("::", 7000), PUBLIC, ServeConfig().subnet))
         yield registry
 
 

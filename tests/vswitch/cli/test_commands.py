@@ -14,7 +14,7 @@ from vswitch.cli import main
 from vswitch.config.commands import ServeConfig
 from vswitch.errors import ExitCode
 from vswitch.registry.invite import JoinString
-from vswitch.registry.rules import Served
+from vswitch.registry.rules import LastServed
 
 COMMANDS = ["serve", "invite", "members", "revoke", "join", "status", "genkey"]
 
@@ -69,7 +69,7 @@ def test_where_invites_lead(run, switch, monkeypatch):
 
 
 def test_an_invite_to_an_unknown_place_is_refused(run, switch):
-    switch.record_served(Served(HostPort("::", 7000), None, ServeConfig().subnet))
+    switch.record_served(LastServed(HostPort("::", 7000), None, ServeConfig().subnet))
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.USAGE, "")
     assert "give --public HOST[:PORT]" in err

@@ -59,7 +59,7 @@ def stream_pair(family, codec):
 
 
 @pytest.mark.parametrize("codec", [FramedStream, QemuStream])
-async def test_stream_device(codec):
+async def test_a_stream_keeps_the_rules_of_devices(codec):
     await check_device(stream_pair(socket.AF_UNIX, codec))
 
 
@@ -102,7 +102,7 @@ def datagram_pair(header):
 
 
 @pytest.mark.parametrize("header", [b"", vxlan_header(42)], ids=["udp", "vxlan"])
-async def test_datagram_device(header):
+async def test_a_datagram_peer_keeps_the_rules_of_devices(header):
     await check_device(datagram_pair(header), fills=False, other_side_breaks=False)
 
 
@@ -117,7 +117,7 @@ async def test_a_full_socket_fills_its_devices_until_there_is_room():
         pair.device.close()
 
 
-async def test_an_inbox_is_bounded():
+async def test_a_full_inbox_drops_and_counts():
     async with datagram_pair(b"")() as pair:
         for _ in range(2000):
             pair.device.put_untrusted(bytes(60))
@@ -125,7 +125,7 @@ async def test_an_inbox_is_bounded():
         pair.device.close()
 
 
-async def test_a_half_written_record_is_kept():
+async def test_the_rest_of_a_half_written_record_goes_out_first():
     async with stream_pair(socket.AF_UNIX, FramedStream)() as pair:
         blocked = []
         pair.device.on_blocked = lambda: blocked.append(True)

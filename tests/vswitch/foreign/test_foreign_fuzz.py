@@ -44,7 +44,7 @@ def encoded(codec, frame):
 
 
 @pytest.mark.parametrize("codec", [FramedStream, QemuStream])
-def test_streams(codec):
+def test_damaged_streams_give_possible_frames_or_end(codec):
     chance = random.Random(7)
     for _ in range(INPUTS):
         parts = []
@@ -83,7 +83,7 @@ def test_a_stream_in_step_may_be_cut_anywhere(codec):
         assert not dropped
 
 
-def test_datagrams():
+def test_random_datagrams_are_frames_by_their_length_alone():
     chance = random.Random(9)
     for _ in range(INPUTS):
         data = chance.randbytes(chance.randrange(1600))
@@ -97,7 +97,7 @@ def test_datagrams():
         assert without_vxlan_untrusted(vxlan_header(vni) + data) == (vni, data)
 
 
-def test_files(tmp_path):
+def test_damaged_files_give_whole_settings_or_a_config_error(tmp_path):
     chance = random.Random(10)
     valid = (
         b'[[foreign]]\nkind = "udp"\nlisten = "0.0.0.0:5555"\nmax_ports = 64\nname = "lab"\n'

@@ -40,7 +40,7 @@ def frames(records):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100, 5000])
-def test_framed_stream_in_pieces(size):
+def test_a_framed_stream_gives_the_same_frames_however_it_is_cut(size):
     data = b"".join(map(framed, FRAMES))
     found, (splitter, dropped) = [], stream()
     for at in range(0, len(data), size):
@@ -103,7 +103,7 @@ def test_half_a_record_costs_one_more_at_most():
     assert dropped["resync"] == 1
 
 
-def test_frames_that_no_ethernet_has():
+def test_frames_that_no_ethernet_has_are_counted_and_passed_over():
     splitter, dropped = stream()
     long = framed(bytes(1523))
     data = framed(b"short") + long + framed(bytes(1522)) + framed(b"") + framed(FRAMES[0])
@@ -122,7 +122,7 @@ def test_a_stream_without_frames_is_given_up():
 
 
 @pytest.mark.parametrize("size", [1, 3, 100, 5000])
-def test_qemu_stream(size):
+def test_a_qemu_stream_gives_the_same_frames_however_it_is_cut(size):
     data = b"".join(struct.pack(">I", len(frame)) + frame for frame in FRAMES)
     splitter, found = QemuStream(1500, Counter()), []
     for at in range(0, len(data), size):
@@ -131,7 +131,7 @@ def test_qemu_stream(size):
     assert b"".join(splitter.encode([frame_record(frame) for frame in FRAMES])) == data
 
 
-def test_qemu_stream_with_what_is_no_frame():
+def test_a_qemu_stream_counts_what_is_no_frame_and_ends_at_no_length():
     dropped = Counter()
     splitter = QemuStream(1500, dropped)
     data = [struct.pack(">I", size) + bytes(size) for size in (0, 13, 1523, 65_000, 60)]
@@ -141,7 +141,7 @@ def test_qemu_stream_with_what_is_no_frame():
         splitter.feed_untrusted(b"GET / HTTP/1.1\r\n")
 
 
-def test_vxlan():
+def test_a_vxlan_header_is_read_back_and_reserved_bits_are_ignored():
     datagram = bytes.fromhex("0800000000002a00") + FRAMES[0]
     assert vxlan_header(42) + FRAMES[0] == datagram
     assert without_vxlan_untrusted(datagram) == (42, FRAMES[0])
@@ -151,7 +151,7 @@ def test_vxlan():
     assert without_vxlan_untrusted(vxlan_header(0xFFFFFF)) == (0xFFFFFF, b"")
 
 
-def test_a_datagram_that_is_no_frame():
+def test_a_datagram_that_is_no_frame_is_counted():
     dropped = Counter()
     assert record_untrusted(bytes(13), 1522, dropped) is None
     assert record_untrusted(bytes(1523), 1522, dropped) is None

@@ -19,12 +19,12 @@ def load(tmp_path):
     return read
 
 
-def test_nothing_is_on_by_default(load):
+def test_without_a_table_there_is_no_foreign_port(load):
     assert load_foreign(None) == ()
     assert load("[serve]\nmtu = 1500\n") == ()
 
 
-def test_every_kind(load):
+def test_every_kind_is_read_with_its_defaults(load):
     udp, tcp, vxlan, stream, dgram = load("""
 [[foreign]]
 kind = "udp"
@@ -69,11 +69,12 @@ listen = "127.0.0.1:1234"
         ('[[foreign]]\nkind = "vxlan"\nvni = 1', "needs remote and vni"),
         ('[[foreign]]\nkind = "vxlan"\nremote = "x"\nvni = 16777216', "from 0 to 16777215"),
         ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\nname = "A b"', "a name is 1 to 63"),
+        ('[[foreign]]\nkind = "vxlan"\nremote = "x"\nvni = 1\nlisten = "unix:/x"', "not on a path"),
         ('[foreign]\nkind = "tcp"', "with two brackets"),
         ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\n' * 2, "two are called tcp"),
         ('[[foreign]]\nkind = "qemu-stream"\nlisten = "unix:x"', "write unix:/PATH"),
     ],
 )
-def test_what_is_wrong_is_said(load, text, message):
+def test_a_wrong_table_is_refused_with_the_reason(load, text, message):
     with pytest.raises(ConfigError, match=message):
         load(text)

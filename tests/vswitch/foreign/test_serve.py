@@ -11,7 +11,7 @@ import trio.lowlevel
 
 from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
-from vswitch.foreign import client_limit as admission
+from vswitch.foreign import client_limit
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
 from vswitch.frames.ethernet import format_mac
@@ -122,7 +122,7 @@ async def until(condition):
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-async def test_two_clients_and_a_port_of_the_program(kind):
+async def test_two_clients_and_a_port_of_the_program_reach_each_other(kind):
     a, b = mac(1), mac(2)
     async with (
         serving(kind) as (switch, listener),
@@ -205,8 +205,8 @@ async def test_what_is_no_frame_makes_no_client_and_is_counted():
             assert port.device.dropped == {"runt": 2, "oversize": 2}
 
 
-async def test_made_up_sources_come_slowly(monkeypatch):
-    monkeypatch.setattr(admission, "NEW_PER_SECOND", 0.0)
+async def test_new_clients_beyond_the_rate_are_refused(monkeypatch):
+    monkeypatch.setattr(client_limit, "NEW_PER_SECOND", 0.0)
     async with serving("udp", max_ports=4, idle=1.0) as (switch, listener):
         for number in range(4):
             async with UdpClient(address_of(listener)) as one:
@@ -237,7 +237,7 @@ async def test_a_closed_connection_is_a_port_down(kind):
     await one.stream.aclose()
 
 
-async def test_garbage_between_records():
+async def test_garbage_between_records_costs_no_frame():
     async with (
         serving("tcp") as (switch, listener),
         switch.open_port("bot") as bot,
@@ -306,7 +306,7 @@ async def test_the_log_says_that_it_is_plain_text(caplog):
     assert "not encrypted" in line.message
 
 
-async def test_qemu_over_unix_sockets(tmp_path):
+async def test_qemu_clients_over_unix_sockets_reach_each_other(tmp_path):
     stream, dgram = tmp_path / "stream", tmp_path / "dgram"
     settings = [
         ForeignSettings(kind="qemu-stream", name="s", listen=f"unix:{stream}"),
@@ -348,7 +348,7 @@ async def test_qemu_over_unix_sockets(tmp_path):
     assert caught.group_contains(VswitchError, match="is no socket")
 
 
-async def test_vxlan_between_two_sockets():
+async def test_vxlan_frames_pass_and_those_of_strangers_are_counted():
     settings = ForeignSettings(
         kind="vxlan", name="vx", listen="127.0.0.1:0", remote="127.0.0.2:0", vni=42
     )
@@ -374,6 +374,23 @@ async def test_vxlan_between_two_sockets():
             got = await peer.receive()
             assert got == bytes.fromhex("0800000000002a00") + frame(mac(2), mac(1), 1514)
             assert listener.refused == {"unknown_peer": 2, "no_frame": 1}
+
+
+async def test_vxlan_networks_share_a_socket_and_each_has_its_port():
+    one, two, again = (
+        ForeignSettings(
+            kind="vxlan", name=f"vx{vni}", listen="127.0.0.1:0", remote="127.0.0.2:4789", vni=vni
+        )
+        for vni in (1, 2, 1)
+    )
+    async with open_switch() as switch, open_foreign(switch, [one, two]) as listeners:
+        assert len({each.listen for each in listeners}) == 1
+        assert [port.name for port in switch.ports] == ["vx1", "vx2"]
+        assert all(port.bridge for port in switch.ports)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_switch() as switch, open_foreign(switch, [one, two, again]):
+            pass
+    assert caught.group_contains(VswitchError, match="127.0.0.2:4789 has a port of VNI 1")
 
 
 async def test_a_port_in_use_says_so():

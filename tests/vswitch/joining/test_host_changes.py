@@ -12,32 +12,32 @@ from vswitch.joining.host_changes import (
 )
 
 
-def test_a_sleep_is_told_once():
+def test_a_sleep_is_reported_once():
     detector = SleepDetector(1000.0, 900.0)
     assert detector.slept(1010.0, 910.0) == 0.0
     assert detector.slept(29_810.5, 910.5) == pytest.approx(28_800)
     assert detector.slept(29_811.0, 911.0) == 0.0
 
 
-def test_what_is_short_is_not_and_adds_up():
+def test_short_sleeps_are_reported_when_they_add_up():
     detector = SleepDetector(0.0, 0.0)
     assert detector.slept(NOTICEABLE - 0.1, 0.0) == 0.0
     assert detector.slept(2 * NOTICEABLE - 0.2, 0.0) == pytest.approx(2 * NOTICEABLE - 0.2)
 
 
-def test_clocks_that_make_no_sense_do_no_harm():
+def test_clocks_that_go_backwards_report_no_sleep():
     detector = SleepDetector(100.0, 0.0)
     assert detector.slept(90.0, 0.0) == 0.0
     assert detector.slept(90.0 + NOTICEABLE, 0.0) == NOTICEABLE
 
 
-def test_the_clocks_of_this_system():
+def test_the_clocks_of_this_system_show_no_sleep_in_a_test():
     boottime, monotonic = read_clocks()
     assert boottime >= monotonic - 0.1
     assert SleepDetector(*read_clocks()).slept(*read_clocks()) == 0.0
 
 
-async def test_the_watch(autojump_clock, nursery):
+async def test_the_watch_calls_back_after_each_sleep(autojump_clock, nursery):
     asleep, heard = 0.0, []
 
     def clocks():

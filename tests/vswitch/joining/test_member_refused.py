@@ -37,7 +37,7 @@ async def test_an_invite_makes_one_member(site):
             assert [port.name for port in running.switch.ports] == ["pc1"]
 
 
-async def test_an_expired_invite(site):
+async def test_an_expired_invite_is_refused(site):
     async with site.serving() as running:
         text = site.invite("pc1", running.listen, expires=-1.0)
         error = await site.failing("pc1", invite=text)
@@ -46,7 +46,7 @@ async def test_an_expired_invite(site):
         assert running.registry.members() == []
 
 
-async def test_an_invite_for_another_name(site):
+async def test_an_invite_for_another_name_is_refused(site):
     async with site.serving() as running:
         text = site.invite("pc1", running.listen)
         error = await site.failing("pc2", invite=text)
@@ -79,7 +79,7 @@ async def test_a_string_with_the_key_of_another_switch_gets_no_answer(site, monk
         assert "another key" in str(error)
 
 
-async def test_a_name_that_another_key_has(site):
+async def test_a_name_that_another_key_has_is_refused(site):
     async with site.serving() as running:
         text = site.invite("pc1", running.listen)
         with site.registry() as registry:
@@ -109,7 +109,7 @@ async def test_a_member_cannot_change_its_name(site):
         ("192.0.2.1/24", ["outside"]),
     ],
 )
-async def test_an_address_that_cannot_be_had(site, wish, words):
+async def test_an_address_that_cannot_be_had_is_refused(site, wish, words):
     async with site.serving() as running, site.joined("pc1", running):
         text = site.invite("pc2", running.listen)
         error = await site.failing("pc2", invite=text, address=wish)
@@ -120,7 +120,7 @@ async def test_an_address_that_cannot_be_had(site, wish, words):
             assert member.interface.address == "10.77.0.3/24"
 
 
-async def test_revoked_while_connected_and_ever_after(site, until):
+async def test_a_revoked_member_is_disconnected_and_refused_ever_after(site, until):
     async with site.serving() as running, site.joined("pc1", running) as member:
         async with site.joined("pc2", running):
             assert await site.revoke("pc1") == ["pc1"]
@@ -167,7 +167,7 @@ async def test_a_full_disk_while_enrolling_loses_nothing(site, monkeypatch):
             assert member.welcome.name == "pc1"
 
 
-async def test_a_full_disk_at_the_file_itself(site):
+async def test_a_full_disk_at_the_registry_refuses_and_loses_nothing(site):
     """The same with SQLite in charge: a page limit is a disk that is full."""
     async with site.serving() as running:
         text = site.invite("pc1", running.listen)
@@ -208,7 +208,7 @@ async def test_a_full_disk_shuts_no_known_member_out(site, monkeypatch, until, c
         assert "enrolment-failed" not in caplog.text
 
 
-async def test_one_member_more_than_the_switch_takes(site, until):
+async def test_one_member_more_than_the_switch_takes_is_refused_as_full(site, until):
     async with site.serving(max_members=2) as running:
         async with site.joined("pc1", running), site.joined("pc2", running):
             text = site.invite("pc3", running.listen)
@@ -226,7 +226,7 @@ async def test_one_member_more_than_the_switch_takes(site, until):
         assert "the switch has its 2 members" in str(error)
 
 
-async def test_a_subnet_that_is_full(site):
+async def test_a_full_subnet_refuses_the_member_with_what_to_do(site):
     async with site.serving(subnet="10.9.0.0/30") as running, site.joined("pc1", running):
         text = site.invite("pc2", running.listen)
         error = await site.failing("pc2", invite=text, once=True)

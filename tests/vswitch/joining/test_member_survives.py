@@ -89,7 +89,7 @@ async def test_a_switch_with_another_subnet_gives_another_address(site, nursery)
         ]
 
 
-async def test_a_switch_that_is_not_up_yet(site):
+async def test_a_switch_that_is_not_up_yet_is_waited_for(site):
     async with site.serving(listen=f"127.0.0.1:{free_port()}") as running:
         text, listen = site.invite("pc1", running.listen), running.listen
     async with site.starting("pc1", invite=text) as member:
@@ -148,7 +148,7 @@ async def test_a_name_that_does_not_resolve_is_tried_again(site, nursery, monkey
 
 
 @pytest.mark.parametrize("bind", ["192.0.2.77", "nosuch0"])
-async def test_a_local_address_that_is_not_there(site, bind):
+async def test_a_local_address_that_is_not_there_says_so(site, bind):
     async with site.serving() as running:
         text = site.invite("pc1", running.listen)
         error = await site.failing("pc1", invite=text, bind=bind, once=True)
@@ -162,7 +162,7 @@ async def test_binding_to_an_address_or_an_interface(site, until):
             assert (await site.status()).ports[0].via.startswith("udp:127.0.0.1:")
 
 
-async def test_an_address_of_the_wrong_family(site, monkeypatch):
+async def test_an_address_of_the_wrong_family_cannot_be_reached(site, monkeypatch):
     async def resolve(host, port):
         await trio.lowlevel.checkpoint()
         return [("2001:db8::1", port), ("fe80::1%nosuch0", port)]
@@ -218,7 +218,7 @@ async def test_an_interface_that_goes_away_ends_the_join_and_the_port(site, unti
         await until(lambda: not running.switch.ports)
 
 
-async def test_an_interface_that_cannot_be_configured(site, until):
+async def test_an_interface_that_cannot_be_configured_ends_the_join(site, until):
     async with site.serving(mtu=1400) as running:
         interface = FakeInterface()
         interface.refuse = PrivilegeError("cannot change vsw0: run as root")

@@ -12,7 +12,7 @@ from vswitch.joining.profiles import discard, load, names, resolve, store
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import EnrolRefused, Served
+from vswitch.registry.rules import EnrolRefused, LastServed
 from vswitch.state import StateDir
 
 SERVER = PrivateKey.generate().public
@@ -142,7 +142,7 @@ def switch(files):
     files.ensure()
     create_key_file(files.server_key)
     registry = Registry.open(files.registry)
-    served = Served(HostPort("::", 7000), None, ServeConfig().subnet)
+    served = LastServed(HostPort("::", 7000), None, ServeConfig().subnet)
     registry.record_served(served)
     yield registry
     registry.close()
@@ -160,7 +160,7 @@ def test_on_the_host_of_the_switch_no_string_is_needed(files, switch):
 
 
 def test_a_switch_on_one_address_is_reached_there(files, switch):
-    switch.record_served(Served(HostPort("192.0.2.1", 7), None, ServeConfig().subnet))
+    switch.record_served(LastServed(HostPort("192.0.2.1", 7), None, ServeConfig().subnet))
     assert resolve(config(files)).server == HostPort("192.0.2.1", 7)
 
 
@@ -181,7 +181,7 @@ def test_a_stored_profile_goes_before_the_local_switch(files, switch):
     assert not resolve(config(files)).local
 
 
-def test_a_switch_that_never_ran(files):
+def test_a_switch_that_never_ran_is_named_with_what_to_do(files):
     files.ensure()
     create_key_file(files.server_key)
     Registry.open(files.registry).close()

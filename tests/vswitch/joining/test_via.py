@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from vswitch.errors import NotReachable
+from vswitch.foreign.kinds import KINDS
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import NO_OFFLOAD
 from vswitch.joining import via
@@ -27,7 +28,7 @@ async def taken(interface):
 
 
 @pytest.mark.parametrize("kind", ["udp", "tcp"])
-async def test_two_hosts_on_a_switch_of_ours(site, tmp_path, kind):
+async def test_two_hosts_in_foreign_ports_reach_each_other(site, tmp_path, kind):
     path = tmp_path / "vswitch.toml"
     path.write_text(f'[[foreign]]\nkind = "{kind}"\nlisten = "127.0.0.1:0"\n')
     one, two = FakeInterface(superframes=True), FakeInterface()
@@ -76,7 +77,7 @@ async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
             assert await taken(host) == [frame(B, A)]
 
 
-async def test_tcp_reconnects(site, monkeypatch):
+async def test_a_tcp_connection_that_ends_is_made_again(site, monkeypatch):
     monkeypatch.setattr(via, "RETRY", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -97,7 +98,7 @@ async def test_tcp_reconnects(site, monkeypatch):
                 connection.close()
 
 
-async def test_nobody_there(site):
+async def test_a_refused_connection_ends_a_join_that_tries_once(site):
     with socket.socket() as taken_port:
         taken_port.bind(("127.0.0.1", 0))
         url = f"tcp://127.0.0.1:{taken_port.getsockname()[1]}"
@@ -106,9 +107,45 @@ async def test_nobody_there(site):
     assert "Connection refused" in str(error)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_url_may_name_the_kinds_that_have_a_client(site, kind):
+    url = f"{kind}://192.0.2.1:5555"
+    if KINDS[kind].connect is None:
+        with pytest.raises(ValueError, match="write udp://HOST:PORT or tcp://HOST:PORT"):
+            site.join_config("pc1", via=url)
+    else:
+        assert site.join_config("pc1", via=url).via == url
+
+
 @pytest.mark.parametrize(
     "url", ["udp://x", "x://h:1", "udp://:5", "tcp://h:0", "h:5", "tcp://h:99999"]
 )
-def test_what_is_no_url(site, url):
+def test_a_wrong_url_is_refused(site, url):
     with pytest.raises(ValueError, match=r"HOST:PORT|port"):
         site.join_config("pc1", via=url)
+
+
+async def test_the_next_address_of_a_name_is_tried_when_one_refuses(site, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        addresses = [nobody.getsockname(), server.getsockname()]
+
+        async def find(where, kind):
+            await trio.lowlevel.checkpoint()
+            return addresses
+
+        monkeypatch.setattr("vswitch.foreign.tcp.find", find)
+        async with site.joined("pc1", None, via="tcp://switch.example:5555") as member:
+            assert (await member.status()).state == "up"
+
+
+async def test_a_name_that_is_not_known_says_so(site, monkeypatch):
+    async def resolve(host, port, kind):
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("vswitch.foreign.sockets.resolve", resolve)
+    for kind in ("udp", "tcp"):
+        error = await site.failing("pc1", via=f"{kind}://switch.example:5555", once=True)
+        assert isinstance(error, NotReachable)
+        assert str(error) == "cannot resolve switch.example: Name or service not known"

@@ -185,14 +185,14 @@ def test_the_file_is_for_its_owner_only(tmp_path):
         Registry.open(path)
 
 
-def test_a_registry_that_is_not_there(tmp_path):
+def test_a_registry_that_is_not_there_is_named(tmp_path):
     with pytest.raises(NotFound, match="has a switch run"):
         Registry.open(tmp_path / "r", create=False)
     with pytest.raises(NotFound, match="is --state right"):
         Registry.open(tmp_path / "gone" / "r", create=False)
 
 
-def test_a_file_that_is_no_registry(tmp_path):
+def test_a_file_that_is_no_registry_is_refused(tmp_path):
     path = tmp_path / "r"
     path.write_bytes(b"not a database, whatever its name" * 40)
     path.chmod(0o600)
@@ -218,7 +218,7 @@ def test_a_registry_of_a_newer_version_is_left_alone(tmp_path):
         Registry.open(path)
 
 
-def test_closing_twice_and_a_path_with_odd_characters(tmp_path):
+def test_a_path_with_odd_characters_is_opened_and_closing_twice_does_nothing(tmp_path):
     path = tmp_path / "r?x=%23#.sqlite"
     registry = Registry.open(path)
     registry.close()

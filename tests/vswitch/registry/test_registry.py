@@ -10,7 +10,7 @@ from vswitch.addresses import HostPort
 from vswitch.errors import ExitCode, NotFound
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import EnrolRefused, Invite, Served
+from vswitch.registry.rules import EnrolRefused, Invite, LastServed
 
 NOW = 1_000_000.0
 HOUR = 3600.0
@@ -175,12 +175,12 @@ def test_touch_notes_when_members_were_seen(registry):
     assert registry.look_up(KEY1).last_seen == NOW + 5
 
 
-def test_how_the_switch_was_served(registry):
+def test_how_the_switch_was_served_last_is_read_back(registry):
     assert registry.served() is None
-    served = Served(HostPort("::", 7450), None, SUBNET)
+    served = LastServed(HostPort("::", 7450), None, SUBNET)
     registry.record_served(served)
     assert registry.served() == served
-    served = Served(HostPort("::", 1), HostPort("example.org", 0), IPv4Network("10.0.0.0/8"))
+    served = LastServed(HostPort("::", 1), HostPort("example.org", 0), IPv4Network("10.0.0.0/8"))
     registry.record_served(served)
     assert registry.served() == served
 

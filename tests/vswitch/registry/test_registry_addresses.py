@@ -39,7 +39,7 @@ def test_addresses_are_stable_and_lowest_first(registry):
     assert registry.lease(KEY3, "auto", SUBNET) == "10.77.0.2/24"
 
 
-def test_a_wished_address(registry):
+def test_a_wished_address_is_given_if_it_is_free(registry):
     registry.enrol_local(KEY1, "pc1", NOW)
     registry.enrol_local(KEY2, "pc2", NOW)
     assert registry.lease(KEY1, "10.77.0.9/24", SUBNET) == "10.77.0.9/24"

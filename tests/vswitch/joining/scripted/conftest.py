@@ -11,8 +11,9 @@ from transport import Grant, PrivateKey, open_endpoint
 from transport.testing.network import Link, open_network
 from vswitch.addresses import HostPort
 from vswitch.config.commands import JoinConfig
-from vswitch.joining import reach as underlay
-from vswitch.joining.member import Membership
+from vswitch.joining import reach
+from vswitch.joining.host_link import HostLink
+from vswitch.joining.member import Member
 from vswitch.joining.profiles import Profile
 from vswitch.members.device import MemberDevice
 from vswitch.state import StateDir
@@ -63,7 +64,7 @@ class Stage:
 
     def member(self, **options):
         config = JoinConfig(name="pc1", state=self.files.path, **options)
-        return Membership(config, self.profile, self.interface)
+        return Member(config, self.profile, HostLink(config, SERVER[0], self.interface))
 
     async def run_once(self):
         """The error of a join that gives up at the first failure."""
@@ -80,6 +81,6 @@ async def stage(tmp_path, monkeypatch):
 
     async with open_network(seed=3, link=Link(delay=0.01)) as network:
         stage = Stage(network, tmp_path)
-        monkeypatch.setattr(underlay, "_open_socket", stage.socket)
-        monkeypatch.setattr(underlay, "resolve", resolve)
+        monkeypatch.setattr(reach, "_open_socket", stage.socket)
+        monkeypatch.setattr(reach, "resolve", resolve)
         yield stage

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from vswitch.errors import TimedOut
-from vswitch.joining import reach as underlay
+from vswitch.joining import reach
 from vswitch.joining.backoff import CAP, RESTART, SPREAD
 from vswitch.joining.connection import WELCOME_TIMEOUT
 from vswitch.joining.member import PATIENCE, STABLE
@@ -46,7 +46,7 @@ async def test_a_rival_with_the_same_key_is_left_alone_for_half_a_minute(
     assert "another host has connected" in caplog.text
 
 
-async def test_a_switch_that_never_welcomes(autojump_clock, stage):
+async def test_a_switch_that_never_welcomes_is_given_up_in_time(autojump_clock, stage):
     async def script(device):
         await trio.sleep_forever()
 
@@ -243,7 +243,7 @@ async def test_a_name_server_that_is_silent_does_not_keep_a_member_away(
     async with stage.serving(welcomed):
         nursery.start_soon(member.run)
         await trio.sleep(20)
-        monkeypatch.setattr(underlay, "resolve", never)
+        monkeypatch.setattr(reach, "resolve", never)
         stage.network.link.up = False
         await trio.sleep(61 + 30)
         stage.network.link.up = True
@@ -257,7 +257,7 @@ async def test_without_any_answer_of_a_name_server_the_reason_says_so(
     async def never(host, port):
         await trio.sleep_forever()
 
-    monkeypatch.setattr(underlay, "resolve", never)
+    monkeypatch.setattr(reach, "resolve", never)
     error = await stage.run_once()
     assert str(error) == "cannot resolve 198.51.100.1: no name server has answered within 2 s"
 
@@ -276,7 +276,7 @@ async def test_all_addresses_are_tried_and_the_one_that_worked_first(
         await trio.sleep(20)
         device.close(ByeCode.SERVER_ERROR, "again")
 
-    monkeypatch.setattr(underlay, "resolve", resolve)
+    monkeypatch.setattr(reach, "resolve", resolve)
     stage.network.log.clear()
     began = trio.current_time()
     async with stage.serving(script):

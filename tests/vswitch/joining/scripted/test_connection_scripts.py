@@ -8,9 +8,8 @@ import trio
 from transport import ChannelBroken
 from vswitch.errors import NotReachable
 from vswitch.frames.records import frame_record
-from vswitch.joining import connection
 from vswitch.members.protocol import Bye, ByeCode, Hello, Notice, Update, Welcome, encode_control
-from vswitch.registry.rules import EnrolRefused
+from vswitch.registry.rules import EnrolRefused, refusal
 from vswitch.testing import ethernet
 
 WELCOME = Welcome(name="pc1", port=1, address="10.77.0.2/24", network="10.77.0.0/24")
@@ -55,7 +54,7 @@ async def test_a_switch_that_makes_no_sense_is_told_so(autojump_clock, stage, sa
     assert codes == [ByeCode.PROTOCOL]
 
 
-@pytest.mark.parametrize("code", sorted(connection.FINAL))
+@pytest.mark.parametrize("code", [code for code in ByeCode if refusal(code).final])
 async def test_a_definite_no_ends_the_join_with_the_reason_in_full(
     autojump_clock, stage, nursery, code
 ):

@@ -1,0 +1,196 @@
+"""This host's side of a membership: its interface and what it carries, whatever leads to a switch.
+
+    interface ─▶ QueuedPump: cut to the MTU, fair queue ─▶ device of a connection ─▶ switch
+    interface ◀──────────────── Pump ◀──────────────── device
+
+The interface is made once and stays, with its address and its counters, while connections come and
+go: sessions (`member.py`), or plain text (`via.py`).
+
+Error contract of `carry`, which never returns: what the device of the connection raises when that
+ends (`ENDS`); `VswitchError` for an interface that does not work any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, NoReturn, TypeAlias
+
+import trio
+
+from transport import ChannelBroken
+from vswitch.config.commands import JoinConfig
+from vswitch.devices.bridge import OpenInterface, open_host_end
+from vswitch.devices.host_interface import HostInterface
+from vswitch.devices.pump import Pump, Tally, QueuedPump
+from vswitch.devices.tap import TapConfig
+from vswitch.errors import BadRecord, VswitchError
+from vswitch.foreign.datagrams import DatagramDevice
+from vswitch.foreign.kinds import ForeignDevice
+from vswitch.foreign.streams import ConnectionEnded
+from vswitch.frames.ethernet import DEFAULT_MTU
+from vswitch.logs import event
+from vswitch.management.status import JoinStatus, to_json
+from vswitch.members.device import MemberDevice
+from vswitch.members.protocol import Welcome
+
+log = logging.getLogger(__name__)
+
+ENDS: Final = (ChannelBroken, ConnectionEnded, BadRecord)  # of a connection, by its device
+Remote: TypeAlias = MemberDevice | ForeignDevice
+
+
+class HostLink:
+    """The interface of a member and its traffic, through all its connections."""
+
+    def __init__(
+        self,
+        config: JoinConfig,
+        server: str,
+        interface: HostInterface,
+        task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """`server` is the switch, for people; `task_status` hears of the first connection."""
+        self.interface = interface
+        self.server = server
+        self._config = config
+        self._task_status: trio.TaskStatus[Welcome] | None = task_status
+        self.received, self.sent = Tally(), Tally()
+        self._dropped: Counter[str] = Counter()  # by the devices of earlier connections
+        self._device: Remote | None = None  # while connected
+        self._since = time.time()
+        self._error: str | None = None
+
+    def connected(
+        self,
+        device: Remote,
+        welcome: Welcome,
+        *,
+        via: str | None = None,
+        port: int | None = None,
+        **session: Any,
+    ) -> None:
+        """Frames can pass from now on. The rest is for the log."""
+        interface = self.interface
+        self._device, self._error, self._since = device, None, time.time()
+        event(
+            log,
+            "connected",
+            member=welcome.name,
+            server=self.server,
+            via=via,
+            port=port,
+            dev=interface.name,
+            mac=interface.mac,
+            address=welcome.address,
+            mtu=interface.mtu,
+            **session,
+        )
+        if self._task_status is not None:
+            self._task_status.started(welcome)
+            self._task_status = None
+
+    def lost(self, reason: str) -> None:
+        """There is no connection just now. Logged once for each new reason."""
+        if reason != self._error:
+            level = logging.WARNING
+            event(log, "disconnected", level, member=self._config.name, reason=reason)
+        if self._error is None:
+            self._since = time.time()
+        self._error = reason
+
+    async def carry(
+        self, device: Remote, *jobs: Callable[[], Awaitable[None]], early: Sequence[bytes] = ()
+    ) -> NoReturn:
+        """Carry `early`, then all frames in both directions, until one of them or a job ends."""
+        up = QueuedPump(self.interface, device, self.sent)
+        down = Pump(device, self.interface, self.received, given=up.take)
+        if not isinstance(device, DatagramDevice):
+            device.on_blocked = up.flush_soon
+        all_jobs: list[Callable[[], Awaitable[None]]] = [
+            partial(down.run, list(early)),
+            up.read,
+            up.write,
+            *jobs,
+        ]
+        end: list[Exception] = []
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def run(job: Callable[[], Awaitable[None]]) -> None:
+                    try:
+                        await job()
+                    except Exception as error:
+                        end.append(error)
+                        nursery.cancel_scope.cancel()
+
+                for job in all_jobs:
+                    nursery.start_soon(run, job)
+        finally:
+            up.close()
+            self._dropped.update(device.dropped)
+            self._device = None
+        # The end of a connection can show as a closed device in the other direction.
+        for error in end:
+            if isinstance(error, ENDS):
+                raise error
+        if isinstance(end[0], OSError | trio.BrokenResourceError | trio.ClosedResourceError):
+            raise VswitchError(f"{end[0]}; start join again to make it anew") from end[0]
+        raise end[0]
+
+    async def status(self, _: dict[str, Any], **session: Any) -> dict[str, Any]:
+        """The answer to the control socket; `session`: what only a session has to tell."""
+        await trio.lowlevel.checkpoint()
+        interface, received, sent = self.interface, self.received, self.sent
+        drops = Counter(interface.dropped) + self._dropped
+        if self._device is not None:
+            drops.update(self._device.dropped)
+        drops["queue_full"] += sent.dropped
+        drops["queue_delay"] += sent.delayed
+        drops["disconnected"] += received.lost + sent.lost
+        drops["bad_superframe"] += received.refused + sent.refused
+        return to_json(
+            JoinStatus(
+                name=self._config.name,
+                state="connecting" if self._device is None else "up",
+                server=self.server,
+                dev=interface.name,
+                mac=interface.mac,
+                address=interface.address,
+                mtu=interface.mtu,
+                rx_frames=received.frames,
+                rx_bytes=received.bytes,
+                tx_frames=sent.frames,
+                tx_bytes=sent.bytes,
+                drops=dict(+drops),
+                since=self._since,
+                error=self._error,
+                **session,
+            )
+        )
+
+
+@asynccontextmanager
+async def open_host_link(
+    config: JoinConfig,
+    server: str,
+    open_interface: OpenInterface,
+    task_status: trio.TaskStatus[Welcome],
+    *,
+    mac: str | None = None,
+    address: str | None = None,
+) -> AsyncIterator[HostLink]:
+    """Make the interface, put it where it belongs, and take it away at the end."""
+    wanted = TapConfig(
+        name=config.dev,
+        mac=mac,
+        mtu=config.mtu or DEFAULT_MTU,
+        offload=config.offload,
+        address=address,
+    )
+    async with open_host_end(open_interface, wanted, config) as interface:
+        yield HostLink(config, server, interface, task_status)
