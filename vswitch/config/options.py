@@ -27,7 +27,6 @@ from vswitch.errors import ConfigError
 T = TypeVar("T")
 
 _FILE_BYTES = 1 << 20  # a configuration file has a few hundred bytes; this is some other file
-_YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 @attrs.frozen
@@ -36,7 +35,7 @@ class Option:
 
     help: str
     metavar: str | None = None
-    kind: str = "text"  # "text", "integer" or "switch": how a flag or variable spells it
+    kind: str = "text"  # "text", or "switch" for a flag that has no value
     in_file: bool = True
 
 
@@ -100,14 +99,13 @@ def load(
     values: dict[str, Any] = dict(fixed)
     problems: list[str] = []
     fields = attrs.fields_dict(cast(type[attrs.AttrsInstance], cls))
-    options = options_of(cast(type[attrs.AttrsInstance], cls))
-    for name, entry in options.items():
+    for name in options_of(cast(type[attrs.AttrsInstance], cls)):
         text, place = flags.get(name), f"{flag_of(name)} "
         if text is None:
             text, place = environ.get(variable_of(name)) or None, f"{variable_of(name)}="
         if text is not None:
             try:
-                values[name] = _convert(fields[name], _from_text(entry.kind, text))
+                values[name] = _convert(fields[name], text)
             except ValueError as error:
                 problems.append(f"{place}{_short(text)}: {error}")
     if problems:
@@ -123,19 +121,6 @@ def _convert(field: attrs.Attribute[Any], value: object) -> Any:
 
 def _hook(field: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
     return lambda value, _type: _convert(field, value)
-
-
-def _from_text(kind: str, text: str) -> object:
-    if kind == "integer":
-        try:
-            return int(text, 10)
-        except ValueError:
-            raise ValueError("not a whole number") from None
-    if kind == "switch":
-        if text.lower() not in _YES_NO:
-            raise ValueError("write true or false")
-        return _YES_NO[text.lower()]
-    return text
 
 
 def read_tables(path: Path) -> dict[str, Any]:
@@ -171,20 +156,6 @@ def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
 def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
     """An instance of `cls` from a table of a file, or from what somebody has said instead."""
     return _structure(cls, dict(table), dict(table), place)
-
-
-def from_text(cls: type[Any], said: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """What somebody has written as text, as a file would have it; `ConfigError` if it cannot be."""
-    options, values, problems = options_of(cls), dict(said), []
-    for name, text in said.items():
-        if isinstance(text, str) and name in options:
-            try:
-                values[name] = _from_text(options[name].kind, text)
-            except ValueError as error:
-                problems.append(f"{place}.{name} = {_short(text)}: {error}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return values
 
 
 def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], place: str) -> T:

@@ -22,6 +22,7 @@ from typing import Protocol
 import trio
 from attrs import frozen
 
+from vswitch.config.converters import INTERFACE_CHARS
 from vswitch.devices import netlink
 from vswitch.devices.dhcp_filter import DhcpGuard
 from vswitch.devices.host_interface import HostInterface
@@ -32,7 +33,6 @@ from vswitch.logs import event
 log = logging.getLogger(__name__)
 
 PREFIX = "vsb-"
-_NAME_LENGTH = 15  # IFNAMSIZ without the closing zero
 
 
 @frozen
@@ -113,7 +113,7 @@ def leave_bridge(place: Place) -> None:
 
 def _make(tap: str, interface: str, mac: str) -> Place:
     """A bridge with the interface in it."""
-    name = (PREFIX + interface)[:_NAME_LENGTH]
+    name = (PREFIX + interface)[:INTERFACE_CHARS]
     place = Place(tap, name, interface)
     existing = netlink.find_link(name)
     if existing is not None and existing.alias != _alias(interface):

@@ -20,17 +20,21 @@ from typing import Any
 import attrs
 from attrs import Factory, field, frozen
 
-from vswitch.config import converters as values
 from vswitch.config.converters import (
+    to_addresses,
+    to_bool,
+    to_frame_limit,
+    to_frame_rate,
     to_mac_limit,
     to_macs,
+    to_optional_bool,
     to_port_names,
+    to_rate,
     to_stations,
     to_vlan,
     to_vlans,
-    to_yes_no,
 )
-from vswitch.config.options import from_text, option, options_of, read_tables, structure
+from vswitch.config.options import option, options_of, read_tables, structure
 from vswitch.errors import ConfigError
 
 ANY_PORT = "*"
@@ -43,23 +47,23 @@ class SwitchSettings:
 
     guard: bool = field(
         default=False,
-        converter=values.to_flag,
+        converter=to_bool,
         metadata=option("every guard, on every port that is not trusted"),
     )
     flood_limit: int | None = field(
         default=20_000,
-        converter=values.to_frame_limit,
+        converter=to_frame_limit,
         metadata=option("copies a second that all floods together make, or off"),
     )
     vlans: bool = field(
         default=False,
-        converter=to_yes_no,
-        metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
+        converter=to_bool,
+        metadata=option("VLANs also while no port has a VLAN setting"),
     )
     multicast_snooping: bool = field(
         default=False,
-        converter=to_yes_no,
-        metadata=option("multicast only to ports that have asked for it", kind="switch"),
+        converter=to_bool,
+        metadata=option("multicast only to ports that have asked for it"),
     )
 
 
@@ -70,84 +74,84 @@ class PortSettings:
     # Guards; those that say nothing follow `guard` of the switch.
     trusted: bool = field(
         default=False,
-        converter=values.to_flag,
+        converter=to_bool,
         metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
     )
     isolated: bool = field(
         default=False,
-        converter=values.to_flag,
+        converter=to_bool,
         metadata=option("reaches only ports that are not isolated"),
     )
     source_guard: bool | None = field(
         default=None,
-        converter=values.to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("frames only from the MAC and IP addresses of the port"),
     )
     arp_check: bool | None = field(
         default=None,
-        converter=values.to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("ARP only of who sends it, and not for another port's address"),
     )
     dhcp_guard: bool | None = field(
         default=None,
-        converter=values.to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("nothing that only a DHCP server sends"),
     )
     ra_guard: bool | None = field(
         default=None,
-        converter=values.to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("nothing that only an IPv6 router sends"),
     )
     bpdu_guard: bool | None = field(
         default=None,
-        converter=values.to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("spanning tree on the port shuts it for a while"),
     )
     addresses: tuple[str, ...] = field(
         default=(),
-        converter=values.to_addresses,
+        converter=to_addresses,
         metadata=option("IP addresses and prefixes of the port, besides that from the switch"),
     )
     # Rates.
     rate_in: float | None = field(
         default=None,
-        converter=values.to_rate,
+        converter=to_rate,
         metadata=option("bits a second that the member may send, as 50M, or off"),
     )
     rate_out: float | None = field(
         default=None,
-        converter=values.to_rate,
+        converter=to_rate,
         metadata=option("bits a second that the member gets, as 50M, or off"),
     )
     frames_in: float | None = field(
         default=None,
-        converter=values.to_rate,
+        converter=to_frame_rate,
         metadata=option("frames a second that the member may send, as 10k, or off"),
     )
     frames_out: float | None = field(
         default=None,
-        converter=values.to_rate,
+        converter=to_frame_rate,
         metadata=option("frames a second that the member gets, as 10k, or off"),
     )
     # Storms and loops.
     storm_broadcast: int | None = field(
         default=1_000,
-        converter=values.to_frame_limit,
+        converter=to_frame_limit,
         metadata=option("broadcasts a second, or off"),
     )
     storm_multicast: int | None = field(
         default=5_000,
-        converter=values.to_frame_limit,
+        converter=to_frame_limit,
         metadata=option("frames to groups a second, or off"),
     )
     storm_unknown: int | None = field(
         default=2_000,
-        converter=values.to_frame_limit,
+        converter=to_frame_limit,
         metadata=option("frames a second to stations that nobody has heard, or off"),
     )
     loop_guard: bool = field(
         default=True,
-        converter=values.to_flag,
+        converter=to_bool,
         metadata=option("a loop through the port shuts it for a while"),
     )
     vlan: int | None = field(
@@ -171,13 +175,12 @@ class PortSettings:
         metadata=option(
             "how many stations may be behind the port (32; 256 with a LAN)",
             "NUMBER",
-            kind="integer",
         ),
     )
     sticky: bool = field(
         default=False,
-        converter=to_yes_no,
-        metadata=option("addresses that were learned stay with the port", kind="switch"),
+        converter=to_bool,
+        metadata=option("addresses that were learned stay with the port"),
     )
     macs: tuple[str, ...] = field(
         default=(),
@@ -213,15 +216,14 @@ class Settings:
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
         """With other settings of one port; `ConfigError` if they are wrong, or unknown."""
-        said = from_text(PortSettings, changes, f"port.{name}")
-        ports = {**self.ports, name: {**self.ports.get(name, {}), **said}}
+        ports = {**self.ports, name: {**self.ports.get(name, {}), **changes}}
         changed = attrs.evolve(self, ports=ports)
         changed.of_port(name)
         return changed
 
     def with_switch(self, changes: Mapping[str, Any]) -> Settings:
         """With other settings of the whole switch; `ConfigError` if they are wrong, or unknown."""
-        said = {**spelled(self.switch), **from_text(SwitchSettings, changes, "switch")}
+        said = {**spelled(self.switch), **changes}
         return attrs.evolve(self, switch=structure(SwitchSettings, said, "switch"))
 
 

@@ -21,10 +21,10 @@ from vswitch.config.commands import JoinConfig
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.pump import BATCH, Pump, Tally, Uplink
 from vswitch.errors import BadRecord, NotReachable, PrivilegeError, TimedOut, VswitchError
+from vswitch.frames.ethernet import MAX_MTU
 from vswitch.logs import event
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import (
-    MAX_MTU,
     Bye,
     ByeCode,
     ControlMessage,

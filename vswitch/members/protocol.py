@@ -22,7 +22,7 @@ import attrs
 import cattrs
 
 from vswitch.errors import BadRecord
-from vswitch.frames.ethernet import parse_mac
+from vswitch.frames.ethernet import MAX_MTU, MIN_MTU, parse_mac
 from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 
 # -------------------------------------------------------------------------------------------------
@@ -33,8 +33,6 @@ from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 # short. All of them raise `ValueError`, for a program's own mistakes and for a peer's alike.
 # Pure.
 
-MIN_MTU = 68  # bytes: every IPv4 module takes this much (RFC 791)
-MAX_MTU = 9000  # bytes: the usual jumbo frame, and the most that this switch is built for
 MAX_TEXT = 1000  # characters of a text for people
 MAX_LIST = 256  # entries of a list: more than a household or a company routes
 
