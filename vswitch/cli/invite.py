@@ -23,7 +23,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "invite",
-        "make a join string for a new member",
         "Print a string with which one host can join once, under this name, until it expires.\n"
         "Whoever has the string can use it: send it on a private way.",
         "vswitch invite pc1 --expires 10m --public switch.example.org",

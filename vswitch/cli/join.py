@@ -22,7 +22,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "join",
-        "plug this machine into a switch",
         "Join a switch and stay connected until stopped. The string is needed the first time\n"
         "only, and not at all on the host of the switch itself. Making the TAP needs root.\n"
         "Every option is also a variable VSWITCH_OPTION and a key of [join] in --config FILE.",

@@ -15,13 +15,13 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable
-from enum import IntEnum
 from typing import Any, Final, TypeAlias
 
 import attrs
 import cattrs
 
 from vswitch.errors import BadRecord
+from vswitch.errors import ByeCode as ByeCode
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU, parse_mac
 from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 
@@ -129,28 +129,6 @@ def to_tuple(texts: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 # -------------------------------------------------------------------------------------------------
-
-
-class ByeCode(IntEnum):
-    """Why a session ends. 0 to 4 are also the transport's own close codes."""
-
-    NORMAL = 0
-    SHUTDOWN = 1
-    REPLACED = 2  # the same member connected again
-    PROTOCOL = 3  # the peer sent what makes no sense
-    TIMEOUT = 4
-    REVOKED = 5
-    NAME_TAKEN = 6
-    ADDRESS_TAKEN = 7
-    INVITE_USED = 8
-    INVITE_EXPIRED = 9
-    FULL = 10
-    SERVER_ERROR = 11
-    UNKNOWN = 12
-
-    @classmethod
-    def _missing_(cls, value: object) -> ByeCode:
-        return cls.UNKNOWN  # a newer peer may have more reasons than we know
 
 
 @attrs.frozen
