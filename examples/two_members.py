@@ -18,14 +18,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 
 from vswitch import JoinConfig, LocalPort, ServeConfig, TapConfig, join, serve
+from vswitch.frames.build import ethernet
 from vswitch.frames.ethernet import BROADCAST, format_mac, parse_mac
 from vswitch.switch.local import local_pair
-from vswitch.testing import ethernet
 
 ETHERTYPE = 0x88B5  # IEEE 802 "local experimental 1"
 # A switch has no back-pressure: it drops what a port cannot take. So no more frames are under way
@@ -42,16 +41,19 @@ class ProgramInterface:
     persistent = False  # nobody else's: it goes with the member
 
     def __init__(self, config: TapConfig) -> None:
-        self._device, self.port = local_pair(config.name, mtu=config.mtu)
+        assert config.mac is not None  # join derives it from the member's key
+        device, self.port = local_pair(config.name, mtu=config.mtu)
+        # As a device it is one end of the pair.
+        self.name, self.mtu, self.superframes = device.name, device.mtu, device.superframes
+        self.wait_readable, self.read_nowait = device.wait_readable, device.read_nowait
+        self.wait_writable, self.write_nowait = device.wait_writable, device.write_nowait
+        self.close, self.aclose = device.close, device.aclose
         self.mac = config.mac
         self.address: str | None = None
         self.dropped: Counter[str] = Counter()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._device, name)  # in everything else it is a device as any
-
     async def set_mtu(self, mtu: int) -> None:
-        self._device.mtu = self.port.mtu = mtu
+        self.mtu = self.port.mtu = mtu
 
     async def set_address(self, address: str | None) -> None:
         self.address = address  # a TAP would tell the kernel; nothing here speaks IP
@@ -70,8 +72,7 @@ class Member:
     async def open_interface(self, config: TapConfig) -> AsyncIterator[ProgramInterface]:
         """In place of `open_tap`."""
         interface = ProgramInterface(config)
-        assert config.mac is not None  # join derives it from the member's key
-        self.mac, self._port = parse_mac(config.mac), interface.port
+        self.mac, self._port = parse_mac(interface.mac), interface.port
         try:
             yield interface
         finally:
