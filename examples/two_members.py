@@ -19,8 +19,8 @@ from pathlib import Path
 import trio
 
 from vswitch import JoinConfig, ProgramInterface, ServeConfig, join, serve
+from vswitch.frames.build import ethernet
 from vswitch.frames.ethernet import BROADCAST, format_mac, parse_mac
-from vswitch.testing import ethernet
 
 ETHERTYPE = 0x88B5  # IEEE 802 "local experimental 1"
 # A switch has no back-pressure: it drops what a port cannot take. So no more frames are under way

@@ -4,31 +4,37 @@ It knows nothing of Ethernet. An *endpoint* is one UDP socket with its *sessions
 the Trio handle of a session, and carries whole messages, reliably and in order, between two
 peers that have proven their keys. The wire is described in docs/wire-format.md, the reasons in
 docs/security.md.
+
+What is exported here is loaded when it is first used.
 """
 
-from transport.crypto.identity import (
-    PrivateKey,
-    PublicKey,
-    create_key_file,
-    load_key_file,
-    load_or_create_key_file,
-)
-from transport.crypto.noise import NO_PSK
-from transport.endpoint.channel import Channel, ChannelBroken
-from transport.endpoint.endpoint import Endpoint, open_endpoint
-from transport.endpoint.udp import DatagramSocket, UdpSocket, format_address, open_udp
-from transport.errors import (
-    BadPacket,
-    HandshakeRefused,
-    HandshakeTimeout,
-    KeyFileError,
-    TransportError,
-)
-from transport.handshake.admission import Authority, Grant
-from transport.handshake.messages import Peer
-from transport.stats import DROP_REASONS, EndpointStatistics, SessionStatistics
-from transport.wire.control import CloseCode
-from transport.wire.datagrams import Credential, CredentialKind, Result, Suite
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transport.crypto.identity import (
+        PrivateKey,
+        PublicKey,
+        create_key_file,
+        load_key_file,
+        load_or_create_key_file,
+    )
+    from transport.crypto.noise import NO_PSK
+    from transport.endpoint.channel import Channel, ChannelBroken
+    from transport.endpoint.endpoint import Endpoint, open_endpoint
+    from transport.endpoint.udp import DatagramSocket, UdpSocket, format_address, open_udp
+    from transport.errors import (
+        BadPacket,
+        HandshakeRefused,
+        HandshakeTimeout,
+        KeyFileError,
+        TransportError,
+    )
+    from transport.handshake.admission import Authority, Grant
+    from transport.handshake.messages import Peer
+    from transport.stats import DROP_REASONS, EndpointStatistics, SessionStatistics
+    from transport.wire.control import CloseCode
+    from transport.wire.datagrams import Credential, CredentialKind, Result, Suite
 
 __all__ = [
     "DROP_REASONS",
@@ -62,3 +68,33 @@ __all__ = [
     "open_endpoint",
     "open_udp",
 ]
+
+_NAMES = {  # by the module that has them
+    "transport.crypto.identity": "PrivateKey PublicKey create_key_file "
+    "load_key_file load_or_create_key_file",
+    "transport.crypto.noise": "NO_PSK",
+    "transport.endpoint.channel": "Channel ChannelBroken",
+    "transport.endpoint.endpoint": "Endpoint open_endpoint",
+    "transport.endpoint.udp": "DatagramSocket UdpSocket format_address open_udp",
+    "transport.errors": "BadPacket HandshakeRefused HandshakeTimeout KeyFileError TransportError",
+    "transport.handshake.admission": "Authority Grant",
+    "transport.handshake.messages": "Peer",
+    "transport.stats": "DROP_REASONS EndpointStatistics SessionStatistics",
+    "transport.wire.control": "CloseCode",
+    "transport.wire.datagrams": "Credential CredentialKind Result Suite",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+if not TYPE_CHECKING:  # a checker would take it for any name at all
+
+    def __getattr__(name: str) -> Any:
+        """Load a name on first use (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

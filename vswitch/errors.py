@@ -8,6 +8,7 @@ documented one (docs/operations.md).
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import ClassVar
 
 
@@ -23,6 +24,28 @@ class ExitCode:
     TIMEOUT = 6  # waited as long as was asked for
     PRIVILEGE = 7  # root, a capability or /dev/net/tun is missing
     INTERRUPTED = 130  # Ctrl-C
+
+
+class ByeCode(IntEnum):
+    """Why a session ends, told to the other side. 0 to 4 are the transport's close codes, too."""
+
+    NORMAL = 0
+    SHUTDOWN = 1
+    REPLACED = 2  # the same member connected again
+    PROTOCOL = 3  # the peer sent what makes no sense
+    TIMEOUT = 4
+    REVOKED = 5
+    NAME_TAKEN = 6
+    ADDRESS_TAKEN = 7
+    INVITE_USED = 8
+    INVITE_EXPIRED = 9
+    FULL = 10
+    SERVER_ERROR = 11
+    UNKNOWN = 12
+
+    @classmethod
+    def _missing_(cls, value: object) -> ByeCode:
+        return cls.UNKNOWN  # a newer peer may have more reasons than we know
 
 
 class BadRecord(Exception):

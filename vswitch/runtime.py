@@ -1,7 +1,15 @@
-"""One error out of a nursery is that error: exception groups of one are taken apart.
+"""What a long-running program needs of Python and of the C library: single errors, kept memory.
 
-A nursery wraps whatever leaves it in an `ExceptionGroup`. Who calls `serve` or `join` writes
-`except VswitchError` and has no interest in the nurseries inside.
+`single_error` takes exception groups of one apart: a nursery wraps whatever leaves it in an
+`ExceptionGroup`, and who calls `serve` or `join` writes `except VswitchError` and has no interest
+in the nurseries inside.
+
+`keep_memory` keeps freed memory for the next batch. Buffers of a batch are tens of kilobytes and
+live for microseconds. The C library's defaults hand the top of the heap back to the kernel whenever
+enough of it is free, and fetch it again, page by page, for the next batch: measured on the way of a
+sealed unit of 62 kB, that made up to two thirds of all processor time. With these settings a
+process keeps what its busiest moment needed. Only glibc has `mallopt`; elsewhere it does nothing,
+and says so by returning False.
 """
 
 from __future__ import annotations
@@ -9,6 +17,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# malloc.h of glibc
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_THRESHOLD = -3
+
+_KEEP = 64 * 1024 * 1024  # bytes at the top of the heap that are not given back
+_GROW = 1024 * 1024  # bytes more than needed with each call to the kernel
+_LARGE = 32 * 1024 * 1024  # bytes from which a block is mapped by itself; the most glibc takes
 
 
 @contextmanager
@@ -30,27 +47,6 @@ def single_error() -> Iterator[None]:
         finally:
             alone.__context__ = context  # not the group, which would be a cycle
             del alone, context  # or its traceback and this frame would keep each other alive
-
-
-# -------------------------------------------------------------------------------------------------
-# Keep freed memory for the next batch, instead of giving it back to the kernel each time.
-#
-# Buffers of a batch are tens of kilobytes and live for microseconds. The C library's defaults
-# hand the top of the heap back to the kernel whenever enough of it is free, and fetch it again,
-# page by page, for the next batch: measured on the way of a sealed unit of 62 kB, that made up to
-# two thirds of all processor time. With these settings a process keeps what its busiest moment
-# needed.
-#
-# Only glibc has `mallopt`; elsewhere this does nothing, and says so by returning False.
-
-# malloc.h of glibc
-_M_TRIM_THRESHOLD = -1
-_M_TOP_PAD = -2
-_M_MMAP_THRESHOLD = -3
-
-_KEEP = 64 * 1024 * 1024  # bytes at the top of the heap that are not given back
-_GROW = 1024 * 1024  # bytes more than needed with each call to the kernel
-_LARGE = 32 * 1024 * 1024  # bytes from which a block is mapped by itself; the most glibc takes
 
 
 def keep_memory() -> bool:

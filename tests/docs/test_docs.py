@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from transport.stats import DROP_REASONS
-from vswitch.cli import _COMMANDS
+from vswitch.cli.common import SUMMARIES
 from vswitch.config.commands import (
     TABLES,
     InviteConfig,
@@ -274,7 +274,7 @@ def test_commands_in_documents_exist(page):
     for line in f"{shell}\n{inline}".splitlines():
         for found in re.finditer(r"(?:^|[ #/])vswitch ([a-z]+)\b([^#]*)", line):
             command, rest = found.groups()
-            if (ROOT / command).exists() or command not in _COMMANDS:
+            if (ROOT / command).exists() or command not in SUMMARIES:
                 assert "useradd" in line or "chown" in line or "runuser" in line, line
                 continue
             flags = set(re.findall(r"(?<!\S)--[a-z-]+", rest))

@@ -1,8 +1,15 @@
-"""The examples work: the whole of the one that needs no root, the answering part of the other."""
+"""The examples work: the whole of the one that needs no root, the answering part of the other.
+
+And they, and the example of the README, are well typed against what a wheel installs.
+"""
 
 import importlib.util
 import os
+import re
+import subprocess
 import sys
+import sysconfig
+import venv
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -46,6 +53,51 @@ async def test_two_members_end_well():
 def test_examples_say_how_to_run_them(name):
     docstring = (EXAMPLES / name).read_text().split('"""')[1]
     assert f".venv/bin/python examples/{name}" in docstring
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """The Python of an environment that has the wheel, and of this one's packages the others."""
+    directory = tmp_path_factory.mktemp("installed")
+    isolated = importlib.util.find_spec("hatchling") is None  # then pip has to fetch it
+    options = ["-q", "--no-deps", *([] if isolated else ["--no-build-isolation"])]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", *options, "-w", directory, ROOT], check=True)
+    venv.create(directory / "env", with_pip=False)
+    python = directory / "env/bin/python"
+    (wheel,) = directory.glob("*.whl")
+    subprocess.run([*pip, "--python", python, "install", "-q", "--no-deps", wheel], check=True)
+    # A path in a .pth file is a path and no more: the link to this checkout in it is not followed.
+    packages = sysconfig.get_path("purelib", vars={"base": str(directory / "env")})
+    (Path(packages) / "others.pth").write_text(sysconfig.get_path("purelib"))
+    return python
+
+
+def test_examples_are_well_typed_against_the_wheel(installed, tmp_path):
+    for example in EXAMPLES.glob("*.py"):
+        (tmp_path / example.name).write_text(example.read_text())
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "readme.py").write_text(block)
+    (tmp_path / "wrong.py").write_text("from vswitch import open_switch\nopen_switch(mtu='big')\n")
+    where = subprocess.run(
+        [installed, "-c", "import vswitch; print(vswitch.__file__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(installed.parents[1]) in where.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--python-executable", installed, "."],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stdout + done.stderr
+    assert lines[0].startswith('wrong.py:2: error: Argument "mtu" to "open_switch"')
+    assert lines[1].startswith("Found 1 error in 1 file (checked 4 source files)")
 
 
 @pytest.fixture

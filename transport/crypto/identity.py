@@ -20,12 +20,15 @@ import secrets
 import stat
 from hashlib import blake2s
 from pathlib import Path
-from typing import Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Self
 
 from attrs import define, field
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from transport.errors import BadPacket, KeyFileError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 KEY_BYTES = 32  # X25519, RFC 7748: secret, public and shared values all have this size
 _TEXT_CHARS = 44  # standard base64 of 32 bytes, padding included
@@ -33,6 +36,13 @@ _FINGERPRINT_BYTES = 5  # 40 bits: 8 base32 characters, for people to compare, n
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
 _FILE_LIMIT = 256  # bytes; a key file has 45, anything much longer is some other file
+
+
+def _x25519() -> ModuleType:
+    # Not at the top: commands that only name keys do without the library.
+    from cryptography.hazmat.primitives.asymmetric import x25519
+
+    return x25519
 
 
 @define(frozen=True, slots=True, repr=False)
@@ -78,14 +88,14 @@ class PrivateKey:
     @classmethod
     def generate(cls) -> Self:
         """A new key from the operating system's random source."""
-        return cls(X25519PrivateKey.generate())
+        return cls(_x25519().X25519PrivateKey.generate())
 
     @classmethod
     def from_raw(cls, raw: bytes) -> Self:
         """The key with these 32 secret bytes (RFC 7748). Raises `ValueError` for other sizes."""
         if len(raw) != KEY_BYTES:
             raise ValueError(f"a private key is {KEY_BYTES} bytes")
-        return cls(X25519PrivateKey.from_private_bytes(raw))
+        return cls(_x25519().X25519PrivateKey.from_private_bytes(raw))
 
     def raw(self) -> bytes:
         """The 32 secret bytes."""
@@ -108,7 +118,7 @@ class PrivateKey:
         if len(public_raw) != KEY_BYTES:
             raise BadPacket("bad_handshake")
         try:
-            return self._key.exchange(X25519PublicKey.from_public_bytes(public_raw))
+            return self._key.exchange(_x25519().X25519PublicKey.from_public_bytes(public_raw))
         except ValueError:
             raise BadPacket("low_order_point") from None
 

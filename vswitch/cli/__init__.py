@@ -1,5 +1,7 @@
 """The `vswitch` command: one module per command, each with `add_parser` and `run`.
 
+Only the module of the command that was asked for is imported, and each imports what it uses.
+
 Exit codes are those of `vswitch.errors.ExitCode`.
 """
 
@@ -7,36 +9,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NoReturn
 
-from vswitch.cli.common import AnswerLost, answer, exit_code_of, version
+from vswitch.cli.common import SUMMARIES, AnswerLost, answer, exit_code_of
 from vswitch.errors import ExitCode
 
 __all__ = ["main"]
 
-_COMMANDS = (
-    "serve",
-    "invite",
-    "members",
-    "revoke",
-    "join",
-    "status",
-    "port",
-    "switch",
-    "capture",
-    "counters",
-    "events",
-    "impair",
-    "trace",
-    "mac",
-    "bench",
-    "demo",
-    "genkey",
-)
 _DESCRIPTION = """\
 A virtual Ethernet switch whose ports reach across the Internet.
 
@@ -68,32 +52,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from vswitch.version import SOFTWARE
+
+        answer(SOFTWARE)
+        parser.exit()
+
+
 def _run(argv: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    # The flags in front of a command have no values, so the first word without a dash is it. Of
+    # the others only the summary is needed, and for that nothing is imported.
+    asked = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(
         prog="vswitch",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"vswitch {version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and end")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {name: module for name in _COMMANDS if (module := _load(name)) is not None}
-    for module in modules.values():
-        module.add_parser(subparsers)
-    args = parser.parse_args(argv)
-    code: int = modules[args.command].run(args)
+    for name, summary in SUMMARIES.items():
+        if find_spec(f"{__name__}.{name}") is None:
+            continue  # left out of the installation
+        if name == asked:
+            import_module(f"{__name__}.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    args = parser.parse_args(words)
+    code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code
-
-
-def _load(name: str) -> ModuleType | None:
-    """The module of a command; None where it was left out of the installation."""
-    path = f"{__name__}.{name}"
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name != path:
-            raise
-        return None
 
 
 def _drop_stdout() -> None:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
+from vswitch import bench as linkbench
+from vswitch.bench import DEFAULT_PORT, LONGEST, Figures, RoundTrips
 from vswitch.cli.common import Subparsers, add_command, answer, print_json, run_service, say
 from vswitch.config.converters import to_interface
 from vswitch.errors import ConfigError, ExitCode
 
-if TYPE_CHECKING:
-    from vswitch.bench import Figures, RoundTrips
-
-_PORT = 7451  # vswitch.linkbench.DEFAULT_PORT, which would bring Trio into every command
-_LONGEST = 60.0  # seconds; vswitch.linkbench.LONGEST
 _PORTS = range(1, 65536)
 
 
@@ -24,7 +20,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "bench",
-        "measure the link to another member",
         "Run it with --serve on one member, and with that one's address or name on another: round\n"
         "trips (64 bytes over TCP), left alone and beside a stream, and the throughput of one TCP\n"
         "stream each way. Needs no privilege. It answers on one interface only.",
@@ -36,7 +31,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--dev", type=_interface, default="vsw0", metavar="IFNAME", help="serve on this one (vsw0)"
     )
     parser.add_argument(
-        "--port", type=_port, default=_PORT, metavar="N", help=f"TCP port ({_PORT})"
+        "--port", type=_port, default=DEFAULT_PORT, metavar="N", help=f"TCP port ({DEFAULT_PORT})"
     )
     parser.add_argument(
         "--seconds", type=_seconds, default=3.0, metavar="N", help="how long, each way (3)"
@@ -48,8 +43,6 @@ def run(args: argparse.Namespace) -> int:
     """Serve, or measure and print the figures."""
     if args.serve == (args.host is not None):
         raise ConfigError("give either --serve, or the HOST of a member that serves")
-    from vswitch import bench as linkbench
-
     if args.serve:
         return run_service(partial(_serve, args.dev, args.port))
     found: list[Figures] = []
@@ -70,8 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(dev: str, port: int) -> None:
-    from vswitch import bench as linkbench
-
     listener = linkbench.open_listener(dev, port)
     say(f"vswitch: answering on {dev}, TCP port {port}, until stopped")
     await linkbench.serve(listener)
@@ -114,6 +105,6 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds <= _LONGEST:
+    if not 0 < seconds <= LONGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 60")
     return seconds

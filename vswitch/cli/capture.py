@@ -27,7 +27,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "capture",
-        "show or save the frames that pass ports",
         "Show the frames that come into the switch and leave it on these ports, each with what\n"
         "the switch does with it, or save them as pcapng for Wireshark, tshark and tcpdump. Ends\n"
         "with Ctrl-C. Filters: host, src, dst ADDRESS; type, vlan, port, proto N; ip, ip6, arp,\n"

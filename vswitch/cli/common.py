@@ -7,39 +7,45 @@ on lines that begin with `vswitch:`. A service ends cleanly on SIGINT, SIGTERM a
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import signal
 import sys
-import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from transport.errors import KeyFileError
-from vswitch.config.commands import TABLES
-from vswitch.config.options import load
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 
+SUMMARIES = {  # of every command, in the order of the help
+    "serve": "run the switch",
+    "invite": "make a join string for a new member",
+    "members": "list the members",
+    "revoke": "shut a member out",
+    "join": "plug this machine into a switch",
+    "status": "show the running switch and joins",
+    "port": "show or change the settings of a port",
+    "switch": "show or change the settings of the whole switch",
+    "capture": "show or save the frames that pass ports",
+    "counters": "show all counters, and what they grow by",
+    "events": "list what has happened on the switch",
+    "impair": "delay, lose or repeat frames of a port, for tests",
+    "trace": "say what would happen to a frame, and why",
+    "mac": "list or change the MAC table",
+    "bench": "measure the link to another member",
+    "demo": "see it work: a switch and two members on this machine",
+    "genkey": "make a key pair ahead of time",
+}
 T = TypeVar("T")
 Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
 
 
-def version() -> str:
-    """The version of the installed distribution."""
-    try:
-        return importlib.metadata.version("vswitch")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def add_command(
-    subparsers: Subparsers, name: str, summary: str, details: str, example: str
+    subparsers: Subparsers, name: str, details: str, example: str
 ) -> argparse.ArgumentParser:
     """A parser for one command; its help ends with an example that can be run."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
-        help=summary,
+        help=SUMMARIES[name],
         description=details,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,6 +58,9 @@ def config_from(
     args: argparse.Namespace, cls: type[T], *, table: str | None = None, **fixed: object
 ) -> T:
     """The options of a command from flags, environment and file."""
+    from vswitch.config.commands import TABLES
+    from vswitch.config.options import load
+
     return load(cls, vars(args), os.environ, table=table, tables=TABLES, **fixed)
 
 
@@ -93,6 +102,8 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
     so a service that hangs while it stops can still be ended. SIGHUP does nothing.
     """
     # Not at the top: most commands are done before Trio is imported.
+    import signal
+
     import trio
 
     from vswitch.runtime import keep_memory
@@ -136,6 +147,8 @@ def exit_code_of(error: BaseException) -> int:
         return ExitCode.INTERRUPTED
     plain = [leaf for leaf in leaves if not isinstance(leaf, KeyboardInterrupt)]
     if not all(isinstance(leaf, VswitchError | KeyFileError) for leaf in plain):
+        import traceback
+
         traceback.print_exception(error)
         say("vswitch: error: this is a fault of vswitch; please report it with the lines above")
         return ExitCode.FAILED

@@ -28,7 +28,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "counters",
-        "show all counters, and what they grow by",
         "Show every counter of the running switch that is not zero, of one port or of all, and of\n"
         "the switch as a whole. With --watch again and again, with what each grows by a second.",
         "vswitch counters pc1 --watch",

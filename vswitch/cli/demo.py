@@ -28,7 +28,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "demo",
-        "see it work: a switch and two members on this machine",
         "Build a switch host and two members in network namespaces, run the real commands in\n"
         "them, ping, send data, look whether the wire shows any of it, and report. Needs root or\n"
         "user namespaces, and /dev/net/tun; leaves nothing behind.",

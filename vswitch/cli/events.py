@@ -20,7 +20,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "events",
-        "list what has happened on the switch",
         "List the latest events of the running switch: ports and members that came and went,\n"
         "addresses that moved, what was blocked. With -f go on as they happen.",
         "vswitch events -f --json",

@@ -16,7 +16,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "genkey",
-        "make a key pair ahead of time",
         "Make a private key in FILE (mode 0600, never overwritten) and print its public key.\n"
         "Without FILE the private key goes to standard output, if that is not a terminal.\n"
         "Serve and join make their own keys; this is for those who want to know one before.",

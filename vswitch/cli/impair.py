@@ -20,7 +20,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "impair",
-        "delay, lose or repeat frames of a port, for tests",
         "Make the wire between a port and the running switch worse, until the port goes, the time\n"
         "is over, or `impair PORT off`. Without a port, list what is impaired. Frames are chosen\n"
         "by the seed: the same frames meet the same fate. Order is kept but for --reorder, which\n"

@@ -7,9 +7,10 @@ import time
 from datetime import UTC, datetime
 
 from transport.crypto.identity import load_key_file
-from vswitch.addresses import DEFAULT_PORT, HostPort, check_name
+from vswitch.addresses import DEFAULT_PORT, HostPort
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
 from vswitch.config.commands import InviteConfig
+from vswitch.config.converters import to_name
 from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.registry.invite import JoinString
@@ -22,7 +23,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "invite",
-        "make a join string for a new member",
         "Print a string with which one host can join once, under this name, until it expires.\n"
         "Whoever has the string can use it: send it on a private way.",
         "vswitch invite pc1 --expires 10m --public switch.example.org",
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """The string alone goes to stdout."""
     config = config_from(args, InviteConfig)
     try:
-        name = check_name(args.name)
+        name = to_name(args.name)
     except ValueError as error:
         raise ConfigError(f"NAME {args.name!r}: {error}") from None
     files = config.files

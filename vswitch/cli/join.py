@@ -7,9 +7,9 @@ import os
 import sys
 from functools import partial
 
-from vswitch.addresses import check_name
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
 from vswitch.config.commands import JoinConfig
+from vswitch.config.converters import to_name
 from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError
 from vswitch.logs import set_up
@@ -22,7 +22,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "join",
-        "plug this machine into a switch",
         "Join a switch and stay connected until stopped. The string is needed the first time\n"
         "only, and not at all on the host of the switch itself. Making the TAP needs root.\n"
         "Every option is also a variable VSWITCH_OPTION and a key of [join] in --config FILE.",
@@ -58,7 +57,7 @@ def _name_without_registry(args: argparse.Namespace) -> str | None:
         return None
     dev = args.dev or os.environ.get("VSWITCH_DEV") or "vsw0"
     try:
-        return check_name(dev)
+        return to_name(dev)
     except ValueError:
         return "foreign"
 

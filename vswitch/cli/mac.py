@@ -27,7 +27,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "mac",
-        "list or change the MAC table",
         "List the stations that the running switch knows; make an address that of one port until\n"
         "the switch ends (add NAME MAC [VLAN]), undo that (del MAC [VLAN]), or forget what was\n"
         "learned (flush). What is to last stands in the configuration file of serve.",

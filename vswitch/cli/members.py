@@ -23,7 +23,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "members",
-        "list the members",
         "List the members of the switch, on the host where it runs.",
         "vswitch members --json",
     )

@@ -18,7 +18,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "port",
-        "show or change the settings of a port",
         "Show the settings of a port of the running switch, or change them until it ends; to keep\n"
         "them, write them into the configuration file of serve, under [port.NAME].",
         "vswitch port set pc1 isolated=yes",

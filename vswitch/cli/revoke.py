@@ -19,7 +19,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "revoke",
-        "shut a member out",
         "Disconnect a member and refuse its key from now on. Its name and address are free\n"
         "again, and open invites for the name are cancelled.",
         "vswitch revoke pc1",

@@ -16,7 +16,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "serve",
-        "run the switch",
         "Run the switch until it is stopped. It needs no privilege.\n"
         "Every option is also a variable VSWITCH_OPTION and a key of [serve] in --config FILE.",
         "vswitch serve --public switch.example.org --subnet 10.77.0.0/24",

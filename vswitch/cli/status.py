@@ -27,7 +27,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "status",
-        "show the running switch and joins",
         "Show the switch and the joins that run with this state directory, or the one of a name.",
         "vswitch status pc1 --json",
     )

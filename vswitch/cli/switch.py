@@ -15,7 +15,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "switch",
-        "show or change the settings of the whole switch",
         "Show the settings of the running switch, or change them until it ends; to keep them,\n"
         "write them into the configuration file of serve, under [switch].",
         "vswitch switch set guard=yes",

@@ -17,7 +17,6 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "trace",
-        "say what would happen to a frame, and why",
         "Say, step by step, what the running switch would do with a frame that comes in on a port\n"
         "now. Nothing is sent, learned or counted. Ends with 1 if the frame would be dropped.\n"
         "Keys: in, dst, src, vlan, type, size; or in and hex, the whole frame.",

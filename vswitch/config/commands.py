@@ -21,6 +21,7 @@ from attrs import Factory, field, frozen
 from vswitch.addresses import DEFAULT_PORT, HostPort
 from vswitch.config.converters import (
     to_bind,
+    to_bool,
     to_duration,
     to_interface,
     to_lane,
@@ -30,7 +31,6 @@ from vswitch.config.converters import (
     to_member_limit,
     to_mtu,
     to_name,
-    to_on_off,
     to_optional_interface,
     to_optional_mtu,
     to_optional_path,
@@ -39,9 +39,9 @@ from vswitch.config.converters import (
     to_subnet,
     to_via,
     to_wish,
-    to_yes_no,
 )
 from vswitch.config.options import option
+from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import StateDir, default_state_dir
 
 TABLES = ("foreign", "join", "port", "serve", "switch")  # tables that a configuration file may have
@@ -72,7 +72,7 @@ class LookConfig(StateConfig):
     """Options of `members` and `status`."""
 
     json: bool = field(
-        default=False, converter=to_yes_no, metadata=option("print JSON", kind="switch")
+        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
     )
 
 
@@ -114,7 +114,7 @@ class _ServiceConfig(StateConfig):
     log_days: int = field(
         default=14,
         converter=to_log_days,
-        metadata=option("old log files to keep, 0 for all (14)", "N", kind="integer"),
+        metadata=option("old log files to keep, 0 for all (14)", "N"),
     )
 
 
@@ -132,7 +132,7 @@ class _HostConfig(_ServiceConfig):
     )
     bridge_dhcp: bool = field(
         default=False,
-        converter=to_yes_no,
+        converter=to_bool,
         metadata=option("let DHCP pass between the bridge and the switch", kind="switch"),
     )
 
@@ -159,23 +159,21 @@ class ServeConfig(_HostConfig):
     mtu: int = field(
         default=1500,
         converter=to_mtu,
-        metadata=option(
-            "payload of the largest frame, 576 to 9000 (1500)", "BYTES", kind="integer"
-        ),
+        metadata=option(f"payload of the largest frame, {MIN_MTU} to {MAX_MTU} (1500)", "BYTES"),
     )
     max_members: int = field(
         default=1024,
         converter=to_member_limit,
-        metadata=option("refuse more members than this (1024)", "N", kind="integer"),
+        metadata=option("refuse more members than this (1024)", "N"),
     )
     local_port: bool = field(
         default=False,
-        converter=to_yes_no,
+        converter=to_bool,
         metadata=option("plug this host in too, with a TAP (see --dev, --bridge)", kind="switch"),
     )
     silent: bool = field(
         default=False,
-        converter=to_yes_no,
+        converter=to_bool,
         metadata=option("do not tell members of a session that a restart has lost", kind="switch"),
     )
 
@@ -196,11 +194,11 @@ class JoinConfig(_HostConfig):
     mtu: int | None = field(
         default=None,
         converter=to_optional_mtu,
-        metadata=option("576 to 9000 (what the switch says)", "BYTES", kind="integer"),
+        metadata=option(f"{MIN_MTU} to {MAX_MTU} (what the switch says)", "BYTES"),
     )
     offload: bool = field(
         default=True,
-        converter=to_on_off,
+        converter=to_bool,
         metadata=option("on: carry large frames of the kernel whole; or off (on)", "on|off"),
     )
     lane: str = field(
@@ -222,6 +220,6 @@ class JoinConfig(_HostConfig):
     )
     once: bool = field(
         default=False,
-        converter=to_yes_no,
+        converter=to_bool,
         metadata=option("end when the first connection fails or ends", kind="switch"),
     )

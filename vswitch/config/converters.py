@@ -1,9 +1,11 @@
-"""The converters of options: text or a TOML value in, the option's value out.
+"""How text or a value of TOML becomes the value of an option, a setting, or an order.
 
-Each takes a value that is already right and returns it unchanged, so that a configuration class
-can be filled from text, from TOML and from Python alike.
+One function for each kind of value: booleans, whole numbers, MTUs, rates, durations, names,
+interfaces, addresses, VLANs. Flags, variables, configuration files, live settings and requests all
+use these, so that a spelling which one of them takes is taken by all. Each takes a value that is
+already right and returns it unchanged.
 
-Error contract: `ValueError` with the reason alone; options.py adds where the value came from.
+Error contract: `ValueError` with the reason alone; who calls adds where the value came from.
 """
 
 from __future__ import annotations
@@ -15,25 +17,37 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
-from vswitch.frames.ethernet import MAX_VLAN, format_mac, parse_mac, parse_vlans
+from vswitch.frames.ethernet import (
+    MAX_MTU,
+    MAX_VLAN,
+    MIN_MTU,
+    format_mac,
+    parse_mac,
+    parse_vlans,
+)
 from vswitch.members.lane_choice import LANES
 
 LEVELS = ("debug", "info", "warning", "error")
-MTU_RANGE = (576, 9000)  # bytes: what any IPv4 host takes (RFC 791), and common jumbo frames
+INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
 _LOG_DAYS_LIMIT = 3650
 _FRAMES_LIMIT = 1_000_000_000  # a second: far beyond any
-_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)", re.ASCII)
-_THOUSANDS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 _RATE_LIMIT = 1e12  # a second
-_EXPIRY_LIMIT = 366 * 86400.0  # s
-_IFNAME_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
-_FLAGS = {"yes": True, "on": True, "true": True, "1": True} | dict.fromkeys(
-    ("no", "off", "false", "0"), False
+_DURATION_LIMIT = 366 * 86400.0  # s
+_MAC_LIMIT_RANGE = (1, 8192)  # up to the capacity of the FDB
+_MACS_LIMIT = 256  # addresses of one port
+_BOOLEANS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(
+    ("off", "no", "false", "0"), False
 )
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NONE = ("none", "")
+_WHOLE = re.compile(r"-?[0-9]{1,12}", re.ASCII)
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([kmg]?) ?([a-z/]*)", re.ASCII)
+_THOUSANDS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
+_BITS = ("", "bit", "bit/s", "bps")
+_FRAMES = ("", "/s", "fps", "frames/s")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(us|ms|s|m|h|d)", re.ASCII)
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _text(value: object) -> str:
@@ -42,7 +56,23 @@ def _text(value: object) -> str:
     return value
 
 
-def _whole(value: object, low: int, high: int) -> int:
+def to_bool(value: bool | int | str) -> bool:
+    """`on`, `yes`, `true` or `1`; `off`, `no`, `false` or `0`; in a file with quotes or without."""
+    known = _BOOLEANS.get(str(value).lower()) if isinstance(value, str | int) else None
+    if known is None:
+        raise ValueError("must be on or off, yes or no, true or false, 1 or 0")
+    return known
+
+
+def to_optional_bool(value: bool | int | str | None) -> bool | None:
+    """As `to_bool`; None, or `default`, means what holds elsewhere."""
+    return None if value is None or value == "default" else to_bool(value)
+
+
+def whole(value: object, low: int, high: int) -> int:
+    """A whole number of this range, both ends included."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
     # bool is an int to Python, not to whoever wrote `mtu = true`.
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("must be a whole number")
@@ -51,54 +81,77 @@ def _whole(value: object, low: int, high: int) -> int:
     return value
 
 
-def to_mtu(value: int) -> int:
+def to_mtu(value: int | str) -> int:
     """Bytes of payload of the largest Ethernet frame."""
-    return _whole(value, *MTU_RANGE)
+    return whole(value, MIN_MTU, MAX_MTU)
 
 
-def to_optional_mtu(value: int | None) -> int | None:
+def to_optional_mtu(value: int | str | None) -> int | None:
     """As `to_mtu`; None means what the switch says."""
     return None if value is None else to_mtu(value)
 
 
-def to_member_limit(value: int) -> int:
+def to_member_limit(value: int | str) -> int:
     """How many members a switch may have."""
-    return _whole(value, 1, _MEMBERS_LIMIT)
+    return whole(value, 1, _MEMBERS_LIMIT)
 
 
-def to_log_days(value: int) -> int:
+def to_log_days(value: int | str) -> int:
     """How many old log files are kept; 0 keeps all."""
-    return _whole(value, 0, _LOG_DAYS_LIMIT)
+    return whole(value, 0, _LOG_DAYS_LIMIT)
 
 
-def to_yes_no(value: bool) -> bool:
-    """A switch that is on or off."""
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
+def _per_second(
+    value: object, low: float, high: float, units: tuple[str, ...], example: str
+) -> float | None:
+    if value is None or (isinstance(value, str) and value.lower() == "off"):
+        return None
+    if isinstance(value, str):
+        match = _RATE.fullmatch(value.lower())
+        if match is None or match[3] not in units:
+            raise ValueError(f"write a rate such as {example}, or off")
+        value = float(match[1]) * _THOUSANDS[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, or text such as {example}")
+    if not low <= value <= high:
+        raise ValueError(f"must be {low:g} to {high / 1e9:g}G")
+    return float(value)
 
 
-def to_on_off(value: str | bool) -> bool:
-    """`on` or `off`; true or false in a file."""
-    if isinstance(value, bool):
-        return value
-    if _text(value).lower() not in ("on", "off"):
-        raise ValueError("must be on or off")
-    return value.lower() == "on"
+def to_rate(value: int | float | str | None) -> float | None:
+    """Bits a second: a number, or text such as 500k, 50M, 1.5 Gbit/s; `off` for no limit."""
+    return _per_second(value, 1, _RATE_LIMIT, _BITS, "500k, 50M or 1.5 Gbit/s")
 
 
-def to_flag(value: str | bool) -> bool:
-    """`yes` or `no`, `on` or `off`, true or false."""
-    if isinstance(value, bool):
-        return value
-    if _text(value).lower() not in _FLAGS:
-        raise ValueError("must be yes or no")
-    return _FLAGS[value.lower()]
+def to_frame_rate(value: int | float | str | None) -> float | None:
+    """Frames a second: a number, or text such as 10k; `off` for no limit."""
+    return _per_second(value, 1, _RATE_LIMIT, _FRAMES, "500 or 10k")
 
 
-def to_optional_flag(value: str | bool | None) -> bool | None:
-    """As `to_flag`; None, or `default`, means what holds elsewhere."""
-    return None if value is None or value == "default" else to_flag(value)
+def to_frame_limit(value: int | float | str | None) -> int | None:
+    """Whole frames or copies a second, `off` for no limit; 0 lets nothing through."""
+    rate = _per_second(value, 0, _FRAMES_LIMIT, _FRAMES, "500 or 10k")
+    if rate is not None and not rate.is_integer():
+        raise ValueError("must be a whole number, or off")
+    return None if rate is None else int(rate)
+
+
+def to_seconds(value: str | float) -> float:
+    """Seconds, of `250us`, `40ms`, `30s`, `10m`, `24h` or `7d`, or as a number."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.fullmatch(_text(value))
+    if match is None:
+        raise ValueError("write a duration such as 30s, 10m, 24h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def to_duration(value: str | float) -> float:
+    """As `to_seconds`, from one second to 366 days."""
+    seconds = to_seconds(value)
+    if not 1 <= seconds <= _DURATION_LIMIT:
+        raise ValueError("must be 1s to 366d")
+    return seconds
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:
@@ -116,33 +169,6 @@ def to_addresses(value: str | Sequence[str]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(word)) for word in _listed(value))
     except ValueError as error:
         raise ValueError(f"not addresses and prefixes: {error}") from None
-
-
-def to_frame_limit(value: int | str | None) -> int | None:
-    """Frames or copies a second, `off` for no limit; 0 lets nothing through."""
-    if value is None or (isinstance(value, str) and value.lower() == "off"):
-        return None
-    if isinstance(value, str):
-        if not value.isascii() or not value.isdigit():
-            raise ValueError("must be a whole number, or off")
-        value = int(value[:12])
-    return _whole(value, 0, _FRAMES_LIMIT)
-
-
-def to_rate(value: int | float | str | None) -> float | None:
-    """Bits or frames a second: a number, or text such as 500k, 50M, 1.5G; `off` for no limit."""
-    if value is None or (isinstance(value, str) and value.lower() == "off"):
-        return None
-    if isinstance(value, str):
-        match = _RATE.fullmatch(value)
-        if match is None:
-            raise ValueError("write a rate such as 500k, 50M or 1.5G, or off")
-        value = float(match[1]) * _THOUSANDS[match[2].lower()]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be a number, or text such as 50M")
-    if not 1 <= value <= _RATE_LIMIT:
-        raise ValueError("must be 1 to 1000G")
-    return float(value)
 
 
 def to_path(value: str | Path) -> Path:
@@ -221,6 +247,11 @@ def to_name(value: str) -> str:
     return check_name(_text(value))
 
 
+def to_optional_name(value: str) -> str:
+    """As `to_name`; empty text means none."""
+    return value if value == "" else to_name(value)
+
+
 def to_port_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Names of ports: `pc1,pc2`, or a list; `none` and nothing at all are none."""
     names = value.split(",") if isinstance(value, str) else value
@@ -239,8 +270,10 @@ def to_interface(value: str) -> str:
     bad = _text(value) in ("", ".", "..") or any(
         letter in "/:%" or not "!" <= letter <= "~" for letter in value
     )
-    if bad or len(value) > _IFNAME_CHARS:
-        raise ValueError(f"an interface name is 1 to {_IFNAME_CHARS} letters without '/', ':', '%'")
+    if bad or len(value) > INTERFACE_CHARS:
+        raise ValueError(
+            f"an interface name is 1 to {INTERFACE_CHARS} letters without '/', ':', '%'"
+        )
     return value
 
 
@@ -264,40 +297,14 @@ def to_wish(value: str) -> str:
     return parse_wish(_text(value))
 
 
-def to_duration(value: str | float) -> float:
-    """Seconds from `30s`, `10m`, `24h` or `7d`: one second to 366 days."""
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        seconds = float(value)
-    elif match := _DURATION.fullmatch(_text(value)):
-        seconds = int(match[1]) * _SECONDS[match[2]]
-    else:
-        raise ValueError("write a duration such as 30s, 10m, 24h or 7d")
-    if not 1 <= seconds <= _EXPIRY_LIMIT:
-        raise ValueError("must be 1s to 366d")
-    return seconds
-
-
-# -------------------------------------------------------------------------------------------------
-# The converters of settings about VLANs and MAC addresses, by the rules of `config/converters.py`.
-
-_MAC_LIMIT_RANGE = (1, 8192)  # up to the capacity of the FDB
-_MAX_LISTED = 256  # addresses of one port
-_NONE = ("none", "")
-
-
 def to_vlan(value: int | str | None) -> int | None:
     """A VLAN id; None and `none` mean none."""
-    if isinstance(value, str):
-        if value.lower() in _NONE:
-            return None
-        if not value.isdecimal() or not value.isascii():
-            raise ValueError(f"must be a VLAN, 1 to {MAX_VLAN}, or none")
-        value = int(value[:8])
-    if value is None:
+    if value is None or (isinstance(value, str) and value.lower() in _NONE):
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_VLAN:
-        raise ValueError(f"must be a VLAN, 1 to {MAX_VLAN}, or none")
-    return value
+    try:
+        return whole(value, 1, MAX_VLAN)
+    except ValueError:
+        raise ValueError(f"must be a VLAN, 1 to {MAX_VLAN}, or none") from None
 
 
 def to_vlans(value: int | str | None) -> str | None:
@@ -321,14 +328,9 @@ def parse_station(text: str) -> tuple[bytes, int | None]:
     return mac, to_vlan(vlan) if at else None
 
 
-def to_mac_limit(value: int | None) -> int | None:
+def to_mac_limit(value: int | str | None) -> int | None:
     """How many stations a port may have; None for what is usual for a port of its kind."""
-    if value is None:
-        return None
-    low, high = _MAC_LIMIT_RANGE
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"must be {low} to {high}")
-    return value
+    return None if value is None else whole(value, *_MAC_LIMIT_RANGE)
 
 
 def to_macs(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -351,6 +353,6 @@ def _each(value: str | Sequence[str], read: Callable[[str], str]) -> tuple[str, 
         value = [] if value.lower() in _NONE else value.split(",")
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise ValueError("write MAC addresses as text in a list")
-    if len(value) > _MAX_LISTED:
-        raise ValueError(f"at most {_MAX_LISTED} addresses")
+    if len(value) > _MACS_LIMIT:
+        raise ValueError(f"at most {_MACS_LIMIT} addresses")
     return tuple(read(each) for each in value)

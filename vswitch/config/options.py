@@ -12,22 +12,17 @@ variable, or file and TOML path), the value, and the reason.
 from __future__ import annotations
 
 import argparse
-import difflib
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import attrs
-from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
-from cattrs.gen import make_dict_structure_fn, override
 
 from vswitch.errors import ConfigError
 
 T = TypeVar("T")
 
 _FILE_BYTES = 1 << 20  # a configuration file has a few hundred bytes; this is some other file
-_YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 @attrs.frozen
@@ -36,7 +31,7 @@ class Option:
 
     help: str
     metavar: str | None = None
-    kind: str = "text"  # "text", "integer" or "switch": how a flag or variable spells it
+    kind: str = "text"  # "text", or "switch" for a flag that has no value
     in_file: bool = True
 
 
@@ -100,14 +95,13 @@ def load(
     values: dict[str, Any] = dict(fixed)
     problems: list[str] = []
     fields = attrs.fields_dict(cast(type[attrs.AttrsInstance], cls))
-    options = options_of(cast(type[attrs.AttrsInstance], cls))
-    for name, entry in options.items():
+    for name in options_of(cast(type[attrs.AttrsInstance], cls)):
         text, place = flags.get(name), f"{flag_of(name)} "
         if text is None:
             text, place = environ.get(variable_of(name)) or None, f"{variable_of(name)}="
         if text is not None:
             try:
-                values[name] = _convert(fields[name], _from_text(entry.kind, text))
+                values[name] = _convert(fields[name], text)
             except ValueError as error:
                 problems.append(f"{place}{_short(text)}: {error}")
     if problems:
@@ -121,25 +115,10 @@ def _convert(field: attrs.Attribute[Any], value: object) -> Any:
     return value if field.converter is None else cast(Callable[[Any], Any], field.converter)(value)
 
 
-def _hook(field: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
-    return lambda value, _type: _convert(field, value)
-
-
-def _from_text(kind: str, text: str) -> object:
-    if kind == "integer":
-        try:
-            return int(text, 10)
-        except ValueError:
-            raise ValueError("not a whole number") from None
-    if kind == "switch":
-        if text.lower() not in _YES_NO:
-            raise ValueError("write true or false")
-        return _YES_NO[text.lower()]
-    return text
-
-
 def read_tables(path: Path) -> dict[str, Any]:
     """The tables of a configuration file by name, unchecked; `ConfigError` if it is no TOML."""
+    import tomllib  # most commands read no file
+
     try:
         with path.open("rb") as file:
             data = file.read(_FILE_BYTES + 1)
@@ -173,56 +152,28 @@ def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
     return _structure(cls, dict(table), dict(table), place)
 
 
-def from_text(cls: type[Any], said: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """What somebody has written as text, as a file would have it; `ConfigError` if it cannot be."""
-    options, values, problems = options_of(cls), dict(said), []
-    for name, text in said.items():
-        if isinstance(text, str) and name in options:
-            try:
-                values[name] = _from_text(options[name].kind, text)
-            except ValueError as error:
-                problems.append(f"{place}.{name} = {_short(text)}: {error}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return values
-
-
 def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], place: str) -> T:
-    """Let cattrs build the class, and say in plain words what it found wrong."""
-    attributes = attrs.fields(cast(type[attrs.AttrsInstance], cls))
+    """An instance from values by field name; what is wrong with those of `table` has its place."""
+    fields = attrs.fields(cast(type[attrs.AttrsInstance], cls))
     known = {name for name, entry in options_of(cast(Any, cls)).items() if entry.in_file}
-    problems = [
-        f"{place}: {_unknown(key, known, 'option')}"
-        for key in table
-        if key not in known and key in {field.name for field in attributes}
-    ]
+    problems = [f"{place}: {_unknown(key, known, 'option')}" for key in table if key not in known]
+    for field in fields:
+        name = field.name
+        if name in values:
+            try:
+                values[name] = _convert(field, values[name])
+            except ValueError as error:
+                problems.append(f"{place}.{name} = {_short(table.get(name))}: {error}")
+        elif field.default is attrs.NOTHING:
+            problems.append(f"{name} is missing: give {flag_of(name)}, or set {variable_of(name)}")
     if problems:
         raise ConfigError("\n".join(problems))
-    converter = Converter(forbid_extra_keys=True)
-    hooks = {field.name: override(struct_hook=_hook(field)) for field in attributes}
-    converter.register_structure_hook(
-        cls, make_dict_structure_fn(cast(Any, cls), converter, **cast(Any, hooks))
-    )
-    try:
-        return converter.structure(values, cls)
-    except ClassValidationError as group:
-        noted, others = group.group_exceptions()
-        for error, note in noted:
-            problems.append(_field_problem(error, note.name, table, place))
-        for other in others:
-            if not isinstance(other, ForbiddenExtraKeysError):
-                raise
-            problems += [f"{place}: {_unknown(key, known, 'option')}" for key in other.extra_fields]
-        raise ConfigError("\n".join(problems)) from None
-
-
-def _field_problem(error: Exception, name: str, table: dict[str, Any], place: str) -> str:
-    if isinstance(error, KeyError):
-        return f"{name} is missing: give {flag_of(name)}, or set {variable_of(name)}"
-    return f"{place}.{name} = {_short(table.get(name))}: {error}"
+    return cls(**values)
 
 
 def _unknown(key: str, known: set[str], what: str) -> str:
+    import difflib  # for a typing error alone
+
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
     return f"unknown {what} {_short(key)}: {hint}"

@@ -25,6 +25,7 @@ from typing import Protocol
 import trio
 from attrs import frozen
 
+from vswitch.config.converters import INTERFACE_CHARS
 from vswitch.devices import netlink
 from vswitch.devices.dhcp_filter import DhcpFilter
 from vswitch.devices.host_interface import HostInterface
@@ -35,7 +36,6 @@ from vswitch.logs import event
 log = logging.getLogger(__name__)
 
 PREFIX = "vsb-"
-_NAME_LENGTH = 15  # IFNAMSIZ without the closing zero
 
 OpenInterface = Callable[[TapConfig], AbstractAsyncContextManager[HostInterface]]
 
@@ -147,7 +147,7 @@ def leave_bridge(attachment: Attachment) -> None:
 
 def _make(tap: str, interface: str, mac: str) -> Attachment:
     """A bridge with the interface in it."""
-    name = (PREFIX + interface)[:_NAME_LENGTH]
+    name = (PREFIX + interface)[:INTERFACE_CHARS]
     attachment = Attachment(tap, name, interface)
     existing = netlink.find_link(name)
     if existing is not None and existing.alias != _alias(interface):

@@ -26,15 +26,17 @@ import os
 import struct
 import sys
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 import trio
 
+from vswitch.config.converters import to_interface, to_mtu
 from vswitch.devices import netlink
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
 from vswitch.frames.virtio import MAX_SEGMENTS
-from vswitch.members.protocol import MAX_MTU, MIN_MTU
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,6 @@ OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM, 0)
 # A record could hold 65,535.
 GSO_MAX_SIZE = 62_000
 
-NAME_LENGTH = 15  # bytes: IFNAMSIZ of linux/if.h without the closing zero
 MAX_TXQUEUELEN = 100_000  # frames: beyond any use, and far below the kernel's 2^32
 
 # The kernel cuts a frame to the buffer without a word, and the MTU may be raised behind our back:
@@ -78,19 +79,11 @@ DROP_REASON = {
 DEVICE_GONE = (errno.EBADFD, errno.ENODEV, errno.ENXIO, errno.EFAULT)
 
 
-def check_mtu(mtu: int) -> None:
-    """Raise `VswitchError` for an MTU, in bytes, that the switch cannot carry."""
-    if not MIN_MTU <= mtu <= MAX_MTU:
-        raise VswitchError(f"MTU {mtu} is out of range: {MIN_MTU} to {MAX_MTU} bytes")
-
-
-def _check_name(_: object, __: object, name: str) -> None:
-    bad = set(name) & set("/:% \t\n")
-    if not 0 < len(os.fsencode(name)) <= NAME_LENGTH or bad or name in (".", ".."):
-        raise VswitchError(
-            f"{name!r} is no interface name: 1 to {NAME_LENGTH} characters, no slash, colon,"
-            " per cent sign or space"
-        )
+def _check(read: Callable[[Any], object], what: str, value: object) -> None:
+    try:
+        read(value)
+    except ValueError as error:
+        raise VswitchError(f"{what} {value!r}: {error}") from None
 
 
 def _check_queue(_: object, __: object, frames: int | None) -> None:
@@ -109,9 +102,9 @@ class TapConfig:
     kernel's 1,000. One TCP stream fills whatever there is, and every other frame waits behind it.
     """
 
-    name: str = attrs.field(validator=_check_name)
+    name: str = attrs.field(validator=lambda _, __, name: _check(to_interface, "name", name))
     mac: str | None = None  # as aa:bb:cc:dd:ee:ff; None leaves the kernel's choice
-    mtu: int = attrs.field(default=1500, validator=lambda _, __, mtu: check_mtu(mtu))  # bytes
+    mtu: int = attrs.field(default=1500, validator=lambda _, __, mtu: _check(to_mtu, "MTU", mtu))
     address: str | None = None  # CIDR form; IPv6 link-local comes by itself
     offload: bool = False
     txqueuelen: int | None = attrs.field(default=None, validator=_check_queue)  # frames
@@ -341,7 +334,7 @@ class TapDevice:
     async def set_mtu(self, mtu: int) -> None:
         """Change the MTU of the live interface, in bytes; longer frames are dropped from now on."""
         self._open_fd()
-        check_mtu(mtu)
+        _check(to_mtu, "MTU", mtu)
         await trio.to_thread.run_sync(lambda: netlink.configure(self.name, mtu=mtu))
         self._set_lengths(mtu)
 

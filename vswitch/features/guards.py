@@ -31,7 +31,7 @@ from ipaddress import ip_address, ip_network
 
 import attrs
 
-from vswitch.config.converters import to_addresses, to_flag, to_optional_flag
+from vswitch.config.converters import to_addresses, to_bool, to_optional_bool
 from vswitch.config.options import option
 from vswitch.features.base import Feature, Stages
 from vswitch.features.macs import MacSettings
@@ -72,7 +72,7 @@ class GuardSwitchSettings:
 
     guard: bool = attrs.field(
         default=False,
-        converter=to_flag,
+        converter=to_bool,
         metadata=option("every guard, on every port that is not trusted"),
     )
 
@@ -83,32 +83,32 @@ class GuardSettings(MacSettings):
 
     trusted: bool = attrs.field(
         default=False,
-        converter=to_flag,
+        converter=to_bool,
         metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
     )
     isolated: bool = attrs.field(
         default=False,
-        converter=to_flag,
+        converter=to_bool,
         metadata=option("reaches only ports that are not isolated"),
     )
     source_guard: bool | None = attrs.field(
         default=None,
-        converter=to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("frames only from the MAC and IP addresses of the port"),
     )
     arp_check: bool | None = attrs.field(
         default=None,
-        converter=to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("ARP only of who sends it, and not for another port's address"),
     )
     dhcp_guard: bool | None = attrs.field(
         default=None,
-        converter=to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("nothing that only a DHCP server sends"),
     )
     ra_guard: bool | None = attrs.field(
         default=None,
-        converter=to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("nothing that only an IPv6 router sends"),
     )
     addresses: tuple[str, ...] = attrs.field(

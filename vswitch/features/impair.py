@@ -28,7 +28,7 @@ import attrs
 import trio
 
 from transport.emulation import Direction, PathSpec
-from vswitch.config.converters import to_duration
+from vswitch.config.converters import to_duration, to_rate, to_seconds
 from vswitch.errors import ConfigError
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.load import load_of
@@ -45,15 +45,11 @@ REORDER_DELAY = 0.010  # seconds that `reorder` holds a frame back
 SLACK = 0.0005  # seconds by which a frame may be early: a timer does no better
 
 MAX_DELAY = 60.0  # seconds
-MAX_RATE = 100e9  # bit/s
+MIN_RATE, MAX_RATE = 1e3, 100e9  # bit/s
 MAX_SEED = 1 << 32
 DIRECTIONS = ("in", "out", "both")
 
-_TIME = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(us|ms|s)", re.ASCII)
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
-_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([kMG]?)", re.ASCII)
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_FACTORS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 class ImpairDrop(Drop):
@@ -108,12 +104,13 @@ def orders_untrusted(args: Mapping[str, Any]) -> Orders:
         seconds = to_duration(asked["for"]) if "for" in asked else None
     except ValueError as error:
         raise ConfigError(f"--for: {error}") from None
-    if not asked.keys() & {"delay", "rate"} and not any(shares.values()):
+    rate = _rate(asked.get("rate"))
+    if "delay" not in asked and rate is None and not any(shares.values()):
         raise ConfigError("say what the wire is to be like: --delay, --loss, --rate and so on")
     orders = Orders(
         delay=delay,
         jitter=jitter,
-        rate=_rate(asked["rate"]) if "rate" in asked else None,
+        rate=rate,
         seed=1 if seed is None else seed,
         direction=direction,
         seconds=seconds,
@@ -147,10 +144,12 @@ def _delay(text: object) -> tuple[float, float]:
 
 
 def _time(text: str) -> float:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise ConfigError(f"--delay {text[:20]}: write 40ms, or 40ms~5ms for up to 5 ms more")
-    seconds = float(match[1]) * _SECONDS[match[2]]
+    try:
+        seconds = to_seconds(text)
+    except ValueError:
+        raise ConfigError(
+            f"--delay {text[:20]}: write 40ms, or 40ms~5ms for up to 5 ms more"
+        ) from None
     if seconds > MAX_DELAY:
         raise ConfigError(f"--delay {text}: at most {MAX_DELAY:g}s")
     return seconds
@@ -163,10 +162,12 @@ def _share(flag: str, text: object) -> float:
     return float(match[1]) / 100
 
 
-def _rate(text: object) -> float:
-    match = _RATE.fullmatch(str(text))
-    rate = float(match[1]) * _FACTORS[match[2]] if match else 0.0
-    if not 1000 <= rate <= MAX_RATE:
+def _rate(text: Any) -> float | None:
+    try:
+        rate = to_rate(text)
+    except ValueError:
+        rate = 0.0
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
         raise ConfigError(f"--rate {str(text)[:20]}: write 1k to 100G, in bit/s, such as 10M")
     return rate
 

@@ -40,7 +40,7 @@ from collections.abc import Mapping
 import attrs
 import trio
 
-from vswitch.config.converters import to_flag, to_optional_flag
+from vswitch.config.converters import to_bool, to_optional_bool
 from vswitch.config.options import option
 from vswitch.features.base import Feature, Stages
 from vswitch.features.guards import GuardSettings, GuardSwitchSettings
@@ -90,12 +90,12 @@ class LoopSettings(GuardSettings):
 
     bpdu_guard: bool | None = attrs.field(
         default=None,
-        converter=to_optional_flag,
+        converter=to_optional_bool,
         metadata=option("spanning tree on the port shuts it for a while"),
     )
     loop_guard: bool = attrs.field(
         default=True,
-        converter=to_flag,
+        converter=to_bool,
         metadata=option("a loop through the port shuts it for a while"),
     )
 

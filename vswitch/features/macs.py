@@ -27,10 +27,10 @@ import attrs
 
 from vswitch.config.converters import (
     parse_station,
+    to_bool,
     to_mac_limit,
     to_macs,
     to_stations,
-    to_yes_no,
 )
 from vswitch.config.options import option
 from vswitch.errors import ConfigError, NotFound
@@ -65,13 +65,12 @@ class MacSettings(VlanSettings):
         metadata=option(
             "how many stations may be behind the port (32; 256 with a LAN)",
             "NUMBER",
-            kind="integer",
         ),
     )
     sticky: bool = attrs.field(
         default=False,
-        converter=to_yes_no,
-        metadata=option("addresses that were learned stay with the port", kind="switch"),
+        converter=to_bool,
+        metadata=option("addresses that were learned stay with the port"),
     )
     macs: tuple[str, ...] = attrs.field(
         default=(),

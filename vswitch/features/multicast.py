@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from vswitch.config.converters import to_yes_no
+from vswitch.config.converters import to_bool
 from vswitch.config.options import option
 from vswitch.errors import BadRecord
 from vswitch.features.base import Feature, Stages
@@ -47,8 +47,8 @@ class MulticastSwitchSettings(VlanSwitchSettings):
 
     multicast_snooping: bool = attrs.field(
         default=False,
-        converter=to_yes_no,
-        metadata=option("multicast only to ports that have asked for it", kind="switch"),
+        converter=to_bool,
+        metadata=option("multicast only to ports that have asked for it"),
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import attrs
 
-from vswitch.config.converters import to_rate
+from vswitch.config.converters import to_frame_rate, to_rate
 from vswitch.config.options import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.load import load_of, wire_bytes
@@ -49,12 +49,12 @@ class RateSettings:
     )
     frames_in: float | None = attrs.field(
         default=None,
-        converter=to_rate,
+        converter=to_frame_rate,
         metadata=option("frames a second that the member may send, as 10k, or off"),
     )
     frames_out: float | None = attrs.field(
         default=None,
-        converter=to_rate,
+        converter=to_frame_rate,
         metadata=option("frames a second that the member gets, as 10k, or off"),
     )
 

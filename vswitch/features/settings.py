@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 from attrs import Factory, frozen
 
-from vswitch.config.options import from_text, options_of, read_tables, structure
+from vswitch.config.options import options_of, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.guards import GuardSwitchSettings
@@ -76,15 +76,14 @@ class Settings:
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
         """With other settings of one port; `ConfigError` if they are wrong, or unknown."""
-        said = from_text(PortSettings, changes, f"port.{name}")
-        ports = {**self.ports, name: {**self.ports.get(name, {}), **said}}
+        ports = {**self.ports, name: {**self.ports.get(name, {}), **changes}}
         changed = attrs.evolve(self, ports=ports)
         changed.of_port(name)
         return changed
 
     def with_switch(self, changes: Mapping[str, Any]) -> Settings:
         """With other settings of the whole switch; `ConfigError` if they are wrong, or unknown."""
-        said = {**spelled(self.switch), **from_text(SwitchSettings, changes, "switch")}
+        said = {**spelled(self.switch), **changes}
         return attrs.evolve(self, switch=structure(SwitchSettings, said, "switch"))
 
 

@@ -31,7 +31,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from vswitch.config.converters import to_vlan, to_vlans, to_yes_no
+from vswitch.config.converters import to_bool, to_vlan, to_vlans
 from vswitch.config.options import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import TAG_SIZE, VLAN_TAGS, parse_vlans
@@ -56,8 +56,8 @@ class VlanSwitchSettings:
 
     vlans: bool = attrs.field(
         default=False,
-        converter=to_yes_no,
-        metadata=option("VLANs also while no port has a VLAN setting", kind="switch"),
+        converter=to_bool,
+        metadata=option("VLANs also while no port has a VLAN setting"),
     )
 
 

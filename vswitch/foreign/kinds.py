@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from vswitch.addresses import HostPort, check_name
-from vswitch.config.converters import to_duration, to_public
+from vswitch.addresses import HostPort
+from vswitch.config.converters import to_duration, to_optional_name, to_public, whole
 from vswitch.config.options import option, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.foreign.datagrams import DatagramDevice
@@ -90,28 +90,16 @@ def _to_kind(value: object) -> str:
     return str(value)
 
 
-def _to_name(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text in quotes")
-    return check_name(value) if value else value
-
-
 def _to_optional_place(value: object) -> Place | None:
     return None if value is None else to_place(value)
 
 
-def _within(low: int, high: int, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"must be a whole number from {low} to {high}")
-    return value
-
-
 def _to_limit(value: object) -> int:
-    return _within(1, MAX_CLIENTS, value)
+    return whole(value, 1, MAX_CLIENTS)
 
 
 def _to_vni(value: object) -> int | None:
-    return None if value is None else _within(0, _MAX_VNI, value)
+    return None if value is None else whole(value, 0, _MAX_VNI)
 
 
 @frozen(kw_only=True)
@@ -120,16 +108,16 @@ class ForeignSettings:
 
     kind: str = field(default="", converter=_to_kind, metadata=option("what it is"))
     name: str = field(
-        default="", converter=_to_name, metadata=option("what its ports are called (the kind)")
+        default="",
+        converter=to_optional_name,
+        metadata=option("what its ports are called (the kind)"),
     )
     listen: Place | None = field(
         default=None,
         converter=_to_optional_place,
         metadata=option("HOST:PORT, :PORT, or unix:/PATH"),
     )
-    max_ports: int = field(
-        default=64, converter=_to_limit, metadata=option("clients at once (64)", kind="integer")
-    )
+    max_ports: int = field(default=64, converter=_to_limit, metadata=option("clients at once (64)"))
     idle: float = field(
         default=300.0,
         converter=to_duration,
@@ -138,9 +126,7 @@ class ForeignSettings:
     remote: HostPort | None = field(
         default=None, converter=to_public, metadata=option("vxlan: the other end, HOST[:PORT]")
     )
-    vni: int | None = field(
-        default=None, converter=_to_vni, metadata=option("vxlan: the network", kind="integer")
-    )
+    vni: int | None = field(default=None, converter=_to_vni, metadata=option("vxlan: the network"))
 
     @property
     def ports(self) -> int:

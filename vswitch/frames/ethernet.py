@@ -11,13 +11,20 @@ from hashlib import blake2s
 
 import attrs
 
+ETHERNET_HEADER_SIZE = 14  # bytes: destination, source, EtherType
+DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
+HEAD_SIZE = 16  # bytes: the same, and the TCI if the EtherType is that of a tag
+TAG_SIZE = 4  # bytes of an 802.1Q tag: TPID and TCI
+MIN_MTU = 576  # bytes: what every IPv4 host takes (RFC 791)
+MAX_MTU = 9000  # bytes: the usual jumbo frame, and the most that this switch is built for
 MAX_VLAN = 4094  # 802.1Q-2018 table 9-2: 0 is no VLAN, 4095 is reserved
-
-
 ALL_VLANS = frozenset(range(1, MAX_VLAN + 1))
-
+BROADCAST = b"\xff\xff\xff\xff\xff\xff"
+VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")  # TPIDs of 802.1Q and of 802.1ad service tags
 
 _RANGE = re.compile(r"\s*([0-9]{1,4})\s*(?:-\s*([0-9]{1,4})\s*)?", re.ASCII)
+_MAC_TEXT = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}", re.ASCII)
+_MAX_TAGS = 2  # a service tag and a customer tag; what lies deeper is payload
 
 
 def parse_vlans(text: str) -> frozenset[int]:
@@ -36,24 +43,9 @@ def parse_vlans(text: str) -> frozenset[int]:
     return frozenset(vlans)
 
 
-HEAD_SIZE = 16  # bytes: destination, source, EtherType, and the TCI if that is a tag
-
-
 def max_frame(mtu: int) -> int:
     """Bytes of the longest frame, without FCS, on a LAN of this MTU: header and two tags on top."""
     return mtu + ETHERNET_HEADER_SIZE + 2 * TAG_SIZE
-
-
-# -------------------------------------------------------------------------------------------------
-
-ETHERNET_HEADER_SIZE = 14  # bytes: destination, source, EtherType
-DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
-TAG_SIZE = 4  # bytes of an 802.1Q tag: TPID and TCI
-BROADCAST = b"\xff\xff\xff\xff\xff\xff"
-VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")  # TPIDs of 802.1Q and of 802.1ad service tags
-
-_MAX_TAGS = 2  # a service tag and a customer tag; what lies deeper is payload
-_MAC_TEXT = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}", re.ASCII)
 
 
 @attrs.frozen

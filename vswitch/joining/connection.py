@@ -19,11 +19,11 @@ from transport import Channel, ChannelBroken
 from vswitch.config.commands import JoinConfig
 from vswitch.devices.pump import BATCH
 from vswitch.errors import BadRecord, NotReachable, PrivilegeError, TimedOut, VswitchError
+from vswitch.frames.ethernet import MAX_MTU
 from vswitch.joining.host_link import HostLink
 from vswitch.logs import event
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import (
-    MAX_MTU,
     Bye,
     ByeCode,
     ControlMessage,

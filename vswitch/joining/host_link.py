@@ -26,7 +26,7 @@ from transport import ChannelBroken
 from vswitch.config.commands import JoinConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.host_interface import HostInterface
-from vswitch.devices.pump import Pump, Tally, QueuedPump
+from vswitch.devices.pump import Pump, QueuedPump, Tally
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import BadRecord, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice

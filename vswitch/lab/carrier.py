@@ -32,9 +32,9 @@ from multiprocessing.connection import Connection
 
 from transport.emulation import Direction, PathSpec, flip
 from vswitch.devices.tap import DEVICE_GONE, ETHERNET_OVERHEAD
+from vswitch.frames.ethernet import MAX_MTU
 from vswitch.lab.job import Carried, WireSpec
 from vswitch.lab.nat import Frame, Nat
-from vswitch.members.protocol import MAX_MTU
 
 ETHERNET = 14  # bytes of header, which neither rate nor MTU count
 READ_SIZE = MAX_MTU + ETHERNET_OVERHEAD  # bytes: the longest frame

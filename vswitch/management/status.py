@@ -11,12 +11,15 @@ version does not know are ignored.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import Factory, frozen
-from cattrs import BaseValidationError, Converter
 
 from vswitch.errors import VswitchError
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 
@@ -126,12 +129,16 @@ class JoinStatus:
     schema: int = SCHEMA
 
 
-_converter = Converter()
+@cache
+def _converter() -> Converter:
+    from cattrs import Converter  # not for a command that nothing answers
+
+    return Converter()
 
 
 def to_json(status: object) -> dict[str, Any]:
     """The JSON object of a status."""
-    result: dict[str, Any] = _converter.unstructure(status)
+    result: dict[str, Any] = _converter().unstructure(status)
     return result
 
 
@@ -141,8 +148,10 @@ def from_json(data: object, kind: type[T]) -> T:
     Raises:
         VswitchError: it is none; most likely the other program is of another version.
     """
+    from cattrs import BaseValidationError
+
     try:
-        return _converter.structure(data, kind)
+        return _converter().structure(data, kind)
     except (BaseValidationError, ValueError, TypeError, KeyError, AttributeError):
         raise VswitchError(
             f"the running program answered no {kind.__name__}: is it the same version?"

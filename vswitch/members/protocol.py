@@ -15,14 +15,14 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable
-from enum import IntEnum
 from typing import Any, Final, TypeAlias
 
 import attrs
 import cattrs
 
 from vswitch.errors import BadRecord
-from vswitch.frames.ethernet import parse_mac
+from vswitch.errors import ByeCode as ByeCode
+from vswitch.frames.ethernet import MAX_MTU, MIN_MTU, parse_mac
 from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 
 # -------------------------------------------------------------------------------------------------
@@ -33,8 +33,6 @@ from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 # short. All of them raise `ValueError`, for a program's own mistakes and for a peer's alike.
 # Pure.
 
-MIN_MTU = 68  # bytes: every IPv4 module takes this much (RFC 791)
-MAX_MTU = 9000  # bytes: the usual jumbo frame, and the most that this switch is built for
 MAX_TEXT = 1000  # characters of a text for people
 MAX_LIST = 256  # entries of a list: more than a household or a company routes
 
@@ -131,28 +129,6 @@ def to_tuple(texts: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 # -------------------------------------------------------------------------------------------------
-
-
-class ByeCode(IntEnum):
-    """Why a session ends. 0 to 4 are also the transport's own close codes."""
-
-    NORMAL = 0
-    SHUTDOWN = 1
-    REPLACED = 2  # the same member connected again
-    PROTOCOL = 3  # the peer sent what makes no sense
-    TIMEOUT = 4
-    REVOKED = 5
-    NAME_TAKEN = 6
-    ADDRESS_TAKEN = 7
-    INVITE_USED = 8
-    INVITE_EXPIRED = 9
-    FULL = 10
-    SERVER_ERROR = 11
-    UNKNOWN = 12
-
-    @classmethod
-    def _missing_(cls, value: object) -> ByeCode:
-        return cls.UNKNOWN  # a newer peer may have more reasons than we know
 
 
 @attrs.frozen

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vswitch.addresses import HostPort, check_name, parse_subnet
-from vswitch.errors import NotFound
-from vswitch.members.protocol import ByeCode
+from vswitch.errors import ByeCode, NotFound
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
     EnrolRefused,

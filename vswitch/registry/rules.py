@@ -16,8 +16,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from attrs import field, frozen
 
 from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
-from vswitch.errors import RefusedError
-from vswitch.members.protocol import ByeCode
+from vswitch.errors import ByeCode, RefusedError
 
 
 @frozen

@@ -5,10 +5,7 @@ interface and a session, `FakeInterface` for the host of a member; `check_device
 device has to pass; the rest builds frames.
 """
 
-from vswitch.testing.channels import FakeChannel, fake_channel_pair
-from vswitch.testing.conformance import check_device
-from vswitch.testing.devices import DevicePair, DevicePeer, FakeDevice
-from vswitch.testing.frames import (
+from vswitch.frames.build import (
     arp_reply,
     arp_request,
     checksum,
@@ -16,6 +13,9 @@ from vswitch.testing.frames import (
     icmp_echo,
     vlan_tagged,
 )
+from vswitch.testing.channels import FakeChannel, fake_channel_pair
+from vswitch.testing.conformance import check_device
+from vswitch.testing.devices import DevicePair, DevicePeer, FakeDevice
 from vswitch.testing.interface import FakeInterface
 from vswitch.testing.lan import Host, Lan, open_lan
 

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
+from vswitch.frames.build import ethernet
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_of, frame_record
 from vswitch.frames.virtio import NO_OFFLOAD
 from vswitch.switch.device import Device
 from vswitch.testing.devices import DevicePair, DevicePeer
-from vswitch.testing.frames import ethernet
 
 _A, _B = bytes.fromhex("020000000a01"), bytes.fromhex("020000000a02")
 _EXPERIMENTAL = 0x88B5

@@ -9,9 +9,9 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 
+from vswitch.frames.build import ethernet
 from vswitch.frames.checksum import word_sum
 from vswitch.frames.igmp import group_mac
-from vswitch.testing.frames import ethernet
 
 
 def igmp(

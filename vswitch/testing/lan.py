@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 
+from vswitch.frames.build import ethernet
 from vswitch.frames.ethernet import BROADCAST
 from vswitch.switch.local import LocalPort
 from vswitch.switch.switch import Switch, open_switch
-from vswitch.testing.frames import ethernet
 
 _EXPERIMENTAL = 0x88B5  # EtherType "local experimental 1" of IEEE 802, for payloads of no protocol
 

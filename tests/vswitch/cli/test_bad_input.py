@@ -25,7 +25,7 @@ BAD_INPUT = [
     (["serve", "--public", ":1"], {}, "", ["--public :1", "the host is missing"]),
     (["serve", "--mtu", "10"], {}, "", ["--mtu 10", "must be 576 to 9000"]),
     (["serve", "--log-level", "loud"], {}, "", ["--log-level loud", "must be one of"]),
-    (["serve"], {"VSWITCH_MTU": "x"}, "", ["VSWITCH_MTU=x", "not a whole number"]),
+    (["serve"], {"VSWITCH_MTU": "x"}, "", ["VSWITCH_MTU=x", "must be a whole number"]),
     (["serve"], {"VSWITCH_CONFIG": "/nowhere.toml"}, "", ["/nowhere.toml", "cannot be read"]),
     (["serve"], {}, "[serve]\nsubent = 1\n", ["f.toml", "serve", "did you mean 'subnet'"]),
     (["serve"], {}, "[serve]\nmtu = 'big'\n", ["f.toml", "serve.mtu = big", "whole number"]),
@@ -38,10 +38,10 @@ BAD_INPUT = [
     (["join", "--name", "a", "--lane", "tcp"], {}, "", ["--lane tcp", "kcp, datagram, auto"]),
     (["join", "--name", "a"], {}, "[join]\nlane = 7\n", ["join.lane = 7", "text in quotes"]),
     (["join", "--name", "a"], {}, "[join]\ninvite = 'x'\n", ["unknown option invite"]),
-    (["join", "--name", "a"], {"VSWITCH_ONCE": "?"}, "", ["VSWITCH_ONCE=?", "true or false"]),
+    (["join", "--name", "a"], {"VSWITCH_ONCE": "?"}, "", ["VSWITCH_ONCE=?", "must be on or off"]),
     (["invite", "A"], {}, "", ["NAME 'A'", "a name is"]),
     (["invite", "a", "--expires", "soon"], {}, "", ["--expires soon", "30s, 10m"]),
-    (["status"], {"VSWITCH_JSON": "maybe"}, "", ["VSWITCH_JSON=maybe", "true or false"]),
+    (["status"], {"VSWITCH_JSON": "maybe"}, "", ["VSWITCH_JSON=maybe", "must be on or off"]),
 ]
 
 

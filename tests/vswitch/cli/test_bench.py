@@ -12,7 +12,7 @@ import trio.testing
 
 from vswitch import bench as linkbench
 from vswitch.bench import RoundTrips
-from vswitch.cli import bench, main
+from vswitch.cli import main
 from vswitch.errors import ExitCode, NotFound, NotReachable, VswitchError
 
 
@@ -135,11 +135,6 @@ def test_a_port_that_is_taken_is_named(listener):
 def test_percentiles_are_of_the_sorted_times():
     trips = RoundTrips.of([0.003, 0.001, 0.002] + [0.002] * 97)
     assert (trips.minimum, trips.p50, trips.p99) == (1.0, 2.0, 3.0)
-
-
-def test_what_the_command_knows_by_heart_is_what_the_library_says():
-    assert bench._PORT == linkbench.DEFAULT_PORT
-    assert bench._LONGEST == linkbench.LONGEST
 
 
 @pytest.mark.parametrize(

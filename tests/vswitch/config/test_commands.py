@@ -98,7 +98,7 @@ def test_the_invite_is_no_option_and_is_not_shown():
     [
         ("[serve]\nmut = 1500\n", ["serve: unknown option mut", "did you mean 'mtu'"]),
         ("[serve]\nmtu = 70000\n", ["serve.mtu = 70000", "must be 576 to 9000"]),
-        ("[serve]\nmtu = '1500'\n", ["serve.mtu = 1500", "must be a whole number"]),
+        ("[serve]\nmtu = 'big'\n", ["serve.mtu = big", "must be a whole number"]),
         ("[serve]\nmtu = true\n", ["serve.mtu = True", "must be a whole number"]),
         ("[serve]\nlisten = 7450\n", ["serve.listen = 7450", "must be text in quotes"]),
         ("[serve]\nlisten = 'example.org:1'\n", ["serve.listen", "listen on an IP address"]),
@@ -147,7 +147,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     [
         ("mtu", "575", "must be 576 to 9000"),
         ("mtu", "9001", "must be 576 to 9000"),
-        ("mtu", "1e3", "not a whole number"),
+        ("mtu", "1e3", "must be a whole number"),
         ("name", "PC1", "a name is"),
         ("name", "", "a name is"),
         ("dev", "a" * 16, "1 to 15 letters"),
@@ -156,8 +156,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("address", "10.0.0.1", "write auto, none"),
         ("bind", "not an if", "1 to 15 letters"),
         ("log_days", "-1", "must be 0 to"),
-        ("once", "perhaps", "write true or false"),
-        ("offload", "1", "must be on or off"),
+        ("once", "perhaps", "must be on or off"),
+        ("offload", "2", "must be on or off"),
         ("state", "a\0b", "must be a path"),
         ("state", "~nosuchuserhere/x", "no such user"),
     ],
@@ -196,8 +196,8 @@ def test_offload_from_flag_variable_and_file(config_file):
     assert join({}, {"VSWITCH_OFFLOAD": "OFF"}).offload is False
     for value in ("false", "'off'"):
         assert join({"config": config_file(f"[join]\noffload = {value}\n")}).offload is False
-    with pytest.raises(ConfigError, match="must be text in quotes"):
-        join({"config": config_file("[join]\noffload = 0\n")})
+    with pytest.raises(ConfigError, match="must be on or off"):
+        join({"config": config_file("[join]\noffload = 2\n")})
 
 
 def test_a_program_gets_the_same_checks():
@@ -213,7 +213,7 @@ def test_durations(text, seconds):
     assert load(InviteConfig, {"expires": text}, {}).expires == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "0s", "1.5h", "1w", "400d", "-1s", "٣s", "1h30m"])
+@pytest.mark.parametrize("text", ["", "5", "0s", "1.5.0h", "1w", "400d", "-1s", "٣s", "1h30m"])
 def test_wrong_durations(text):
     with pytest.raises(ConfigError, match="--expires"):
         load(InviteConfig, {"expires": text}, {})

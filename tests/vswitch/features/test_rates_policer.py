@@ -55,7 +55,7 @@ def test_how_rates_are_written():
     assert to_rate("500k") == 500e3
     assert to_rate(20_000) == 20_000
     assert to_rate("off") is None
-    for wrong in ("fast", "50 M", "50T", "-1", "0", "", True, [], 0, 2e12):
+    for wrong in ("fast", "50 Mbyte", "50T", "-1", "0", "", True, [], 0, 2e12):
         with pytest.raises(ValueError, match=r"must be|write"):
             to_rate(wrong)
     said = Settings().with_port("pc1", {"rate_in": "50M", "frames_out": "10k"})

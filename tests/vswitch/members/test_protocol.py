@@ -27,7 +27,7 @@ WELCOME = Welcome(
 MESSAGES = [
     Hello(mtu=1500, mac="02:00:00:00:00:01"),
     Hello(mtu=9000, mac="02:00:00:00:00:01", offload=True, software="x", address="10.0.0.9/24"),
-    Hello(mtu=68, mac="02:00:00:00:00:01", address="none"),
+    Hello(mtu=576, mac="02:00:00:00:00:01", address="none"),
     WELCOME,
     Welcome(name="a", port=1),
     Welcome(name="a", port=1, offload=True),
@@ -156,7 +156,7 @@ def test_lists_and_texts_are_bounded():
 
 
 def test_a_program_cannot_build_a_wrong_message():
-    with pytest.raises(ValueError, match="mtu 20 is not in 68 to 9000"):
+    with pytest.raises(ValueError, match="mtu 20 is not in 576 to 9000"):
         Hello(mtu=20, mac="02:00:00:00:00:01")
     with pytest.raises(ValueError, match="not a member name"):
         Welcome(name="Two Words", port=1)
