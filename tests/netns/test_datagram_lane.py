@@ -14,7 +14,7 @@ from vswitch.lab.lan import UNDERLAY
 
 PORT = 5300
 MEMBERS = {"pc1": "datagram", "pc2": "kcp", "pc3": "auto"}
-DATA, LOOSE = 4, 7  # types of datagrams
+DATA, DATAGRAM = 4, 7  # types of datagrams
 UDP_AT = 14 + 20 + 8  # bytes of Ethernet, IPv4 and UDP
 
 
@@ -111,7 +111,7 @@ def test_tcp_and_pings_pass_in_that_lane(lan, name):
     assert received.size > 1_000_000
     ping = ["ping", "-q", "-i0.05", "-c20", "-s1400", address(lan, other)]
     assert " 0% packet loss" in here.run(ping).stdout
-    assert captures["pc1"].types() == {LOOSE}
+    assert captures["pc1"].types() == {DATAGRAM}
     assert captures["pc2"].types() == {DATA}
     assert joined(lan, "pc1")["loose_sent"] > 20
     assert joined(lan, "pc1")["loose_received"] > 20

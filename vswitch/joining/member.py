@@ -36,7 +36,7 @@ from vswitch.joining.reach import NoWay, Whereabouts, open_channel
 from vswitch.joining.via import DEFAULT_MTU, join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import JoinStatus, to_json
+from vswitch.management.status import JoinStatus, datagram_counts, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 from vswitch.registry.rules import EnrolRefused
@@ -226,6 +226,11 @@ class Membership:
         up = self._channel is not None
         session = self._channel.statistics() if self._channel is not None else None
         rtt = None if session is None else session.rtt
+        lanes: dict[str, Any] = {}
+        if session is not None:
+            lanes = datagram_counts(
+                session.datagram_sent, session.datagram_received, session.datagram_lost
+            )
         device = self._device if up else None
         drops = Counter(interface.dropped)
         if device is not None:
@@ -247,9 +252,7 @@ class Membership:
                 datagram_size=None if session is None else session.datagram_size,
                 lane=None if device is None else device.lane,
                 lane_mode=None if device is None else device.lane_mode,
-                loose_sent=0 if session is None else session.loose_sent,
-                loose_received=0 if session is None else session.loose_received,
-                loose_lost=0 if session is None else session.loose_lost,
+                **lanes,
                 rx_frames=received.frames,
                 rx_bytes=received.bytes,
                 tx_frames=sent.frames,
