@@ -101,6 +101,7 @@ class Host:
             lanes = {
                 "bulk": session.bulk.take_messages(),
                 "sparse": session.sparse.take_messages(),
+                # by the name it had when the traces were recorded
                 "loose": session.datagrams.take_messages() if session.datagrams else [],
             }
             for lane, messages in lanes.items():

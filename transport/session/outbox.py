@@ -1,4 +1,4 @@
-"""What leaves: a session's plaintexts, sealed under its keys and laid in trains.
+"""The outbox of a session: plaintexts are sealed under its keys and laid in trains.
 
     seal_control(items, now)            control items, together by address
     seal_probe(plaintext, size)         one that tries a size

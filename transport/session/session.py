@@ -1,4 +1,4 @@
-"""A session: the keys, the lanes and the liveness of one peer, behind five verbs.
+"""A session: keys, lanes, path and liveness of one association with a peer, behind five verbs.
 
     receive_datagrams(batch, address, now)   what came for its receiver indices, or receive_trains
     datagrams_to_send(now)                   what has to leave now, by address

@@ -109,6 +109,16 @@ class MemberDevice:
         else:
             await self._channel.wait_readable()
 
+    # How frames go on without a task being woken: by one call from below, here at a member; at a
+    # switch, `Switch.ingress` stands in the pump's place.
+    #
+    #   Endpoint.receive_task ─▶ Channel.deliver ─▶ take_once ─▶ take = Pump._take:
+    #      1. read_nowait here ─▶ Incoming ─▶ Lane.receive_nowait     what came
+    #      2. TAP.write_nowait                                        goes to the host
+    #      3. given = Uplink.take ─▶ TAP.read_nowait                  whose answer, if it is there,
+    #           ─▶ write_nowait here ─▶ Lane.send_nowait              goes back
+    #
+    # What was sent leaves in one go, with acknowledgements, when all channels had their turn.
     async def push(self, take: Callable[[], bool]) -> None:
         more = True
 

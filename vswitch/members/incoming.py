@@ -1,4 +1,4 @@
-"""What comes in over the lanes of a channel, as one sequence that keeps order within a flow.
+"""The receiving half of a member: merges a channel's lanes and keeps order within each flow.
 
 The sender puts a flow on the sparse lane when the bulk one has delivered all of it, and back on the
 bulk one behind a fence: a control message that says how many sparse messages come first. So
