@@ -79,10 +79,11 @@ class FakeChannel:
         self._writable = Waiter()
 
     def join(self, other: FakeChannel) -> None:
-        """What is sent here arrives there."""
-        self._other = other
-        self.bulk.other, self.sparse.other = other.bulk, other.sparse
-        self.datagrams.other = other.datagrams
+        """What is sent at one end arrives at the other."""
+        for one, two in ((self, other), (other, self)):
+            one._other = two
+            one.bulk.other, one.sparse.other = two.bulk, two.sparse
+            one.datagrams.other = two.datagrams
 
     def open_datagrams(self) -> FakeLane:
         self.datagrams.open = True
@@ -161,5 +162,4 @@ def fake_channel_pair(
     """Two connected ends; sizes in bytes."""
     one, other = FakeChannel(message_size, window), FakeChannel(message_size, window)
     one.join(other)
-    other.join(one)
     return one, other
