@@ -77,8 +77,8 @@ class End:
     lane: ReliableLane
     link: Link
     peer: End | None = None
-    trickle: deque[tuple[list[int], int, bytes, float]] = Factory(deque)
-    trickle_at: float = inf
+    pieces: deque[tuple[list[int], int, bytes, float]] = Factory(deque)
+    pieces_at: float = inf
     timer: float = inf
     partial: dict[int, int] = Factory(dict)  # datagrams of a unit that are missing yet
 
@@ -160,13 +160,14 @@ class Network:
 
     def _offer(self, flow: Flow) -> None:
         assert flow.size is not None
-        flow.sender.lane.send([next(flow.numbers).to_bytes(8, "big").ljust(flow.size, b"\0")])
+        message = next(flow.numbers).to_bytes(8, "big").ljust(flow.size, b"\0")
+        flow.sender.lane.send([message], self.now)
         flow.sent_at.append(self.now)
         self.at(self.now + flow.size * 8 / flow.offered, lambda: self._offer(flow))
         self._serve(flow, flow.sender)
 
     def _take(self, flow: Flow, end: End) -> None:
-        messages = end.lane.take_messages(more=True)
+        messages = end.lane.take_messages()
         if not messages or end is flow.sender:
             return
         flow.got.append((self.now, sum(map(len, messages))))
@@ -185,12 +186,12 @@ class Network:
         if end is flow.sender and flow.started and flow.offered == inf:
             while lane.credit > 0:
                 number = next(flow.numbers).to_bytes(8, "big")
-                lane.send([number.ljust(lane.message_size, b"\0")])
-        if self.now >= end.trickle_at:
-            self._send_trickle(flow, end)
+                lane.send([number.ljust(lane.message_size, b"\0")], self.now)
+        if self.now >= end.pieces_at:
+            self._send_piece(flow, end)
         if lane.flush_due:
             self._send_units(flow, end)
-        due = min(lane.deadline(), end.trickle_at)
+        due = min(lane.deadline(), end.pieces_at)
         if due < end.timer:
             end.timer = due
             late = LATE * self._rng.random()
@@ -204,7 +205,7 @@ class Network:
 
     def _send_units(self, flow: Flow, end: End) -> None:
         lane = end.lane
-        units = lane.units_to_send(self.now, suspect=False, busy=bool(end.trickle))
+        units = lane.units_to_send(self.now, suspect=False, busy=bool(end.pieces))
         for unit in units:
             sizes = [
                 min(SLICE_SIZE, len(unit) + TAG_SIZE - at)
@@ -216,21 +217,21 @@ class Network:
             if len(sizes) <= burst:
                 self._transmit(flow, end, sizes, number, unit)
                 continue
-            end.trickle += [
+            end.pieces += [
                 (sizes[at : at + burst], number, unit, lane.spacing)
                 for at in range(0, len(sizes), burst)
             ]
-            if end.trickle_at == inf:
-                self._send_trickle(flow, end)
-            left = self.now + sum(spacing for *_, spacing in end.trickle)
-            lane.kcp.recovery.leaves_until(left)
+            if end.pieces_at == inf:
+                self._send_piece(flow, end)
+            left = self.now + sum(spacing for *_, spacing in end.pieces)
+            lane.leaves_until(left)
 
-    def _send_trickle(self, flow: Flow, end: End) -> None:
-        sizes, number, unit, spacing = end.trickle.popleft()
+    def _send_piece(self, flow: Flow, end: End) -> None:
+        sizes, number, unit, spacing = end.pieces.popleft()
         self._transmit(flow, end, sizes, number, unit)
-        end.trickle_at = self.now + spacing
-        if not end.trickle:
-            end.trickle_at = inf
+        end.pieces_at = self.now + spacing
+        if not end.pieces:
+            end.pieces_at = inf
             end.lane.flush_due = True
 
     def _transmit(self, flow: Flow, end: End, sizes: list[int], number: int, unit: bytes) -> None:

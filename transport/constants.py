@@ -59,8 +59,8 @@ MAX_FRAGMENTS: Final = 127  # of one message; KCP's `frg` and its send() refuse 
 # What a session may hold undelivered before it stops taking messages out of KCP: then the
 # peer's window closes, which is the back-pressure of a reliable transport.
 INBOX_BYTES: Final = 4 * 1024 * 1024
-LOOSE_INBOX_BYTES: Final = 4 * 1024 * 1024  # of the datagram lane: more than a turn brings
-LOOSE_OUTBOX_BYTES: Final = 4 * 1024 * 1024  # the same way out, in one turn: then all of it leaves
+DATAGRAM_INBOX_BYTES: Final = 4 * 1024 * 1024  # of the datagram lane: more than a turn brings
+DATAGRAM_OUTBOX_BYTES: Final = 4 * 1024 * 1024  # the same way out, in one turn: then all leaves
 MESSAGE_COST: Final = 64  # what a message counts besides its content, or empty ones were free
 
 # --- Handshake -------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "bad_control": "opened, but its content is no list of control items",
     "control_limited": "more control datagrams than a session may send",
     "incomplete": "slices of a sealed unit that others of it never followed",
+    # (users know the datagram lane's three by the name that it had first)
     "loose_unasked": "of the datagram lane, which was not agreed, or not yet",
     "loose_full": "of the datagram lane, when too much of it had not been read",
     # Datagrams that could not leave
@@ -67,9 +68,9 @@ class SessionStatistics:
     age: float  # seconds since the session was confirmed
     idle: float  # seconds since the last authentic datagram
     drops: Mapping[str, int]
-    loose_sent: int = 0  # units of the datagram lane
-    loose_received: int = 0  # the same
-    loose_lost: int = 0  # units of ours, of any lane, while reports came in
+    datagram_sent: int = 0  # units of the datagram lane
+    datagram_received: int = 0  # the same
+    datagram_lost: int = 0  # units of ours, of any lane, while reports came in
 
 
 @frozen

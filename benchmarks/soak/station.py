@@ -141,7 +141,7 @@ class Station:
             if (device := self.device) is None:
                 return
             life, now = self.life, trio.current_time()
-            if device._channel.credit <= 0:
+            if device._channel.bulk.credit <= 0:
                 return  # a kernel's queue would drop it
             frame = self.ledger.make(life, target, size, now)
             if device.write_nowait([frame_record(frame)]):

@@ -10,7 +10,7 @@ from vswitch.lab.lan import UNDERLAY
 
 PORT = 5300
 MEMBERS = {"pc1": "datagram", "pc2": "kcp", "pc3": "auto"}
-DATA, LOOSE = 4, 7  # types of datagrams
+DATA, DATAGRAM = 4, 7  # types of datagrams
 UDP_AT = 14 + 20 + 8  # bytes of Ethernet, IPv4 and UDP
 
 
@@ -69,7 +69,7 @@ def test_tcp_and_pings_pass_in_the_lane_of_their_member(lan, name):
     assert received.size > 1_000_000
     ping = ["ping", "-q", "-i0.05", "-c20", "-s1400", ipv4(lan, other)]
     assert " 0% packet loss" in here.run(ping).stdout
-    assert types_of(captures["pc1"]) == {LOOSE}
+    assert types_of(captures["pc1"]) == {DATAGRAM}
     assert types_of(captures["pc2"]) == {DATA}
     assert joined(lan, "pc1")["loose_sent"] > 20
     assert joined(lan, "pc1")["loose_received"] > 20

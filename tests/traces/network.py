@@ -65,8 +65,8 @@ class Host:
         numbers = iter(range(messages))
 
         def fill(session: Session) -> None:
-            while session.credit > 0 and (number := next(numbers, None)) is not None:
-                session.send([number.to_bytes(4, "big") * (size // 4)], self.net.now)
+            while session.bulk.credit > 0 and (number := next(numbers, None)) is not None:
+                session.bulk.send([number.to_bytes(4, "big") * (size // 4)], self.net.now)
                 self.demux.touch(session)
 
         self.sources.append(fill)
@@ -99,9 +99,10 @@ class Host:
             if not self.reads or not session.readable:
                 continue
             lanes = {
-                "bulk": session.take_messages(now),
-                "sparse": session.take_sparse_messages(now),
-                "loose": session.take_loose_messages(),
+                "bulk": session.bulk.take_messages(),
+                "sparse": session.sparse.take_messages(),
+                # by the name it had when the traces were recorded
+                "loose": session.datagrams.take_messages() if session.datagrams else [],
             }
             for lane, messages in lanes.items():
                 for message in messages:
@@ -117,7 +118,7 @@ class Host:
         add(now, self.address, demux.sessions, demux.half_open, demux.received, demux.drops)
         add("gate", demux.gate.shares)
         for session in self.sessions:
-            add(session.statistics(now), session.ended, session.message_size, session.drained)
+            add(session.statistics(now), session.ended, session.bulk.message_size, session.drained)
 
 
 class Net:

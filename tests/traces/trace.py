@@ -13,6 +13,9 @@ import attrs
 from transport import PrivateKey
 from vswitch.switch import egress
 
+# Written as when the traces were recorded.
+RECORDED_NAMES = {f"datagram_{what}": f"loose_{what}" for what in ("sent", "received", "lost")}
+
 
 def digest(data: bytes) -> str:
     """What stands for some bytes in a line."""
@@ -31,7 +34,10 @@ def written(value: object) -> str:
         return "(" + " ".join(map(written, value)) + ")"
     if attrs.has(type(value)):
         fields = attrs.fields(type(value))
-        inside = (f"{each.name}={written(getattr(value, each.name))}" for each in fields)
+        inside = (
+            f"{RECORDED_NAMES.get(each.name, each.name)}={written(getattr(value, each.name))}"
+            for each in fields
+        )
         return f"{type(value).__name__}({' '.join(inside)})"
     return str(value)
 

@@ -30,7 +30,9 @@ def bulk(trace: Trace, spec: PathSpec, *, seed: int, seconds: float = 4.0, **opt
     """A transfer for as long as it takes, little in the other direction, and an orderly end."""
     net, client, server = pair(trace, seed, spec, **options)
     client.bulk(messages=100_000, size=1400)
-    server.every(0.1, lambda session, n: session.send([b"%d" % n], net.now), round(seconds * 10))
+    server.every(
+        0.1, lambda session, n: session.bulk.send([b"%d" % n], net.now), round(seconds * 10)
+    )
     net.run(seconds)
     client.sources.clear()
     net.run(3.0)
@@ -83,7 +85,8 @@ def messages_of_all_sizes(trace: Trace) -> None:
         host.every(
             0.03,
             lambda session, n: (
-                session.credit > 0 and session.send([bytes([n & 255]) * sizes[n % 9]], net.now)
+                session.bulk.credit > 0
+                and session.bulk.send([bytes([n & 255]) * sizes[n % 9]], net.now)
             ),
             100,
         )
@@ -145,23 +148,23 @@ def beside_a_rival(trace: Trace) -> None:
 def sparse_beside_bulk(trace: Trace) -> None:
     net, client, server = pair(trace, 12, attrs.evolve(GOOD, loss=0.03))
     client.bulk(messages=100_000, size=1400)
-    client.every(0.05, lambda session, n: session.send_sparse([b"%04d" % n * 20], net.now), 80)
-    server.every(0.2, lambda session, n: session.send_sparse([b"pong"], net.now), 20)
+    client.every(0.05, lambda session, n: session.sparse.send([b"%04d" % n * 20], net.now), 80)
+    server.every(0.2, lambda session, n: session.sparse.send([b"pong"], net.now), 20)
     net.run(5.0)
     net.conclude()
 
 
 def datagram_lane(trace: Trace) -> None:
-    """Loose messages both ways, on a path that loses nothing, then something, then nothing."""
+    """Datagrams both ways, on a path that loses nothing, then something, then nothing."""
     net, client, server = pair(trace, 13)
 
     def send(session, n: int) -> None:
-        lane = session.open_loose(net.now)
-        session.send_loose([b"%06d" % n * (lane.message_size // 12)], net.now)
+        lane = session.open_datagrams(net.now)
+        session.datagrams.send([b"%06d" % n * (lane.message_size // 12)], net.now)
 
     for host in (client, server):
         host.every(0.01, send, 700)
-    client.every(0.1, lambda session, n: session.send([b"beside"], net.now), 70)
+    client.every(0.1, lambda session, n: session.bulk.send([b"beside"], net.now), 70)
     net.at(2.5, lambda: net.path(client, server, attrs.evolve(GOOD, loss=0.03, jitter=0.005)))
     net.at(4.0, lambda: net.path(client, server, GOOD))
     net.run(8.0)
@@ -175,13 +178,13 @@ def auto_lane(trace: Trace) -> None:
 
     def send(host: Host, session, n: int) -> None:
         rule = rules[host]
-        session.open_loose(net.now)
+        session.open_datagrams(net.now)
         before = rule.datagram
         message = b"%08d" % n * 100
         if rule.choose(net.now, session.lanes.lost_at, session.in_flight // 800):
-            session.send_loose([message], net.now)
+            session.datagrams.send([message], net.now)
         else:
-            session.send([message], net.now)
+            session.bulk.send([message], net.now)
         if rule.datagram != before:
             trace.add(net.now, host.address, "datagram" if rule.datagram else "kcp")
 
@@ -197,7 +200,7 @@ def black_hole(trace: Trace) -> None:
     """The path takes less and says nothing, then more again; interfaces take 1,500 bytes."""
     net, client, server = pair(trace, 15, attrs.evolve(GOOD, mtu=1500))
     client.bulk(messages=100_000, size=1400)
-    server.every(0.05, lambda session, n: session.send([bytes(3000)], net.now), 200)
+    server.every(0.05, lambda session, n: session.bulk.send([bytes(3000)], net.now), 200)
     net.at(1.5, lambda: net.path(client, server, attrs.evolve(GOOD, rate=4e6, mtu=1280)))
     net.at(7.0, lambda: net.path(client, server, attrs.evolve(GOOD, rate=4e6, mtu=1000)))
     net.run(10.0)
@@ -220,7 +223,7 @@ def roaming(trace: Trace) -> None:
     """A NAT that forgets, a move to another path, and a forged move under traffic."""
     net, client, server = pair(trace, 17, attrs.evolve(GOOD, loss=0.02))
     for host in (client, server):
-        host.every(0.02, lambda session, n: session.send([b"%06d" % n * 30], net.now), 500)
+        host.every(0.02, lambda session, n: session.bulk.send([b"%06d" % n * 30], net.now), 500)
     for number in range(5):
         net.at(1.0 + number, lambda n=number: net.rebind(client, (CLIENT, 20_000 + n)))
     net.at(6.5, lambda: net.rebind(client, ("203.0.113.7", 5555)))
@@ -233,7 +236,7 @@ def rekeys(trace: Trace) -> None:
     """By age, with and without loss, and because somebody asks for it; then nothing for long."""
     net, client, server = pair(trace, 18, attrs.evolve(GOOD, loss=0.05))
     for host in (client, server):
-        host.every(0.2, lambda session, n: session.send([b"%06d" % n * 10], net.now), 1300)
+        host.every(0.2, lambda session, n: session.bulk.send([b"%06d" % n * 10], net.now), 1300)
     net.at(30.0, lambda: client.act(lambda session: session.renew()))
     net.run(300.0)
     net.path(client, server, GOOD)
@@ -246,7 +249,7 @@ def outages(trace: Trace) -> None:
     net, client, server = pair(trace, 19)
     down = attrs.evolve(GOOD, up=False)
     for host in (client, server):
-        host.every(0.05, lambda session, n: session.send([b"%06d" % n * 30], net.now), 700)
+        host.every(0.05, lambda session, n: session.bulk.send([b"%06d" % n * 30], net.now), 700)
     net.at(3.0, lambda: net.path(client, server, down))
     net.at(11.0, lambda: net.path(client, server, GOOD))
     net.at(15.0, lambda: net.path(client, server, down, GOOD))
@@ -259,7 +262,7 @@ def outages(trace: Trace) -> None:
 def stateless_reset(trace: Trace) -> None:
     """The server is killed and comes back; later it is one that stays silent."""
     net, client, server = pair(trace, 20)
-    client.every(0.5, lambda session, n: session.send([b"%06d" % n * 30], net.now), 60)
+    client.every(0.5, lambda session, n: session.bulk.send([b"%06d" % n * 30], net.now), 60)
 
     def again(silent: bool) -> None:
         net.host(SERVER, identity=server.identity, authority=net.known, silent=silent)
@@ -281,8 +284,8 @@ def simultaneous_handshakes(trace: Trace) -> None:
         net.path(host, hub, spec)
         host.connect(hub)
         hub.connect(host)
-        host.every(0.5, lambda session, n: session.send([b"%d" % n], net.now), 20)
-        hub.every(0.05, lambda session, n: session.send([b"%d" % n], net.now), 10)
+        host.every(0.5, lambda session, n: session.bulk.send([b"%d" % n], net.now), 20)
+        hub.every(0.05, lambda session, n: session.bulk.send([b"%d" % n], net.now), 10)
     net.run(30.0)
     net.conclude()
 

@@ -1,12 +1,14 @@
 """The Trio handle of a session: messages in, messages out, one end.
 
-A channel carries whole messages, reliably and in order. `send_nowait` takes a batch while there
-is credit and transmits it at once; `receive_nowait` gives all that has arrived. The waiting
-verbs are checkpoints always; one task may wait in each direction (`trio.BusyResourceError`).
-What is sent with `send_sparse_nowait` has a lane of its own: it does not wait for what was lost of
-the rest, and `receive_sparse_nowait` gives it. What is sent with `send_loose_nowait`, once both
-sides have agreed and called `open_loose`, is not repeated when it is lost. `push` saves the
-wake-up: what arrives is handled where it arrives, by a plain call.
+A channel carries whole messages, reliably and in order: those of `send` and `receive`, which are
+of the lane `bulk`. What is sent on the lane `sparse` does not wait for what was lost of the rest.
+What is sent on `datagrams`, once both sides have agreed and called `open_datagrams`, is not
+repeated when it is lost. A lane's `send_nowait` takes a batch while there is credit and transmits
+it at once; `receive_nowait` gives all that has arrived.
+
+The waiting verbs are checkpoints always; one task may wait in each direction
+(`trio.BusyResourceError`). `push` saves the wake-up: what arrives is handled where it arrives, by a
+plain call.
 
 Error contract: `trio.ClosedResourceError` after our own close; `ChannelBroken`, a
 `trio.BrokenResourceError` with code and reason, when the session is over, after everything that
@@ -22,8 +24,9 @@ import trio
 
 from transport.crypto.identity import PublicKey
 from transport.endpoint.udp import format_address
-from transport.lanes.datagram import LooseLane
-from transport.lanes.lanes import Progress
+from transport.lanes.datagram import DatagramLane
+from transport.lanes.lanes import Progress, SparseLane
+from transport.lanes.reliable import ReliableLane
 from transport.session.events import Ended
 from transport.session.session import Session
 from transport.stats import SessionStatistics
@@ -56,6 +59,64 @@ class _Shell(Protocol):
     def now(self) -> float: ...
 
 
+class Lane:
+    """Messages of one kind over a channel, both ways."""
+
+    __slots__ = ("_channel", "_lane")
+
+    def __init__(self, channel: Channel, lane: ReliableLane | SparseLane | DatagramLane) -> None:
+        self._channel = channel
+        self._lane = lane
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a message that fits a sealed unit as they are now. On the sparse lane that is
+        one datagram; on the datagram lane too, or on a path that loses nothing `max_message`.
+        """
+        return self._lane.message_size
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the largest message. A reliable lane cuts what is above `message_size`."""
+        return self._lane.max_message
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may be sent now; none if zero or less."""
+        return self._lane.credit
+
+    @property
+    def readable(self) -> bool:
+        """Whether `receive_nowait` has something, on hold or not."""
+        return self._lane.readable
+
+    def send_nowait(self, messages: Sequence[bytes]) -> None:
+        """Send a batch, above the credit too; `trio.WouldBlock` if there was none. HOT PATH."""
+        channel = self._channel
+        channel._check()
+        if self._lane.credit <= 0:
+            raise trio.WouldBlock
+        self._lane.send(messages, channel._shell.now())
+        channel._shell.transmit(channel._session)
+
+    def receive_nowait(self) -> list[bytes]:
+        """All that has arrived; `trio.WouldBlock` if that is nothing. The end of the session is
+        raised when no lane has anything. HOT PATH.
+        """
+        channel = self._channel
+        if channel._closed:
+            raise trio.ClosedResourceError
+        session = channel._session
+        if not self._lane.readable:
+            if not session.readable:
+                channel._check()
+            raise trio.WouldBlock
+        messages = self._lane.take_messages()
+        if session.lanes.flush_due:  # room again: the peer is waiting to hear of it
+            channel._shell.transmit(session)
+        return messages
+
+
 class Channel(trio.abc.AsyncResource):
     """One session with one peer. Made by an endpoint, never directly."""
 
@@ -68,6 +129,9 @@ class Channel(trio.abc.AsyncResource):
         self._drained = trio.lowlevel.ParkingLot()
         self._take: Callable[[], bool] | None = None  # of the task in `push`, while it waits
         self._failure: Exception | None = None  # what that raised
+        self._datagrams: Lane | None = None
+        self.bulk = Lane(self, session.bulk)
+        self.sparse = Lane(self, session.sparse)
         self.credential = credential
 
     @property
@@ -86,26 +150,6 @@ class Channel(trio.abc.AsyncResource):
         return self._session.paths.current
 
     @property
-    def message_size(self) -> int:
-        """Bytes of a message that fills one sealed unit; larger ones are fragmented."""
-        return self._session.message_size
-
-    @property
-    def credit(self) -> int:
-        """Bytes that may be sent now; none if zero or less."""
-        return self._session.credit
-
-    @property
-    def sparse_credit(self) -> int:
-        """Bytes that may be sent on the sparse lane now; none if zero or less."""
-        return self._session.lanes.sparse_credit
-
-    @property
-    def sparse_message_size(self) -> int:
-        """Bytes of a message that fills one datagram of the sparse lane."""
-        return self._session.lanes.sparse_message_size
-
-    @property
     def round_trip(self) -> float | None:
         """Seconds to the peer and back, smoothed; None while that is not known."""
         return self._session.round_trip
@@ -116,54 +160,23 @@ class Channel(trio.abc.AsyncResource):
         return self._session.lanes.lossy
 
     @property
-    def bulk_waits(self) -> bool:
-        """Whether `receive_nowait` has something, on hold or not."""
-        return self._session.lane.readable
-
-    @property
-    def sparse_waits(self) -> bool:
-        """Whether `receive_sparse_nowait` has something."""
-        return self._session.lanes.sparse_readable
-
-    @property
-    def loose_size(self) -> int:
-        """Bytes of a message of the datagram lane that fits a unit as they are now: one datagram,
-        or on a path that loses nothing `loose_limit`.
-        """
-        return self._loose.message_size
-
-    @property
-    def loose_limit(self) -> int:
-        """Bytes of the largest message of the datagram lane."""
-        return self._loose.limit
-
-    @property
-    def loose_credit(self) -> int:
-        """Bytes that the datagram lane takes now; none if zero or less."""
-        return self._loose.credit
-
-    @property
-    def loose_waits(self) -> bool:
-        """Whether `receive_loose_nowait` has something."""
-        return self._session.lanes.loose_readable
-
-    @property
     def lost_at(self) -> float:
         """When it was last found that the path loses something, on Trio's clock."""
         return self._session.lanes.lost_at
 
     @property
-    def _loose(self) -> LooseLane:
-        loose = self._session.lanes.loose
-        if loose is None:
+    def datagrams(self) -> Lane:
+        """The lane of messages that are not repeated. RuntimeError before `open_datagrams`."""
+        if self._datagrams is None:
             raise RuntimeError("the datagram lane was not opened")
-        return loose
+        return self._datagrams
 
-    def open_loose(self) -> None:
+    def open_datagrams(self) -> Lane:
         """The peer takes messages of the datagram lane, and so do we. Without this what comes is
-        dropped; so only when both sides have agreed.
+        dropped; so only when both sides have agreed. Idempotent.
         """
-        self._session.open_loose(self._shell.now())
+        self._datagrams = Lane(self, self._session.open_datagrams(self._shell.now()))
+        return self._datagrams
 
     @property
     def ended(self) -> bool:
@@ -177,7 +190,7 @@ class Channel(trio.abc.AsyncResource):
         self._session.lanes.hold_bulk = held
 
     def progress(self) -> Progress:
-        """What of both lanes has reached the peer. HOT PATH."""
+        """What of both reliable lanes has reached the peer. HOT PATH."""
         return self._session.lanes.progress()
 
     def statistics(self) -> SessionStatistics:
@@ -206,38 +219,10 @@ class Channel(trio.abc.AsyncResource):
 
     # --- Sending ------------------------------------------------------------------------------
 
-    def send_nowait(self, messages: Sequence[bytes]) -> None:
-        """Send a batch; `trio.WouldBlock` if there is no credit. HOT PATH."""
-        self._check()
-        if self._session.credit <= 0:
-            raise trio.WouldBlock
-        self._session.send(messages, self._shell.now())
-        self._shell.transmit(self._session)
-
-    def send_sparse_nowait(self, messages: Sequence[bytes]) -> None:
-        """Send a batch on the lane that does not wait behind the first; in order among
-        themselves. `trio.WouldBlock` if it has no credit.
-        """
-        self._check()
-        if self.sparse_credit <= 0:
-            raise trio.WouldBlock
-        self._session.send_sparse(messages, self._shell.now())
-        self._shell.transmit(self._session)
-
-    def send_loose_nowait(self, messages: Sequence[bytes]) -> None:
-        """Send a batch on the datagram lane, each message a unit of its own that comes whole or not
-        at all. `trio.WouldBlock` if it takes nothing more in this turn. HOT PATH of that lane.
-        """
-        self._check()
-        if self._loose.credit <= 0:
-            raise trio.WouldBlock
-        self._session.send_loose(messages, self._shell.now())
-        self._shell.transmit(self._session)
-
     async def send(self, messages: Sequence[bytes]) -> None:
-        """Wait for credit, then send."""
+        """Wait for credit, then send on the bulk lane."""
         await self.wait_writable()
-        self.send_nowait(messages)
+        self.bulk.send_nowait(messages)
 
     async def wait_writable(self) -> None:
         """Until there is credit, on the datagram lane too if it is open."""
@@ -249,50 +234,12 @@ class Channel(trio.abc.AsyncResource):
 
     # --- Receiving ----------------------------------------------------------------------------
 
-    def receive_nowait(self) -> list[bytes]:
-        """Everything that has arrived on the bulk lane; `trio.WouldBlock` if that is nothing.
-        HOT PATH.
-        """
-        if self._closed:
-            raise trio.ClosedResourceError
-        if not self._session.lane.readable:
-            if not self.sparse_waits and not self.loose_waits:
-                self._check()
-            raise trio.WouldBlock
-        messages = self._session.take_messages(self._shell.now())
-        if self._session.lanes.flush_due:  # room again: the peer is waiting to hear of it
-            self._shell.transmit(self._session)
-        return messages
-
-    def receive_sparse_nowait(self) -> list[bytes]:
-        """Everything that has arrived on the sparse lane; `trio.WouldBlock` if that is nothing."""
-        if self._closed:
-            raise trio.ClosedResourceError
-        if not self.sparse_waits:
-            if not self._session.lane.readable and not self.loose_waits:
-                self._check()
-            raise trio.WouldBlock
-        messages = self._session.take_sparse_messages(self._shell.now())
-        if self._session.lanes.flush_due:
-            self._shell.transmit(self._session)
-        return messages
-
-    def receive_loose_nowait(self) -> list[bytes]:
-        """Everything that has come on the datagram lane; `trio.WouldBlock` if that is nothing."""
-        if self._closed:
-            raise trio.ClosedResourceError
-        if not self.loose_waits:
-            if not self._session.readable:
-                self._check()
-            raise trio.WouldBlock
-        return self._session.take_loose_messages()
-
     async def receive(self) -> list[bytes]:
         """Wait for messages of the bulk lane, then give all of them."""
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.receive_nowait()
+                return self.bulk.receive_nowait()
             except trio.WouldBlock:
                 self._check()
                 await self._park(self._readers)
@@ -311,9 +258,9 @@ class Channel(trio.abc.AsyncResource):
     async def push(self, take: Callable[[], bool]) -> None:
         """Call `take()` whenever messages wait, until it gives False.
 
-        It must read them with `receive_nowait`, and is called wherever they come in, so that they
-        cost no wake-up of this task; what it raises comes out here. It may send on any channel of
-        the endpoint: all leaves together when every channel has had its turn.
+        It must read them with `receive_nowait` of a lane, and is called wherever they come in, so
+        that they cost no wake-up of this task; what it raises comes out here. It may send on any
+        channel of the endpoint: all leaves together when every channel has had its turn.
         """
         await trio.lowlevel.checkpoint()
         while True:

@@ -37,8 +37,8 @@ from transport.wire.datagrams import (
     CONTROL,
     COOKIE,
     DATA,
+    DATAGRAM,
     INIT,
-    LOOSE,
     RESET,
     RESPONSE,
     Suite,
@@ -47,7 +47,7 @@ from transport.wire.datagrams import (
 )
 from transport.wire.trains import Address, Bytes, Refusal, Train, cut
 
-_SEALED = frozenset((DATA, CONTROL, LOOSE))
+_SEALED = frozenset((DATA, CONTROL, DATAGRAM))
 
 DemuxEvent = Accepted | Connected | Refused | GaveUp
 

@@ -1,11 +1,12 @@
 """The datagram lane of a session: whole messages, unreliable, each a sealed unit of its own.
 
-    send(messages), take_units()        ours, on their way to be sealed
+    message_size, max_message           bytes of a message: that fits a unit now, and at most
+    send(messages, now), take_units()   ours, on their way to be sealed
     receive_untrusted(message, now)     the peer's, opened; take_messages() for the program above
     report_due(now)                     the peer has to hear how much has come
-    reported(...)                       the peer has said how much of ours has come
-    message_size                        bytes of a message that fits a unit as they are now
-    lost_at                             when it was last found that the path loses more than a trace
+    reported_untrusted(...)             the peer has said how much of ours has come
+    black_hole_suspected(now, rtt)      the path may have begun to carry less than it did
+    meter.lost_at                       when more was last found lost than is tolerated
 
 Nothing is repeated, nothing is acknowledged, and no order is promised beyond what the path keeps.
 The sender learns of losses from reports: how many units the peer has opened since the session
@@ -15,13 +16,13 @@ have one sequence of counters; probes of the path's size that got no answer are 
 Large units while nothing is lost, small ones else: one lost slice costs its whole unit. An
 innocent path is trusted with large ones after 256 KiB, one that has lost after 16 MiB without.
 
-A gap counts as a loss when the next report still has it, so reordering is none. More than a trace
-is `TRIP` units beyond one in 10,000: what TCP inside does not feel.
+A gap counts as a loss when the next report still has it, so reordering is none. A loss of
+one unit in 10,000 is tolerated; `LOSS_TRIP` units beyond that make the path a lossy one.
 
 Invariants: what waits, either way, is bounded in bytes; what is more is dropped and counted. A
 report is believed as far as it makes sense, and can only change how we send to who wrote it.
 
-Pure; `now` in seconds. Error contract: ValueError for a message over `limit`; nothing else.
+Pure; `now` in seconds. Error contract: ValueError for a message over `max_message`; nothing else.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final
 
-from transport.constants import LOOSE_INBOX_BYTES, LOOSE_OUTBOX_BYTES, MESSAGE_COST, TAG_SIZE
+from transport.constants import DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, MESSAGE_COST, TAG_SIZE
 
 REPORT_INTERVAL: Final = 0.25  # seconds between reports, while anything comes
 CLEAN_BYTES: Final = 256 * 1024  # without a loss, until a new path gets large units
 CLEAN_AGAIN_BYTES: Final = 16 * 1024 * 1024  # the same for one that has lost something
-TRACE: Final = 1e-4  # share of units whose loss nobody minds
-TRIP: Final = 3.0  # units lost beyond that: then it is a path that loses
+TOLERATED_LOSS: Final = 1e-4  # share of units: what TCP inside does not feel
+LOSS_TRIP: Final = 3.0  # units lost beyond that make the path a lossy one
 FORGET: Final = 60.0  # seconds after which one lost unit is forgotten, where little is sent
 STALL: Final = 1.0  # seconds of sending without a report that make a path suspect
-BLACK_HOLE: Final = 0.25  # share of units lost that does
+BLACK_HOLE: Final = 0.25  # share of units lost that does the same
 
 
 class LossMeter:
@@ -55,21 +56,21 @@ class LossMeter:
         "_level",
         "_needed",
         "_received",
+        "heavy_loss",
+        "large_units",
         "lost",
         "lost_at",
-        "shaken",
-        "whole",
     )
 
     def __init__(self, now: float) -> None:
-        self.whole = False  # large units may be sent
+        self.large_units = False  # large units may be sent
         self.lost = 0  # units, in all
         self.lost_at = -inf
-        self.shaken = False  # the last report told of so much loss that the path may be another
+        self.heavy_loss = False  # in the last report: the path may be another
         self._expected = self._received = 0  # of the last report that made sense
         self._deficit: int | None = None  # units that were missing then, ever since the beginning
         self._known = 0  # of these, counted as lost or from before this lane
-        self._level = 0.0  # units lost beyond a trace
+        self._level = 0.0  # units lost beyond what is tolerated
         self._lapsed_at = now
         self._clean, self._needed = 0, CLEAN_BYTES
 
@@ -94,22 +95,22 @@ class LossMeter:
         new = max(0, min(before, deficit) - self._known)
         self._known += new
         self.lost += new
-        forgotten = units * TRACE + (now - self._lapsed_at) / FORGET
+        forgotten = units * TOLERATED_LOSS + (now - self._lapsed_at) / FORGET
         self._level = max(0.0, self._level - forgotten) + new
         self._lapsed_at = now
-        self.shaken = new > units * BLACK_HOLE and new >= TRIP
+        self.heavy_loss = new > units * BLACK_HOLE and new >= LOSS_TRIP
         if new:
-            self.whole, self._clean, self._needed = False, 0, CLEAN_AGAIN_BYTES
-            if self._level >= TRIP:
+            self.large_units, self._clean, self._needed = False, 0, CLEAN_AGAIN_BYTES
+            if self._level >= LOSS_TRIP:
                 self.lost_at, self._level = now, 0.0
-        elif not self.whole:
+        elif not self.large_units:
             self._clean += sent
-            self.whole = self._clean >= self._needed
+            self.large_units = self._clean >= self._needed
         return True
 
 
-class LooseLane:
-    """Both directions of the lane of one session."""
+class DatagramLane:
+    """Both directions of one session."""
 
     __slots__ = (
         "_drops",
@@ -120,17 +121,19 @@ class LooseLane:
         "_report_at",
         "_silent_since",
         "_since_report",
-        "limit",
+        "closed",
+        "max_message",
         "meter",
         "received",
         "sent",
         "slice_size",
     )
 
-    def __init__(self, limit: int, drops: Counter[str], now: float) -> None:
-        """`limit`: bytes of the largest message, which is that of the largest unit."""
-        self.limit = limit
-        self.slice_size = limit + TAG_SIZE  # of a unit in one datagram; the session says
+    def __init__(self, max_message: int, drops: Counter[str], now: float) -> None:
+        """`max_message`: bytes of the largest one, which is that of the largest unit."""
+        self.closed = False
+        self.max_message = max_message
+        self.slice_size = max_message + TAG_SIZE  # of a unit in one datagram; the session says
         self.meter = LossMeter(now)
         self.sent = 0  # units
         self.received = 0
@@ -148,12 +151,13 @@ class LooseLane:
     @property
     def message_size(self) -> int:
         """Bytes of a message that fits a unit as they are now; larger ones may still be sent."""
-        return self.limit if self.meter.whole else min(self.limit, self.slice_size - TAG_SIZE)
+        most = self.max_message
+        return most if self.meter.large_units else min(most, self.slice_size - TAG_SIZE)
 
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` in this turn; none if zero or less."""
-        return LOOSE_OUTBOX_BYTES - self._outbox_bytes
+        return DATAGRAM_OUTBOX_BYTES - self._outbox_bytes
 
     @property
     def readable(self) -> bool:
@@ -164,11 +168,13 @@ class LooseLane:
         """Bytes that are kept, both ways. HOT PATH."""
         return self._inbox_bytes + self._outbox_bytes
 
-    def send(self, messages: Sequence[bytes]) -> None:
-        """Queue messages for `take_units`. HOT PATH of the lane."""
+    def send(self, messages: Sequence[bytes], now: float) -> None:
+        """Queue messages for `take_units`; after the end, none. HOT PATH of the lane."""
+        if self.closed:
+            return
         largest = max(map(len, messages), default=0)
-        if largest > self.limit:
-            raise ValueError(f"a message of {largest} bytes; at most {self.limit}")
+        if largest > self.max_message:
+            raise ValueError(f"a message of {largest} bytes; at most {self.max_message}")
         self._outbox.extend(messages)
         self._outbox_bytes += sum(map(len, messages))
 
@@ -205,7 +211,7 @@ class LooseLane:
         self.received += 1
         if self._report_at == inf:
             self._report_at = now + REPORT_INTERVAL
-        if self._inbox_bytes >= LOOSE_INBOX_BYTES:
+        if self._inbox_bytes >= DATAGRAM_INBOX_BYTES:
             self._drops["loose_full"] += slices
             return
         self._inbox.append(message)
@@ -233,12 +239,12 @@ class LooseLane:
             self._since_report = 0
             self._silent_since = inf
 
-    def shaken(self, now: float, rtt: float | None) -> bool:
+    def black_hole_suspected(self, now: float, rtt: float | None) -> bool:
         """Whether so much is lost that the path may carry less than it did: nothing has been
         reported for a while, or much was missing. Once for each time.
         """
-        if self.meter.shaken or now - self._silent_since >= STALL + 2 * (rtt or 0.0):
-            self.meter.shaken = False
+        if self.meter.heavy_loss or now - self._silent_since >= STALL + 2 * (rtt or 0.0):
+            self.meter.heavy_loss = False
             self._silent_since = inf
             return True
         return False
@@ -249,6 +255,7 @@ class LooseLane:
 
     def close(self) -> None:
         """Nothing more leaves; what has come can be read."""
+        self.closed = True
         self._outbox.clear()
         self._outbox_bytes = 0
         self._report_at = inf

@@ -1,4 +1,11 @@
-"""The lanes of a session: bulk, sparse for what must not wait behind it, and loose.
+"""The lanes of a session: bulk, sparse for what must not wait behind it, and datagrams.
+
+To the program above each is an object with the same face:
+
+    message_size, max_message   bytes of a message: that fills a unit or datagram now, and at most
+    credit                      bytes that may be given to `send` now; none if zero or less
+    send(messages, now)         queue them; the session seals what has to leave
+    readable, take_messages()   what has arrived
 
 The first two are reliable. Each is a KCP conversation of its own: what is lost on one holds up
 nothing on the other. The sparse one has the number of the bulk one with its lowest bit flipped, and
@@ -23,9 +30,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from transport.congestion.delay import START
-from transport.constants import KCP_HEADER_SIZE
+from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS
 from transport.errors import BadPacket
-from transport.lanes.datagram import LooseLane
+from transport.lanes.datagram import DatagramLane
 from transport.lanes.reliable import ReliableLane
 from transport.lanes.units import unit_bytes
 
@@ -46,18 +53,95 @@ class Progress(NamedTuple):
     sparse_arrived: int
 
 
+class SparseLane:
+    """A reliable lane beside the bulk one, whose units are single datagrams, of which none waits
+    for another.
+    """
+
+    __slots__ = ("_bulk", "_closed", "_drops", "_number", "_window", "reliable")
+
+    def __init__(
+        self, number: int, bulk: ReliableLane, receive_window: int, drops: Counter[str]
+    ) -> None:
+        self._number = number
+        self._bulk = bulk
+        self._window = receive_window
+        self._drops = drops
+        self._closed = False
+        self.reliable: ReliableLane | None = None  # until something is sent or comes
+
+    def _opened(self, now: float) -> ReliableLane:
+        if self.reliable is None:
+            self.reliable = ReliableLane(
+                self._number,
+                kcp_mtu=min(self._bulk.mtu, unit_bytes(1)),
+                receive_window=self._window,
+                drops=self._drops,
+                now=now,
+                beside=self._bulk,
+            )
+        return self.reliable
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a message that fills one datagram."""
+        return min(self._bulk.mtu, unit_bytes(1)) - KCP_HEADER_SIZE
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the largest message."""
+        return self.message_size * MAX_FRAGMENTS
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may be given to `send` now; none if zero or less."""
+        return START if self.reliable is None else self.reliable.credit
+
+    @property
+    def readable(self) -> bool:
+        return self.reliable is not None and self.reliable.readable
+
+    def send(self, messages: Sequence[bytes], now: float) -> None:
+        """Queue messages, in order among themselves; after the end, none."""
+        if not self._closed:
+            self._opened(now).send(messages, now)
+
+    def take_messages(self) -> list[bytes]:
+        """All messages that have arrived, in order."""
+        return [] if self.reliable is None else self.reliable.take_messages()
+
+    def receive_units(self, units: list[bytes], now: float) -> None:
+        """As `ReliableLane.receive_units`."""
+        self._opened(now).receive_units(units, now)
+
+    def units_to_send(self, now: float, *, suspect: bool) -> list[bytes]:
+        """As `ReliableLane.units_to_send`. Where the path loses things each leaves twice: whoever
+        sends little has nothing coming behind it that would show a loss soon, and a copy of so
+        little costs next to nothing.
+        """
+        reliable = self._opened(now)
+        units = reliable.units_to_send(now, suspect=suspect)
+        if now - max(self._bulk.lost_at, reliable.lost_at) < LOSSY_FOR and not suspect:
+            return units * 2
+        return units
+
+    def close(self) -> None:
+        """Nothing more comes or goes; what has arrived can be read."""
+        self._closed = True
+        if self.reliable is not None:
+            self.reliable.close()
+
+
 class Lanes:
-    """All lanes of one session."""
+    """All lanes of one session, and what is asked of them together."""
 
     __slots__ = (
         "_bulk_prefix",
         "_drops",
-        "_number",
         "_sparse_prefix",
-        "_window",
         "bulk",
+        "datagrams",
         "hold_bulk",
-        "loose",
         "sparse",
     )
 
@@ -71,127 +155,89 @@ class Lanes:
         now: float,
     ) -> None:
         """See `ReliableLane`; `number` is that of the bulk lane."""
-        self._number = number
         self._drops = drops
-        self._window = receive_window
         self._bulk_prefix = number.to_bytes(4, "little")
         self._sparse_prefix = (number ^ SPARSE).to_bytes(4, "little")
         self.bulk = ReliableLane(
             number, kcp_mtu=kcp_mtu, receive_window=receive_window, drops=drops, now=now
         )
-        self.sparse: ReliableLane | None = None
-        self.loose: LooseLane | None = None  # until the program above says that the peer takes it
+        self.sparse = SparseLane(number ^ SPARSE, self.bulk, receive_window, drops)
+        self.datagrams: DatagramLane | None = None  # until the program above has opened it
         self.hold_bulk = False  # bulk messages that have arrived stay where they are
 
-    def _open_sparse(self, now: float) -> ReliableLane:
-        """The second lane; its units are single datagrams, of which none waits for another."""
-        if self.sparse is None:
-            self.sparse = ReliableLane(
-                self._number ^ SPARSE,
-                kcp_mtu=min(self.bulk.kcp.mtu, unit_bytes(1)),
-                receive_window=self._window,
-                drops=self._drops,
-                now=now,
-                beside=self.bulk,
-            )
-        return self.sparse
-
-    # --- The program above ------------------------------------------------------------------
-
-    def send_sparse(self, messages: Sequence[bytes], now: float) -> None:
-        self._open_sparse(now).send(messages)
-
-    @property
-    def sparse_message_size(self) -> int:
-        """Bytes of a message that fills one datagram of the sparse lane."""
-        return min(self.bulk.kcp.mtu, unit_bytes(1)) - KCP_HEADER_SIZE
-
-    @property
-    def sparse_credit(self) -> int:
-        """Bytes that may be given to `send_sparse` now; none if zero or less."""
-        return START if self.sparse is None else self.sparse.credit
-
-    @property
-    def sparse_readable(self) -> bool:
-        return self.sparse is not None and self.sparse.readable
-
-    def open_loose(self, slice_size: int, now: float) -> LooseLane:
+    def open_datagrams(self, slice_size: int, now: float) -> DatagramLane:
         """The datagram lane; `slice_size` as for `resize`. Idempotent."""
-        if self.loose is None:
-            self.loose = LooseLane(self.bulk.kcp.mtu, self._drops, now)
-            self.loose.slice_size = slice_size
-        return self.loose
+        if self.datagrams is None:
+            self.datagrams = DatagramLane(self.bulk.mtu, self._drops, now)
+            self.datagrams.slice_size = slice_size
+        return self.datagrams
 
     @property
-    def loose_readable(self) -> bool:
-        return self.loose is not None and self.loose.readable
+    def _reliable(self) -> tuple[ReliableLane, ...]:
+        sparse = self.sparse.reliable
+        return (self.bulk,) if sparse is None else (self.bulk, sparse)
 
     def progress(self) -> Progress:
-        """How far both have come. HOT PATH."""
-        bulk, sparse = self.bulk, self.sparse
+        """How far both reliable lanes have come. HOT PATH."""
+        bulk, sparse = self.bulk, self.sparse.reliable
         if sparse is None:
-            return Progress(bulk.sent, bulk.kcp.recovery.arrived, 0, 0)
-        return Progress(
-            bulk.sent, bulk.kcp.recovery.arrived, sparse.sent, sparse.kcp.recovery.arrived
-        )
+            return Progress(bulk.sent, bulk.arrived, 0, 0)
+        return Progress(bulk.sent, bulk.arrived, sparse.sent, sparse.arrived)
 
     @property
     def in_flight(self) -> int:
-        """Bytes given to either lane and not yet acknowledged."""
-        return self.bulk.in_flight + (0 if self.sparse is None else self.sparse.in_flight)
+        """Bytes given to the reliable lanes and not yet acknowledged."""
+        return sum(lane.in_flight for lane in self._reliable)
 
     @property
     def oldest(self) -> int | None:
         """Number of the segment that has been on its way for longest, of bulk if there is one;
         None where nothing is.
         """
-        oldest = self.bulk.kcp.oldest
-        if oldest is None and self.sparse is not None:
-            return self.sparse.kcp.oldest
-        return oldest
+        oldest, sparse = self.bulk.oldest, self.sparse.reliable
+        return sparse.oldest if oldest is None and sparse is not None else oldest
 
     @property
     def held(self) -> int:
         """Bytes of all lanes that are kept: unread and unacknowledged. HOT PATH."""
-        held = self.bulk.held if self.sparse is None else self.bulk.held + self.sparse.held
-        return held if self.loose is None else held + self.loose.held
+        sparse = self.sparse.reliable
+        held = self.bulk.held if sparse is None else self.bulk.held + sparse.held
+        return held if self.datagrams is None else held + self.datagrams.held
 
     @property
     def has_work(self) -> bool:
-        """Whether something of either lane is not acknowledged."""
-        return self.bulk.has_work or (self.sparse is not None and self.sparse.has_work)
+        """Whether something of a reliable lane is not acknowledged."""
+        return any(lane.has_work for lane in self._reliable)
 
     @property
     def rtt(self) -> float | None:
         """Seconds, smoothed, of the lane that knows; None before the first acknowledgement."""
-        if self.bulk.rtt is None and self.sparse is not None:
-            return self.sparse.rtt
-        return self.bulk.rtt
+        rtt, sparse = self.bulk.rtt, self.sparse.reliable
+        return sparse.rtt if rtt is None and sparse is not None else rtt
 
     @property
     def lost_at(self) -> float:
         """When it was last found, on any lane, that the path loses something."""
-        lost_at = self.bulk.lost_at
-        if self.sparse is not None:
-            lost_at = max(lost_at, self.sparse.lost_at)
-        return lost_at if self.loose is None else max(lost_at, self.loose.meter.lost_at)
+        lost_at = max(lane.lost_at for lane in self._reliable)
+        return lost_at if self.datagrams is None else max(lost_at, self.datagrams.meter.lost_at)
 
     @property
     def lossy(self) -> bool:
         """The path loses things, as far as one of the lanes has seen."""
-        return self.bulk.lossy or (self.sparse is not None and self.sparse.lossy)
+        return any(lane.lossy for lane in self._reliable)
 
     @property
     def broken(self) -> bool:
-        return self.bulk.broken or (self.sparse is not None and self.sparse.broken)
+        """Whether the peer can never be understood again. HOT PATH."""
+        sparse = self.sparse.reliable
+        return self.bulk.broken or (sparse is not None and sparse.broken)
 
     def close(self) -> None:
         """Nothing more comes or goes; what has arrived can be read."""
         self.bulk.close()
-        if self.sparse is not None:
-            self.sparse.close()
-        if self.loose is not None:
-            self.loose.close()
+        self.sparse.close()
+        if self.datagrams is not None:
+            self.datagrams.close()
 
     # --- The path ---------------------------------------------------------------------------
 
@@ -206,62 +252,52 @@ class Lanes:
             raise BadPacket("not_kcp")
         return True
 
-    def receive_sparse_units(self, units: list[bytes], now: float) -> None:
-        self._open_sparse(now).receive_units(units, now)
-
-    def sparse_units_to_send(self, now: float, *, suspect: bool) -> list[bytes]:
-        """As `ReliableLane.units_to_send`. Where the path loses things each leaves twice: whoever
-        sends little has nothing coming behind it that would show a loss soon, and a copy of so
-        little costs next to nothing.
-        """
-        sparse = self._open_sparse(now)
-        units = sparse.units_to_send(now, suspect=suspect)
-        if now - max(self.bulk.lost_at, sparse.lost_at) < LOSSY_FOR and not suspect:
-            return units * 2
-        return units
-
     def heard(self) -> None:
         """Something authentic came in: the peer is not silent. HOT PATH."""
         self.bulk.heard()
-        if self.sparse is not None:
-            self.sparse.heard()
+        if self.sparse.reliable is not None:
+            self.sparse.reliable.heard()
 
-    def asks(self, now: float) -> bool:
+    @property
+    def overdue(self) -> bool:
+        """Whether acknowledgements of the bulk lane are."""
+        return self.bulk.overdue
+
+    def wants_ping(self, now: float) -> bool:
         """Acknowledgements are overdue: the peer should be asked with a ping, now."""
-        return self.bulk.asks(now) or (self.sparse is not None and self.sparse.asks(now))
+        return any(lane.wants_ping(now) for lane in self._reliable)
 
-    def answered(self, now: float) -> None:
-        """A ping was: if acknowledgements are overdue, the path has healed."""
-        self.bulk.answered(now)
-        if self.sparse is not None:
-            self.sparse.answered(now)
+    def on_pong(self, now: float) -> None:
+        """A ping was answered: if acknowledgements are overdue, the path has healed."""
+        for lane in self._reliable:
+            lane.on_pong(now)
 
     def repeat(self, now: float) -> None:
         """Send all that is under way again, at the pace of the path: it is lost."""
-        self.bulk.repeat(now)
-        if self.sparse is not None:
-            self.sparse.repeat(now)
+        for lane in self._reliable:
+            lane.repeat(now)
 
     def resize(self, slice_size: int) -> None:
         """The path takes slices of this size now. HOT PATH, of two comparisons."""
         if slice_size != self.bulk.slice_size:
             self.bulk.resize(slice_size)
-        if self.sparse is not None and slice_size != self.sparse.slice_size:
-            self.sparse.resize(slice_size)
+        sparse = self.sparse.reliable
+        if sparse is not None and slice_size != sparse.slice_size:
+            sparse.resize(slice_size)
 
     @property
     def flush_due(self) -> bool:
         """Whether `units_to_send` of a reliable lane has something. HOT PATH."""
-        return self.bulk.flush_due or (self.sparse is not None and self.sparse.flush_due)
+        sparse = self.sparse.reliable
+        return self.bulk.flush_due or (sparse is not None and sparse.flush_due)
 
     def deadline(self) -> float:
         """When something of a lane has to be done; infinite when there is nothing to do."""
-        due = self.bulk.deadline()
-        if self.sparse is not None:
-            due = min(due, self.sparse.deadline())
-        return due if self.loose is None else min(due, self.loose.deadline())
+        due, sparse = self.bulk.deadline(), self.sparse.reliable
+        if sparse is not None:
+            due = min(due, sparse.deadline())
+        return due if self.datagrams is None else min(due, self.datagrams.deadline())
 
     def handle_timeout(self, now: float) -> None:
-        self.bulk.handle_timeout(now)
-        if self.sparse is not None:
-            self.sparse.handle_timeout(now)
+        for lane in self._reliable:
+            lane.handle_timeout(now)

@@ -34,15 +34,15 @@ from transport.constants import (
     SUSPECT_SEND_INTERVAL,
 )
 from transport.errors import BadPacket
-from transport.lanes.copies import Copies
 from transport.lanes.kcp import Conversation, leading_acknowledgements, split_segments
+from transport.lanes.redundancy import Redundancy
 from transport.lanes.units import BURST, UnitSize, unit_bytes
 
-STUBBORN = 2  # losses of one unit, after which its datagrams leave one by one
-USEFUL = 0.25  # of a round trip: a copy that leaves later saves little of the stall
-OVERFLOWS = 0.08  # share of losses from which on a buffer may be what drops
-FLOODED = 0.25  # the same where little is sent: paths hardly lose as much
-SLOWEST = 3  # doublings of the time between them: 8 ms are 1.4 Mbit/s
+SPLIT_AFTER_LOSSES = 2  # of one unit: then its datagrams leave one by one
+MOST_SPACING_DOUBLINGS = 3  # of the time between them: 8 ms are 1.4 Mbit/s
+COPY_WITHIN = 0.25  # of a round trip: a copy that leaves later saves little of the stall
+BUFFER_LOSS = 0.08  # share of losses from which on a buffer may be what drops
+BUFFER_LOSS_APP_LIMITED = 0.25  # the same where little is sent: paths hardly lose as much
 _KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 
@@ -73,6 +73,7 @@ class ReliableLane:
         self.flush_due = False
         self.sent = 0  # messages, or the segments of larger ones, given to `send`
         self.lost_at = -inf  # when something was found lost, last
+        self.closed = False
         self.broken = False  # the peer sent fragments that never make a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
@@ -86,10 +87,10 @@ class ReliableLane:
         self._unacknowledged = 0  # bytes of segments since the last flush
         self._ack_at = inf
         self._pace_at = inf
-        self._gate_open_at = 0.0
-        self._ask_at = 0.0
-        self._copies = Copies()
-        self._stubborn = 0  # how hard it is to get a unit through that was lost repeatedly
+        self._probe_allowed_at = 0.0
+        self._ping_at = 0.0
+        self._redundancy = Redundancy()
+        self._split = 0  # how hard it is to get a unit through that was lost repeatedly
         self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
 
     # --- The program above ------------------------------------------------------------------
@@ -98,6 +99,16 @@ class ReliableLane:
     def message_size(self) -> int:
         """Bytes of a message that fills one sealed unit, as large as they are now."""
         return self._units.message_size
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of the largest unit."""
+        return self.kcp.mtu
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the largest message."""
+        return self.kcp.max_message
 
     @property
     def slice_size(self) -> int:
@@ -123,12 +134,12 @@ class ReliableLane:
     @property
     def burst(self) -> int:
         """Datagrams of the units that `units_to_send` just gave that may leave at once."""
-        return 1 if self._stubborn else self._units.allowed
+        return 1 if self._split else self._units.allowed
 
     @property
     def spacing(self) -> float:
         """Seconds between two such bursts of one unit."""
-        return float(BURST * 2**self._stubborn)
+        return float(BURST * 2**self._split)
 
     @property
     def pace(self) -> float:
@@ -159,14 +170,31 @@ class ReliableLane:
     @property
     def lossy(self) -> bool:
         """The path has lost something, and has not shown since that this was all."""
-        return self._copies.wanted
+        return self._redundancy.path_lossy
+
+    @property
+    def arrived(self) -> int:
+        """Of what was `sent`: so many of the first have reached the peer. HOT PATH."""
+        return self.kcp.recovery.arrived
+
+    @property
+    def overdue(self) -> bool:
+        """Whether acknowledgements have not come for longer than they should take."""
+        return self.kcp.recovery.overdue
+
+    @property
+    def oldest(self) -> int | None:
+        """Number of the segment that has been on its way for longest; None if none is."""
+        return self.kcp.oldest
 
     @property
     def readable(self) -> bool:
         return bool(self._inbox)
 
-    def send(self, messages: Sequence[bytes]) -> None:
-        """Queue messages. HOT PATH."""
+    def send(self, messages: Sequence[bytes], now: float) -> None:
+        """Queue messages; after the end, none. HOT PATH."""
+        if self.closed:
+            return
         sizes = list(map(len, messages))
         segment, most = self.kcp.message_size, self.kcp.max_message
         largest = max(sizes, default=0)
@@ -179,25 +207,24 @@ class ReliableLane:
             self.sent += sum((size - 1) // segment for size in sizes if size)
         self.flush_due = True
 
-    def take_messages(self, *, more: bool) -> list[bytes]:
-        """All messages that have arrived. With `more`, go on with what KCP was held back with.
-        HOT PATH.
-        """
+    def take_messages(self) -> list[bytes]:
+        """All messages that have arrived; KCP goes on with what it was held back with. HOT PATH."""
         messages = list(self._inbox)
         self._inbox.clear()
         full = self._inbox_bytes >= INBOX_BYTES
         self._inbox_bytes = 0
-        if full and more:
+        if full and not self.closed:
             self._drain()
             self.flush_due = True  # tells the peer that there is room
         return messages
 
     def close(self) -> None:
         """Nothing more comes or goes; what was held back is acknowledged, so it can be read."""
+        self.closed = True
         with suppress(BadPacket):
             self._inbox.extend(self.kcp.receive(sys.maxsize))
         self.kcp.close()
-        self._copies.forget()
+        self._redundancy.clear()
 
     # --- Receiving --------------------------------------------------------------------------
 
@@ -213,7 +240,7 @@ class ReliableLane:
         acked = kcp.recovery.take_acked(now)
         if acked:
             self._congestion.on_acked(acked, under_way, now)
-            self._copies.on_acked(len(acked))
+            self._redundancy.on_acked(len(acked))
             self._notice_losses(now)
         self._drain()
 
@@ -222,28 +249,28 @@ class ReliableLane:
         if lost:
             self.lost_at = now
             self._congestion.on_lost(lost, now)
-            self._copies.on_lost()
+            self._redundancy.on_lost()
             self._units.on_lost()
         if self._staged or self.kcp.recovery.to_repeat:
             self.flush_due = True
 
     def heard(self) -> None:
         """Something authentic came in: the peer is not silent. HOT PATH."""
-        if self._gate_open_at:
-            self._gate_open_at = 0.0
+        if self._probe_allowed_at:
+            self._probe_allowed_at = 0.0
             if self._staged or self.kcp.recovery.to_repeat:
                 self.flush_due = True
 
-    def asks(self, now: float) -> bool:
+    def wants_ping(self, now: float) -> bool:
         """Acknowledgements are overdue: the peer should be asked with a ping, now."""
-        if not self.kcp.recovery.overdue or now < self._ask_at:
+        if not self.overdue or now < self._ping_at:
             return False
-        self._ask_at = now + STALL_PROBE
+        self._ping_at = now + STALL_PROBE
         return True
 
-    def answered(self, now: float) -> None:
-        """A ping was: if acknowledgements are overdue, the path has healed."""
-        if self.kcp.recovery.overdue:
+    def on_pong(self, now: float) -> None:
+        """A ping was answered: if acknowledgements are overdue, the path has healed."""
+        if self.overdue:
             self.repeat(now)
 
     def repeat(self, now: float) -> None:
@@ -277,12 +304,16 @@ class ReliableLane:
 
     # --- Time and sending -------------------------------------------------------------------
 
+    def leaves_until(self, then: float) -> None:
+        """The unit that `units_to_send` gave last takes until then to leave, in pieces."""
+        self.kcp.recovery.leaves_until(then)
+
     def deadline(self) -> float:
         """When `handle_timeout` wants to be called; infinite when there is nothing to do."""
         kcp = self.kcp
         due = min(self._ack_at, kcp.recovery.deadline(), self._pace_at)
         if kcp.recovery.overdue:
-            due = min(due, self._ask_at)
+            due = min(due, self._ping_at)
         return min(due, self._last_flush + SHUT_INTERVAL) if kcp.shut else due
 
     def handle_timeout(self, now: float) -> None:
@@ -306,16 +337,16 @@ class ReliableLane:
         self._units.on_pace(pace)
         units: list[bytes] = []
         self._pace_at = inf
-        self._stubborn = 0
+        self._split = 0
         if busy:
             pass  # whoever says so sets `flush_due` when that is over
         elif not suspect:
             self._repeat(units, now)
             self._send_staged()
-        elif now >= self._gate_open_at:
+        elif now >= self._probe_allowed_at:
             self._probe(units, now)
         elif self._staged or self.kcp.recovery.to_repeat:
-            self._pace_at = self._gate_open_at
+            self._pace_at = self._probe_allowed_at
         flushed = self.kcp.flush(now)
         if flushed:
             flushed[0] = self._with_last_acknowledgements(flushed[0])
@@ -326,8 +357,8 @@ class ReliableLane:
         if units:
             sent = sum(map(len, units))
             self._units.on_sent(sent)
-            self._copies.on_sent(sent)
-        if not (suspect or busy or self._stubborn):
+            self._redundancy.on_sent(sent)
+        if not (suspect or busy or self._split):
             self._copy(units, flushed, now)
         return units
 
@@ -335,24 +366,24 @@ class ReliableLane:
         """Add the copies of what has been repeated, and those that have waited until nothing new
         wants to leave. HOT PATH, of two comparisons.
         """
-        copies, pacer = self._copies, self._pacer
-        if copies.wanted and units:
+        redundancy, pacer = self._redundancy, self._pacer
+        if redundancy.path_lossy and units:
             loss = self._congestion.loss
-            roomy = self._congestion.roomy and loss < FLOODED
+            roomy = self._congestion.roomy and loss < BUFFER_LOSS_APP_LIMITED
             # Much loss where there is no room is that of a buffer, which copies would fill again;
             # and while more has to be repeated, they would only hold that up.
-            if not self.kcp.recovery.to_repeat and (roomy or loss < OVERFLOWS):
-                again = copies.of(units[: len(units) - len(flushed)])
+            if not self.kcp.recovery.to_repeat and (roomy or loss < BUFFER_LOSS):
+                again = redundancy.duplicates(units[: len(units) - len(flushed)])
                 pacer.spend(sum(map(len, again)))
                 units += again
             if roomy:
                 new = [unit for unit in flushed if not _only_acknowledgements(unit)]
-                copies.put_off(new, now + USEFUL * (self.rtt or 0), self.window)
-        while copies.waiting and not self._staged:
+                redundancy.defer(new, now + COPY_WITHIN * (self.rtt or 0), self.window)
+        while redundancy.waiting and not self._staged:
             if not pacer.open:
                 self._pace_at = min(self._pace_at, pacer.ready_at())
                 break
-            unit = copies.take(now)
+            unit = redundancy.take(now)
             if unit is not None:
                 pacer.spend(len(unit))
                 units.append(unit)
@@ -368,17 +399,18 @@ class ReliableLane:
             if unit is not None:
                 pacer.spend(len(unit))
                 units.append(unit)
-                self._note_stubborn(unit)
-                if self._stubborn:
+                self._split_if_lost_again(unit)
+                if self._split:
                     return
 
-    def _note_stubborn(self, unit: bytes) -> None:
+    def _split_if_lost_again(self, unit: bytes) -> None:
         """A large unit that was lost twice may be longer than the queue of a path that has become
         slow, and then it would never get through as one burst: it leaves ever more slowly.
         """
         lost = self.kcp.recovery.repeated
-        if lost >= STUBBORN and len(unit) > unit_bytes(1):
-            self._stubborn = max(self._stubborn, min(lost - STUBBORN + 1, SLOWEST))
+        if lost >= SPLIT_AFTER_LOSSES and len(unit) > unit_bytes(1):
+            doublings = min(lost - SPLIT_AFTER_LOSSES + 1, MOST_SPACING_DOUBLINGS)
+            self._split = max(self._split, doublings)
 
     def _send_staged(self) -> None:
         """Give KCP what pace and window allow. HOT PATH."""
@@ -405,7 +437,7 @@ class ReliableLane:
         unit = self.kcp.repeat(now)
         if unit is not None:
             units.append(unit)
-            self._note_stubborn(unit)
+            self._split_if_lost_again(unit)
             size = len(unit)
         elif self._staged and not self.kcp.unacknowledged:
             message = self._staged.popleft()
@@ -414,7 +446,7 @@ class ReliableLane:
             size = len(message)
         else:
             return
-        self._gate_open_at = now + -(-size // self.slice_size) * SUSPECT_SEND_INTERVAL
+        self._probe_allowed_at = now + -(-size // self.slice_size) * SUSPECT_SEND_INTERVAL
 
     def _with_last_acknowledgements(self, unit: bytes) -> bytes:
         """KCP acknowledges a segment once. While something is missing here, `una` stands still, and

@@ -24,7 +24,7 @@ from transport.constants import CLOSE_REPEATS, TOMBSTONE
 from transport.lanes.lanes import Lanes
 from transport.session.events import Ended, Event
 from transport.session.exchange import ControlExchange
-from transport.session.outbox import Trickle
+from transport.session.outbox import PacedPieces
 from transport.wire.control import Close, CloseCode
 
 
@@ -36,19 +36,19 @@ class Ending:
         "_events",
         "_exchange",
         "_lanes",
+        "_paced",
         "_tombstone_until",
-        "_trickle",
         "ended",
         "finished",
     )
 
     def __init__(
-        self, lanes: Lanes, exchange: ControlExchange, trickle: Trickle, events: deque[Event]
+        self, lanes: Lanes, exchange: ControlExchange, paced: PacedPieces, events: deque[Event]
     ) -> None:
         """What stops with the end, and where to tell the session's owner of it."""
         self._lanes = lanes
         self._exchange = exchange
-        self._trickle = trickle
+        self._paced = paced
         self._events = events
         self._close_at: deque[float] = deque()
         self._tombstone_until = 0.0
@@ -87,7 +87,7 @@ class Ending:
         self.ended = Ended(code, reason, by_peer)
         self._events.append(self.ended)
         self._exchange.clear()
-        self._trickle.clear()
+        self._paced.clear()
         self._lanes.close()
 
     # --- Afterwards -------------------------------------------------------------------------

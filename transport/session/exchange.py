@@ -6,7 +6,7 @@
     queued, take()                     what has to leave, each item with where it has to go
     pinged_at, round_trip              when the last ping was queued; what pings have measured
 
-Here questions are asked and answered. What an item changes in the session is for `reactions.py`.
+Here questions are asked and answered. What an item changes in the session is for `session.py`.
 
 Invariants: only the last ping counts, and its answer once. An item gets one answer at most, beside
 a ping of ours each second, and no more than `CONTROL_PER_SECOND` datagrams are answered.

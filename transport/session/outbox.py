@@ -1,10 +1,15 @@
-"""What leaves: a session's plaintexts, sealed under its keys and laid in trains.
+"""The outbox of a session: plaintexts are sealed under its keys and laid in trains.
 
     seal_control(items, now)            control items, together by address
     seal_probe(plaintext, size)         one that tries a size
     seal_units(lane, units, bulk, now)  of a reliable lane; large ones may leave in pieces
-    seal_loose(units, slice_size)       of the datagram lane
+    seal_datagrams(units, size, now)    of the datagram lane
+    next_piece(now)                     of a unit that was sealed whole and leaves in pieces
     take()                              all of that, in order
+
+A unit keeps its size when it is sent again, and may be from a time when the path was faster. All at
+once it would be longer than the queue before the narrowest place, and never get through; so its
+datagrams leave a few at a time, with a pause after each few.
 
 Pure; `now` in seconds. Error contract: `KeyExhausted` from everything that seals; what was sealed
 before stays, and `take` gives it.
@@ -23,24 +28,18 @@ from transport.path.address import PathTable
 from transport.path.liveness import Liveness
 from transport.session.keyring import Keyring
 from transport.wire.control import ControlItem, Ping, encode_control
-from transport.wire.datagrams import CONTROL, DATA, LOOSE
+from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
 from transport.wire.trains import Address, Bytes, Train, cut, lay
 
-# -------------------------------------------------------------------------------------------------
-# Units that were sealed whole and leave in pieces: on a path too narrow for them at once.
-#
-# A unit keeps its size when it is sent again, and may be from a time when the path was faster.
-# All at once it would be longer than the queue before the narrowest place, and never get through;
-# so its datagrams leave a few at a time, with a pause after each few.
-#
-# Pure; `now` in seconds.
+FEW: Final = 4  # datagrams of a unit that costs less to lay beside others than to send by itself
 
+Outgoing = list[Train]
 Piece = tuple[Bytes, int]
 """A train's bytes, and the size of its datagrams."""
 
 
-class Trickle:
-    """The pieces of one session that wait for their moment."""
+class PacedPieces:
+    """The pieces of large units that wait until the path has room for them."""
 
     __slots__ = ("_pieces", "at")
 
@@ -77,14 +76,7 @@ class Trickle:
         self.at = inf
 
 
-# -------------------------------------------------------------------------------------------------
-
-Outgoing = list[Train]
-
-FEW: Final = 4  # datagrams of a unit that costs less to lay beside others than to send by itself
-
-
-class Dispatch:
+class Outbox:
     """The way out of one session."""
 
     __slots__ = (
@@ -92,9 +84,9 @@ class Dispatch:
         "_liveness",
         "_out",
         "_paths",
+        "paced",
         "sent_bytes",
         "sent_datagrams",
-        "trickle",
     )
 
     def __init__(self, keys: Keyring, paths: PathTable, liveness: Liveness) -> None:
@@ -102,7 +94,7 @@ class Dispatch:
         self._paths = paths
         self._liveness = liveness
         self._out: Outgoing = []
-        self.trickle = Trickle()
+        self.paced = PacedPieces()
         self.sent_datagrams = self.sent_bytes = 0
 
     def take(self) -> Outgoing:
@@ -154,10 +146,10 @@ class Dispatch:
                 self._put(*lay(small, address))
                 small = []
             if len(train) > burst * size:
-                first = self.trickle.add(train, size, burst, bulk.spacing, now)
+                first = self.paced.add(train, size, burst, bulk.spacing, now)
                 if first is not None:
                     self._put((first[0], address, size))
-                bulk.kcp.recovery.leaves_until(self.trickle.done_at(now))
+                bulk.leaves_until(self.paced.done_at(now))
             else:
                 self._put((train, address, size))
         if small:
@@ -166,17 +158,17 @@ class Dispatch:
 
     def next_piece(self, now: float) -> None:
         """The piece of a large unit that is due."""
-        train, size = self.trickle.next(now)
+        train, size = self.paced.next(now)
         self._put((train, self._paths.current, size))
 
-    def seal_loose(self, units: Sequence[bytes], slice_size: int, now: float) -> None:
+    def seal_datagrams(self, units: Sequence[bytes], slice_size: int, now: float) -> None:
         """Units of the datagram lane. HOT PATH of that lane."""
         if not units:
             return
         seal, address = self._keys.current.sealer.seal_unit, self._paths.current
         small: list[bytes] = []
         for unit in units:
-            train, size = seal(LOOSE, unit, slice_size)
+            train, size = seal(DATAGRAM, unit, slice_size)
             if len(train) <= FEW * size:  # frames of one size make one train of all their slices
                 small += cut((train, address, size))
                 continue

@@ -1,4 +1,4 @@
-"""A session: the keys, the lanes and the liveness of one peer, behind five verbs.
+"""A session: keys, lanes, path and liveness of one association with a peer, behind five verbs.
 
     receive_datagrams(batch, address, now)   what came for its receiver indices, or receive_trains
     datagrams_to_send(now)                   what has to leave now, by address
@@ -6,21 +6,22 @@
     handle_timeout(now)
     next_event()                             what its owner should know
 
-and, for the program above, `send`, `take_messages`, `credit` and `close`;
-`send_sparse` and `take_sparse_messages` for the lane that does not wait behind the first;
-`open_loose`, and then `send_loose` and `take_loose_messages`, for the one that repeats nothing.
+The program above has three lanes, objects with one face (`lanes/lanes.py`): `bulk`, `sparse`,
+which does not wait behind it, and `datagrams`, which repeats nothing, once `open_datagrams` was
+called. And `close`.
 
-What comes in is the work of `session/receive.py`, what leaves that of `scheduler.py`, and time
-that of
-`timeouts.py`. Here they are joined with all that they share. What is asked of a lane alone, and
-does not depend on how the session is, is asked of `lanes`.
+A datagram passes: slices are put together, opened by the key that they name, and what was inside
+goes to its lane, or as control items to the parts of the session that they concern. What leaves is
+taken from the lanes, sealed, and laid in trains; what is said about the session goes first.
 
-Rules. No I/O, no clock: `now` is monotonic seconds. KCP is flushed after every batch of inputs and
-of outputs, so nothing waits for a timer on its way. Only a session with unacknowledged data is
-ticked; an idle one wakes for its keepalive and its rekey.
+Rules. No I/O, no clock: `now` is monotonic seconds. Everything from outside has passed the AEAD and
+the replay window before anything else looks at it. KCP is flushed after every batch of inputs and
+of outputs, so nothing waits for a timer on its way. A session without unacknowledged data wakes for
+its keepalive, its rekey and the search for the path's size alone.
 
-Error contract: bad datagrams are counted in `drops` and forgotten. `send` raises ValueError for
-a message over `max_message`. After the end, `send` does nothing and `ended` says why.
+Error contract: bad datagrams are counted in `drops` and forgotten. A lane's `send` raises
+ValueError for a message over `max_message`. After the end it does nothing, no lane gets anything,
+what has arrived can be read, and `ended` says why.
 """
 
 from __future__ import annotations
@@ -28,25 +29,34 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
+from transport.constants import CONFIRM_INTERVAL, DATA_HEADER_SIZE, TAG_SIZE
 from transport.crypto.cipher import conversation_number
 from transport.crypto.identity import PublicKey
-from transport.errors import KeyExhausted
-from transport.lanes.datagram import LooseLane
+from transport.errors import BadPacket, KeyExhausted
+from transport.lanes.datagram import DatagramLane
 from transport.lanes.lanes import Lanes
 from transport.path.address import PathTable
-from transport.path.liveness import Liveness
+from transport.path.liveness import Action, Liveness
 from transport.path.mtu import Probing
 from transport.session.closing import Ending
-from transport.session.events import Ended, Event, Rekeyed
+from transport.session.events import Ended, Event, PathChanged, Rekeyed
 from transport.session.exchange import ControlExchange
 from transport.session.keyring import KeyPair, Keyring
-from transport.session.outbox import Dispatch, Outgoing
-from transport.session.reactions import Reactions
-from transport.session.receive import Intake
-from transport.session.scheduler import Scheduler
-from transport.session.timeouts import Timeouts
+from transport.session.outbox import Outbox, Outgoing
+from transport.session.reassembly import Reassembly
 from transport.stats import SessionStatistics
-from transport.wire.control import CloseCode
+from transport.wire.control import (
+    Arrivals,
+    Close,
+    CloseCode,
+    MtuAck,
+    MtuProbe,
+    PathChallenge,
+    PathResponse,
+    Pong,
+    Rekey,
+)
+from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
 from transport.wire.trains import Address, Bytes
 
 
@@ -67,7 +77,10 @@ class Session:
         now: float,
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        """`kcp_mtu`: bytes of the largest unit; `max_slices`: of a unit that the peer takes."""
+        """`initiator`: it starts the handshakes, its datagrams confirm new keys, and it goes on
+        sending where it connected to, whatever comes from where. `kcp_mtu`: bytes of the largest
+        unit; `max_slices`: of a unit that the peer takes.
+        """
 
         def jitter() -> float:
             return int.from_bytes(random_bytes(4), "little") / 2**31 - 1
@@ -76,122 +89,73 @@ class Session:
         self.peer = peer
         self.association = association
         self.timer: float | None = None  # the demux's: when its heap has this session next
-        self.drops = drops = Counter[str]()
-        self._events = events = deque[Event]()
+        self.drops = Counter[str]()
+        self._events = deque[Event]()
         self._born = now
-        self.paths = paths = PathTable(address, random_bytes)
-        self.keys = keys = Keyring(pair, now, jitter)
-        self.lanes = lanes = Lanes(
+        self._received_datagrams = self._received_bytes = 0  # UDP payload, of all that has opened
+        self.paths = PathTable(address, random_bytes)
+        self.keys = Keyring(pair, now, jitter)
+        self.lanes = Lanes(
             conversation_number(pair.handshake_hash),
             kcp_mtu=kcp_mtu,
             receive_window=receive_window,
-            drops=drops,
+            drops=self.drops,
             now=now,
         )
-        self.lane = lanes.bulk
-        self._probing = probing = Probing(address, now, largest_unit=kcp_mtu, max_slices=max_slices)
-        lanes.resize(probing.slice_size)
-        self._liveness = liveness = Liveness(now, initiator=initiator, jitter=jitter)
-        self._dispatch = dispatch = Dispatch(keys, paths, liveness)
-        trickle = dispatch.trickle
-        self._exchange = exchange = ControlExchange(now, random_bytes, initiator=initiator)
-        self._ending = ending = Ending(lanes, exchange, trickle, events)
-        reactions = Reactions(keys, paths, lanes, probing, trickle, ending, events)
-        self._intake = Intake(
-            keys, paths, lanes, liveness, exchange, reactions, ending, drops, initiator=initiator
-        )
-        self._scheduler = Scheduler(
-            keys, paths, lanes, liveness, probing, exchange, dispatch, initiator=initiator
-        )
-        self._timeouts = Timeouts(
-            keys, lanes, liveness, probing, trickle, exchange, ending, initiator=initiator
-        )
+        self.bulk, self.sparse = self.lanes.bulk, self.lanes.sparse
+        self.reassembly = Reassembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
+        self._probing = Probing(address, now, largest_unit=kcp_mtu, max_slices=max_slices)
+        self.lanes.resize(self._probing.slice_size)
+        self._liveness = Liveness(now, initiator=initiator, jitter=jitter)
+        self._exchange = ControlExchange(now, random_bytes, initiator=initiator)
+        self._outbox = Outbox(self.keys, self.paths, self._liveness)
+        self._ending = Ending(self.lanes, self._exchange, self._outbox.paced, self._events)
         # The first datagram of an initiator is what confirms its keys to the responder.
         if initiator:
-            exchange.ping(now)
+            self._exchange.ping(now)
         else:
-            probing.begin(now)
+            self._probing.begin(now)
 
     # --- The program above ------------------------------------------------------------------
 
     @property
-    def message_size(self) -> int:
-        """Bytes of a message that fills one sealed unit, as large as they are now."""
-        return self.lane.message_size
+    def datagrams(self) -> DatagramLane | None:
+        """The datagram lane; None before `open_datagrams`."""
+        return self.lanes.datagrams
+
+    def open_datagrams(self, now: float) -> DatagramLane:
+        """From now on both sides take messages of the unreliable lane. Idempotent."""
+        return self.lanes.open_datagrams(self._probing.slice_size, now)
 
     @property
-    def max_message(self) -> int:
-        return self.lane.kcp.max_message
-
-    @property
-    def credit(self) -> int:
-        """Bytes that may be given to `send` now; none if zero or less."""
-        return self.lane.credit
+    def readable(self) -> bool:
+        """Something of a lane waits to be taken. HOT PATH."""
+        lanes = self.lanes
+        if lanes.bulk.readable and not (lanes.hold_bulk and self.ended is None):
+            return True
+        return lanes.sparse.readable or (lanes.datagrams is not None and lanes.datagrams.readable)
 
     @property
     def writable(self) -> bool:
         """There is credit for bulk messages, and for those of the datagram lane."""
-        loose = self.lanes.loose
-        return self.credit > 0 and (loose is None or loose.credit > 0)
+        datagrams = self.lanes.datagrams
+        return self.bulk.credit > 0 and (datagrams is None or datagrams.credit > 0)
 
     @property
     def in_flight(self) -> int:
-        """Bytes given to `send` and not yet acknowledged."""
+        """Bytes given to the reliable lanes and not yet acknowledged."""
         return self.lanes.in_flight
 
     @property
     def drained(self) -> bool:
-        """All messages given to `send`, empty ones too, are acknowledged."""
+        """All messages given to the reliable lanes, empty ones too, are acknowledged."""
         return not self.lanes.has_work
-
-    @property
-    def readable(self) -> bool:
-        """Something of either lane waits to be taken."""
-        if self.lane.readable and not (self.lanes.hold_bulk and self.ended is None):
-            return True
-        return self.lanes.sparse_readable or self.lanes.loose_readable
-
-    def send(self, messages: Sequence[bytes], now: float) -> None:
-        """Queue messages; reliable, in order. HOT PATH."""
-        if self._ending.ended is None:
-            self.lane.send(messages)
-
-    def send_sparse(self, messages: Sequence[bytes], now: float) -> None:
-        """Queue messages on the lane of their own; reliable, in order among themselves."""
-        if self.ended is None:
-            self.lanes.send_sparse(messages, now)
-
-    def take_sparse_messages(self, now: float) -> list[bytes]:
-        """All messages of the sparse lane that have arrived, in order."""
-        if self.lanes.sparse is None:
-            return []
-        messages = self.lanes.sparse.take_messages(more=self.ended is None)
-        self._check_lanes(now)
-        return messages
-
-    def take_messages(self, now: float) -> list[bytes]:
-        """All messages of the bulk lane that have arrived, in order. HOT PATH."""
-        messages = self.lane.take_messages(more=self._ending.ended is None)
-        self._check_lanes(now)
-        return messages
-
-    def open_loose(self, now: float) -> LooseLane:
-        """From now on both sides take datagrams of the unreliable lane. Idempotent."""
-        return self.lanes.open_loose(self._probing.slice_size, now)
-
-    def send_loose(self, messages: Sequence[bytes], now: float) -> None:
-        """Queue messages for the datagram lane, each a unit; they leave in this turn. HOT PATH."""
-        if self._ending.ended is None and self.lanes.loose is not None:
-            self.lanes.loose.send(messages)
-
-    def take_loose_messages(self) -> list[bytes]:
-        """All messages of the datagram lane that have come."""
-        return [] if self.lanes.loose is None else self.lanes.loose.take_messages()
 
     @property
     def round_trip(self) -> float | None:
         """Seconds, smoothed, from acknowledgements or from pings; None before the first."""
-        return self._scheduler.round_trip
+        rtt = self.lanes.rtt
+        return self._exchange.round_trip if rtt is None else rtt
 
     def probe(self, now: float) -> None:
         """The way to the peer may have changed: show ourselves, and repeat what is under way."""
@@ -201,50 +165,232 @@ class Session:
 
     def statistics(self, now: float) -> SessionStatistics:
         """What its parts have counted."""
-        loose = self.lanes.loose
+        datagrams = self.lanes.datagrams
         return SessionStatistics(
             suite=self.keys.current.suite.name,
             rtt=self.round_trip,
-            sent_datagrams=self._dispatch.sent_datagrams,
-            sent_bytes=self._dispatch.sent_bytes,
-            received_datagrams=self._intake.received_datagrams,
-            received_bytes=self._intake.received_bytes,
+            sent_datagrams=self._outbox.sent_datagrams,
+            sent_bytes=self._outbox.sent_bytes,
+            received_datagrams=self._received_datagrams,
+            received_bytes=self._received_bytes,
             in_flight=self.lanes.in_flight,
-            window=self.lane.window,
+            window=self.bulk.window,
             datagram_size=self._probing.size,
             rekeys=self.keys.rekeys,
             path_changes=self.paths.changes,
             age=now - self._born,
             idle=self._liveness.idle(now),
             drops=dict(self.drops),
-            loose_sent=0 if loose is None else loose.sent,
-            loose_received=0 if loose is None else loose.received,
-            loose_lost=0 if loose is None else loose.meter.lost,
+            datagram_sent=0 if datagrams is None else datagrams.sent,
+            datagram_received=0 if datagrams is None else datagrams.received,
+            datagram_lost=0 if datagrams is None else datagrams.meter.lost,
         )
 
-    # --- The end ----------------------------------------------------------------------------
+    def next_event(self) -> Event | None:
+        return self._events.popleft() if self._events else None
 
-    @property
-    def ended(self) -> Ended | None:
-        """Why it is over; None before."""
-        return self._ending.ended
+    # --- Receiving --------------------------------------------------------------------------
 
-    @property
-    def finished(self) -> bool:
-        """The last word is said and the demux may forget the session."""
-        return self._ending.finished
+    def receive_datagrams(self, batch: Sequence[bytes], address: Address, now: float) -> None:
+        """Datagrams one by one; see `receive_trains`."""
+        self.receive_trains([(datagram, len(datagram)) for datagram in batch], address, now)
 
-    def close(self, code: int, reason: str, now: float) -> None:
-        """End it and tell the peer. Idempotent."""
-        self._ending.close(code, reason, now)
+    def receive_trains(
+        self, trains: Sequence[tuple[Bytes, int]], address: Address, now: float
+    ) -> None:
+        """Datagrams whose receiver index is one of ours, all from one address. What comes in one
+        batch reaches a reliable lane as one batch. HOT PATH.
+        """
+        bulk: list[bytes] = []
+        sparse: list[bytes] = []
+        keys, lanes = self.keys, self.lanes
+        is_sparse, datagrams = lanes.is_sparse_untrusted, lanes.datagrams
+        opened = newest = size = 0
+        take = self.reassembly.take_untrusted
+        for header, sealed in [unit for train, step in trains for unit in take(train, step)]:
+            try:
+                pair = keys.find_untrusted(header, now)
+                opener = pair.opener
+                before = opener.newest
+                plaintext = opener.open_unit_untrusted(header, sealed)
+                opened += header[2]  # slices
+                size += len(sealed) + DATA_HEADER_SIZE * header[2]
+                if opener.newest != before and pair is keys.current:
+                    newest = len(sealed) + DATA_HEADER_SIZE
+                kind = header[0]
+                if kind == DATA:
+                    if plaintext:
+                        (sparse if is_sparse(plaintext) else bulk).append(plaintext)
+                elif kind == CONTROL:
+                    self._receive_control_untrusted(plaintext, address, now)
+                elif datagrams is None:
+                    raise BadPacket("loose_unasked")
+                elif not datagrams.closed:
+                    datagrams.receive_untrusted(plaintext, header[2], now)
+            except BadPacket as bad:
+                self.drops[bad.reason] += header[2]
+        if not opened:
+            return
+        self._received_datagrams += opened
+        self._received_bytes += size
+        self._liveness.received(now)
+        lanes.heard()
+        if self._ending.ended is not None:
+            self._ending.heard(now)
+            return
+        if newest and address != self.paths.current and not self.initiator:
+            challenge = self.paths.observe(address, newest, now)
+            if challenge is not None:
+                self._exchange.queue(PathChallenge(challenge), address)
+        if sparse:
+            lanes.sparse.receive_units(sparse, now)
+        if bulk:
+            lanes.bulk.receive_units(bulk, now)
+        if lanes.broken:
+            self._close_broken(now)
 
-    def fail(self, code: int, reason: str) -> None:
-        """It has turned out to be over; the peer knows, or cannot be told. Idempotent."""
-        self._ending.fail(code, reason, by_peer=True)
+    def confirmed_by(self, datagram: bytes, plaintext: bytes, address: Address, now: float) -> None:
+        """The datagram that confirmed this session's newest keys, opened by the demux. Where it
+        came from proves nothing: it may be a copy.
+        """
+        self._received_datagrams += 1
+        self._received_bytes += len(datagram)
+        self._liveness.received(now)
+        lanes, kind = self.lanes, datagram[0]
+        try:
+            if kind == CONTROL:
+                self._receive_control_untrusted(plaintext, address, now)
+            elif kind == DATAGRAM:
+                if lanes.datagrams is None:
+                    raise BadPacket("loose_unasked")
+                lanes.datagrams.receive_untrusted(plaintext, datagram[2], now)
+            elif not plaintext:
+                pass
+            elif lanes.is_sparse_untrusted(plaintext):
+                lanes.sparse.receive_units([plaintext], now)
+            else:
+                lanes.bulk.receive_units([plaintext], now)
+        except BadPacket as bad:
+            self.drops[bad.reason] += 1
+        if lanes.broken:
+            self._close_broken(now)
 
-    def _check_lanes(self, now: float) -> None:
+    def _receive_control_untrusted(self, plaintext: bytes, address: Address, now: float) -> None:
+        """Items that came from `address`. Where an answer is due the exchange gives it. One that
+        comes again changes nothing more, and whatever one says can only change how we send to who
+        wrote it.
+        """
+        for item in self._exchange.receive_untrusted(plaintext, address, now):
+            match item:
+                case PathResponse(data):
+                    if self.paths.answered(data, address, now):
+                        self.lanes.repeat(now)  # it went to the old address
+                        self._events.append(PathChanged(address))
+                case Pong():
+                    if self.lanes.overdue:
+                        self._outbox.paced.clear()  # what leaves so slowly is sent again, too
+                    self.lanes.on_pong(now)
+                    self._probing.begin(now)
+                case MtuProbe(epoch):
+                    self._probing.peer_searches(epoch, now)
+                case MtuAck(size, epoch):
+                    self._probing.acknowledged(size, epoch, now)
+                    self.lanes.resize(self._probing.slice_size)
+                case Close(code, reason):
+                    self._ending.closed_by_peer(code, reason)
+                case Rekey():
+                    self.keys.wanted = True
+                case Arrivals(received, expected):
+                    if self.lanes.datagrams is not None:
+                        self.lanes.datagrams.reported_untrusted(
+                            received,
+                            expected,
+                            sealed=self.keys.totals()[0],
+                            unanswered=self._probing.unanswered,
+                            now=now,
+                        )
+
+    # --- Sending ----------------------------------------------------------------------------
+
+    def datagrams_to_send(self, now: float) -> Outgoing:
+        """Sealed datagrams that have to leave now, in trains. HOT PATH."""
         if self.lanes.broken:
-            self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)
+            self._close_broken(now)
+        try:
+            if self._ending.ended is None:
+                self._seal_due(now)
+            elif (close := self._ending.last_word(now)) is not None:
+                self._outbox.seal_control([(None, close)], now)
+        except KeyExhausted:
+            self._ending.fail(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
+        return self._outbox.take()
+
+    def _seal_due(self, now: float) -> None:
+        """What is said about the session goes first, since it is small and much depends on it:
+        control items, and then the probes of the path. After them come the datagram lane, the next
+        piece of a unit that leaves slowly, the sparse lane, and bulk, which has most and would hold
+        up all others. Raises `KeyExhausted`; what was sealed before leaves. HOT PATH.
+        """
+        outbox, lanes, probing = self._outbox, self.lanes, self._probing
+        paced, bulk, datagrams = outbox.paced, lanes.bulk, lanes.datagrams
+        if datagrams is not None:
+            self._look_after_datagrams(datagrams, now)
+        if lanes.flush_due or paced:
+            self._confirm_keys(now)
+        if self._exchange.queued:
+            outbox.seal_control(self._exchange.take(), now)
+        if probing.due_on(self.paths.current, now):
+            suspect = self._liveness.suspect(now)
+            probes = probing.plaintexts(self.paths.current, now, self.round_trip, suspect=suspect)
+            for plaintext, size in probes:
+                outbox.seal_probe(plaintext, size)
+        if lanes.flush_due:
+            probing.watch(lanes.oldest, now, self.round_trip)
+            lanes.resize(probing.slice_size)
+        if datagrams is not None and datagrams.flush_due:
+            datagrams.slice_size = probing.slice_size
+            units = datagrams.take_units(now, suspect=self._liveness.suspect(now))
+            outbox.seal_datagrams(units, datagrams.slice_size, now)
+        if now >= paced.at:
+            outbox.next_piece(now)
+            if not paced:
+                bulk.flush_due = True  # for what has waited for that
+        sparse = lanes.sparse.reliable
+        if sparse is not None and sparse.flush_due:
+            units = lanes.sparse.units_to_send(now, suspect=self._liveness.suspect(now))
+            outbox.seal_units(sparse, units, bulk, now)
+        if bulk.flush_due:
+            suspect = self._liveness.suspect(now)
+            units = bulk.units_to_send(now, suspect=suspect, busy=bool(paced))
+            outbox.seal_units(bulk, units, bulk, now)
+
+    def _look_after_datagrams(self, datagrams: DatagramLane, now: float) -> None:
+        """What the datagram lane needs of the other parts before anything is sealed."""
+        if datagrams.report_due(now):
+            _, opened, expected = self.keys.totals()
+            self._exchange.queue(Arrivals(opened, expected))
+        if datagrams.flush_due:
+            self._confirm_keys(now)
+            if datagrams.black_hole_suspected(now, self.round_trip):
+                self._probing.doubt(now)
+
+    def _confirm_keys(self, now: float) -> None:
+        """Ping again while nothing has come under new keys: the ping that confirms them may be
+        lost, and the slices of a large unit confirm nothing.
+        """
+        if (
+            self.initiator
+            and self.keys.current.opener.newest < 0
+            and now - self._exchange.pinged_at >= CONFIRM_INTERVAL
+        ):
+            self._exchange.ping(now)
+
+    def too_big(self, size: int, datagrams: int, now: float) -> None:
+        """The local interface has refused so many datagrams of this size, sent to our path."""
+        self._outbox.refused(size, datagrams)
+        datagrams = self._probing.refused(size, datagrams, now)
+        if datagrams:
+            self.drops["too_big"] += datagrams
 
     # --- Keys -------------------------------------------------------------------------------
 
@@ -268,48 +414,57 @@ class Session:
     # --- Time -------------------------------------------------------------------------------
 
     def deadline(self) -> float:
-        """When `handle_timeout` wants to be called, at the latest."""
-        return self._timeouts.deadline()
+        """When `handle_timeout` wants to be called, or something to be sent, at the latest."""
+        if self._ending.ended is not None:
+            return self._ending.deadline()
+        due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
+        due = min(due, self._outbox.paced.at, self._probing.due)
+        return min(due, self.keys.rekey_at) if self.initiator else due
 
     def handle_timeout(self, now: float) -> None:
-        self._timeouts.handle_timeout(now)
+        """Before the end: keys become too old, the peer is asked for a sign of life or given up,
+        new keys and overdue acknowledgements are asked for. After it: the last word is said.
+        """
+        if self._ending.ended is not None:
+            self._ending.handle_timeout(now)
+            return
+        if not self.keys.expire(now):
+            self._ending.fail(CloseCode.TIMEOUT, "no new keys in time", by_peer=False)
+            return
+        match self._liveness.poll(now):
+            case Action.DEAD:
+                self._ending.peer_silent(now)
+                return
+            case Action.PING:
+                self._exchange.ping(now)
+            case Action.NOTHING:
+                pass
+        if self.lanes.wants_ping(now):
+            self._exchange.ping(now)
+        self.keys.handle_timeout(now)
+        if not self.initiator and self.keys.asks(now):
+            self._exchange.queue(Rekey())
+        self.lanes.handle_timeout(now)
 
-    # --- Datagrams --------------------------------------------------------------------------
+    # --- The end ----------------------------------------------------------------------------
 
-    def receive_datagrams(self, batch: Sequence[bytes], address: Address, now: float) -> None:
-        """Datagrams one by one; see `receive_trains`."""
-        self.receive_trains([(datagram, len(datagram)) for datagram in batch], address, now)
+    @property
+    def ended(self) -> Ended | None:
+        """Why it is over; None before."""
+        return self._ending.ended
 
-    def receive_trains(
-        self, trains: Sequence[tuple[Bytes, int]], address: Address, now: float
-    ) -> None:
-        """Datagrams whose receiver index is one of ours, all from one address. HOT PATH."""
-        self._intake.receive_trains(trains, address, now)
-        if self.lanes.broken:
-            self._check_lanes(now)
+    @property
+    def finished(self) -> bool:
+        """The last word is said and the demux may forget the session."""
+        return self._ending.finished
 
-    def confirmed_by(self, datagram: bytes, plaintext: bytes, address: Address, now: float) -> None:
-        """The datagram that confirmed this session's newest keys, opened by the demux."""
-        self._intake.receive_confirmation(datagram, plaintext, address, now)
-        self._check_lanes(now)
+    def close(self, code: int, reason: str, now: float) -> None:
+        """End it and tell the peer. Idempotent."""
+        self._ending.close(code, reason, now)
 
-    def datagrams_to_send(self, now: float) -> Outgoing:
-        """Sealed datagrams that have to leave now, in trains. HOT PATH."""
-        try:
-            if self._ending.ended is None:
-                self._scheduler.seal_due(now)
-            elif (close := self._ending.last_word(now)) is not None:
-                self._dispatch.seal_control([(None, close)], now)
-        except KeyExhausted:
-            self._ending.fail(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
-        return self._dispatch.take()
+    def fail(self, code: int, reason: str) -> None:
+        """It has turned out to be over; the peer knows, or cannot be told. Idempotent."""
+        self._ending.fail(code, reason, by_peer=True)
 
-    def too_big(self, size: int, datagrams: int, now: float) -> None:
-        """The local interface has refused so many datagrams of this size, sent to our path."""
-        self._dispatch.refused(size, datagrams)
-        datagrams = self._probing.refused(size, datagrams, now)
-        if datagrams:
-            self.drops["too_big"] += datagrams
-
-    def next_event(self) -> Event | None:
-        return self._events.popleft() if self._events else None
+    def _close_broken(self, now: float) -> None:
+        self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)

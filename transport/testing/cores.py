@@ -1,7 +1,7 @@
 """Demuxes joined by a wire in memory, without Trio and without a clock: for tests of the cores.
 
     wire, client, server = client_and_server()
-    client.session.send([b"hello"], wire.now)
+    client.session.bulk.send([b"hello"], wire.now)
     wire.settle()
     assert server.read() == [b"hello"]
 
@@ -89,12 +89,12 @@ class Host:
 
     def send(self, *messages: bytes) -> None:
         """Give messages to the newest session; they leave when the wire settles."""
-        self.session.send(messages, self._wire.now)
+        self.session.bulk.send(messages, self._wire.now)
         self.demux.touch(self.session)
 
     def read(self) -> list[bytes]:
         """What the newest session has received."""
-        messages = self.session.take_messages(self._wire.now)
+        messages = self.session.bulk.take_messages()
         self.demux.touch(self.session)
         return messages
 

@@ -10,7 +10,7 @@ What happens on the way is the `Link`'s for every pair of hosts, until they get 
     way = network.path("10.0.0.2", "10.0.0.1", PathSpec(burst_loss=0.05, burst_length=10))
     way.change(PathSpec(up=False), trio.current_time())
 
-Sockets implement `transport.udp.DatagramSocket`, so the real endpoint runs on them. Time is
+Sockets implement `transport.DatagramSocket`, so the real endpoint runs on them. Time is
 Trio's: under `trio.testing.MockClock(autojump_threshold=0)` a day passes in moments, and the
 same seed gives the same run. `network.log` tells what happened to each datagram.
 """
@@ -22,7 +22,6 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from heapq import heappop, heappush
-from typing import Protocol
 
 import trio
 from attrs import define, frozen
@@ -31,20 +30,16 @@ from transport.emulation import Direction, PathSpec, flip
 from transport.handshake.floodgate import OPEN, Shares
 from transport.wire.trains import Address, Refusal, Train, cut
 
-# -------------------------------------------------------------------------------------------------
-# Which emulated paths a datagram of the network in memory takes, by the hosts at both ends.
-#
-# A datagram passes the uplink of its source's host, the path between the two hosts, and the
-# downlink of the destination's host: as many of them as there are. All sockets of a host share
-# its uplink and downlink with their queues, and all sockets of two hosts the path between them.
-#
-# Sizes are those of IP packets: the payload and the headers of UDP and IP. Pure; no errors.
-
 IPV4_UDP, IPV6_UDP = 20 + 8, 40 + 8  # bytes of headers
 
 
 class Paths:
-    """All emulated paths of a network; each has a seed of its own, which follows from `seed`."""
+    """All emulated paths of a network; each has a seed of its own, which follows from `seed`.
+
+    A datagram passes the uplink of its source's host, the path between the two hosts, and the
+    downlink of the destination's host: as many of them as there are. All sockets of a host share
+    its uplink and downlink with their queues, and all sockets of two hosts the path between them.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -87,27 +82,14 @@ def packet_size(datagram: bytes, host: str) -> int:
     return len(datagram) + (IPV6_UDP if ":" in host else IPV4_UDP)
 
 
-# -------------------------------------------------------------------------------------------------
-# One end of the network in memory: what a UDP socket is for an endpoint (`transport.udp`).
-#
-# Invariants: datagrams come out in the order in which the network delivered them; a closed socket
-# wakes whoever waits on it. Errors: `trio.ClosedResourceError` after `close`.
-
-HEADERS = 28  # bytes of IPv4 and UDP
-
-
-class Carrier(Protocol):
-    """What a socket needs of its network."""
-
-    def carry(self, datagram: bytes, source: Address, destination: Address) -> None: ...
-
-    def forget(self, sock: MemorySocket) -> None: ...
-
-
 class MemorySocket:
-    """One end; made by `Network.socket`."""
+    """One end: what a UDP socket is for an endpoint; made by `Network.socket`.
 
-    def __init__(self, network: Carrier, address: Address) -> None:
+    Datagrams come out in the order in which the network delivered them; a closed socket wakes
+    whoever waits on it. Errors: `trio.ClosedResourceError` after `close`.
+    """
+
+    def __init__(self, network: Network, address: Address) -> None:
         self._network = network
         self._address = address
         self._queue: deque[tuple[bytes, Address]] = deque()
@@ -146,7 +128,7 @@ class MemorySocket:
             raise trio.ClosedResourceError
         for train in trains:
             for datagram in cut(train):
-                if len(datagram) + HEADERS > self.mtu:
+                if len(datagram) + IPV4_UDP > self.mtu:
                     self.refused.append((train[1], len(datagram), 1))
                     continue
                 if self.sent is not None:
@@ -168,9 +150,6 @@ class MemorySocket:
         self._closed = True
         self._network.forget(self)
         self._readers.unpark_all()
-
-
-# -------------------------------------------------------------------------------------------------
 
 
 @define
@@ -278,7 +257,7 @@ class Network:
         if copies == 2:
             self._note(source, destination, datagram, "duplicated")
         for _ in range(copies):
-            if not link.up or len(datagram) + HEADERS > link.mtu or chance() < link.loss:
+            if not link.up or len(datagram) + IPV4_UDP > link.mtu or chance() < link.loss:
                 self._note(source, destination, datagram, "lost")
                 continue
             copy = datagram

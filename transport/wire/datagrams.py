@@ -43,7 +43,7 @@ COOKIE: Final = 3
 DATA: Final = 4
 CONTROL: Final = 5
 RESET: Final = 6
-LOOSE: Final = 7  # the datagram lane
+DATAGRAM: Final = 7  # the datagram lane
 
 # type, slice, slices, zero, receiver index, counter: in front of everything sealed.
 HEADER: Final = Struct("<BBBBIQ")

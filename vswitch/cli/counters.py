@@ -17,7 +17,7 @@ from vswitch.management.tables import table
 
 _GAUGES = ("queued_frames", "queued_bytes", "held_frames")  # that go down again
 _PLAIN = ("rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "flood_copies", *_GAUGES)
-_LOOSE = ("loose_sent", "loose_received", "loose_lost")
+_DATAGRAM_LANE = ("loose_sent", "loose_received", "loose_lost")
 _CLEAR = "\x1b[H\x1b[2J"
 
 Counters = dict[tuple[str, str], int]  # by port name and counter
@@ -67,7 +67,7 @@ def counters_of(ports: list[PortStatus], totals: Mapping[str, int]) -> Counters:
     """All of them that are not zero."""
     found: Counters = {}
     for port in ports:
-        named = {name: getattr(port, name, 0) for name in (*_PLAIN, *_LOOSE)}
+        named = {name: getattr(port, name, 0) for name in (*_PLAIN, *_DATAGRAM_LANE)}
         named |= {f"drops.{reason}": count for reason, count in sorted(port.drops.items())}
         datagrams = sorted(port.transport_drops.items())
         named |= {f"transport_drops.{reason}": count for reason, count in datagrams}

@@ -31,6 +31,7 @@ from vswitch.joining.reach import ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
+from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 from vswitch.registry.rules import EnrolRefused
@@ -193,7 +194,7 @@ class Member:
             datagram_size=session.datagram_size,
             lane=device.lane,
             lane_mode=device.lane_mode,
-            loose_sent=session.loose_sent,
-            loose_received=session.loose_received,
-            loose_lost=session.loose_lost,
+            **datagram_counts(
+                session.datagram_sent, session.datagram_received, session.datagram_lost
+            ),
         )

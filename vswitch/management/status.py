@@ -40,7 +40,10 @@ class PortStatus:
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
     lane: str | None = None  # what frames leave on now: kcp or datagram
     lane_mode: str | None = None  # what was agreed: kcp, datagram or auto
-    loose_sent: int = 0  # units of the datagram lane, and how many of ours were reported lost
+    datagram_sent: int = 0  # units of the datagram lane, and how many of ours were reported lost
+    datagram_received: int = 0
+    datagram_lost: int = 0
+    loose_sent: int = 0  # the same three by the names that they had first: keys stay
     loose_received: int = 0
     loose_lost: int = 0
     rx_frames: int = 0
@@ -116,7 +119,10 @@ class JoinStatus:
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
     lane: str | None = None  # what frames leave on now: kcp or datagram
     lane_mode: str | None = None  # what was agreed: kcp, datagram or auto
-    loose_sent: int = 0  # units of the datagram lane, and how many of ours were reported lost
+    datagram_sent: int = 0  # units of the datagram lane, and how many of ours were reported lost
+    datagram_received: int = 0
+    datagram_lost: int = 0
+    loose_sent: int = 0  # the same three by the names that they had first: keys stay
     loose_received: int = 0
     loose_lost: int = 0
     rx_frames: int = 0
@@ -134,6 +140,12 @@ def _converter() -> Converter:
     from cattrs import Converter  # not for a command that nothing answers
 
     return Converter()
+
+
+def datagram_counts(sent: int, received: int, lost: int) -> dict[str, Any]:
+    """The counts of the datagram lane by their names above, old and new."""
+    counts = (("sent", sent), ("received", received), ("lost", lost))
+    return {f"{lane}_{what}": count for lane in ("datagram", "loose") for what, count in counts}
 
 
 def to_json(status: object) -> dict[str, Any]:

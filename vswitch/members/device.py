@@ -11,12 +11,12 @@ While the channel's bulk lane is busy, flows that send little take its sparse la
 of its own (`vswitch/members/sparse.py`), and such frames overtake those that wait for credit, too.
 Within a flow order is kept.
 
-Where the two sides have agreed on it, frames leave on the channel's datagram lane instead
-(`members/device.py`); control messages never do.
+Where the two sides have agreed on it, frames leave on the channel's datagram lane instead; control
+messages never do.
 
 What cannot be a record, or a superframe where none was agreed, closes the channel with code
-PROTOCOL and raises `BadRecord`. Other errors are the channel's own: see `device.py`, rules 5 to 7.
-The file knows the transport by the shape of its channel alone.
+PROTOCOL and raises `BadRecord`. Other errors are the channel's own: see `switch/device.py`, rules 5
+to 7. The file knows the transport by the shape of its channel alone.
 """
 
 from __future__ import annotations
@@ -37,82 +37,6 @@ from vswitch.members.lane_choice import AUTO, DATAGRAM, KCP, LaneRule
 from vswitch.members.protocol import After, ByeCode, ControlMessage, encode_control
 from vswitch.members.sparse import LaneChooser
 
-# -------------------------------------------------------------------------------------------------
-# The sending half of a member's datagram lane: whole records, each message a unit of its own.
-#
-#     frames ─▶ (superframes cut, if the path loses something) ─▶ whole records ─▶
-#     `send_loose_nowait`
-#
-# Nothing here waits or is repeated. What the lane does not take in one turn is left to the
-# caller's queue; a record that no unit can hold, or a superframe that cannot be cut, is dropped
-# and counted in `dropped`, in frames.
-#
-# Errors are those of the channel.
-
-
-class LooseSender:
-    """What leaves on the datagram lane of one channel, while it is that lane's turn."""
-
-    __slots__ = ("_channel", "_mtu", "_rule", "dropped")
-
-    def __init__(self, channel: MessageChannel, mode: str, mtu: int) -> None:
-        """`mode`: datagram or auto; `mtu`: bytes, what superframes are cut for."""
-        channel.open_loose()
-        self._channel = channel
-        self._mtu = mtu
-        self._rule = LaneRule(trio.current_time()) if mode == AUTO else None
-        self.dropped: Counter[str] = Counter()
-
-    @property
-    def mode(self) -> str:
-        """As it was agreed."""
-        return DATAGRAM if self._rule is None else AUTO
-
-    @property
-    def active(self) -> bool:
-        """Whether frames left here when they were last looked at."""
-        return self._rule is None or self._rule.datagram
-
-    def takes(self) -> bool:
-        """Whether frames leave here now. HOT PATH of the lane."""
-        if self._rule is None:
-            return True
-        channel = self._channel
-        sent, arrived, _, _ = channel.progress()
-        return self._rule.choose(trio.current_time(), channel.lost_at, sent - arrived)
-
-    def send(self, records: list[bytes]) -> int:
-        """How many records were taken, from the front. HOT PATH of the lane."""
-        channel = self._channel
-        size, limit = channel.loose_size, channel.loose_limit
-        credit = channel.loose_credit
-        taken = len(records)
-        if sum(map(len, records)) > credit:
-            taken = _how_many(records, credit)
-            records = records[:taken]
-        if not records:
-            with suppress(trio.WouldBlock):
-                channel.send_loose_nowait(())  # raises if the channel is closed or broken
-            return 0
-        if size < limit or max(map(len, records)) > limit:
-            records = self._small(records, limit)
-        if records:
-            channel.send_loose_nowait(pack_whole(records, size))
-        return taken
-
-    def _small(self, records: list[bytes], limit: int) -> list[bytes]:
-        """The batch without superframes, and without what no unit can hold."""
-        records, refused = without_superframes_untrusted(records, self._mtu)
-        self.dropped["bad_superframe"] += refused
-        if records and max(map(len, records)) > limit:
-            fitting = [record for record in records if len(record) <= limit]
-            self.dropped["too_long"] += load_of(records).frames - load_of(fitting).frames
-            return fitting
-        return records
-
-
-# -------------------------------------------------------------------------------------------------
-
 # Control messages are a handful in the life of a session; a queue this long means that the peer has
 # stopped reading.
 MAX_QUEUED_CONTROLS = 64
@@ -127,7 +51,7 @@ def _ignore_blocked() -> None:
 
 
 class MemberDevice:
-    """A channel as a device. Implements `vswitch.ports.device.Device`.
+    """A channel as a device. Implements `vswitch.switch.device.Device`.
 
     `on_control` is called from within `read_nowait` with each control message that is known here.
     `on_blocked` is called when a control message has to wait for credit while no frame may be
@@ -150,9 +74,10 @@ class MemberDevice:
         self.on_control = on_control
         self.on_blocked: Callable[[], None] = _ignore_blocked
         self._channel = channel
+        self._bulk, self._sparse = channel.bulk, channel.sparse
         self._incoming = Incoming(channel, self)
         self._chooser = LaneChooser()
-        self._loose: LooseSender | None = None  # until another lane than KCP is agreed
+        self._datagrams: DatagramSender | None = None  # until another lane than KCP is agreed
         self._unread: deque[bytes] = deque()  # at most one burst of the channel
         self._controls: deque[bytes] = deque()
         self._closed = False
@@ -160,23 +85,23 @@ class MemberDevice:
     def use_lane(self, lane: str) -> None:
         """What was agreed: kcp, datagram or auto. At most once, before frames are carried."""
         if lane != KCP:
-            self._loose = LooseSender(self._channel, lane, self.mtu)
-            self._incoming.loose = True
+            self._datagrams = DatagramSender(self._channel, lane, self.mtu)
+            self._incoming.datagrams = self._datagrams.lane
 
     @property
     def lane_mode(self) -> str:
         """What was agreed."""
-        return KCP if self._loose is None else self._loose.mode
+        return KCP if self._datagrams is None else self._datagrams.mode
 
     @property
     def lane(self) -> str:
         """What frames leave on now: kcp or datagram."""
-        return DATAGRAM if self._loose is not None and self._loose.active else KCP
+        return DATAGRAM if self._datagrams is not None and self._datagrams.active else KCP
 
     @property
     def dropped(self) -> dict[str, int]:
         """Frames that were taken and can never be written, by reason."""
-        return {} if self._loose is None else dict(+self._loose.dropped)
+        return {} if self._datagrams is None else dict(+self._datagrams.dropped)
 
     async def wait_readable(self) -> None:
         if self._unread:
@@ -184,6 +109,16 @@ class MemberDevice:
         else:
             await self._channel.wait_readable()
 
+    # How frames go on without a task being woken: by one call from below, here at a member; at a
+    # switch, `Switch.ingress` stands in the pump's place.
+    #
+    #   Endpoint.receive_task ─▶ Channel.deliver ─▶ take_once ─▶ take = Pump._take:
+    #      1. read_nowait here ─▶ Incoming ─▶ Lane.receive_nowait     what came
+    #      2. TAP.write_nowait                                        goes to the host
+    #      3. given = Uplink.take ─▶ TAP.read_nowait                  whose answer, if it is there,
+    #           ─▶ write_nowait here ─▶ Lane.send_nowait              goes back
+    #
+    # What was sent leaves in one go, with acknowledgements, when all channels had their turn.
     async def push(self, take: Callable[[], bool]) -> None:
         more = True
 
@@ -222,30 +157,30 @@ class MemberDevice:
 
     def write_nowait(self, records: list[bytes]) -> int:
         # HOT PATH
-        if self._loose is not None and records and self._loose.takes():
+        if self._datagrams is not None and records and self._datagrams.takes():
             if self._controls:
                 self.write_nowait([])
-            return self._loose.send(records)
-        channel = self._channel
-        credit = channel.credit
+            return self._datagrams.send(records)
+        bulk = self._bulk
+        credit = bulk.credit
         overtaking = len(self._controls)
         if overtaking:
             records = [*self._controls, *records]
         if credit <= 0 or not records:
             try:
-                channel.send_nowait(())  # raises if the channel is closed or broken
+                bulk.send_nowait(())  # raises if the channel is closed or broken
             except trio.WouldBlock:
                 pass
             return 0
-        progress = channel.progress()
+        progress = self._channel.progress()
         if not self._chooser.skips(progress, len(records)):
             return self._write_both(records[overtaking:], credit)
         taken = len(records)
         if sum(map(len, records)) > credit:
             taken = _how_many(records, credit)
             records = records[:taken]
-        messages = pack(records, channel.message_size)
-        channel.send_nowait(messages)
+        messages = pack(records, bulk.message_size)
+        bulk.send_nowait(messages)
         self._chooser.skipped(progress[0] + len(messages))
         for _ in range(min(overtaking, taken)):
             self._controls.popleft()
@@ -254,28 +189,28 @@ class MemberDevice:
     def _write_both(self, records: list[bytes], credit: int) -> int:
         """Flow by flow to one lane or the other, control messages first. HOT PATH."""
         channel, chooser, controls = self._channel, self._chooser, self._controls
-        bulk: list[bytes] = []
+        first: list[bytes] = []
         while controls and credit > 0:
             credit -= len(controls[0])
-            bulk.append(controls.popleft())
+            first.append(controls.popleft())
         now = trio.current_time()
-        choice = chooser.choose(records, channel.progress(), credit, channel.sparse_credit, now)
+        choice = chooser.choose(records, channel.progress(), credit, self._sparse.credit, now)
         if choice.sparse:
             self._send_sparse(choice.sparse)
         if choice.fence:
-            bulk.append(encode_control(After(channel.progress()[2])))
-        bulk += choice.bulk
-        if bulk:
-            channel.send_nowait(pack(bulk, channel.message_size))
+            first.append(encode_control(After(channel.progress()[2])))
+        records = first + choice.bulk
+        if records:
+            self._bulk.send_nowait(pack(records, self._bulk.message_size))
         chooser.sent(channel.progress(), fence=choice.fence)
         return choice.taken
 
     def overtake_nowait(
         self, records: list[bytes], waits: Callable[[int], bool]
     ) -> tuple[list[bytes], list[bytes]]:
-        """Implements `vswitch.ports.device.Overtaking`: over the sparse lane."""
+        """Implements `vswitch.switch.device.Overtaking`: over the sparse lane."""
         channel, chooser = self._channel, self._chooser
-        credit = channel.sparse_credit
+        credit = self._sparse.credit
         if credit <= 0:
             return [], records
         progress = channel.progress()
@@ -287,17 +222,16 @@ class MemberDevice:
 
     @property
     def round_trip(self) -> float | None:
-        """Implements `vswitch.ports.device.Distant`."""
+        """Implements `vswitch.switch.device.Distant`."""
         return self._channel.round_trip
 
     @property
     def lossy(self) -> bool:
-        """Implements `vswitch.ports.device.Distant`."""
+        """Implements `vswitch.switch.device.Distant`."""
         return self._channel.lossy
 
     def _send_sparse(self, records: list[bytes]) -> None:
-        channel = self._channel
-        channel.send_sparse_nowait(pack(records, channel.sparse_message_size))
+        self._sparse.send_nowait(pack(records, self._sparse.message_size))
 
     def send_control(self, message: ControlMessage) -> None:
         """Send a control message, ahead of all frames that still wait.
@@ -325,6 +259,71 @@ class MemberDevice:
         self._unread.clear()
         self._controls.clear()
         await self._channel.aclose()
+
+
+class DatagramSender:
+    """What leaves on the datagram lane, whole records, while it is that lane's turn.
+
+    Nothing waits or is repeated. What the lane does not take in one turn is left to the caller's
+    queue; a record that no unit can hold, or a superframe that cannot be cut, is dropped and
+    counted in `dropped`, in frames.
+    """
+
+    __slots__ = ("_channel", "_mtu", "_rule", "dropped", "lane")
+
+    def __init__(self, channel: MessageChannel, mode: str, mtu: int) -> None:
+        """`mode`: datagram or auto; `mtu`: bytes, what superframes are cut for."""
+        self._channel = channel
+        self.lane = channel.open_datagrams()
+        self._mtu = mtu
+        self._rule = LaneRule(trio.current_time()) if mode == AUTO else None
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def mode(self) -> str:
+        """As it was agreed."""
+        return DATAGRAM if self._rule is None else AUTO
+
+    @property
+    def active(self) -> bool:
+        """Whether frames left here when they were last looked at."""
+        return self._rule is None or self._rule.datagram
+
+    def takes(self) -> bool:
+        """Whether frames leave here now. HOT PATH of the lane."""
+        if self._rule is None:
+            return True
+        channel = self._channel
+        sent, arrived, _, _ = channel.progress()
+        return self._rule.choose(trio.current_time(), channel.lost_at, sent - arrived)
+
+    def send(self, records: list[bytes]) -> int:
+        """How many records were taken, from the front. HOT PATH of the lane."""
+        lane = self.lane
+        size, limit, credit = lane.message_size, lane.max_message, lane.credit
+        taken = len(records)
+        if sum(map(len, records)) > credit:
+            taken = _how_many(records, credit)
+            records = records[:taken]
+        if not records:
+            with suppress(trio.WouldBlock):
+                lane.send_nowait(())  # raises if the channel is closed or broken
+            return 0
+        if size < limit or max(map(len, records)) > limit:
+            records = self._small(records, limit)
+        if records:
+            lane.send_nowait(pack_whole(records, size))
+        return taken
+
+    def _small(self, records: list[bytes], limit: int) -> list[bytes]:
+        """The batch without superframes, and without what no unit can hold."""
+        records, refused = without_superframes_untrusted(records, self._mtu)
+        self.dropped["bad_superframe"] += refused
+        if records and max(map(len, records)) > limit:
+            fitting = [record for record in records if len(record) <= limit]
+            self.dropped["too_long"] += load_of(records).frames - load_of(fitting).frames
+            return fitting
+        return records
 
 
 def _how_many(records: list[bytes], credit: int) -> int:

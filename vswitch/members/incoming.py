@@ -1,4 +1,4 @@
-"""What comes in over the two lanes of a channel, as one sequence that keeps order within a flow.
+"""The receiving half of a member: merges a channel's lanes and keeps order within each flow.
 
 The sender puts a flow on the sparse lane when the bulk one has delivered all of it, and back on the
 bulk one behind a fence: a control message that says how many sparse messages come first. So
@@ -24,13 +24,15 @@ from typing import Protocol
 
 from vswitch.errors import BadRecord
 from vswitch.frames.records import RecordSplitter, is_control, is_superframe, split_whole_untrusted
-from vswitch.members.channel import MessageChannel
+from vswitch.members.channel import MessageChannel, MessageLane
 from vswitch.members.protocol import After, ControlMessage, decode_control_untrusted
 
 LARGE_MESSAGE = 8192  # bytes from which a copy costs more than the steps of looking at a message
 
 
 class _Owner(Protocol):
+    """What is agreed with the peer, maybe later: `MemberDevice`."""
+
     superframes: bool
     on_control: Callable[[ControlMessage], None]
 
@@ -40,8 +42,9 @@ class Incoming:
 
     def __init__(self, channel: MessageChannel, owner: _Owner) -> None:
         self._channel = channel
+        self._bulk, self._sparse = channel.bulk, channel.sparse
         self._owner = owner
-        self.loose = False  # the datagram lane is agreed
+        self.datagrams: MessageLane | None = None  # once it is agreed
         self._bulk_splitter = RecordSplitter()
         self._sparse_splitter = RecordSplitter()
         self._sparse_messages: deque[bytes] = deque()  # received, for behind a fence that opens
@@ -53,28 +56,26 @@ class Incoming:
         """Frames and superframes that are due now, maybe none; `trio.WouldBlock` when nothing has
         come. Control messages go to their owner. HOT PATH.
         """
-        channel = self._channel
-        if self.loose and channel.loose_waits:
-            return self._with_loose_untrusted()
-        if not (channel.sparse_waits or self._fences or self._sparse_messages):
-            records = self._bulk_untrusted(channel.receive_nowait())
+        if self.datagrams is not None and self.datagrams.readable:
+            return self._with_datagrams_untrusted(self.datagrams)
+        if not (self._sparse.readable or self._fences or self._sparse_messages):
+            records = self._bulk_untrusted(self._bulk.receive_nowait())
             return self._merge_untrusted(records, more=False) if self._fences else records
         return self._merge_untrusted([], more=True)
 
-    def _with_loose_untrusted(self) -> list[bytes]:
+    def _with_datagrams_untrusted(self, lane: MessageLane) -> list[bytes]:
         """Also what has come on the datagram lane. HOT PATH of that lane."""
-        channel = self._channel
         records: list[bytes] = []
-        if channel.bulk_waits or channel.sparse_waits or self._fences:
+        if self._bulk.readable or self._sparse.readable or self._fences:
             records = self._merge_untrusted([], more=True)
-        loose = split_whole_untrusted(channel.receive_loose_nowait())
-        if loose:
-            self._check_superframe_untrusted(max(loose))
-        return records + loose
+        came = split_whole_untrusted(lane.receive_nowait())
+        if came:
+            self._check_superframe_untrusted(max(came))
+        return records + came
 
     def _merge_untrusted(self, records: list[bytes], *, more: bool) -> list[bytes]:
         """`records`, and whatever else its turn has come; `more`: bulk was not read yet."""
-        channel, fences = self._channel, self._fences
+        channel, bulk, fences = self._channel, self._bulk, self._fences
         while True:
             if fences:
                 count, frames = fences[0]
@@ -83,12 +84,12 @@ class Incoming:
                     break
                 fences.popleft()
                 records += frames
-            elif not channel.bulk_waits:
+            elif not bulk.readable:
                 records += self._sparse_untrusted(None)
                 break
             elif more:
                 more = False  # once in a turn: it may be megabytes
-                records += self._bulk_untrusted(channel.receive_nowait())
+                records += self._bulk_untrusted(bulk.receive_nowait())
             else:
                 break
         channel.hold_bulk(bool(fences))
@@ -96,8 +97,8 @@ class Incoming:
 
     def _sparse_untrusted(self, limit: int | None) -> list[bytes]:
         waiting = self._sparse_messages
-        if self._channel.sparse_waits:
-            waiting.extend(self._channel.receive_sparse_nowait())
+        if self._sparse.readable:
+            waiting.extend(self._sparse.receive_nowait())
         count = len(waiting) if limit is None else max(0, min(len(waiting), limit))
         if not count:
             return []

@@ -1,4 +1,4 @@
-"""On which lane the frames of a session travel: kcp, datagram, or auto, which goes by the path.
+"""The lane for a session's frames: kcp, datagram, or auto, which goes by the loss of the path.
 
  kcp        reliable, in order; the default
  datagram   as they are: what the path loses is lost

@@ -6,7 +6,8 @@ ignored, so that either side may be the newer one; anything malformed is a `BadR
 session.
 
 Every field is checked on the way in, because the member configures an interface, as root, with what
-a switch says. Texts are free of control characters and bounded: they end up in logs and terminals.
+a switch says, and both log what the other says: an address is one, without a zone; a text is
+printable and bounded; a list is short. Pure.
 """
 
 from __future__ import annotations
@@ -25,13 +26,8 @@ from vswitch.errors import ByeCode as ByeCode
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU, parse_mac
 from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 
-# -------------------------------------------------------------------------------------------------
-# What a field of a control message may hold: validators for the classes in `control.py`.
-#
-# A member configures an interface, as root, with what a switch says, and both log what the other
-# says. So an address is an address, without a zone; a text is printable and bounded; a list is
-# short. All of them raise `ValueError`, for a program's own mistakes and for a peer's alike.
-# Pure.
+# --- What a field may hold ----------------------------------------------------------------------
+# Validators, which raise `ValueError` for a program's own mistakes and for a peer's alike.
 
 MAX_TEXT = 1000  # characters of a text for people
 MAX_LIST = 256  # entries of a list: more than a household or a company routes
@@ -128,7 +124,7 @@ def to_tuple(texts: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if texts is None else tuple(texts)
 
 
-# -------------------------------------------------------------------------------------------------
+# --- Messages ------------------------------------------------------------------------------------
 
 
 @attrs.frozen

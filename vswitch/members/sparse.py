@@ -1,4 +1,4 @@
-"""Which of a session's two lanes a record takes: bulk, or sparse for flows that need little.
+"""Sparse flows: chooses the lane of each record, bulk, or sparse for flows that send little.
 
 A ping, a key stroke or a DNS query must not wait until a transfer's lost segment has been repeated.
 So while the bulk lane is busy, small frames of flows that have sent little lately take the sparse

@@ -41,7 +41,13 @@ from vswitch.foreign.serve import Listener, serve_foreign
 from vswitch.foreign.streams import StreamDevice
 from vswitch.logs import event
 from vswitch.management.socket import Handler, serve_control
-from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus, to_json
+from vswitch.management.status import (
+    ForeignStatus,
+    PortStatus,
+    SwitchStatus,
+    datagram_counts,
+    to_json,
+)
 from vswitch.management.verbs import look_handlers, mac_handlers, totals_of
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
@@ -269,9 +275,9 @@ def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
         lanes = {
             "lane": plugged.device.lane,
             "lane_mode": plugged.device.lane_mode,
-            "loose_sent": statistics.loose_sent,
-            "loose_received": statistics.loose_received,
-            "loose_lost": statistics.loose_lost,
+            **datagram_counts(
+                statistics.datagram_sent, statistics.datagram_received, statistics.datagram_lost
+            ),
         }
     return PortStatus(
         port=port.number,

@@ -15,95 +15,92 @@ import trio
 from vswitch.switch.device import Waiter
 
 
+class FakeLane:
+    """One end of a lane; see `vswitch.members.channel.MessageLane` for the methods."""
+
+    def __init__(self, channel: FakeChannel, message_size: int, max_message: int) -> None:
+        self.message_size = message_size
+        self.max_message = max_message
+        self.open = True  # what comes is dropped otherwise
+        self.given = 0  # messages sent by the other end to this one
+        self.inbox: list[bytes] = []
+        self._channel = channel
+        self.other = self
+
+    @property
+    def credit(self) -> int:
+        """Bytes that may be sent now."""
+        return self._channel.window - sum(map(len, self.other.inbox))
+
+    @property
+    def readable(self) -> bool:
+        return bool(self.inbox)
+
+    def send_nowait(self, messages: Sequence[bytes]) -> None:
+        self._channel.can_write()
+        if self.credit <= 0:
+            raise trio.WouldBlock
+        if max(map(len, messages), default=0) > self.max_message:
+            raise ValueError("a message above max_message")
+        if self.other.open:
+            self.other.inbox.extend(messages)
+            self.other.given += len(messages)
+            self.other._channel.wake(readable=True)
+
+    def receive_nowait(self) -> list[bytes]:
+        self._channel.can_read()
+        if not self.inbox:
+            raise trio.WouldBlock
+        messages, self.inbox = self.inbox, []
+        self.other._channel.wake(writable=True)
+        return messages
+
+
 class FakeChannel:
-    """One end; see `vswitch.ports.messages.MessageChannel` for the methods.
+    """One end; see `vswitch.members.channel.MessageChannel` for the methods.
 
     `closed_with` is the code and reason given to `close`, None while open.
     """
 
     def __init__(self, message_size: int, window: int) -> None:
-        self.message_size = self.sparse_message_size = message_size
+        large = 50 * message_size
+        self.bulk = FakeLane(self, message_size, 127 * message_size)
+        self.sparse = FakeLane(self, message_size, 127 * message_size)
+        self.datagrams = FakeLane(self, large, large)  # a path that loses nothing
+        self.datagrams.open = False
         self.round_trip: float | None = None
         self.lossy = False
+        self.lost_at = -inf
         self.window = window  # bytes that may be on their way to the other end
         self.closed_with: tuple[int, str] | None = None
         self._other = self
-        self._inbox: list[bytes] = []
-        self._sparse_inbox: list[bytes] = []
-        self._loose_inbox: list[bytes] = []
-        self.loose_open = False
-        self.loose_size = self.loose_limit = 50 * message_size  # a path that loses nothing
-        self.lost_at = -inf
-        self._given = self._sparse_given = 0  # messages sent by the other end to this one
         self._held = False
         self._readable = Waiter()
         self._writable = Waiter()
 
-    @property
-    def credit(self) -> int:
-        """Bytes that may be sent now."""
-        return self.window - sum(map(len, self._other._inbox))
+    def join(self, other: FakeChannel) -> None:
+        """What is sent at one end arrives at the other."""
+        for one, two in ((self, other), (other, self)):
+            one._other = two
+            one.bulk.other, one.sparse.other = two.bulk, two.sparse
+            one.datagrams.other = two.datagrams
 
-    @property
-    def sparse_credit(self) -> int:
-        """The same for the sparse lane."""
-        return self.window - sum(map(len, self._other._sparse_inbox))
-
-    @property
-    def loose_credit(self) -> int:
-        """The same for the datagram lane."""
-        return self.window - sum(map(len, self._other._loose_inbox))
-
-    def open_loose(self) -> None:
-        self.loose_open = True
-
-    def send_loose_nowait(self, messages: Sequence[bytes]) -> None:
-        self._can_write()
-        if self.loose_credit <= 0:
-            raise trio.WouldBlock
-        if max(map(len, messages), default=0) > self.loose_limit:
-            raise ValueError("a message above loose_limit")
-        if self._other.loose_open:
-            self._other._loose_inbox.extend(messages)
-            self._other._readable.wake()
+    def open_datagrams(self) -> FakeLane:
+        self.datagrams.open = True
+        return self.datagrams
 
     def progress(self) -> tuple[int, int, int, int]:
         """A message has arrived when the other end has received it."""
-        other = self._other
-        waiting, sparse_waiting = len(other._inbox), len(other._sparse_inbox)
-        given, sparse_given = other._given, other._sparse_given
-        return given, given - waiting, sparse_given, sparse_given - sparse_waiting
-
-    def send_nowait(self, messages: Sequence[bytes]) -> None:
-        self._can_write()
-        if self.credit <= 0:
-            raise trio.WouldBlock
-        self._other._inbox.extend(messages)
-        self._other._given += len(messages)
-        self._other._readable.wake()
-
-    def send_sparse_nowait(self, messages: Sequence[bytes]) -> None:
-        self._can_write()
-        if self.sparse_credit <= 0:
-            raise trio.WouldBlock
-        self._other._sparse_inbox.extend(messages)
-        self._other._sparse_given += len(messages)
-        self._other._readable.wake()
+        bulk, sparse = self._other.bulk, self._other.sparse
+        return (
+            bulk.given,
+            bulk.given - len(bulk.inbox),
+            sparse.given,
+            sparse.given - len(sparse.inbox),
+        )
 
     async def wait_writable(self) -> None:
-        await self._writable.wait(self._can_write)
-
-    @property
-    def bulk_waits(self) -> bool:
-        return bool(self._inbox)
-
-    @property
-    def sparse_waits(self) -> bool:
-        return bool(self._sparse_inbox)
-
-    @property
-    def loose_waits(self) -> bool:
-        return bool(self._loose_inbox)
+        await self._writable.wait(self.can_write)
 
     @property
     def ended(self) -> bool:
@@ -112,66 +109,51 @@ class FakeChannel:
     def hold_bulk(self, held: bool) -> None:
         self._held = held
 
-    def receive_nowait(self) -> list[bytes]:
-        self._can_read()
-        if not self._inbox:
-            raise trio.WouldBlock
-        messages, self._inbox = self._inbox, []
-        self._other._writable.wake()
-        return messages
-
-    def receive_sparse_nowait(self) -> list[bytes]:
-        self._can_read()
-        if not self._sparse_inbox:
-            raise trio.WouldBlock
-        messages, self._sparse_inbox = self._sparse_inbox, []
-        return messages
-
-    def receive_loose_nowait(self) -> list[bytes]:
-        self._can_read()
-        if not self._loose_inbox:
-            raise trio.WouldBlock
-        messages, self._loose_inbox = self._loose_inbox, []
-        self._other._writable.wake()
-        return messages
-
     async def wait_readable(self) -> None:
-        await self._readable.wait(self._can_read)
+        await self._readable.wait(self.can_read)
 
     async def push(self, take: Callable[[], bool]) -> None:
         while True:
             await self.wait_readable()
-            if self._can_read() and not take():
+            if self.can_read() and not take():
                 return
 
     def close(self, code: int = 0, reason: str = "") -> None:
         if self.closed_with is None:
             self.closed_with = (code, reason)
         for end in (self, self._other):
-            end._readable.wake()
-            end._writable.wake()
+            end.wake(readable=True, writable=True)
 
     async def aclose(self) -> None:
         self.close()
         await trio.lowlevel.checkpoint()
 
-    def _can_read(self) -> bool:
+    def wake(self, *, readable: bool = False, writable: bool = False) -> None:
+        """Have those look again who wait."""
+        if readable:
+            self._readable.wake()
+        if writable:
+            self._writable.wake()
+
+    def can_read(self) -> bool:
+        """Whether something is to be received, unless it is held."""
         if self.closed_with is not None:
             raise trio.ClosedResourceError("the channel was closed")
-        if self._inbox and not (self._held and self._other.closed_with is None):
+        if self.bulk.inbox and not (self._held and self._other.closed_with is None):
             return True
-        if self._sparse_inbox or self._loose_inbox:
+        if self.sparse.inbox or self.datagrams.inbox:
             return True
-        if not self._inbox and self._other.closed_with is not None:
+        if not self.bulk.inbox and self._other.closed_with is not None:
             raise trio.BrokenResourceError("the other end was closed")
         return False
 
-    def _can_write(self) -> bool:
+    def can_write(self) -> bool:
+        """Whether there is credit."""
         if self.closed_with is not None:
             raise trio.ClosedResourceError("the channel was closed")
         if self._other.closed_with is not None:
             raise trio.BrokenResourceError("the other end was closed")
-        return self.credit > 0 and (not self.loose_open or self.loose_credit > 0)
+        return self.bulk.credit > 0 and (not self.datagrams.open or self.datagrams.credit > 0)
 
 
 def fake_channel_pair(
@@ -179,5 +161,5 @@ def fake_channel_pair(
 ) -> tuple[FakeChannel, FakeChannel]:
     """Two connected ends; sizes in bytes."""
     one, other = FakeChannel(message_size, window), FakeChannel(message_size, window)
-    one._other, other._other = other, one
+    one.join(other)
     return one, other

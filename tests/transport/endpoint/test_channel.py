@@ -63,8 +63,8 @@ async def receive_all(channel, count):
 async def fill(channel):
     """Use up all credit; returns how many messages that took."""
     sent = 0
-    while channel.credit > 0:
-        channel.send_nowait([bytes(1000)])
+    while channel.bulk.credit > 0:
+        channel.bulk.send_nowait([bytes(1000)])
         sent += 1
     return sent
 
@@ -76,7 +76,7 @@ async def test_messages_both_ways(autojump_clock):
     async with open_pair() as (_, mine, theirs):
         assert isinstance(mine, Channel)
         await mine.send([b"one", b"two"])
-        mine.send_nowait([b"three"])
+        mine.bulk.send_nowait([b"three"])
         assert await receive_all(theirs, 3) == [b"one", b"two", b"three"]
         await theirs.send([b"", b"answer"])
         assert await receive_all(mine, 2) == [b"", b"answer"]
@@ -88,7 +88,11 @@ async def test_who_is_there(autojump_clock):
         assert theirs.peer == CLIENT.public
         assert mine.remote == "10.0.0.2:7450"
         assert theirs.remote.startswith("10.0.0.1:")
-        assert mine.message_size == theirs.message_size == 1200 - SEALED_OVERHEAD - KCP_HEADER_SIZE
+        assert (
+            mine.bulk.message_size
+            == theirs.bulk.message_size
+            == 1200 - SEALED_OVERHEAD - KCP_HEADER_SIZE
+        )
         assert mine.statistics().suite == "CHACHAPOLY"
         await trio.sleep(0.1)
         assert mine.statistics().rtt == pytest.approx(0.02, abs=0.001)
@@ -97,30 +101,30 @@ async def test_who_is_there(autojump_clock):
 async def test_nothing_there_would_block(autojump_clock):
     async with open_pair() as (_, mine, theirs):
         with pytest.raises(trio.WouldBlock):
-            mine.receive_nowait()
+            mine.bulk.receive_nowait()
         await theirs.send([b"x"])
         await mine.wait_readable()
-        assert mine.receive_nowait() == [b"x"]
+        assert mine.bulk.receive_nowait() == [b"x"]
         with pytest.raises(trio.WouldBlock):
-            mine.receive_nowait()
+            mine.bulk.receive_nowait()
 
 
 async def test_credit_runs_out_and_comes_back(autojump_clock):
     async with open_pair() as (_, mine, theirs):
         sent = await fill(mine)
         with pytest.raises(trio.WouldBlock):
-            mine.send_nowait([b"x"])
+            mine.bulk.send_nowait([b"x"])
         start = trio.current_time()
         await mine.wait_writable()
-        assert mine.credit > 0
+        assert mine.bulk.credit > 0
         assert trio.current_time() - start == pytest.approx(0.02, abs=0.015)  # a round trip
         assert len(await receive_all(theirs, sent)) == sent
 
 
 async def test_a_batch_may_exceed_the_credit_once(autojump_clock):
     async with open_pair() as (_, mine, theirs):
-        mine.send_nowait([bytes(1000)] * 1000)
-        assert mine.credit < 0
+        mine.bulk.send_nowait([bytes(1000)] * 1000)
+        assert mine.bulk.credit < 0
         assert len(await receive_all(theirs, 1000)) == 1000
 
 
@@ -134,7 +138,7 @@ async def test_a_reader_that_does_not_read_holds_the_writer_back(autojump_clock)
         message = MAX_FRAGMENTS * KCP_MTU
         most = INBOX_BYTES + RECEIVE_BYTES + message + mine.statistics().window
         assert INBOX_BYTES < sent * 1200 < most
-        assert mine.credit <= 0
+        assert mine.bulk.credit <= 0
         got = await receive_all(theirs, sent)
         assert [message[:4] for message in got[::4]] == [
             number.to_bytes(4, "big") for number in range(0, sent, 4)
@@ -200,9 +204,9 @@ async def raises_closed(channel):
     with pytest.raises(trio.ClosedResourceError):
         await channel.send([b"x"])
     with pytest.raises(trio.ClosedResourceError):
-        channel.send_nowait([b"x"])
+        channel.bulk.send_nowait([b"x"])
     with pytest.raises(trio.ClosedResourceError):
-        channel.receive_nowait()
+        channel.bulk.receive_nowait()
 
 
 async def test_a_closed_channel_is_closed(autojump_clock):
@@ -232,9 +236,9 @@ async def test_the_peer_learns_why(autojump_clock):
             with pytest.raises(ChannelBroken):
                 await verb()
         with pytest.raises(ChannelBroken):
-            mine.send_nowait([b"x"])
+            mine.bulk.send_nowait([b"x"])
         with pytest.raises(ChannelBroken):
-            mine.receive_nowait()
+            mine.bulk.receive_nowait()
         await mine.aclose()
         await raises_closed(mine)
 
@@ -253,7 +257,7 @@ async def test_what_has_arrived_is_read_before_the_end_is_seen(autojump_clock):
         theirs.close()
         await trio.sleep(1)
         await mine.wait_readable()
-        assert mine.receive_nowait() == [b"one", b"two"]
+        assert mine.bulk.receive_nowait() == [b"one", b"two"]
         with pytest.raises(ChannelBroken):
             await mine.wait_readable()
 
@@ -291,7 +295,7 @@ async def test_keys_that_are_used_up_wake_who_waits(autojump_clock):
 
         await wait_all_tasks_blocked()
         mine._session.keys.current.sealer.counter = REJECT_AFTER_UNITS
-        mine.send_nowait([b"x"])
+        mine.bulk.send_nowait([b"x"])
 
 
 async def test_aclose_waits_until_all_has_arrived(autojump_clock):

@@ -22,9 +22,9 @@ from transport.wire.control import decode_control_untrusted
 from transport.wire.datagrams import (
     CONTROL,
     DATA,
+    DATAGRAM,
     HEADER,
     INIT,
-    LOOSE,
     RESET,
     InitPayload,
     ResponsePayload,
@@ -129,8 +129,8 @@ class World:
             client.send(b"x" * 100, b"y" * 3000)
             self.server.send(b"z" * 2000)
             for host in (client, self.server):
-                host.session.open_loose(self.wire.now)
-                host.session.send_loose([b"loose" * 500], self.wire.now)
+                host.session.open_datagrams(self.wire.now)
+                host.session.datagrams.send([b"lane " * 500], self.wire.now)
             self.wire.advance(0.01)
             client.read()
             self.server.read()
@@ -158,10 +158,10 @@ class World:
         for number, (client, session) in enumerate(zip(self.clients, sessions, strict=True)):
             assert session.ended is None
             client.send(b"client %d" % number)
-            session.send([b"server %d" % number], self.wire.now)
+            session.bulk.send([b"server %d" % number], self.wire.now)
             self.server.demux.touch(session)
             self.wire.advance(0.1)
-            assert session.take_messages(self.wire.now) == [b"client %d" % number]
+            assert session.bulk.take_messages() == [b"client %d" % number]
             assert client.read() == [b"server %d" % number]
 
 
@@ -172,7 +172,7 @@ def drops(world):
 
 def accounted_for(world):
     """Datagrams that were dropped, or are slices that wait for others."""
-    waiting = sum(session._intake.assembly.waiting for _, session in world.state()[1])
+    waiting = sum(session.reassembly.waiting for _, session in world.state()[1])
     return sum(drops(world).values()) + waiting
 
 
@@ -344,7 +344,7 @@ def test_plaintext_behind_the_seal(bounded_memory):
             datagram = sealer.seal(CONTROL, plaintext)
         else:
             plaintext = rng.choice([kcp_garbage, rng_bytes])(rng)
-            datagram = sealer.seal(rng.choice([DATA, LOOSE]), plaintext)
+            datagram = sealer.seal(rng.choice([DATA, DATAGRAM]), plaintext)
         wire.now += 0.02
         server.inject(datagram, rng.choice([client.address, STRANGER]))
         sent = sum(
@@ -353,11 +353,11 @@ def test_plaintext_behind_the_seal(bounded_memory):
             if address == STRANGER
         )
         assert sent <= 3 * len(datagram)
-        session.take_messages(wire.now)
+        session.bulk.take_messages()
         if rng.random() < 0.01:  # what is not read is bounded
-            session.take_loose_messages()
-        assert session.lanes.loose.held < 5_000_000
-        assert session.lanes.loose.meter.lost >= 0
+            session.datagrams.take_messages()
+        assert session.lanes.datagrams.held < 5_000_000
+        assert session.lanes.datagrams.meter.lost >= 0
         assert set(session.drops) <= set(DROP_REASONS)
         if session.ended:
             restarts += 1

@@ -130,8 +130,8 @@ def test_a_batch_from_several_sessions_and_addresses_keeps_its_order():
         batch += [(each.data, each.source) for each in wire.collect()]
         wire._on_the_way.clear()
     server.demux.receive_datagrams(batch, wire.now)
-    assert first.take_messages(wire.now) == [b"\x00", b"\x02", b"\x04"]
-    assert second.take_messages(wire.now) == [b"\x01", b"\x03", b"\x05"]
+    assert first.bulk.take_messages() == [b"\x00", b"\x02", b"\x04"]
+    assert second.bulk.take_messages() == [b"\x01", b"\x03", b"\x05"]
 
 
 def test_many_datagrams_at_once_are_acknowledged_at_once():
@@ -238,8 +238,8 @@ def test_slices_of_strangers_are_bounded():
             size = 16 if place == 0 else 60_000  # small ones first, to get many units going
             slice_ = HEADER.pack(DATA, place, MAX_SLICES, 0, index, 1000 + unit) + bytes(size)
             server.inject(slice_, STRANGER)
-        assert server.session._intake.assembly.waiting <= 300
-        assert server.session._intake.assembly._bytes <= PARTIAL_BYTES
+        assert server.session.reassembly.waiting <= 300
+        assert server.session.reassembly._bytes <= PARTIAL_BYTES
     assert server.session.drops["incomplete"] > 0
     client.send(bytes(200_000))
     wire.advance(1.0)

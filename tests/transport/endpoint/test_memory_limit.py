@@ -21,7 +21,7 @@ def fill(wire, client, size):
     """So many bytes that the server does not read."""
     sent = 0
     for _ in range(1000):
-        while client.session.credit > 0 and sent < size:
+        while client.session.bulk.credit > 0 and sent < size:
             client.send(bytes(1000))
             sent += 1000
         wire.advance(0.01)

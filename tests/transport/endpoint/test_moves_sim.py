@@ -176,7 +176,7 @@ def test_a_session_whose_own_clock_passes_the_end_of_32_bits(world):
     """KCP counts milliseconds since the session began, and compares them signed."""
     _, client, server, traffic = world
     for host in (client, server):
-        host.session.lane.kcp._start -= 2**32 / 1000 - 5.0
+        host.session.bulk.kcp._start -= 2**32 / 1000 - 5.0
     traffic.go_on(20.0)
     traffic.check()
     assert traffic.longest_pause() <= 1.0

@@ -27,7 +27,7 @@ class Talk:
     def go_on(self, seconds):
         for _ in range(round(seconds / self.pace)):
             for name, host in self.hosts.items():
-                if host.session.ended is None and host.session.credit > 0:
+                if host.session.ended is None and host.session.bulk.credit > 0:
                     message = b"%08d" % len(self.sent[name]) + bytes(self.size)
                     host.send(message)
                     self.sent[name].append(message)

@@ -124,7 +124,7 @@ def test_two_servers_one_client():
     client.connect(other)
     wire.settle()
     assert client.demux.sessions == 2
-    first.send([b"to the first"], wire.now)
+    first.bulk.send([b"to the first"], wire.now)
     client.demux.touch(first)
     client.send(b"to the second")
     wire.settle()

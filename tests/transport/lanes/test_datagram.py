@@ -5,15 +5,15 @@ from math import inf
 
 import pytest
 
-from transport.constants import LOOSE_INBOX_BYTES, LOOSE_OUTBOX_BYTES
+from transport.constants import DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES
 from transport.lanes.datagram import (
     BLACK_HOLE,
     CLEAN_AGAIN_BYTES,
     CLEAN_BYTES,
+    LOSS_TRIP,
     REPORT_INTERVAL,
     STALL,
-    TRIP,
-    LooseLane,
+    DatagramLane,
     LossMeter,
 )
 
@@ -77,22 +77,22 @@ def test_probes_without_an_answer_are_not_lost(reports):
 
 
 def test_large_units_after_a_clean_start_and_much_later_after_a_loss(reports):
-    assert not reports.meter.whole
+    assert not reports.meter.large_units
     reports.report(10, sent=CLEAN_BYTES - 1)
-    assert not reports.meter.whole
+    assert not reports.meter.large_units
     reports.report(10, sent=1)
-    assert reports.meter.whole
+    assert reports.meter.large_units
     reports.report(10, 1)
     reports.report(10)
-    assert not reports.meter.whole
+    assert not reports.meter.large_units
     reports.report(10, sent=CLEAN_AGAIN_BYTES - 1)
-    assert not reports.meter.whole
+    assert not reports.meter.large_units
     reports.report(10, sent=1)
-    assert reports.meter.whole
+    assert reports.meter.large_units
 
 
 def test_a_path_that_loses_is_known_at_once(reports):
-    reports.report(1000, int(TRIP) + 1)
+    reports.report(1000, int(LOSS_TRIP) + 1)
     reports.report(1000)
     assert reports.meter.lost_at == reports.now
 
@@ -134,35 +134,35 @@ def test_reports_that_make_no_sense_change_nothing(reports, received, expected):
 
 @pytest.fixture
 def lane():
-    made = LooseLane(LIMIT, Counter(), 0.0)
+    made = DatagramLane(LIMIT, Counter(), 0.0)
     made.slice_size = 1400
     return made
 
 
 def test_messages_are_as_large_as_a_datagram_first(lane):
     assert lane.message_size == 1400 - 16
-    lane.meter.whole = True
+    lane.meter.large_units = True
     assert lane.message_size == LIMIT
 
 
 def test_a_message_that_no_unit_holds(lane):
     with pytest.raises(ValueError, match="at most 60000"):
-        lane.send([bytes(LIMIT + 1)])
-    lane.send([bytes(LIMIT)])
+        lane.send([bytes(LIMIT + 1)], 1.0)
+    lane.send([bytes(LIMIT)], 1.0)
 
 
 def test_credit_ends_and_returns_when_all_has_left(lane):
     while lane.credit > 0:
-        lane.send([bytes(LIMIT)])
-    assert lane.held < LOOSE_OUTBOX_BYTES + LIMIT
+        lane.send([bytes(LIMIT)], 1.0)
+    assert lane.held < DATAGRAM_OUTBOX_BYTES + LIMIT
     units = lane.take_units(1.0, suspect=False)
     assert lane.sent == len(units)
-    assert lane.credit == LOOSE_OUTBOX_BYTES
+    assert lane.credit == DATAGRAM_OUTBOX_BYTES
     assert not lane.flush_due
 
 
 def test_a_silent_peer_is_sent_nothing(lane):
-    lane.send([b"a", b"b"])
+    lane.send([b"a", b"b"], 1.0)
     assert lane.take_units(1.0, suspect=True) == []
     assert lane._drops == {"loose_silent": 2}
     assert lane.sent == 0
@@ -171,7 +171,7 @@ def test_a_silent_peer_is_sent_nothing(lane):
 def test_the_inbox_is_bounded_and_what_is_more_is_counted(lane):
     for _ in range(200):
         lane.receive_untrusted(bytes(LIMIT), 43, 0.0)
-    assert lane.held < LOOSE_INBOX_BYTES + LIMIT + 100
+    assert lane.held < DATAGRAM_INBOX_BYTES + LIMIT + 100
     got = lane.take_messages()
     assert lane._drops == {"loose_full": 43 * (200 - len(got))}
     assert lane.held == 0
@@ -199,19 +199,19 @@ def report(lane, received, expected, now):
 
 
 def test_no_report_for_long_makes_a_path_suspect_once(lane):
-    lane.send([b"x"])
+    lane.send([b"x"], 1.0)
     lane.take_units(1.0, suspect=False)
-    assert not lane.shaken(1.0 + STALL - 0.01, None)
-    assert not lane.shaken(1.0 + STALL, 0.1)
-    assert lane.shaken(1.0 + STALL, 0.0)
-    assert not lane.shaken(9.0, None)
+    assert not lane.black_hole_suspected(1.0 + STALL - 0.01, None)
+    assert not lane.black_hole_suspected(1.0 + STALL, 0.1)
+    assert lane.black_hole_suspected(1.0 + STALL, 0.0)
+    assert not lane.black_hole_suspected(9.0, None)
 
 
 def test_a_report_says_that_the_path_is_there(lane):
-    lane.send([b"x"])
+    lane.send([b"x"], 1.0)
     lane.take_units(1.0, suspect=False)
     report(lane, 1, 1, 1.5)
-    assert not lane.shaken(9.0, None)
+    assert not lane.black_hole_suspected(9.0, None)
 
 
 def test_a_large_share_lost_makes_a_path_suspect(lane):
@@ -219,13 +219,13 @@ def test_a_large_share_lost_makes_a_path_suspect(lane):
     lost = int(100 * BLACK_HOLE) + 1
     report(lane, 110 - lost, 110, 1.25)
     report(lane, 210 - lost - lost, 210, 1.5)
-    assert lane.shaken(1.5, None)
-    assert not lane.shaken(1.5, None)
+    assert lane.black_hole_suspected(1.5, None)
+    assert not lane.black_hole_suspected(1.5, None)
 
 
 def test_the_end_leaves_what_has_come(lane):
     lane.receive_untrusted(b"last", 1, 0.0)
-    lane.send([b"never leaves"])
+    lane.send([b"never leaves"], 1.0)
     lane.close()
     assert not lane.flush_due
     assert lane.deadline() == inf

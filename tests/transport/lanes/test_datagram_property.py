@@ -77,7 +77,7 @@ def test_control_messages_have_no_place_there(batch):
 def test_nothing_comes_twice_or_changed(events, seed):
     wire, client, server = client_and_server(seed=seed, delay=0.01)
     for host in (client, server):
-        host.session.open_loose(wire.now)
+        host.session.open_datagrams(wire.now)
     wire.filter = trouble = Trouble(wire, seed)
     sent, got = {client: Counter(), server: Counter()}, {client: Counter(), server: Counter()}
     reliable = []
@@ -86,7 +86,7 @@ def test_nothing_comes_twice_or_changed(events, seed):
             case "client sends" | "server sends":
                 host = client if what == "client sends" else server
                 messages = [trouble.rng.randbytes(size) for size in value]
-                host.session.send_loose(messages, wire.now)
+                host.session.datagrams.send(messages, wire.now)
                 host.demux.touch(host.session)
                 sent[host].update(messages)
             case "kcp":
@@ -102,20 +102,20 @@ def test_nothing_comes_twice_or_changed(events, seed):
                 client.session.keys.rekey_at = wire.now
                 client.demux.touch(client.session)
         for host in (client, server):
-            got[host].update(host.session.take_loose_messages())
+            got[host].update(host.session.datagrams.take_messages())
     wire.heal()
     wire.advance(45.0)
     for host in (client, server):
-        got[host].update(host.session.take_loose_messages())
+        got[host].update(host.session.datagrams.take_messages())
         assert host.session.ended is None
     assert got[server] <= sent[client]
     assert got[client] <= sent[server]
     assert server.read() == reliable
     for host in (client, server):
-        host.session.send_loose([b"at the end"], wire.now)
+        host.session.datagrams.send([b"at the end"], wire.now)
         host.demux.touch(host.session)
     wire.advance(1.0)
-    assert client.session.take_loose_messages() == server.session.take_loose_messages()
+    assert client.session.datagrams.take_messages() == server.session.datagrams.take_messages()
     if not any(what == "trouble" for what, _ in events):
         assert got[server] == sent[client]
 
@@ -163,7 +163,7 @@ def test_auto_is_on_datagrams_only_after_half_a_minute_without_a_loss(looks):
 def test_a_seeded_transfer_over_a_bad_path_loses_what_the_path_loses_and_no_more():
     wire, client, server = client_and_server(seed=3, delay=0.01)
     for host in (client, server):
-        host.session.open_loose(wire.now)
+        host.session.open_datagrams(wire.now)
     rng = random.Random(3)
     gone = []
 
@@ -176,10 +176,10 @@ def test_a_seeded_transfer_over_a_bad_path_loses_what_the_path_loses_and_no_more
     wire.filter = lossy
     sent = [number.to_bytes(4, "big") * 100 for number in range(2000)]
     for message in sent:
-        client.session.send_loose([message], wire.now)
+        client.session.datagrams.send([message], wire.now)
         client.demux.touch(client.session)
         wire.advance(0.005)
     wire.advance(1.0)
-    got = server.session.take_loose_messages()
+    got = server.session.datagrams.take_messages()
     assert len(got) == len(sent) - len(gone)
     assert [each for each in sent if each in set(got)] == got

@@ -13,7 +13,8 @@ import trio
 from transport import Grant, Peer, PrivateKey, open_endpoint
 from transport.path.mtu import BASE_SIZE, grain
 from transport.testing.cores import KnownPeers
-from transport.testing.network import HEADERS, Link, open_network
+from transport.testing.network import IPV4_UDP as HEADERS
+from transport.testing.network import Link, open_network
 
 SERVER_KEY = PrivateKey.from_raw(b"\x22" * 32)
 CLIENT_KEY = PrivateKey.from_raw(b"\x11" * 32)

@@ -9,7 +9,7 @@ from transport.lanes.lanes import Lanes
 from transport.session.closing import Ending
 from transport.session.events import Ended
 from transport.session.exchange import ControlExchange
-from transport.session.outbox import Trickle
+from transport.session.outbox import PacedPieces
 from transport.wire.control import Close, CloseCode
 
 NOW = 100.0
@@ -23,9 +23,9 @@ class World:
             7, kcp_mtu=KCP_MTU, receive_window=RECEIVE_WINDOW, drops=Counter(), now=NOW
         )
         self.exchange = ControlExchange(NOW, bytes, initiator=True)
-        self.trickle = Trickle()
+        self.paced = PacedPieces()
         self.events = deque()
-        self.ending = Ending(self.lanes, self.exchange, self.trickle, self.events)
+        self.ending = Ending(self.lanes, self.exchange, self.paced, self.events)
 
     def words(self, until):
         """(time after NOW, code) of each Close that leaves, at the deadlines, until it is over."""
@@ -84,17 +84,17 @@ def test_the_first_end_counts_and_is_told_once(world, end, again):
 @pytest.mark.parametrize("end", ENDS)
 def test_what_was_queued_stays_and_what_has_arrived_can_be_read(world, end):
     world.exchange.ping(NOW)
-    world.trickle.add(b"aabb", 2, 1, 0.5, NOW)
+    world.paced.add(b"aabb", 2, 1, 0.5, NOW)
     peer = World().lanes.bulk
-    peer.send([b"arrived"])
+    peer.send([b"arrived"], NOW)
     world.lanes.bulk.receive_units(peer.units_to_send(NOW, suspect=False), NOW)
-    loose = world.lanes.open_loose(1000, NOW)
-    loose.send([b"x"])
+    datagrams = world.lanes.open_datagrams(1000, NOW)
+    datagrams.send([b"x"], NOW)
     end(world.ending)
     assert world.exchange.take() == []
-    assert not world.trickle
-    assert not loose.flush_due
-    assert world.lanes.bulk.take_messages(more=False) == [b"arrived"]
+    assert not world.paced
+    assert not datagrams.flush_due
+    assert world.lanes.bulk.take_messages() == [b"arrived"]
 
 
 def test_ours_is_repeated_and_then_kept_in_mind_for_a_while(world):

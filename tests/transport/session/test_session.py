@@ -44,9 +44,9 @@ def of_kind(wire, kind):
 
 def grow_units(wire, client, server):
     """Use a good path until sealed units are as large as they become."""
-    while client.session.message_size < KCP_MTU - KCP_HEADER_SIZE:
-        while client.session.credit > 0:
-            client.send(bytes(client.session.message_size))
+    while client.session.bulk.message_size < KCP_MTU - KCP_HEADER_SIZE:
+        while client.session.bulk.credit > 0:
+            client.send(bytes(client.session.bulk.message_size))
         wire.advance(0.01)
         server.read()
         assert wire.now < 5_000 + 60
@@ -108,18 +108,18 @@ def test_an_answer_brings_the_acknowledgement_with_it():
 
 def test_a_batch_of_messages_that_fill_a_unit_is_as_many_datagrams():
     wire, client, server = client_and_server(delay=0.01)
-    slice_size = client.session.lane.slice_size
-    assert client.session.message_size == unit_bytes(1, slice_size) - KCP_HEADER_SIZE
-    client.send(*[bytes(client.session.message_size)] * 5)
+    slice_size = client.session.bulk.slice_size
+    assert client.session.bulk.message_size == unit_bytes(1, slice_size) - KCP_HEADER_SIZE
+    client.send(*[bytes(client.session.bulk.message_size)] * 5)
     full = slice_size + DATA_HEADER_SIZE
     assert [len(each.data) for each in wire.collect() if each.data[0] == DATA] == [full] * 5
     grow_units(wire, client, server)
     wire.sent.clear()
-    client.send(*[bytes(client.session.message_size)] * 5)
+    client.send(*[bytes(client.session.bulk.message_size)] * 5)
     wire.advance(0.1)
     sizes = [len(each.data) for each in wire.sent if each.source == client.address]
-    assert len(sizes) == 5 * client.session.lane._units.most
-    assert max(sizes) <= client.session.lane.slice_size + DATA_HEADER_SIZE
+    assert len(sizes) == 5 * client.session.bulk._units.most
+    assert max(sizes) <= client.session.bulk.slice_size + DATA_HEADER_SIZE
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.3])
@@ -145,7 +145,7 @@ def test_loss_duplication_reordering_and_damage(loss):
     got = []
     waiting = list(sent)
     while len(got) < len(sent):
-        while waiting and client.session.credit > 0:
+        while waiting and client.session.bulk.credit > 0:
             client.send(waiting.pop(0))
         wire.advance(0.05)
         got += server.read()
@@ -157,10 +157,10 @@ def test_loss_duplication_reordering_and_damage(loss):
 def test_a_message_that_is_too_long():
     wire, client, server = client_and_server()
     with pytest.raises(ValueError, match="at most"):
-        client.session.send([bytes(client.session.max_message + 1)], wire.now)
-    client.send(bytes(client.session.max_message))
+        client.session.bulk.send([bytes(client.session.bulk.max_message + 1)], wire.now)
+    client.send(bytes(client.session.bulk.max_message))
     wire.advance(10.0)  # in pieces, as nothing is known of the path
-    assert server.read() == [bytes(client.session.max_message)]
+    assert server.read() == [bytes(client.session.bulk.max_message)]
 
 
 # --- Credit and back-pressure ------------------------------------------------------------------
@@ -169,16 +169,16 @@ def test_a_message_that_is_too_long():
 def test_bytes_in_flight_are_bounded():
     wire, client, _ = client_and_server(delay=0.05)
     session = client.session
-    assert session.credit == session.statistics(wire.now).window > 0
+    assert session.bulk.credit == session.statistics(wire.now).window > 0
     wire.cut()
-    while session.credit > 0:
+    while session.bulk.credit > 0:
         client.send(bytes(1000))
         wire.collect()
     assert session.in_flight <= session.statistics(wire.now).window + 1000
     wire.heal()
     wire.advance(1.0)
     assert session.in_flight == 0
-    assert session.credit > 0
+    assert session.bulk.credit > 0
 
 
 def test_in_flight_returns_to_zero_whatever_is_lost():
@@ -196,14 +196,14 @@ def test_a_reader_that_does_not_read_holds_the_sender_back_and_loses_nothing():
     wire, client, server = client_and_server(delay=0.001)
     sent = []
     for _ in range(1500):
-        if client.session.credit > 0:
+        if client.session.bulk.credit > 0:
             batch = numbered(16, 1376)
             client.send(*batch)
             sent += batch
         wire.advance(0.01)
-    assert client.session.credit <= 0
+    assert client.session.bulk.credit <= 0
     held = len(sent) * 1376 - client.session.in_flight
-    assert INBOX_BYTES * 0.9 < held < INBOX_BYTES + RECEIVE_BYTES + client.session.max_message
+    assert INBOX_BYTES * 0.9 < held < INBOX_BYTES + RECEIVE_BYTES + client.session.bulk.max_message
     assert client.session.ended is None
     assert server.session.ended is None
     got = []
@@ -219,7 +219,7 @@ def test_empty_messages_fill_an_inbox_too():
     for _ in range(100):
         client.send(*[b""] * 1000)
         wire.advance(ACK_DELAY)
-    held = len(server.session.lane._inbox)
+    held = len(server.session.bulk._inbox)
     assert held <= INBOX_BYTES // MESSAGE_COST + 1
     got = 0
     while messages := server.read():
@@ -234,7 +234,7 @@ def test_what_was_held_back_can_be_read_after_the_end():
     wire, client, server = client_and_server(delay=0.001)
     sent = 0
     while sent < 4000:
-        if client.session.credit > 0:
+        if client.session.bulk.credit > 0:
             client.send(*[bytes(1376)] * 8)
             sent += 8
         wire.advance(0.01)
@@ -314,7 +314,7 @@ def test_towards_a_silent_peer_little_is_sent():
 def test_towards_a_silent_peer_large_units_are_rare():
     wire, client, server = client_and_server(delay=0.01)
     grow_units(wire, client, server)
-    client.send(*[bytes(client.session.message_size)] * 3)
+    client.send(*[bytes(client.session.bulk.message_size)] * 3)
     wire.cut()
     wire.advance(SUSPECT_AFTER)
     wire.sent.clear()
@@ -330,10 +330,10 @@ def test_what_was_held_back_leaves_when_the_peer_is_heard():
     """And not when the gate would have opened: for a large unit that is seconds later."""
     wire, client, server = client_and_server(delay=0.01)
     grow_units(wire, client, server)
-    client.send(*[bytes(client.session.message_size)] * 3)
+    client.send(*[bytes(client.session.bulk.message_size)] * 3)
     wire.cut()
     wire.advance(SUSPECT_AFTER + 20.0)
-    while client.session.lane._gate_open_at <= wire.now + 2.5:
+    while client.session.bulk._probe_allowed_at <= wire.now + 2.5:
         wire.advance(0.1)  # to just after a probe
     wire.heal()
     server.send(b"here")
@@ -359,7 +359,7 @@ def test_a_large_unit_of_a_path_that_has_become_narrow_gets_through():
         return [datagram]
 
     wire.filter = narrow
-    client.send(*[bytes(client.session.message_size)] * 4)
+    client.send(*[bytes(client.session.bulk.message_size)] * 4)
     wire.advance(12.0)
     assert len(server.read()) == 4
     assert client.session.drained
@@ -369,8 +369,8 @@ def test_the_end_with_much_that_has_not_left():
     wire, client, server = client_and_server(delay=0.02)
     grow_units(wire, client, server)
     wire.cut()
-    while client.session.credit > 0:
-        client.send(bytes(client.session.message_size))
+    while client.session.bulk.credit > 0:
+        client.send(bytes(client.session.bulk.message_size))
     wire.advance(2.0)
     assert client.session.in_flight > 0
     client.close()
@@ -385,7 +385,7 @@ def test_new_keys_in_the_middle_of_a_transfer():
     got, sent = [], 0
     for step in range(200):
         for _ in range(20):
-            if client.session.credit <= 0:
+            if client.session.bulk.credit <= 0:
                 break
             client.send(sent.to_bytes(4, "big") * 1000)  # longer than a datagram
             sent += 1

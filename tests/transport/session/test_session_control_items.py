@@ -1,20 +1,10 @@
 """What control items change: each in the part of the session that it concerns, and nowhere else."""
 
-from collections import Counter, deque
-
 import pytest
 
-from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
-from transport.crypto.cipher import Opener, Sealer
-from transport.lanes.lanes import Lanes
-from transport.path.address import PathTable
-from transport.path.mtu import USUAL_SIZE, Probing
-from transport.session.closing import Ending
+from tests.transport.session.lone import HOME, lone_session
+from transport.path.mtu import USUAL_SIZE
 from transport.session.events import Ended, PathChanged
-from transport.session.exchange import ControlExchange
-from transport.session.keyring import KeyPair, Keyring
-from transport.session.outbox import Trickle
-from transport.session.reactions import Reactions
 from transport.wire.control import (
     Arrivals,
     Close,
@@ -25,11 +15,11 @@ from transport.wire.control import (
     Ping,
     Pong,
     Rekey,
+    encode_control,
 )
-from transport.wire.datagrams import DATA, Suite
+from transport.wire.datagrams import DATA
 
 NOW = 100.0
-HOME = ("192.0.2.1", 1000)
 AWAY = ("192.0.2.1", 2000)
 
 
@@ -37,33 +27,15 @@ class World:
     """A session's parts, with a message under way."""
 
     def __init__(self):
-        suite, key = Suite.CHACHAPOLY, bytes(32)
-        pair = KeyPair(suite, 1, Sealer(suite, key, 2), Opener(suite, key), NOW, bytes(32))
-        self.events = deque()
-        self.keys = Keyring(pair, NOW, lambda: 0.0)
-        self.paths = PathTable(HOME, lambda size: b"c" * size)
-        self.lanes = Lanes(
-            7, kcp_mtu=KCP_MTU, receive_window=RECEIVE_WINDOW, drops=Counter(), now=NOW
-        )
-        self.probing = Probing(HOME, NOW, largest_unit=KCP_MTU, max_slices=MAX_SLICES)
-        self.lanes.resize(self.probing.slice_size)
-        self.trickle = Trickle()
-        exchange = ControlExchange(NOW, bytes, initiator=False)
-        self.ending = Ending(self.lanes, exchange, self.trickle, self.events)
-        self.reactions = Reactions(
-            self.keys,
-            self.paths,
-            self.lanes,
-            self.probing,
-            self.trickle,
-            self.ending,
-            self.events,
-        )
-        self.lanes.bulk.send([b"x"])
+        self.session = session = lone_session(NOW)
+        self.keys, self.paths, self.lanes = session.keys, session.paths, session.lanes
+        self.probing, self.paced = session._probing, session._outbox.paced
+        self.ending, self.events = session._ending, session._events
+        self.lanes.bulk.send([b"x"], NOW)
         self.lanes.bulk.units_to_send(NOW, suspect=False)
 
     def hear(self, *items, address=HOME, now=NOW + 0.1):
-        self.reactions.react_untrusted(items, address, now)
+        self.session._receive_control_untrusted(encode_control(*items), address, now)
 
     def sizes_asked(self, now):
         """Sizes of the probes that leave."""
@@ -107,22 +79,22 @@ def test_an_answered_ping_repeats_what_is_overdue_and_nothing_else(world):
     world.hear(Pong(bytes(8)))
     assert not world.repeats
     late = world.lanes.deadline()
-    while not world.lanes.bulk.kcp.recovery.overdue:
+    while not world.lanes.overdue:
         late = max(late, world.lanes.deadline())
         world.lanes.handle_timeout(late)
         world.lanes.bulk.units_to_send(late, suspect=False)
         late += 0.1
-    world.trickle.add(b"aabb", 2, 1, 0.5, late)
+    world.paced.add(b"aabb", 2, 1, 0.5, late)
     assert not world.repeats
     world.hear(Pong(bytes(8)), now=late)
     assert world.repeats
-    assert not world.trickle  # it is among what is sent again
+    assert not world.paced  # it is among what is sent again
 
 
 def test_pieces_that_are_not_overdue_go_on_leaving(world):
-    world.trickle.add(b"aabb", 2, 1, 0.5, NOW)
+    world.paced.add(b"aabb", 2, 1, 0.5, NOW)
     world.hear(Pong(bytes(8)))
-    assert world.trickle
+    assert world.paced
 
 
 def test_an_acknowledged_probe_makes_units_larger(world):
@@ -160,20 +132,20 @@ def test_a_close_ends_the_session(world):
 
 def test_what_has_come_of_the_datagram_lane_is_believed_as_far_as_it_makes_sense(world):
     world.hear(Arrivals(1, 1))  # nobody has opened it
-    loose = world.lanes.open_loose(1000, NOW)
+    datagrams = world.lanes.open_datagrams(1000, NOW)
     for _ in range(20):
         world.keys.current.sealer.seal(DATA, b"")
     world.hear(Arrivals(10, 10))
     world.hear(Arrivals(12, 15))
     world.hear(Arrivals(13, 16))
-    assert loose.meter.lost == 3
+    assert datagrams.meter.lost == 3
     world.hear(Arrivals(20, 40))  # more than were sealed
     world.hear(Arrivals(20, 41))
-    assert loose.meter.lost == 3
+    assert datagrams.meter.lost == 3
 
 
 def test_probes_without_an_answer_are_no_losses(world):
-    loose = world.lanes.open_loose(1000, NOW)
+    datagrams = world.lanes.open_datagrams(1000, NOW)
     for _ in range(20):
         world.keys.current.sealer.seal(DATA, b"")
     world.hear(Arrivals(10, 10), Pong(bytes(8)))
@@ -181,7 +153,7 @@ def test_probes_without_an_answer_are_no_losses(world):
     assert probes > 1
     world.hear(Arrivals(15 - probes, 15))
     world.hear(Arrivals(16 - probes, 16))
-    assert loose.meter.lost == 0
+    assert datagrams.meter.lost == 0
 
 
 def test_questions_change_nothing(world):

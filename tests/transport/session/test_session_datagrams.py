@@ -6,28 +6,28 @@ from transport.constants import DATA_HEADER_SIZE, SUSPECT_AFTER
 from transport.lanes.datagram import CLEAN_BYTES, REPORT_INTERVAL
 from transport.testing.cores import client_and_server
 from transport.wire.control import Arrivals, encode_control
-from transport.wire.datagrams import CONTROL, DATA, LOOSE
+from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
 
 
 def opened(**options):
     wire, client, server = client_and_server(**options)
     for host in (client, server):
-        host.session.open_loose(wire.now)
+        host.session.open_datagrams(wire.now)
     wire.advance(0.2)
     return wire, client, server
 
 
 def send(wire, host, *messages):
-    host.session.send_loose(messages, wire.now)
+    host.session.datagrams.send(messages, wire.now)
     host.demux.touch(host.session)
 
 
 def read(host):
-    return host.session.take_loose_messages()
+    return host.session.datagrams.take_messages()
 
 
-def loose_datagrams(wire):
-    return [each for each in wire.sent if each.data[0] == LOOSE]
+def lane_datagrams(wire):
+    return [each for each in wire.sent if each.data[0] == DATAGRAM]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1384, 1400, 1401, 5000, 62_288])
@@ -50,7 +50,7 @@ def test_nothing_else_leaves_for_it_but_reports():
         send(wire, client, bytes(1000))
         wire.advance(0.01)
     kinds = [each.data[0] for each in wire.sent]
-    assert kinds.count(LOOSE) == 100
+    assert kinds.count(DATAGRAM) == 100
     assert DATA not in kinds
     assert kinds.count(CONTROL) <= 1 + 1.0 / REPORT_INTERVAL
     wire.advance(1.0)
@@ -62,13 +62,12 @@ def test_nothing_else_leaves_for_it_but_reports():
 
 def test_before_both_have_agreed_it_is_dropped_and_counted():
     wire, client, server = client_and_server()
-    client.session.send_loose([b"x"], wire.now)
-    assert client.session.lanes.loose is None
-    client.session.open_loose(wire.now)
+    assert client.session.datagrams is None
+    client.session.open_datagrams(wire.now)
     send(wire, client, b"x", b"y")
     wire.settle()
     assert server.session.drops == {"loose_unasked": 2}
-    assert read(server) == []
+    assert server.session.datagrams is None
     assert not server.session.readable
 
 
@@ -77,7 +76,7 @@ def test_a_unit_of_which_a_slice_is_missing_is_lost_alone():
     lost = []
 
     def filtered(datagram):
-        if datagram.data[0] == LOOSE and datagram.data[1] == 2 and not lost:
+        if datagram.data[0] == DATAGRAM and datagram.data[1] == 2 and not lost:
             lost.append(datagram)
             return []
         return [datagram]
@@ -87,23 +86,23 @@ def test_a_unit_of_which_a_slice_is_missing_is_lost_alone():
     wire.advance(10.0)
     assert lost
     assert read(server) == [b"a" * 6000]
-    assert len(loose_datagrams(wire)) == 10  # nothing was repeated
+    assert len(lane_datagrams(wire)) == 10  # nothing was repeated
 
 
 def test_losses_are_learned_from_reports_and_make_units_small():
     wire, client, server = opened(delay=0.02)
-    loose = client.session.lanes.loose
+    lane = client.session.lanes.datagrams
     for _ in range(CLEAN_BYTES // 1000 + 100):
         send(wire, client, bytes(1000))
         wire.advance(0.01)
-    assert loose.message_size == loose.limit
-    wire.filter = lambda d: [d] if d.data[0] != LOOSE or wire.random.random() > 0.1 else []
+    assert lane.message_size == lane.max_message
+    wire.filter = lambda d: [d] if d.data[0] != DATAGRAM or wire.random.random() > 0.1 else []
     for _ in range(100):
         send(wire, client, bytes(1000))
         wire.advance(0.01)
-    assert loose.message_size < 1500
+    assert lane.message_size < 1500
     assert client.session.lanes.lost_at > wire.now - 1.0
-    lost = client.session.statistics(wire.now).loose_lost
+    lost = client.session.statistics(wire.now).datagram_lost
     read(server)
     assert 1 <= lost <= 30
 
@@ -115,7 +114,7 @@ def test_probes_of_a_path_are_no_losses():
     for _ in range(1000):
         send(wire, client, bytes(500))
         wire.advance(0.02)
-    assert client.session.statistics(wire.now).loose_lost == 0
+    assert client.session.statistics(wire.now).datagram_lost == 0
     assert len(read(server)) == 1000
 
 
@@ -143,13 +142,13 @@ def test_a_silent_peer_gets_next_to_nothing():
     for _ in range(100):
         send(wire, client, bytes(1000))
         wire.advance(0.01)
-    assert loose_datagrams(wire) == []
+    assert lane_datagrams(wire) == []
     assert client.session.drops["loose_silent"] >= 100
     wire.heal()
     wire.advance(2.0)
     send(wire, client, b"back")
     wire.settle()
-    assert len(loose_datagrams(wire)) == 1
+    assert len(lane_datagrams(wire)) == 1
 
 
 def test_new_keys_lose_nothing():
@@ -170,7 +169,7 @@ def test_new_keys_lose_nothing():
     sealed = server.session.keys.totals()[0]
     refused = server.session._probing.unanswered  # by the interface, as too large
     assert client.session.keys.totals()[1:] == (sealed - refused, sealed)
-    assert client.session.statistics(wire.now).loose_lost == 0
+    assert client.session.statistics(wire.now).datagram_lost == 0
 
 
 def test_a_unit_may_be_what_confirms_new_keys():
@@ -203,13 +202,13 @@ def test_a_report_without_the_lane_is_ignored():
     seal = server.session.keys.current.sealer.seal
     client.inject(seal(CONTROL, encode_control(Arrivals(1, 1))), server.address)
     wire.settle()
-    assert client.session.lanes.loose is None
+    assert client.session.lanes.datagrams is None
     assert client.session.drops == {}
 
 
 def test_slices_of_another_type_make_no_unit():
     _, client, server = opened()
-    train, size = client.session.keys.current.sealer.seal_unit(LOOSE, bytes(3000), 1400)
+    train, size = client.session.keys.current.sealer.seal_unit(DATAGRAM, bytes(3000), 1400)
     pieces = [bytearray(train[at : at + size]) for at in range(0, len(train), size)]
     pieces[0][0] = DATA
     for piece in pieces:
@@ -246,11 +245,11 @@ def test_units_follow_the_size_of_the_path():
     wire, client, _ = opened(delay=0.02)
     wire.largest = 9000
     wire.advance(700.0)
-    assert client.session.lanes.loose.limit > 8000
+    assert client.session.lanes.datagrams.max_message > 8000
     size = client.session.statistics(wire.now).datagram_size
     assert size > 8000
     wire.sent.clear()
     send(wire, client, bytes(8000))
     wire.settle()
-    (datagram,) = loose_datagrams(wire)
+    (datagram,) = lane_datagrams(wire)
     assert len(datagram.data) == 8000 + DATA_HEADER_SIZE + 16

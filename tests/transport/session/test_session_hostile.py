@@ -99,7 +99,7 @@ def test_plaintext_of_a_possible_size(hostile, size):
 def test_the_limit_is_what_was_agreed():
     """A peer that asked for smaller datagrams in its handshake may not send larger ones."""
     hostile = Hostile()
-    hostile.server.session.lane.kcp.mtu = 600
+    hostile.server.session.bulk.kcp.mtu = 600
     hostile.data(hostile.segment(data=bytes(600)))
     assert hostile.drops == {"not_kcp": 1}
 
@@ -126,7 +126,7 @@ def test_empty_messages_that_nobody_reads_are_bounded(hostile):
         hostile.data(b"".join(hostile.segment(number=number + n) for n in range(58)))
         hostile.answers()
         number += 58
-    assert len(hostile.server.session.lane._inbox) <= INBOX_BYTES / MESSAGE_COST + 58
+    assert len(hostile.server.session.bulk._inbox) <= INBOX_BYTES / MESSAGE_COST + 58
 
 
 def test_an_acknowledgement_flood_costs_no_more_than_it_brings(hostile):
@@ -178,7 +178,7 @@ def test_lies_about_acknowledgements_leave_the_other_sessions_alone(hostile):
     honest.connect(server)
     wire.settle()
     server.send(*[bytes(1000)] * 10)
-    liar.send([bytes(1000)] * 10, wire.now)
+    liar.bulk.send([bytes(1000)] * 10, wire.now)
     hostile.data(hostile.segment(command=84, una=0x7FFFFFFF))
     wire.advance(1.0)
     assert honest.read() == [bytes(1000)] * 10

@@ -34,8 +34,8 @@ def transfer(wire, source, target, content, patience):
     """Send messages that fill units until all have arrived; seconds that it took."""
     began, got, at = wire.now, [], 0
     while sum(map(len, got)) < len(content):
-        while at < len(content) and source.session.credit > 0:
-            step = source.session.message_size
+        while at < len(content) and source.session.bulk.credit > 0:
+            step = source.session.bulk.message_size
             source.send(content[at : at + step])
             at += step
         wire.advance(0.01)
@@ -81,7 +81,7 @@ def test_a_path_that_shrinks_in_the_middle_of_a_transfer(mtu, rtt):
     wire, client, server = pair(1500 - HEADERS, delay=rtt / 2)
     transfer(wire, client, server, bytes(range(256)) * 2000, 30.0)
     for _ in range(20):
-        client.send(bytes(client.session.message_size))
+        client.send(bytes(client.session.bulk.message_size))
     wire.collect()
     wire._on_the_way.clear()  # a window is on its way into the hole
     path(wire, mtu - HEADERS)

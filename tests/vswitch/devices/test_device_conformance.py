@@ -56,12 +56,12 @@ class MemberPeer:
         data = notice + b"".join(frame_record(frame) + notice for frame in frames)
         for start in range(0, len(data), 7):
             await self.channel.wait_writable()
-            self.channel.send_nowait([data[start : start + 7]])
+            self.channel.bulk.send_nowait([data[start : start + 7]])
 
     async def get(self):
         while True:
             await self.channel.wait_readable()
-            data = b"".join(self.channel.receive_nowait())
+            data = b"".join(self.channel.bulk.receive_nowait())
             frames = [frame_of(record) for record in self.splitter.feed_untrusted(data)]
             if frames:
                 return frames
@@ -70,19 +70,20 @@ class MemberPeer:
         self.channel.close()
 
 
-class LoosePeer(MemberPeer):
+class DatagramPeer(MemberPeer):
     """Sends on the datagram lane, with control messages on the other."""
 
     async def put(self, frames):
         for frame in frames:
             await self.channel.wait_writable()
-            self.channel.send_nowait([encode_control(Notice("hello"))])
-            self.channel.send_loose_nowait([frame_record(frame)])
+            self.channel.bulk.send_nowait([encode_control(Notice("hello"))])
+            self.channel.datagrams.send_nowait([frame_record(frame)])
 
     async def get(self):
         await self.channel.wait_readable()
         return [
-            frame_of(each) for each in split_whole_untrusted(self.channel.receive_loose_nowait())
+            frame_of(each)
+            for each in split_whole_untrusted(self.channel.datagrams.receive_nowait())
         ]
 
 
@@ -113,10 +114,10 @@ async def member_pair_with_superframes():
 @asynccontextmanager
 async def member_pair_on_datagrams():
     ours, theirs = fake_channel_pair(message_size=1000, window=30_000)
-    theirs.open_loose()
+    theirs.open_datagrams()
     device = MemberDevice(ours, name="pc1", superframes=True)
     device.use_lane("datagram")
-    yield DevicePair(device, LoosePeer(theirs))
+    yield DevicePair(device, DatagramPeer(theirs))
 
 
 @pytest.mark.parametrize(

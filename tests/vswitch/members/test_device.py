@@ -37,21 +37,21 @@ def member(*, window=64 * 1024, message_size=1200, **options):
 
 
 def arrived(channel):
-    return RecordSplitter().feed_untrusted(b"".join(channel.receive_nowait()))
+    return RecordSplitter().feed_untrusted(b"".join(channel.bulk.receive_nowait()))
 
 
 async def test_a_small_batch_is_one_message():
     device, _, theirs = member()
     batch = [record(1), record(2)]
     assert device.write_nowait(batch) == 2
-    assert theirs.receive_nowait() == [b"".join(batch)]
+    assert theirs.bulk.receive_nowait() == [b"".join(batch)]
 
 
 async def test_a_large_batch_is_cut_to_the_message_size():
     device, _, theirs = member(message_size=1000)
     batch = [record(n, 200) for n in range(50)]
     assert device.write_nowait(batch) == 50
-    messages = theirs.receive_nowait()
+    messages = theirs.bulk.receive_nowait()
     assert {len(message) for message in messages[:-1]} == {1000}
     assert 0 < len(messages[-1]) <= 1000
     assert b"".join(messages) == b"".join(batch)
@@ -61,7 +61,7 @@ async def test_large_records_stay_whole_where_they_fit_a_message():
     device, _, theirs = member(message_size=1000)
     batch = [record(1, 850), record(2, 60), record(3, 60), record(4, 700), record(5, 2300)]
     assert device.write_nowait(batch) == 5
-    messages = theirs.receive_nowait()
+    messages = theirs.bulk.receive_nowait()
     assert b"".join(messages) == b"".join(batch)
     assert messages[0] == batch[0] + batch[1]
     assert messages[1] == batch[2] + batch[3]
@@ -73,7 +73,7 @@ async def test_takes_whole_records_until_the_credit_is_used_up():
     batch = [record(n) for n in range(5)]
     size = len(batch[0])
     assert device.write_nowait(batch) == 300 // size + 1
-    assert ours.credit <= 0
+    assert ours.bulk.credit <= 0
     assert device.write_nowait(batch) == 0
     assert arrived(theirs) == batch[: 300 // size + 1]
     assert device.write_nowait(batch[3:]) == 2
@@ -82,7 +82,7 @@ async def test_takes_whole_records_until_the_credit_is_used_up():
 async def test_frames_come_in_within_the_limit_and_the_rest_waits():
     device, _, theirs = member()
     batch = [record(n) for n in range(10)]
-    theirs.send_nowait([b"".join(batch)])
+    theirs.bulk.send_nowait([b"".join(batch)])
     assert device.read_nowait(4) == batch[:4]
     await device.wait_readable()
     assert device.read_nowait(64) == batch[4:]
@@ -93,11 +93,11 @@ async def test_frames_come_in_within_the_limit_and_the_rest_waits():
 async def test_a_record_in_parts_is_no_frame_yet():
     device, _, theirs = member()
     whole = record(1)
-    theirs.send_nowait([whole[:50]])
+    theirs.bulk.send_nowait([whole[:50]])
     await device.wait_readable()
     with pytest.raises(trio.WouldBlock):
         device.read_nowait(64)
-    theirs.send_nowait([whole[50:], record(2)])
+    theirs.bulk.send_nowait([whole[50:], record(2)])
     assert device.read_nowait(64) == [whole, record(2)]
 
 
@@ -105,12 +105,12 @@ async def test_control_messages_are_put_aside_and_never_forwarded():
     heard = []
     device, _, theirs = member(on_control=heard.append)
     unknown = encode_record(CONTROL, b'{"kind": "weather"}')
-    theirs.send_nowait(
+    theirs.bulk.send_nowait(
         [encode_control(HELLO) + record(1) + unknown, record(2) + encode_control(Bye())]
     )
     assert device.read_nowait(64) == [record(1), record(2)]
     assert heard == [HELLO, Bye()]
-    theirs.send_nowait([encode_control(Notice("alone"))])
+    theirs.bulk.send_nowait([encode_control(Notice("alone"))])
     with pytest.raises(trio.WouldBlock):
         device.read_nowait(64)
     assert heard[2:] == [Notice("alone")]
@@ -128,7 +128,7 @@ async def test_control_messages_are_put_aside_and_never_forwarded():
 )
 async def test_what_is_no_record_ends_the_session(data):
     device, ours, theirs = member()
-    theirs.send_nowait([record(1) + data])
+    theirs.bulk.send_nowait([record(1) + data])
     with pytest.raises(BadRecord):
         device.read_nowait(64)
     assert ours.closed_with[0] == ByeCode.PROTOCOL
@@ -140,14 +140,14 @@ async def test_what_is_no_record_ends_the_session(data):
 async def test_superframes_pass_where_they_were_agreed():
     device, _, theirs = member(superframes=True)
     batch = [encode_record(SUPERFRAME, bytes(60)), encode_record(FRAME, bytes(60))]
-    theirs.send_nowait([b"".join(batch)])
+    theirs.bulk.send_nowait([b"".join(batch)])
     assert device.read_nowait(64) == batch
 
 
 async def test_control_is_sent_at_once_and_ahead_of_frames():
     device, ours, theirs = member(window=100)
     device.send_control(HELLO)
-    assert ours.credit <= 0
+    assert ours.bulk.credit <= 0
     calls = []
     device.on_blocked = lambda: calls.append("blocked")
     device.send_control(Notice("one"))
@@ -184,7 +184,7 @@ async def test_control_queue_is_bounded():
 
 async def test_a_listener_may_end_the_session():
     device, ours, theirs = member(on_control=lambda message: device.close(ByeCode.FULL, "no"))
-    theirs.send_nowait([encode_control(HELLO) + record(1)])
+    theirs.bulk.send_nowait([encode_control(HELLO) + record(1)])
     with pytest.raises(trio.ClosedResourceError):
         device.read_nowait(64)
     assert ours.closed_with == (ByeCode.FULL, "no")
@@ -192,7 +192,7 @@ async def test_a_listener_may_end_the_session():
 
 async def test_a_peer_that_is_gone():
     device, _, theirs = member()
-    theirs.send_nowait([record(1)])
+    theirs.bulk.send_nowait([record(1)])
     theirs.close()
     with pytest.raises(trio.BrokenResourceError):
         device.send_control(HELLO)

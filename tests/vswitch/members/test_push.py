@@ -20,7 +20,7 @@ async def test_messages_are_taken_without_a_wake_up(autojump_clock):
     async with open_pair() as (_, mine, theirs), trio.open_nursery() as nursery:
 
         def take():
-            got.extend(mine.receive_nowait())
+            got.extend(mine.bulk.receive_nowait())
             return True
 
         @nursery.start_soon
@@ -43,7 +43,7 @@ async def test_what_waits_already_is_taken_first(autojump_clock):
         await mine.wait_readable()
         got = []
         with assert_checkpoints():
-            await mine.push(lambda: got.extend(mine.receive_nowait()))
+            await mine.push(lambda: got.extend(mine.bulk.receive_nowait()))
         assert got == [b"early"]
 
 
@@ -52,7 +52,7 @@ async def test_push_ends_when_told_so(autojump_clock):
         got = []
 
         def take():
-            got.extend(mine.receive_nowait())
+            got.extend(mine.bulk.receive_nowait())
             return len(got) < 3
 
         nursery.start_soon(mine.push, take)
@@ -91,7 +91,7 @@ async def test_answers_leave_at_the_end_of_the_turn(autojump_clock):
     async with open_pair(Link(delay=0.01)) as (_, mine, theirs), trio.open_nursery() as nursery:
 
         def answer():
-            theirs.send_nowait([b"answer " + each for each in theirs.receive_nowait()])
+            theirs.bulk.send_nowait([b"answer " + each for each in theirs.bulk.receive_nowait()])
             return True
 
         nursery.start_soon(theirs.push, answer)
@@ -108,11 +108,11 @@ async def test_a_cancelled_push_takes_nothing_more(autojump_clock):
     async with open_pair() as (_, mine, theirs):
         got = []
         with trio.move_on_after(1):
-            await mine.push(lambda: got.append(mine.receive_nowait()) or True)
+            await mine.push(lambda: got.append(mine.bulk.receive_nowait()) or True)
         await theirs.send([b"x"])
         await trio.sleep(1)
         assert got == []
-        assert mine.receive_nowait() == [b"x"]
+        assert mine.bulk.receive_nowait() == [b"x"]
 
 
 async def test_one_task_waits_at_a_time(autojump_clock):
@@ -132,7 +132,7 @@ async def test_the_end_of_the_session_ends_a_push(autojump_clock):
         @nursery.start_soon
         async def pushing():
             with pytest.raises(ChannelBroken, match="enough"):
-                await mine.push(lambda: bool(mine.receive_nowait()))
+                await mine.push(lambda: bool(mine.bulk.receive_nowait()))
 
         await wait_all_tasks_blocked()
         theirs.close(7, "enough")
@@ -160,7 +160,7 @@ async def test_a_long_burst_is_taken_in_turns(autojump_clock):
     here, there = fake_channel_pair()
     device = MemberDevice(here, name="x")
     assert isinstance(device, Pushing)
-    there.send_nowait([b"".join(frame_record(bytes(60)) for _ in range(200))])
+    there.bulk.send_nowait([b"".join(frame_record(bytes(60)) for _ in range(200))])
     sizes, turns = [], 0
 
     def take():

@@ -34,19 +34,19 @@ def latencies(*, sparse):
     for number in range(200):
         ping = b"ping" + number.to_bytes(4, "big")
         started[ping] = wire.now
-        (client.session.send_sparse if sparse else client.session.send)([ping], wire.now)
+        (client.session.sparse.send if sparse else client.session.bulk.send)([ping], wire.now)
         client.demux.touch(client.session)
         for _ in range(25):
-            if client.session.credit > 0:
+            if client.session.bulk.credit > 0:
                 client.send(bytes(1200))
             wire.advance(0.002)
-            got = server.session.take_sparse_messages(wire.now)
+            got = server.session.sparse.take_messages()
             got += [m for m in server.read() if m.startswith(b"ping")]
             server.demux.touch(server.session)
             took += [wire.now - started.pop(m) for m in got]
     wire.heal()
     wire.advance(5)
-    got = server.session.take_sparse_messages(wire.now)
+    got = server.session.sparse.take_messages()
     took += [wire.now - started.pop(m) for m in got]
     took += [wire.now - started.pop(m) for m in server.read() if m.startswith(b"ping")]
     assert not started
@@ -70,10 +70,10 @@ def test_a_gap_in_bulk_holds_up_nothing_sparse():
     wire.collect()
     wire.heal()
     client.send(b"behind it")
-    client.session.send_sparse([b"ping"], wire.now)
+    client.session.sparse.send([b"ping"], wire.now)
     wire.advance(0.021)
     assert server.session.readable
-    assert server.session.take_sparse_messages(wire.now) == [b"ping"]
+    assert server.session.sparse.take_messages() == [b"ping"]
     assert server.read() == []
     wire.advance(1)
     assert server.read() == [b"lost", b"behind it"]
@@ -84,7 +84,7 @@ def test_sparse_leaves_first():
     wire, client, _ = client_and_server()
     wire.advance(1)
     client.send(bytes(1300))
-    client.session.send_sparse([bytes(100)], wire.now)
+    client.session.sparse.send([bytes(100)], wire.now)
     sizes = [len(each.data) for each in wire.collect() if each.data[0] == DATA]
     assert sizes == sorted(sizes)
 
@@ -93,17 +93,17 @@ def test_the_lane_is_made_when_it_is_needed():
     wire, client, server = client_and_server()
     client.send(b"x")
     wire.advance(1)
-    assert server.session.lanes.sparse is None
+    assert server.session.lanes.sparse.reliable is None
     assert client.session.lanes.progress() == (1, 1, 0, 0)
-    client.session.send_sparse([b"y"], wire.now)
+    client.session.sparse.send([b"y"], wire.now)
     client.demux.touch(client.session)
     wire.advance(1)
-    assert server.session.take_sparse_messages(wire.now) == [b"y"]
+    assert server.session.sparse.take_messages() == [b"y"]
 
 
 def test_larger_messages_count_as_their_segments():
     wire, client, server = client_and_server()
-    client.send(bytes(3 * client.session.lane.kcp.message_size), b"", b"x")
+    client.send(bytes(3 * client.session.bulk.kcp.message_size), b"", b"x")
     wire.advance(5)
     assert client.session.lanes.progress() == (5, 5, 0, 0)
     assert len(server.read()) == 3
@@ -113,27 +113,27 @@ def test_larger_messages_count_as_their_segments():
 def test_any_other_conversation_is_dropped(flip):
     wire, client, server = client_and_server()
     client.send(b"x")
-    number = client.session.lane.kcp._kcp.conv
+    number = client.session.bulk.kcp._kcp.conv
     plaintext = (number ^ flip).to_bytes(4, "little") + bytes(20)
     train, size = client.session.keys.current.sealer.seal_unit(DATA, plaintext, 1400)
     assert len(train) <= size
     server.inject(bytes(train), client.address)
     wire.advance(1)
     assert server.session.drops["not_kcp"] == 1
-    assert server.session.lanes.sparse is None
+    assert server.session.lanes.sparse.reliable is None
     assert server.read() == [b"x"]
 
 
 def test_the_end_leaves_what_had_arrived():
     wire, client, server = client_and_server()
-    client.session.send_sparse([b"last words"], wire.now)
+    client.session.sparse.send([b"last words"], wire.now)
     client.demux.touch(client.session)
     wire.advance(0.1)
     client.close(7, "enough")
     wire.advance(0.1)
     assert server.session.ended.reason == "enough"
     assert server.session.readable
-    assert server.session.take_sparse_messages(wire.now) == [b"last words"]
+    assert server.session.sparse.take_messages() == [b"last words"]
     assert not server.session.readable
 
 
@@ -145,17 +145,17 @@ async def test_push_and_waiting_wake_for_either_lane(autojump_clock):
         got = []
 
         def take():
-            if mine.sparse_waits:
-                got.extend(mine.receive_sparse_nowait())
-            if mine.bulk_waits:
-                got.extend(mine.receive_nowait())
+            if mine.sparse.readable:
+                got.extend(mine.sparse.receive_nowait())
+            if mine.bulk.readable:
+                got.extend(mine.bulk.receive_nowait())
             return True
 
         nursery.start_soon(mine.push, take)
         await wait_all_tasks_blocked()
-        theirs.send_sparse_nowait([b"sparse"])
+        theirs.sparse.send_nowait([b"sparse"])
         await trio.sleep(0.1)
-        theirs.send_nowait([b"bulk"])
+        theirs.bulk.send_nowait([b"bulk"])
         await trio.sleep(0.1)
         assert got == [b"sparse", b"bulk"]
         nursery.cancel_scope.cancel()
@@ -163,18 +163,18 @@ async def test_push_and_waiting_wake_for_either_lane(autojump_clock):
 
 async def test_each_lane_has_its_own_credit_and_its_own_messages(autojump_clock):
     async with open_pair() as (_, mine, theirs):
-        while mine.credit > 0:
-            mine.send_nowait([bytes(1000)])
-        assert mine.sparse_credit > 0
-        mine.send_sparse_nowait([b"ping"])
+        while mine.bulk.credit > 0:
+            mine.bulk.send_nowait([bytes(1000)])
+        assert mine.sparse.credit > 0
+        mine.sparse.send_nowait([b"ping"])
         await trio.sleep(0.05)
-        assert theirs.receive_sparse_nowait() == [b"ping"]
+        assert theirs.sparse.receive_nowait() == [b"ping"]
         with pytest.raises(trio.WouldBlock):
-            theirs.receive_sparse_nowait()
-        while mine.sparse_credit > 0:
-            mine.send_sparse_nowait([bytes(1000)])
+            theirs.sparse.receive_nowait()
+        while mine.sparse.credit > 0:
+            mine.sparse.send_nowait([bytes(1000)])
         with pytest.raises(trio.WouldBlock):
-            mine.send_sparse_nowait([b"x"])
+            mine.sparse.send_nowait([b"x"])
 
 
 async def test_bulk_on_hold_wakes_nobody(autojump_clock):
@@ -184,33 +184,33 @@ async def test_bulk_on_hold_wakes_nobody(autojump_clock):
         with trio.move_on_after(1) as scope:
             await theirs.wait_readable()
         assert scope.cancelled_caught
-        assert theirs.bulk_waits
+        assert theirs.bulk.readable
         theirs.hold_bulk(False)
         await theirs.wait_readable()
-        assert theirs.receive_nowait() == [b"held"]
+        assert theirs.bulk.receive_nowait() == [b"held"]
 
 
 async def test_the_end_comes_after_both_lanes_were_read(autojump_clock):
     async with open_pair() as (_, mine, theirs):
         theirs.hold_bulk(True)
-        mine.send_nowait([b"bulk"])
-        mine.send_sparse_nowait([b"sparse"])
+        mine.bulk.send_nowait([b"bulk"])
+        mine.sparse.send_nowait([b"sparse"])
         await mine.aclose(7, "enough")
         await trio.sleep(0.1)
         await theirs.wait_readable()
         assert theirs.ended
-        assert theirs.receive_nowait() == [b"bulk"]
+        assert theirs.bulk.receive_nowait() == [b"bulk"]
         with pytest.raises(trio.WouldBlock):
-            theirs.receive_nowait()
-        assert theirs.receive_sparse_nowait() == [b"sparse"]
-        for verb in (theirs.receive_nowait, theirs.receive_sparse_nowait):
+            theirs.bulk.receive_nowait()
+        assert theirs.sparse.receive_nowait() == [b"sparse"]
+        for verb in (theirs.bulk.receive_nowait, theirs.sparse.receive_nowait):
             with pytest.raises(ChannelBroken, match="enough"):
                 verb()
         theirs.close()
         with pytest.raises(trio.ClosedResourceError):
-            theirs.receive_sparse_nowait()
+            theirs.sparse.receive_nowait()
         with pytest.raises(trio.ClosedResourceError):
-            theirs.send_sparse_nowait([b"x"])
+            theirs.sparse.send_nowait([b"x"])
 
 
 # --- Member --------------------------------------------------------------------------------------
@@ -228,13 +228,13 @@ async def test_behind_a_fence_nothing_of_bulk_is_handled_and_of_sparse_little():
     ours, theirs = fake_channel_pair()
     device = MemberDevice(ours, name="a")
     a1, a2, x, y = record(1, 1), record(1, 2), record(2, 1), record(2, 2)
-    theirs.send_nowait([record(3) + encode_control(After(1)) + a2, x])
+    theirs.bulk.send_nowait([record(3) + encode_control(After(1)) + a2, x])
     assert read(device) == [record(3)]
-    theirs.send_nowait([record(4)])
+    theirs.bulk.send_nowait([record(4)])
     with trio.move_on_after(0.01) as scope:
         await device.wait_readable()
     assert scope.cancelled_caught
-    theirs.send_sparse_nowait([a1, y])
+    theirs.sparse.send_nowait([a1, y])
     await device.wait_readable()
     assert read(device) == [a1, a2, x, record(4), y]
 
@@ -242,9 +242,9 @@ async def test_behind_a_fence_nothing_of_bulk_is_handled_and_of_sparse_little():
 async def test_a_fence_waits_for_nothing_once_the_session_is_over():
     ours, theirs = fake_channel_pair()
     device = MemberDevice(ours, name="a")
-    theirs.send_nowait([encode_control(After(5)) + record(1)])
+    theirs.bulk.send_nowait([encode_control(After(5)) + record(1)])
     assert read(device) == []
-    theirs.send_nowait([record(2)])
+    theirs.bulk.send_nowait([record(2)])
     theirs.close()
     await device.wait_readable()
     assert read(device) == [record(1), record(2)]
@@ -255,7 +255,7 @@ async def test_a_fence_waits_for_nothing_once_the_session_is_over():
 async def test_no_control_message_on_the_sparse_lane():
     ours, theirs = fake_channel_pair()
     device = MemberDevice(ours, name="a")
-    theirs.send_sparse_nowait([encode_control(Notice("x"))])
+    theirs.sparse.send_nowait([encode_control(Notice("x"))])
     with pytest.raises(BadRecord):
         read(device)
     assert ours.closed_with
@@ -269,9 +269,9 @@ async def test_a_quiet_flow_passes_a_full_bulk_lane():
         device.write_nowait([record(1, 0, 1100)])
     # Nothing of these was looked at, so anything may be of flow 2.
     assert device.overtake_nowait(batch, lambda bucket: False) == ([], batch)
-    while ours.credit > 0:
+    while ours.bulk.credit > 0:
         device.write_nowait([record(1, 0, 1100)])
     assert device.write_nowait(batch) == 0
-    del theirs._inbox[:5]  # as if they had been read
+    del theirs.bulk.inbox[:5]  # as if they had been read
     assert device.overtake_nowait(batch, lambda bucket: False) == (batch[1:], batch[:1])
-    assert theirs.receive_sparse_nowait() == [record(2, 1)]
+    assert theirs.sparse.receive_nowait() == [record(2, 1)]

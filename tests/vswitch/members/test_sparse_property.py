@@ -19,52 +19,37 @@ FLOWS = 12
 
 
 class Lane:
-    def __init__(self):
+    message_size = 700
+
+    def __init__(self, window):
+        self.window = window
         self.sent = []  # all messages ever
         self.here = self.read = self.known = 0  # how many arrived, were read, are acknowledged
+
+    credit = property(lambda self: self.window - sum(map(len, self.sent[self.known :])))
+    readable = property(lambda self: self.here > self.read)
+
+    def send_nowait(self, messages):
+        if self.credit <= 0:
+            raise trio.WouldBlock
+        self.sent += messages
+
+    def receive_nowait(self):
+        if not self.readable:
+            raise trio.WouldBlock
+        start, self.read = self.read, self.here
+        return self.sent[start : self.here]
 
 
 class Path:
     """One way: what is sent arrives on each lane when told, and is acknowledged when told."""
 
-    message_size = sparse_message_size = 700
-
     def __init__(self, window):
-        self.window = window
-        self.bulk, self.sparse = Lane(), Lane()
+        self.bulk, self.sparse = Lane(window), Lane(window)
         self.held = self.ended = False
-
-    def _credit(self, lane):
-        return self.window - sum(map(len, lane.sent[lane.known :]))
-
-    credit = property(lambda self: self._credit(self.bulk))
-    sparse_credit = property(lambda self: self._credit(self.sparse))
-    bulk_waits = property(lambda self: self.bulk.here > self.bulk.read)
-    sparse_waits = property(lambda self: self.sparse.here > self.sparse.read)
 
     def progress(self):
         return len(self.bulk.sent), self.bulk.known, len(self.sparse.sent), self.sparse.known
-
-    def send_nowait(self, messages):
-        if self.credit <= 0:
-            raise trio.WouldBlock
-        self.bulk.sent += messages
-
-    def send_sparse_nowait(self, messages):
-        assert self.sparse_credit > 0
-        self.sparse.sent += messages
-
-    def _receive(self, lane):
-        if lane.here == lane.read:
-            raise trio.WouldBlock
-        start, lane.read = lane.read, lane.here
-        return lane.sent[start : lane.here]
-
-    def receive_nowait(self):
-        return self._receive(self.bulk)
-
-    def receive_sparse_nowait(self):
-        return self._receive(self.sparse)
 
     def hold_bulk(self, held):
         self.held = held

@@ -467,7 +467,7 @@ async def test_members_over_channels_and_control_that_has_to_wait():
         with pytest.raises(trio.WouldBlock):
             far.read_nowait(64)
         assert heard == [Notice("patience")]
-        theirs.send_nowait([b"junk"])
+        theirs.bulk.send_nowait([b"junk"])
         await port.wait_detached()
         assert isinstance(port.error, BadRecord)
         assert balance(switch) == 0

@@ -53,16 +53,16 @@ async def test_only_what_was_wished_for_and_granted_is_used(
     got = []
 
     async def script(device):
-        device.channel.open_loose()
-        device.channel.send_nowait([encode_control(attrs.evolve(WELCOME, lane=answer))])
+        device.channel.open_datagrams()
+        device.channel.bulk.send_nowait([encode_control(attrs.evolve(WELCOME, lane=answer))])
         await trio.sleep(1)
-        device.channel.send_loose_nowait([FRAME])
+        device.channel.datagrams.send_nowait([FRAME])
         while True:
             await device.channel.wait_readable()
             with contextlib.suppress(trio.WouldBlock):
-                device.channel.receive_nowait()
+                device.channel.bulk.receive_nowait()
             with contextlib.suppress(trio.WouldBlock):
-                got.extend(split_whole_untrusted(device.channel.receive_loose_nowait()))
+                got.extend(split_whole_untrusted(device.channel.datagrams.receive_nowait()))
 
     async with stage.serving(script):
         membership = stage.member(lane=wish)

@@ -40,7 +40,7 @@ async def test_a_switch_that_makes_no_sense_is_told_so(autojump_clock, stage, sa
     codes = []
 
     async def script(device):
-        device.channel.send_nowait([said])
+        device.channel.bulk.send_nowait([said])
         with pytest.raises(ChannelBroken) as caught:
             await read(device)
         codes.append(caught.value.code)
@@ -86,7 +86,7 @@ async def test_frames_that_come_with_the_welcome_are_not_lost(autojump_clock, st
 
     async def script(device):
         said = [encode_control(Notice("first the weather")), encode_control(WELCOME)]
-        device.channel.send_nowait([b"".join(said + early)])
+        device.channel.bulk.send_nowait([b"".join(said + early)])
         device.write_nowait(late)
         await trio.sleep_forever()
 

@@ -62,7 +62,7 @@ async def test_superframes_may_come_right_behind_the_welcome(autojump_clock, sta
     able(stage)
 
     async def script(device):
-        device.channel.send_nowait([encode_control(AGREED) + BIG])
+        device.channel.bulk.send_nowait([encode_control(AGREED) + BIG])
         await trio.sleep_forever()
 
     async with stage.serving(script):
@@ -115,7 +115,7 @@ async def test_superframes_that_were_not_agreed_end_the_session(
     stage.interface = FakeInterface(superframes=offload)
 
     async def script(device):
-        device.channel.send_nowait([encode_control(welcome) + BIG])
+        device.channel.bulk.send_nowait([encode_control(welcome) + BIG])
         await trio.sleep_forever()
 
     async with stage.serving(script):

@@ -29,7 +29,7 @@ class Guest:
 
     def say(self, *parts):
         data = [encode_control(part) if attrs.has(type(part)) else part for part in parts]
-        self.channel.send_nowait([b"".join(data)])
+        self.channel.bulk.send_nowait([b"".join(data)])
 
     async def hear(self):
         """The next control message."""

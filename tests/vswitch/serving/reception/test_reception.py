@@ -64,17 +64,16 @@ async def test_one_on_datagrams_and_one_who_has_never_heard_of_them(house):
     async with house.visit(keys[0]) as one, house.visit(keys[1], "192.0.2.2") as other:
         one.say(attrs.evolve(HELLO, lane="datagram"))
         await one.hear()
-        one.channel.open_loose()
+        one.channel.open_datagrams()
         other.say(attrs.evolve(HELLO, name="pc2", mac="02:00:00:00:00:02"))
         assert (await other.hear()).lane == "kcp"
-        one.channel.send_loose_nowait([record(1)])
+        one.channel.datagrams.send_nowait([record(1)])
         with trio.fail_after(20):
             assert await other.channel.receive() == [record(1)]
         other.say(record(2))
         with trio.fail_after(20):
             await one.channel.wait_readable()
-        assert one.channel.receive_loose_nowait() == [record(2)]
-        assert not other.channel.loose_waits
+        assert one.channel.datagrams.receive_nowait() == [record(2)]
         assert other.channel.statistics().drops == {}
 
 
@@ -82,8 +81,8 @@ async def test_datagrams_of_a_member_that_did_not_wish_for_them_are_dropped(hous
     async with house.visit(house.member("pc1")) as guest:
         guest.say(HELLO)
         await guest.hear()
-        guest.channel.open_loose()
-        guest.channel.send_loose_nowait([record(1)])
+        guest.channel.open_datagrams()
+        guest.channel.datagrams.send_nowait([record(1)])
         (plugged,) = house.reception.plugged.values()
         with trio.fail_after(20):
             while not plugged.channel.statistics().drops:  # noqa: ASYNC110 (the network runs)
@@ -96,8 +95,8 @@ async def test_a_datagram_that_is_no_record_ends_that_session_alone(house):
     async with house.visit(house.member("pc1")) as guest:
         guest.say(attrs.evolve(HELLO, lane="datagram"))
         await guest.hear()
-        guest.channel.open_loose()
-        guest.channel.send_loose_nowait([record(1)[:-1]])
+        guest.channel.open_datagrams()
+        guest.channel.datagrams.send_nowait([record(1)[:-1]])
         assert (await guest.end()).code == ByeCode.PROTOCOL
 
 

@@ -1,4 +1,4 @@
-"""What leaves more than once, on a path that loses things; as far as that is cheap.
+"""Redundant transmission: duplicates of units on a lossy path, within a byte budget.
 
 What is repeated holds up all that came after it, for as long as it takes: its copy goes with it.
 And while a source uses little of the path, so does what leaves for the first time: a TCP that
@@ -6,9 +6,10 @@ begins doubles its speed each round trip until a loss held it up (HyStart, RFC 9
 takes a hundred of them. Those copies leave when nothing else wants to, and soon or not at all.
 
 A path loses things from the first loss on, until enough has come through in a row; until a part of
-that has, it may lose many, and one copy would not be enough. Copies have a budget: so much at once,
-what is new some windows of it, and a share of what is sent. Pure; sizes in bytes, times in seconds.
-No errors.
+that has, it may lose many, and one copy would not be enough. Copies have a budget: so much at
+once, what is new some windows of it, and a share of what is sent.
+
+Pure; sizes in bytes, times in seconds. No errors.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from typing import Final
 
 from transport.constants import SLICE_SIZE
 
-PROVEN: Final = 256  # units in a row without a loss: a path that loses 1 % seldom shows as many
-HALF_PROVEN: Final = 64  # the same of one that loses 5 %, and whose frames take two datagrams
-MOST: Final = 2 * 1024 * 1024  # bytes of copies at once; of what is new
-MOST_WINDOWS: Final = 3  # times the window: a TCP that begins has sent two when it fills the path
-SHARE: Final = 10  # bytes have to be sent for one more
-DOUBLED_MOST: Final = 2 * SLICE_SIZE  # of a unit; large ones are for where next to nothing is lost
-WAITING_MOST: Final = 256  # copies that wait; the oldest are forgotten
+CLEAN_UNITS: Final = 256  # in a row without a loss: a path that loses 1 % seldom shows as many
+HALF_CLEAN_UNITS: Final = 64  # the same of one that loses 5 %, and whose frames take two datagrams
+BUDGET: Final = 2 * 1024 * 1024  # bytes of copies at once; of what is new
+BUDGET_WINDOWS: Final = 3  # times the window: a TCP that begins has sent two when it fills the path
+BYTES_PER_COPY: Final = 10  # bytes have to be sent for one more
+LARGEST_COPIED: Final = 2 * SLICE_SIZE  # of a unit; larger ones leave where little is lost
+MOST_WAITING: Final = 256  # copies that wait; the oldest are forgotten
 
 
-class Copies:
-    """The copies of one lane."""
+class Redundancy:
+    """The duplicates that one lane sends."""
 
     __slots__ = ("_clean", "_most_new", "_spent", "_waiting")
 
     def __init__(self) -> None:
-        self._clean = PROVEN  # units acknowledged since something was lost
+        self._clean = CLEAN_UNITS  # units acknowledged since something was lost
         self._spent = 0  # bytes of the budget
         self._most_new = 0  # bytes of it that what is new may have
         # When each is of no more use, and the unit.
-        self._waiting: deque[tuple[float, bytes]] = deque(maxlen=WAITING_MOST)
+        self._waiting: deque[tuple[float, bytes]] = deque(maxlen=MOST_WAITING)
 
     @property
-    def wanted(self) -> bool:
+    def path_lossy(self) -> bool:
         """The path has lost something, and has not shown since that this was all."""
-        return self._clean < PROVEN
+        return self._clean < CLEAN_UNITS
 
     @property
     def waiting(self) -> bool:
@@ -61,19 +62,19 @@ class Copies:
     def on_sent(self, size: int) -> None:
         """So many bytes leave. HOT PATH."""
         if self._spent:
-            self._spent = max(0, self._spent - size // SHARE)
+            self._spent = max(0, self._spent - size // BYTES_PER_COPY)
 
-    def of(self, units: Sequence[bytes]) -> list[bytes]:
+    def duplicates(self, units: Sequence[bytes]) -> list[bytes]:
         """What leaves at once beside these, which are repeated: one copy of each, at most."""
-        return [unit for unit in units if self.wanted and self._pays(unit, MOST)]
+        return [unit for unit in units if self.path_lossy and self._pays(unit, BUDGET)]
 
-    def put_off(self, units: Sequence[bytes], until: float, window: int) -> None:
+    def defer(self, units: Sequence[bytes], until: float, window: int) -> None:
         """Copies of these, which are new, are of use until that time; `window`: bytes that may be
         under way.
         """
-        self._most_new = min(MOST, MOST_WINDOWS * window)
-        if self.wanted:
-            for _ in range(2 if self._clean < HALF_PROVEN else 1):
+        self._most_new = min(BUDGET, BUDGET_WINDOWS * window)
+        if self.path_lossy:
+            for _ in range(2 if self._clean < HALF_CLEAN_UNITS else 1):
                 self._waiting.extend([(until, unit) for unit in units])
 
     def take(self, now: float) -> bytes | None:
@@ -84,12 +85,12 @@ class Copies:
                 return unit
         return None
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """None of those that wait is of use."""
         self._waiting.clear()
 
     def _pays(self, unit: bytes, most: int) -> bool:
-        if self._spent >= most or len(unit) > DOUBLED_MOST:
+        if self._spent >= most or len(unit) > LARGEST_COPIED:
             return False
         self._spent += len(unit)
         return True

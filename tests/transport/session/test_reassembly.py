@@ -14,7 +14,7 @@ from transport.constants import (
     TAG_SIZE,
 )
 from transport.crypto.cipher import Opener, Sealer
-from transport.session.receive import Assembly
+from transport.session.reassembly import Reassembly
 from transport.wire.datagrams import DATA, HEADER, Suite
 from transport.wire.trains import cut
 
@@ -27,7 +27,7 @@ def sealer():
 
 def assembly(**named):
     drops = Counter()
-    return Assembly(KCP_MTU + TAG_SIZE, drops, **named), drops
+    return Reassembly(KCP_MTU + TAG_SIZE, drops, **named), drops
 
 
 def slices_of(content, seal=None):
