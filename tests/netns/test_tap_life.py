@@ -117,7 +117,8 @@ async def test_refused_device_node_says_what_to_do(monkeypatch):
 OPEN_AND_WAIT = """
 import sys, trio
 from vswitch.errors import VswitchError
-from vswitch.ports.tap import TapConfig, open_tap
+from vswitch.devices.open_tap import open_tap
+from vswitch.devices.tap import TapConfig
 async def main():
     async with open_tap(TapConfig("vsw0", address="10.77.0.2/24")) as device:
         print("up", device.persistent, flush=True)

@@ -312,9 +312,7 @@ class TapDevice:
             except BlockingIOError:
                 return done
             except OSError as error:
-                if error.errno in DEVICE_GONE:
-                    raise self._broken(error) from error
-                self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
+                self._count_refused(error)
             done += 1
         return done
 
@@ -355,6 +353,12 @@ class TapDevice:
         if self._gone is not None:
             raise trio.BrokenResourceError(self._gone)
         return self._fd
+
+    def _count_refused(self, error: OSError) -> None:
+        """The kernel has refused a frame; `trio.BrokenResourceError` if it is the device's end."""
+        if error.errno in DEVICE_GONE:
+            raise self._broken(error) from error
+        self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
 
     def _broken(self, error: OSError) -> trio.BrokenResourceError:
         self._gone = f"{self.name} is gone: {os.strerror(error.errno or 0)}"

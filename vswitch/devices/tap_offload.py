@@ -25,7 +25,6 @@ import attrs
 import trio
 
 from vswitch.devices.tap import (
-    DEVICE_GONE,
     DROP_REASON,
     ETHERNET_OVERHEAD,
     GSO_MAX_SIZE,
@@ -158,12 +157,10 @@ class OffloadTapDevice(TapDevice):
             except BadRecord:
                 self.dropped["bad_offload"] += 1
             except OSError as error:
-                if error.errno in DEVICE_GONE:
-                    raise self._broken(error) from error
                 if error.errno == errno.EINVAL and is_superframe(record) and record[5]:
                     self._write_cut(fd, record)
                 else:
-                    self.dropped[DROP_REASON.get(error.errno or 0, "refused")] += 1
+                    self._count_refused(error)
             done += 1
         return done
 

@@ -59,7 +59,7 @@ class ReportDrop(Drop):
 
 
 class Multicast(Feature[MulticastSwitchSettings, VlanSettings]):
-    """Multicast of one switch."""
+    """Multicast of one switch: snooping is on while this `knows_groups`."""
 
     def __init__(self, switch: Switch) -> None:
         self.switch = switch

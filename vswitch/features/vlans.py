@@ -35,6 +35,7 @@ from vswitch.config.converters import to_bool, to_vlan, to_vlans
 from vswitch.config.options import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import TAG_SIZE, VLAN_TAGS, parse_vlans
+from vswitch.frames.headers import frame_at
 from vswitch.frames.records import FRAME, HEADER_SIZE, MAX_BODY, SUPERFRAME
 from vswitch.frames.virtio import FRAME_AT, VIRTIO_HEADER, stands_for
 from vswitch.switch.counters import Drop, DropReason, PortCounters
@@ -155,13 +156,13 @@ class Tagging:
         made = self._tagged(record)
         if isinstance(made, Drop):
             return Explained(None, "of a VLAN that the port does not carry", made)
-        at = _frame_at(made)
+        at = frame_at(made)
         if made is record and len(record) < at + 16:
             return Explained(made, "")
         return Explained(made, f"VLAN {_tci(made, at + 14) & 0xFFF}")
 
     def _tagged(self, record: bytes) -> bytes | Drop:
-        at = _frame_at(record)
+        at = frame_at(record)
         if len(record) < at + 14:
             return record  # the forwarder refuses it, and says why
         outer = record[at + 12 : at + 14]
@@ -223,7 +224,7 @@ class Untagging:
         return Explained(made, "" if made is record else "untagged")
 
     def _bared(self, record: bytes) -> bytes | Drop:
-        at = _frame_at(record)
+        at = frame_at(record)
         if record[at + 12 : at + 14] != _TPID or len(record) < at + 18:
             return record
         if _tci(record, at + 14) & 0x0FFF != self._untagged:
@@ -231,10 +232,6 @@ class Untagging:
         if record[at + 16 : at + 18] in VLAN_TAGS:
             return VlanDrop.VLAN_REFUSED
         return _remove(record, at)
-
-
-def _frame_at(record: bytes) -> int:
-    return HEADER_SIZE if record[1] == _FRAME_FLAG else FRAME_AT
 
 
 def _insert(record: bytes, at: int, tag: bytes) -> bytes | Drop:
@@ -278,7 +275,7 @@ def _moved(record: bytes, by: int) -> bytes | None:
 
 
 class Vlans(Feature[VlanSwitchSettings, VlanSettings]):
-    """The VLANs of one switch."""
+    """The VLANs of one switch, which has some while this `keeps_apart`."""
 
     def __init__(self, switch: Switch) -> None:
         self._switch = switch

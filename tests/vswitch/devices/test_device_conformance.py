@@ -130,7 +130,7 @@ async def member_pair_on_datagrams():
         member_pair_on_datagrams,
     ],
 )
-async def test_device_keeps_the_rules(make_pair):
+async def test_every_device_keeps_the_rules_of_the_protocol(make_pair):
     with trio.fail_after(20):
         await check_device(make_pair)
 
@@ -165,7 +165,7 @@ class EagerDevice(FakeDevice):
 
 
 @pytest.mark.parametrize("broken", [ShufflingDevice, SilentDevice, EagerDevice, CuttingDevice])
-async def test_suite_finds_a_broken_device(broken):
+async def test_the_conformance_suite_finds_each_broken_device(broken):
     @asynccontextmanager
     async def make_pair():
         device = broken(capacity=100, superframes=True)

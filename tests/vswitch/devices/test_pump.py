@@ -28,7 +28,7 @@ def tally():
     return Tally()
 
 
-async def test_moves_everything_in_order_and_counts_it(nursery, tally):
+async def test_a_pump_moves_everything_in_order_and_counts_it(nursery, tally):
     source, sink = FakeDevice(), FakeDevice()
     nursery.start_soon(Pump(source, sink, tally).run, [])
     sent = frames(3 * BATCH + 1)
@@ -38,7 +38,7 @@ async def test_moves_everything_in_order_and_counts_it(nursery, tally):
     assert tally == Tally(len(sent), sum(map(len, sent)), 0)
 
 
-async def test_early_records_go_first(nursery, tally):
+async def test_early_records_go_before_those_of_the_source(nursery, tally):
     source, sink = FakeDevice(), FakeDevice(capacity=1)
     source.feed(*frames(3, first=2))
     early = [frame_record(frame) for frame in frames(2)]
@@ -93,7 +93,7 @@ async def test_devices_may_return_early_from_waiting(tally):
 
 
 @pytest.mark.parametrize("error", [trio.BrokenResourceError("gone"), OSError("no such device")])
-async def test_what_a_device_raises_comes_out(tally, error):
+async def test_what_a_device_raises_comes_out_of_the_pump(tally, error):
     source, sink = FakeDevice(), FakeDevice()
     source.feed(*frames(3))
     source.fail(error)
@@ -121,7 +121,7 @@ async def test_a_batch_that_the_sink_did_not_take_is_counted_as_lost(tally):
     assert len(source._incoming) == 5
 
 
-async def test_cancelled_while_it_waits_for_room(tally):
+async def test_records_of_a_pump_cancelled_while_it_waits_for_room_are_lost_and_counted(tally):
     source, sink = FakeDevice(), FakeDevice(capacity=1)
     source.feed(*frames(3))
     async with trio.open_nursery() as nursery:
@@ -160,7 +160,7 @@ async def test_superframes_are_cut_for_a_sink_that_takes_none(nursery, tally):
     assert tally == Tally(7, sum(map(len, wanted)), refused=refused)
 
 
-async def test_what_a_lost_superframe_stands_for_is_lost(tally):
+async def test_a_lost_superframe_counts_as_the_frames_that_it_stands_for(tally):
     source, sink = FakeDevice(superframes=True), FakeDevice(superframes=True, capacity=1)
     source.feed_records([BIG, BIG])
     async with trio.open_nursery() as nursery:
@@ -170,7 +170,7 @@ async def test_what_a_lost_superframe_stands_for_is_lost(tally):
     assert (tally.frames, tally.lost) == (3, 3)
 
 
-async def test_one_tally_for_pump_after_pump(tally):
+async def test_pump_after_pump_adds_to_one_tally(tally):
     for _ in range(3):
         source, sink = FakeDevice(), FakeDevice()
         source.feed(*frames(4))

@@ -37,7 +37,7 @@ def start(nursery, source, sink, tally, **limits):
     return uplink
 
 
-async def test_moves_everything_in_order_and_counts_it(nursery, tally):
+async def test_a_queued_pump_moves_everything_in_order_and_counts_it(nursery, tally):
     source, sink = FakeDevice(), FakeDevice()
     start(nursery, source, sink, tally)
     sent = frames(1, 3 * BATCH + 1)
@@ -78,7 +78,7 @@ async def test_a_full_queue_drops_and_reading_pauses(nursery, tally):
     assert tally.frames == 20
 
 
-async def test_nothing_is_unaccounted_for(tally):
+async def test_a_queued_pump_accounts_for_every_frame(tally):
     source, sink = FakeDevice(), FakeDevice(capacity=7)
     sent = 500
     async with trio.open_nursery() as nursery:
@@ -95,7 +95,7 @@ async def test_nothing_is_unaccounted_for(tally):
 
 
 @pytest.mark.parametrize("direction", ["source", "sink"])
-async def test_what_a_device_raises_comes_out(tally, direction):
+async def test_what_a_device_raises_comes_out_of_the_queued_pump(tally, direction):
     source, sink = FakeDevice(), FakeDevice(capacity=1)
     source.feed(*frames(1, 5))
     uplink = None

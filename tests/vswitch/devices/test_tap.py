@@ -35,7 +35,7 @@ def test_the_most_that_the_kernel_knows_is_offered(monkeypatch, known, chosen):
     ]
 
 
-def test_other_refusals_are_errors(monkeypatch):
+def test_refusals_of_offloads_for_other_reasons_are_errors(monkeypatch):
     def ioctl(fd, request, argument):
         raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
 
@@ -49,7 +49,7 @@ def test_a_superframe_fits_a_record():
 
 
 @pytest.mark.parametrize("frames", [0, -1, 100_001])
-def test_queue_lengths_that_are_none(frames):
+def test_queue_lengths_out_of_range_are_refused(frames):
     with pytest.raises(VswitchError, match="txqueuelen"):
         TapConfig("vsw0", txqueuelen=frames)
     assert TapConfig("vsw0", txqueuelen=20).txqueuelen == 20
@@ -105,7 +105,7 @@ def is_open(fd):
         (tap_setup.TUNSETOFFLOAD, errno.ENOTTY),
     ],
 )
-def test_without_a_virtio_net_header_it_goes_on_without_and_says_so(
+def test_a_kernel_without_virtio_net_headers_gives_a_tap_without_offloads_and_a_line_of_log(
     monkeypatch, caplog, refuses, error, existing
 ):
     driver = Driver(monkeypatch, refuses, error, existing)
@@ -128,7 +128,7 @@ def test_offloads_that_are_not_wanted_are_not_asked_for(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(("error", "says"), [(errno.EBUSY, "in use"), (errno.EPERM, "tuntap add")])
-def test_other_reasons_not_to_attach_are_no_reason_to_go_on(monkeypatch, error, says):
+def test_other_reasons_not_to_attach_are_errors(monkeypatch, error, says):
     driver = Driver(monkeypatch, tap_setup.TUNSETIFF, error)
     with pytest.raises(VswitchError, match=says):
         tap_setup.attach(TapConfig("vsw0", offload=True))

@@ -47,12 +47,12 @@ def read(kernel, *written, limit=64):
     return device.read_nowait(limit)
 
 
-async def test_it_is_a_device_that_takes_superframes(kernel):
+async def test_an_offload_tap_is_a_device_that_takes_superframes(kernel):
     assert isinstance(kernel[0], Device)
     assert kernel[0].superframes
 
 
-async def test_reading(kernel):
+async def test_frames_and_superframes_are_read_as_records(kernel):
     written = [NO_OFFLOAD + FRAME, SMALL[4:], BIG[4:], NO_OFFLOAD + FRAME]
     assert read(kernel, *written, limit=3) == [frame_record(FRAME), SMALL, BIG]
     assert kernel[0].read_nowait(3) == [frame_record(FRAME)]
@@ -135,7 +135,7 @@ async def test_datagrams_alone_are_read_until_they_fill_a_superframe(kernel, giv
 
 
 @pytest.mark.parametrize("at", [0, 30, 63])
-async def test_where_there_is_more_than_datagrams_no_more_than_the_limit_is_read(kernel, give, at):
+async def test_no_more_than_the_limit_is_read_where_there_is_more_than_datagrams(kernel, give, at):
     records = [DATAGRAM] * 200
     records[at] = SMALL
     left = give(records)
@@ -206,12 +206,12 @@ async def test_a_superframe_too_long_for_a_record_is_cut_here(kernel):
         (VIRTIO_HEADER.pack(1, 1, 66, 1448, 34, 16) + FRAME, "bad_offload"),
     ],
 )
-async def test_what_cannot_be_read_is_counted(kernel, data, reason):
+async def test_data_that_makes_no_record_is_counted(kernel, data, reason):
     assert read(kernel, data, NO_OFFLOAD + FRAME) == [frame_record(FRAME)]
     assert kernel[0].dropped == {reason: 1}
 
 
-async def test_writing(kernel):
+async def test_records_are_written_with_a_virtio_net_header(kernel):
     device, theirs = kernel
     hint = BIG[:6] + b"\xff\xff" + BIG[8:]
     assert device.write_nowait([frame_record(FRAME), SMALL, BIG, hint]) == 4
@@ -220,7 +220,7 @@ async def test_writing(kernel):
     assert not device.dropped
 
 
-async def test_what_is_not_fit_is_not_written(kernel):
+async def test_superframes_that_fail_the_check_are_counted_and_not_written(kernel):
     device, theirs = kernel
     bad = [TINY, encode_record(SUPERFRAME, b""), BIG[:4] + b"\x02" + BIG[5:]]
     assert device.write_nowait([*bad, frame_record(FRAME)]) == 4

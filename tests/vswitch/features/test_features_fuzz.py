@@ -85,5 +85,5 @@ async def fuzz(seed):
         assert totals.tx_frames > BATCHES
 
 
-def test_whatever_comes_in():
+def test_features_account_for_every_frame_whatever_comes_in():
     trio.run(fuzz, 8021)

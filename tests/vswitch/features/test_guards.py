@@ -69,7 +69,7 @@ async def guarded():
         yield Four(switch, guard="on")
 
 
-async def test_without_guards_there_is_no_stage():
+async def test_without_guards_a_port_has_no_guard_stage():
     async with open_switch() as switch:
         four = Four(switch)
         guards = [s for p in four.ports for s in p.ingress_stages if "Guard" in type(s).__name__]
@@ -123,7 +123,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_guard_on(guarded, case):
+async def test_with_guard_on_a_frame_passes_or_is_dropped_for_its_reason(guarded, case):
     frame, expected = CASES[case]
     if frame[:6] == MAC[2]:
         frame = ALL + frame[6:]
@@ -132,14 +132,14 @@ async def test_guard_on(guarded, case):
     assert decision.reason == (expected if isinstance(expected, str) else "")
 
 
-async def test_a_trusted_port_may_do_all_of_it(guarded):
+async def test_a_trusted_port_sends_what_guards_would_drop(guarded):
     guarded.managed.change_port("pc1", {"trusted": "yes"})
     for frame, expected in CASES.values():
         if isinstance(expected, str):
             assert await guarded.send(1, ALL + frame[6:]) == 3
 
 
-async def test_guards_one_by_one():
+async def test_each_guard_alone_drops_what_is_its_own():
     async with open_switch() as switch:
         four = Four(switch)
         offer = ipv4(MAC[1], "192.0.2.1", udp(67, 68))
@@ -156,7 +156,7 @@ async def test_guards_one_by_one():
         assert await four.send(2, ipv6(MAC[1], LINK_LOCAL, 58, ROUTER)) == 3
 
 
-async def test_more_addresses_by_setting(guarded):
+async def test_a_port_sends_from_the_addresses_of_its_settings(guarded):
     change = {
         "addresses": "192.0.2.0/24, 2020:2020::/32",
         "macs": "02:00:00:00:00:01,02:00:00:00:00:04",

@@ -23,7 +23,7 @@ def damaged(rng, data):
     return bytes(out)
 
 
-def test_guards_on_anything():
+def test_guards_raise_nothing_on_any_frame():
     rng = seeded(7113)
     for _ in range(INPUTS):
         data = rng.randbytes(rng.randrange(120)) if rng.random() < 0.2 else frame(rng)
@@ -32,7 +32,7 @@ def test_guards_on_anything():
         assert judge_untrusted(record(rng, data), its) == judged(data, its), (data.hex(), its)
 
 
-def test_records_that_end_anywhere():
+def test_guards_raise_nothing_on_records_that_end_anywhere():
     rng = seeded(6105)
     its = rules(rng)
     whole = [frame(rng) for _ in range(200)]
@@ -42,7 +42,7 @@ def test_records_that_end_anywhere():
                 judge_untrusted(made[:end], its)
 
 
-def test_parsers_at_any_offset():
+def test_header_parsers_raise_nothing_at_any_offset():
     rng = seeded(8200)
     for _ in range(INPUTS):
         data = rng.randbytes(rng.randrange(80))

@@ -8,7 +8,7 @@ from vswitch.errors import ConfigError
 from vswitch.features.impair import Orders, orders_untrusted, said
 
 
-def test_orders():
+def test_orders_are_read_from_text_and_written_back():
     args = {"delay": "40ms~5ms", "loss": "1%", "duplicate": "0.5%", "reorder": "2%"}
     orders = orders_untrusted({**args, "rate": "10M", "seed": 7, "direction": "in", "for": "30s"})
     assert orders == Orders(
@@ -46,7 +46,7 @@ def test_orders():
         ({"delay": "1ms", "for": "ever"}, "--for"),
     ],
 )
-def test_wrong_orders(args, complaint):
+def test_wrong_orders_are_refused_with_the_reason(args, complaint):
     with pytest.raises(ConfigError, match=complaint):
         orders_untrusted(args)
 
@@ -56,7 +56,7 @@ VALUES = st.none() | st.text("0123456789.%~msMkG-", max_size=9) | st.integers() 
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES))
-def test_any_orders(args):
+def test_orders_of_any_text_are_read_or_refused(args):
     try:
         orders = orders_untrusted(args)
     except ConfigError:

@@ -48,7 +48,7 @@ def table(managed):
     ]
 
 
-async def test_the_settings_of_ports():
+async def test_limits_lists_and_static_addresses_by_settings_of_ports():
     said = {
         "p1": {"static_macs": ["02:00:00:00:00:0a"]},
         "p2": {"sticky": True, "mac_limit": 1},
@@ -80,7 +80,7 @@ async def test_the_settings_of_ports():
         assert totals.rx_frames + totals.flood_copies == totals.tx_frames + totals.dropped
 
 
-async def test_vlans_and_static_addresses():
+async def test_static_addresses_are_in_the_vlan_of_their_port():
     said = {
         "p1": {"vlan": 10, "static_macs": ["02:00:00:00:00:0a", "02:00:00:00:00:0b@7"]},
         "p2": {"trunk": "10"},
@@ -100,7 +100,7 @@ async def test_vlans_and_static_addresses():
         assert macs.remove(C, None) == 2
 
 
-async def test_what_cannot_be():
+async def test_static_addresses_that_cannot_be_are_refused():
     async with open_switch() as switch:
         managed = FeatureManager(
             switch, Settings(ports={"p1": {"static_macs": ["02:00:00:00:00:0a"]}})
@@ -123,7 +123,7 @@ async def test_what_cannot_be():
                 managed.change_port("p1", changes)
 
 
-async def test_the_command(tmp_path, capsys):
+async def test_the_mac_command_lists_adds_deletes_and_flushes(tmp_path, capsys):
     state = str(tmp_path / "s")
     files = StateDir(tmp_path / "s")
     files.ensure()

@@ -6,14 +6,17 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.config.converters import to_bool
-from vswitch.config.options import option
+from vswitch.config.options import option, options_of
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import manager as managed
 from vswitch.features import settings
 from vswitch.features.base import Feature, Stages
 from vswitch.features.manager import FeatureManager
+from vswitch.features.settings import PortSettings as AllPortSettings
 from vswitch.features.settings import Settings, load_settings
 from vswitch.switch.counters import DropReason
+from vswitch.switch.port import Port
+from vswitch.switch.shaper import Shaper
 from vswitch.switch.stages import Explained
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
@@ -72,7 +75,7 @@ async def heard(devices):
     return [len(device.take()) for device in devices[1:]]
 
 
-async def test_settings_from_the_file_and_live():
+async def test_ports_have_stages_by_their_settings_whether_said_before_or_live():
     async with open_switch() as switch:
         devices = [FakeDevice() for _ in range(3)]
         early = switch.attach(devices[0], name="pc1")
@@ -95,7 +98,77 @@ async def test_settings_from_the_file_and_live():
             under.port("pc9")
 
 
-async def test_what_is_wrong_changes_nothing():
+class Calls(Feature[object, PortSettings]):
+    """Notes how it is called."""
+
+    def __init__(self, switch):
+        self.calls = []
+
+    def validate(self, switch, ports):
+        self.calls.append("validate")
+        if any(said.deaf and said.mute for said in ports.values()):
+            raise ConfigError("deaf and mute")
+
+    def settings_changed(self, switch, ports):
+        self.calls.append(("settings_changed", sorted(ports)))
+        return "pc9" in ports
+
+    def port_up(self, port):
+        self.calls.append(("port_up", port.name))
+
+    def port_stages(self, port, settings):
+        self.calls.append(("port_stages", port.name))
+        return Stages(shaper=Shaper(1e6)) if settings.mute else Stages()
+
+    def port_down(self, number):
+        self.calls.append(("port_down", number))
+
+
+async def test_hooks_are_called_for_what_they_are_named_after(monkeypatch):
+    monkeypatch.setattr(managed, "FEATURES", (Calls,))
+    async with open_switch() as switch:
+        early = switch.attach(FakeDevice(), name="pc1")
+        under = FeatureManager(switch)
+        switch.attach(FakeDevice(), name="pc2")
+
+        def called():
+            said, under.features[0].calls = under.features[0].calls, []
+            return said
+
+        assert called() == [
+            *("validate", ("settings_changed", [])),
+            *(("port_up", "pc1"), ("port_stages", "pc1")),
+            *(("port_up", "pc2"), ("port_stages", "pc2")),
+        ]
+        under.change_port("pc1", {"mute": "yes"})
+        assert called() == ["validate", ("settings_changed", ["pc1"]), ("port_stages", "pc1")]
+        with pytest.raises(ConfigError, match="deaf and mute"):
+            under.change_port("pc1", {"deaf": "yes"})
+        assert called() == ["validate"]
+        assert not under.settings.of_port("pc1").deaf
+        under.change_port("pc9", {"mute": "no"})  # concerns all, says the feature
+        assert called()[2:] == [("port_stages", "pc1"), ("port_stages", "pc2")]
+        switch.detach(early)
+        assert called() == [("port_down", 1)]
+
+
+async def test_a_shaper_of_a_feature_shapes_the_port_until_settings_take_it_away(monkeypatch):
+    monkeypatch.setattr(managed, "FEATURES", (Calls,))
+    shaped = []
+    monkeypatch.setattr(Port, "shape", lambda port, shaper: shaped.append(shaper is not None))
+    async with open_switch() as switch:
+        under = FeatureManager(switch)
+        switch.attach(FakeDevice(), name="pc1")
+        under.change_port("pc1", {"mute": "yes"})
+        under.change_port("pc1", {"mute": "no"})
+    assert shaped == [False, True, False]
+
+
+def test_port_settings_are_listed_in_their_order_and_none_is_missing():
+    assert tuple(options_of(AllPortSettings)) == settings._ORDER
+
+
+async def test_wrong_settings_change_nothing():
     async with open_switch() as switch:
         under = FeatureManager(switch, Settings())
         before = under.settings
@@ -108,7 +181,7 @@ async def test_what_is_wrong_changes_nothing():
         assert under.settings is before
 
 
-async def test_it_ticks(autojump_clock):
+async def test_features_tick_once_a_second(autojump_clock):
     async with open_switch() as switch, trio.open_nursery() as nursery:
         under = FeatureManager(switch)
         nursery.start_soon(under.run)
@@ -117,7 +190,7 @@ async def test_it_ticks(autojump_clock):
     assert under.features[0].ticks == 10
 
 
-def test_a_file(tmp_path):
+def test_settings_are_read_from_a_file_and_wrong_ones_named_with_their_place(tmp_path):
     path = tmp_path / "vswitch.toml"
     path.write_text('[port.pc1]\ndeaf = true\n[port."*"]\nmute = true\n[serve]\nmtu = 1400\n')
     said = load_settings(path)

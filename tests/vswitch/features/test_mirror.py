@@ -52,7 +52,7 @@ async def bench():
         assert bench.exact
 
 
-async def test_both_ways_and_nothing_else(bench):
+async def test_a_monitor_gets_copies_of_both_ways_and_nothing_else(bench):
     bench.managed.change_port("mon", {"mirror": "pc1"})
     assert await bench.feed("pc1", frame(ALL, A)) == {"pc1": 0, "pc2": 1, "pc3": 1, "mon": 1}
     assert await bench.feed("pc2", frame(A, B)) == {"pc1": 1, "pc2": 0, "pc3": 0, "mon": 1}
@@ -83,7 +83,7 @@ async def test_what_a_monitor_sends_goes_nowhere_and_teaches_nothing(bench):
     assert bench.switch._observers == ()
 
 
-async def test_ports_that_come_and_go():
+async def test_a_monitor_and_the_ports_that_it_copies_come_and_go():
     async with open_switch() as switch:
         bench = Bench(switch, ports={"mon": {"mirror": "pc1"}})
         bench.attach("pc2")
@@ -126,7 +126,9 @@ async def test_a_full_monitor_holds_up_nobody(bench):
         ("mon", ["x" * 3] * 2 + [str(n) for n in range(70)], "1 to 64 names"),
     ],
 )
-async def test_what_is_refused_changes_nothing(bench, name, mirror, complaint):
+async def test_a_monitor_that_cannot_be_is_refused_and_changes_nothing(
+    bench, name, mirror, complaint
+):
     bench.managed.change_port("mon", {"mirror": "pc1"})
     before = bench.managed.settings
     with pytest.raises(ConfigError, match=complaint):
@@ -134,7 +136,7 @@ async def test_what_is_refused_changes_nothing(bench, name, mirror, complaint):
     assert bench.managed.settings is before
 
 
-async def test_with_vlans(bench):
+async def test_a_monitor_gets_copies_of_every_vlan(bench):
     bench.managed.change_port("pc1", {"vlan": "10"})
     bench.managed.change_port("pc2", {"vlan": "10"})
     bench.managed.change_port("mon", {"mirror": "pc1"})

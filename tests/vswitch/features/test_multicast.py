@@ -45,7 +45,7 @@ def counts(lists):
     return [len(each) for each in lists]
 
 
-async def test_a_stream_goes_to_who_asked_for_it(autojump_clock):
+async def test_a_stream_goes_to_the_ports_that_have_asked_for_it(autojump_clock):
     async with running() as (managed, devices):
         stream = multicast_data(STATIONS[0], STREAM)
         assert counts(await heard(devices, 0, stream)) == [0, 1, 1, 1]

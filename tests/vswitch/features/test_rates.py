@@ -28,7 +28,7 @@ def totals_agree(switch):
     return totals.rx_frames + totals.flood_copies == totals.tx_frames + totals.dropped + queued
 
 
-async def test_what_leaves_is_shaped(pair, autojump_clock):
+async def test_frames_that_leave_are_shaped_to_the_rate(pair, autojump_clock):
     managed, _, devices = pair
     managed.change_port("pc2", {"rate_out": "800k"})  # 100 frames of 1,000 bytes a second
     got = 0
@@ -67,7 +67,7 @@ async def test_a_flow_that_stands_loses_and_nothing_is_lost_of_the_account(pair,
     assert totals_agree(managed.switch)
 
 
-async def test_what_comes_in_is_policed(pair, autojump_clock):
+async def test_frames_that_come_in_above_the_rate_are_dropped(pair, autojump_clock):
     managed, ports, devices = pair
     managed.change_port("pc1", {"rate_in": "8M", "frames_in": "100"})
     devices[0].feed(*[BULK] * 200)

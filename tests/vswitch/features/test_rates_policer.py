@@ -26,7 +26,7 @@ def test_superframes_count_as_the_frames_that_they_are_cut_into():
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
-def test_bits_a_second(batch):
+def test_a_policer_passes_its_bits_a_second_and_no_more_than_a_burst_besides(batch):
     stage, counters, passed = rate_stage(RateDrop.RATE_IN, 8e6, None), PortCounters(), 0
     for step in range(2000):
         passed += len(stage.take([FRAME] * batch, step / 1000, counters))
@@ -37,7 +37,7 @@ def test_bits_a_second(batch):
     assert counters.drops.get("rate_in", 0) == 2000 * batch - passed
 
 
-def test_frames_a_second_and_both():
+def test_a_policer_passes_its_frames_a_second_and_the_smaller_of_both_limits():
     stage, counters, passed = rate_stage(RateDrop.RATE_OUT, None, 1000), PortCounters(), 0
     for step in range(2000):
         passed += len(stage.take([FRAME] * 5, step / 1000, counters))
@@ -49,7 +49,7 @@ def test_frames_a_second_and_both():
     assert rate_stage(RateDrop.RATE_IN, None, None) is None
 
 
-def test_how_rates_are_written():
+def test_rates_are_read_or_refused():
     assert to_rate("50M") == 50e6
     assert to_rate("1.5g") == 1.5e9
     assert to_rate("500k") == 500e3

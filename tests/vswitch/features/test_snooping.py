@@ -140,7 +140,7 @@ def test_link_local_groups_go_everywhere_even_where_they_share_an_address():
     assert len(snooping.groups()) == 1
 
 
-def test_what_is_too_much_is_flooded():
+def test_groups_beyond_the_limits_are_flooded():
     snooping = Snooping()
     many = [packed(f"239.2.{n // 256}.{n % 256}") for n in range(MAX_GROUPS_OF_PORT + 1)]
     heard(snooping, 3, joins(G))

@@ -76,7 +76,7 @@ def test_level_is_max_min_fair():
         assert given == wanted or sum(given) == pytest.approx(room)
 
 
-def test_what_is_not_flooded_is_not_limited():
+def test_frames_that_are_not_flooded_are_not_limited():
     limits, counters = stage(0, 0, 0), PortCounters()
     batch = [record(B)] * 5
     assert limits.take(batch, 1.0, counters) is batch
@@ -92,7 +92,7 @@ def test_what_is_not_flooded_is_not_limited():
         (B, StormDrop.STORM_UNKNOWN),
     ],
 )
-def test_each_kind_has_its_limit(destination, reason):
+def test_each_kind_of_flooded_frame_has_its_limit(destination, reason):
     limits = stage(200, 200, 200, known=lambda *_: None)
     counters, passed = PortCounters(), 0
     for step in range(1000):
@@ -147,7 +147,7 @@ def test_a_storm_does_not_take_the_broadcasts_of_others():
     assert set(floods.counters[0].drops) == {StormDrop.FLOOD_LIMIT}
 
 
-def test_one_who_floods_alone_may_have_it_all():
+def test_a_port_that_floods_alone_may_have_the_whole_flood_limit():
     floods = Floods(3, 1000)
     for step in range(5000):
         floods.send(0, 10, step / 1000)
@@ -161,7 +161,7 @@ def test_a_broadcast_passes_however_many_ports_there_are():
     assert 10 <= floods.passed[0] <= 30
 
 
-def test_many_who_begin_at_once_are_bounded():
+def test_many_ports_that_begin_to_flood_at_once_are_bounded():
     floods = Floods(50, 20_000)
     for step in range(1000):
         for number in range(50):

@@ -108,7 +108,7 @@ async def test_superframes_cross_tagged_and_untagged(superframes):
         )
 
 
-async def test_explain(four):
+async def test_explain_names_the_vlan_and_what_is_refused(four):
     switch, ports, _ = four
     FeatureManager(switch, Settings(ports={"p1": {"vlan": 10}, "p2": {"vlan": 10}}))
     decision = switch.explain(ports[0], frame_record(frame(ALL, A)))
@@ -122,7 +122,7 @@ async def test_explain(four):
     assert (refused.egress, refused.reason) == ((), "vlan_refused")
 
 
-def test_the_file(tmp_path):
+def test_vlan_settings_of_a_file_are_read_or_refused(tmp_path):
     path = tmp_path / "vswitch.toml"
     path.write_text('[port.a]\nvlan = 10\n[port.b]\ntrunk = "10, 20-30"\nnative = 1\n')
     said = load_settings(path)

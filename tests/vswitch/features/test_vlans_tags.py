@@ -63,7 +63,7 @@ def taken(stage, frame):
         (TRUNK, vlan_tagged(PLAIN, 25)[:17], "runt"),
     ],
 )
-def test_what_comes_in(membership, frame, inside):
+def test_frames_that_come_in_are_tagged_or_refused(membership, frame, inside):
     assert taken(Tagging(membership), frame) == inside
 
 
@@ -76,14 +76,14 @@ def test_what_comes_in(membership, frame, inside):
         (vlan_tagged(vlan_tagged(PLAIN, 10), 20), vlan_tagged(vlan_tagged(PLAIN, 10), 20)),
     ],
 )
-def test_what_leaves(frame, outside):
+def test_frames_that_leave_are_untagged_or_refused(frame, outside):
     assert taken(Untagging(10), frame) == outside
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("protocol", [6, UDP])
 @pytest.mark.parametrize("gso", [0, 500])
-def test_a_superframe_keeps_its_sense(version, protocol, gso):
+def test_a_superframe_keeps_its_segments_with_and_without_a_tag(version, protocol, gso):
     record = superframe(Flow(version=version, protocol=protocol), bytes(1400), gso)
     inside = taken(Tagging(ACCESS), record)
     assert inside[26:30] == b"\x81\x00\x00\x0a"
@@ -119,7 +119,7 @@ def test_headers_that_point_nowhere_are_refused_or_harmless():
     assert load_of([stump]).frames == 1
 
 
-def test_how_vlans_are_written():
+def test_lists_of_vlans_are_read_or_refused():
     assert parse_vlans("10, 20-22") == {10, 20, 21, 22}
     assert parse_vlans("ALL") == ALL_VLANS
     assert len(ALL_VLANS) == 4094

@@ -37,7 +37,7 @@ def test_a_burst_drops_nothing():
         assert not codel.drops(0.0, PATIENCE, start + 0.5, last=False)
 
 
-def test_more_patience_where_things_are_lost():
+def test_records_may_wait_longer_on_a_path_that_loses_things():
     usual, lossy = Patience(0.1), Patience(0.1, lossy=True)
     assert lossy.target == usual.target + 0.1 * STALL_TRIPS
     assert lossy.interval == usual.interval + 0.1 * STALL_TRIPS
@@ -60,14 +60,14 @@ def test_a_queue_that_stands_drops_ever_more():
     assert counts[-1] > 2 * counts[0]
 
 
-def test_it_stops_when_the_queue_has_gone():
+def test_dropping_stops_when_the_queue_has_gone():
     codel = Codel()
     drops_in(codel, 3)
     assert not codel.drops(0.0, PATIENCE, 3.0, last=False)
     assert drops_in(codel, LEAST_INTERVAL, since=3.0) == 0
 
 
-def test_it_begins_faster_when_that_was_not_long_ago():
+def test_dropping_begins_faster_when_it_ended_not_long_ago():
     codel = Codel()
     fresh = drops_in(codel, 0.5)
     drops_in(codel, 2, since=0.5)
@@ -87,7 +87,7 @@ def test_patience_follows_the_path(trip):
     assert patience.interval > 2 * trip
 
 
-def test_without_a_path_there_is_no_hurry():
+def test_records_for_a_device_without_a_path_are_not_dropped_for_waiting():
     patience = Patience(None)
     assert patience.target == inf
     assert not any(Codel().drops(1e9, patience, float(n), last=False) for n in range(100))
@@ -102,7 +102,7 @@ def fill(queue, flow, count, now):
     return records
 
 
-def test_what_stood_too_long_is_given_up_and_nothing_is_forgotten():
+def test_records_that_stood_too_long_are_given_up_and_none_is_forgotten():
     queue = EgressQueue()
     offered = fill(queue, 1, 1000, 0.0)
     taken, late, now = [], [], 0.0
@@ -116,7 +116,7 @@ def test_what_stood_too_long_is_given_up_and_nothing_is_forgotten():
     assert queue.take_late() == []
 
 
-def test_another_flow_loses_nothing_for_it():
+def test_a_flow_loses_nothing_for_another_that_stands():
     queue = EgressQueue()
     fill(queue, 1, 1000, 0.0)
     now, pings, got = 0.0, 0, []

@@ -88,7 +88,7 @@ def test_a_sparse_flow_that_comes_again_and_again_does_not_starve_others():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_order_within_flows_and_nothing_lost(seed):
+def test_order_is_kept_within_flows_and_nothing_is_lost(seed):
     rng = random.Random(seed)
     queue = EgressQueue(max_frames=50, max_bytes=20_000)
     number, given, refused, taken = 0, [], [], []
@@ -136,7 +136,7 @@ def test_a_record_that_is_larger_than_the_queue_is_refused():
     assert queue.take(ALL) == []
 
 
-def test_default_limits_are_reached():
+def test_a_queue_holds_what_its_default_limits_allow():
     queue = EgressQueue()
     excess = 88
     assert len(queue.offer([record(1)] * (MAX_QUEUED_FRAMES + excess))) == excess
@@ -176,7 +176,7 @@ def test_a_superframe_is_one_record_and_as_many_frames_as_it_stands_for():
     assert queue.frames == 1
 
 
-def test_flows():
+def test_flows_are_told_apart_by_addresses_and_ports():
     """The same with and without a virtio-net header; others by their MAC addresses and type."""
     one, two = Flow(), Flow(ports=(7, 5201))
     whole = superframe(one, bytes(3000), 1000)
@@ -188,7 +188,7 @@ def test_flows():
 
 
 @pytest.mark.parametrize("size", range(14, 70))
-def test_a_flow_of_any_frame(size):
+def test_a_frame_of_any_length_has_a_flow(size):
     for kind in (b"\x08\x00", b"\x86\xdd", b"\x81\x00"):
         assert isinstance(flow_of(frame_record(bytes(12) + kind + bytes(size - 14))), bytes)
 

@@ -28,7 +28,7 @@ def test_the_ring_is_bounded_and_shows_what_was_lost():
     assert [event.number for event in log.since(9)] == [10]
 
 
-def test_what_comes_too_often_is_counted_and_pushes_out_nothing():
+def test_events_that_come_too_often_are_counted_and_push_out_nothing():
     log = EventLog()
     log.add("frozen", "pc2", now=0.0)
     for _ in range(1000):
@@ -40,7 +40,7 @@ def test_what_comes_too_often_is_counted_and_pushes_out_nothing():
     assert log.add("moved", "pc1", now=INTERVAL).facts == {}
 
 
-def test_memory_of_what_came_often_is_bounded():
+def test_memory_of_events_that_came_often_is_bounded():
     log = EventLog()
     for number in range(10_000):
         log.add("moved", str(number), now=0.0)

@@ -19,7 +19,7 @@ def ports_of(fdb, now=0.0):
     return {port: ports.count(port) for port in set(ports)}
 
 
-def test_learns_and_looks_up():
+def test_a_learned_station_is_looked_up_on_its_port():
     fdb = Fdb()
     assert fdb.lookup(0, mac(1), 0.0) is None
     assert fdb.learn(0, mac(1), 3, 0.0)
@@ -191,7 +191,7 @@ def test_learning_costs_the_same_in_a_full_table_of_any_size(ports):
     assert len(costs) == 1
 
 
-def test_snapshot_of_entries():
+def test_entries_are_listed_by_port_with_their_age():
     fdb = Fdb()
     fdb.learn(7, bytes.fromhex("02005e10000a"), 3, 10.0)
     assert fdb.entries(12.5) == [FdbEntry(vlan=7, mac="02:00:5e:10:00:0a", port=3, age=2.5)]

@@ -95,7 +95,7 @@ def test_a_lonely_port_reaches_nobody_but_is_learned_from():
     assert bench.forwarder.fdb.lookup(0, A, 0.0) == 1
 
 
-def test_length_limits():
+def test_frames_up_to_the_mtu_with_two_tags_pass_and_longer_ones_are_dropped():
     bench = Bench(mtu=1500)
     longest = frame(B, A, bytes(1508))
     out = bench.ingress(1, longest, longest + b"x", b"short", b"")
@@ -103,7 +103,7 @@ def test_length_limits():
     assert bench.drops(1) == {DropReason.OVERSIZE: 1, DropReason.RUNT: 2}
 
 
-def test_a_batch_of_oversize_frames_alone():
+def test_a_batch_of_oversize_frames_alone_is_dropped():
     bench = Bench(mtu=100)
     assert bench.ingress(1, frame(B, A, bytes(200)), frame(B, A, bytes(200))) == {}
     assert bench.drops(1) == {DropReason.OVERSIZE: 2}
@@ -118,7 +118,7 @@ def test_a_batch_of_oversize_frames_alone():
         (frame(B, A, bytes(2000)), DropReason.OVERSIZE),
     ],
 )
-def test_what_policy_refuses_leaves_no_trace(bad, reason):
+def test_a_frame_that_its_header_forbids_leaves_no_trace(bad, reason):
     bench = Bench()
     assert bench.ingress(1, bad, bad) == {}
     assert bench.drops(1) == {reason: 2}

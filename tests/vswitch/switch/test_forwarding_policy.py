@@ -33,7 +33,7 @@ def test_a_frame_that_ends_in_its_tag_is_a_runt(tpid):
     assert judge(frame[:16]) is None
 
 
-def test_nobody_sends_from_a_group_address_or_from_zero():
+def test_frames_from_a_group_address_or_from_zero_are_refused():
     assert judge(ethernet(B, "ff:ff:ff:ff:ff:ff", 0x0800)) is DropReason.SOURCE_MULTICAST
     assert judge(ethernet(B, "03:00:00:00:00:01", 0x0800)) is DropReason.SOURCE_MULTICAST
     assert judge(ethernet(B, "00:00:00:00:00:00", 0x0800)) is DropReason.SOURCE_ZERO
@@ -45,11 +45,11 @@ def test_sixteen_addresses_are_for_the_next_bridge_only(last):
     assert judge(frame) is (DropReason.RESERVED_DESTINATION if last < 0x10 else None)
 
 
-def test_pause_frames_are_among_them():
+def test_pause_frames_are_for_the_next_bridge_only():
     pause = ethernet("01:80:c2:00:00:01", A, 0x8808, b"\x00\x01\xff\xff")
     assert judge(pause) is DropReason.RESERVED_DESTINATION
 
 
-def test_longest_frame_has_two_tags():
+def test_the_longest_frame_has_two_tags():
     assert max_frame(1500) == 1522
     assert max_frame(9000) == 9022

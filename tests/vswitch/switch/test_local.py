@@ -40,7 +40,7 @@ async def test_send_waits_while_the_lane_is_full():
     assert got == [frame_record(frame(n)) for n in range(7)]
 
 
-async def test_device_takes_what_fits():
+async def test_a_local_device_takes_as_many_records_as_its_lane_has_room_for():
     device, port = local_pair("bot")
     batch = [frame_record(frame(n)) for n in range(LANE_FRAMES + 5)]
     assert device.write_nowait(batch) == LANE_FRAMES

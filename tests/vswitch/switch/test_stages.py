@@ -135,6 +135,41 @@ async def test_reach_keeps_ports_apart(four):
     assert in_equals_out(switch)
 
 
+class Refusing:
+    """Lets nobody learn a station on port 2."""
+
+    def __init__(self, noted):
+        self.noted = noted
+
+    def admits(self, vlan, mac, port, known, now):
+        self.noted.append(("asked", port, known))
+        return DropReason.MAC_REFUSED if port == 2 else None
+
+    def judges(self, vlan, mac, port, known, now):
+        return DropReason.MAC_REFUSED if port == 2 else None
+
+    def thaw(self):
+        self.noted.append("thaw")
+
+
+async def test_a_policy_hears_of_new_stations_and_of_moves_and_may_refuse_them(four):
+    switch, ports, _ = four
+    noted = []
+    switch.set_policy(
+        reach=lambda: None, learning=Refusing(noted), moved=lambda *move: noted.append(move)
+    )
+    for port in (0, 0, 1, 2):
+        switch.ingress(ports[port], [frame_record(frame(ALL, A))])
+    assert noted == [("asked", 1, None), (A, 1, 2), ("asked", 2, 1), (A, 1, 3), ("asked", 3, 1)]
+    assert ports[1].counters.drops == {DropReason.MAC_REFUSED: 1}
+    assert switch.explain(ports[1], frame_record(frame(ALL, A))).reason == "mac_refused"
+    switch.thaw_stations()
+    assert noted[-1] == "thaw"
+    switch.set_policy(reach=lambda: None)
+    assert switch.fdb.learn(0, A, 2, switch.now()) is True
+    assert len(noted) == 6
+
+
 async def test_an_observer_sees_both_ways_until_it_is_removed(four):
     switch, _, devices = four
     witness = Witness()

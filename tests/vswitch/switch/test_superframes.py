@@ -43,7 +43,7 @@ def attach(switch, *devices):
     return [switch.attach(device, name="p") for device in devices]
 
 
-async def test_whole_to_those_who_take_them_and_cut_for_others(switch):
+async def test_superframes_go_whole_to_ports_that_take_them_and_cut_to_others(switch):
     source, able = FakeDevice(superframes=True), FakeDevice(superframes=True)
     plain, other = FakeDevice(), FakeDevice()
     ports = attach(switch, source, able, plain, other)
@@ -60,7 +60,7 @@ async def test_whole_to_those_who_take_them_and_cut_for_others(switch):
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-async def test_cut_once_however_many_ports_take_none(switch, mixed, monkeypatch):
+async def test_a_superframe_is_cut_once_however_many_ports_take_none(switch, mixed, monkeypatch):
     calls = []
 
     def counting(records, mtu, known):
@@ -92,7 +92,7 @@ async def test_cut_once_however_many_ports_take_none(switch, mixed, monkeypatch)
     assert balance(switch) == 0
 
 
-async def test_what_cannot_be_cut_is_counted_where_it_came_in_for_each_copy(switch):
+async def test_a_superframe_that_cannot_be_cut_is_counted_where_it_came_in_for_each_copy(switch):
     source, able = FakeDevice(superframes=True), FakeDevice(superframes=True)
     plain, other = FakeDevice(), FakeDevice()
     ports = attach(switch, source, able, plain, other)
@@ -109,7 +109,7 @@ async def test_what_cannot_be_cut_is_counted_where_it_came_in_for_each_copy(swit
     assert balance(switch) == 0
 
 
-async def test_the_mtu_of_the_lan_is_that_of_the_cutter():
+async def test_superframes_are_cut_to_the_mtu_of_the_lan():
     async with open_switch(mtu=1400) as switch:
         source, plain = FakeDevice(superframes=True), FakeDevice()
         attach(switch, source, plain)

@@ -79,7 +79,7 @@ def mutate(rng, data):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_splitter(seed):
+def test_the_splitter_gives_records_or_bad_record_for_any_bytes(seed):
     rng = random.Random(f"splitter {seed}")
     refused = 0
     for _ in range(5000):
@@ -101,7 +101,7 @@ def test_splitter(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_datagrams_of_whole_records(seed):
+def test_datagrams_give_records_or_bad_record_for_any_bytes(seed):
     rng = random.Random(f"whole {seed}")
     honest = [frame_record(frame) for frame in FRAMES]
     honest.append(encode_record(SUPERFRAME, bytes(10) + FRAMES[1] + bytes(3000)))
@@ -122,7 +122,7 @@ def test_datagrams_of_whole_records(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_control(seed):
+def test_control_messages_of_any_bytes_are_read_or_refused(seed):
     rng = random.Random(f"control {seed}")
     understood = 0
     refusals = []
@@ -148,7 +148,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_control_with_wrong_values(seed):
+def test_control_messages_with_wrong_values_are_refused(seed):
     rng = random.Random(f"values {seed}")
     refused = 0
     for _ in range(5000):
@@ -166,7 +166,7 @@ def test_control_with_wrong_values(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_forwarding(seed):
+def test_forwarding_accounts_for_every_frame_of_any_bytes(seed):
     rng = random.Random(f"forwarding {seed}")
     forwarder = Forwarder(mtu=100)
     ports = {port: PortCounters() for port in (1, 2, 3)}
@@ -188,7 +188,7 @@ def test_forwarding(seed):
     assert 0 < drops < sent
 
 
-def test_frame_functions():
+def test_header_functions_raise_nothing_for_any_frame():
     rng = random.Random("frame")
     refusals = set()
     for _ in range(5000):
