@@ -113,9 +113,9 @@ def test_tcp_and_pings_pass_in_that_lane(lan, name):
     assert " 0% packet loss" in here.run(ping).stdout
     assert captures["pc1"].types() == {DATAGRAM}
     assert captures["pc2"].types() == {DATA}
-    assert joined(lan, "pc1")["loose_sent"] > 20
-    assert joined(lan, "pc1")["loose_received"] > 20
-    assert lan.port("pc1")["loose_sent"] > 20
+    assert joined(lan, "pc1")["datagram_sent"] > 20
+    assert joined(lan, "pc1")["datagram_received"] > 20
+    assert lan.port("pc1")["datagram_sent"] > 20
     assert joined(lan, "pc2")["loose_sent"] == joined(lan, "pc2")["loose_received"] == 0
     assert lan.port("pc1")["transport_drops"].get("bad_seal") is None
 
