@@ -3,7 +3,7 @@
 A pair belongs to one handshake. It is found by its local index, the number that the peer writes
 into every datagram. After a rekey the old pair still opens what was under way, for 30 s; no pair
 seals or opens anything after 300 s, and none seals more than 2^23 datagrams. Long before that new
-ones are `due`: the initiator starts a handshake, the responder `asks` for one.
+ones are `due`: the initiator starts a handshake, the responder requests one.
 
 Pure; `now` in seconds.
 """
@@ -140,7 +140,7 @@ class Keyring:
             self.rekey_at = now + REKEY_JITTER
             self.wanted = True
 
-    def asks(self, now: float) -> bool:
+    def should_request(self, now: float) -> bool:
         """The pair in use is worn: the initiator should be asked for a new one, now."""
         if not self.worn() or now - self._asked_at < ASK_INTERVAL:
             return False

@@ -442,7 +442,7 @@ class Session:
         if self.lanes.wants_ping(now):
             self._exchange.ping(now)
         self.keys.handle_timeout(now)
-        if not self.initiator and self.keys.asks(now):
+        if not self.initiator and self.keys.should_request(now):
             self._exchange.queue(Rekey())
         self.lanes.handle_timeout(now)
 

@@ -142,12 +142,12 @@ def test_new_keys_are_due_when_somebody_wants_them_or_these_are_worn():
 
 def test_worn_keys_are_asked_to_be_replaced_once_in_a_while():
     keys = keyring()
-    assert not keys.asks(ASK_INTERVAL)
+    assert not keys.should_request(ASK_INTERVAL)
     keys.current.opener.failures = REKEY_AFTER_FAILURES
-    assert not keys.asks(ASK_INTERVAL - 0.001)
-    assert keys.asks(ASK_INTERVAL)
-    assert not keys.asks(2 * ASK_INTERVAL - 0.001)
-    assert keys.asks(2 * ASK_INTERVAL)
+    assert not keys.should_request(ASK_INTERVAL - 0.001)
+    assert keys.should_request(ASK_INTERVAL)
+    assert not keys.should_request(2 * ASK_INTERVAL - 0.001)
+    assert keys.should_request(2 * ASK_INTERVAL)
 
 
 def test_retire_all():
