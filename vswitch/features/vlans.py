@@ -16,7 +16,8 @@ import attrs
 from vswitch.features.base import Feature
 from vswitch.features.settings import PortSettings, Settings
 from vswitch.frames.ethernet import TAG_SIZE, VLAN_TAGS, parse_vlans
-from vswitch.frames.records import FRAME, HEADER_SIZE, MAX_BODY, SUPERFRAME
+from vswitch.frames.headers import frame_at
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE, MAX_BODY, SUPERFRAME
 from vswitch.frames.virtio import FRAME_AT, VIRTIO_HEADER, stands_for
 from vswitch.switch.counters import DropReason, PortCounters
 from vswitch.switch.port import Port
@@ -46,7 +47,6 @@ from vswitch.switch.switch import Switch
 # says.
 
 _TPID = b"\x81\x00"
-_FRAME_FLAG = FRAME & 0xFF
 _FRAME_BEGIN = b"\xbc\xbc"
 _SUPERFRAME_BEGIN = SUPERFRAME.to_bytes(2, "big")
 
@@ -82,7 +82,7 @@ class Tagging:
         tag = self._tag
         for record in records:
             if (
-                record[1] == _FRAME_FLAG
+                record[1] == FRAME_FLAG
                 and tag is not None
                 and record[16:18] not in VLAN_TAGS
                 and 18 <= len(record) <= MAX_BODY
@@ -103,13 +103,13 @@ class Tagging:
         made = self._tagged(record)
         if isinstance(made, DropReason):
             return Explained(None, "of a VLAN that the port does not carry", made)
-        at = _frame_at(made)
+        at = frame_at(made)
         if made is record and len(record) < at + 16:
             return Explained(made, "")
         return Explained(made, f"VLAN {_tci(made, at + 14) & 0xFFF}")
 
     def _tagged(self, record: bytes) -> bytes | DropReason:
-        at = _frame_at(record)
+        at = frame_at(record)
         if len(record) < at + 14:
             return record  # the forwarder refuses it, and says why
         outer = record[at + 12 : at + 14]
@@ -146,7 +146,7 @@ class Untagging:
         high, low = self._high, self._low
         for record in records:
             if (
-                record[1] == _FRAME_FLAG
+                record[1] == FRAME_FLAG
                 and len(record) >= 22
                 and record[19] == low
                 and record[16:18] == _TPID
@@ -171,7 +171,7 @@ class Untagging:
         return Explained(made, "" if made is record else "untagged")
 
     def _bared(self, record: bytes) -> bytes | DropReason:
-        at = _frame_at(record)
+        at = frame_at(record)
         if record[at + 12 : at + 14] != _TPID or len(record) < at + 18:
             return record
         if _tci(record, at + 14) & 0x0FFF != self._untagged:
@@ -179,10 +179,6 @@ class Untagging:
         if record[at + 16 : at + 18] in VLAN_TAGS:
             return DropReason.VLAN_REFUSED
         return _remove(record, at)
-
-
-def _frame_at(record: bytes) -> int:
-    return HEADER_SIZE if record[1] == _FRAME_FLAG else FRAME_AT
 
 
 def _insert(record: bytes, at: int, tag: bytes) -> bytes | DropReason:
