@@ -1,8 +1,13 @@
-"""What hosts and routers say about multicast groups: IGMP v1 to v3 and MLD v1 and v2, read.
+"""What hosts and routers say about multicast groups, and asking them: IGMP v1 to v3, MLD v1 and v2.
 
 Behind up to two VLAN tags: IPv4 with IGMP (RFC 1112, 2236, 3376), IPv6 with a hop-by-hop header and
 MLD (RFC 2710, 3810), and the hellos of PIM routers (RFC 7761). RFC 4541 has switches look at all of
 these. Source lists are not kept: who wants a group from some sources wants the group.
+
+A switch that asks for groups itself asks by IGMPv3 and MLDv2, which hosts of older versions
+understand (RFC 3376 7, RFC 3810 8). The source of `query_record` is 0.0.0.0, so that no router
+takes the switch for one (RFC 4541 2.1.1), and in IPv6, where hosts believe nothing else, the
+link-local address of the switch.
 
 Error contract: `read_untrusted` gives None for any other frame, and raises only `BadRecord` for one
 that is such a message and wrong: lengths, a checksum, a hop limit other than 1, a source that no
@@ -38,6 +43,12 @@ _MLD_QUERY, _MLD_REPORT, _MLD_DONE, _MLD2_REPORT = 130, 131, 132, 143
 _PIM_HELLO = 0x20  # version 2, type 0
 _PIM_GROUPS = (bytes((224, 0, 0, 13)), b"\xff\x02" + bytes(13) + b"\x0d")
 _SSDP = b"\x01\x00\x5e\x7f\xff\xfa"  # 239.255.255.250, by which devices are found
+_ALL_HOSTS = bytes((224, 0, 0, 1))
+_ALL_NODES = b"\xff\x02" + bytes(13) + b"\x01"
+_ROUTER_ALERT_4 = b"\x94\x04\0\0"  # RFC 2113
+_ROUTER_ALERT_6 = b"\x3a\0\x05\x02\0\0\x01\0"  # hop-by-hop header, ICMPv6 next; RFC 2711
+_ROBUSTNESS = 2
+_INTERVAL = 125  # seconds, told to other queriers
 
 
 class Says(Enum):
@@ -203,22 +214,6 @@ def _floating(code: int, limit: int, bits: int) -> int:
 
 def _word(data: bytes, at: int) -> int:
     return data[at] << 8 | data[at + 1]
-
-
-# -------------------------------------------------------------------------------------------------
-# The queries of a switch that asks for multicast groups itself: IGMPv3 and MLDv2.
-#
-# Hosts of older versions understand them (RFC 3376 7, RFC 3810 8). The source is 0.0.0.0, so that
-# no router takes the switch for one (RFC 4541 2.1.1), and in IPv6, where hosts believe nothing
-# else, the link-local address of the switch. Pure; nothing is raised for addresses of the right
-# length.
-
-_ALL_HOSTS = bytes((224, 0, 0, 1))
-_ALL_NODES = b"\xff\x02" + bytes(13) + b"\x01"
-_ROUTER_ALERT_4 = b"\x94\x04\0\0"  # RFC 2113
-_ROUTER_ALERT_6 = b"\x3a\0\x05\x02\0\0\x01\0"  # hop-by-hop header, ICMPv6 next; RFC 2711
-_ROBUSTNESS = 2
-_INTERVAL = 125  # seconds, told to other queriers
 
 
 def query_record(

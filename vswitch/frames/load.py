@@ -32,9 +32,6 @@ def wire_bytes(record: bytes) -> int:
     return len(record) - FRAME_AT + (frames - 1) * headers
 
 
-# -------------------------------------------------------------------------------------------------
-
-
 class Load(NamedTuple):
     """What a batch stands for."""
 
