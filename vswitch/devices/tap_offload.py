@@ -36,7 +36,7 @@ from vswitch.errors import BadRecord
 from vswitch.frames.checksum import complete_checksum
 from vswitch.frames.merge import MERGEABLE, merge_datagrams
 from vswitch.frames.records import (
-    FRAME,
+    FRAME_FLAG,
     HEADER_SIZE,
     MAX_BODY,
     SUPERFRAME,
@@ -54,7 +54,6 @@ from vswitch.frames.virtio import (
     VIRTIO_HEADER,
 )
 
-_FRAME_FLAG = FRAME & 0xFF
 _RECORD_HEADER = struct.Struct(">HH")
 # Bytes of a record: above this, writing a view beats writing a copy without the record header.
 _COPY_BELOW = 2048
@@ -142,7 +141,7 @@ class OffloadTapDevice(TapDevice):
         done = 0
         for record in records:
             try:
-                if record[1] == _FRAME_FLAG:
+                if record[1] == FRAME_FLAG:
                     write(fd, NO_OFFLOAD + record[HEADER_SIZE:])
                 else:
                     header = check_superframe_untrusted(record, mtu)

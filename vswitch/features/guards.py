@@ -38,31 +38,32 @@ from vswitch.features.macs import MacSettings
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, parse_mac
 from vswitch.frames.headers import (
     ARP,
+    ARP_ETHERNET_IPV4,
+    ARP_SIZE,
+    DHCP_PORTS,
+    DHCPV6_PORTS,
     ICMPV6,
     IPV4,
     IPV6,
     LATER,
     OBSCURE,
-    UDP,
     frame_at,
     network_untrusted,
     upper_ipv4_untrusted,
     upper_ipv6_untrusted,
 )
-from vswitch.frames.virtio import stands_for
+from vswitch.frames.virtio import UDP, stands_for
 from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
 from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
-_ARP_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"
-_ARP_SIZE = 28
 _NO_IPV4 = bytes(4)
 _NO_IPV6 = bytes(16)
 _IGMP = 2
-_DHCP_TO_SERVER = b"\x00\x44\x00\x43"  # UDP from port 68 to 67
-_DHCP_SERVER = b"\x00\x43"  # 67
-_DHCPV6_SERVER = b"\x02\x23"  # 547
+_DHCP_SERVER, _DHCP_CLIENT = DHCP_PORTS
+_DHCP_TO_SERVER = _DHCP_CLIENT + _DHCP_SERVER
+_DHCPV6_SERVER = DHCPV6_PORTS[0]
 _FROM_ROUTERS = (134, 137)  # ICMPv6: router advertisement, redirect
 
 
@@ -181,7 +182,7 @@ def _arp_untrusted(record: bytes, at: int, header: int, rules: Rules) -> GuardDr
     if not (rules.source or rules.arp):
         return None
     reason = GuardDrop.ARP_CHECK if rules.arp else GuardDrop.SOURCE_GUARD
-    if len(record) < header + _ARP_SIZE or record[header : header + 6] != _ARP_ETHERNET_IPV4:
+    if len(record) < header + ARP_SIZE or record[header : header + 6] != ARP_ETHERNET_IPV4:
         return reason
     sender = record[header + 14 : header + 18]
     taken = rules.owners.get(sender, rules.port) != rules.port

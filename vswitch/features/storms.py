@@ -23,7 +23,7 @@ from vswitch.config.options import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import BROADCAST, ETHERNET_HEADER_SIZE, HEAD_SIZE, vlan_of
 from vswitch.frames.headers import frame_at
-from vswitch.frames.records import FRAME
+from vswitch.frames.records import FRAME_FLAG
 from vswitch.frames.virtio import stands_for
 from vswitch.switch.bucket import Bucket
 from vswitch.switch.counters import Drop, PortCounters
@@ -33,7 +33,6 @@ from vswitch.switch.switch import Switch
 
 INTERVAL = 0.1  # seconds in which the flood limit holds: shorter than people notice
 MIN_BURST = 128  # frames: one superframe, and a host that starts
-_FRAME_FLAG = FRAME & 0xFF
 
 Known = Callable[[int, bytes, float], int | None]  # Fdb.lookup
 
@@ -157,12 +156,12 @@ class StormStage:
         if not records:
             return records
         # The flag of a superframe is the larger one: see `load_of`.
-        only_frames = max(records)[1] == _FRAME_FLAG
+        only_frames = max(records)[1] == FRAME_FLAG
         if only_frames:
             heads = [record[4:20] for record in records]
         else:
             heads = [
-                record[4:20] if record[1] == _FRAME_FLAG else record[14:30] for record in records
+                record[4:20] if record[1] == FRAME_FLAG else record[14:30] for record in records
             ]
         if heads.count(heads[0]) == len(heads):
             reason = self._kind(heads[0], now)

@@ -36,7 +36,7 @@ from vswitch.config.options import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import TAG_SIZE, VLAN_TAGS, parse_vlans
 from vswitch.frames.headers import frame_at
-from vswitch.frames.records import FRAME, HEADER_SIZE, MAX_BODY, SUPERFRAME
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE, MAX_BODY, SUPERFRAME
 from vswitch.frames.virtio import FRAME_AT, VIRTIO_HEADER, stands_for
 from vswitch.switch.counters import Drop, DropReason, PortCounters
 from vswitch.switch.port import Port
@@ -46,7 +46,6 @@ from vswitch.switch.switch import Switch
 DEFAULT_VLAN = 1
 
 _TPID = b"\x81\x00"
-_FRAME_FLAG = FRAME & 0xFF
 _FRAME_BEGIN = b"\xbc\xbc"
 _SUPERFRAME_BEGIN = SUPERFRAME.to_bytes(2, "big")
 
@@ -135,7 +134,7 @@ class Tagging:
         tag = self._tag
         for record in records:
             if (
-                record[1] == _FRAME_FLAG
+                record[1] == FRAME_FLAG
                 and tag is not None
                 and record[16:18] not in VLAN_TAGS
                 and 18 <= len(record) <= MAX_BODY
@@ -199,7 +198,7 @@ class Untagging:
         high, low = self._high, self._low
         for record in records:
             if (
-                record[1] == _FRAME_FLAG
+                record[1] == FRAME_FLAG
                 and len(record) >= 22
                 and record[19] == low
                 and record[16:18] == _TPID

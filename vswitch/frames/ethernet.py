@@ -1,15 +1,13 @@
-"""The Ethernet header, read by offset, and MAC addresses as text.
+"""Ethernet in numbers and as text: sizes, MAC addresses, VLANs.
 
-Inside the switch a MAC address is 6 bytes and a frame is never parsed into objects; `header` is for
-people: status pages, captures, tests. Layouts: IEEE 802.3 (frame), 802.1Q and 802.1ad (tags).
+Inside the switch a MAC address is 6 bytes. Layouts: IEEE 802.3 (frame), 802.1Q and 802.1ad (tags);
+headers.py reads them.
 """
 
 from __future__ import annotations
 
 import re
 from hashlib import blake2s
-
-import attrs
 
 ETHERNET_HEADER_SIZE = 14  # bytes: destination, source, EtherType
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
@@ -24,7 +22,6 @@ VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")  # TPIDs of 802.1Q and of 802.1ad service
 
 _RANGE = re.compile(r"\s*([0-9]{1,4})\s*(?:-\s*([0-9]{1,4})\s*)?", re.ASCII)
 _MAC_TEXT = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}", re.ASCII)
-_MAX_TAGS = 2  # a service tag and a customer tag; what lies deeper is payload
 
 
 def parse_vlans(text: str) -> frozenset[int]:
@@ -46,17 +43,6 @@ def parse_vlans(text: str) -> frozenset[int]:
 def max_frame(mtu: int) -> int:
     """Bytes of the longest frame, without FCS, on a LAN of this MTU: header and two tags on top."""
     return mtu + ETHERNET_HEADER_SIZE + 2 * TAG_SIZE
-
-
-@attrs.frozen
-class FrameHeader:
-    """What stands in front of the payload of a frame."""
-
-    destination: bytes
-    source: bytes
-    ethertype: int  # of the payload, behind all tags that were read
-    vlans: tuple[int, ...]  # VLAN ids, outermost first
-    payload_offset: int  # bytes from the start of the frame
 
 
 def format_mac(mac: bytes) -> str:
@@ -93,22 +79,3 @@ def vlan_of(frame: bytes) -> int:
     if frame[12:14] in VLAN_TAGS and len(frame) >= 16:
         return (frame[14] & 0x0F) << 8 | frame[15]
     return 0
-
-
-def header(frame: bytes) -> FrameHeader:
-    """The header of a frame, up to two tags deep. `ValueError` when the frame ends inside it."""
-    vlans: list[int] = []
-    offset = ETHERNET_HEADER_SIZE
-    while len(frame) >= offset:
-        ethertype = frame[offset - 2 : offset]
-        if ethertype not in VLAN_TAGS or len(vlans) == _MAX_TAGS:
-            return FrameHeader(
-                destination=frame[0:6],
-                source=frame[6:12],
-                ethertype=int.from_bytes(ethertype, "big"),
-                vlans=tuple(vlans),
-                payload_offset=offset,
-            )
-        vlans.append(int.from_bytes(frame[offset : offset + 2], "big") & 0x0FFF)
-        offset += TAG_SIZE
-    raise ValueError(f"a frame of {len(frame)} bytes ends inside its header")

@@ -1,4 +1,8 @@
-"""What a frame carries, found by offset: the network protocol, and the one above it.
+"""The headers of a frame, read by offset: Ethernet with its tags, ARP, IPv4, IPv6, ports, DHCP.
+
+Every other module that looks into a frame does it with the functions and offsets of this one, so
+that guards, snooping, captures and superframes follow a frame equally far: up to two VLAN tags and
+eight IPv6 extension headers.
 
 For guards, which must not be led astray: a host may see more in a frame than a quick look does. So
 what a host could take for ARP, IPv4 or IPv6 and these functions cannot follow is `OBSCURE`: more
@@ -6,8 +10,9 @@ than two VLAN tags (hosts strip any number of tags with VLAN id 0), IP inside LL
 and access points take it for IP; both are CVE-2021-27853 and its kin), and IPv6 headers that end
 beyond the frame, or are too many or unknown (RFC 7113).
 
-Everything is read in the record where it lies; `at` is where the frame, or the header, begins in
-it. Pure; nothing here raises for any bytes.
+Everything is read where it lies, in a record or in a frame; `at` is where the frame, or the header,
+begins in it. Pure; nothing here raises for any bytes, but `header` for a frame that is too short.
+Layouts: IEEE 802.3 and 802.1Q, RFC 791, 826, 8200, 9293, 768, 2131, 8415.
 """
 
 from __future__ import annotations
@@ -15,43 +20,61 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
-from vswitch.frames.ethernet import VLAN_TAGS, format_mac, header
-from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE, is_superframe
-from vswitch.frames.virtio import FRAME_AT
+import attrs
+
+from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, TAG_SIZE, VLAN_TAGS, format_mac
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
+from vswitch.frames.virtio import FRAME_AT, TCP, UDP
 
 # Network protocols, by their EtherType; OTHER: none of them; OBSCURE: perhaps one.
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 OTHER, OBSCURE = 0, -1
 LATER = -2  # a later fragment: what is above IP was said in the first one
-UDP, ICMPV6 = 17, 58
+ICMPV6 = 58
+HOP_BY_HOP = 0
+IPV4_TYPE, ARP_TYPE, IPV6_TYPE = b"\x08\x00", b"\x08\x06", b"\x86\xdd"
+IPV4_SIZE, IPV6_SIZE, UDP_SIZE, TCP_SIZE = 20, 40, 8, 20  # bytes, without options
+ETHERTYPE_AT = 12  # bytes of a frame before it
+MAX_TAGS = 2  # a service tag and a customer tag; what lies deeper is payload
+MAX_EXTENSIONS = 8  # headers; RFC 8504 5.3 lets a host refuse more
+ARP_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"  # how ARP for these two begins
+ARP_SIZE = 28  # bytes of it
+DHCP_PORTS = (b"\x00\x43", b"\x00\x44")  # 67 of servers and 68 of clients
+DHCPV6_PORTS = (b"\x02\x23", b"\x02\x22")  # 547 of servers and 546 of clients
 
-_MAX_TAGS = 2
-_MAX_EXTENSIONS = 8  # headers; RFC 8504 5.3 lets a host refuse more
+_TAGS_SIZE = MAX_TAGS * TAG_SIZE
+_TCP, _UDP = bytes((TCP,)), bytes((UDP,))
 _SNAP = b"\xaa\xaa\x03"
-_NETWORK = {b"\x08\x00": IPV4, b"\x08\x06": ARP, b"\x86\xdd": IPV6}
+_NETWORK = {IPV4_TYPE: IPV4, ARP_TYPE: ARP, IPV6_TYPE: IPV6}
 _FRAGMENT, _AUTHENTICATION = 44, 51
 # Extension headers: hop-by-hop, routing, fragment, authentication, destination, mobility, HIP,
 # shim6 (RFC 7045, IANA). What ESP holds cannot be seen, and is nothing that a host takes for more.
-_HEADERS = frozenset((0, 43, _FRAGMENT, _AUTHENTICATION, 60, 135, 139, 140))
+_HEADERS = frozenset((HOP_BY_HOP, 43, _FRAGMENT, _AUTHENTICATION, 60, 135, 139, 140))
 _FIRST_UNASSIGNED = 146  # protocols from here on are unassigned, or for experiments
-_FRAME_FLAG = FRAME & 0xFF
 
 
 def frame_at(record: bytes) -> int:
     """Where the frame begins in a frame or superframe record."""
-    return HEADER_SIZE if record[1] == _FRAME_FLAG else FRAME_AT
+    return HEADER_SIZE if record[1] == FRAME_FLAG else FRAME_AT
+
+
+def behind_tags(data: bytes, at: int) -> int:
+    """Where the EtherType behind the VLAN tags is, of which the outermost EtherType is at `at`."""
+    last = at + _TAGS_SIZE
+    while at < last and data[at : at + 2] in VLAN_TAGS:
+        at += TAG_SIZE
+    return at
 
 
 def network_untrusted(record: bytes, at: int) -> tuple[int, int]:
     """The network protocol of the frame that begins at `at`, and where its header begins."""
     # HOT PATH of a guarded port
-    at += 12
+    at += ETHERTYPE_AT
     kind = record[at : at + 2]
-    tags = 0
-    while kind in VLAN_TAGS:
-        if tags == _MAX_TAGS:
+    last = at + _TAGS_SIZE
+    while kind in VLAN_TAGS:  # as `behind_tags`, without the call
+        if at == last:
             return OBSCURE, at
-        tags += 1
         at += 4
         kind = record[at : at + 2]
     found = _NETWORK.get(kind)
@@ -67,7 +90,7 @@ def network_untrusted(record: bytes, at: int) -> tuple[int, int]:
 
 def upper_ipv4_untrusted(record: bytes, at: int) -> tuple[int, int]:
     """The protocol above the IPv4 header at `at`, and where it begins; `OBSCURE`: no IPv4."""
-    if len(record) < at + 20 or not 0x45 <= record[at] <= 0x4F:
+    if len(record) < at + IPV4_SIZE or not 0x45 <= record[at] <= 0x4F:
         return OBSCURE, at
     if record[at + 6] & 0x1F or record[at + 7]:
         return LATER, at
@@ -75,13 +98,15 @@ def upper_ipv4_untrusted(record: bytes, at: int) -> tuple[int, int]:
 
 
 def upper_ipv6_untrusted(record: bytes, at: int) -> tuple[int, int]:
-    """The protocol above all headers of the IPv6 packet at `at`, and where it begins."""
+    """The protocol above all headers of the IPv6 packet at `at`, and where it begins; for `LATER`,
+    where the fragment header does.
+    """
     size = len(record)
-    if size < at + 40 or record[at] >> 4 != 6:
+    if size < at + IPV6_SIZE or record[at] >> 4 != 6:
         return OBSCURE, at
     following = record[at + 6]
-    at += 40
-    for left in range(_MAX_EXTENSIONS, -1, -1):
+    at += IPV6_SIZE
+    for left in range(MAX_EXTENSIONS, -1, -1):
         if following not in _HEADERS:
             determined = following < _FIRST_UNASSIGNED and at <= size
             return (following, at) if determined else (OBSCURE, at)
@@ -99,49 +124,53 @@ def upper_ipv6_untrusted(record: bytes, at: int) -> tuple[int, int]:
     return OBSCURE, at
 
 
-# -------------------------------------------------------------------------------------------------
-# Whether a record holds DHCP, for a bridge that keeps the DHCP of two LANs apart. Pure.
-
-_UDP = 17
-_PORTS_V4 = (b"\x00\x43", b"\x00\x44")  # 67 and 68, to a server and to a client: RFC 2131
-_PORTS_V6 = (b"\x02\x22", b"\x02\x23")  # 546 and 547: RFC 8415
-
-
 def is_dhcp_untrusted(record: bytes) -> bool:
     """Whether this frame or superframe record is of DHCP or DHCPv6, to a server or to a client.
 
-    By the destination port; IPv6 without extension headers, as DHCP is sent. Later fragments have
-    no ports, and are of no use without the first. Anything is accepted and nothing raised.
+    By the destination port. Later fragments have no ports, and are of no use without the first.
     """
     # HOT PATH of a bridge
-    at = HEADER_SIZE + VIRTIO_HEADER_SIZE if is_superframe(record) else HEADER_SIZE
-    at += 12
-    kind = record[at : at + 2]
-    for _ in range(_MAX_TAGS):
-        if kind not in VLAN_TAGS:
-            break
-        at += 4
-        kind = record[at : at + 2]
-    network = at + 2
-    if kind == b"\x08\x00":
-        if len(record) < network + 20 or record[network + 9] != _UDP:
+    kind, at = network_untrusted(record, HEADER_SIZE if record[1] == FRAME_FLAG else FRAME_AT)
+    if kind == IPV4:
+        if record[at + 9 : at + 10] != _UDP:  # nearly all frames get no further
             return False
-        if (record[network + 6] & 0x1F) or record[network + 7]:
-            return False  # a later fragment
-        ports = network + (record[network] & 0x0F) * 4
-        return record[ports + 2 : ports + 4] in _PORTS_V4
-    if kind == b"\x86\xdd":
-        if len(record) < network + 48 or record[network + 6] != _UDP:
+        protocol, at = upper_ipv4_untrusted(record, at)
+        return protocol == UDP and record[at + 2 : at + 4] in DHCP_PORTS
+    if kind == IPV6:
+        if record[at + 6 : at + 7] == _TCP:
             return False
-        return record[network + 42 : network + 44] in _PORTS_V6
+        protocol, at = upper_ipv6_untrusted(record, at)
+        return protocol == UDP and record[at + 2 : at + 4] in DHCPV6_PORTS
     return False
 
 
-# -------------------------------------------------------------------------------------------------
-# What a frame says on its outside, for people and filters: addresses, VLANs, protocol, ports.
-#
-# Read from bytes that anybody may have sent: what is not there, or cut off, is empty. Pure;
-# nothing raises. Layouts: IEEE 802.3 and 802.1Q, RFC 791, 826, 8200, 9293, 768.
+@attrs.frozen
+class FrameHeader:
+    """What stands in front of the payload of a frame."""
+
+    destination: bytes
+    source: bytes
+    ethertype: int  # of the payload, behind all tags that were read
+    vlans: tuple[int, ...]  # VLAN ids, outermost first
+    payload_offset: int  # bytes from the start of the frame
+
+
+def header(frame: bytes) -> FrameHeader:
+    """The header of a frame, up to two tags deep. `ValueError` when the frame ends inside it."""
+    at = behind_tags(frame, ETHERTYPE_AT)
+    if len(frame) < at + 2:
+        raise ValueError(f"a frame of {len(frame)} bytes ends inside its header")
+    tags = range(ETHERNET_HEADER_SIZE, at + 2, TAG_SIZE)
+    return FrameHeader(
+        destination=frame[0:6],
+        source=frame[6:12],
+        ethertype=_word(frame, at),
+        vlans=tuple(_word(frame, tag) & 0x0FFF for tag in tags),
+        payload_offset=at + 2,
+    )
+
+
+# What a frame says on its outside, for people and filters: what is not there, or cut off, is empty.
 
 ETHERTYPES = {
     "ip": 0x0800,
@@ -158,10 +187,6 @@ ETHERTYPES = {
 PROTOCOLS = {"icmp": 1, "igmp": 2, "tcp": 6, "udp": 17, "icmp6": 58}
 _TYPE_NAMES = {number: name for name, number in ETHERTYPES.items()}
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
-_EXTENSIONS = {0, 43, 60}  # IPv6: hop-by-hop, routing, destination options
-_FRAGMENT = 44
-_ETHERNET_AND_IPV4 = b"\x00\x01\x08\x00\x06\x04"  # how ARP for these two begins
-_MAX_SHOWN_EXTENSIONS = 8  # more than any honest packet has
 
 
 class Facts(NamedTuple):
@@ -185,18 +210,29 @@ def facts_of(frame: bytes) -> Facts:
         return Facts(frame[0:6], frame[6:12]) if len(frame) >= 12 else Facts()
     at, kind = head.payload_offset, head.ethertype
     facts = Facts(head.destination, head.source, head.vlans, kind)
-    if kind == ETHERTYPES["ip"] and len(frame) >= at + 20 and frame[at] >> 4 == 4:
-        behind: int | None = at + (frame[at] & 0x0F) * 4
-        if (frame[at + 6] << 8 | frame[at + 7]) & 0x1FFF:
-            behind = None  # a later fragment
-        return _with_ip(facts, frame, slice(at + 12, at + 16), frame[at + 9], behind)
-    if kind == ETHERTYPES["ip6"] and len(frame) >= at + 40 and frame[at] >> 4 == 6:
-        protocol, behind = _behind_extensions(frame, frame[at + 6], at + 40)
-        return _with_ip(facts, frame, slice(at + 8, at + 24), protocol, behind)
-    arp = frame[at : at + 28] if kind == ETHERTYPES["arp"] else b""
-    if len(arp) == 28 and arp.startswith(_ETHERNET_AND_IPV4):
-        return facts._replace(from_ip=arp[14:18], to_ip=arp[24:28])
-    return facts
+    if kind == IPV4:
+        protocol, above = upper_ipv4_untrusted(frame, at)
+        later, addresses = at + 9, frame[at + 12 : at + 20]
+    elif kind == IPV6:
+        protocol, above = upper_ipv6_untrusted(frame, at)
+        later, addresses = above, frame[at + 8 : at + 40]
+    else:
+        arp = frame[at : at + ARP_SIZE] if kind == ARP else b""
+        if len(arp) == ARP_SIZE and arp.startswith(ARP_ETHERNET_IPV4):
+            return facts._replace(from_ip=arp[14:18], to_ip=arp[24:28])
+        return facts
+    if above == at and protocol == OBSCURE:  # not even that header
+        return facts
+    ports: tuple[int, ...] = ()
+    if protocol in (TCP, UDP) and len(frame) >= above + 4:
+        ports = (_word(frame, above), _word(frame, above + 2))
+    half = len(addresses) // 2
+    return facts._replace(
+        from_ip=addresses[:half],
+        to_ip=addresses[half:],
+        protocol=frame[later] if protocol == LATER else protocol,
+        ports=ports,
+    )
 
 
 def summary(frame: bytes) -> str:
@@ -216,35 +252,8 @@ def summary(frame: bytes) -> str:
     return f"{where}{tags} {what}, {len(frame)} bytes"
 
 
-def _with_ip(facts: Facts, frame: bytes, source: slice, protocol: int, behind: int | None) -> Facts:
-    size = source.stop - source.start
-    ports: tuple[int, ...] = ()
-    if protocol in (6, 17) and behind is not None and len(frame) >= behind + 4:
-        ports = tuple(int.from_bytes(frame[at : at + 2], "big") for at in (behind, behind + 2))
-    return facts._replace(
-        from_ip=frame[source],
-        to_ip=frame[source.stop : source.stop + size],
-        protocol=protocol,
-        ports=ports,
-    )
-
-
-def _behind_extensions(frame: bytes, protocol: int, at: int) -> tuple[int, int | None]:
-    """The protocol above IPv6, and where it begins; None for a later fragment, or if cut off."""
-    for _ in range(_MAX_SHOWN_EXTENSIONS):
-        if protocol not in _EXTENSIONS and protocol != _FRAGMENT:
-            return protocol, at
-        if len(frame) < at + 8:
-            return protocol, None
-        following = frame[at]
-        if protocol == _FRAGMENT:
-            if (frame[at + 2] << 8 | frame[at + 3]) & 0xFFF8:
-                return following, None
-            at += 8
-        else:
-            at += (frame[at + 1] + 1) * 8
-        protocol = following
-    return protocol, None
+def _word(data: bytes, at: int) -> int:
+    return data[at] << 8 | data[at + 1]
 
 
 def _ip_text(address: bytes) -> str:

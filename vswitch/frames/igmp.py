@@ -1,8 +1,13 @@
-"""What hosts and routers say about multicast groups: IGMP v1 to v3 and MLD v1 and v2, read.
+"""What hosts and routers say about multicast groups, and asking them: IGMP v1 to v3, MLD v1 and v2.
 
 Behind up to two VLAN tags: IPv4 with IGMP (RFC 1112, 2236, 3376), IPv6 with a hop-by-hop header and
 MLD (RFC 2710, 3810), and the hellos of PIM routers (RFC 7761). RFC 4541 has switches look at all of
 these. Source lists are not kept: who wants a group from some sources wants the group.
+
+A switch that asks for groups itself asks by IGMPv3 and MLDv2, which hosts of older versions
+understand (RFC 3376 7, RFC 3810 8). The source of `query_record` is 0.0.0.0, so that no router
+takes the switch for one (RFC 4541 2.1.1), and in IPv6, where hosts believe nothing else, the
+link-local address of the switch.
 
 Error contract: `read_untrusted` gives None for any other frame, and raises only `BadRecord` for one
 that is such a message and wrong: lengths, a checksum, a hop limit other than 1, a source that no
@@ -18,16 +23,32 @@ import attrs
 
 from vswitch.errors import BadRecord
 from vswitch.frames.checksum import word_sum
-from vswitch.frames.ethernet import TAG_SIZE, VLAN_TAGS
+from vswitch.frames.headers import (
+    HOP_BY_HOP,
+    ICMPV6,
+    IPV4,
+    IPV4_SIZE,
+    IPV4_TYPE,
+    IPV6,
+    IPV6_SIZE,
+    IPV6_TYPE,
+    network_untrusted,
+    upper_ipv6_untrusted,
+)
 from vswitch.frames.records import frame_record
 
-_IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
-_IGMP, _PIM, _ICMPV6, _HOP_BY_HOP = 2, 103, 58, 0
+_IGMP, _PIM = 2, 103  # protocols
 _V1_REPORT, _QUERY, _V2_REPORT, _V2_LEAVE, _V3_REPORT = 0x12, 0x11, 0x16, 0x17, 0x22
 _MLD_QUERY, _MLD_REPORT, _MLD_DONE, _MLD2_REPORT = 130, 131, 132, 143
 _PIM_HELLO = 0x20  # version 2, type 0
 _PIM_GROUPS = (bytes((224, 0, 0, 13)), b"\xff\x02" + bytes(13) + b"\x0d")
 _SSDP = b"\x01\x00\x5e\x7f\xff\xfa"  # 239.255.255.250, by which devices are found
+_ALL_HOSTS = bytes((224, 0, 0, 1))
+_ALL_NODES = b"\xff\x02" + bytes(13) + b"\x01"
+_ROUTER_ALERT_4 = b"\x94\x04\0\0"  # RFC 2113
+_ROUTER_ALERT_6 = b"\x3a\0\x05\x02\0\0\x01\0"  # hop-by-hop header, ICMPv6 next; RFC 2711
+_ROBUSTNESS = 2
+_INTERVAL = 125  # seconds, told to other queriers
 
 
 class Says(Enum):
@@ -73,13 +94,10 @@ def is_for_everybody(mac: bytes) -> bool:
 
 def read_untrusted(frame: bytes) -> GroupMessage | None:
     """The message in an Ethernet frame, if there is one."""
-    at = 14
-    while frame[at - 2 : at] in VLAN_TAGS and at < 14 + 2 * TAG_SIZE:
-        at += TAG_SIZE
-    ethertype = frame[at - 2 : at]
-    if ethertype == _IPV4 and len(frame) >= at + 20 and frame[at] >> 4 == 4:
+    kind, at = network_untrusted(frame, 0)
+    if kind == IPV4 and len(frame) >= at + IPV4_SIZE and frame[at] >> 4 == 4:
         return _ipv4_untrusted(frame[at:])
-    if ethertype == _IPV6 and len(frame) >= at + 40 and frame[at] >> 4 == 6:
+    if kind == IPV6 and len(frame) >= at + IPV6_SIZE and frame[at] >> 4 == 6:
         return _ipv6_untrusted(frame[at:])
     return None
 
@@ -120,22 +138,20 @@ def _ipv4_untrusted(packet: bytes) -> GroupMessage | None:
 
 
 def _ipv6_untrusted(packet: bytes) -> GroupMessage | None:
-    following, length, at = packet[6], _word(packet, 4) + 40, 40
+    following, length = packet[6], _word(packet, 4) + IPV6_SIZE
     if following == _PIM:
         hello = packet[24:40] == _PIM_GROUPS[1] and packet[40:41] == bytes((_PIM_HELLO,))
         return GroupMessage(Says.ROUTER, 6) if hello else None
     # MLD always has a router alert in front of it; other ICMPv6 is none of our business.
-    if following != _HOP_BY_HOP or len(packet) < 48 or packet[40] != _ICMPV6:
+    protocol, at = upper_ipv6_untrusted(packet, 0)
+    if following != HOP_BY_HOP or protocol != ICMPV6 or len(packet) < at + 1:
         return None
-    at += 8 + packet[41] * 8
-    if len(packet) < at + 1 or packet[at] not in (
-        *(_MLD_QUERY, _MLD_REPORT, _MLD_DONE, _MLD2_REPORT),
-    ):
+    if packet[at] not in (*(_MLD_QUERY, _MLD_REPORT, _MLD_DONE, _MLD2_REPORT),):
         return None
     if not at + 8 <= length <= len(packet):
         raise BadRecord("MLD in an IPv6 packet whose lengths are wrong")
     body, source = packet[at:length], packet[8:24]
-    if (word_sum(packet[8:40]) + len(body) + _ICMPV6 + word_sum(body)) % 0xFFFF:
+    if (word_sum(packet[8:40]) + len(body) + ICMPV6 + word_sum(body)) % 0xFFFF:
         raise BadRecord("MLD with a wrong checksum")
     if packet[7] != 1 or ((source[0] != 0xFE or source[1] & 0xC0 != 0x80) and any(source)):
         raise BadRecord("MLD from another network")
@@ -200,22 +216,6 @@ def _word(data: bytes, at: int) -> int:
     return data[at] << 8 | data[at + 1]
 
 
-# -------------------------------------------------------------------------------------------------
-# The queries of a switch that asks for multicast groups itself: IGMPv3 and MLDv2.
-#
-# Hosts of older versions understand them (RFC 3376 7, RFC 3810 8). The source is 0.0.0.0, so that
-# no router takes the switch for one (RFC 4541 2.1.1), and in IPv6, where hosts believe nothing
-# else, the link-local address of the switch. Pure; nothing is raised for addresses of the right
-# length.
-
-_ALL_HOSTS = bytes((224, 0, 0, 1))
-_ALL_NODES = b"\xff\x02" + bytes(13) + b"\x01"
-_ROUTER_ALERT_4 = b"\x94\x04\0\0"  # RFC 2113
-_ROUTER_ALERT_6 = b"\x3a\0\x05\x02\0\0\x01\0"  # hop-by-hop header, ICMPv6 next; RFC 2711
-_ROBUSTNESS = 2
-_INTERVAL = 125  # seconds, told to other queriers
-
-
 def query_record(
     mac: bytes, version: int, vlan: int, response_time: float, group: bytes = b""
 ) -> bytes:
@@ -232,10 +232,10 @@ def query_record(
     tag = b"\x81\0" + vlan.to_bytes(2, "big") if vlan else b""
     if version == 4:
         packet = _ipv4(target, group or bytes(4), response_time)
-        ethertype = b"\x08\0"
+        ethertype = IPV4_TYPE
     else:
         packet = _ipv6(mac, target, group or bytes(16), response_time)
-        ethertype = b"\x86\xdd"
+        ethertype = IPV6_TYPE
     return frame_record(group_mac(target) + mac + tag + ethertype + packet)
 
 

@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE, VIRTIO_HEADER_SIZE
 from vswitch.frames.virtio import FRAME_AT, TCP_CSUM_OFFSET, VIRTIO_HEADER, stands_for
-
-_FRAME_FLAG = FRAME & 0xFF
 
 
 def wire_bytes(record: bytes) -> int:
     """Bytes of Ethernet frames that a record is on a wire."""
-    if record[1] == _FRAME_FLAG or len(record) < FRAME_AT:
+    if record[1] == FRAME_FLAG or len(record) < FRAME_AT:
         return len(record) - HEADER_SIZE
     frames = stands_for(record)
     if frames == 1:
@@ -32,11 +30,6 @@ def wire_bytes(record: bytes) -> int:
     if offset == TCP_CSUM_OFFSET and FRAME_AT + start + 12 < len(record):
         headers = start + (record[FRAME_AT + start + 12] >> 4) * 4
     return len(record) - FRAME_AT + (frames - 1) * headers
-
-
-# -------------------------------------------------------------------------------------------------
-
-_FRAME_FLAG = FRAME & 0xFF
 
 
 class Load(NamedTuple):
@@ -53,9 +46,9 @@ def load_of(records: Collection[bytes]) -> Load:
     # in a record, and that of a superframe is the larger one.
     count = len(records)
     size = sum(map(len, records)) - HEADER_SIZE * count
-    if not count or max(records)[1] == _FRAME_FLAG:
+    if not count or max(records)[1] == FRAME_FLAG:
         return Load(count, size, 0)
-    superframes = [record for record in records if record[1] != _FRAME_FLAG]
+    superframes = [record for record in records if record[1] != FRAME_FLAG]
     if min(map(len, superframes)) < FRAME_AT:
         return _with_stumps(records, superframes)
     to_cut = [record for record in superframes if record[5]]
@@ -75,6 +68,6 @@ def load_of_frames(records: Collection[bytes]) -> Load:
 def _with_stumps(records: Collection[bytes], superframes: list[bytes]) -> Load:
     """The same where a superframe ends inside its virtio-net header: it has no bytes of a frame."""
     size = sum(max(0, len(record) - FRAME_AT) for record in superframes)
-    frames = [record for record in records if record[1] == _FRAME_FLAG]
+    frames = [record for record in records if record[1] == FRAME_FLAG]
     size += sum(map(len, frames)) - HEADER_SIZE * len(frames)
     return Load(sum(map(stands_for, records)), size, len(superframes))

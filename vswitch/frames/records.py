@@ -22,6 +22,7 @@ from vswitch.errors import BadRecord
 FRAME = 0xBCBC
 SUPERFRAME = 0xBCBD
 CONTROL = 0xBCBE
+FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
 
 HEADER_SIZE = 4  # bytes: flag and length
 VIRTIO_HEADER_SIZE = 10  # bytes: struct virtio_net_hdr of linux/virtio_net.h, without num_buffers

@@ -22,7 +22,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vswitch.errors import BadRecord
-from vswitch.frames.ethernet import VLAN_TAGS
+from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
+from vswitch.frames.headers import (
+    ETHERTYPE_AT,
+    IPV4_SIZE,
+    IPV4_TYPE,
+    IPV6_SIZE,
+    IPV6_TYPE,
+    TCP_SIZE,
+    UDP_SIZE,
+    behind_tags,
+)
 from vswitch.frames.records import HEADER_SIZE
 from vswitch.frames.virtio import (
     FRAME_AT,
@@ -43,15 +53,8 @@ from vswitch.frames.virtio import (
 
 MIN_GSO_SIZE = 64  # bytes; see above
 
-_NETWORK_AT = FRAME_AT + 14  # bytes of the record before IP in an untagged frame
-_MAX_NETWORK_AT = _NETWORK_AT + 2 * 4  # behind two VLAN tags
-_IPV4 = b"\x08\x00"
-_IPV6 = b"\x86\xdd"
+_NETWORK_AT = FRAME_AT + ETHERNET_HEADER_SIZE  # bytes of the record before IP in an untagged frame
 _FRAGMENT = 0x3FFF  # of the IPv4 word behind the id: more fragments, and the offset
-_IPV4_SIZE = 20
-_IPV6_SIZE = 40
-_UDP_SIZE = 8
-_TCP_SIZE = 20
 _MAX_IP_SIZE = 0xFFFF
 _GSO_OF = {(4, TCP): GSO_TCPV4, (6, TCP): GSO_TCPV6, (4, UDP): GSO_UDP_L4, (6, UDP): GSO_UDP_L4}
 
@@ -63,10 +66,10 @@ def _usual(ip_size: int, offset: int) -> bytes:
 # The headers of nearly every frame that is not to be cut: TCP or UDP behind plain IP, untagged.
 # To each the version and protocol that it claims, and the smallest record.
 _USUAL = {
-    _usual(_IPV4_SIZE, TCP_CSUM_OFFSET): (4, TCP, _NETWORK_AT + _IPV4_SIZE + _TCP_SIZE),
-    _usual(_IPV4_SIZE, UDP_CSUM_OFFSET): (4, UDP, _NETWORK_AT + _IPV4_SIZE + _UDP_SIZE),
-    _usual(_IPV6_SIZE, TCP_CSUM_OFFSET): (6, TCP, _NETWORK_AT + _IPV6_SIZE + _TCP_SIZE),
-    _usual(_IPV6_SIZE, UDP_CSUM_OFFSET): (6, UDP, _NETWORK_AT + _IPV6_SIZE + _UDP_SIZE),
+    _usual(IPV4_SIZE, TCP_CSUM_OFFSET): (4, TCP, _NETWORK_AT + IPV4_SIZE + TCP_SIZE),
+    _usual(IPV4_SIZE, UDP_CSUM_OFFSET): (4, UDP, _NETWORK_AT + IPV4_SIZE + UDP_SIZE),
+    _usual(IPV6_SIZE, TCP_CSUM_OFFSET): (6, TCP, _NETWORK_AT + IPV6_SIZE + TCP_SIZE),
+    _usual(IPV6_SIZE, UDP_CSUM_OFFSET): (6, UDP, _NETWORK_AT + IPV6_SIZE + UDP_SIZE),
 }
 USUAL_HEADERS = frozenset(_USUAL)
 _usual_claim = _USUAL.get
@@ -143,9 +146,7 @@ def inspect_untrusted(record: bytes, mtu: int, *, min_gso_size: int = MIN_GSO_SI
     if len(record) < _NETWORK_AT:
         raise BadRecord(f"a superframe of {len(record)} bytes")
     flags, gso_type, _, gso_size, start, offset = VIRTIO_HEADER.unpack_from(record, HEADER_SIZE)
-    network = _NETWORK_AT
-    while record[network - 2 : network] in VLAN_TAGS and network < _MAX_NETWORK_AT:
-        network += 4
+    network = behind_tags(record, FRAME_AT + ETHERTYPE_AT) + 2
     size = len(record) - network  # bytes behind the Ethernet header and its tags
     if flags not in (0, NEEDS_CSUM):
         raise BadRecord(f"virtio-net flags {flags:#x}")
@@ -188,17 +189,17 @@ def _word(record: bytes, at: int) -> int:
 def _ip_untrusted(record: bytes, at: int, size: int) -> tuple[int, int, int]:
     """IP version, protocol, and where that begins, of the `size` bytes from `at`."""
     ethertype = record[at - 2 : at]
-    if ethertype == _IPV4 and size >= _IPV4_SIZE and record[at] >> 4 == 4:
+    if ethertype == IPV4_TYPE and size >= IPV4_SIZE and record[at] >> 4 == 4:
         version, protocol, length = 4, record[at + 9], _word(record, at + 2)
         header = (record[at] & 0x0F) * 4
-        if header < _IPV4_SIZE or _word(record, at + 6) & _FRAGMENT:
+        if header < IPV4_SIZE or _word(record, at + 6) & _FRAGMENT:
             raise BadRecord("an IPv4 fragment, or a header that is too short")
-    elif ethertype == _IPV6 and size >= _IPV6_SIZE and record[at] >> 4 == 6:
-        version, protocol, header = 6, record[at + 6], _IPV6_SIZE
-        length = _word(record, at + 4) + _IPV6_SIZE
+    elif ethertype == IPV6_TYPE and size >= IPV6_SIZE and record[at] >> 4 == 6:
+        version, protocol, header = 6, record[at + 6], IPV6_SIZE
+        length = _word(record, at + 4) + IPV6_SIZE
     else:
         raise BadRecord("neither IPv4 nor IPv6")
-    if length != size or size > _MAX_IP_SIZE + (version == 6) * _IPV6_SIZE:
+    if length != size or size > _MAX_IP_SIZE + (version == 6) * IPV6_SIZE:
         raise BadRecord(f"IP says {length} bytes, the frame has {size}")
     if protocol not in (TCP, UDP):
         raise BadRecord(f"IP protocol {protocol}")
@@ -209,10 +210,10 @@ def _transport_untrusted(record: bytes, at: int, protocol: int) -> tuple[int, in
     """Where the payload of TCP or UDP begins, and how far from `at` the checksum is."""
     room = len(record) - at
     if protocol == UDP:
-        if room < _UDP_SIZE:
+        if room < UDP_SIZE:
             raise BadRecord("ends inside its UDP header")
-        return at + _UDP_SIZE, UDP_CSUM_OFFSET
-    size = record[at + 12] >> 2 & 0x3C if room >= _TCP_SIZE else 0
-    if not _TCP_SIZE <= size <= room:
+        return at + UDP_SIZE, UDP_CSUM_OFFSET
+    size = record[at + 12] >> 2 & 0x3C if room >= TCP_SIZE else 0
+    if not TCP_SIZE <= size <= room:
         raise BadRecord("ends inside its TCP header")
     return at + size, TCP_CSUM_OFFSET

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
-from vswitch.frames.records import FRAME
+from vswitch.frames.records import FRAME_FLAG
 from vswitch.switch.egress import bucket_of
 
 # Messages given to the bulk lane, how many of the first of them have arrived; the same of the
@@ -41,8 +41,6 @@ DEPTH: Final = 4_000  # bytes that it may send at once: a handshake, a screen of
 MOST_SPARSE: Final = 1_200  # bytes of a record: a full-size frame belongs to a transfer
 CALM: Final = 4  # messages of bulk under way that nobody minds to wait for
 MOST_LOOKED: Final = 64  # records of a batch that are worth looking at
-
-_FRAME_FLAG: Final = FRAME & 0xFF
 
 
 _BURST: Final = DEPTH / RATE  # seconds that the whole bucket is worth
@@ -132,7 +130,7 @@ class LaneChooser:
                 and flow.bulk <= arrived
                 and (busy or unsettled)
                 and sparse_credit > 0
-                and record[1] == _FRAME_FLAG
+                and record[1] == FRAME_FLAG
             ):
                 sparse_credit -= size
                 flow.sparse = inf

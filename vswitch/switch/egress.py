@@ -20,8 +20,11 @@ from __future__ import annotations
 from collections import deque
 from heapq import nlargest
 
+from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
+from vswitch.frames.headers import ETHERTYPE_AT, IPV4_TYPE, IPV6_TYPE
 from vswitch.frames.load import load_of
-from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
+from vswitch.frames.virtio import FRAME_AT
 from vswitch.switch.codel import Codel, Patience
 
 # Both bound what a device can make the switch hold. 4,096 small frames are 40 ms of work.
@@ -39,8 +42,17 @@ QUANTUM = 16 * 1024
 # half a megabyte in a queue whose device takes nothing.
 FLOWS = 4096
 
-_FRAME_FLAG = FRAME & 0xFF
-_SUPERFRAME_AT = HEADER_SIZE + VIRTIO_HEADER_SIZE
+
+def _flows(at: int) -> tuple[slice, dict[bytes, slice], slice]:
+    """Of records whose frame begins at `at`: EtherType, what tells flows apart by it, the rest."""
+    ip = at + ETHERNET_HEADER_SIZE
+    by_type = {IPV4_TYPE: slice(ip + 12, ip + 24), IPV6_TYPE: slice(ip + 8, ip + 44)}
+    kind = at + ETHERTYPE_AT
+    return slice(kind, kind + 2), by_type, slice(at, ip)
+
+
+_FRAME_KIND, _FRAME_FLOWS, _FRAME_HEAD = _flows(HEADER_SIZE)
+_SUPERFRAME_KIND, _SUPERFRAME_FLOWS, _SUPERFRAME_HEAD = _flows(FRAME_AT)
 
 
 def flow_of(record: bytes) -> bytes:
@@ -49,13 +61,9 @@ def flow_of(record: bytes) -> bytes:
     IP options, tags and fragments give some other bytes of the frame: still the same for a flow or
     close to it, and never an error. HOT PATH of a queue.
     """
-    at = HEADER_SIZE if record[1] == _FRAME_FLAG else _SUPERFRAME_AT
-    kind = record[at + 12 : at + 14]
-    if kind == b"\x08\x00":
-        return record[at + 26 : at + 38]
-    if kind == b"\x86\xdd":
-        return record[at + 22 : at + 58]
-    return record[at : at + 14]
+    if record[1] == FRAME_FLAG:
+        return record[_FRAME_FLOWS.get(record[_FRAME_KIND], _FRAME_HEAD)]
+    return record[_SUPERFRAME_FLOWS.get(record[_SUPERFRAME_KIND], _SUPERFRAME_HEAD)]
 
 
 def bucket_of(record: bytes) -> int:

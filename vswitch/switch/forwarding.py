@@ -31,13 +31,12 @@ from vswitch.frames.ethernet import (
     vlan_of,
 )
 from vswitch.frames.load import Load, load_of
-from vswitch.frames.records import FRAME, HEADER_SIZE
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
 from vswitch.frames.virtio import FRAME_AT, stands_for
 from vswitch.switch.counters import Drop, DropReason, PortCounters
 from vswitch.switch.fdb import Fdb
 from vswitch.switch.stages import Decision, Reach
 
-_FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
 # Where the 16 bytes that decide lie, in a record with a frame and in one with a superframe.
 _FRAME_HEAD = slice(HEADER_SIZE, HEADER_SIZE + HEAD_SIZE)
 _SUPERFRAME_HEAD = slice(FRAME_AT, FRAME_AT + HEAD_SIZE)
@@ -151,7 +150,7 @@ class Forwarder:
             heads = [record[_SUPERFRAME_HEAD] for record in records]
         else:
             heads = [
-                record[_FRAME_HEAD] if record[1] == _FRAME_FLAG else record[_SUPERFRAME_HEAD]
+                record[_FRAME_HEAD] if record[1] == FRAME_FLAG else record[_SUPERFRAME_HEAD]
                 for record in records
             ]
         if heads and heads.count(heads[0]) == len(heads):
@@ -229,9 +228,9 @@ class Forwarder:
 
     def explain(self, port: int, record: bytes, now: float) -> Decision:
         """What `ingress` would do with one record that came in on `port`; nothing is learned."""
-        if record[1] == _FRAME_FLAG and len(record) > self._max_record:
+        if record[1] == FRAME_FLAG and len(record) > self._max_record:
             return Decision((), DropReason.OVERSIZE, (f"longer than an MTU of {self.mtu} allows",))
-        head = record[_FRAME_HEAD if record[1] == _FRAME_FLAG else _SUPERFRAME_HEAD]
+        head = record[_FRAME_HEAD if record[1] == FRAME_FLAG else _SUPERFRAME_HEAD]
         reason = refuse_head(head)
         if reason is not None:
             return Decision((), reason, ("refused for what its header says",))
@@ -256,7 +255,7 @@ class Forwarder:
         kept = [
             record
             for record in records
-            if len(record) <= self._max_record or record[1] != _FRAME_FLAG
+            if len(record) <= self._max_record or record[1] != FRAME_FLAG
         ]
         counters.drop(DropReason.OVERSIZE, len(records) - len(kept))
         return kept if len(kept) < len(records) else records

@@ -2,13 +2,12 @@ import pytest
 
 from vswitch.frames.ethernet import (
     BROADCAST,
-    FrameHeader,
     format_mac,
-    header,
     is_group,
     parse_mac,
     vlan_of,
 )
+from vswitch.frames.headers import FrameHeader, header
 
 A = bytes.fromhex("020000000001")
 B = bytes.fromhex("020000000002")

@@ -36,8 +36,9 @@ def udp4(source, target, *, options=b"", fragment=0, protocol=17):
     )
 
 
-def udp6(source, target):
-    head = struct.pack(">IHBB", 6 << 28, 16, 17, 1) + bytes(32)
+def udp6(source, target, *, options=b""):
+    following = 60 if options else 17
+    head = struct.pack(">IHBB", 6 << 28, 16 + len(options), following, 1) + bytes(32) + options
     return ethernet(B, A, 0x86DD, head + struct.pack(">HHHH", source, target, 16, 0) + bytes(8))
 
 
@@ -49,6 +50,7 @@ DHCP = [
     udp4(68, 67, fragment=0x2000),
     udp6(546, 547),
     udp6(547, 546),
+    udp6(546, 547, options=b"\x11" + bytes(7)),  # as a host reads it
     vlan_tagged(udp4(68, 67), 7),
     vlan_tagged(vlan_tagged(udp6(546, 547), 7), 8, tpid=0x88A8),
 ]

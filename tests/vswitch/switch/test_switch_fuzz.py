@@ -7,7 +7,8 @@ import random
 import pytest
 
 from vswitch.errors import BadRecord
-from vswitch.frames.ethernet import header, vlan_of
+from vswitch.frames.ethernet import vlan_of
+from vswitch.frames.headers import header
 from vswitch.frames.records import (
     CONTROL,
     FRAME,
