@@ -6,6 +6,7 @@ peers that have proven their keys. The wire is described in docs/wire-format.md,
 docs/security.md.
 """
 
+from transport.config import TransportConfig
 from transport.crypto.identity import (
     PrivateKey,
     PublicKey,
@@ -53,6 +54,7 @@ __all__ = [
     "Result",
     "SessionStatistics",
     "Suite",
+    "TransportConfig",
     "TransportError",
     "UdpSocket",
     "create_key_file",

@@ -16,6 +16,7 @@ from math import inf
 
 from attrs import define, frozen
 
+from transport.config import TransportConfig
 from transport.constants import KCP_MTU, RECEIVE_WINDOW, REKEY_PATIENCE, RESET_INTERVAL
 from transport.crypto.identity import PrivateKey
 from transport.errors import BadPacket
@@ -74,6 +75,7 @@ class Initiator:
         suite: Suite,
         random_bytes: Callable[[int], bytes],
         timestamp_ns: Callable[[], int],
+        config: TransportConfig,
     ) -> None:
         self.started: list[Negotiation] = []  # to be scheduled by the demux
         self.events: deque[Connected | Refused | GaveUp] = deque()
@@ -82,6 +84,7 @@ class Initiator:
         self._suite = suite
         self._random = random_bytes
         self._timestamp_ns = timestamp_ns
+        self._config = config
         self._negotiations: dict[Negotiation, _Relation] = {}
         self._sessions: dict[Session, _Relation] = {}
 
@@ -191,6 +194,7 @@ class Initiator:
                 address=negotiation.address,
                 now=now,
                 random_bytes=self._random,
+                config=self._config,
             )
             self._sessions[session] = relation
             self.events.append(Connected(negotiation, session))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from transport.config import TransportConfig
 from transport.constants import (
     HALF_OPEN_LIFETIME,
     HALF_OPEN_PER_PEER,
@@ -129,6 +130,7 @@ class Responder:
         now: float,
         random_bytes: Callable[[int], bytes],
         max_sessions: int,
+        config: TransportConfig,
         silent: bool = False,
     ) -> None:
         self.half_open = HalfOpenTable()
@@ -138,6 +140,7 @@ class Responder:
         self._indices = indices
         self._random = random_bytes
         self._max_sessions = max_sessions
+        self._config = config
         self.tight = False  # memory is short: nobody new
 
     def receive_init_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes:
@@ -238,6 +241,7 @@ class Responder:
                 address=entry.address,  # a copy of this datagram may come from anywhere
                 now=now,
                 random_bytes=self._random,
+                config=self._config,
             )
             self.sessions[entry.peer.raw] = session
             accepted = Accepted(session, entry.credential)

@@ -22,7 +22,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from transport.congestion.delay import START
+from transport.config import DEFAULT_CONFIG, TransportConfig
+from transport.congestion.controller import INITIAL_WINDOW
 from transport.constants import KCP_HEADER_SIZE
 from transport.errors import BadPacket
 from transport.lanes.datagram import LooseLane
@@ -51,6 +52,7 @@ class Lanes:
 
     __slots__ = (
         "_bulk_prefix",
+        "_config",
         "_drops",
         "_number",
         "_sparse_prefix",
@@ -69,15 +71,22 @@ class Lanes:
         receive_window: int,
         drops: Counter[str],
         now: float,
+        config: TransportConfig = DEFAULT_CONFIG,
     ) -> None:
         """See `ReliableLane`; `number` is that of the bulk lane."""
         self._number = number
         self._drops = drops
+        self._config = config
         self._window = receive_window
         self._bulk_prefix = number.to_bytes(4, "little")
         self._sparse_prefix = (number ^ SPARSE).to_bytes(4, "little")
         self.bulk = ReliableLane(
-            number, kcp_mtu=kcp_mtu, receive_window=receive_window, drops=drops, now=now
+            number,
+            kcp_mtu=kcp_mtu,
+            receive_window=receive_window,
+            drops=drops,
+            now=now,
+            config=config,
         )
         self.sparse: ReliableLane | None = None
         self.loose: LooseLane | None = None  # until the program above says that the peer takes it
@@ -92,6 +101,7 @@ class Lanes:
                 receive_window=self._window,
                 drops=self._drops,
                 now=now,
+                config=self._config,
                 beside=self.bulk,
             )
         return self.sparse
@@ -109,7 +119,7 @@ class Lanes:
     @property
     def sparse_credit(self) -> int:
         """Bytes that may be given to `send_sparse` now; none if zero or less."""
-        return START if self.sparse is None else self.sparse.credit
+        return INITIAL_WINDOW if self.sparse is None else self.sparse.credit
 
     @property
     def sparse_readable(self) -> bool:

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
+from transport.config import DEFAULT_CONFIG, TransportConfig
 from transport.crypto.cipher import conversation_number
 from transport.crypto.identity import PublicKey
 from transport.errors import KeyExhausted
@@ -66,6 +67,7 @@ class Session:
         address: Address,
         now: float,
         random_bytes: Callable[[int], bytes],
+        config: TransportConfig = DEFAULT_CONFIG,
     ) -> None:
         """`kcp_mtu`: bytes of the largest unit; `max_slices`: of a unit that the peer takes."""
 
@@ -87,6 +89,7 @@ class Session:
             receive_window=receive_window,
             drops=drops,
             now=now,
+            config=config,
         )
         self.lane = lanes.bulk
         self._probing = probing = Probing(address, now, largest_unit=kcp_mtu, max_slices=max_slices)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from transport.congestion.delay import START
+from transport.congestion.controller import INITIAL_WINDOW
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
@@ -527,5 +527,5 @@ def test_statistics():
     assert theirs.sent_datagrams == mine.received_datagrams
     assert mine.age == pytest.approx(10.03, abs=0.01)
     assert mine.in_flight == 0
-    assert mine.window == START
+    assert mine.window == INITIAL_WINDOW
     assert mine.drops == theirs.drops == {}
