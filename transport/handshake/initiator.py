@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from hmac import compare_digest
 from math import inf
+from typing import Final
 
 from attrs import define, frozen
 
 from transport.config import TransportConfig
-from transport.constants import KCP_MTU, RECEIVE_WINDOW, REKEY_PATIENCE, RESET_INTERVAL
+from transport.constants import KCP_MTU, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
 from transport.errors import BadPacket
 from transport.handshake.attempt import Negotiation
@@ -28,6 +29,10 @@ from transport.session.session import Session
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import Result, Suite, decode_reset_untrusted
 from transport.wire.trains import Address
+
+REKEY_PATIENCE: Final = 24.0  # for one rekey; then the session asks again
+# A handshake per reset and not more often: a token that somebody has learned is good for nothing.
+RESET_INTERVAL: Final = 10.0
 
 
 @frozen(eq=False)

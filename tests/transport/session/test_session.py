@@ -10,23 +10,20 @@ from transport.constants import (
     ACK_DELAY,
     CLOSE_REPEATS,
     DATA_HEADER_SIZE,
-    DEAD_AFTER,
     INBOX_BYTES,
     KCP_HEADER_SIZE,
     KCP_MTU,
-    KEEPALIVE,
-    KEEPALIVE_JITTER,
     MESSAGE_COST,
     RECEIVE_BYTES,
     SLICE_SIZE,
     STALL_PROBE,
     STREAM_ACK_DELAY,
-    SUSPECT_AFTER,
     SUSPECT_SEND_INTERVAL,
     TAG_SIZE,
     TOMBSTONE,
 )
 from transport.lanes.units import unit_bytes
+from transport.path.liveness import DEAD_AFTER, KEEPALIVE, KEEPALIVE_JITTER, SUSPECT_AFTER
 from transport.testing.cores import client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import CONTROL, DATA, Suite

@@ -11,7 +11,6 @@ from transport.constants import (
     MAX_SLICES,
     RECEIVE_WINDOW,
     REJECT_AFTER_UNITS,
-    SUSPECT_AFTER,
     TAG_SIZE,
 )
 from transport.crypto.cipher import Opener, Sealer
@@ -19,7 +18,7 @@ from transport.errors import KeyExhausted
 from transport.lanes.datagram import REPORT_INTERVAL, STALL
 from transport.lanes.lanes import Lanes
 from transport.path.address import PathTable
-from transport.path.liveness import Liveness
+from transport.path.liveness import SUSPECT_AFTER, Liveness
 from transport.path.mtu import STALL_MAX, USUAL_SIZE, Probing
 from transport.session.exchange import ControlExchange
 from transport.session.keyring import KeyPair, Keyring

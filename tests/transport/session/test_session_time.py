@@ -7,21 +7,18 @@ from math import inf
 import pytest
 
 from transport.constants import (
-    DEAD_AFTER,
     KCP_MTU,
-    KEEPALIVE,
     MAX_SLICES,
     RECEIVE_WINDOW,
     REJECT_AFTER,
     REKEY_AFTER,
     REKEY_AFTER_FAILURES,
     STALL_PROBE,
-    SUSPECT_AFTER,
     TOMBSTONE,
 )
 from transport.crypto.cipher import Opener, Sealer
 from transport.lanes.lanes import Lanes
-from transport.path.liveness import Liveness
+from transport.path.liveness import DEAD_AFTER, KEEPALIVE, SUSPECT_AFTER, Liveness
 from transport.path.mtu import Probing
 from transport.session.closing import Ending
 from transport.session.events import Ended
