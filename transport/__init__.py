@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transport.config import TransportConfig
     from transport.crypto.identity import (
         PrivateKey,
         PublicKey,
@@ -59,6 +60,7 @@ __all__ = [
     "Result",
     "SessionStatistics",
     "Suite",
+    "TransportConfig",
     "TransportError",
     "UdpSocket",
     "create_key_file",
@@ -70,6 +72,7 @@ __all__ = [
 ]
 
 _NAMES = {  # by the module that has them
+    "transport.config": "TransportConfig",
     "transport.crypto.identity": "PrivateKey PublicKey create_key_file "
     "load_key_file load_or_create_key_file",
     "transport.crypto.noise": "NO_PSK",

@@ -1,7 +1,9 @@
-"""Every number of the transport, once, with its unit and its reason.
+"""Numbers of the transport: sizes on the wire, and the times and bounds of lanes and sessions.
 
-Sizes are bytes, times are seconds, unless the name says otherwise. The wire's layouts are in
-`wire/datagrams.py`; what of this an operator may change is in `endpoint.Limits`.
+Each number stands in one place, with its unit and its reason: here what several rooms share, or
+what lanes, sessions and endpoints have to agree on; at the head of its file what concerns that file
+alone (handshakes, liveness, paths, congestion control). Sizes are bytes, times are seconds, unless
+the name says otherwise. The wire's layouts are in `wire/datagrams.py`.
 """
 
 from __future__ import annotations
@@ -63,52 +65,11 @@ DATAGRAM_INBOX_BYTES: Final = 4 * 1024 * 1024  # of the datagram lane: more than
 DATAGRAM_OUTBOX_BYTES: Final = 4 * 1024 * 1024  # the same way out, in one turn: then all leaves
 MESSAGE_COST: Final = 64  # what a message counts besides its content, or empty ones were free
 
-# --- Handshake -------------------------------------------------------------------------------
+# --- Connecting ------------------------------------------------------------------------------
 
-HANDSHAKE_RETRY_FIRST: Final = 0.5
-# A path that heals is found within this time; 232 bytes each. Across attempts the caller backs off.
-HANDSHAKE_RETRY_CAP: Final = 1.5
-HANDSHAKES_KEPT: Final = 4  # inits whose answers are taken: round trips up to 4 s
 CONNECT_STAGGER: Final = 0.2  # between the first inits to several addresses of one peer
 CONNECT_ADDRESSES: Final = 8  # of one peer; a name server may say more
-REKEY_PATIENCE: Final = 24.0  # for one rekey; then the session asks again
-# How often the first, second and later inits without an answer are sent. A responder in a flood
-# looks at a share of them: of three in ten, all thirteen of two seconds are lost once in a hundred
-# times. One with a cookie costs the responder a key exchange, and is seldom dropped.
-INIT_COPIES: Final = (1, 4, 8)
-PROVEN_COPIES: Final = (1, 2, 4)
-# Between copies of an init: more than the time in which network cards and kernels join datagrams,
-# so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
-COPY_INTERVAL: Final = 0.05
-HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
-HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
 CONFIRM_INTERVAL: Final = 0.1  # between pings that confirm new keys, while data is sent with them
-HALF_OPEN_PER_PEER: Final = 8  # more than an initiator sends inits in that time
-HALF_OPEN_TOTAL: Final = 1024  # all members may come at once; 3 kB each
-CONFIRMED_TIMESTAMPS: Final = 8192  # remembered peers, least recently confirmed forgotten first
-
-HANDSHAKES_PER_ADDRESS: Final = 20.0  # a second, per IPv4 address or IPv6 /64
-HANDSHAKE_BURST_PER_ADDRESS: Final = 5.0
-# The same for who has shown with mac2 that it reads there: all members of one site come from one
-# address and come back together, twice each if the switch has lost their sessions.
-PROVEN_HANDSHAKES_PER_ADDRESS: Final = 200.0
-PROVEN_HANDSHAKE_BURST: Final = 500.0
-ADDRESS_TABLE: Final = 8192  # rate-limiter entries, least recently used forgotten first
-# Beyond this many handshakes in a second all must prove their address (mac2): one costs about
-# 0.4 ms, so 100 a second are 4 % of a core.
-LOAD_THRESHOLD: Final = 100.0
-COOKIE_REPLIES_PER_ADDRESS: Final = 200.0  # 13 kB/s; an honest member behind it needs one
-# A cookie costs about as much as looking at the init that it answers (10 µs), and in a flood of
-# forged inits somebody honest gets in with the share of them that is answered.
-COOKIE_REPLIES_TOTAL: Final = 10_000.0
-
-# --- Stateless reset -------------------------------------------------------------------------
-
-RESETS_TOTAL: Final = 50.0  # a second: all that a flood of forged datagrams can make us send
-RESETS_PER_ADDRESS: Final = 1.0  # a second, per host and port; one is enough
-RESET_BURST: Final = 1.0  # of one address: a member that has lost its switch sends many datagrams
-# A handshake per reset and not more often: a token that somebody has learned is good for nothing.
-RESET_INTERVAL: Final = 10.0
 
 # --- Keys ------------------------------------------------------------------------------------
 
@@ -120,30 +81,14 @@ REJECT_AFTER_UNITS: Final = 1 << 23  # RFC 9001 section 6.6: AES-GCM confidentia
 REKEY_AFTER_FAILURES: Final = 1 << 20  # openings that failed; far below the integrity limits
 PREVIOUS_KEY_LIFETIME: Final = 30.0  # datagrams sealed before a rekey may still be under way
 
-# --- Liveness --------------------------------------------------------------------------------
+# --- Peers and paths in doubt ----------------------------------------------------------------
 
-KEEPALIVE: Final = 15.0  # NAT bindings for UDP live 30 s or more in practice
-KEEPALIVE_JITTER: Final = 0.2  # ± share
-SUSPECT_AFTER: Final = 3.0  # something awaited an answer this long: probe
-PROBE_INTERVAL: Final = 1.0  # between probes of a suspect peer
-RECONNECT_AFTER: Final = 5.0  # awaited this long: the client also tries a new handshake
-DEAD_AFTER: Final = 60.0  # nothing authentic for so long: the session ends
 # Towards a silent peer only one datagram each so often: retransmissions into the void cost the
 # path up to 370 kB/s otherwise (measured), and one is enough to notice that it heals.
 SUSPECT_SEND_INTERVAL: Final = 0.2
-
-# --- Outages -----------------------------------------------------------------------------
-
 # Between pings while acknowledgements are overdue: a quarter of what a healed path may stay unused.
 STALL_PROBE: Final = 0.25
-
-# --- Paths -----------------------------------------------------------------------------------
-
-PATH_TIMEOUT: Final = 1.0  # for a challenge's answer, at least
-PATH_CHANGE_INTERVAL: Final = 1.0  # at most one move a second
 AMPLIFICATION: Final = 3  # bytes to an unproven address per byte from it (RFC 9000 section 8)
-
-MTU_WATCH_INTERVAL: Final = 0.1  # between two looks whether data gets through at all
 
 # --- Closing ---------------------------------------------------------------------------------
 

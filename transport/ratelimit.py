@@ -19,7 +19,8 @@ from typing import Final
 from attrs import define, field, setters
 from attrs.validators import ge, gt
 
-from transport.constants import ADDRESS_TABLE
+ADDRESS_TABLE: Final = 8192  # rate-limiter entries, least recently used forgotten first
+
 
 _IPV6_PREFIX_BYTES: Final = 8  # a /64 is one subscriber; whoever has it has all its addresses
 _MAPPED: Final = "::ffff:"  # before an IPv4 address, as a dual-stack socket reports it

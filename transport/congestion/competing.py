@@ -1,11 +1,11 @@
-"""A window for when others fill the queue whatever we do: grows like theirs, shrinks like theirs.
+"""Competitive mode (cf. Copa, BBRv2): CUBIC, while a loss-based flow shares the bottleneck.
 
 A sender that keeps the queue short gets next to nothing beside one that grows until something is
-dropped, as most TCP on the Internet does. Two signs tell of such a one, where our own drains have
-their part in both: a queue that comes and goes and never ends; and one that goes up and down again
-and again, by more than senders like us would. Then this takes the place of the delay law: first a
-search for what is ours, then CUBIC's curve (RFC 9438), so both get about the same. It ends when our
-drains find the queue empty.
+dropped, as most TCP on the Internet does. Two signs tell of such a flow, where our own drains have
+their part in both: a standing queue that comes and goes and never ends; and one that goes up and
+down again and again, by more than senders like us would. Then this takes the place of the delay
+law: first a search for our share, then CUBIC's curve (RFC 9438), so both get about the same. It
+ends when our drains find the queue empty.
 
 A loss counts only while the queue is long, about as long as it ever gets: what a path loses by
 chance is no sign of a full buffer. Pure; `now` in seconds, sizes in bytes.
@@ -17,100 +17,105 @@ from collections import deque
 from math import inf
 from typing import Final
 
+from transport.congestion.controller import DATAGRAM
+
 C: Final = 0.4  # RFC 9438 §5.1
 BETA: Final = 0.8  # less is lost here than beside it: what is paced meets a full buffer more seldom
-SEARCH: Final = 1.25  # times the window in a round trip, until losses have shown what is ours
-SEARCHES: Final = 2  # such losses: the first may be one that the rival's own search has made
-LOOK: Final = 8.0  # seconds of queues that are looked at: one drain of our own at least
-LEAST: Final = 0.008  # seconds of queue that never goes: with less between us we do well enough
-RANGE: Final = 0.15  # of the queue, that it comes and goes at least
-LEAST_RANGE: Final = 0.003  # seconds: the jitter of schedulers
-FLOOR: Final = 0.5  # seconds of which the shortest queue counts, for how it comes and goes
-SWING: Final = 0.010  # seconds of queue that it rises or falls at once, or
-SWING_TARGET: Final = 0.7  # of the target, or
-SWING_BASE: Final = 0.25  # of the empty path's round trip; senders like us are steadier
+SEARCH_GAIN: Final = 1.25  # times the window in a round trip, until losses have shown our share
+SEARCH_LOSSES: Final = 2  # such losses: the first may be one that the other flow's search has made
+
+DETECTION_TIME: Final = 8.0  # seconds of queues that are looked at: one drain of our own at least
+MIN_STANDING_QUEUE: Final = 0.008  # seconds; with less between us we do well enough
+MIN_VARIATION: Final = 0.15  # of the queue, that it comes and goes at least
+MIN_VARIATION_SECONDS: Final = 0.003  # the jitter of schedulers
+
+FLOOR_INTERVAL: Final = 0.5  # seconds of which the shortest queue counts, for its swings
+MIN_SWING: Final = 0.010  # seconds of queue that it rises or falls at once, or
+SWING_PER_TARGET: Final = 0.7  # of the target delay, or
+SWING_PER_RTT: Final = 0.25  # of the min RTT; senders like us are steadier
 SWINGS: Final = 4  # up and down, twice, in
-SWINGS_IN: Final = 30.0  # seconds
-LEAVE: Final = 2  # drains in a row that showed an empty queue: nobody else is there
-MOST_LEAVE: Final = 4  # the same when that was wrong before: its own pauses empty the queue, too
-AGAIN: Final = 30.0  # seconds in which it shows soon that it was wrong
-SOON: Final = 2.0  # seconds of queues that are enough then
-FULL: Final = 0.6  # of the longest queue seen lately, from which on a loss is one of a full buffer
+SWING_PERIOD: Final = 30.0  # seconds
+
+DRAINS_TO_LEAVE: Final = 2  # in a row that showed an empty queue: nobody else is there
+DRAINS_AFTER_RELAPSE: Final = 4  # the same when that was wrong: its pauses empty the queue, too
+RELAPSE: Final = 30.0  # seconds in which it shows soon that it was wrong
+RELAPSE_DETECTION_TIME: Final = 2.0  # seconds of queues that are enough then
+FULL_QUEUE: Final = 0.6  # of the longest queue seen lately: from here on a loss is a full buffer's
 
 
-class Rivalry:
-    """Whether there is a rival, and the window beside it."""
+class CompetitiveMode:
+    """Whether a loss-based flow competes, and the congestion window beside it."""
 
     __slots__ = (
         "_best",
-        "_emptied",
+        "_drains_to_leave",
+        "_empty_drains",
         "_epoch",
         "_extreme",
         "_floor",
         "_floor_from",
-        "_leave",
         "_left_at",
         "_longest",
-        "_piece",
         "_rounds",
-        "_search",
+        "_search_losses",
         "_share",
         "_swings",
         "_up",
-        "on",
+        "detected",
     )
 
-    def __init__(self, now: float, piece: int) -> None:
-        """`piece`: bytes of a packet, the unit of CUBIC's curve."""
-        self.on = False
-        self._piece = piece
-        # The last rounds: when, seconds of queue, bytes a second.
+    def __init__(self, now: float) -> None:
+        self.detected = False
+        # The last rounds: when, seconds of queue, delivery rate.
         self._rounds: deque[tuple[float, float, float]] = deque()
-        self._floor = self._extreme = inf  # seconds of queue: of this while, and since it turned
+        self._floor = self._extreme = inf  # seconds of queue: of this interval; since it turned
         self._floor_from = now
         self._up = False
         self._swings: deque[float] = deque()  # when it turned
-        self._emptied = 0
-        self._leave = LEAVE
+        self._empty_drains = 0
+        self._drains_to_leave = DRAINS_TO_LEAVE
         self._left_at = -inf
         self._longest = 0.0
-        self._search = 0  # losses until we know how much of the path is ours
+        self._search_losses = 0  # until we know how much of the path is ours
         self._share = 0.0  # bytes a second that are, as far as is known
-        self._best = 0.0  # window before the last reduction
+        self._best = 0.0  # window before the last reduction: CUBIC's W_max
         self._epoch = now
 
-    def saw(
+    # --- Detection --------------------------------------------------------------------------
+
+    def on_round(
         self,
         queue: float,
         target: float,
-        rate: float,
+        delivery_rate: float,
         now: float,
         *,
-        base: float = 0.0,
-        ours: bool = False,
+        min_rtt: float = 0.0,
+        own_drain: bool = False,
     ) -> None:
-        """A round has shown a queue of so many seconds at the least, above a round trip of `base`,
-        and carried so many bytes a second. `ours`: it was made short by our own drain.
+        """A round has shown a queue of so many seconds at the least, and delivered so many bytes a
+        second. `own_drain`: our own drain has made it short.
         """
         self._longest = max(queue, self._longest * 0.98)
         rounds = self._rounds
-        rounds.append((now, queue, rate))
-        while rounds[0][0] < now - LOOK:
+        rounds.append((now, queue, delivery_rate))
+        while rounds[0][0] < now - DETECTION_TIME:
             rounds.popleft()
-        if self.on:
+        if self.detected:
             return
-        if not ours:
+        if not own_drain:
             self._floor = min(self._floor, queue)
-        if now - self._floor_from >= FLOOR:
-            self._follow(self._floor, max(SWING, SWING_TARGET * target, SWING_BASE * base), now)
+        if now - self._floor_from >= FLOOR_INTERVAL:
+            swing = max(MIN_SWING, SWING_PER_TARGET * target, SWING_PER_RTT * min_rtt)
+            self._count_swing(self._floor, swing, now)
             self._floor, self._floor_from = inf, now
-        look = SOON if now - self._left_at < AGAIN else LOOK
-        if not self.on and rounds[0][0] <= now - 0.98 * look:
-            recent = [queue for at, queue, _ in rounds if at > now - look]
-            if min(recent) > max(LEAST, target / 2):
-                self.suspects(now, look)
+        time = RELAPSE_DETECTION_TIME if now - self._left_at < RELAPSE else DETECTION_TIME
+        if not self.detected and rounds[0][0] <= now - 0.98 * time:
+            recent = [queue for at, queue, _ in rounds if at > now - time]
+            if min(recent) > max(MIN_STANDING_QUEUE, target / 2):
+                self.detect_variation(now, time)
 
-    def _follow(self, floor: float, swing: float, now: float) -> None:
+    def _count_swing(self, floor: float, swing: float, now: float) -> None:
         """How the queue comes and goes, also where it is short in between: who has come late never
         saw the path empty, and takes a part of the queue for its length.
         """
@@ -124,53 +129,58 @@ class Rivalry:
             self._extreme = floor
             swings = self._swings
             swings.append(now)
-            while swings[0] < now - SWINGS_IN:
+            while swings[0] < now - SWING_PERIOD:
                 swings.popleft()
             if len(swings) >= SWINGS:
-                self._begin(now)
+                self._enter(now)
 
-    def suspects(self, now: float, seconds: float) -> bool:
-        """The queue has been long for so long: is that a rival, whose queue comes and goes, or is
-        it the path that has become longer? If a rival, `on` from now on.
+    def detect_variation(self, now: float, seconds: float) -> bool:
+        """The queue has been standing for so long: does it come and go, as a loss-based flow makes
+        it, or has the path become longer? `detected` from now on in the first case.
         """
         queues = [queue for at, queue, _ in self._rounds if at > now - seconds]
-        if not queues or max(queues) - min(queues) < max(LEAST_RANGE, RANGE * max(queues)):
+        least = max(MIN_VARIATION_SECONDS, MIN_VARIATION * max(queues, default=0.0))
+        if not queues or max(queues) - min(queues) < least:
             return False
-        self._begin(now)
+        self._enter(now)
         return True
 
-    def _begin(self, now: float) -> None:
-        self.on = True
-        self._search = SEARCHES
-        self._emptied = 0
+    def _enter(self, now: float) -> None:
+        self.detected = True
+        self._search_losses = SEARCH_LOSSES
+        self._empty_drains = 0
         self._swings.clear()
-        self._leave = MOST_LEAVE if now - self._left_at < AGAIN else LEAVE
+        relapsed = now - self._left_at < RELAPSE
+        self._drains_to_leave = DRAINS_AFTER_RELAPSE if relapsed else DRAINS_TO_LEAVE
         # Half of what we had before we gave way is ours.
         self._share = max(rate for _, _, rate in self._rounds) / 2
 
-    def drained(self, queue: float, target: float, now: float) -> None:
+    def on_drained(self, queue: float, target: float, now: float) -> None:
         """What our own drain has left of the queue."""
-        self._emptied = self._emptied + 1 if queue <= target else 0
-        if self.on and self._emptied >= self._leave:
-            self.on = False
+        self._empty_drains = self._empty_drains + 1 if queue <= target else 0
+        if self.detected and self._empty_drains >= self._drains_to_leave:
+            self.detected = False
             self._left_at = self._floor_from = now
             self._floor = self._extreme = inf
             self._rounds.clear()
 
-    def lost(self, queue: float, window: float, rtt: float, now: float) -> float:
+    # --- The window -------------------------------------------------------------------------
+
+    def reduced(self, queue: float, window: float, rtt: float, now: float) -> float:
         """The window after a loss; call it once a round trip."""
-        if queue < FULL * self._longest or (self._search and window < self._share * rtt):
+        searching = self._search_losses and window < self._share * rtt
+        if queue < FULL_QUEUE * self._longest or searching:
             return window
-        self._search = max(0, self._search - 1)
+        self._search_losses = max(0, self._search_losses - 1)
         self._best, self._epoch = window, now
         return window * BETA
 
     def grown(self, window: float, rtt: float, now: float) -> float:
-        """The window now, if nothing was lost."""
-        if self._search:
-            return SEARCH * window
-        best, since = self._best / self._piece, now - self._epoch
+        """The window after a round in which nothing was lost."""
+        if self._search_losses:
+            return SEARCH_GAIN * window
+        best, since = self._best / DATAGRAM, now - self._epoch
         turn = float((best * (1 - BETA) / C) ** (1 / 3))
         curve = C * (since + rtt - turn) ** 3 + best
         reno = best * BETA + 0.53 * since / max(rtt, 1e-3)
-        return min(max(window, self._piece * max(curve, reno)), 1.25 * window)
+        return min(max(window, DATAGRAM * max(curve, reno)), 1.25 * window)

@@ -13,18 +13,18 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-WAKE_UP: Final = 0.002  # seconds between two looks at the bucket, with a late timer in it
-LEAST_BURST: Final = 2 * 1400  # bytes: two datagrams may always leave together
+WAKE_UP_INTERVAL: Final = 0.002  # seconds between two looks at the bucket, with a late timer in it
+MIN_BURST: Final = 2 * 1400  # bytes: two datagrams may always leave together
 
 
 # Bytes a second. From here on what bounds a path is processors rather than queues, and they want
 # large bursts: the faster, the more.
-FAST: Final = 25e6
+FAST_RATE: Final = 25e6
 
 
 def burst(rate: float, seconds: float) -> float:
     """Bytes that may leave at once, where `seconds` of `rate` may on a slow path. HOT PATH."""
-    return rate * seconds * (1 + (rate / FAST) ** 2)
+    return rate * seconds * (1 + (rate / FAST_RATE) ** 2)
 
 
 class Pacer:
@@ -42,7 +42,7 @@ class Pacer:
         if rate == inf:
             self._tokens = inf
         else:
-            most = max(LEAST_BURST, burst(rate, WAKE_UP))
+            most = max(MIN_BURST, burst(rate, WAKE_UP_INTERVAL))
             self._tokens = min(self._tokens + (now - self._at) * rate, most)
         self._at, self._rate = now, rate
 

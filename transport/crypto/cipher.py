@@ -28,8 +28,6 @@ def conversation_number(handshake_hash: bytes) -> int:
     return int.from_bytes(blake2s(handshake_hash + b"conv").digest()[:4], "little")
 
 
-# -------------------------------------------------------------------------------------------------
-
 _PLACES = bytes(range(MAX_SLICES))
 
 

@@ -6,12 +6,14 @@ Own implementation of the Noise Protocol Framework, revision 34, for the pattern
     ...
     -> e, es, s, ss [psk1]      <- e, ee, se [psk2]
 
-on the pieces of `crypto/noise.py`. This program speaks `IKpsk1` only: with psk1 a first message
-made with a wrong pre-shared key does not open, so nobody can make the responder give away
-something to guess the key against. The other two are here because published vectors prove them.
+on the primitives of `cryptography` and the standard library: first ciphers, HKDF and the symmetric
+state, then the patterns. This program speaks `IKpsk1` only: with psk1 a first message made with a
+wrong pre-shared key does not open, so nobody can make the responder give away something to guess
+the key against. The other two are here because published vectors prove them.
 
-Invariants: each object makes one handshake, in order, `ValueError` otherwise. A message that does
-not open leaves the state as it was, so a forged answer cannot end a handshake, and another
+Invariants: a cipher key never seals two messages under one nonce; the counter starts at zero with
+every new key. Each object makes one handshake, in order, `ValueError` otherwise. A message that
+does not open leaves the state as it was, so a forged answer cannot end a handshake, and another
 pre-shared key can be tried. Both sides end with the same hash only if they agree on everything.
 
 Error contract: `*_untrusted` raise `BadPacket` for what came from outside (`bad_handshake`,
@@ -36,17 +38,7 @@ from transport.crypto.identity import KEY_BYTES, PrivateKey
 from transport.errors import BadPacket
 from transport.wire.datagrams import Suite
 
-# -------------------------------------------------------------------------------------------------
-# What Noise is made of: ciphers, nonces, HKDF and the symmetric state, for 25519 and BLAKE2s.
-#
-# Follows the Noise Protocol Framework, revision 34, sections 4, 5.1, 5.2 and 12, on the
-# primitives of `cryptography` and the standard library. The patterns are in `noise.py`.
-#
-# Invariant: a cipher key never seals two messages under one nonce; the counter starts at zero
-# with every new key.
-#
-# Error contract: `open_untrusted` raises `BadPacket` (`bad_handshake`) and nothing else; wrong
-# use raises `ValueError`.
+# --- Ciphers, HKDF and the symmetric state (sections 4, 5 and 12) --------------------------------
 
 CIPHER_KEY_BYTES: Final = 32  # both ciphers of Noise
 HASH_BYTES: Final = 32  # BLAKE2s
@@ -161,7 +153,7 @@ def _hash(data: bytes) -> bytes:
     return blake2s(data).digest()
 
 
-# -------------------------------------------------------------------------------------------------
+# --- Patterns (sections 7 and 9) -----------------------------------------------------------------
 
 NO_PSK: Final = bytes(KEY_BYTES)  # what IKpsk1 mixes in for a peer without a pre-shared key
 _TAG: Final = 16  # bytes that the AEAD adds
@@ -368,17 +360,17 @@ class NoiseResponder(_Handshake):
         return ephemeral.public.raw + sealed_payload
 
 
-# -------------------------------------------------------------------------------------------------
-# Which cipher suite this machine initiates with.
-#
-# AES-GCM is the faster of the two where the processor has AES instructions (0.8 against 1.5 µs
-# for 1,400 bytes) and the slower, and not constant-time, where it has not. Nothing is negotiated:
-# the responder takes both.
+# --- Choice of the cipher suite ------------------------------------------------------------------
 
 
 @cache
 def preferred_suite() -> Suite:
-    """AESGCM if /proc/cpuinfo lists AES, CHACHAPOLY otherwise and where it cannot be read."""
+    """AESGCM if /proc/cpuinfo lists AES, CHACHAPOLY otherwise and where it cannot be read.
+
+    AES-GCM is the faster of the two where the processor has AES instructions (0.8 against 1.5 µs
+    for 1,400 bytes) and the slower, and not constant-time, where it has not. Nothing is negotiated:
+    the responder takes both.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

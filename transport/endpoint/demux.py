@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
+from transport.config import DEFAULT_CONFIG, TransportConfig
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
 from transport.crypto.identity import PrivateKey
 from transport.endpoint.budget import MemoryBudget
@@ -67,6 +68,7 @@ class Demux:
         max_sessions: int = MAX_SESSIONS,
         silent: bool = False,
         memory_limit: int = MEMORY_LIMIT,
+        config: TransportConfig = DEFAULT_CONFIG,
     ) -> None:
         """Without `authority` the endpoint only initiates, and inits are dropped.
 
@@ -84,6 +86,7 @@ class Demux:
                 now=now,
                 random_bytes=random_bytes,
                 max_sessions=max_sessions,
+                config=config,
                 silent=silent,
             )
         self._initiator = Initiator(
@@ -92,6 +95,7 @@ class Demux:
             suite=suite,
             random_bytes=random_bytes,
             timestamp_ns=timestamp_ns,
+            config=config,
         )
         self.gate = FloodGate(now)
         self._budget: MemoryBudget[Session] = MemoryBudget(memory_limit)

@@ -25,6 +25,7 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define, field
 
+from transport.config import DEFAULT_CONFIG, TransportConfig
 from transport.constants import (
     ACCEPT_BACKLOG,
     CLOSE_REPEATS,
@@ -321,6 +322,7 @@ async def open_endpoint(
     suite: Suite | None = None,
     max_sessions: int = MAX_SESSIONS,
     silent: bool = False,
+    config: TransportConfig = DEFAULT_CONFIG,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     timestamp_ns: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Endpoint]:
@@ -329,6 +331,7 @@ async def open_endpoint(
     `authority` decides who may connect; without one the endpoint only connects. `suite`: what
     this side initiates with, by default AES-GCM where the processor has instructions for it.
     `silent`: peers of sessions that were lost in a restart are not told, and find out by silence.
+    `config`: what all its sessions do alike, such as their congestion control.
     """
     demux = Demux(
         identity,
@@ -339,6 +342,7 @@ async def open_endpoint(
         suite=preferred_suite() if suite is None else suite,
         max_sessions=max_sessions,
         silent=silent,
+        config=config,
     )
     endpoint = Endpoint(sock, demux)
     body_error: BaseException | None = None

@@ -17,20 +17,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 
-from transport.constants import (
-    CONFIRMED_TIMESTAMPS,
-    COOKIE_REPLIES_PER_ADDRESS,
-    COOKIE_REPLIES_TOTAL,
-    HANDSHAKE_BURST_PER_ADDRESS,
-    HANDSHAKES_PER_ADDRESS,
-    LOAD_THRESHOLD,
-    PROVEN_HANDSHAKE_BURST,
-    PROVEN_HANDSHAKES_PER_ADDRESS,
-)
 from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.noise import NO_PSK
 from transport.errors import BadPacket
@@ -45,6 +35,21 @@ from transport.wire.datagrams import (
     decode_init_untrusted,
 )
 from transport.wire.trains import Address
+
+CONFIRMED_TIMESTAMPS: Final = 8192  # remembered peers, least recently confirmed forgotten first
+HANDSHAKES_PER_ADDRESS: Final = 20.0  # a second, per IPv4 address or IPv6 /64
+HANDSHAKE_BURST_PER_ADDRESS: Final = 5.0
+# The same for who has shown with mac2 that it reads there: all members of one site come from one
+# address and come back together, twice each if the switch has lost their sessions.
+PROVEN_HANDSHAKES_PER_ADDRESS: Final = 200.0
+PROVEN_HANDSHAKE_BURST: Final = 500.0
+# Beyond this many handshakes in a second all must prove their address (mac2): one costs about
+# 0.4 ms, so 100 a second are 4 % of a core.
+LOAD_THRESHOLD: Final = 100.0
+COOKIE_REPLIES_PER_ADDRESS: Final = 200.0  # 13 kB/s; an honest member behind it needs one
+# A cookie costs about as much as looking at the init that it answers (10 µs), and in a flood of
+# forged inits somebody honest gets in with the share of them that is answered.
+COOKIE_REPLIES_TOTAL: Final = 10_000.0
 
 
 @frozen

@@ -14,21 +14,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from typing import Final
 
 from attrs import frozen
 
-from transport.constants import (
-    COPY_INTERVAL,
-    HANDSHAKE_RETRY_CAP,
-    HANDSHAKE_RETRY_FIRST,
-    HANDSHAKE_RETRY_JITTER,
-    HANDSHAKES_KEPT,
-    INIT_COPIES,
-    KCP_MTU,
-    MAX_SLICES,
-    PROVEN_COPIES,
-    RECEIVE_WINDOW,
-)
+from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
 from transport.errors import BadPacket
 from transport.handshake.cookie import MacStamper, check_mac1_untrusted
@@ -36,6 +26,20 @@ from transport.handshake.messages import Initiation, Peer
 from transport.session.keyring import KeyPair
 from transport.wire.datagrams import InitPayload, ResponsePayload, Suite, decode_response_untrusted
 from transport.wire.trains import Address
+
+HANDSHAKE_RETRY_FIRST: Final = 0.5
+# A path that heals is found within this time; 232 bytes each. Across attempts the caller backs off.
+HANDSHAKE_RETRY_CAP: Final = 1.5
+HANDSHAKES_KEPT: Final = 4  # inits whose answers are taken: round trips up to 4 s
+# How often the first, second and later inits without an answer are sent. A responder in a flood
+# looks at a share of them: of three in ten, all thirteen of two seconds are lost once in a hundred
+# times. One with a cookie costs the responder a key exchange, and is seldom dropped.
+INIT_COPIES: Final = (1, 4, 8)
+PROVEN_COPIES: Final = (1, 2, 4)
+# Between copies of an init: more than the time in which network cards and kernels join datagrams,
+# so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
+COPY_INTERVAL: Final = 0.05
+HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
 
 
 @frozen

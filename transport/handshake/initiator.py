@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from hmac import compare_digest
 from math import inf
+from typing import Final
 
 from attrs import define, frozen
 
-from transport.constants import KCP_MTU, RECEIVE_WINDOW, REKEY_PATIENCE, RESET_INTERVAL
+from transport.config import TransportConfig
+from transport.constants import KCP_MTU, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
 from transport.errors import BadPacket
 from transport.handshake.attempt import Negotiation
@@ -27,6 +29,10 @@ from transport.session.session import Session
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import Result, Suite, decode_reset_untrusted
 from transport.wire.trains import Address
+
+REKEY_PATIENCE: Final = 24.0  # for one rekey; then the session asks again
+# A handshake per reset and not more often: a token that somebody has learned is good for nothing.
+RESET_INTERVAL: Final = 10.0
 
 
 @frozen(eq=False)
@@ -74,6 +80,7 @@ class Initiator:
         suite: Suite,
         random_bytes: Callable[[int], bytes],
         timestamp_ns: Callable[[], int],
+        config: TransportConfig,
     ) -> None:
         self.started: list[Negotiation] = []  # to be scheduled by the demux
         self.events: deque[Connected | Refused | GaveUp] = deque()
@@ -82,6 +89,7 @@ class Initiator:
         self._suite = suite
         self._random = random_bytes
         self._timestamp_ns = timestamp_ns
+        self._config = config
         self._negotiations: dict[Negotiation, _Relation] = {}
         self._sessions: dict[Session, _Relation] = {}
 
@@ -191,6 +199,7 @@ class Initiator:
                 address=negotiation.address,
                 now=now,
                 random_bytes=self._random,
+                config=self._config,
             )
             self._sessions[session] = relation
             self.events.append(Connected(negotiation, session))

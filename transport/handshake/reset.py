@@ -24,12 +24,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2s
+from typing import Final
 
-from transport.constants import RESET_BURST, RESET_TOKEN_SIZE, RESETS_PER_ADDRESS, RESETS_TOTAL
+from transport.constants import RESET_TOKEN_SIZE
 from transport.crypto.identity import PrivateKey
 from transport.ratelimit import BucketTable, TokenBucket
 from transport.wire.datagrams import encode_reset
 from transport.wire.trains import Address
+
+RESETS_TOTAL: Final = 50.0  # a second: all that a flood of forged datagrams can make us send
+RESETS_PER_ADDRESS: Final = 1.0  # a second, per host and port; one is enough
+RESET_BURST: Final = 1.0  # of one address: a member that has lost its switch sends many datagrams
 
 _LOW_BITS = 20  # a million indices: those of before a restart are hardly ever given away again
 _LOW = (1 << _LOW_BITS) - 1

@@ -1,8 +1,12 @@
 """The responding side of an endpoint: from an init to a session of its own or to new keys.
 
-Rules. An init changes nothing but a bounded table of half-open handshakes. The first datagram
-that opens under a half-open handshake's keys confirms it: only then a session is made, or gets
-its new keys, or replaces the one that the same peer had before.
+An init changes nothing but a bounded table of half-open handshakes. The first datagram that opens
+under a half-open handshake's keys confirms it: only then a session is made, or gets its new keys,
+or replaces the one that the same peer had before.
+
+Whoever replays an init gets into that table, too, so an entry may cost nobody else anything: the
+table is bounded, in all and for each peer, the oldest expire first, and a second one of the same
+peer has to prove its address, so that replays from elsewhere cannot push the real peer out.
 
 Pure. Error contract: `receive_init_untrusted` raises `BadPacket` (or `CookieDue`), `confirm`
 raises `BadPacket`; in both cases nothing has changed.
@@ -12,17 +16,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from attrs import frozen
 
-from transport.constants import (
-    HALF_OPEN_LIFETIME,
-    HALF_OPEN_PER_PEER,
-    HALF_OPEN_TOTAL,
-    KCP_MTU,
-    MAX_SLICES,
-    RECEIVE_WINDOW,
-)
+from transport.config import TransportConfig
+from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey, PublicKey
 from transport.errors import BadPacket
 from transport.handshake.admission import Admission, Admitted, Authority
@@ -36,12 +35,9 @@ from transport.wire.control import CloseCode
 from transport.wire.datagrams import Credential, ResponsePayload, Result
 from transport.wire.trains import Address
 
-# -------------------------------------------------------------------------------------------------
-# Handshakes that were answered and not confirmed: keys kept aside, bounded, for five seconds.
-#
-# Whoever replays an init gets here too, so an entry may cost nobody else anything: at most 256 in
-# all and 4 of one peer, the oldest expire first, and a second one of the same peer has to prove
-# its address, so that replays from elsewhere cannot push the real peer out.
+HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
+HALF_OPEN_PER_PEER: Final = 8  # more than an initiator sends inits in that time
+HALF_OPEN_TOTAL: Final = 1024  # all members may come at once; 3 kB each
 
 
 @frozen(eq=False)
@@ -61,7 +57,7 @@ class HalfOpen:
 
 
 class HalfOpenTable:
-    """By local index, oldest first."""
+    """Handshakes that were answered and not confirmed, by local index, oldest first."""
 
     def __init__(self) -> None:
         self._entries: dict[int, HalfOpen] = {}
@@ -106,9 +102,6 @@ class HalfOpenTable:
         return now + HALF_OPEN_LIFETIME
 
 
-# -------------------------------------------------------------------------------------------------
-
-
 @frozen(eq=False)
 class Accepted:
     """A peer has connected to us and proven its key."""
@@ -129,6 +122,7 @@ class Responder:
         now: float,
         random_bytes: Callable[[int], bytes],
         max_sessions: int,
+        config: TransportConfig,
         silent: bool = False,
     ) -> None:
         self.half_open = HalfOpenTable()
@@ -138,6 +132,7 @@ class Responder:
         self._indices = indices
         self._random = random_bytes
         self._max_sessions = max_sessions
+        self._config = config
         self.tight = False  # memory is short: nobody new
 
     def receive_init_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes:
@@ -238,6 +233,7 @@ class Responder:
                 address=entry.address,  # a copy of this datagram may come from anywhere
                 now=now,
                 random_bytes=self._random,
+                config=self._config,
             )
             self.sessions[entry.peer.raw] = session
             accepted = Accepted(session, entry.credential)

@@ -29,7 +29,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from transport.congestion.delay import START
+from transport.config import DEFAULT_CONFIG, TransportConfig
+from transport.congestion.controller import INITIAL_WINDOW
 from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS
 from transport.errors import BadPacket
 from transport.lanes.datagram import DatagramLane
@@ -58,11 +59,17 @@ class SparseLane:
     for another.
     """
 
-    __slots__ = ("_bulk", "_closed", "_drops", "_number", "_window", "reliable")
+    __slots__ = ("_bulk", "_closed", "_config", "_drops", "_number", "_window", "reliable")
 
     def __init__(
-        self, number: int, bulk: ReliableLane, receive_window: int, drops: Counter[str]
+        self,
+        number: int,
+        bulk: ReliableLane,
+        receive_window: int,
+        drops: Counter[str],
+        config: TransportConfig,
     ) -> None:
+        self._config = config
         self._number = number
         self._bulk = bulk
         self._window = receive_window
@@ -78,6 +85,7 @@ class SparseLane:
                 receive_window=self._window,
                 drops=self._drops,
                 now=now,
+                config=self._config,
                 beside=self._bulk,
             )
         return self.reliable
@@ -95,7 +103,7 @@ class SparseLane:
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` now; none if zero or less."""
-        return START if self.reliable is None else self.reliable.credit
+        return INITIAL_WINDOW if self.reliable is None else self.reliable.credit
 
     @property
     def readable(self) -> bool:
@@ -153,15 +161,21 @@ class Lanes:
         receive_window: int,
         drops: Counter[str],
         now: float,
+        config: TransportConfig = DEFAULT_CONFIG,
     ) -> None:
         """See `ReliableLane`; `number` is that of the bulk lane."""
         self._drops = drops
         self._bulk_prefix = number.to_bytes(4, "little")
         self._sparse_prefix = (number ^ SPARSE).to_bytes(4, "little")
         self.bulk = ReliableLane(
-            number, kcp_mtu=kcp_mtu, receive_window=receive_window, drops=drops, now=now
+            number,
+            kcp_mtu=kcp_mtu,
+            receive_window=receive_window,
+            drops=drops,
+            now=now,
+            config=config,
         )
-        self.sparse = SparseLane(number ^ SPARSE, self.bulk, receive_window, drops)
+        self.sparse = SparseLane(number ^ SPARSE, self.bulk, receive_window, drops, config)
         self.datagrams: DatagramLane | None = None  # until the program above has opened it
         self.hold_bulk = False  # bulk messages that have arrived stay where they are
 

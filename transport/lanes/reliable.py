@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 
-from transport.congestion.delay import Congestion
+from transport.config import CONTROLLERS, DEFAULT_CONFIG, TransportConfig
 from transport.congestion.pacing import Pacer
 from transport.constants import (
     ACK_BYTES,
@@ -57,6 +57,7 @@ class ReliableLane:
         receive_window: int,
         drops: Counter[str],
         now: float,
+        config: TransportConfig = DEFAULT_CONFIG,
         beside: ReliableLane | None = None,
     ) -> None:
         """`number`: KCP's conversation number; `kcp_mtu`: bytes of the largest unit; `beside`:
@@ -77,7 +78,7 @@ class ReliableLane:
         self.broken = False  # the peer sent fragments that never make a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
-        self._congestion = Congestion(now)
+        self._congestion = CONTROLLERS[config.congestion](now)
         self._pacer = Pacer(now)
         self._staged: deque[bytes] = deque()  # messages that the pace holds back
         self._staged_bytes = 0
@@ -144,7 +145,7 @@ class ReliableLane:
     @property
     def pace(self) -> float:
         """Bytes a second that leave at most; may be infinite."""
-        pace = self._congestion.pace
+        pace = self._congestion.pacing_rate
         return pace if self._beside is None else max(pace, self._beside.pace)
 
     @property
@@ -239,7 +240,7 @@ class ReliableLane:
         self._owe_acknowledgement(units, now)
         acked = kcp.recovery.take_acked(now)
         if acked:
-            self._congestion.on_acked(acked, under_way, now)
+            self._congestion.on_acknowledged(acked, under_way, now)
             self._redundancy.on_acked(len(acked))
             self._notice_losses(now)
         self._drain()
@@ -369,7 +370,7 @@ class ReliableLane:
         redundancy, pacer = self._redundancy, self._pacer
         if redundancy.path_lossy and units:
             loss = self._congestion.loss
-            roomy = self._congestion.roomy and loss < BUFFER_LOSS_APP_LIMITED
+            roomy = self._congestion.app_limited and loss < BUFFER_LOSS_APP_LIMITED
             # Much loss where there is no room is that of a buffer, which copies would fill again;
             # and while more has to be repeated, they would only hold that up.
             if not self.kcp.recovery.to_repeat and (roomy or loss < BUFFER_LOSS):

@@ -11,9 +11,13 @@ Pure; `now` in seconds. One candidate at a time, one move a second.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from transport.constants import AMPLIFICATION, PATH_CHANGE_INTERVAL, PATH_TIMEOUT, SEALED_OVERHEAD
+from transport.constants import AMPLIFICATION, SEALED_OVERHEAD
 from transport.wire.trains import Address
+
+PATH_TIMEOUT: Final = 1.0  # for a challenge's answer, at least
+PATH_CHANGE_INTERVAL: Final = 1.0  # at most one move a second
 
 _CHALLENGE_SIZE = SEALED_OVERHEAD + 3 + 8  # bytes of the datagram that carries one
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import Final
 
-from transport.constants import (
-    DEAD_AFTER,
-    KEEPALIVE,
-    KEEPALIVE_JITTER,
-    PROBE_INTERVAL,
-    RECONNECT_AFTER,
-    SUSPECT_AFTER,
-)
+KEEPALIVE: Final = 15.0  # NAT bindings for UDP live 30 s or more in practice
+KEEPALIVE_JITTER: Final = 0.2  # ± share
+SUSPECT_AFTER: Final = 3.0  # something awaited an answer this long: probe
+PROBE_INTERVAL: Final = 1.0  # between probes of a suspect peer
+RECONNECT_AFTER: Final = 5.0  # awaited this long: the client also tries a new handshake
+DEAD_AFTER: Final = 60.0  # nothing authentic for so long: the session ends
 
 
 class Action(enum.Enum):

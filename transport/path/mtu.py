@@ -1,4 +1,4 @@
-"""How large the datagrams of one session may be on its path: a search, after RFC 8899.
+"""Path MTU discovery: how large the datagrams of one session may be (DPLPMTUD, RFC 8899).
 
     begin(now)                       the peer is there
     probes(now, rtt)                 sizes of the probes that have to leave now
@@ -27,18 +27,15 @@ possible at all; each try, and each pause, is bounded in bytes and time. Pure; r
 
 from __future__ import annotations
 
+import enum
 from math import inf
 from typing import Final
 
-from transport.constants import (
-    DATA_HEADER_SIZE,
-    MAX_SLICES,
-    MTU_WATCH_INTERVAL,
-    SEALED_OVERHEAD,
-    TAG_SIZE,
-)
+from transport.constants import DATA_HEADER_SIZE, MAX_SLICES, SEALED_OVERHEAD, TAG_SIZE
 from transport.wire.control import MTU_PROBE_SIZE, MtuProbe, encode_control
 from transport.wire.trains import Address
+
+MTU_WATCH_INTERVAL: Final = 0.1  # between two looks whether data gets through at all
 
 SMALLEST_SIZE: Final = 548  # every IPv4 host takes packets of 576 bytes (RFC 791)
 BASE_SIZE: Final = 1200  # used unproven: fits IPv6's 1,280, with room for a tunnel (RFC 9000 s. 14)
@@ -59,6 +56,14 @@ STALL_ROUNDS: Final = 3  # round trips, if that is between: one of them repairs 
 RESTART_INTERVAL: Final = 3.0  # seconds between two restarts for want of progress, or on hearsay
 
 
+class Phase(enum.Enum):
+    """How far the search is; the names are those of RFC 8899."""
+
+    BASE = enum.auto()  # nothing speaks against the base size yet
+    SEARCHING = enum.auto()  # the first probes had their time
+    COMPLETE = enum.auto()  # what can be found is found
+
+
 def grain(size: int) -> int:
     """Bytes that are not worth another round of probes."""
     return max(16, size // 64)
@@ -75,10 +80,9 @@ class PathMtu:
         "_oldest",
         "_open",
         "_peer_epoch",
+        "_phase",
         "_restarted",
-        "_resting",
         "_smallest",
-        "_starting",
         "_still_since",
         "_tries",
         "due",
@@ -99,8 +103,7 @@ class PathMtu:
         self._asked: set[int] = set()  # in this epoch
         self._open: list[int] = []  # of this round, without an answer, ascending
         self._tries = 0
-        self._resting = False  # what can be found is found
-        self._starting = True  # nothing speaks against `_base` yet
+        self._phase = Phase.BASE
         self._oldest: int | None = None
         self._still_since = self._restarted = now
 
@@ -121,7 +124,7 @@ class PathMtu:
         self.epoch = (self.epoch + 1) & 0xFFFFFFFF
         self._asked.clear()
         self._begin(self._first_sizes(known))
-        self._starting, self._resting = True, False
+        self._phase = Phase.BASE
         self._restarted = self.due = now
         self._choose()
 
@@ -140,7 +143,7 @@ class PathMtu:
         if now < self.due:
             return ()
         if self._open and self._tries >= TRIES:
-            self._starting = False
+            self._phase = Phase.SEARCHING
             if self._low:
                 self._high = min(self._high, self._open[0])
                 self._open = []
@@ -148,16 +151,19 @@ class PathMtu:
                 self._tries, self.due = 0, now + RETRY_AFTER
                 return ()
         if not self._open:
-            if self._resting:
+            if self._phase is Phase.COMPLETE:
                 self._high = LARGEST_SIZE + 1
-            self._starting &= not self._low
+                self._phase = Phase.BASE
+            if self._low:
+                self._phase = Phase.SEARCHING
             self._begin(self._next_sizes())
-        self._resting = not self._open
-        if self._resting:
+        if not self._open:
+            self._phase = Phase.COMPLETE
             self.due = now + RAISE_AFTER
         else:
             self._tries += 1
-            self._starting &= self._tries == 1
+            if self._tries > 1:
+                self._phase = Phase.SEARCHING
             self._asked.update(self._open)
             wait = LONGEST_WAIT if rtt is None else 2 * rtt + 0.1
             self.due = now + min(LONGEST_WAIT, max(SHORTEST_WAIT, wait))
@@ -207,7 +213,8 @@ class PathMtu:
     def _choose(self) -> None:
         base = self._base if self._base < self._high else self._smallest
         # Before the first probes had their time, missing answers say nothing against the base.
-        self.size = self._low if self._low >= base or (self._low and not self._starting) else base
+        proven = self._low and (self._low >= base or self._phase is not Phase.BASE)
+        self.size = self._low if proven else base
 
     # --- Black holes ------------------------------------------------------------------------
 
@@ -229,25 +236,11 @@ class PathMtu:
             self.restart(now)
 
 
-# -------------------------------------------------------------------------------------------------
-# The probes of one session: what `path/mtu.py` wants to know, as padded control datagrams.
-#
-#     due_on(path, now)                   probes have to leave, or the path is another one
-#     plaintexts(path, now, ...)          for the probes that leave now, with their sizes
-#     acknowledged(size, epoch, now)      the peer has got one
-#     refused(size, datagrams, now)       the local interface did not take what we sent
-#     watch(oldest, now, rtt)             what KCP waits for: a few looks a second are enough
-#     doubt(now)                          what is not KCP's has hardly come through
-#     size                                bytes of a datagram on this path, as far as is known
-#     slice_size                          of these, for a slice of a sealed unit
-#     unanswered                          probes that left and were not acknowledged
-#
-# Probes go to the proven path alone, and none leaves while the peer is suspected to be gone.
-# Pure; `now` in seconds; raises nothing.
-
-
 class Probing:
-    """The search of one session on the path that it has now."""
+    """The search of one session on the path that it has now, as padded control datagrams.
+
+    Probes go to the proven path alone, and none leaves while the peer is suspected to be gone.
+    """
 
     __slots__ = ("_last", "_path", "_search", "_watch_at", "unanswered")
 

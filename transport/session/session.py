@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
+from transport.config import DEFAULT_CONFIG, TransportConfig
 from transport.constants import CONFIRM_INTERVAL, DATA_HEADER_SIZE, TAG_SIZE
 from transport.crypto.cipher import conversation_number
 from transport.crypto.identity import PublicKey
@@ -76,6 +77,7 @@ class Session:
         address: Address,
         now: float,
         random_bytes: Callable[[int], bytes],
+        config: TransportConfig = DEFAULT_CONFIG,
     ) -> None:
         """`initiator`: it starts the handshakes, its datagrams confirm new keys, and it goes on
         sending where it connected to, whatever comes from where. `kcp_mtu`: bytes of the largest
@@ -101,6 +103,7 @@ class Session:
             receive_window=receive_window,
             drops=self.drops,
             now=now,
+            config=config,
         )
         self.bulk, self.sparse = self.lanes.bulk, self.lanes.sparse
         self.reassembly = Reassembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import Factory, define, frozen
 
+from transport.config import DEFAULT_CONFIG, TransportConfig
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT
 from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.noise import NO_PSK
@@ -133,6 +134,7 @@ class Wire:
         max_sessions: int = MAX_SESSIONS,
         memory_limit: int = MEMORY_LIMIT,
         silent: bool = False,
+        config: TransportConfig = DEFAULT_CONFIG,
     ) -> Host:
         """A new host; one that is there already at this address is gone."""
         identity = identity or PrivateKey.from_raw(self.random.randbytes(32))
@@ -147,6 +149,7 @@ class Wire:
             max_sessions=max_sessions,
             memory_limit=memory_limit,
             silent=silent,
+            config=config,
         )
         host = self.hosts[(ip, port)] = Host(self, (ip, port), identity, demux)
         return host
@@ -235,12 +238,15 @@ def client_and_server(
     seed: int = 0,
     connected: bool = True,
     max_sessions: int = MAX_SESSIONS,
+    config: TransportConfig = DEFAULT_CONFIG,
 ) -> tuple[Wire, Host, Host]:
     """A wire, a client and a server that knows its key; with a session unless told otherwise."""
     wire = Wire(seed=seed, delay=delay)
-    client = wire.host("192.0.2.1", 41022, suite=suite)
+    client = wire.host("192.0.2.1", 41022, suite=suite, config=config)
     authority = KnownPeers({client.identity.public: Grant()})
-    server = wire.host("198.51.100.1", authority=authority, max_sessions=max_sessions)
+    server = wire.host(
+        "198.51.100.1", authority=authority, max_sessions=max_sessions, config=config
+    )
     if connected:
         client.connect(server)
         wire.advance(5 * delay)

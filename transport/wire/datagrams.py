@@ -34,7 +34,7 @@ class Suite(enum.IntEnum):
     AESGCM = 2  # with the 32-byte keys of Noise: AES-256
 
 
-# -------------------------------------------------------------------------------------------------
+# --- Types and headers ---------------------------------------------------------------------------
 
 # Datagram types, the first byte.
 INIT: Final = 1

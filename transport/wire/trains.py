@@ -15,8 +15,6 @@ from typing import Any
 Address = tuple[Any, ...]
 
 
-# -------------------------------------------------------------------------------------------------
-
 Bytes = bytes | bytearray | memoryview
 
 Train = tuple[Bytes, Address, int]

@@ -1,31 +1,31 @@
-"""When somebody else fills the queue, and what the window does beside him."""
+"""Competitive mode: when a loss-based flow is detected, and the window beside it."""
 
 import pytest
 
 from transport.congestion.competing import (
-    AGAIN,
     BETA,
-    LEAVE,
-    LOOK,
-    MOST_LEAVE,
-    SEARCH,
-    SEARCHES,
-    SOON,
-    SWINGS_IN,
-    Rivalry,
+    DETECTION_TIME,
+    DRAINS_AFTER_RELAPSE,
+    DRAINS_TO_LEAVE,
+    RELAPSE,
+    RELAPSE_DETECTION_TIME,
+    SEARCH_GAIN,
+    SEARCH_LOSSES,
+    SWING_PERIOD,
+    CompetitiveMode,
 )
 
-PIECE, TARGET, RTT = 1400, 0.010, 0.060
+TARGET, RTT = 0.010, 0.060
 WINDOW = 200_000.0
 RATE = WINDOW / RTT  # bytes a second, what the path has carried
 
 
-def watch(rivalry, queues, *, since=0.0):
+def watch(mode, queues, *, since=0.0):
     """A round of 60 ms for each queue; when it ended."""
     now = since
     for queue in queues:
         now += RTT
-        rivalry.saw(queue, TARGET, RATE, now)
+        mode.on_round(queue, TARGET, RATE, now)
     return now
 
 
@@ -34,120 +34,120 @@ def sawtooth(seconds, low=0.020, high=0.029, period=80):
     return [low + (high - low) * (number % period) / period for number in range(rounds)]
 
 
-def test_a_queue_that_comes_and_goes_and_is_never_short_is_a_rivals():
-    rivalry = Rivalry(0.0, PIECE)
-    now = watch(rivalry, sawtooth(LOOK - 1))
-    assert not rivalry.on
-    watch(rivalry, sawtooth(2), since=now)
-    assert rivalry.on
+def test_a_standing_queue_that_comes_and_goes_is_a_loss_based_flows():
+    mode = CompetitiveMode(0.0)
+    now = watch(mode, sawtooth(DETECTION_TIME - 1))
+    assert not mode.detected
+    watch(mode, sawtooth(2), since=now)
+    assert mode.detected
 
 
-def test_one_short_queue_after_a_drain_says_that_it_is_our_own():
-    rivalry = Rivalry(0.0, PIECE)
+def test_a_queue_that_is_short_after_our_drain_is_our_own():
+    mode = CompetitiveMode(0.0)
     now = 0.0
     for _ in range(5):
-        now = watch(rivalry, sawtooth(LOOK / 2), since=now) + RTT
-        rivalry.saw(0.002, TARGET, RATE, now, ours=True)
-    assert not rivalry.on
+        now = watch(mode, sawtooth(DETECTION_TIME / 2), since=now) + RTT
+        mode.on_round(0.002, TARGET, RATE, now, own_drain=True)
+    assert not mode.detected
 
 
-def test_a_queue_that_never_changes_is_a_longer_path():
-    rivalry = Rivalry(0.0, PIECE)
-    now = watch(rivalry, [0.040, 0.041] * 200)
-    assert not rivalry.on
-    assert not rivalry.suspects(now, LOOK)
+def test_a_standing_queue_that_never_changes_is_a_longer_path():
+    mode = CompetitiveMode(0.0)
+    now = watch(mode, [0.040, 0.041] * 200)
+    assert not mode.detected
+    assert not mode.detect_variation(now, DETECTION_TIME)
 
 
-def beside_a_rival():
-    rivalry = Rivalry(0.0, PIECE)
-    now = watch(rivalry, sawtooth(LOOK + 2))
-    assert rivalry.on
-    return rivalry, now
+def detected_mode():
+    mode = CompetitiveMode(0.0)
+    now = watch(mode, sawtooth(DETECTION_TIME + 2))
+    assert mode.detected
+    return mode, now
 
 
-def drain(rivalry, queues, now):
+def drain(mode, queues, now):
     for queue in queues:
-        rivalry.drained(queue, TARGET, now)
+        mode.on_drained(queue, TARGET, now)
 
 
-def test_a_queue_that_swings_is_a_rivals_though_it_is_short_in_between():
+def test_a_queue_that_swings_is_a_loss_based_flows_though_it_is_short_in_between():
     """Who has come late never saw the path empty, and takes a part of the queue for its length."""
-    rivalry = Rivalry(0.0, PIECE)
-    now = watch(rivalry, sawtooth(SWINGS_IN / 4, low=0.0, high=0.030))
-    assert not rivalry.on
-    watch(rivalry, sawtooth(SWINGS_IN / 2, low=0.0, high=0.030), since=now)
-    assert rivalry.on
+    mode = CompetitiveMode(0.0)
+    now = watch(mode, sawtooth(SWING_PERIOD / 4, low=0.0, high=0.030))
+    assert not mode.detected
+    watch(mode, sawtooth(SWING_PERIOD / 2, low=0.0, high=0.030), since=now)
+    assert mode.detected
 
 
-def test_swings_of_our_own_drains_and_lonely_ones_are_none():
-    rivalry = Rivalry(0.0, PIECE)
+def test_swings_of_our_own_drains_and_single_late_rounds_are_not_counted():
+    mode = CompetitiveMode(0.0)
     now = 0.0
     for number in range(2000):
         now += RTT
         ours = number % 100 < 20
-        rivalry.saw(0.0 if ours else 0.018, 0.030, RATE, now, ours=ours)
+        mode.on_round(0.0 if ours else 0.018, 0.030, RATE, now, own_drain=ours)
         if number % 500 == 0:
-            rivalry.saw(0.200, 0.030, RATE, now + RTT / 2)  # a processor was late
-    assert not rivalry.on
+            mode.on_round(0.200, 0.030, RATE, now + RTT / 2)  # a processor was late
+    assert not mode.detected
 
 
-def test_it_ends_when_two_drains_found_nobody():
-    rivalry, now = beside_a_rival()
-    drain(rivalry, [0.002, 0.030, 0.002], now)
-    assert rivalry.on
-    drain(rivalry, [0.002], now)
-    assert not rivalry.on
+def test_competitive_mode_ends_after_two_drains_with_an_empty_queue():
+    mode, now = detected_mode()
+    drain(mode, [0.002, 0.030, 0.002], now)
+    assert mode.detected
+    drain(mode, [0.002], now)
+    assert not mode.detected
 
 
-def test_if_that_was_wrong_it_is_seen_sooner_and_believed_later():
-    rivalry, now = beside_a_rival()
-    drain(rivalry, [0.002] * LEAVE, now)
-    now = watch(rivalry, sawtooth(SOON + 1), since=now)
-    assert rivalry.on
-    drain(rivalry, [0.002] * (MOST_LEAVE - 1), now)
-    assert rivalry.on
-    drain(rivalry, [0.002], now)
-    assert not rivalry.on
+def test_after_a_relapse_detection_is_faster_and_leaving_takes_more_drains():
+    mode, now = detected_mode()
+    drain(mode, [0.002] * DRAINS_TO_LEAVE, now)
+    now = watch(mode, sawtooth(RELAPSE_DETECTION_TIME + 1), since=now)
+    assert mode.detected
+    drain(mode, [0.002] * (DRAINS_AFTER_RELAPSE - 1), now)
+    assert mode.detected
+    drain(mode, [0.002], now)
+    assert not mode.detected
 
 
-def test_long_afterwards_it_takes_as_long_as_at_first():
-    rivalry, now = beside_a_rival()
-    drain(rivalry, [0.002] * LEAVE, now)
-    now = watch(rivalry, sawtooth(SOON + 1), since=now + AGAIN)
-    assert not rivalry.on
-    now = watch(rivalry, sawtooth(LOOK), since=now)
-    assert rivalry.on
-    drain(rivalry, [0.002] * LEAVE, now)
-    assert not rivalry.on
+def test_long_after_leaving_detection_takes_as_long_as_at_first():
+    mode, now = detected_mode()
+    drain(mode, [0.002] * DRAINS_TO_LEAVE, now)
+    now = watch(mode, sawtooth(RELAPSE_DETECTION_TIME + 1), since=now + RELAPSE)
+    assert not mode.detected
+    now = watch(mode, sawtooth(DETECTION_TIME), since=now)
+    assert mode.detected
+    drain(mode, [0.002] * DRAINS_TO_LEAVE, now)
+    assert not mode.detected
 
 
-def found(rivalry, now):
+def found(mode, now):
     """Enough losses of a full buffer to know what is ours."""
-    for _ in range(SEARCHES):
-        rivalry.lost(0.050, WINDOW, RTT, now)
+    for _ in range(SEARCH_LOSSES):
+        mode.reduced(0.050, WINDOW, RTT, now)
 
 
-def test_it_searches_until_losses_show_what_is_ours():
-    rivalry, now = beside_a_rival()
-    assert rivalry.grown(WINDOW, RTT, now) == SEARCH * WINDOW
-    found(rivalry, now)
-    assert rivalry.grown(WINDOW, RTT, now + RTT) < SEARCH * WINDOW
+def test_the_window_grows_fast_until_losses_have_shown_our_share():
+    mode, now = detected_mode()
+    assert mode.grown(WINDOW, RTT, now) == SEARCH_GAIN * WINDOW
+    found(mode, now)
+    assert mode.grown(WINDOW, RTT, now + RTT) < SEARCH_GAIN * WINDOW
 
 
-def test_a_loss_does_not_count_below_half_of_what_was_ours():
-    rivalry, now = beside_a_rival()
-    assert rivalry.lost(0.050, 0.4 * WINDOW, RTT, now) == 0.4 * WINDOW
-    assert rivalry.lost(0.050, 0.6 * WINDOW, RTT, now) == BETA * 0.6 * WINDOW
+def test_a_loss_below_half_of_the_former_rate_is_ignored_while_searching():
+    mode, now = detected_mode()
+    assert mode.reduced(0.050, 0.4 * WINDOW, RTT, now) == 0.4 * WINDOW
+    assert mode.reduced(0.050, 0.6 * WINDOW, RTT, now) == BETA * 0.6 * WINDOW
 
 
-def test_the_curve_is_cubic():
+def test_the_window_follows_the_curve_of_cubic():
     """Back where it was, quickly first, then slowly, then faster and faster."""
-    rivalry, now = beside_a_rival()
-    found(rivalry, now)
+    mode, now = detected_mode()
+    found(mode, now)
     window = BETA * WINDOW
     windows = []
     for number in range(200):
-        window = rivalry.grown(window, RTT, now + RTT * (number + 1))
+        window = mode.grown(window, RTT, now + RTT * (number + 1))
         windows.append(window)
     assert windows == sorted(windows)
     gains = [later - sooner for sooner, later in zip(windows, windows[20:], strict=False)]
@@ -158,6 +158,6 @@ def test_the_curve_is_cubic():
 
 
 @pytest.mark.parametrize(("queue", "reduces"), [(0.048, True), (0.005, False)])
-def test_a_loss_counts_only_when_the_queue_is_long(queue, reduces):
-    rivalry, now = beside_a_rival()
-    assert (rivalry.lost(queue, WINDOW, RTT, now) < WINDOW) is reduces
+def test_a_loss_reduces_the_window_only_when_the_queue_is_long(queue, reduces):
+    mode, now = detected_mode()
+    assert (mode.reduced(queue, WINDOW, RTT, now) < WINDOW) is reduces

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport.congestion.pacing import FAST, LEAST_BURST, WAKE_UP, Pacer, burst
+from transport.congestion.pacing import FAST_RATE, MIN_BURST, WAKE_UP_INTERVAL, Pacer, burst
 
 RATE = 1e6  # bytes a second
 SIZE = 1400
@@ -38,7 +38,7 @@ def test_without_a_rate_all_may_leave():
 def test_what_was_without_a_rate_leaves_no_credit():
     pacer = full(inf)
     pacer.refill(RATE, 1.0)
-    assert leaves(pacer) == LEAST_BURST / SIZE
+    assert leaves(pacer) == MIN_BURST / SIZE
 
 
 def test_two_datagrams_may_always_leave_together():
@@ -49,21 +49,21 @@ def test_a_long_wait_saves_up_one_burst():
     for rate in (RATE, 10 * RATE, 1e9):
         pacer = full(rate)
         pacer.refill(rate, 1000.0)
-        most = max(LEAST_BURST, burst(rate, WAKE_UP))
+        most = max(MIN_BURST, burst(rate, WAKE_UP_INTERVAL))
         assert most <= leaves(pacer) * SIZE < most + SIZE
 
 
 def test_bursts_grow_with_the_rate_of_the_path():
     assert burst(RATE, 0.001) == pytest.approx(1000, rel=0.01)
-    assert burst(FAST, 0.001) == pytest.approx(2 * FAST * 0.001)
-    assert burst(10 * FAST, 0.001) == pytest.approx(101 * 10 * FAST * 0.001)
+    assert burst(FAST_RATE, 0.001) == pytest.approx(2 * FAST_RATE * 0.001)
+    assert burst(10 * FAST_RATE, 0.001) == pytest.approx(101 * 10 * FAST_RATE * 0.001)
 
 
 def test_it_is_open_again_when_the_debt_is_paid():
     pacer = full(RATE)
     pacer.spend(100_000)
     ready = pacer.ready_at()
-    assert ready == pytest.approx(1.0 + (100_000 - LEAST_BURST) / RATE, abs=1e-5)
+    assert ready == pytest.approx(1.0 + (100_000 - MIN_BURST) / RATE, abs=1e-5)
     pacer.refill(RATE, ready - 0.001)
     assert not pacer.open
     pacer.refill(RATE, ready)
@@ -75,7 +75,7 @@ def test_a_debt_is_paid_at_the_new_rate():
     pacer = full(RATE)
     pacer.spend(100_000)
     pacer.refill(10 * RATE, 1.0)
-    assert pacer.ready_at() == pytest.approx(1.0 + (100_000 - LEAST_BURST) / RATE / 10, abs=1e-5)
+    assert pacer.ready_at() == pytest.approx(1.0 + (100_000 - MIN_BURST) / RATE / 10, abs=1e-5)
 
 
 @given(
@@ -92,7 +92,7 @@ def test_never_more_than_the_rate_and_a_burst(rate, waits, size):
         while pacer.open:
             pacer.spend(size)
             sent += size
-        assert sent <= (now - 1.0) * rate + max(LEAST_BURST, burst(rate, WAKE_UP)) + size
+        assert sent <= (now - 1.0) * rate + max(MIN_BURST, burst(rate, WAKE_UP_INTERVAL)) + size
         assert pacer.ready_at() >= now
 
 

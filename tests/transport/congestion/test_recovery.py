@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transport.congestion.recovery import (
-    FIRST_TIMEOUT,
-    LEAST_REORDER,
-    LEAST_TIMEOUT,
-    LONGEST_TIMEOUT,
-    MOST_DOUBLINGS,
-    REORDER_MEMORY,
+    INITIAL_RTO,
+    MAX_BACKOFF,
+    MAX_RTO,
+    MIN_REORDER_WINDOW,
+    MIN_RTO,
+    REORDER_LIFETIME,
     Recovery,
 )
 
@@ -31,7 +31,7 @@ class Sender:
 
     def __init__(self, first=0):
         self.recovery = Recovery(0.0)
-        self.recovery._una = self.recovery._next = first
+        self.recovery._una = self.recovery._next_sn = first
         self.next = first
         self.stamps = {}
 
@@ -192,7 +192,7 @@ def test_reordering_within_the_window_is_no_loss():
     last = sender.next - 1
     sender.ack(last, now + RTT)
     for sn in (last - 2, last - 1, last - 3):
-        sender.ack(sn, now + RTT + LEAST_REORDER)
+        sender.ack(sn, now + RTT + MIN_REORDER_WINDOW)
     assert sender.recovery.take_lost() == []
     assert sender.recovery.unacknowledged == 0
 
@@ -221,9 +221,9 @@ def test_repeats_for_nothing_widen_the_window_and_losses_narrow_it():
         spurious += reordered_by(sender, now, late)
         now += 1.0
     assert 0 < spurious < 6  # it learns
-    widened = sender.recovery._reorder
+    widened = sender.recovery._reorder_window
     assert widened > late
-    for _ in range(10 * REORDER_MEMORY):
+    for _ in range(10 * REORDER_LIFETIME):
         sender.send(now, 2)
         lost = sender.next - 2
         sender.ack(sender.next - 1, now + RTT)
@@ -231,7 +231,7 @@ def test_repeats_for_nothing_widen_the_window_and_losses_narrow_it():
         assert repeated == [lost]
         sender.ack(lost, when + RTT)
         now += 1.0
-    assert sender.recovery._reorder == LEAST_REORDER
+    assert sender.recovery._reorder_window == MIN_REORDER_WINDOW
 
 
 def test_a_repetition_that_is_lost_too():
@@ -254,9 +254,9 @@ def test_a_round_trip_of_the_first_copy_is_known_by_its_stamp():
     sender.send(1.0)
     now, repeated = sender.time_out()
     assert repeated == [0]
-    (acked,) = sender.ack(0, 1.0 + 3 * FIRST_TIMEOUT, stamp_of(1.0))
-    assert acked.rtt == pytest.approx(3 * FIRST_TIMEOUT)
-    assert sender.recovery.timeout > 3 * FIRST_TIMEOUT
+    (acked,) = sender.ack(0, 1.0 + 3 * INITIAL_RTO, stamp_of(1.0))
+    assert acked.rtt == pytest.approx(3 * INITIAL_RTO)
+    assert sender.recovery.timeout > 3 * INITIAL_RTO
     sender.send(now + 5)
     now, _ = sender.time_out()
     now, _ = sender.time_out()
@@ -286,7 +286,7 @@ def test_what_takes_long_to_leave_is_not_awaited_before():
 def test_before_the_first_round_trip():
     sender = Sender()
     sender.send(1.0)
-    assert sender.recovery.deadline() == 1.0 + FIRST_TIMEOUT
+    assert sender.recovery.deadline() == 1.0 + INITIAL_RTO
 
 
 def test_timeouts_back_off_and_send_one_two_four():
@@ -300,11 +300,11 @@ def test_timeouts_back_off_and_send_one_two_four():
         waits.append(round(when - now, 9))
         now = when
         assert sender.recovery.pipe == 100 * SIZE
-    most = 2**MOST_DOUBLINGS
+    most = 2**MAX_BACKOFF
     assert counts == [1, 2, 4, 8, 16] + [most] * 5
     assert waits == sorted(waits)
-    assert LEAST_TIMEOUT <= waits[0] < waits[1]
-    assert waits[-1] == pytest.approx(LONGEST_TIMEOUT)  # a healed path is noticed that soon
+    assert MIN_RTO <= waits[0] < waits[1]
+    assert waits[-1] == pytest.approx(MAX_RTO)  # a healed path is noticed that soon
 
 
 def test_an_answer_ends_the_backing_off():

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from transport.constants import HALF_OPEN_PER_PEER
 from transport.errors import BadPacket
 from transport.handshake.admission import Grant
 from transport.handshake.cookie import MacStamper, check_mac1_untrusted
 from transport.handshake.messages import Initiation, Peer
+from transport.handshake.responder import HALF_OPEN_PER_PEER
 from transport.lanes.kcp import Conversation
 from transport.stats import DROP_REASONS
 from transport.testing.cores import KnownPeers, Wire

@@ -2,22 +2,23 @@
 
 import pytest
 
-from transport.constants import (
-    COOKIE_REPLIES_PER_ADDRESS,
-    COOKIE_REPLIES_TOTAL,
-    COOKIE_REPLY_SIZE,
-    HANDSHAKE_BURST_PER_ADDRESS,
-    HANDSHAKES_PER_ADDRESS,
-    INIT_SIZE,
-    LOAD_THRESHOLD,
-    PROVEN_HANDSHAKE_BURST,
-    PROVEN_HANDSHAKES_PER_ADDRESS,
-)
+from transport.constants import COOKIE_REPLY_SIZE, INIT_SIZE
 from transport.crypto.identity import PrivateKey
 from transport.crypto.noise import NO_PSK
 from transport.errors import BadPacket
 from transport.handshake import admission as admission_module
-from transport.handshake.admission import Admission, CookieDue, Grant
+from transport.handshake.admission import (
+    COOKIE_REPLIES_PER_ADDRESS,
+    COOKIE_REPLIES_TOTAL,
+    HANDSHAKE_BURST_PER_ADDRESS,
+    HANDSHAKES_PER_ADDRESS,
+    LOAD_THRESHOLD,
+    PROVEN_HANDSHAKE_BURST,
+    PROVEN_HANDSHAKES_PER_ADDRESS,
+    Admission,
+    CookieDue,
+    Grant,
+)
 from transport.handshake.cookie import MacStamper
 from transport.handshake.messages import NO_CREDENTIAL, Initiation, Peer
 from transport.testing.cores import KnownPeers

@@ -5,17 +5,12 @@ from collections import Counter
 
 import pytest
 
-from transport.constants import (
-    COPY_INTERVAL,
-    HANDSHAKE_BURST_PER_ADDRESS,
-    HANDSHAKE_RETRY_JITTER,
-    HANDSHAKES_PER_ADDRESS,
-    INIT_SIZE,
-)
+from transport.constants import INIT_SIZE
 from transport.crypto.identity import PrivateKey
 from transport.crypto.noise import NO_PSK
 from transport.errors import BadPacket
-from transport.handshake.attempt import Negotiation
+from transport.handshake.admission import HANDSHAKE_BURST_PER_ADDRESS, HANDSHAKES_PER_ADDRESS
+from transport.handshake.attempt import COPY_INTERVAL, HANDSHAKE_RETRY_JITTER, Negotiation
 from transport.handshake.cookie import CookieJar, MacStamper
 from transport.handshake.messages import InitReader, Peer
 from transport.ratelimit import TokenBucket

@@ -2,11 +2,12 @@
 
 import pytest
 
-from transport.constants import RESET_INTERVAL, RESET_SIZE, RESETS_TOTAL, SEALED_OVERHEAD, TOMBSTONE
+from transport.constants import RESET_SIZE, SEALED_OVERHEAD, TOMBSTONE
 from transport.crypto.identity import PrivateKey
 from transport.errors import BadPacket
 from transport.handshake.admission import Grant
-from transport.handshake.reset import Resets
+from transport.handshake.initiator import RESET_INTERVAL
+from transport.handshake.reset import RESETS_TOTAL, Resets
 from transport.testing.cores import KnownPeers, client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import DATA, HEADER, INIT, RESET, decode_reset_untrusted, encode_reset

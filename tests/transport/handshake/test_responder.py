@@ -2,18 +2,12 @@
 
 import pytest
 
-from transport.constants import (
-    HALF_OPEN_LIFETIME,
-    HALF_OPEN_PER_PEER,
-    HALF_OPEN_TOTAL,
-    INIT_SIZE,
-    LOAD_THRESHOLD,
-    RESPONSE_SIZE,
-)
+from transport.constants import INIT_SIZE, RESPONSE_SIZE
 from transport.handshake import attempt as negotiation
-from transport.handshake.admission import Grant
+from transport.handshake.admission import LOAD_THRESHOLD, Grant
 from transport.handshake.cookie import MacStamper
 from transport.handshake.initiator import Connected, Refused
+from transport.handshake.responder import HALF_OPEN_LIFETIME, HALF_OPEN_PER_PEER, HALF_OPEN_TOTAL
 from transport.testing.cores import KnownPeers, Wire, client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import (

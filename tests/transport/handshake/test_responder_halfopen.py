@@ -1,9 +1,14 @@
 """Half-open handshakes: how many, of whom, for how long."""
 
-from transport.constants import HALF_OPEN_LIFETIME, HALF_OPEN_PER_PEER, HALF_OPEN_TOTAL
 from transport.crypto.cipher import Opener, Sealer
 from transport.crypto.identity import PublicKey
-from transport.handshake.responder import HalfOpen, HalfOpenTable
+from transport.handshake.responder import (
+    HALF_OPEN_LIFETIME,
+    HALF_OPEN_PER_PEER,
+    HALF_OPEN_TOTAL,
+    HalfOpen,
+    HalfOpenTable,
+)
 from transport.session.keyring import KeyPair
 from transport.wire.datagrams import Credential, Suite
 

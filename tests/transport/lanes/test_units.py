@@ -5,7 +5,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport.congestion.pacing import FAST
+from transport.congestion.pacing import FAST_RATE
 from transport.constants import KCP_HEADER_SIZE, KCP_MTU, SLICE_SIZE, TAG_SIZE
 from transport.lanes.units import BURST, CLEAN_BYTES, TOGETHER, UnitSize, unit_bytes
 
@@ -67,7 +67,7 @@ def test_it_follows_the_pace_both_ways(paces):
     for pace in paces:
         sizes.on_pace(pace)
         assert TOGETHER <= sizes.slices == sizes.allowed <= MOST
-        if pace <= FAST:
+        if pace <= FAST_RATE:
             assert sizes.slices == TOGETHER or sizes.slices * SLICE_SIZE <= 2 * BURST * pace
 
 

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from transport.constants import AMPLIFICATION, PATH_CHANGE_INTERVAL, PATH_TIMEOUT, SEALED_OVERHEAD
-from transport.path.address import PathTable
+from transport.constants import AMPLIFICATION, SEALED_OVERHEAD
+from transport.path.address import PATH_CHANGE_INTERVAL, PATH_TIMEOUT, PathTable
 
 HOME = ("192.0.2.1", 1000)
 AWAY = ("192.0.2.1", 2000)

@@ -2,15 +2,16 @@
 
 import pytest
 
-from transport.constants import (
+from transport.path.liveness import (
     DEAD_AFTER,
     KEEPALIVE,
     KEEPALIVE_JITTER,
     PROBE_INTERVAL,
     RECONNECT_AFTER,
     SUSPECT_AFTER,
+    Action,
+    Liveness,
 )
-from transport.path.liveness import Action, Liveness
 
 
 def liveness(*, initiator=True, jitter=0.0, now=0.0):

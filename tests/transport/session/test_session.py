@@ -4,29 +4,26 @@ import random
 
 import pytest
 
-from transport.congestion.delay import START
+from transport.congestion.controller import INITIAL_WINDOW
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
     CLOSE_REPEATS,
     DATA_HEADER_SIZE,
-    DEAD_AFTER,
     INBOX_BYTES,
     KCP_HEADER_SIZE,
     KCP_MTU,
-    KEEPALIVE,
-    KEEPALIVE_JITTER,
     MESSAGE_COST,
     RECEIVE_BYTES,
     SLICE_SIZE,
     STALL_PROBE,
     STREAM_ACK_DELAY,
-    SUSPECT_AFTER,
     SUSPECT_SEND_INTERVAL,
     TAG_SIZE,
     TOMBSTONE,
 )
 from transport.lanes.units import unit_bytes
+from transport.path.liveness import DEAD_AFTER, KEEPALIVE, KEEPALIVE_JITTER, SUSPECT_AFTER
 from transport.testing.cores import client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import CONTROL, DATA, Suite
@@ -527,5 +524,5 @@ def test_statistics():
     assert theirs.sent_datagrams == mine.received_datagrams
     assert mine.age == pytest.approx(10.03, abs=0.01)
     assert mine.in_flight == 0
-    assert mine.window == START
+    assert mine.window == INITIAL_WINDOW
     assert mine.drops == theirs.drops == {}

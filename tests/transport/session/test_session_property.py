@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from transport.constants import AMPLIFICATION, HALF_OPEN_PER_PEER
+from transport.constants import AMPLIFICATION
 from transport.handshake.admission import Grant
 from transport.handshake.initiator import Connected
-from transport.handshake.responder import Accepted
+from transport.handshake.responder import HALF_OPEN_PER_PEER, Accepted
 from transport.testing.cores import Datagram, KnownPeers, Wire, client_and_server
 
 SPOOFED = ("203.0.113.9", 9)

@@ -5,9 +5,10 @@ import itertools
 import pytest
 
 from tests.transport.session.lone import HOME, KEY, SUITE, lone_session
-from transport.constants import CONFIRM_INTERVAL, REJECT_AFTER_UNITS, SUSPECT_AFTER, TAG_SIZE
+from transport.constants import CONFIRM_INTERVAL, REJECT_AFTER_UNITS, TAG_SIZE
 from transport.crypto.cipher import Opener, Sealer
 from transport.lanes.datagram import REPORT_INTERVAL, STALL
+from transport.path.liveness import SUSPECT_AFTER
 from transport.path.mtu import STALL_MAX, USUAL_SIZE
 from transport.wire.control import (
     Arrivals,

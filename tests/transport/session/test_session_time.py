@@ -7,15 +7,13 @@ import pytest
 
 from tests.transport.session.lone import lone_session
 from transport.constants import (
-    DEAD_AFTER,
-    KEEPALIVE,
     REJECT_AFTER,
     REKEY_AFTER,
     REKEY_AFTER_FAILURES,
     STALL_PROBE,
-    SUSPECT_AFTER,
     TOMBSTONE,
 )
+from transport.path.liveness import DEAD_AFTER, KEEPALIVE, SUSPECT_AFTER
 from transport.session.events import Ended
 from transport.session.keyring import ASK_INTERVAL
 from transport.wire.control import CloseCode, Ping, Rekey
