@@ -54,7 +54,7 @@ def test_a_controller_with_a_row_in_the_table_governs_the_lanes_of_both_ends(fix
     assert 0 < len(soon) <= 6 * FixedWindow.window / 1000  # a window each round trip
     wire.advance(2.0)
     assert soon + server.read() == messages
-    assert client.session.lane.rtt == pytest.approx(2 * DELAY, abs=0.01)
+    assert client.session.bulk.rtt == pytest.approx(2 * DELAY, abs=0.01)
     assert len(made) == 2
     sender = max(made, key=lambda controller: controller.delivered)
     assert sender.delivered > 200_000
