@@ -14,7 +14,7 @@ from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import mac_handlers
+from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.state import StateDir
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
@@ -133,7 +133,8 @@ async def test_the_command(tmp_path, capsys):
 
     async with open_switch() as switch, trio.open_nursery() as nursery:
         managed = Managed(switch)
-        await nursery.start(serve_control, files.control_socket, mac_handlers(managed))
+        handlers = control_handlers(Controlled(managed, None, None))
+        await nursery.start(serve_control, files.control_socket, handlers)
         devices = [FakeDevice() for _ in range(2)]
         for number, device in enumerate(devices, 1):
             switch.attach(device, name=f"p{number}")

@@ -9,7 +9,8 @@ from vswitch.errors import ConfigError, NotFound
 from vswitch.features.manager import Managed
 from vswitch.management.client import open_stream, request
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import look_handlers, totals_of
+from vswitch.management.verbs import Controlled, control_handlers
+from vswitch.serving.status import totals_of
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
 
@@ -23,7 +24,7 @@ async def look(tmp_path):
         managed = Managed(switch)
         for name in ("pc1", "pc2", "pc3"):
             switch.attach(FakeDevice(), name=name)
-        await nursery.start(serve_control, path, look_handlers(managed))
+        await nursery.start(serve_control, path, control_handlers(Controlled(managed, None, None)))
 
         async def ask(verb, **args):
             return await trio.to_thread.run_sync(lambda: request(path, verb, **args))

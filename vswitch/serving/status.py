@@ -1,0 +1,143 @@
+"""What `vswitch status` shows of a running switch.
+
+Error contract: `VswitchError` where the registry cannot be read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import trio
+
+from transport import Endpoint
+from vswitch.addresses import HostPort
+from vswitch.config.commands import ServeConfig
+from vswitch.foreign.datagrams import DatagramDevice
+from vswitch.foreign.serve import Listener
+from vswitch.foreign.streams import StreamDevice
+from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus
+from vswitch.registry.registry import Registry
+from vswitch.serving.reception import Plugged, Reception
+from vswitch.switch.port import Port, SwitchStatistics
+from vswitch.switch.switch import Switch
+from vswitch.version import VERSION
+
+
+class ServeStatus:
+    """Reads the status of one `serve`, which sets its `listeners` when they are open."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        listen: HostPort,
+        endpoint: Endpoint,
+        switch: Switch,
+        reception: Reception,
+        registry: Registry,
+    ) -> None:
+        self.listeners: list[Listener] = []
+        self._config = config
+        self._listen = listen
+        self._endpoint = endpoint
+        self._switch = switch
+        self._reception = reception
+        self._registry = registry
+        self._started = time.time()
+
+    async def read(self) -> SwitchStatus:
+        """As it is now."""
+        members = await trio.to_thread.run_sync(self._registry.members)
+        plugged = {entry.port: entry for entry in self._reception.plugged.values()}
+        return SwitchStatus(
+            version=VERSION,
+            uptime_s=time.time() - self._started,
+            listen=self._listen.text(),
+            subnet=str(self._config.subnet),
+            mtu=self._switch.mtu,
+            members=sum(member.revoked is None for member in members),
+            public=self._public(),
+            transport_drops=dict(self._endpoint.statistics().drops),
+            foreign=[_foreign_status(each) for each in self.listeners],
+            ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
+            totals=totals_of(self._switch.statistics()),
+        )
+
+    def _public(self) -> str | None:
+        public = self._config.public
+        if public is None:
+            return None
+        return HostPort(public.host, public.port or self._listen.port).text()
+
+
+def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
+    """The counters of all ports together, those that are gone included."""
+    totals = statistics.totals
+    return {
+        "rx_frames": totals.rx_frames,
+        "rx_bytes": totals.rx_bytes,
+        "tx_frames": totals.tx_frames,
+        "tx_bytes": totals.tx_bytes,
+        "flood_copies": totals.flood_copies,
+        "dropped": totals.dropped,
+        "queued_frames": statistics.queued_frames,
+        "held_frames": statistics.held_frames,
+    }
+
+
+def _foreign_status(listener: Listener) -> ForeignStatus:
+    return ForeignStatus(
+        name=listener.name,
+        kind=listener.kind,
+        listen=listener.listen,
+        refused=dict(listener.refused),
+    )
+
+
+def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
+    counters = port.counters.snapshot()
+    address, via, rtt, since = None, f"local:{port.device.name}", None, None
+    if isinstance(port.device, DatagramDevice | StreamDevice):
+        via = f"foreign-{port.device.name}"
+    lanes: dict[str, Any] = {}
+    drops = {reason.value: count for reason, count in counters.drops.items()}
+    drops = dict(Counter(drops) + Counter(getattr(port.device, "dropped", {})))
+    datagram_size: int | None = None
+    transport_drops: dict[str, int] = {}
+    if plugged is not None:
+        statistics = plugged.channel.statistics()
+        address, since = plugged.address, plugged.since
+        via = f"udp:{plugged.channel.remote}"
+        rtt = None if statistics.rtt is None else statistics.rtt * 1000
+        datagram_size = statistics.datagram_size
+        transport_drops = dict(statistics.drops)
+        lanes = {
+            "lane": plugged.device.lane,
+            "lane_mode": plugged.device.lane_mode,
+            "loose_sent": statistics.loose_sent,
+            "loose_received": statistics.loose_received,
+            "loose_lost": statistics.loose_lost,
+        }
+    return PortStatus(
+        port=port.number,
+        name=port.name,
+        state=("blocked" if port.blocked else "up") if port.attached else "down",
+        blocked=port.blocked,
+        address=address,
+        via=via,
+        rtt_ms=rtt,
+        datagram_size=datagram_size,
+        rx_frames=counters.rx_frames,
+        rx_bytes=counters.rx_bytes,
+        tx_frames=counters.tx_frames,
+        tx_bytes=counters.tx_bytes,
+        flood_copies=counters.flood_copies,
+        queued_frames=port.statistics().queued_frames,
+        queued_bytes=port.statistics().queued_bytes,
+        held_frames=port.held_frames,
+        drops=drops,
+        transport_drops=transport_drops,
+        since=since,
+        **lanes,
+    )
