@@ -17,6 +17,7 @@ from typing import Protocol
 import trio
 
 from vswitch.errors import BadRecord
+from vswitch.switch.device import Description
 
 RECEIVE = 64 * 1024  # bytes of one read: about 40 frames
 
@@ -71,6 +72,10 @@ class StreamDevice:
     def gone(self) -> str | None:
         """Why the connection has ended, once it has."""
         return self._gone
+
+    def describe(self) -> Description:
+        """Implements `vswitch.switch.device.Describing`."""
+        return Description(f"foreign-{self.name}", self.dropped)
 
     async def wait_readable(self) -> None:
         self._check_reading()

@@ -41,7 +41,7 @@ from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Served
 from vswitch.runtime import single_error
 from vswitch.serving.local_port import serve_local_port
-from vswitch.serving.reception import Authorities, Reception
+from vswitch.serving.reception import Reception, RegistryAuthority
 from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
 from vswitch.switch.switch import Switch, open_switch
@@ -82,7 +82,7 @@ async def serve(
             open_endpoint(
                 sock,
                 identity,
-                authority=Authorities(registry),
+                authority=RegistryAuthority(registry),
                 max_sessions=config.max_members,
                 silent=config.silent,
             ) as endpoint,

@@ -14,12 +14,11 @@ import trio
 from transport import Endpoint
 from vswitch.addresses import HostPort
 from vswitch.config.commands import ServeConfig
-from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.serve import Listener
-from vswitch.foreign.streams import StreamDevice
 from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus
 from vswitch.registry.registry import Registry
-from vswitch.serving.reception import Plugged, Reception
+from vswitch.serving.reception import ConnectedMember, Reception
+from vswitch.switch.device import description_of
 from vswitch.switch.port import Port, SwitchStatistics
 from vswitch.switch.switch import Switch
 from vswitch.version import VERSION
@@ -49,7 +48,7 @@ class ServeStatus:
     async def read(self) -> SwitchStatus:
         """As it is now."""
         members = await trio.to_thread.run_sync(self._registry.members)
-        plugged = {entry.port: entry for entry in self._reception.plugged.values()}
+        connected = {each.port: each for each in self._reception.connected.values()}
         return SwitchStatus(
             version=VERSION,
             uptime_s=time.time() - self._started,
@@ -60,7 +59,7 @@ class ServeStatus:
             public=self._public(),
             transport_drops=dict(self._endpoint.statistics().drops),
             foreign=[_foreign_status(each) for each in self.listeners],
-            ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
+            ports=[_port_status(port, connected.get(port)) for port in self._switch.ports],
             totals=totals_of(self._switch.statistics()),
         )
 
@@ -95,49 +94,24 @@ def _foreign_status(listener: Listener) -> ForeignStatus:
     )
 
 
-def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
-    counters = port.counters.snapshot()
-    address, via, rtt, since = None, f"local:{port.device.name}", None, None
-    if isinstance(port.device, DatagramDevice | StreamDevice):
-        via = f"foreign-{port.device.name}"
-    lanes: dict[str, Any] = {}
-    drops = {reason.value: count for reason, count in counters.drops.items()}
-    drops = dict(Counter(drops) + Counter(getattr(port.device, "dropped", {})))
-    datagram_size: int | None = None
-    transport_drops: dict[str, int] = {}
-    if plugged is not None:
-        statistics = plugged.channel.statistics()
-        address, since = plugged.address, plugged.since
-        via = f"udp:{plugged.channel.remote}"
-        rtt = None if statistics.rtt is None else statistics.rtt * 1000
-        datagram_size = statistics.datagram_size
-        transport_drops = dict(statistics.drops)
-        lanes = {
-            "lane": plugged.device.lane,
-            "lane_mode": plugged.device.lane_mode,
-            "loose_sent": statistics.loose_sent,
-            "loose_received": statistics.loose_received,
-            "loose_lost": statistics.loose_lost,
-        }
+def _port_status(port: Port, member: ConnectedMember | None) -> PortStatus:
+    counters, statistics = port.counters.snapshot(), port.statistics()
+    said = description_of(port.device)
+    drops = Counter({reason.value: count for reason, count in counters.drops.items()})
+    facts: dict[str, Any] = {"via": said.via} if member is None else member.status()
     return PortStatus(
         port=port.number,
         name=port.name,
         state=("blocked" if port.blocked else "up") if port.attached else "down",
         blocked=port.blocked,
-        address=address,
-        via=via,
-        rtt_ms=rtt,
-        datagram_size=datagram_size,
         rx_frames=counters.rx_frames,
         rx_bytes=counters.rx_bytes,
         tx_frames=counters.tx_frames,
         tx_bytes=counters.tx_bytes,
         flood_copies=counters.flood_copies,
-        queued_frames=port.statistics().queued_frames,
-        queued_bytes=port.statistics().queued_bytes,
+        queued_frames=statistics.queued_frames,
+        queued_bytes=statistics.queued_bytes,
         held_frames=port.held_frames,
-        drops=drops,
-        transport_drops=transport_drops,
-        since=since,
-        **lanes,
+        drops=dict(drops + Counter(said.dropped)),
+        **facts,
     )
