@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from vswitch.addresses import HostPort
 from vswitch.errors import PrivilegeError, VswitchError
+from vswitch.logs import clean
 
 Place: TypeAlias = HostPort | Path
 Address: TypeAlias = tuple[str, int] | str  # of a peer: host and port, or the path of its socket
@@ -54,7 +55,7 @@ def shown(address: object) -> str:
     if isinstance(address, HostPort):
         return address.text()
     text = os.fsdecode(address) if isinstance(address, bytes | Path) else str(address)
-    return UNIX + "".join(char if char.isprintable() else "?" for char in text)
+    return UNIX + clean(text)
 
 
 def native(sock: socket.socket, host: str, port: int) -> tuple[str, int]:

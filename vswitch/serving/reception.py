@@ -23,7 +23,7 @@ from attrs import define
 from transport import Channel, Credential, CredentialKind, Grant, PublicKey, Result
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.frames.ethernet import parse_mac
-from vswitch.logs import event
+from vswitch.logs import clean, event
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
 from vswitch.members.protocol import Bye, ByeCode, ControlMessage, Hello, Welcome
@@ -210,7 +210,7 @@ class Reception:
         )
         self._note("member-refused", code=code.name.lower(), via=channel.remote, reason=reason)
         try:
-            plain = "".join(char if char.isprintable() else " " for char in reason)
+            plain = clean(reason, " ")
             device.send_control(Bye(code, plain[:REASON_LIMIT]))
             await channel.aclose(code, plain)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
