@@ -26,7 +26,7 @@ from vswitch.frames.ethernet import parse_mac
 from vswitch.logs import clean, event
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
-from vswitch.members.protocol import Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.members.protocol import MAX_TEXT, Bye, ByeCode, ControlMessage, Hello, Welcome
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.switch.port import Bound, Port
@@ -35,7 +35,6 @@ from vswitch.switch.tasks import READ_BATCH
 from vswitch.version import SOFTWARE
 
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
-REASON_LIMIT = 1000  # characters of a goodbye's reason, as `control.py` has it
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +210,7 @@ class Reception:
         self._note("member-refused", code=code.name.lower(), via=channel.remote, reason=reason)
         try:
             plain = clean(reason, " ")
-            device.send_control(Bye(code, plain[:REASON_LIMIT]))
+            device.send_control(Bye(code, plain[:MAX_TEXT]))
             await channel.aclose(code, plain)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # gone before it could be told

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 
 import trio
 from attrs import frozen
@@ -75,7 +74,7 @@ async def serve(
     registry = await trio.to_thread.run_sync(
         lambda: Registry.open(files.registry, max_members=config.max_members)
     )
-    with single_error(), _closing(registry):
+    with single_error(), closing(registry):
         sock = _open_socket(config.listen)
         listen = HostPort(config.listen.host, sock.local_address[1])
         async with (
@@ -137,11 +136,3 @@ def _open_socket(listen: HostPort) -> UdpSocket:
                 "choose a port above 1023 with --listen"
             ) from None
         raise VswitchError(f"cannot listen on {listen}: {error.strerror}; see --listen") from None
-
-
-@contextmanager
-def _closing(registry: Registry) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        registry.close()

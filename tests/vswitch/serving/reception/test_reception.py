@@ -59,7 +59,7 @@ async def test_the_welcome_says_which_lane_is_in_force(house, wish, granted):
         assert connected.device.lane_mode == granted
 
 
-async def test_one_on_datagrams_and_one_who_has_never_heard_of_them(house):
+async def test_members_with_and_without_the_datagram_lane_are_one_lan(house):
     keys = [house.member(name) for name in ("pc1", "pc2")]
     async with house.visit(keys[0]) as one, house.visit(keys[1], "192.0.2.2") as other:
         one.say(attrs.evolve(HELLO, lane="datagram"))
@@ -214,7 +214,7 @@ async def test_a_registry_that_cannot_be_read_answers_nobody(house, monkeypatch,
     assert "registry-failed" in caplog.text
 
 
-async def test_all_ports_are_taken(house):
+async def test_a_member_is_refused_when_all_ports_are_taken(house):
     async with house.switch.open_port("a"), house.switch.open_port("b"):
         key, other = house.member("pc1"), house.member("pc2")
         async with house.visit(key) as one, house.visit(other, "192.0.2.2") as two:

@@ -36,7 +36,7 @@ class Gate:
         assert await trio.to_thread.run_sync(self.reached.wait, 20)
 
 
-async def test_a_member_that_leaves_while_it_is_enrolled(house, monkeypatch, caplog):
+async def test_a_member_that_leaves_while_it_is_enrolled_gets_no_port(house, monkeypatch, caplog):
     caplog.set_level("INFO")
     gate = Gate(monkeypatch)
     async with house.visit(house.member("pc1")) as guest:
@@ -72,7 +72,7 @@ async def test_a_member_that_connects_again_while_it_is_enrolled(house, monkeypa
             assert house.switch.ports == (connected.port,)
 
 
-async def test_a_member_that_is_revoked_while_it_is_enrolled(house, monkeypatch):
+async def test_a_member_that_is_revoked_while_it_is_enrolled_is_refused(house, monkeypatch):
     gate = Gate(monkeypatch)
     async with house.visit(house.member("pc1")) as guest:
         guest.say(HELLO)
