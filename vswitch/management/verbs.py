@@ -21,15 +21,7 @@ import trio
 
 from vswitch.config.converters import to_vlan
 from vswitch.errors import ConfigError
-from vswitch.features.capture import (
-    DIRECTIONS,
-    SNAP_LENGTH,
-    Capture,
-    Captures,
-    PcapngWriter,
-    RunningCapture,
-    TextWriter,
-)
+from vswitch.features import capture
 from vswitch.features.impair import Impairments, orders_untrusted, said
 from vswitch.features.macs import Macs
 from vswitch.features.manager import Managed
@@ -61,11 +53,11 @@ class Controlled:
     managed: Managed
     status: Callable[[], Awaitable[SwitchStatus]]
     check_revoked: Callable[[], list[str]]  # disconnects them; their names
-    captures: Captures = attrs.field(init=False)
+    captures: capture.Captures = attrs.field(init=False)
 
     @captures.default
-    def _captures(self) -> Captures:
-        return Captures(self.managed.switch)
+    def _captures(self) -> capture.Captures:
+        return capture.Captures(self.managed.switch)
 
 
 def control_handlers(controlled: Controlled) -> dict[str, Handler]:
@@ -248,35 +240,35 @@ async def _capture(controlled: Controlled, args: Args) -> Stream:
         matches = parse_filter_untrusted(str(args.get("filter") or ""))
     except ValueError as error:
         raise ConfigError(f"--filter: {error}") from None
-    directions = DIRECTIONS.get(str(args.get("direction") or "both"))
+    directions = capture.DIRECTIONS.get(str(args.get("direction") or "both"))
     if directions is None:
-        raise ConfigError(f"--direction: one of {', '.join(DIRECTIONS)}")
-    snap_length = _whole(args, "snaplen", 14, SNAP_LENGTH) or SNAP_LENGTH
+        raise ConfigError(f"--direction: one of {', '.join(capture.DIRECTIONS)}")
+    snap_length = _whole(args, "snaplen", 14, capture.SNAP_LENGTH) or capture.SNAP_LENGTH
     seconds = args.get("seconds")
     if not isinstance(seconds, int | float | None) or isinstance(seconds, bool):
         raise ConfigError("--for: a duration")
-    kept = Capture(
+    kept = capture.Capture(
         matches,
         snap_length=snap_length,
         count=_whole(args, "count", 1, 1 << 62),
         drops_only=args.get("drops") is True,
     )
-    running = RunningCapture(
+    running = capture.RunningCapture(
         kept, None if args.get("all") is True else frozenset(ports), directions
     )
-    writer: PcapngWriter | TextWriter
+    writer: capture.PcapngWriter | capture.TextWriter
     if args.get("format") == "text":
-        writer = TextWriter()
+        writer = capture.TextWriter()
     else:
         shown = ports or [port.name for port in managed.switch.ports]
-        writer = PcapngWriter(f"vswitch {VERSION}", shown, snap_length)
+        writer = capture.PcapngWriter(f"vswitch {VERSION}", shown, snap_length)
     return Stream({}, partial(_run_capture, controlled.captures, running, writer, seconds))
 
 
 async def _run_capture(
-    captures: Captures,
-    running: RunningCapture,
-    writer: PcapngWriter | TextWriter,
+    captures: capture.Captures,
+    running: capture.RunningCapture,
+    writer: capture.PcapngWriter | capture.TextWriter,
     seconds: float | None,
     send: _Send,
     ended: trio.Event,
@@ -304,7 +296,7 @@ async def _run_capture(
     await send(last + writer.tail(running.kept.tallies, captures.wall(trio.current_time())))
 
 
-async def _wake_at(ended: trio.Event, running: RunningCapture) -> None:
+async def _wake_at(ended: trio.Event, running: capture.RunningCapture) -> None:
     await ended.wait()
     running.changed.set()
 

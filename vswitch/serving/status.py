@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 import trio
+from attrs import Factory, define
 
 from transport import Endpoint
 from vswitch.addresses import HostPort
@@ -24,50 +25,47 @@ from vswitch.switch.switch import Switch
 from vswitch.version import VERSION
 
 
+@define(eq=False)
 class ServeStatus:
     """Reads the status of one `serve`, which sets its `listeners` when they are open."""
 
-    def __init__(
-        self,
-        config: ServeConfig,
-        listen: HostPort,
-        endpoint: Endpoint,
-        switch: Switch,
-        reception: Reception,
-        registry: Registry,
-    ) -> None:
-        self.listeners: list[Listener] = []
-        self._config = config
-        self._listen = listen
-        self._endpoint = endpoint
-        self._switch = switch
-        self._reception = reception
-        self._registry = registry
-        self._started = time.time()
+    config: ServeConfig
+    listen: HostPort
+    endpoint: Endpoint
+    switch: Switch
+    reception: Reception
+    registry: Registry
+    started: float = Factory(time.time)
+    listeners: list[Listener] = Factory(list)
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
-        members = await trio.to_thread.run_sync(self._registry.members)
-        connected = {each.port: each for each in self._reception.connected.values()}
+        members = await trio.to_thread.run_sync(self.registry.members)
+        connected = {each.port: each for each in self.reception.connected.values()}
         return SwitchStatus(
             version=VERSION,
-            uptime_s=time.time() - self._started,
-            listen=self._listen.text(),
-            subnet=str(self._config.subnet),
-            mtu=self._switch.mtu,
+            uptime_s=time.time() - self.started,
+            listen=self.listen.text(),
+            subnet=str(self.config.subnet),
+            mtu=self.switch.mtu,
             members=sum(member.revoked is None for member in members),
             public=self._public(),
-            transport_drops=dict(self._endpoint.statistics().drops),
-            foreign=[_foreign_status(each) for each in self.listeners],
-            ports=[_port_status(port, connected.get(port)) for port in self._switch.ports],
-            totals=totals_of(self._switch.statistics()),
+            transport_drops=dict(self.endpoint.statistics().drops),
+            foreign=[
+                ForeignStatus(
+                    name=each.name, kind=each.kind, listen=each.listen, refused=dict(each.refused)
+                )
+                for each in self.listeners
+            ],
+            ports=[_port_status(port, connected.get(port)) for port in self.switch.ports],
+            totals=totals_of(self.switch.statistics()),
         )
 
     def _public(self) -> str | None:
-        public = self._config.public
+        public = self.config.public
         if public is None:
             return None
-        return HostPort(public.host, public.port or self._listen.port).text()
+        return HostPort(public.host, public.port or self.listen.port).text()
 
 
 def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
@@ -83,15 +81,6 @@ def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
         "queued_frames": statistics.queued_frames,
         "held_frames": statistics.held_frames,
     }
-
-
-def _foreign_status(listener: Listener) -> ForeignStatus:
-    return ForeignStatus(
-        name=listener.name,
-        kind=listener.kind,
-        listen=listener.listen,
-        refused=dict(listener.refused),
-    )
 
 
 def _port_status(port: Port, member: ConnectedMember | None) -> PortStatus:

@@ -95,6 +95,7 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
                 switch,
                 SimpleNamespace(connected={bytes(32): connected}),
                 SimpleNamespace(members=lambda: [about]),
+                1000.0,
             )
             status.listeners = [Listener("udp", "udp-1", "0.0.0.0:9", Counter(full=8))]
             said = json.dumps(to_json(await status.read()), indent=1) + "\n"
