@@ -46,6 +46,13 @@ def event(
         logger.log(level, "%s", " ".join([name, *words]), exc_info=exc_info)
 
 
+def clean(text: str, instead: str = "?") -> str:
+    """The text with each character that is not printable replaced: it may come from a peer, and
+    must not break a line or command a terminal.
+    """
+    return "".join(each if each.isprintable() else instead for each in text)
+
+
 def _value(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     if text.isprintable() and text and not any(letter in ' "=' for letter in text):

@@ -6,7 +6,6 @@ from tests.structure.graph import Import, circles, draw, floors, judge, read
 from tests.structure.source import CHECKOUT
 
 
-@pytest.mark.xfail(reason="captures still know the control socket")
 def test_the_house_is_in_order() -> None:
     assert judge(CHECKOUT) == []
 

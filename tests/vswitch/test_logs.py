@@ -10,7 +10,7 @@ import os
 import pytest
 
 from vswitch.errors import ConfigError
-from vswitch.logs import LineFormatter, event, set_up
+from vswitch.logs import LineFormatter, clean, event, set_up
 
 LOG = logging.getLogger("vswitch.test")
 
@@ -145,3 +145,8 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path, capsys):
     event(LOG, "two")
     assert out.getvalue() == "INFO one\nINFO two\n"
     assert capsys.readouterr().err.count("No space left") == 1
+
+
+def test_what_is_not_printable_is_replaced():
+    assert clean("a\nb\x1b[31mé\u202e") == "a?b?[31mé?"
+    assert clean("a\r\nb", " ") == "a  b"

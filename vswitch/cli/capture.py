@@ -17,7 +17,7 @@ from vswitch.config.converters import to_duration
 from vswitch.config.options import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.frames.pcapng import totals_at_end
-from vswitch.management.client import Pouring, open_stream
+from vswitch.management.client import ClientStream, open_stream
 
 _TAIL = 1 << 20  # bytes: the statistics of some thousand ports
 
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _copy(stream: Pouring, out: BinaryIO, *, lines: bool) -> bytes:
+def _copy(stream: ClientStream, out: BinaryIO, *, lines: bool) -> bytes:
     """Everything, until it ends or somebody ends it; the last megabyte of it. Of lines, the last
     one, which is not for `out`.
     """

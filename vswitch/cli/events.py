@@ -11,6 +11,7 @@ from vswitch.cli.common import Subparsers, add_command, answer, config_from, pri
 from vswitch.config.commands import LookConfig
 from vswitch.config.options import add_flags
 from vswitch.errors import ExitCode
+from vswitch.logs import clean
 from vswitch.management.client import open_stream, request
 from vswitch.management.status import SCHEMA
 
@@ -55,7 +56,7 @@ def _line(event: dict[str, Any]) -> str:
     when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     words = [f"#{number}", when, kind, *([f"port={port}"] if port else [])]
     line = " ".join([*words, *(f"{key}={_value(value)}" for key, value in facts.items())])
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return clean(line)
 
 
 def _value(value: object) -> str:

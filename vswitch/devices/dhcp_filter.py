@@ -12,6 +12,7 @@ import trio
 
 from vswitch.devices.host_interface import HostInterface
 from vswitch.frames.headers import is_dhcp_untrusted
+from vswitch.switch.device import Description
 
 
 class DhcpFilter:
@@ -44,6 +45,10 @@ class DhcpFilter:
     @property
     def persistent(self) -> bool:
         return self._interface.persistent
+
+    def describe(self) -> Description:
+        """Implements `vswitch.switch.device.Describing`."""
+        return Description(f"local:{self.name}", self.dropped)
 
     async def set_mtu(self, mtu: int) -> None:
         await self._interface.set_mtu(mtu)

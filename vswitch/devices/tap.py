@@ -37,6 +37,7 @@ from vswitch.devices import netlink
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
 from vswitch.frames.virtio import MAX_SEGMENTS
+from vswitch.switch.device import Description
 
 log = logging.getLogger(__name__)
 
@@ -271,6 +272,10 @@ class TapDevice:
     def _set_lengths(self, mtu: int) -> None:
         self.mtu = mtu
         self._headers = record_headers(FRAME, mtu + ETHERNET_OVERHEAD)
+
+    def describe(self) -> Description:
+        """Implements `vswitch.switch.device.Describing`."""
+        return Description(f"local:{self.name}", self.dropped)
 
     async def wait_readable(self) -> None:
         await trio.lowlevel.wait_readable(self._open_fd())

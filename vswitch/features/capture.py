@@ -1,14 +1,21 @@
-"""Captures of a running switch: what `vswitch capture` gets over the control socket.
+"""Captures of a running switch: which frames are kept, and how they are written.
 
-    captures = Captures(switch, managed.port)
-    stream = captures.begin({"ports": ["pc1"], "filter": "arp"})
+    captures = Captures(switch)
+    kept = Capture(parse_filter_untrusted("arp"), snap_length=262144)
+    captures.add(RunningCapture(kept, frozenset({"pc1"}), DIRECTIONS["both"]))
+    ... for item in kept.take(): ...
 
 While nobody captures, the switch has no observer and pays nothing. A capture is asked what it wants
-before anything is copied, its memory is bounded (`vswitch.core.capture`), and a reader that is too
-slow misses frames. So does nobody else.
+before anything is copied. It never waits and never grows: frames that find it full are not kept,
+and counted as missed. Nor does it take more than its share of the switch's time, about a quarter:
+looking at a frame costs ten times what forwarding it does, so it looks at `RATE` frames a second,
+and misses the others unseen. Of each port `seen` counts the frames that the filter took, and all
+that were missed. A reader that is too slow misses frames, and nobody else does.
 
-Error contract: `ConfigError` and `NotFound` for a request that is wrong. While frames pass nothing
-raises: a fault in here ends all captures, is logged, and the frames go on.
+`Capture` and the writers are pure; `at` is in nanoseconds since the epoch.
+
+Error contract: while frames pass nothing raises: a fault in here ends all captures, is logged, and
+the frames go on.
 """
 
 from __future__ import annotations
@@ -17,42 +24,26 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import attrs
 import trio
 
-from vswitch.errors import ConfigError
 from vswitch.frames import pcapng
 from vswitch.frames.ethernet import HEAD_SIZE
-from vswitch.frames.filter import Filter, parse_filter_untrusted
+from vswitch.frames.filter import Filter
 from vswitch.frames.headers import summary
 from vswitch.frames.records import frame_of, is_superframe
 from vswitch.frames.virtio import FRAME_AT, stands_for
-from vswitch.management.socket import Stream
 from vswitch.switch.port import Port
 from vswitch.switch.stages import Decision
 from vswitch.switch.switch import Switch
-from vswitch.version import VERSION
 
-# -------------------------------------------------------------------------------------------------
-# What a capture keeps of the frames that pass, until somebody has taken it: bounded, counted.
-#
-#     kept = Capture(filter, snap_length=262144)
-#     kept.add(port, IN, record, at, comment)     # HOT PATH of a captured port: a filter and a copy
-#     for item in kept.take(): ...
-#
-# A capture never waits and never grows: frames that find it full are not kept, and counted as
-# missed. Nor does it take more than its share of the switch's time, about a quarter: looking at a
-# frame costs ten times what forwarding it does, so it looks at `RATE` frames a second, and misses
-# the others unseen. Of each interface `seen` counts the frames that the filter took, and all that
-# were missed.
-#
-# Pure; `at` is in nanoseconds since the epoch. Nothing here raises but what a filter would.
-
+SNAP_LENGTH = 262_144  # bytes: tcpdump's default, longer than any frame
+DIRECTIONS = {"in": (pcapng.IN,), "out": (pcapng.OUT,), "both": (pcapng.IN, pcapng.OUT)}
 MAX_ITEMS = 16384  # a tenth of a second of a busy switch
 MAX_BYTES = 8 << 20  # of frames that wait to be taken
 RATE = 20_000  # frames a second that are looked at, in and out each for themselves; 12 µs each
@@ -60,6 +51,8 @@ BURST = 5_000  # frames at once, after a pause
 _SHOWN_PORTS = 8  # of a flood, in a comment
 
 _WORDS = {pcapng.IN: "in ", pcapng.OUT: "out"}
+
+_log = logging.getLogger(__name__)
 
 
 class Item(NamedTuple):
@@ -252,20 +245,10 @@ class TextWriter:
         return f"#{seen} {missed}\n".encode()
 
 
-# -------------------------------------------------------------------------------------------------
-
-SNAP_LENGTH = 262_144  # bytes: tcpdump's default, longer than any frame
-DIRECTIONS = {"in": (pcapng.IN,), "out": (pcapng.OUT,), "both": (pcapng.IN, pcapng.OUT)}
-# Seconds between two looks: a batch of frames is written at once, and whoever watches does not
-# notice it.
-PAUSE = 0.02
-
-_log = logging.getLogger(__name__)
-_Send = Callable[[bytes], Awaitable[None]]
-
-
-class _Running:
-    """A capture, and which ports it is for."""
+class RunningCapture:
+    """A capture, and which ports it is for: None is all. `changed` is set when there is something
+    to take, or no more to wait for.
+    """
 
     def __init__(
         self, kept: Capture, names: frozenset[str] | None, directions: tuple[int, ...]
@@ -276,16 +259,16 @@ class _Running:
         self.changed = trio.Event()
 
     def wants(self, port: Port, direction: int) -> bool:
+        """Whether frames of this port and direction are looked at."""
         return direction in self.directions and (self.names is None or port.name in self.names)
 
 
 class Captures:
-    """All captures of a switch. Implements `vswitch.core.stages.Observer`."""
+    """All captures of a switch. Implements `vswitch.switch.stages.Observer`."""
 
-    def __init__(self, switch: Switch, port_named: Callable[[str], Port]) -> None:
+    def __init__(self, switch: Switch) -> None:
         self._switch = switch
-        self._port_named = port_named
-        self._running: tuple[_Running, ...] = ()
+        self.running: tuple[RunningCapture, ...] = ()
         self._ports: dict[int, Port] = {}
         self._decisions: dict[bytes, tuple[bool, str]] = {}  # of this batch, by head
         self._source: Port | None = None  # where the batch came in that goes out now, and when
@@ -293,82 +276,23 @@ class Captures:
         # Frames have the clock of the switch, which began somewhere.
         self._epoch = time.time_ns() - int(trio.current_time() * 1e9)
 
-    def begin(self, args: Mapping[str, Any]) -> Stream:
-        """The answer to a request; it captures when its stream runs."""
-        names = _texts(args, "ports")
-        ports = [self._port_named(name).name for name in names]
-        if not names and args.get("all") is not True:
-            raise ConfigError("name the ports to capture on, or all of them with --all")
-        try:
-            matches = parse_filter_untrusted(str(args.get("filter") or ""))
-        except ValueError as error:
-            raise ConfigError(f"--filter: {error}") from None
-        directions = DIRECTIONS.get(str(args.get("direction") or "both"))
-        if directions is None:
-            raise ConfigError(f"--direction: one of {', '.join(DIRECTIONS)}")
-        snap_length = _whole(args, "snaplen", 14, SNAP_LENGTH) or SNAP_LENGTH
-        seconds = args.get("seconds")
-        if not isinstance(seconds, int | float | None) or isinstance(seconds, bool):
-            raise ConfigError("--for: a duration")
-        kept = Capture(
-            matches,
-            snap_length=snap_length,
-            count=_whole(args, "count", 1, 1 << 62),
-            drops_only=args.get("drops") is True,
-        )
-        running = _Running(kept, None if args.get("all") is True else frozenset(ports), directions)
-        writer: PcapngWriter | TextWriter
-        if args.get("format") == "text":
-            writer = TextWriter()
-        else:
-            shown = ports or [port.name for port in self._switch.ports]
-            writer = PcapngWriter(f"vswitch {VERSION}", shown, snap_length)
-        return Stream({}, partial(self._run, running, writer, seconds))
-
-    async def _run(
-        self,
-        running: _Running,
-        writer: PcapngWriter | TextWriter,
-        seconds: float | None,
-        send: _Send,
-        ended: trio.Event,
-    ) -> None:
-        self._add(running)
-        try:
-            await send(writer.head())
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_wake_at, ended, running)
-                until = trio.current_time() + (math.inf if seconds is None else seconds)
-                # Only the waiting ends at a moment: what was taken goes out whole, or the file
-                # would end inside a block.
-                while not (running.kept.over or ended.is_set()):
-                    with trio.move_on_at(until) as waiting:
-                        await running.changed.wait()
-                        running.changed = trio.Event()
-                        await trio.sleep(PAUSE)
-                    if waiting.cancelled_caught or running not in self._running:
-                        break
-                    await send(writer.write(running.kept.take()))
-                nursery.cancel_scope.cancel()
-        finally:
-            self._remove(running)
-        last = writer.write(running.kept.take())
-        await send(last + writer.tail(running.kept.tallies, self._wall(trio.current_time())))
-
-    def _add(self, running: _Running) -> None:
-        if not self._running:
+    def add(self, running: RunningCapture) -> None:
+        """From now on it is shown what passes."""
+        if not self.running:
             self._switch.add_observer(self)
-        self._running = (*self._running, running)
+        self.running = (*self.running, running)
 
-    def _remove(self, running: _Running) -> None:
-        self._running = tuple(each for each in self._running if each is not running)
-        if not self._running:
+    def remove(self, running: RunningCapture) -> None:
+        """It is shown nothing more."""
+        self.running = tuple(each for each in self.running if each is not running)
+        if not self.running:
             self._switch.remove_observer(self)
 
-    def _wall(self, now: float) -> int:
+    def wall(self, now: float) -> int:
+        """Nanoseconds since the epoch at this moment of the switch's clock."""
         return self._epoch + int(now * 1e9)
 
-    # --- vswitch.core.stages.Observer -------------------------------------------------------
+    # --- vswitch.switch.stages.Observer -----------------------------------------------------
 
     def saw_ingress(self, port: int, records: list[bytes], now: float) -> None:
         """A batch came in."""
@@ -396,16 +320,16 @@ class Captures:
         decide: Callable[[bytes], tuple[bool, str]],
     ) -> None:
         try:
-            for running in self._running:
+            for running in self.running:
                 if running.wants(port, direction):
                     for record in records:
-                        running.kept.add(port.name, direction, record, self._wall(now), decide)
+                        running.kept.add(port.name, direction, record, self.wall(now), decide)
                     if running.kept.waiting or running.kept.over:
                         running.changed.set()
         except Exception:
             _log.exception("capture-failed port=%d", port.number)
-            for running in self._running:
-                self._remove(running)
+            for running in self.running:
+                self.remove(running)
                 running.changed.set()
 
     def _decided(self, port: Port, record: bytes) -> tuple[bool, str]:
@@ -435,24 +359,3 @@ class Captures:
             self._ports = {each.number: each for each in self._switch.ports}
             port = self._ports.get(number)
         return port
-
-
-async def _wake_at(ended: trio.Event, running: _Running) -> None:
-    await ended.wait()
-    running.changed.set()
-
-
-def _texts(args: Mapping[str, Any], key: str) -> list[str]:
-    said = args.get(key, [])
-    if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
-        raise ConfigError(f"{key}: a list of names")
-    return said
-
-
-def _whole(args: Mapping[str, Any], key: str, least: int, most: int) -> int | None:
-    said = args.get(key)
-    if said is None:
-        return None
-    if not isinstance(said, int) or isinstance(said, bool) or not least <= said <= most:
-        raise ConfigError(f"--{key}: a whole number, {least} to {most}")
-    return said

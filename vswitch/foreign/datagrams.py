@@ -22,7 +22,7 @@ import trio
 from vswitch.foreign.formats import longest_frame, record_untrusted
 from vswitch.foreign.sockets import Address
 from vswitch.frames.records import HEADER_SIZE
-from vswitch.switch.device import Waiter
+from vswitch.switch.device import Description, Waiter
 
 BATCH = 256  # datagrams of one wake-up: half a millisecond of work
 INBOX = 1024  # frames that wait for their port's task, which takes 64 at a turn
@@ -117,6 +117,10 @@ class DatagramDevice:
         self._closed = False
         self._readable, self._writable = Waiter(), Waiter()
         shared.devices.add(self)
+
+    def describe(self) -> Description:
+        """Implements `vswitch.switch.device.Describing`."""
+        return Description(f"foreign-{self.name}", self.dropped)
 
     def put_untrusted(self, frame: bytes) -> None:
         """A frame has come in; the caller wakes the reader. HOT PATH."""

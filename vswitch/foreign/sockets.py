@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from vswitch.addresses import HostPort
 from vswitch.errors import NotReachable, PrivilegeError, VswitchError
+from vswitch.logs import clean
 from vswitch.resolver import resolve
 
 Place: TypeAlias = HostPort | Path
@@ -56,7 +57,7 @@ def shown(address: object) -> str:
     if isinstance(address, HostPort):
         return address.text()
     text = os.fsdecode(address) if isinstance(address, bytes | Path) else str(address)
-    return UNIX + "".join(char if char.isprintable() else "?" for char in text)
+    return UNIX + clean(text)
 
 
 def native(sock: socket.socket, host: str, port: int) -> tuple[str, int]:

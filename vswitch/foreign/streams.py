@@ -17,6 +17,7 @@ from typing import Protocol
 import trio
 
 from vswitch.errors import BadRecord
+from vswitch.switch.device import Description
 
 RECEIVE = 64 * 1024  # bytes of one read: about 40 frames
 
@@ -70,6 +71,10 @@ class StreamDevice:
         self._ready: deque[bytes] = deque()  # records of one read
         self._held = b""  # the rest of a record
         self._gone: str | None = None  # why, once the connection has ended
+
+    def describe(self) -> Description:
+        """Implements `vswitch.switch.device.Describing`."""
+        return Description(f"foreign-{self.name}", self.dropped)
 
     async def wait_readable(self) -> None:
         self._check_reading()

@@ -49,7 +49,7 @@ def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[st
         return _result(path, _ask(sock, path, verb, timeout, args))
 
 
-class Pouring:
+class ClientStream:
     """The client's end of a stream of bytes."""
 
     def __init__(self, sock: socket.socket, result: dict[str, Any], first: bytes) -> None:
@@ -74,7 +74,7 @@ class Pouring:
 
 
 @contextmanager
-def open_stream(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> Iterator[Pouring]:
+def open_stream(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> Iterator[ClientStream]:
     """Send a request whose answer is a stream; `timeout` is for its beginning. Raises as `request`
     does.
     """
@@ -82,7 +82,7 @@ def open_stream(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> Ite
         line, end, first = _ask(sock, path, verb, timeout, args).partition(b"\n")
         result = _result(path, line + end)
         sock.settimeout(None)
-        yield Pouring(sock, result, first)
+        yield ClientStream(sock, result, first)
 
 
 def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[str, Any]) -> bytes:

@@ -82,7 +82,7 @@ async def serve_control(
 
         async def serve(stream: trio.SocketStream) -> None:
             async with stream:
-                if not _is_friend(stream):
+                if not _peer_allowed(stream):
                     event(_log, "control-stranger", logging.WARNING, path=path)
                     return
                 try:
@@ -92,7 +92,7 @@ async def serve_control(
                     return
                 try:
                     with contextlib.suppress(trio.BrokenResourceError, trio.TooSlowError):
-                        await _converse(stream, handlers, streams)
+                        await _serve_requests(stream, handlers, streams)
                 finally:
                     slots.release()
 
@@ -147,13 +147,13 @@ def _answers(path: Path) -> bool:
         return probe.connect_ex(os.fspath(path)) in (0, errno.EAGAIN, errno.EINPROGRESS)
 
 
-def _is_friend(stream: trio.SocketStream) -> bool:
+def _peer_allowed(stream: trio.SocketStream) -> bool:
     data = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     uid = _UCRED.unpack(data)[1]
     return uid in (0, os.geteuid())
 
 
-async def _converse(
+async def _serve_requests(
     stream: trio.SocketStream, handlers: Mapping[str, Handler], streams: trio.Semaphore
 ) -> None:
     """Answer one request after the other until the client closes."""
@@ -172,7 +172,7 @@ async def _converse(
             else:
                 try:
                     await _send(stream, {"ok": True, "result": answer.result})
-                    await _pour(stream, answer)
+                    await _stream(stream, answer)
                 finally:
                     streams.release()
                 return
@@ -186,7 +186,7 @@ async def _send(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
         await stream.send_all(json.dumps(answer).encode("utf-8") + b"\n")
 
 
-async def _pour(stream: trio.SocketStream, answer: Stream) -> None:
+async def _stream(stream: trio.SocketStream, answer: Stream) -> None:
     """Run a stream until it or the client ends. A client that reads slowly holds up itself."""
     ended = trio.Event()
     async with trio.open_nursery() as nursery:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from vswitch.logs import clean
 from vswitch.management.status import JoinStatus, MemberStatus, PortStatus, SwitchStatus
 
 _UNITS = "kMGTPE"
@@ -15,7 +16,7 @@ _UNITS = "kMGTPE"
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns, two spaces apart, without spaces at the ends of lines."""
-    lines = [list(headers), *([_clean(cell) for cell in row] for row in rows)]
+    lines = [list(headers), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -52,7 +53,7 @@ def age(seconds: float) -> str:
 def switch_line(status: SwitchStatus) -> str:
     """The line above the ports of a switch."""
     public = f"  public {status.public}" if status.public else ""
-    return _clean(
+    return clean(
         f"switch {status.subnet}  on {status.listen}{public}  mtu {status.mtu}  "
         f"members {status.members}  up {age(status.uptime_s)}  vswitch {status.version}"
     )
@@ -142,7 +143,3 @@ def _rtt(milliseconds: float | None) -> str:
 
 def _day(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _clean(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

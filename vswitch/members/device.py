@@ -36,6 +36,7 @@ from vswitch.members.incoming import Incoming
 from vswitch.members.lane_choice import AUTO, DATAGRAM, KCP, LaneRule
 from vswitch.members.protocol import After, ByeCode, ControlMessage, encode_control
 from vswitch.members.sparse import LaneChooser
+from vswitch.switch.device import Description
 
 # Control messages are a handful in the life of a session; a queue this long means that the peer has
 # stopped reading.
@@ -88,6 +89,15 @@ class MemberDevice:
             self._datagrams = DatagramSender(self._channel, lane, self.mtu)
             self._incoming.datagrams = self._datagrams.lane
 
+    def admit(self, name: str, lane: str, *, superframes: bool) -> None:
+        """The peer is this member, and this was agreed with it; once, before frames are carried.
+        What it says in control messages from now on is not listened to.
+        """
+        self.name = name
+        self.superframes = superframes
+        self.on_control = _ignore_control
+        self.use_lane(lane)
+
     @property
     def lane_mode(self) -> str:
         """What was agreed."""
@@ -102,6 +112,10 @@ class MemberDevice:
     def dropped(self) -> dict[str, int]:
         """Frames that were taken and can never be written, by reason."""
         return {} if self._datagrams is None else dict(+self._datagrams.dropped)
+
+    def describe(self) -> Description:
+        """Implements `vswitch.switch.device.Describing`."""
+        return Description(f"member:{self.name}", self.dropped)
 
     async def wait_readable(self) -> None:
         if self._unread:

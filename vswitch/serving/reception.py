@@ -2,7 +2,7 @@
 
     channel ─▶ hello ─▶ registry (in a thread) ─▶ port attached ─▶ welcome ─▶ frames
 
-Which keys may shake hands at all is said in `serving/reception.py`; `Reception.receive` is the
+Which keys may shake hands at all is what `RegistryAuthority` says; `Reception.receive` is the
 handler of each channel that did. A member that is refused is told why, in words and with a code,
 before its session ends. The member's older port, if it has one, goes first.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from ipaddress import IPv4Network
+from typing import Any
 
 import trio
 from attrs import define
@@ -22,10 +23,11 @@ from attrs import define
 from transport import Channel, Credential, CredentialKind, Grant, PublicKey, Result
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.frames.ethernet import parse_mac
-from vswitch.logs import event
+from vswitch.logs import clean, event
+from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
-from vswitch.members.protocol import Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.members.protocol import MAX_TEXT, Bye, ByeCode, ControlMessage, Hello, Welcome
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.switch.port import Bound, Port
@@ -34,13 +36,12 @@ from vswitch.switch.tasks import READ_BATCH
 from vswitch.version import SOFTWARE
 
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
-REASON_LIMIT = 1000  # characters of a goodbye's reason, as `control.py` has it
 
 log = logging.getLogger(__name__)
 
 
 @define(eq=False)
-class Plugged:
+class ConnectedMember:
     """A member that is connected."""
 
     member: Member
@@ -51,12 +52,29 @@ class Plugged:
     since: float  # wall clock
     why: str | None = None  # it was unplugged, if not by itself
 
+    def status(self) -> dict[str, Any]:
+        """What `vswitch.management.status.PortStatus` has of a member."""
+        statistics = self.channel.statistics()
+        return {
+            "address": self.address,
+            "via": f"udp:{self.channel.remote}",
+            "rtt_ms": None if statistics.rtt is None else statistics.rtt * 1000,
+            "datagram_size": statistics.datagram_size,
+            "lane": self.device.lane,
+            "lane_mode": self.device.lane_mode,
+            **datagram_counts(
+                statistics.datagram_sent, statistics.datagram_received, statistics.datagram_lost
+            ),
+            "transport_drops": dict(statistics.drops),
+            "since": self.since,
+        }
+
 
 class Reception:
     """Takes members in."""
 
     def __init__(self, registry: Registry, switch: Switch, subnet: IPv4Network) -> None:
-        self.plugged: dict[bytes, Plugged] = {}  # by key
+        self.connected: dict[bytes, ConnectedMember] = {}  # by key
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
@@ -99,24 +117,21 @@ class Reception:
         key = channel.peer.raw
         member, address = await trio.to_thread.run_sync(self._enrol, key, channel.credential, hello)
         # Meanwhile it may have been revoked, or have gone, or have connected again. From here to
-        # the entry in `plugged`, where `check_revoked` finds it, nothing waits.
+        # the entry in `connected`, where `check_revoked` finds it, nothing waits.
         self._check_welcome(key)
         device.write_nowait([])
-        older = self.plugged.get(key)
+        older = self.connected.get(key)
         if older is not None:
             older.why = "replaced"
             self._switch.detach(older.port)
-        device.name = member.name
-        device.on_control = _heard
-        device.superframes = hello.offload
-        device.use_lane(agreed(hello.lane))
+        device.admit(member.name, agreed(hello.lane), superframes=hello.offload)
         given = None if address is None else address.partition("/")[0]
         bound = Bound(parse_mac(hello.mac), given)
         attach, name = self._switch.attach, member.name
         port = attach(device, name=name, bridge=hello.bridge, bound=bound)
         device.on_blocked = port.flush_soon
-        plugged = Plugged(member, address, channel, device, port, time.time())
-        self.plugged[key] = plugged
+        connected = ConnectedMember(member, address, channel, device, port, time.time())
+        self.connected[key] = connected
         try:
             device.send_control(
                 Welcome(
@@ -147,9 +162,9 @@ class Reception:
             await trio.to_thread.run_sync(self._seen, key)
             await port.wait_detached()
         finally:
-            if self.plugged.get(key) is plugged:
-                del self.plugged[key]
-            reason = port.error or plugged.why
+            if self.connected.get(key) is connected:
+                del self.connected[key]
+            reason = port.error or connected.why
             event(log, "member-down", member=member.name, port=port.number, reason=reason)
             self._note("member-down", member.name, reason=str(reason or "stopping"))
         await trio.to_thread.run_sync(self._seen, key)
@@ -195,8 +210,8 @@ class Reception:
         )
         self._note("member-refused", code=code.name.lower(), via=channel.remote, reason=reason)
         try:
-            plain = "".join(char if char.isprintable() else " " for char in reason)
-            device.send_control(Bye(code, plain[:REASON_LIMIT]))
+            plain = clean(reason, " ")
+            device.send_control(Bye(code, plain[:MAX_TEXT]))
             await channel.aclose(code, plain)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # gone before it could be told
@@ -208,13 +223,13 @@ class Reception:
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more; their names."""
         gone = []
-        for key, plugged in list(self.plugged.items()):
+        for key, connected in list(self.connected.items()):
             member = self._registry.look_up(key)
             if member is None or member.revoked is not None:
-                plugged.why = "revoked"
-                plugged.device.close(ByeCode.REVOKED, f"{plugged.member.name} was revoked")
-                self._switch.detach(plugged.port)
-                gone.append(plugged.member.name)
+                connected.why = "revoked"
+                connected.device.close(ByeCode.REVOKED, f"{connected.member.name} was revoked")
+                self._switch.detach(connected.port)
+                gone.append(connected.member.name)
         return gone
 
 
@@ -237,20 +252,13 @@ async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hell
     return said[0], frames
 
 
-def _heard(message: ControlMessage) -> None:
-    """A member may say goodbye; the end of its session follows and is what counts."""
+class RegistryAuthority:
+    """Which keys the transport may answer: members, and who holds an invite. Implements
+    `transport.Authority`.
 
-
-# -------------------------------------------------------------------------------------------------
-# Which keys the transport may answer: members, and who holds an invite.
-#
-# A stranger gets silence; somebody known who may not come in is told why, once the key is proven.
-#
-# Error contract: nothing is raised. A registry that cannot be read is logged and answers nobody.
-
-
-class Authorities:
-    """The registry, as the transport asks it. Implements `transport.Authority`."""
+    A stranger gets silence; somebody known who may not come in is told why, once the key is
+    proven. A registry that cannot be read is logged and answers nobody.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

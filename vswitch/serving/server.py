@@ -12,11 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import closing
 
 import trio
 from attrs import frozen
@@ -35,29 +31,19 @@ from vswitch.config.commands import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import load_settings
-from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import load_foreign
-from vswitch.foreign.serve import Listener, serve_foreign
-from vswitch.foreign.streams import StreamDevice
+from vswitch.foreign.serve import serve_foreign
 from vswitch.logs import event
-from vswitch.management.socket import Handler, serve_control
-from vswitch.management.status import (
-    ForeignStatus,
-    PortStatus,
-    SwitchStatus,
-    datagram_counts,
-    to_json,
-)
-from vswitch.management.verbs import look_handlers, mac_handlers, totals_of
+from vswitch.management.socket import serve_control
+from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.local_port import serve_local_port
-from vswitch.serving.reception import Authorities, Plugged, Reception
+from vswitch.serving.reception import Reception, RegistryAuthority
+from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
-from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch, open_switch
-from vswitch.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +74,14 @@ async def serve(
     registry = await trio.to_thread.run_sync(
         lambda: Registry.open(files.registry, max_members=config.max_members)
     )
-    with single_error(), _closing(registry):
+    with single_error(), closing(registry):
         sock = _open_socket(config.listen)
         listen = HostPort(config.listen.host, sock.local_address[1])
         async with (
             open_endpoint(
                 sock,
                 identity,
-                authority=Authorities(registry),
+                authority=RegistryAuthority(registry),
                 max_sessions=config.max_members,
                 silent=config.silent,
             ) as endpoint,
@@ -105,10 +91,11 @@ async def serve(
             managed = FeatureManager(switch, settings)
             nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
-            status = _Status(config, listen, endpoint, managed, reception, registry)
+            status = ServeStatus(config, listen, endpoint, switch, reception, registry)
+            controlled = Controlled(managed, status.read, reception.check_revoked)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
-            await nursery.start(serve_control, files.control_socket, status.handlers())
+            await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
@@ -149,155 +136,3 @@ def _open_socket(listen: HostPort) -> UdpSocket:
                 "choose a port above 1023 with --listen"
             ) from None
         raise VswitchError(f"cannot listen on {listen}: {error.strerror}; see --listen") from None
-
-
-@contextmanager
-def _closing(registry: Registry) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        registry.close()
-
-
-class _Status:
-    """What the control socket answers."""
-
-    def __init__(
-        self,
-        config: ServeConfig,
-        listen: HostPort,
-        endpoint: Endpoint,
-        managed: FeatureManager,
-        reception: Reception,
-        registry: Registry,
-    ) -> None:
-        self._config = config
-        self._listen = listen
-        self._endpoint = endpoint
-        self._managed = managed
-        self._switch = managed.switch
-        self._reception = reception
-        self._registry = registry
-        self._started = time.time()
-        self.listeners: list[Listener] = []
-
-    def handlers(self) -> dict[str, Handler]:
-        return {
-            "status": self.status,
-            "revoked": self.revoked,
-            "port-set": self.port_set,
-            "switch-set": self.switch_set,
-            **mac_handlers(self._managed),
-            **look_handlers(self._managed),
-        }
-
-    async def switch_set(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`vswitch switch set`: change settings of the whole switch."""
-        await trio.lowlevel.checkpoint()
-        changes = args.get("changes")
-        if not isinstance(changes, dict):
-            raise ConfigError("switch-set needs changes")
-        if changes:
-            self._managed.change_switch(changes)
-        return {"settings": to_json(self._managed.settings.switch)}
-
-    async def port_set(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`vswitch port set`: change settings of a port."""
-        await trio.lowlevel.checkpoint()
-        name, changes = args.get("name"), args.get("changes")
-        if not isinstance(name, str) or not isinstance(changes, dict):
-            raise ConfigError("port-set needs the name of a port, and changes")
-        self._managed.change_port(name, changes)
-        blocked = [port.blocked for port in self._switch.ports if port.name == name]
-        return {
-            "name": name,
-            "settings": to_json(self._managed.settings.of_port(name)),
-            "blocked": blocked[0] if blocked else None,
-        }
-
-    async def status(self, _: dict[str, Any]) -> dict[str, Any]:
-        members = await trio.to_thread.run_sync(self._registry.members)
-        plugged = {entry.port: entry for entry in self._reception.plugged.values()}
-        return to_json(
-            SwitchStatus(
-                version=VERSION,
-                uptime_s=time.time() - self._started,
-                listen=self._listen.text(),
-                subnet=str(self._config.subnet),
-                mtu=self._switch.mtu,
-                members=sum(member.revoked is None for member in members),
-                public=self._public(),
-                transport_drops=dict(self._endpoint.statistics().drops),
-                foreign=[_foreign_status(each) for each in self.listeners],
-                ports=[_port_status(port, plugged.get(port)) for port in self._switch.ports],
-                totals=totals_of(self._switch.statistics()),
-            )
-        )
-
-    def _public(self) -> str | None:
-        public = self._config.public
-        if public is None:
-            return None
-        return HostPort(public.host, public.port or self._listen.port).text()
-
-    async def revoked(self, _: dict[str, Any]) -> dict[str, Any]:
-        """The registry has changed: look again at everybody who is connected."""
-        await trio.lowlevel.checkpoint()
-        return {"disconnected": self._reception.check_revoked()}
-
-
-def _foreign_status(listener: Listener) -> ForeignStatus:
-    return ForeignStatus(
-        name=listener.name,
-        kind=listener.kind,
-        listen=listener.listen,
-        refused=dict(listener.refused),
-    )
-
-
-def _port_status(port: Port, plugged: Plugged | None) -> PortStatus:
-    counters = port.counters.snapshot()
-    address, via, rtt, since = None, f"local:{port.device.name}", None, None
-    if isinstance(port.device, DatagramDevice | StreamDevice):
-        via = f"foreign-{port.device.name}"
-    lanes: dict[str, Any] = {}
-    drops = {reason.value: count for reason, count in counters.drops.items()}
-    drops = dict(Counter(drops) + Counter(getattr(port.device, "dropped", {})))
-    datagram_size: int | None = None
-    transport_drops: dict[str, int] = {}
-    if plugged is not None:
-        statistics = plugged.channel.statistics()
-        address, since = plugged.address, plugged.since
-        via = f"udp:{plugged.channel.remote}"
-        rtt = None if statistics.rtt is None else statistics.rtt * 1000
-        datagram_size = statistics.datagram_size
-        transport_drops = dict(statistics.drops)
-        lanes = {
-            "lane": plugged.device.lane,
-            "lane_mode": plugged.device.lane_mode,
-            **datagram_counts(
-                statistics.datagram_sent, statistics.datagram_received, statistics.datagram_lost
-            ),
-        }
-    return PortStatus(
-        port=port.number,
-        name=port.name,
-        state=("blocked" if port.blocked else "up") if port.attached else "down",
-        blocked=port.blocked,
-        address=address,
-        via=via,
-        rtt_ms=rtt,
-        datagram_size=datagram_size,
-        rx_frames=counters.rx_frames,
-        rx_bytes=counters.rx_bytes,
-        tx_frames=counters.tx_frames,
-        tx_bytes=counters.tx_bytes,
-        flood_copies=counters.flood_copies,
-        queued_frames=port.statistics().queued_frames,
-        queued_bytes=port.statistics().queued_bytes,
-        held_frames=port.held_frames,
-        drops=drops,
-        transport_drops=transport_drops,
-        since=since,
-        **lanes,
-    )

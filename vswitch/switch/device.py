@@ -17,9 +17,10 @@ lets one task wait for each direction. The rules below hold for every device; th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
+import attrs
 import trio
 
 from vswitch.switch.codel import Patience
@@ -98,6 +99,29 @@ class Distant(Protocol):
     @property
     def lossy(self) -> bool:
         """Whether the path loses things, as far as is known."""
+
+
+@attrs.frozen
+class Description:
+    """What a device says about itself in the status of its port."""
+
+    via: str  # how it is attached, such as `local:vsw0`
+    dropped: Mapping[str, int] = attrs.Factory(dict)  # frames that the device gave up, by reason
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """A device that has more to say about itself than its name."""
+
+    def describe(self) -> Description:
+        """As it is now."""
+
+
+def description_of(device: Device) -> Description:
+    """What the device says, or that it is a local one of its name."""
+    if isinstance(device, Describing):
+        return device.describe()
+    return Description(f"local:{device.name}")
 
 
 def patience_with(device: Device, *, slow: bool = False) -> Patience:

@@ -14,8 +14,9 @@ from vswitch.cli import main
 from vswitch.errors import ExitCode
 from vswitch.features.manager import FeatureManager
 from vswitch.management.socket import serve_control
-from vswitch.management.status import PortStatus, SwitchStatus, to_json
-from vswitch.management.verbs import look_handlers, totals_of
+from vswitch.management.status import PortStatus, SwitchStatus
+from vswitch.management.verbs import Controlled, control_handlers
+from vswitch.serving.status import totals_of
 from vswitch.state import StateDir
 from vswitch.switch.switch import open_switch
 from vswitch.testing import arp_request
@@ -39,16 +40,16 @@ def run(tmp_path, capfdbinary, monkeypatch):
             managed = FeatureManager(switch)
             nursery.start_soon(managed.run)
 
-            async def status(_):
+            async def status():
                 ports = [
                     PortStatus(port=port.number, name=port.name, state="up", rx_frames=7)
                     for port in switch.ports
                 ]
                 totals = totals_of(switch.statistics())
                 said = {"version": "1", "uptime_s": 1.0, "listen": "", "subnet": "", "mtu": 1500}
-                return to_json(SwitchStatus(**said, members=2, ports=ports, totals=totals))
+                return SwitchStatus(**said, members=2, ports=ports, totals=totals)
 
-            handlers = {**look_handlers(managed), "status": status}
+            handlers = control_handlers(Controlled(managed, status, None))
             await nursery.start(serve_control, files.control_socket, handlers)
             async with switch.open_port("pc1") as pc1, switch.open_port("pc2"):
                 token.append(trio.lowlevel.current_trio_token())

@@ -8,10 +8,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture as core
-from vswitch.features.capture import Captures
 from vswitch.features.manager import FeatureManager
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.frames.records import frame_of, frame_record
+from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, arp_request, ethernet
 from vswitch.testing.superframes import Flow, superframe
@@ -63,7 +63,9 @@ class Bench:
         self.devices = [FakeDevice() for _ in range(3)]
         for number, device in enumerate(self.devices, 1):
             switch.attach(device, name=f"pc{number}")
-        self.captures = Captures(switch, FeatureManager(switch).port)
+        controlled = Controlled(FeatureManager(switch), None, None)
+        self.captures = controlled.captures
+        self.begin = control_handlers(controlled)["capture"]
 
     async def start(self, **args):
         data, ended, done = [], trio.Event(), trio.Event()
@@ -72,7 +74,7 @@ class Bench:
             await trio.lowlevel.checkpoint()
             data.append(piece)
 
-        stream = self.captures.begin(args)
+        stream = await self.begin(args)
 
         async def run():
             await stream.run(send, ended)
@@ -222,13 +224,13 @@ async def test_superframes_are_kept_whole_with_a_note(bench):
 )
 async def test_a_wrong_request_is_refused(bench, args, kind):
     with pytest.raises(kind):
-        bench.captures.begin(args)
+        await bench.begin(args)
 
 
 async def test_more_frames_than_it_may_look_at_are_missed_unseen(bench, monkeypatch):
     monkeypatch.setattr(core, "BURST", 20)
     finish = await bench.start(ports=["pc1"], filter="arp", direction="in")
-    bench.captures._running[0].kept._looks = 20.0
+    bench.captures.running[0].kept._looks = 20.0
     await bench.feed(1, *[arp_request(A, "10.0.0.1", "10.0.0.2")] * 50)
     packets, statistics = read(await finish())
     seen, missed = statistics["pc1"]

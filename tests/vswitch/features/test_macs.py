@@ -14,7 +14,7 @@ from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import mac_handlers
+from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.state import StateDir
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
@@ -48,7 +48,7 @@ def table(managed):
     ]
 
 
-async def test_limits_lists_and_static_addresses_by_settings_of_ports():
+async def test_the_settings_of_ports():
     said = {
         "p1": {"static_macs": ["02:00:00:00:00:0a"]},
         "p2": {"sticky": True, "mac_limit": 1},
@@ -80,7 +80,7 @@ async def test_limits_lists_and_static_addresses_by_settings_of_ports():
         assert totals.rx_frames + totals.flood_copies == totals.tx_frames + totals.dropped
 
 
-async def test_static_addresses_are_in_the_vlan_of_their_port():
+async def test_vlans_and_static_addresses():
     said = {
         "p1": {"vlan": 10, "static_macs": ["02:00:00:00:00:0a", "02:00:00:00:00:0b@7"]},
         "p2": {"trunk": "10"},
@@ -100,7 +100,7 @@ async def test_static_addresses_are_in_the_vlan_of_their_port():
         assert macs.remove(C, None) == 2
 
 
-async def test_static_addresses_that_cannot_be_are_refused():
+async def test_what_cannot_be():
     async with open_switch() as switch:
         managed = FeatureManager(
             switch, Settings(ports={"p1": {"static_macs": ["02:00:00:00:00:0a"]}})
@@ -123,7 +123,7 @@ async def test_static_addresses_that_cannot_be_are_refused():
                 managed.change_port("p1", changes)
 
 
-async def test_the_mac_command_lists_adds_deletes_and_flushes(tmp_path, capsys):
+async def test_the_command(tmp_path, capsys):
     state = str(tmp_path / "s")
     files = StateDir(tmp_path / "s")
     files.ensure()
@@ -135,7 +135,8 @@ async def test_the_mac_command_lists_adds_deletes_and_flushes(tmp_path, capsys):
 
     async with open_switch() as switch, trio.open_nursery() as nursery:
         managed = FeatureManager(switch)
-        await nursery.start(serve_control, files.control_socket, mac_handlers(managed))
+        handlers = control_handlers(Controlled(managed, None, None))
+        await nursery.start(serve_control, files.control_socket, handlers)
         devices = [FakeDevice() for _ in range(2)]
         for number, device in enumerate(devices, 1):
             switch.attach(device, name=f"p{number}")

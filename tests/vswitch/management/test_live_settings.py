@@ -31,7 +31,7 @@ async def test_settings_are_shown_and_changed(site):
         assert (await say(site, "switch-set", changes={}))["settings"]["guard"] is True
 
 
-async def test_the_commands(site, capsys):
+async def test_the_commands_show_and_change_settings(site, capsys):
     async with site.serving():
 
         async def run(*words):

@@ -236,7 +236,7 @@ async def test_the_longest_path_that_is_allowed_works(tmp_path):
         assert await ask(tmp_path / name, "echo") == {"echo": {}}
 
 
-async def test_a_server_that_does_not_answer_in_time(path):
+async def test_a_server_that_does_not_answer_in_time_is_not_reachable(path):
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(os.fspath(path))
         mute.listen()
@@ -245,7 +245,7 @@ async def test_a_server_that_does_not_answer_in_time(path):
 
 
 @pytest.mark.parametrize("line", [b"no json\n", b"{}\n", b"[]\n", b'{"ok": false}\n'])
-async def test_a_server_that_answers_nonsense(path, line):
+async def test_an_answer_that_is_nonsense_is_an_error(path, line):
     async with trio.open_nursery() as nursery:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.fspath(path))

@@ -68,7 +68,7 @@ def squeezed(line):
         (5e21, "5000E"),
     ],
 )
-def test_sizes(number, text):
+def test_sizes_have_decimal_units(number, text):
     assert size(number) == text
 
 
@@ -84,7 +84,7 @@ def test_sizes(number, text):
         (273_700, "3d4h"),
     ],
 )
-def test_ages(seconds, text):
+def test_ages_have_at_most_two_units(seconds, text):
     assert age(seconds) == text
 
 
@@ -123,7 +123,7 @@ def test_joins_and_members():
     assert rows[3].endswith("revoked 1970-01-01 00:01")
 
 
-def test_json_and_back():
+def test_a_status_survives_json():
     data = json.loads(json.dumps(to_json(SWITCH)))
     assert data["schema"] == 1
     assert data["ports"][0]["drops"] == {"queue_full": 2, "bad_source": 1}

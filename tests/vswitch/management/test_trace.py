@@ -23,7 +23,7 @@ NOBODY = bytes.fromhex("0200000000fe")
         ("in=pc1 hex=ff:00:01", b"\xff\x00\x01"),
     ],
 )
-def test_a_question(text, frame):
+def test_the_text_of_a_trace_becomes_a_frame(text, frame):
     asked = parse_trace_untrusted(text)
     assert asked.port == "pc1"
     assert asked.frame[: len(frame)] == frame
@@ -49,7 +49,7 @@ def test_a_question(text, frame):
         ("in=" + "x" * 60000, "too long"),
     ],
 )
-def test_what_is_no_question(text, complaint):
+def test_a_wrong_text_of_a_trace_is_refused_with_the_reason(text, complaint):
     with pytest.raises(ValueError, match=complaint):
         parse_trace_untrusted(text)
 
@@ -58,7 +58,7 @@ WORD = st.sampled_from(("in=pc1", "dst=broadcast", "vlan=7", "type=ip", "size=99
 
 
 @given(st.lists(WORD, max_size=8).map(" ".join) | st.text(max_size=50))
-def test_any_text(text):
+def test_any_text_is_a_frame_or_refused(text):
     try:
         asked = parse_trace_untrusted(text)
     except ValueError:
@@ -77,7 +77,7 @@ def test_counters_and_what_they_grow_by():
     assert ["pc1", "queued_frames", "3", "-"] in lines
 
 
-def test_an_event_on_a_line():
+def test_an_event_is_one_line_whatever_is_in_it():
     event = {"number": 7, "at": 0.5, "kind": "port-down", "port": "pc1", "reason": "has\nleft"}
     line = _line(event)
     assert line == "#7 1970-01-01T00:00:00.500Z port-down port=pc1 reason=has?left"

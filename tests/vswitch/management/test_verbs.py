@@ -9,7 +9,8 @@ from vswitch.errors import ConfigError, NotFound
 from vswitch.features.manager import FeatureManager
 from vswitch.management.client import open_stream, request
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import look_handlers, totals_of
+from vswitch.management.verbs import Controlled, control_handlers
+from vswitch.serving.status import totals_of
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
 
@@ -23,7 +24,7 @@ async def look(tmp_path):
         managed = FeatureManager(switch)
         for name in ("pc1", "pc2", "pc3"):
             switch.attach(FakeDevice(), name=name)
-        await nursery.start(serve_control, path, look_handlers(managed))
+        await nursery.start(serve_control, path, control_handlers(Controlled(managed, None, None)))
 
         async def ask(verb, **args):
             return await trio.to_thread.run_sync(lambda: request(path, verb, **args))
@@ -32,7 +33,7 @@ async def look(tmp_path):
         nursery.cancel_scope.cancel()
 
 
-async def test_trace(look):
+async def test_trace_says_where_a_frame_would_go(look):
     switch, _, ask = look
     said = await ask("trace", frame="in=pc1 dst=02:00:00:00:00:0b src=02:00:00:00:00:0a")
     assert [each["name"] for each in said["egress"]] == ["pc2", "pc3"]
@@ -51,7 +52,28 @@ async def test_trace(look):
         await ask("trace", frame="in=pc1")
 
 
-async def test_events_of_ports_listed_and_followed(look):
+@pytest.mark.parametrize(
+    ("verb", "args", "complaint"),
+    [
+        ("switch-set", {}, "needs changes"),
+        ("port-set", {"name": "pc1"}, "needs the name of a port, and changes"),
+        ("port-set", {"changes": {}}, "needs the name of a port, and changes"),
+        ("mac-list", {"port": 7}, "port must be text"),
+        ("mac-list", {"vlan": "many"}, "VLAN 'many'"),
+        ("mac-add", {"mac": "02:00:00:00:00:0a"}, "needs the name of a port"),
+        ("mac-del", {"mac": "02"}, "02"),
+        ("impair", {"port": "pc1", "loss": "often"}, "loss"),
+        ("events", {"since": True}, "the number of an event"),
+        ("capture", {}, "name the ports"),
+    ],
+)
+async def test_wrong_arguments_are_refused_with_the_reason(look, verb, args, complaint):
+    _, _, ask = look
+    with pytest.raises(ConfigError, match=complaint):
+        await ask(verb, **args)
+
+
+async def test_events_of_ports_are_listed_and_followed(look):
     switch, path, ask = look
     events = (await ask("events"))["events"]
     assert [(each["kind"], each["port"]) for each in events] == [
@@ -85,7 +107,7 @@ async def test_events_of_ports_listed_and_followed(look):
     assert seen[1]["reason"] == "unplugged"
 
 
-async def test_a_lane_that_changes():
+async def test_a_lane_that_changes_is_an_event():
     async with open_switch() as switch:
         device = FakeDevice()
         device.lane = "kcp"

@@ -29,7 +29,7 @@ def descriptors():
     return sorted(held)
 
 
-async def test_a_port_in_use(site, tmp_path):
+async def test_a_port_in_use_is_refused(site, tmp_path):
     async with site.serving() as running:
         other = type(site)(tmp_path / "other")
         error = await failing(other, listen=running.listen)
@@ -39,13 +39,13 @@ async def test_a_port_in_use(site, tmp_path):
         assert "--listen" in str(error)
 
 
-async def test_an_address_of_another_host(site):
+async def test_an_address_of_another_host_is_refused(site):
     error = await failing(site, listen="192.0.2.77:7450")
     assert error.exit_code == ExitCode.FAILED
     assert "cannot listen on 192.0.2.77:7450" in str(error)
 
 
-async def test_two_switches_on_one_state_directory(site):
+async def test_a_second_switch_on_one_state_directory_is_refused(site):
     async with site.serving() as running:
         before = running.registry.served()
         error = await failing(site, subnet="10.9.0.0/24", public="elsewhere.example.org")
@@ -59,7 +59,7 @@ async def test_two_switches_on_one_state_directory(site):
             assert (await site.status()).listen == running.listen.text()
 
 
-async def test_two_joins_of_one_member(site):
+async def test_a_second_join_of_one_member_is_refused(site):
     async with site.serving() as running, site.joined("pc1", running) as member:
         error = await site.failing("pc1")
         assert type(error) is VswitchError
@@ -67,7 +67,7 @@ async def test_two_joins_of_one_member(site):
         assert (await member.status()).state == "up"
 
 
-async def test_a_key_that_others_can_read(site):
+async def test_a_key_that_others_can_read_is_refused(site):
     async with site.serving():
         pass
     site.files.server_key.chmod(0o644)
@@ -77,7 +77,7 @@ async def test_a_key_that_others_can_read(site):
     assert str(site.files.server_key) in str(error)
 
 
-async def test_a_registry_that_is_none(site):
+async def test_a_registry_that_is_none_is_refused(site):
     site.files.ensure()
     site.files.registry.write_bytes(b"not a database, but long enough to look like one" * 100)
     site.files.registry.chmod(0o600)
@@ -85,7 +85,7 @@ async def test_a_registry_that_is_none(site):
     assert "is damaged or no registry" in str(error)
 
 
-async def test_a_disk_that_is_full_at_the_start(site, monkeypatch):
+async def test_a_disk_that_is_full_at_the_start_is_refused(site, monkeypatch):
     def full(*_):
         raise VswitchError("the disk is full")
 

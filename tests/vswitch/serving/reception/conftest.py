@@ -13,7 +13,7 @@ from transport.testing.network import Network, open_network
 from vswitch.frames.records import RecordSplitter, is_control
 from vswitch.members.protocol import Bye, ByeCode, decode_control_untrusted, encode_control
 from vswitch.registry.registry import Registry
-from vswitch.serving.reception import Authorities, Reception
+from vswitch.serving.reception import Reception, RegistryAuthority
 from vswitch.switch.switch import Switch, open_switch
 
 SERVER = ("198.51.100.1", 7450)
@@ -83,7 +83,7 @@ class House:
 
     async def plugged(self, count=1):
         with trio.fail_after(20):
-            while len(self.reception.plugged) != count:  # noqa: ASYNC110 (threads are involved)
+            while len(self.reception.connected) != count:  # noqa: ASYNC110 (threads are involved)
                 await trio.sleep(0.002)
 
 
@@ -94,7 +94,7 @@ async def house(tmp_path):
     async with (
         open_network(seed=1) as network,
         open_endpoint(
-            network.socket(*SERVER), identity, authority=Authorities(registry)
+            network.socket(*SERVER), identity, authority=RegistryAuthority(registry)
         ) as endpoint,
         open_switch(max_ports=3) as switch,
         trio.open_nursery() as nursery,

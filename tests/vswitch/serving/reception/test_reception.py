@@ -33,9 +33,9 @@ async def test_hello_is_answered_with_a_welcome_and_a_port(house):
         assert isinstance(welcome, Welcome)
         assert (welcome.name, welcome.port, welcome.mtu) == ("pc1", 1, 1500)
         assert (welcome.address, welcome.network) == ("10.77.0.2/24", "10.77.0.0/24")
-        (plugged,) = house.reception.plugged.values()
-        assert plugged.port is house.switch.ports[0]
-        assert plugged.device.name == plugged.port.name == "pc1"
+        (connected,) = house.reception.connected.values()
+        assert connected.port is house.switch.ports[0]
+        assert connected.device.name == connected.port.name == "pc1"
     await house.plugged(0)
     assert house.registry.named("pc1").last_seen == pytest.approx(time.time(), abs=60)
     assert house.switch.ports == ()
@@ -55,11 +55,11 @@ async def test_the_welcome_says_which_lane_is_in_force(house, wish, granted):
     async with house.visit(house.member("pc1")) as guest:
         guest.say(attrs.evolve(HELLO, lane=wish))
         assert (await guest.hear()).lane == granted
-        (plugged,) = house.reception.plugged.values()
-        assert plugged.device.lane_mode == granted
+        (connected,) = house.reception.connected.values()
+        assert connected.device.lane_mode == granted
 
 
-async def test_one_on_datagrams_and_one_who_has_never_heard_of_them(house):
+async def test_members_with_and_without_the_datagram_lane_are_one_lan(house):
     keys = [house.member(name) for name in ("pc1", "pc2")]
     async with house.visit(keys[0]) as one, house.visit(keys[1], "192.0.2.2") as other:
         one.say(attrs.evolve(HELLO, lane="datagram"))
@@ -83,12 +83,12 @@ async def test_datagrams_of_a_member_that_did_not_wish_for_them_are_dropped(hous
         await guest.hear()
         guest.channel.open_datagrams()
         guest.channel.datagrams.send_nowait([record(1)])
-        (plugged,) = house.reception.plugged.values()
+        (connected,) = house.reception.connected.values()
         with trio.fail_after(20):
-            while not plugged.channel.statistics().drops:  # noqa: ASYNC110 (the network runs)
+            while not connected.channel.statistics().drops:  # noqa: ASYNC110 (the network runs)
                 await trio.sleep(0.002)
-        assert plugged.channel.statistics().drops == {"loose_unasked": 1}
-        assert plugged.port.counters.snapshot().rx_frames == 0
+        assert connected.channel.statistics().drops == {"loose_unasked": 1}
+        assert connected.port.counters.snapshot().rx_frames == 0
 
 
 async def test_a_datagram_that_is_no_record_ends_that_session_alone(house):
@@ -121,8 +121,8 @@ async def test_superframes_only_if_the_member_has_announced_them(house, offload)
     async with house.visit(house.member("pc1")) as guest:
         guest.say(attrs.evolve(HELLO, offload=offload))
         assert (await guest.hear()).offload is offload
-        (plugged,) = house.reception.plugged.values()
-        assert plugged.device.superframes is offload
+        (connected,) = house.reception.connected.values()
+        assert connected.device.superframes is offload
         device.feed_records([big])
         wanted = [big] if offload else cut_untrusted(big, 1500)
         with trio.fail_after(20):
@@ -166,7 +166,7 @@ async def test_what_is_no_hello_ends_the_session(house, said, reason):
         assert broken.code == ByeCode.PROTOCOL
         assert reason in broken.reason
     assert house.switch.ports == ()
-    assert house.reception.plugged == {}
+    assert house.reception.connected == {}
 
 
 @pytest.mark.parametrize("said", [[], [encode_record(CONTROL, b'{"kind": "weather"}')]])
@@ -213,7 +213,7 @@ async def test_a_registry_that_cannot_be_read_answers_nobody(house, monkeypatch,
     assert "registry-failed" in caplog.text
 
 
-async def test_all_ports_are_taken(house):
+async def test_a_member_is_refused_when_all_ports_are_taken(house):
     async with house.switch.open_port("a"), house.switch.open_port("b"):
         key, other = house.member("pc1"), house.member("pc2")
         async with house.visit(key) as one, house.visit(other, "192.0.2.2") as two:

@@ -36,7 +36,7 @@ class Gate:
         assert await trio.to_thread.run_sync(self.reached.wait, 20)
 
 
-async def test_a_member_that_leaves_while_it_is_enrolled(house, monkeypatch, caplog):
+async def test_a_member_that_leaves_while_it_is_enrolled_gets_no_port(house, monkeypatch, caplog):
     caplog.set_level("INFO")
     gate = Gate(monkeypatch)
     async with house.visit(house.member("pc1")) as guest:
@@ -48,7 +48,7 @@ async def test_a_member_that_leaves_while_it_is_enrolled(house, monkeypatch, cap
         while "member-lost" not in caplog.text:  # noqa: ASYNC110 (a thread goes on)
             await trio.sleep(0.002)
     assert house.switch.ports == ()
-    assert house.reception.plugged == {}
+    assert house.reception.connected == {}
 
 
 async def test_a_member_that_connects_again_while_it_is_enrolled(house, monkeypatch, caplog):
@@ -67,12 +67,12 @@ async def test_a_member_that_connects_again_while_it_is_enrolled(house, monkeypa
             with trio.fail_after(20):
                 while "member-lost" not in caplog.text:  # noqa: ASYNC110 (a thread goes on)
                     await trio.sleep(0.002)
-            (plugged,) = house.reception.plugged.values()
-            assert plugged.port.attached
-            assert house.switch.ports == (plugged.port,)
+            (connected,) = house.reception.connected.values()
+            assert connected.port.attached
+            assert house.switch.ports == (connected.port,)
 
 
-async def test_a_member_that_is_revoked_while_it_is_enrolled(house, monkeypatch):
+async def test_a_member_that_is_revoked_while_it_is_enrolled_is_refused(house, monkeypatch):
     gate = Gate(monkeypatch)
     async with house.visit(house.member("pc1")) as guest:
         guest.say(HELLO)
@@ -118,7 +118,7 @@ async def test_a_second_session_takes_over_at_once(house, caplog):
                 await old.wait_detached()
             second.say(HELLO)
             assert (await second.hear()).port == 1
-            assert [plugged.port for plugged in house.reception.plugged.values()] == list(
+            assert [connected.port for connected in house.reception.connected.values()] == list(
                 house.switch.ports
             )
     await house.plugged(0)
@@ -147,18 +147,18 @@ async def test_the_newer_of_two_sessions_stays_also_if_the_transport_lets_both_l
     async with trio.open_nursery() as nursery:
         nursery.start_soon(house.reception.receive, lines[0])
         await house.plugged(1)
-        old = house.reception.plugged[key]
+        old = house.reception.connected[key]
         nursery.start_soon(house.reception.receive, lines[1])
         with trio.fail_after(20):
             await old.port.wait_detached()
         await trio.testing.wait_all_tasks_blocked()
-        new = house.reception.plugged[key]
+        new = house.reception.connected[key]
         assert new.channel is lines[1]
         assert house.switch.ports == (new.port,)
         assert lines[0].closed_with is not None
         assert lines[1].closed_with is None
         nursery.cancel_scope.cancel()
-    assert house.reception.plugged == {}
+    assert house.reception.connected == {}
 
 
 async def test_revoked_members_are_unplugged_with_a_reason(house, caplog):

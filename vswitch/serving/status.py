@@ -1,0 +1,106 @@
+"""What `vswitch status` shows of a running switch.
+
+Error contract: `VswitchError` where the registry cannot be read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import trio
+from attrs import Factory, define
+
+from transport import Endpoint
+from vswitch.addresses import HostPort
+from vswitch.config.commands import ServeConfig
+from vswitch.foreign.serve import Listener
+from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus
+from vswitch.registry.registry import Registry
+from vswitch.serving.reception import ConnectedMember, Reception
+from vswitch.switch.device import description_of
+from vswitch.switch.port import Port, SwitchStatistics
+from vswitch.switch.switch import Switch
+from vswitch.version import VERSION
+
+
+@define(eq=False)
+class ServeStatus:
+    """Reads the status of one `serve`, which sets its `listeners` when they are open."""
+
+    config: ServeConfig
+    listen: HostPort
+    endpoint: Endpoint
+    switch: Switch
+    reception: Reception
+    registry: Registry
+    started: float = Factory(time.time)
+    listeners: list[Listener] = Factory(list)
+
+    async def read(self) -> SwitchStatus:
+        """As it is now."""
+        members = await trio.to_thread.run_sync(self.registry.members)
+        connected = {each.port: each for each in self.reception.connected.values()}
+        return SwitchStatus(
+            version=VERSION,
+            uptime_s=time.time() - self.started,
+            listen=self.listen.text(),
+            subnet=str(self.config.subnet),
+            mtu=self.switch.mtu,
+            members=sum(member.revoked is None for member in members),
+            public=self._public(),
+            transport_drops=dict(self.endpoint.statistics().drops),
+            foreign=[
+                ForeignStatus(
+                    name=each.name, kind=each.kind, listen=each.listen, refused=dict(each.refused)
+                )
+                for each in self.listeners
+            ],
+            ports=[_port_status(port, connected.get(port)) for port in self.switch.ports],
+            totals=totals_of(self.switch.statistics()),
+        )
+
+    def _public(self) -> str | None:
+        public = self.config.public
+        if public is None:
+            return None
+        return HostPort(public.host, public.port or self.listen.port).text()
+
+
+def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
+    """The counters of all ports together, those that are gone included."""
+    totals = statistics.totals
+    return {
+        "rx_frames": totals.rx_frames,
+        "rx_bytes": totals.rx_bytes,
+        "tx_frames": totals.tx_frames,
+        "tx_bytes": totals.tx_bytes,
+        "flood_copies": totals.flood_copies,
+        "dropped": totals.dropped,
+        "queued_frames": statistics.queued_frames,
+        "held_frames": statistics.held_frames,
+    }
+
+
+def _port_status(port: Port, member: ConnectedMember | None) -> PortStatus:
+    counters, statistics = port.counters.snapshot(), port.statistics()
+    said = description_of(port.device)
+    drops = Counter({reason.value: count for reason, count in counters.drops.items()})
+    facts: dict[str, Any] = {"via": said.via} if member is None else member.status()
+    return PortStatus(
+        port=port.number,
+        name=port.name,
+        state=("blocked" if port.blocked else "up") if port.attached else "down",
+        blocked=port.blocked,
+        rx_frames=counters.rx_frames,
+        rx_bytes=counters.rx_bytes,
+        tx_frames=counters.tx_frames,
+        tx_bytes=counters.tx_bytes,
+        flood_copies=counters.flood_copies,
+        queued_frames=statistics.queued_frames,
+        queued_bytes=statistics.queued_bytes,
+        held_frames=port.held_frames,
+        drops=dict(drops + Counter(said.dropped)),
+        **facts,
+    )
