@@ -1,4 +1,4 @@
-"""How often an address may cause work before it has proven anything: token buckets.
+"""Token buckets, one and one for each source address that has not proven anything yet.
 
 One bucket per source address (IPv4 /32, IPv6 /64), at most `capacity` of them, the least recently
 used forgotten first. Forgetting gives its address a full bucket again, so a flood from more

@@ -1,1 +1,1 @@
-"""How many bytes may be under way, what is lost and sent again, and how fast it leaves."""
+"""Congestion control: the congestion window, pacing, and recovery of what is lost."""

@@ -108,6 +108,11 @@ class Drain(enum.Enum):
     SETTLING = enum.auto()  # over, but what comes back still tells of it
 
 
+# On the hot path: an attribute of an enum costs more than a name of the module.
+_SLOW_START: Final = Mode.SLOW_START
+_DRAINING: Final = Drain.DRAINING
+
+
 class DelayController:
     """The congestion window and the pacing rate of one sender."""
 
@@ -187,7 +192,7 @@ class DelayController:
     @property
     def window(self) -> int:
         """The congestion window: bytes that may be in flight."""
-        if self._drain is not Drain.DRAINING:
+        if self._drain is not _DRAINING:
             return int(self._window)
         if self._competition.detected:  # deep: empties a large buffer, if nobody else fills it
             deep = COMPETITIVE_DRAIN_GAIN * self.delivery_rate * self.min_rtt
@@ -199,9 +204,9 @@ class DelayController:
         """Bytes a second that may leave; infinite before the first round trip was seen."""
         if self.rtt is None:
             return inf
-        if self.mode is Mode.SLOW_START:
+        if self.mode is _SLOW_START:
             return SLOW_START_PACING_GAIN * self._window / max(self.rtt, 1e-4)
-        gain = 1.0 if self._drain is Drain.DRAINING else PACING_GAIN
+        gain = 1.0 if self._drain is _DRAINING else PACING_GAIN
         return gain * self.window / max(self.min_rtt + self.queue, 1e-4)
 
     @property
@@ -244,7 +249,7 @@ class DelayController:
                 newest = sent
             if rtt is not None and rtt < sample:
                 sample = rtt
-        if self.mode is Mode.SLOW_START:
+        if self.mode is _SLOW_START:
             self._measure_slot(acked, now)
         if sample < inf:
             self._take_sample(sample, now)
@@ -255,10 +260,10 @@ class DelayController:
             if self._samples:
                 self._finish_round(now)
             self._begin_round(now)
-        if self._drain is Drain.DRAINING:
+        if self._drain is _DRAINING:
             if now >= self._drain_until:
                 self._end_drain(now)
-        elif now >= self._next_drain and self.mode is not Mode.SLOW_START:
+        elif now >= self._next_drain and self.mode is not _SLOW_START:
             self._drain = Drain.DRAINING
             self._drain_until = now + max(1.2 * (self.rtt or 0), MIN_ROUND)
 
@@ -301,7 +306,7 @@ class DelayController:
             return
         self._queue_samples += 1
         if self._queue_samples == QUEUE_SAMPLES:
-            if self.mode is Mode.SLOW_START:
+            if self.mode is _SLOW_START:
                 self._leave_slow_start(now)
             elif self._empty_rounds >= ACCELERATE_AFTER:
                 bound = self._best_rate() * (self.min_rtt + target / 2)
@@ -331,10 +336,10 @@ class DelayController:
         self._measure_path(delivery_rate, now, filled=filled)
         queue = self.queue
         self._detect_competition(queue, delivery_rate, now)
-        if self.mode is Mode.SLOW_START:
+        if self.mode is _SLOW_START:
             self._grow_in_slow_start(delivery_rate, now, flooded=flooded)
         elif self.mode is Mode.COMPETITIVE:
-            if filled and self._drain is not Drain.DRAINING:
+            if filled and self._drain is not _DRAINING:
                 self._window = self._competition.grown(self._window, self.rtt or 0, now)
         elif self._drain is Drain.IDLE:
             self._approach_target(queue, delivery_rate, filled=filled)
@@ -356,7 +361,7 @@ class DelayController:
         """Queue, jitter and rates; a round that has not `filled` the window does not lower the
         rate, or by little.
         """
-        starting = self.mode is Mode.SLOW_START
+        starting = self.mode is _SLOW_START
         self.app_limited = starting or self._max_in_flight < APP_LIMITED * self.window
         self.queue = self._round_min_rtt - self.min_rtt
         self._queues.append(self.queue)
@@ -385,7 +390,7 @@ class DelayController:
             competition.detected or competition.detect_variation(now, STANDING_QUEUE / 2)
         ):
             self._restart(now)
-        if self.mode is not Mode.SLOW_START:
+        if self.mode is not _SLOW_START:
             self._choose_law()
 
     def _restart(self, now: float) -> None:
@@ -447,7 +452,7 @@ class DelayController:
         # On a fast path processors are what is shared: a wake-up late is not a queue too long.
         slack = FAST_SLACK * min(1.0, self.delivery_rate / FAST_RATE) ** 4
         bound = self._best_rate() * (self.min_rtt + longest + self._jitter + slack)
-        if self.mode is Mode.SLOW_START:
+        if self.mode is _SLOW_START:
             bound = max(bound, self._slot_rates[0] * self.min_rtt)
             return SLOW_START_WINDOW_GAIN * bound + INITIAL_WINDOW
         backoff = self._loss_backoff

@@ -1,4 +1,4 @@
-"""How much may leave now: a token bucket in bytes whose rate is set anew each time it is asked.
+"""Pacing: a token bucket in bytes, whose rate is set anew each time it is refilled.
 
 A window alone lets a round trip's worth leave in one burst, which is a queue at the bottleneck and
 a loss where its buffer is short. The bucket is as deep as what the rate gives between two wake-ups,
@@ -15,8 +15,6 @@ from typing import Final
 
 WAKE_UP_INTERVAL: Final = 0.002  # seconds between two looks at the bucket, with a late timer in it
 MIN_BURST: Final = 2 * 1400  # bytes: two datagrams may always leave together
-
-
 # Bytes a second. From here on what bounds a path is processors rather than queues, and they want
 # large bursts: the faster, the more.
 FAST_RATE: Final = 25e6

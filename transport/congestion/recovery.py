@@ -1,4 +1,4 @@
-"""What is under way on the reliable lane: what has arrived, what is lost, and what to send again.
+"""Loss recovery of the reliable lane: what is in flight, what is lost, what to retransmit.
 
 KCP's own timers are not used: a segment that it has sent is kept here until it is acknowledged.
 One counts as lost when another that was sent later has arrived, and a while for reordering has
@@ -6,10 +6,10 @@ passed (RACK, RFC 8985); when nothing comes back at all, the oldest is sent agai
 then the oldest two, then four, so that an acknowledgement tells about the rest. A path that becomes
 slow or goes away is thus asked with few segments, instead of with everything at once.
 
-Invariants: `pipe` is the bytes of what is believed to be on its way, `unacknowledged` those plus
-what is lost and waits to be sent again, `span` all from the first that the peer is missing; they
-are 0 when everything has arrived. Pure; `now` in seconds, monotonic. Acknowledgements come from an
-authentic peer, and at worst harm its own lane: one for a segment that is not under way does
+Invariants: `pipe` (RFC 6675) is the bytes that are believed to be in flight, `unacknowledged` those
+plus what is lost and waits to be sent again, `span` all from the first that the peer is missing;
+they are 0 when everything has arrived. Pure; `now` in seconds, monotonic. Acknowledgements come
+from an authentic peer, and at worst harm its own lane: one for a segment that is not under way does
 nothing.
 """
 
@@ -29,7 +29,7 @@ INITIAL_RTO: Final = 0.300  # seconds, before a round trip was seen
 # Seconds, or 2 round trips: how long a healed path may go unnoticed.
 MAX_RTO: Final = 0.25
 MIN_REORDER_WINDOW: Final = 0.002  # seconds that a segment may come behind one that was sent later
-MAX_BACKOFF: Final = 4  # of the timeout, and of the segments that are sent again at one
+MAX_BACKOFF: Final = 4  # doublings of the timeout, and of the segments that are sent again at one
 REORDER_LIFETIME: Final = 16  # losses without a false one, after which less reordering is expected
 _SN_MASK: Final = 0xFFFFFFFF
 

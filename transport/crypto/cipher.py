@@ -16,19 +16,15 @@ from transport.constants import DATA_HEADER_SIZE, MAX_SLICES, REJECT_AFTER_UNITS
 from transport.crypto.noise import aead, nonce_packer
 from transport.crypto.replay import ReplayWindow
 from transport.errors import BadPacket, KeyExhausted
-from transport.wire.datagrams import (
-    HEADER,
-    Suite,
-)
+from transport.wire.datagrams import HEADER, Suite
 from transport.wire.trains import Bytes
+
+_PLACES = bytes(range(MAX_SLICES))
 
 
 def conversation_number(handshake_hash: bytes) -> int:
     """KCP's conversation number: from the first handshake of an association."""
     return int.from_bytes(blake2s(handshake_hash + b"conv").digest()[:4], "little")
-
-
-_PLACES = bytes(range(MAX_SLICES))
 
 
 class Sealer:

@@ -1,4 +1,4 @@
-"""Which counters of a peer have been seen: no datagram is taken twice.
+"""Replay window: which counters of a peer have been seen, so that no datagram is taken twice.
 
 A ring of the last 4,096 counters, slot = counter modulo 4,096 (the idea of RFC 6479 with whole
 counters instead of bits: 32 kB per session, no shifting). A counter is new if it is above every

@@ -1,4 +1,4 @@
-"""The responder's gate: how much work an init may cause before its sender has proven anything.
+"""Admission of inits: how much work one may cause before its sender has proven anything.
 
 In this order, cheapest first: length and version; mac1, which only who knows our public key can
 make; a small token bucket per address, and under load none, for who has not proven that it can read

@@ -1,4 +1,4 @@
-"""An initiator's way to a session: send, wait, send again, until an answer or the deadline.
+"""One handshake of the initiator: send an init, retransmit, until an answer or the deadline.
 
 Used for the first handshake and for every rekey. Retries come after 0.5, 1, 1.5, 1.5 s with jitter,
 each with a new ephemeral key; an answer to any of the last four is good, so that a long round trip

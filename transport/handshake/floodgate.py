@@ -1,10 +1,10 @@
-"""How large a share of the inits that arrive is looked at, when there are too many.
+"""Load shedding in a flood of inits: how large a share of them the kernel lets in.
 
 Each init costs the kernel and us some 30 µs until it has turned out to be worth nothing, whatever
 the gate in `admission.py` says; twenty thousand a second would leave members nothing. Above `LIMIT`
 a second the kernel is asked to drop most of them at random before they are queued
-(`endpoint/udp.py`), so
-that about as many are left. Whoever is honest sends again, more copies each time.
+(`endpoint/udp.py`), so that about as many are left. Whoever is honest sends again, more copies each
+time.
 
 Those that carry a cookie's proof are counted and let in apart, so a flood of the usual kind, whose
 senders cannot read what is answered, does not touch who has one.

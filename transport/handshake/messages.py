@@ -1,4 +1,4 @@
-"""The two ends of a handshake: datagrams on one side, session keys on the other.
+"""The messages of a handshake at both ends: datagrams on one side, session keys on the other.
 
     initiator                                        responder
       init (type 1): key, credential, payload   ──▶

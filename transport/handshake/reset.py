@@ -1,4 +1,4 @@
-"""Stateless reset: a responder that has lost its sessions says so, and is believed.
+"""Stateless reset: tells a peer that its session is lost here (cf. RFC 9000 section 10.3).
 
 A responder that was killed gets sealed datagrams for receiver indices that it no longer knows.
 It cannot prove who it is with keys that are gone, so each response gives the initiator, under its

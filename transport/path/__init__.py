@@ -1,1 +1,1 @@
-"""Where the peer is, how large datagrams on the way to it may be, and whether it is there."""
+"""The path to the peer: its address and how that moves, its MTU, and whether the peer lives."""

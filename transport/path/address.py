@@ -1,4 +1,4 @@
-"""Which address a session sends to, and how it moves.
+"""Path validation: which address a session sends to, and how it moves to another.
 
 The receiver index selects the session, never the address. An authentic datagram from elsewhere
 only makes that address a *candidate*: it gets a challenge, and becomes the path when the answer

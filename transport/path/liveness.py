@@ -1,4 +1,4 @@
-"""Is the peer still there: keepalives, probes, and the moment to give up.
+"""Liveness of the peer: keepalives, probes of a silent peer, and the moment to give up.
 
 Pure: the session tells what it sent and received, asks `poll(now)` what to do and sleeps until
 `deadline()`. An answer is *awaited* from the first datagram that deserves one (data, a ping)

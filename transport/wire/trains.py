@@ -1,4 +1,4 @@
-"""A train: datagrams of one peer laid end to end, as kernels join and cut them.
+"""Trains: datagrams of one peer laid end to end, as UDP GSO cuts and GRO joins them.
 
 All are of one size but the last, which may be shorter. The transport moves trains both ways,
 because a train of forty datagrams costs hardly more Python steps than one datagram.
@@ -13,7 +13,6 @@ from typing import Any
 
 # What datagram sockets use: (host, port), with flow and scope behind it for IPv6.
 Address = tuple[Any, ...]
-
 
 Bytes = bytes | bytearray | memoryview
 

@@ -189,7 +189,7 @@ def test_a_share_beside_a_tcp_that_fills_the_queue(first):
     assert 0.25 <= median(shares) <= 0.75
 
 
-def test_when_the_rival_has_gone_the_queue_is_short_again():
+def test_the_queue_is_short_again_after_the_loss_based_flow_has_gone():
     network = bottleneck(20, 50, 4)
     flow, rival = network.flow(0.0), Rival(network)
     rival.start(5.0)

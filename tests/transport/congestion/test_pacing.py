@@ -27,7 +27,7 @@ def full(rate):
     return pacer
 
 
-def test_without_a_rate_all_may_leave():
+def test_nothing_is_held_back_before_the_rate_is_known():
     pacer = Pacer(0.0)
     pacer.refill(inf, 0.0)
     pacer.spend(10**9)
@@ -35,7 +35,7 @@ def test_without_a_rate_all_may_leave():
     assert pacer.ready_at() == 0.0
 
 
-def test_what_was_without_a_rate_leaves_no_credit():
+def test_the_first_rate_leaves_a_bucket_of_one_burst():
     pacer = full(inf)
     pacer.refill(RATE, 1.0)
     assert leaves(pacer) == MIN_BURST / SIZE
@@ -59,7 +59,7 @@ def test_bursts_grow_with_the_rate_of_the_path():
     assert burst(10 * FAST_RATE, 0.001) == pytest.approx(101 * 10 * FAST_RATE * 0.001)
 
 
-def test_it_is_open_again_when_the_debt_is_paid():
+def test_the_pacer_is_open_again_when_the_debt_is_paid():
     pacer = full(RATE)
     pacer.spend(100_000)
     ready = pacer.ready_at()
@@ -97,7 +97,7 @@ def test_never_more_than_the_rate_and_a_burst(rate, waits, size):
 
 
 @given(rate=st.floats(1e3, 1e10), debt=st.integers(1, 10**7), since=st.floats(0, 1e6))
-def test_when_it_says_that_it_is_open_it_is(rate, debt, since):
+def test_the_pacer_is_open_at_the_time_that_ready_at_gives(rate, debt, since):
     pacer = Pacer(since)
     pacer.refill(rate, since)
     pacer.spend(debt)

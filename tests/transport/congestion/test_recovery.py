@@ -176,7 +176,7 @@ def test_a_gap_is_lost_after_a_while_for_reordering():
     assert sender.recovery.unacknowledged == 0
 
 
-def test_what_was_sent_much_later_shows_a_loss_at_once():
+def test_an_acknowledgement_of_a_much_later_segment_shows_a_loss_at_once():
     sender = Sender()
     now = known_path(sender)
     sender.send(now)
@@ -275,7 +275,7 @@ def test_the_last_one_is_sent_again_after_a_timeout():
     assert when - now == pytest.approx(sender.recovery.rtt + 0.030, abs=0.015)
 
 
-def test_what_takes_long_to_leave_is_not_awaited_before():
+def test_the_timeout_begins_when_a_paced_unit_has_left():
     sender = Sender()
     now = known_path(sender)
     sender.send(now)
@@ -322,7 +322,7 @@ def test_an_answer_ends_the_backing_off():
     assert len(repeated) >= 30
 
 
-def test_what_waits_and_arrives_after_all_is_not_sent_again():
+def test_a_lost_segment_that_arrives_after_all_is_not_retransmitted():
     sender = Sender()
     now = known_path(sender)
     sender.send(now, 2)

@@ -56,7 +56,7 @@ def test_existing_directory_keeps_its_mode(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "dangling link"])
-def test_nothing_is_overwritten(tmp_path, kind):
+def test_an_existing_key_file_is_never_overwritten(tmp_path, kind):
     path = tmp_path / "key"
     if kind == "file":
         path.write_text("precious")

@@ -49,7 +49,7 @@ def reason_of(function, *arguments):
 
 @both_suites
 @pytest.mark.parametrize("pattern", list(Pattern))
-def test_both_sides_agree(client, server, suite, pattern):
+def test_both_sides_derive_the_same_keys_and_hash(client, server, suite, pattern):
     psk = NO_PSK if pattern is Pattern.IK else PSK
     initiator, responder = pair(client, server, suite, psk=psk, pattern=pattern)
     first = initiator.write_message_1(b"hello")
@@ -90,7 +90,7 @@ def test_wrong_psk_stops_at_message_1_and_another_may_be_tried(client, server):
 
 
 @both_suites
-def test_what_both_sides_must_agree_on(client, server, suite):
+def test_another_suite_prologue_pattern_or_responder_key_fails_the_handshake(client, server, suite):
     other_suite = Suite.AESGCM if suite is Suite.CHACHAPOLY else Suite.CHACHAPOLY
     first = pair(client, server, suite)[0].write_message_1(b"")
     for responder in (

@@ -81,7 +81,7 @@ def test_we_initiate(suite, seed):
 
 
 @cases
-def test_they_initiate(suite, seed):
+def test_the_reference_initiates_and_we_respond(suite, seed):
     case = Case(suite, seed)
     ours, theirs = case.our_responder(), case.theirs("initiator")
     first, second = case.payload(), case.payload()
@@ -96,7 +96,7 @@ def test_they_initiate(suite, seed):
 
 @pytest.mark.parametrize("suite", list(Suite))
 @pytest.mark.parametrize("change", [{"psk": bytes(32)}, {"prologue": b"other"}])
-def test_both_refuse_the_same(suite, change):
+def test_both_implementations_refuse_the_same_messages(suite, change):
     case = Case(suite, 1)
     message = case.our_initiator(**change).write_message_1(b"")
     with pytest.raises(NOISE_ERRORS):

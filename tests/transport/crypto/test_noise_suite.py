@@ -25,7 +25,7 @@ def forget():
     ],
     ids=["x86-with", "x86-without", "arm-with", "arm-without", "other-lines", "empty"],
 )
-def test_what_the_processor_says(monkeypatch, tmp_path, text, expected):
+def test_the_suite_follows_the_aes_flag_of_the_processor(monkeypatch, tmp_path, text, expected):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(text)
     monkeypatch.setattr(suite, "Path", lambda _: cpuinfo)
@@ -37,7 +37,7 @@ def test_where_it_cannot_be_read(monkeypatch, tmp_path):
     assert suite.preferred_suite() is Suite.CHACHAPOLY
 
 
-def test_it_reads_once(monkeypatch, tmp_path):
+def test_the_processor_flags_are_read_once(monkeypatch, tmp_path):
     first = suite.preferred_suite()
     monkeypatch.setattr(suite, "Path", lambda _: tmp_path / "missing")
     assert suite.preferred_suite() is first

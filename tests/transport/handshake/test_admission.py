@@ -79,7 +79,7 @@ def test_somebody_known_is_admitted(gate, known):
     assert known.asked == 1
 
 
-def test_what_is_malformed_costs_nothing(gate, known):
+def test_a_malformed_init_is_not_looked_up(gate, known):
     init = bytearray(Sender().init())
     assert reason(gate, bytes(init[:-1])) == "malformed"
     init[1] = 2
@@ -87,7 +87,7 @@ def test_what_is_malformed_costs_nothing(gate, known):
     assert known.asked == 0
 
 
-def test_without_our_public_key_nothing_is_asked(gate, known):
+def test_an_init_with_a_wrong_mac1_is_not_looked_up_and_drains_no_bucket(gate, known):
     wrong = Sender(server=STRANGER).init()
     for _ in range(3 * BURST):  # and no bucket is drained
         assert reason(gate, wrong) == "bad_mac1"
@@ -149,7 +149,7 @@ def test_a_bucket_for_each_address(gate):
     assert reason(gate, sender.init(), HERE, now) == "rate_limited"
 
 
-def test_who_has_more_to_do_is_given_a_cookie_and_comes_in_with_it(gate):
+def test_a_host_over_its_rate_is_given_a_cookie_and_admitted_with_it(gate):
     """Many members behind one address: the second try, at once, has a larger bucket."""
     members = [Sender() for _ in range(200)]
     for number, member in enumerate(members[:BURST]):

@@ -90,7 +90,7 @@ def test_retries(jitter):
     assert gaps[:5] == pytest.approx([scale * gap for gap in (0.5, 1, 1.5, 1.5, 1.5)])
 
 
-def test_what_has_no_answer_is_sent_in_more_copies_a_moment_apart():
+def test_later_inits_without_an_answer_are_sent_in_more_copies_a_moment_apart():
     sent = sent_until(negotiation(), 4.0)
     assert copies(sent) == [1, 4, 8, 8]
     for (earlier, one), (later, other) in itertools.pairwise(sent):
@@ -127,7 +127,7 @@ def test_copies_are_never_more_than_one_address_may_send():
     assert all(allowed.allow(when) for when, _ in sent_until(negotiation(jitter=-1.0), 20.0))
 
 
-def test_nothing_between_retries():
+def test_no_init_leaves_between_retries():
     subject = negotiation()
     assert subject.datagram_to_send(0.0)
     assert subject.datagram_to_send(0.0) is None
@@ -136,14 +136,14 @@ def test_nothing_between_retries():
     assert subject.sent == 2
 
 
-def test_it_stops_in_time():
+def test_an_attempt_ends_at_its_deadline():
     subject = negotiation(give_up_at=4.0)
     assert sending_times(subject, 100.0) == [0.0, 0.5, 1.5, 3.0]
     assert subject.deadline() == 4.0
     assert subject.datagram_to_send(4.0) is None
 
 
-def test_what_an_init_says():
+def test_an_init_carries_the_payload_that_the_responder_reads():
     subject = negotiation(resume=0x77)
     init = subject.datagram_to_send(0.0)
     assert len(init) == INIT_SIZE

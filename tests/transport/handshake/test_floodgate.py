@@ -37,7 +37,7 @@ def test_of_a_flood_about_the_limit_is_looked_at(rate):
     assert seen / 4 == pytest.approx(LIMIT, rel=0.25)
 
 
-def test_who_has_a_proof_is_not_touched_by_who_has_none():
+def test_inits_with_a_cookie_are_not_limited_by_a_flood_without():
     gate = FloodGate(0.0)
     flood(gate, 20_000, 2)
     assert gate.shares[0] < 0.3
@@ -52,7 +52,7 @@ def test_proofs_can_be_a_flood_as_well():
     assert gate.shares[1] < 0.3
 
 
-def test_it_opens_again_step_by_step():
+def test_the_gate_opens_again_step_by_step():
     gate = FloodGate(0.0)
     flood(gate, 50_000, 3)
     now, shares = 3.0, []
@@ -65,7 +65,7 @@ def test_it_opens_again_step_by_step():
     assert gate.deadline() == inf
 
 
-def test_who_comes_after_a_long_silence_meets_an_open_gate():
+def test_the_gate_is_open_after_a_long_silence():
     gate = FloodGate(0.0)
     for now in (1000.0, 2000.0, 3000.0):
         gate.saw(proven=False, now=now)

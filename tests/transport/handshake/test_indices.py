@@ -25,7 +25,7 @@ def test_a_released_one_may_come_again():
     assert table.unused() == 7
 
 
-def test_all_32_bits_are_used():
+def test_indices_use_all_32_bits():
     table = IndexTable(random.Random(1).randbytes)
     seen = [table.unused() for _ in range(200)]
     assert max(seen) >= 2**31

@@ -151,7 +151,7 @@ def test_a_rekey_keeps_the_session():
     assert server.read() == [b"after"]
 
 
-def test_one_rekey_at_a_time():
+def test_a_session_has_one_rekey_under_way_at_most():
     wire, client, _ = client_and_server()
     wire.filter = lambda each: [] if each.data[0] == RESPONSE else [each]
     wire.advance(REKEY_AFTER)

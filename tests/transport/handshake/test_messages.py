@@ -56,7 +56,7 @@ def reason(function, *arguments, **named):
 
 
 @both_suites
-def test_both_ends_agree(suite):
+def test_initiator_and_responder_derive_matching_keys(suite):
     initiation, init = start(suite)
     assert len(init) == INIT_SIZE - MACS_SIZE
     reader, peer, payload = read(init)

@@ -379,7 +379,7 @@ def test_each_reply_is_smaller_than_what_caused_it():
 # --- Takeover ----------------------------------------------------------------------------------
 
 
-def test_the_same_key_elsewhere_takes_over_at_confirmation():
+def test_a_second_session_of_the_same_key_replaces_the_first_at_confirmation():
     wire, client, server = client_and_server()
     old = server.session
     moved = wire.host("192.0.2.77", identity=client.identity)

@@ -66,7 +66,7 @@ def test_removed_ones_leave_nothing_behind():
     assert not table._per_peer
 
 
-def test_they_expire_in_time():
+def test_half_open_handshakes_expire_in_time():
     table = HalfOpenTable()
     assert table.deadline() is None
     early, late = entry(1, 1, 0.0), entry(2, 1, 1.0)

@@ -84,12 +84,12 @@ def test_never_more_than_three_times_the_bytes(paths, size):
     assert (sent > 0) == (size * AMPLIFICATION * PATH_TIMEOUT / 0.01 >= CHALLENGE_SIZE)
 
 
-def test_what_one_address_brought_is_not_spent_on_another(paths):
+def test_the_amplification_budget_of_one_address_is_not_spent_on_another(paths):
     paths.observe(AWAY, 10_000, 0.0)
     assert paths.observe(OTHER, 14, 0.0) is None
 
 
-def test_one_move_a_second(paths):
+def test_a_session_changes_its_path_once_a_second_at_most(paths):
     paths.answered(paths.observe(AWAY, 100, 0.0), AWAY, 0.1)
     assert paths.observe(OTHER, 100, 0.1 + PATH_CHANGE_INTERVAL - 0.01) is None
     assert paths.observe(OTHER, 100, 0.1 + PATH_CHANGE_INTERVAL) is not None

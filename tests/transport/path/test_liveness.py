@@ -44,7 +44,7 @@ def test_keepalive_of_an_idle_initiator(jitter):
     assert subject.deadline() == 2 * every
 
 
-def test_what_is_sent_anyway_is_a_keepalive():
+def test_any_datagram_sent_postpones_the_keepalive():
     subject = liveness()
     for second in range(1, 50):
         subject.sent(float(second), wants_answer=False)
@@ -82,7 +82,7 @@ def test_suspect_and_reconnect():
     assert subject.idle(17.0) == 1.0
 
 
-def test_what_deserves_no_answer_makes_nobody_suspect():
+def test_a_datagram_that_deserves_no_answer_makes_no_peer_suspect():
     subject = liveness()
     subject.sent(0.0, wants_answer=False)
     assert not subject.suspect(30.0)

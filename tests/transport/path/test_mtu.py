@@ -94,7 +94,7 @@ def test_a_usual_path_takes_one_round_trip():
     assert path.now == pytest.approx(1000.0 + 2 * RTT)
 
 
-def test_what_the_interface_refuses_is_known_without_waiting():
+def test_a_size_that_the_interface_refuses_is_ruled_out_at_once():
     path = Path(9000, interface=1392)
     path.run(1.0)
     assert 1392 - grain(1392) < path.search.size <= 1392

@@ -49,7 +49,7 @@ class Path:
 
 @checked
 @given(payloads, payloads, rtts, st.randoms(use_true_random=False))
-def test_it_finds_what_passes(largest, interface, rtt, rng):
+def test_the_search_finds_the_largest_size_that_passes(largest, interface, rtt, rng):
     path = Path(rng)
     path.run(120.0, largest, interface, rtt)
     most = min(largest, interface)
@@ -61,7 +61,7 @@ def test_it_finds_what_passes(largest, interface, rtt, rng):
 
 @checked
 @given(st.lists(payloads, min_size=2, max_size=4), rtts, st.randoms(use_true_random=False))
-def test_it_follows_a_path_that_changes(sizes, rtt, rng):
+def test_the_search_follows_a_path_whose_mtu_changes(sizes, rtt, rng):
     path = Path(rng)
     for number, largest in enumerate(sizes):
         path.run(120.0 * (number + 1), largest, LARGEST_SIZE, rtt)

@@ -142,7 +142,7 @@ async def test_a_large_path_is_used_and_a_small_one_too(autojump_clock, mtu):
         assert longest > 0.96 * path_size(mine)
 
 
-async def test_what_the_interface_does_not_take_is_learned_without_a_datagram(autojump_clock):
+async def test_the_mtu_of_the_interface_is_learned_without_a_datagram(autojump_clock):
     async with session(Link(delay=0.005), interface=1400) as (network, mine, theirs):
         await trio.sleep(1)
         for channel in (mine, theirs):

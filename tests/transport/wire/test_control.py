@@ -78,7 +78,7 @@ def test_layout():
     )
 
 
-def test_nothing_is_no_item():
+def test_an_empty_control_datagram_has_no_items():
     assert decode_control_untrusted(b"") == []
 
 
