@@ -84,18 +84,24 @@ def _search(names: list[str], args: argparse.Namespace) -> int:
         command += ["--seconds", str(seconds), *(["--blind"] if blind else [])]
         try:
             done = subprocess.run(
-                command, cwd=ROOT, timeout=seconds + LATE, text=True, capture_output=True
+                command,
+                cwd=ROOT,
+                timeout=seconds + LATE,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
-            code, said = done.returncode, done.stdout + done.stderr
+            lines = done.stdout.splitlines()
+            said = "\n".join(line for line in lines if not line.startswith("INFO: Instrumenting"))
+            code = done.returncode
         except subprocess.TimeoutExpired as late:
             code, said = -1, f"no end: {late}"
         found = sorted(folder.glob("found/*"))
         broken = sorted(path for kind in _BROKEN for path in folder.glob(f"{kind}-*"))
         if code and not broken and (folder / "current").exists():
             broken = [corpus.save(folder, "crash", (folder / "current").read_bytes())]
-        print(
-            f"{name:10} {_figure(said)}, {len(found)} with new coverage, {'FAILED' if code else 'ok'}"
-        )
+        verdict = "FAILED" if code else "ok"
+        print(f"{name:10} {_figure(said)}, {len(found)} with new coverage, {verdict}", flush=True)
         if code:
             failed += 1
             print(said[-6000:])

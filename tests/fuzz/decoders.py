@@ -3,7 +3,8 @@
 The first two bytes of an input choose the function by a checksum of its name, so an input goes on
 meaning the same when others come and go.
 
-Invariants: bytes lead to BadPacket or BadRecord and nothing else, text to ValueError or ConfigError.
+Invariants: bytes lead to BadPacket or BadRecord and nothing else, text to ValueError or
+ConfigError.
 """
 
 import json

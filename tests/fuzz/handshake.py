@@ -1,8 +1,8 @@
 """Datagrams of whoever has seen some, or knows the keys: inits, answers, cookies, resets.
 
 An input changes what was honestly sent, stamps it anew or not, and gives it to the server or to the
-client from any address. Invariants: those of `world.py`; no answer is larger than what it answers; a
-stranger has no session, and nobody has two.
+client from any address. Invariants: those of `world.py`; no answer is larger than what it answers;
+a stranger has no session, and nobody has two.
 """
 
 import random

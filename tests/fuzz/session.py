@@ -1,8 +1,9 @@
 """A member with valid keys, behind the seal: whatever it says, and in which time.
 
-An input is a list of deeds: segments of KCP with edge numbers, control items, units of the datagram
-lane, slices, counters up to 2^64, new keys, other source addresses, reading or not, time. Invariants:
-those of `world.py`; and an address that has proven nothing gets at most three times its bytes.
+An input is a list of deeds: segments of KCP with edge numbers, control items, units of the
+datagram lane, slices, counters up to 2^64, new keys, other source addresses, reading or not, time.
+Invariants: those of `world.py`; and an address that has proven nothing gets at most three times its
+bytes.
 """
 
 import random
@@ -184,6 +185,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "segment", plain + bytes((DEEDS.index("read"),))
     loose = bytes((DEEDS.index("open"), DEEDS.index("loose"), 5)) + b"loose" + b"\0"
     yield "loose", loose + bytes((DEEDS.index("time"), 1, DEEDS.index("read")))
+    yield "reports", bytes((DEEDS.index("open"),)) + control + control
     yield "rekey", bytes((DEEDS.index("rekey"), DEEDS.index("time"), 4)) + plain
     yield "slices", bytes((DEEDS.index("slices"), 0, 200)) + chance.randbytes(200)
     yield "send", bytes((DEEDS.index("send"), 255, 0, 200, 5)) + b"12345" + plain

@@ -1,4 +1,4 @@
-"""Listeners for foreign programs, whoever sends: what the kernel may say of a sender is many things.
+"""Listeners for foreign programs, whoever sends: the kernel may say many things of a sender.
 
 `run` gives datagrams with odd sender addresses to the loop of a shared socket, for clients and for
 VXLAN; `run_bench` a conversation to the listener of `vswitch bench`. Invariants: the loop goes on
@@ -41,7 +41,7 @@ Datagram = tuple[bytes, object]
 
 
 class _OddSocket:
-    """A socket whose datagrams come from the input, with whatever the kernel says of their sender."""
+    """A socket whose datagrams come from the input, with whatever is said of their sender."""
 
     def __init__(self, real: socket.socket, family: socket.AddressFamily) -> None:
         self.family = family

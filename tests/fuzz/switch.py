@@ -36,16 +36,16 @@ BEGUN = {
 PORTS = tuple(BEGUN)
 PORT_CHANGES = (
     ("vlan", "10"), ("vlan", "none"), ("trunk", "10,20"), ("trunk", "none"), ("native", "20"),
-    ("isolated", "on"), ("isolated", "off"), ("trusted", "on"), ("rate_in", "1M"), ("rate_in", "off"),
+    ("isolated", "on"), ("isolated", "off"), ("trusted", "on"), ("rate_in", "1M"),
     ("rate_out", "100k"), ("frames_in", "100"), ("frames_out", "10"), ("source_guard", "on"),
     ("arp_check", "on"), ("dhcp_guard", "on"), ("ra_guard", "on"), ("bpdu_guard", "on"),
     ("loop_guard", "off"), ("storm_broadcast", "10"), ("storm_unknown", "off"), ("mac_limit", "1"),
-    ("sticky", "off"), ("macs", "02:00:00:00:00:01"), ("mirror", "p3"), ("mirror", "none"),
-    ("static_macs", "02:00:00:00:00:02@10"), ("addresses", "10.0.0.1,fd00::/8"), ("mirror", "p6"),
+    ("sticky", "false"), ("macs", "02:00:00:00:00:01"), ("mirror", "p3"), ("mirror", "none"),
+    ("static_macs", "02:00:00:00:00:02@10"), ("addresses", "10.0.0.1,fd00::/8"), ("rate_in", "off"),
 )  # fmt: skip
 SWITCH_CHANGES = (
-    ("guard", "on"), ("guard", "off"), ("flood_limit", "100"), ("vlans", "on"),
-    ("multicast_snooping", "off"), ("multicast_snooping", "on"),
+    ("guard", "on"), ("guard", "off"), ("flood_limit", "100"), ("vlans", "true"),
+    ("multicast_snooping", "false"), ("multicast_snooping", "true"),
 )  # fmt: skip
 DEEDS = (
     "batch", "batch", "batch", "batch", "again", "port", "switch", "impair", "unimpair", "tick",
@@ -175,10 +175,10 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         batch = b"".join(bytes((0, each)) + chance.randbytes(24) for each in range(5))
         yield f"batches-{number}", bytes((255,)) + batch
     guards = ("arp_check", "dhcp_guard")
-    said = b"".join(_deed("port", 2, PORT_CHANGES.index((guard, "on"))) for guard in guards)
+    said = b"".join(_deed("port", 0, PORT_CHANGES.index((guard, "on"))) for guard in guards)
     kinds = ((0, b"\1"), (1, b"\0"), (4, b"\0\x80"))
-    guarded = b"".join(_batch(2, content, kind=kind) for kind, content in kinds)
-    yield "guards", b"\0" + said + _deed("switch", 0, 0) + guarded
+    guarded = b"".join(_batch(0, content, kind=kind) for kind, content in kinds)
+    yield "guards", b"\0" + said + guarded + _deed("switch", 0, 0) + guarded
     flood = _batch(0, b"\xff" + (1400).to_bytes(2, "little"), kind=1) + _deed("again", 0, 199)
     empty = _deed("batch", 0, 4)
     yield "finding-21-empty-batch", b"\0" + flood + _deed("time", 0, 1) + empty

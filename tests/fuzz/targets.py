@@ -34,7 +34,7 @@ TARGETS = {
 
 
 def _planted(data: bytes) -> None:
-    """A fault that a search has to find: what is left out of `TARGETS`, and looked for by a test."""
+    """A fault that a search has to find; for a test."""
     assert not (len(data) > 3 and data[0] == 0x7F), "a planted fault"
 
 

@@ -1,4 +1,4 @@
-"""The corpus again, a bounded search from it, and that nothing which takes outside bytes is left out.
+"""The corpus again, a bounded search from it, and that no function of outside bytes is left out.
 
 What is known to fail is named in `KNOWN`: whoever mends it takes the line out.
 """

@@ -6,7 +6,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import transport
 import vswitch
@@ -27,9 +27,12 @@ def _functions_of(owner: ModuleType | type) -> Iterator[FunctionType]:
         member = value.__func__ if isinstance(value, classmethod | staticmethod) else value
         if isinstance(member, FunctionType):
             yield member
-        elif isinstance(owner, ModuleType) and isinstance(value, type):
-            if value.__module__ == owner.__name__:
-                yield from _functions_of(value)
+        elif (
+            isinstance(value, type)
+            and value.__module__ == getattr(owner, "__name__", None)
+            and Protocol not in value.__bases__  # those say what is to be, and do nothing
+        ):
+            yield from _functions_of(value)
 
 
 @cache

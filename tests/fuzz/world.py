@@ -1,7 +1,7 @@
 """A switch's transport with a member that means harm and one that does not, on a wire in memory.
 
-Invariants, checked by `check` at any time: nothing is raised; every drop has a documented name; what
-all sessions hold is bounded; the neighbour's session is alive and carries messages both ways.
+Invariants, checked by `check` at any time: nothing is raised; every drop has a documented name;
+what a session holds is bounded; the neighbour's session is alive and carries messages both ways.
 """
 
 from transport.constants import (
