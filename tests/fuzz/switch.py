@@ -104,7 +104,8 @@ class _Attack:
                 self.last = [any_record(reader) for _ in range(reader.choice((1, 1, 2, 4, 0)))]
                 switch.ingress(port, self.last)
             case "again":
-                switch.ingress(port, self.last * reader.below(200))
+                again = self.last * reader.below(200)
+                switch.ingress(port, [bytes(bytearray(record)) for record in again])
             case "port":
                 key, value = reader.choice(PORT_CHANGES)
                 if name != "p5":
@@ -181,6 +182,9 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "guards", b"\0" + said + guarded + _deed("switch", 0, 0) + guarded
     flood = _batch(0, b"\xff" + (1400).to_bytes(2, "little"), kind=1) + _deed("again", 0, 199)
     empty = _deed("batch", 0, 4)
+    report = _deed("batch", 2, 0, 2, 1, 4, 0, 0, 5, 4, 3, 4, 0, 0)  # in VLAN 7
+    twice = _deed("impair", 2, 0, 0, 0, 1, 0, 1, 0)
+    yield "finding-reports-twice", b"\xff" + twice + report + _deed("again", 2, 199)
     yield "finding-21-empty-batch", b"\0" + flood + _deed("time", 0, 1) + empty
 
 

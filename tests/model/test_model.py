@@ -24,7 +24,10 @@ def test_nothing_is_violated(root):
     assert found.states > 5
 
 
-@pytest.mark.parametrize("root", ["half-open", "connected", "moved, challenged"])
+DEEPER = ("half-open", "said", "rekey agreed", "moved, challenged", "restarted", "reset")
+
+
+@pytest.mark.parametrize("root", DEEPER)
 def test_nothing_is_violated_in_two_steps(root):
     found = explore(root, 2, 1000)
     assert found.complete
