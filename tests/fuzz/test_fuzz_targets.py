@@ -99,19 +99,25 @@ def test_a_missing_target_would_be_noticed():
 
 
 @pytest.mark.parametrize("guided", [True, False])
-def test_what_is_found_is_told_and_can_be_replayed(tmp_path, capsys, guided):
+def test_what_is_found_is_told_and_can_be_replayed(tmp_path, capsys, monkeypatch, guided):
     """In a child process, with a fault that was planted."""
     if guided:
         pytest.importorskip("atheris")
-    command = ["--target", "planted", "--out", str(tmp_path), "--minutes", "1"]
-    assert main(command if guided else [*command, "--blind"]) == 1
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(corpus, "CORPUS", tmp_path / "corpus")
+    command = ["--target", "planted", "--out", str(tmp_path / "out"), "--minutes", "1"]
+    assert main([*command, "--save"]) == 1
     said = capsys.readouterr().out
-    assert ("NOT guided by coverage: as asked" in said) is not guided
+    assert ("NOT guided by coverage: atheris is not installed" in said) is not guided
     assert "a planted fault" in said
     again = said.split("--replay ")[1].split()[0]
     assert main(["--replay", again]) == 1
     assert "still fails" in capsys.readouterr().out
-    assert main(["--replay", str(corpus.files("decoders")[0])]) == 0
+    (kept,) = corpus.files("planted")
+    assert main(["--replay", str(kept)]) == 1
+    harmless = corpus.save(tmp_path / "planted", "harmless", b"\0")
+    assert main(["--replay", str(harmless)]) == 0
 
 
 def test_the_search_finds_what_is_planted_and_the_same_each_time():
