@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # the rooms of transport, the lowest fi
     ("crypto",),
     ("congestion",),
     ("path",),
+    ("config",),
     ("lanes",),
     ("session",),
     ("handshake",),

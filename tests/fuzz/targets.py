@@ -1,0 +1,42 @@
+"""The targets by name, and what each is given to begin with."""
+
+from collections.abc import Callable, Iterable
+
+from attrs import frozen
+
+from tests.fuzz import decoders, foreign, frames, handshake, members, session, sockets, switch
+
+Seeds = Iterable[tuple[str, bytes]]
+
+
+@frozen
+class Target:
+    """What hostile bytes are given to."""
+
+    run: Callable[[bytes], None]  # raises when an invariant is broken
+    seeds: Callable[[], Seeds]  # inputs by name, made by the encoders
+    iterations: int  # of a test run: some three seconds
+
+
+TARGETS = {
+    "decoders": Target(decoders.run, decoders.seeds, 20_000),
+    "texts": Target(decoders.run_text, decoders.text_seeds, 10_000),
+    "frames": Target(frames.run, frames.seeds, 10_000),
+    "control": Target(members.run_control, members.control_seeds, 10_000),
+    "records": Target(members.run_records, members.record_seeds, 3_000),
+    "handshake": Target(handshake.run, handshake.seeds, 500),
+    "session": Target(session.run, session.seeds, 1_000),
+    "switch": Target(switch.run, switch.seeds, 800),
+    "foreign": Target(foreign.run, foreign.seeds, 4_000),
+    "sockets": Target(sockets.run, sockets.seeds, 1_500),
+    "listener": Target(sockets.run_bench, sockets.bench_seeds, 2_000),
+}
+
+
+def _planted(data: bytes) -> None:
+    """A fault that a search has to find; for a test."""
+    assert not (len(data) > 3 and data[0] == 0x7F), "a planted fault"
+
+
+PLANTED = {"planted": Target(_planted, lambda: [("harmless", b"\0\0\0\0\0")], 1_000)}
+ALL = {**TARGETS, **PLANTED}
