@@ -14,7 +14,7 @@ from functools import cache
 from types import FunctionType
 from zlib import crc32
 
-from vswitch.testing.frames import arp_request, icmp_echo, vlan_tagged
+from vswitch.frames.build import arp_request, icmp_echo, vlan_tagged
 
 from tests.fuzz.reader import Reader
 from tests.fuzz.untrusted import find, simple, takes_text

@@ -7,7 +7,7 @@ frames are kept back.
 from collections import Counter
 from collections.abc import Iterator
 
-from vswitch.testing.frames import arp_request, icmp_echo
+from vswitch.frames.build import arp_request, icmp_echo
 
 from tests.fuzz.reader import Reader
 from vswitch.errors import BadRecord

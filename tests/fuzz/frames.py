@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
-from vswitch.testing.frames import arp_reply, arp_request, ethernet, icmp_echo, vlan_tagged
+from vswitch.frames.build import arp_reply, arp_request, ethernet, icmp_echo, vlan_tagged
 
 from tests.fuzz.reader import Reader
 from tests.fuzz.untrusted import find

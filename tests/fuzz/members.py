@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 
 import trio
-from vswitch.testing.frames import arp_request
+from vswitch.frames.build import arp_request
 
 from tests.fuzz.frames import any_record
 from tests.fuzz.reader import Reader

@@ -24,7 +24,7 @@ from transport.wire.control import (
     Rekey,
     encode_control,
 )
-from transport.wire.datagrams import CONTROL, DATA, LOOSE
+from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
 
 DEEDS = (
     "segments", "segments", "items", "raw control", "raw data", "loose", "slices", "counter",
@@ -66,9 +66,9 @@ class _Attack:
             case "raw control":
                 self._unit(CONTROL, reader.blob(1400))
             case "raw data":
-                self._unit(reader.choice((DATA, DATA, LOOSE)), reader.blob(62_000))
+                self._unit(reader.choice((DATA, DATA, DATAGRAM)), reader.blob(62_000))
             case "loose":
-                self._unit(LOOSE, reader.blob(62_000))
+                self._unit(DATAGRAM, reader.blob(62_000))
             case "slices":
                 self._slices()
             case "counter":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
-from vswitch.testing.frames import arp_request
+from vswitch.frames.build import arp_request
 
 from tests.fuzz.frames import any_frame
 from tests.fuzz.reader import Reader

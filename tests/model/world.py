@@ -23,7 +23,7 @@ from transport.wire.datagrams import (
     COOKIE,
     DATA,
     INIT,
-    LOOSE,
+    DATAGRAM,
     RESET,
     RESPONSE,
     encode_reset,
@@ -41,7 +41,7 @@ ADDRESSES = {
 PLACES = {address: place for place, address in ADDRESSES.items()}
 KINDS = {
     INIT: "init", RESPONSE: "response", COOKIE: "cookie", RESET: "reset", DATA: "data",
-    CONTROL: "control", LOOSE: "loose",
+    CONTROL: "control", DATAGRAM: "loose",
 }  # fmt: skip
 HANDSHAKE = (RESPONSE, COOKIE, RESET)
 AMPLIFICATION = 3
