@@ -14,8 +14,6 @@ from functools import cache
 from types import FunctionType
 from zlib import crc32
 
-from vswitch.frames.build import arp_request, icmp_echo, vlan_tagged
-
 from tests.fuzz.reader import Reader
 from tests.fuzz.untrusted import find, simple, takes_text
 from transport.crypto.identity import PublicKey
@@ -34,6 +32,7 @@ from transport.wire.datagrams import (
 from vswitch.addresses import HostPort
 from vswitch.errors import BadRecord, ConfigError
 from vswitch.foreign.formats import vxlan_header
+from vswitch.frames.build import arp_request, icmp_echo, vlan_tagged
 from vswitch.frames.records import CONTROL, FRAME, SUPERFRAME, encode_record
 from vswitch.members.protocol import Hello
 from vswitch.members.protocol import encode_control as encode_message

@@ -7,11 +7,10 @@ frames are kept back.
 from collections import Counter
 from collections.abc import Iterator
 
-from vswitch.frames.build import arp_request, icmp_echo
-
 from tests.fuzz.reader import Reader
 from vswitch.errors import BadRecord
 from vswitch.foreign.formats import FramedStream, QemuStream, longest_frame
+from vswitch.frames.build import arp_request, icmp_echo
 from vswitch.frames.records import FRAME, HEADER_SIZE, frame_record
 
 MTU = 1500

@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
-from vswitch.frames.build import arp_reply, arp_request, ethernet, icmp_echo, vlan_tagged
-
 from tests.fuzz.reader import Reader
 from tests.fuzz.untrusted import find
 from vswitch.errors import BadRecord
+from vswitch.frames.build import arp_reply, arp_request, ethernet, icmp_echo, vlan_tagged
 from vswitch.frames.filter import parse_filter_untrusted
 from vswitch.frames.igmp import read_untrusted
 from vswitch.frames.load import load_of

@@ -11,11 +11,11 @@ import random
 from collections.abc import Iterator
 
 import trio
-from vswitch.frames.build import arp_request
 
 from tests.fuzz.frames import any_record
 from tests.fuzz.reader import Reader
 from vswitch.errors import BadRecord
+from vswitch.frames.build import arp_request
 from vswitch.frames.records import CONTROL, MAX_RECORD, encode_record, frame_record
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import (

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
-from vswitch.frames.build import arp_request
 
 from tests.fuzz.frames import any_frame
 from tests.fuzz.reader import Reader
@@ -23,6 +22,7 @@ from vswitch.foreign.formats import vxlan_header
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.udp import DatagramClients
 from vswitch.foreign.vxlan import VxlanPeers
+from vswitch.frames.build import arp_request
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice
 
