@@ -14,7 +14,7 @@ import pytest
 
 from transport.stats import DROP_REASONS
 from vswitch.cli.common import SUMMARIES
-from vswitch.config.commands import (
+from vswitch.config.options import (
     TABLES,
     InviteConfig,
     JoinConfig,
@@ -22,7 +22,7 @@ from vswitch.config.commands import (
     ServeConfig,
     StateConfig,
 )
-from vswitch.config.options import flag_of, load, options_of, variable_of
+from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
 from vswitch.foreign.datagrams import SEND_REASONS

@@ -8,7 +8,7 @@ import pytest
 
 from transport import constants, ratelimit
 from transport.handshake import admission, attempt, initiator, reset, responder
-from transport.path import address, liveness
+from transport.path import address, keepalive
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import CredentialKind, Result
 from vswitch.members.protocol import ByeCode
@@ -27,7 +27,7 @@ for module in (
     reset,
     responder,
     address,
-    liveness,
+    keepalive,
 ):
     LIMITS |= vars(module)
 

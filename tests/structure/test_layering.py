@@ -41,7 +41,7 @@ SHELLS = {
     "vswitch.switch.local",
     "vswitch.switch.port",
     "vswitch.switch.switch",
-    "vswitch.switch.tasks",
+    "vswitch.switch.port_lifecycle",
     "vswitch.members.device",
     "vswitch.features.capture",
     "vswitch.features.impair",

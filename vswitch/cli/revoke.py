@@ -7,8 +7,8 @@ import time
 
 from transport.crypto.identity import PublicKey
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
-from vswitch.config.commands import StateConfig
-from vswitch.config.options import add_flags
+from vswitch.config.options import StateConfig
+from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode, NotReachable
 from vswitch.management.client import request
 from vswitch.registry.registry import Registry

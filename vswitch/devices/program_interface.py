@@ -21,8 +21,10 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from vswitch.addresses import mac_from_key
+from vswitch.config.options import DEFAULT_MTU
 from vswitch.devices.tap import TapConfig
-from vswitch.frames.ethernet import DEFAULT_MTU, format_mac, mac_from_key
+from vswitch.frames.ethernet import format_mac
 from vswitch.switch.local import local_pair
 
 

@@ -17,8 +17,8 @@ from vswitch.errors import RefusedError
 from vswitch.logs import event
 from vswitch.switch.device import Device
 from vswitch.switch.port import Port
+from vswitch.switch.port_lifecycle import DetachListener
 from vswitch.switch.switch import Switch
-from vswitch.switch.tasks import DetachListener
 
 if TYPE_CHECKING:
     from vswitch.foreign.kinds import ForeignSettings

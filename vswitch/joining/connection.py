@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import trio
 
 from transport import Channel, ChannelBroken
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.devices.pump import BATCH
 from vswitch.errors import BadRecord, NotReachable, PrivilegeError, TimedOut, VswitchError
 from vswitch.frames.ethernet import MAX_MTU

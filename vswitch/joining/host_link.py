@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 import trio
 
 from transport import ChannelBroken
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import DEFAULT_MTU, JoinConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.pump import Pump, QueuedPump, Tally
@@ -32,7 +32,6 @@ from vswitch.errors import BadRecord, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded
-from vswitch.frames.ethernet import DEFAULT_MTU
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice

@@ -17,11 +17,12 @@ from typing import Any, Final, NoReturn
 import trio
 
 from transport import Channel
-from vswitch.config.commands import JoinConfig
+from vswitch.addresses import mac_from_key
+from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
 from vswitch.devices.open_tap import open_tap
 from vswitch.errors import ConfigError, NotReachable, TimedOut
-from vswitch.frames.ethernet import format_mac, mac_from_key
+from vswitch.frames.ethernet import format_mac
 from vswitch.joining import profiles
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting

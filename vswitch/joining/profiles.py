@@ -31,7 +31,7 @@ from transport.crypto.identity import (
 )
 from transport.errors import KeyFileError
 from vswitch.addresses import HostPort, check_name
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry

@@ -31,8 +31,8 @@ from vswitch.members.protocol import MAX_TEXT, Bye, ByeCode, ControlMessage, Hel
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.switch.port import Bound, Port
+from vswitch.switch.port_lifecycle import READ_BATCH
 from vswitch.switch.switch import Switch
-from vswitch.switch.tasks import READ_BATCH
 from vswitch.version import SOFTWARE
 
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is

@@ -27,15 +27,15 @@ from transport import (
     open_udp,
 )
 from vswitch.addresses import HostPort
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import load_settings
 from vswitch.foreign.kinds import load_foreign
 from vswitch.foreign.serve import serve_foreign
 from vswitch.logs import event
+from vswitch.management.handlers import Controlled, control_handlers
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error

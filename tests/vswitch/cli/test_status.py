@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from transport.crypto.identity import PrivateKey, PublicKey
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.errors import ExitCode, NotFound
 from vswitch.management.socket import serve_control
 from vswitch.management.status import JoinStatus, PortStatus, SwitchStatus, to_json

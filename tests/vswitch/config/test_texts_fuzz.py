@@ -12,8 +12,8 @@ import pytest
 
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
-from vswitch.config.commands import TABLES, InviteConfig, JoinConfig, ServeConfig
-from vswitch.config.options import load, options_of
+from vswitch.config.options import TABLES, InviteConfig, JoinConfig, ServeConfig
+from vswitch.config.sources import load, options_of
 from vswitch.errors import ConfigError
 from vswitch.registry.invite import JoinString
 

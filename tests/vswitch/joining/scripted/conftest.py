@@ -10,7 +10,7 @@ import trio
 from transport import Grant, PrivateKey, open_endpoint
 from transport.testing.network import Link, open_network
 from vswitch.addresses import HostPort
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.joining import reach
 from vswitch.joining.host_link import HostLink
 from vswitch.joining.member import Member
