@@ -34,7 +34,7 @@ from vswitch.features.settings import load_settings
 from vswitch.foreign.kinds import load_foreign
 from vswitch.foreign.serve import serve_foreign
 from vswitch.logs import event
-from vswitch.management.handlers import Controlled, control_handlers
+from vswitch.management.command_handlers import Controlled, control_handlers
 from vswitch.management.socket import serve_control
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
