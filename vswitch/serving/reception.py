@@ -2,7 +2,7 @@
 
     channel ─▶ hello ─▶ registry (in a thread) ─▶ port attached ─▶ welcome ─▶ frames
 
-Which keys may shake hands at all is what `RegistryAuthority` says; `Reception.receive` is the
+Which keys may shake hands at all is what `authority.py` says; `Reception.receive` is the
 handler of each channel that did. A member that is refused is told why, in words and with a code,
 before its session ends. The member's older port, if it has one, goes first.
 
@@ -20,7 +20,7 @@ from typing import Any
 import trio
 from attrs import define
 
-from transport import Channel, Credential, CredentialKind, Grant, PublicKey, Result
+from transport import Channel, Credential, CredentialKind
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.frames.ethernet import parse_mac
 from vswitch.logs import clean, event
@@ -250,43 +250,3 @@ async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hell
     if not isinstance(said[0], Hello):
         raise BadRecord("another message before hello")
     return said[0], frames
-
-
-class RegistryAuthority:
-    """Which keys the transport may answer: members, and who holds an invite. Implements
-    `transport.Authority`.
-
-    A stranger gets silence; somebody known who may not come in is told why, once the key is
-    proven. A registry that cannot be read is logged and answers nobody.
-    """
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
-        """Point reads of the registry; None is silence."""
-        try:
-            member = self._registry.look_up(peer.raw)
-            if credential.kind is CredentialKind.TOKEN:
-                return self._with_token(peer, credential, member)
-        except VswitchError as error:
-            event(log, "registry-failed", logging.ERROR, error=error)
-            return None
-        if member is None:
-            return None
-        return Grant(result=Result.OK if member.revoked is None else Result.REVOKED)
-
-    def _with_token(
-        self, peer: PublicKey, credential: Credential, member: Member | None
-    ) -> Grant | None:
-        invite = self._registry.invite(credential.id)
-        if invite is None:
-            return None
-        result = Result.OK
-        if member is not None and member.revoked is not None:
-            result = Result.REVOKED
-        elif invite.used is not None and invite.used_by != peer.raw:
-            result = Result.CREDENTIAL_USED
-        elif invite.used is None and time.time() >= invite.expires:
-            result = Result.CREDENTIAL_EXPIRED
-        return Grant(invite.psk, result)

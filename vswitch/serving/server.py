@@ -34,13 +34,15 @@ from vswitch.features.settings import load_settings
 from vswitch.foreign.kinds import load_foreign
 from vswitch.foreign.serve import serve_foreign
 from vswitch.logs import event
-from vswitch.management.command_handlers import Controlled, control_handlers
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
+from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.local_port import serve_local_port
-from vswitch.serving.reception import Reception, RegistryAuthority
+from vswitch.serving.reception import Reception
 from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
 from vswitch.switch.switch import Switch, open_switch

@@ -13,7 +13,8 @@ import trio
 from vswitch.cli import main
 from vswitch.errors import ExitCode
 from vswitch.features.manager import FeatureManager
-from vswitch.management.command_handlers import Controlled, control_handlers
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
 from vswitch.management.status import PortStatus, SwitchStatus
 from vswitch.serving.status import totals_of

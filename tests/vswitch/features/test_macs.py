@@ -13,7 +13,8 @@ from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
-from vswitch.management.command_handlers import Controlled, control_handlers
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
 from vswitch.state import StateDir
 from vswitch.switch.switch import open_switch

@@ -13,7 +13,8 @@ from transport.testing.network import Network, open_network
 from vswitch.frames.records import RecordSplitter, is_control
 from vswitch.members.protocol import Bye, ByeCode, decode_control_untrusted, encode_control
 from vswitch.registry.registry import Registry
-from vswitch.serving.reception import Reception, RegistryAuthority
+from vswitch.serving.authority import RegistryAuthority
+from vswitch.serving.reception import Reception
 from vswitch.switch.switch import Switch, open_switch
 
 SERVER = ("198.51.100.1", 7450)
