@@ -42,6 +42,7 @@ HOSTILE = "evil"
 RATES = (5.0, 50.0)  # Mbit/s of the hostile member
 OFFERED = 20  # Mbit/s of the honest transfer
 EVERY = 0.02  # s between pings
+PATIENCE = 5.0  # s for the answer to one
 BEFORE = 1.5  # s that the hostile member has had when the honest are looked at
 GRACE = 30.0  # s that a program may take beyond its own end
 TIME = re.compile(r"time=([0-9.]+) ms")
@@ -52,7 +53,7 @@ class Look:
     """What was seen for some seconds."""
 
     mbit: float  # that arrived
-    p99: float  # ms; pings without an answer count as endless
+    p99: float  # ms; of pings; one without an answer counts as long as was waited
     resident: float  # MiB of the switch, at most
     switch: float  # its per cent of a core
 
@@ -186,7 +187,7 @@ def _look(lan: Lan, seconds: int) -> Look:
     wait_until(lambda: "5201" in pc2.run(["ss", "-ltn"]).stdout, "a listening iperf3")
     count = int(seconds / EVERY)
     ping = pc3.popen(
-        ["ping", "-n", "-i", f"{EVERY:g}", "-c", str(count), "-W", "5", address],
+        ["ping", "-n", "-i", f"{EVERY:g}", "-c", str(count), "-W", f"{PATIENCE:g}", address],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -200,19 +201,20 @@ def _look(lan: Lan, seconds: int) -> Look:
         except subprocess.TimeoutExpired:  # it waits for what never comes: nothing was received
             client.kill()
             said = client.communicate()[0]
-        used, spent = usage([pid]) - before, time.monotonic() - began
+        spent = time.monotonic() - began
         try:
             answers = ping.communicate(timeout=limit)[0]
         except subprocess.TimeoutExpired:
             ping.kill()
             answers = ping.communicate()[0]
+    used, both = usage([pid]) - before, time.monotonic() - began
     server.kill()
     server.wait()
     return Look(
-        mbit=_received(said),
+        mbit=_received(said) * 8 / 1e6 / spent,
         p99=_p99([float(text) for text in TIME.findall(answers)], count),
         resident=watching.most,
-        switch=100 * used.processes / spent,
+        switch=100 * used.processes / both,
     )
 
 
@@ -227,17 +229,17 @@ def _log(lan: Lan, name: str) -> str:
 
 
 def _received(said: str) -> float:
+    """Bytes that arrived, as iperf3's client says."""
     try:
-        return float(json.loads(said)["end"]["sum_received"]["bits_per_second"]) / 1e6
+        return float(json.loads(said)["end"]["sum_received"]["bytes"])
     except (ValueError, KeyError):
         return 0.0  # iperf3 was cut off, or never connected
 
 
 def _p99(times: list[float], sent: int) -> float:
-    """Of all that were sent: what got no answer took for ever."""
-    times = sorted(times)
+    """Of all that were sent: what got no answer took at least so long as was waited for it."""
     place = int(sent * 0.99)
-    return times[place] if place < len(times) else float("inf")
+    return sorted(times)[place] if place < len(times) else 1000.0 * PATIENCE
 
 
 class _Watching:

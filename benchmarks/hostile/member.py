@@ -6,25 +6,28 @@ It has the cores of the transport and a socket of its own. When its session is e
 one. Prints what it has sent and how its sessions ended, as JSON.
 
 An attack is a function of the member that sends about so many bytes and gives how many; 0 where the
-switch takes nothing just now. What goes through a lane keeps the rules of KCP and of the congestion
-control; the rest are sealed units that no honest program makes.
+switch takes nothing just now. What goes through a lane keeps KCP's rules, but heeds no congestion;
+the rest are sealed units that no honest program makes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from transport import Peer, PrivateKey, PublicKey, load_key_file
+from transport.config import CONTROLLERS, TransportConfig
+from transport.congestion.controller import SentSegment
 from transport.constants import KCP_HEADER_SIZE, RECEIVE_BATCH, RECEIVE_WINDOW, SLICE_SIZE, TAG_SIZE
 from transport.crypto.cipher import conversation_number
 from transport.crypto.noise import preferred_suite
@@ -52,6 +55,28 @@ AHEAD = 100  # segments that stay missing: none of them is ever sent
 PINGS = 15  # items of a control datagram, of which 16 are taken
 
 
+class Greedy:
+    """A congestion controller that heeds nothing. Implements `Controller`."""
+
+    window = 8 * 1024 * 1024  # bytes
+    pacing_rate = math.inf
+    rtt = 0.02  # s
+    loss = 0.0
+    app_limited = False
+
+    def __init__(self, now: float) -> None:
+        pass
+
+    def on_acknowledged(self, acked: Sequence[SentSegment], in_flight: int, now: float) -> None:
+        pass
+
+    def on_lost(self, lost: Sequence[SentSegment], now: float) -> None:
+        pass
+
+
+CONTROLLERS["greedy"] = Greedy
+
+
 class Member:
     """One key, one socket, and one session at a time."""
 
@@ -68,6 +93,7 @@ class Member:
             random_bytes=os.urandom,
             timestamp_ns=time.time_ns,
             suite=preferred_suite(),
+            config=TransportConfig(congestion="greedy"),
         )
         self.session: Session | None = None
         self.heard = False  # the switch has said something on the bulk lane
@@ -75,6 +101,7 @@ class Member:
         self.ended: Counter[str] = Counter()  # sessions, by reason
         self.sent = 0  # bytes of UDP payload
         self._connect_at = 0.0
+        self._rest = bytearray()  # of the record stream of this session, not yet sent
         self._filled: Session | None = None  # whose window `duplicates` has filled
 
     def close(self) -> None:
@@ -93,6 +120,7 @@ class Member:
         while (event := demux.next_event()) is not None:
             if isinstance(event, Connected):
                 self.session, self.heard = event.session, False
+                self._rest.clear()
                 self.sessions += 1
                 hello = Hello(mtu=1500, mac=MAC, offload=True, software="hostile")
                 self.session.bulk.send([encode_control(hello)], now)
@@ -129,15 +157,19 @@ class Member:
 
     def say(self, records: bytes, size: int) -> int:
         """The records again and again on the bulk lane, as far as there is credit."""
-        session = self.session
+        session, rest = self.session, self._rest
         assert session is not None
-        room = min(size, session.bulk.credit)
-        content = records * (room // len(records))
-        step = session.bulk.message_size
-        messages = [content[at : at + step] for at in range(0, len(content), step)]
+        room, step = min(size, session.bulk.credit), session.bulk.message_size
+        if room <= 0:
+            return 0
+        count = -(-room // step)  # the last may be above the credit
+        while len(rest) < step * count:
+            rest += records
+        messages = [bytes(rest[at : at + step]) for at in range(0, step * count, step)]
+        del rest[: step * count]
         session.bulk.send(messages, time.monotonic())
         self._demux.touch(session)
-        return len(content)
+        return step * count
 
     def again(self) -> bool:
         """Leave the session and shake hands anew; False while that is under way."""
@@ -208,10 +240,14 @@ def attack(member: Member, name: str, rate: float, seconds: float) -> dict[str, 
     run, begun, given = ATTACKS[name], time.monotonic(), 0
     while (spent := time.monotonic() - begun) < seconds:
         member.turn()
-        due, done = min(int(rate * spent) - given, MOST_AT_ONCE), 0
-        if due > 0 and member.session is not None and member.heard:
-            done = run(member, due)
-            given += done
+        due = min(int(rate * spent) - given, MOST_AT_ONCE)
+        done = 0
+        while done < due and member.session is not None and member.heard:
+            gave = run(member, due - done)
+            done += gave
+            if not gave:
+                break
+        given += done
         if not done:
             time.sleep(NAP)
     ended = dict(member.ended)  # by the switch, so far
