@@ -85,11 +85,11 @@ def attack(name, member, switch, turns=20):
 
 def records(switch):
     """Bodies by their flags, behind the hello; the last is cut off."""
-    stream, found = b"".join(switch.messages), []
-    while len(stream) >= 4:
-        flags, size = struct.unpack_from(">HH", stream)
-        found.append((flags, stream[4 : 4 + size]))
-        stream = stream[4 + size :]
+    stream, found, at = b"".join(switch.messages), [], 0
+    while len(stream) >= at + 4:
+        flags, size = struct.unpack_from(">HH", stream, at)
+        found.append((flags, stream[at + 4 : at + 4 + size]))
+        at += 4 + size
     assert json.loads(found[0][1])["kind"] == "hello"
     assert len(found) > 2
     return found[1:]
