@@ -28,7 +28,7 @@ from vswitch.members.protocol import (
     decode_control_untrusted,
     encode_control,
 )
-from vswitch.testing.channels import FakeChannel
+from vswitch.testing.channels import FakeChannel, FakeLane
 
 FRAME = arp_request("02:00:00:00:00:0a", "10.0.0.1", "10.0.0.2")
 
@@ -109,18 +109,25 @@ WINDOW = 16_384  # bytes on the way of each lane
 # Above the channel: what two turns took of each lane, and a record that is not whole on each.
 KEPT = 4 * WINDOW + 2 * MAX_RECORD
 TURNS = 400
-LANES = ("bulk", "bulk", "sparse", "loose", "read")
+LANES = ("bulk", "bulk", "sparse", "datagrams", "read")
 
 
-class _Refilled(FakeChannel):
-    """Gives a few bulk messages at a time, as one whose inbox is filled from a longer queue."""
+class _Refilled(FakeLane):
+    """Gives a few messages at a time, as one whose inbox is filled from a longer queue."""
 
     portion = 4
 
     def receive_nowait(self) -> list[bytes]:
         messages = super().receive_nowait()
-        self._inbox = messages[self.portion :]
+        self.inbox = messages[self.portion :]
         return messages[: self.portion]
+
+
+def _channels() -> tuple[FakeChannel, FakeChannel]:
+    ours, theirs = FakeChannel(1200, WINDOW), FakeChannel(1200, WINDOW)
+    ours.bulk = _Refilled(ours, 1200, 127 * 1200)
+    ours.join(theirs)
+    return ours, theirs
 
 
 def run_records(data: bytes) -> None:
@@ -128,22 +135,21 @@ def run_records(data: bytes) -> None:
 
 
 async def _records(reader: Reader) -> None:
-    ours, theirs = _Refilled(1200, WINDOW), _Refilled(1200, WINDOW)
-    ours._other, theirs._other = theirs, ours
+    ours, theirs = _channels()
     device = MemberDevice(ours, name="m", superframes=reader.chance(0.5))
-    loose = reader.chance(0.5)
-    if loose:
+    datagrams = reader.chance(0.5)
+    if datagrams:
         device.use_lane("datagram")
-        theirs.open_loose()
+        theirs.open_datagrams()
     given = taken = 0  # bytes of frames that were sent whole, and of records that came out
     for _ in range(TURNS):
         if not reader:
             break
         lane = reader.choice(LANES)
-        if lane == "loose" and not loose:
+        if lane == "datagrams" and not datagrams:
             continue
         for _ in range(0 if lane == "read" else reader.choice((1, 1, 2, 12))):
-            given += _send(theirs, lane, reader)
+            given += _send(getattr(theirs, lane), reader, whole=lane == "datagrams")
         try:
             records = device.read_nowait(reader.choice((64, 1)))
         except trio.WouldBlock:
@@ -152,7 +158,7 @@ async def _records(reader: Reader) -> None:
             return
         assert all(len(record) == 4 + int.from_bytes(record[2:4], "big") for record in records)
         taken += sum(map(len, records))
-        in_channel = 3 * WINDOW - theirs.credit - theirs.sparse_credit - theirs.loose_credit
+        in_channel = sum(WINDOW - getattr(theirs, name).credit for name in set(LANES) - {"read"})
         assert given - taken - in_channel <= KEPT, "kept above the channel"
     theirs.close()  # no fence waits any longer
     for _ in range(10_000):
@@ -163,7 +169,7 @@ async def _records(reader: Reader) -> None:
     raise AssertionError("what was sent never ends")
 
 
-def _send(channel: FakeChannel, lane: str, reader: Reader) -> int:
+def _send(to: FakeLane, reader: Reader, *, whole: bool) -> int:
     """Some of a lane, as far as its window goes; bytes of whole frames in it."""
     frames, content = 0, b""
     match reader.below(6):
@@ -181,18 +187,13 @@ def _send(channel: FakeChannel, lane: str, reader: Reader) -> int:
             content = encode_control(reader.choice(MESSAGES))
         case _:
             content = reader.blob(2000)
-    credit, send = {
-        "bulk": (channel.credit, channel.send_nowait),
-        "sparse": (channel.sparse_credit, channel.send_sparse_nowait),
-        "loose": (channel.loose_credit, channel.send_loose_nowait),
-    }[lane]
-    if credit <= len(content) or not content:
+    if to.credit <= len(content) or not content:
         return 0
-    size = len(content) if lane == "loose" else reader.choice((1200, 60, 3))
-    if lane != "loose" and reader.chance(0.2):
+    size = len(content) if whole else reader.choice((1200, 60, 3))
+    if not whole and reader.chance(0.2):
         content = content[: reader.number(2)]  # and the next message is no record
         frames = 0
-    send([content[at : at + size] for at in range(0, len(content), size)])
+    to.send_nowait([content[at : at + size] for at in range(0, len(content), size)])
     return frames
 
 
@@ -210,7 +211,7 @@ def record_seeds() -> Iterator[tuple[str, bytes]]:
         + b"\0\0\0\0"
         + (b"\0\0" + frame + b"\0\0\0\0" + b"\2\0" + frame + b"\0\0\0\0") * 4,
     )
-    yield "loose", bytes((0, 255)) + (b"\3\0" + frame + b"\0\0") * 6
+    yield "datagrams", bytes((0, 255)) + (b"\3\0" + frame + b"\0\0") * 6
     for number in range(4):
         yield f"any-{number}", bytes((0, 255 * (number & 1))) + chance.randbytes(150)
     turns = b"".join(_fenced_turns(number) for number in range(24))

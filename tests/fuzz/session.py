@@ -27,7 +27,7 @@ from transport.wire.control import (
 from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
 
 DEEDS = (
-    "segments", "segments", "items", "raw control", "raw data", "loose", "slices", "counter",
+    "segments", "segments", "items", "raw control", "raw data", "datagram", "slices", "counter",
     "rekey", "time", "read", "open", "send", "train",
 )  # fmt: skip
 MOST_DEEDS = 150
@@ -67,7 +67,7 @@ class _Attack:
                 self._unit(CONTROL, reader.blob(1400))
             case "raw data":
                 self._unit(reader.choice((DATA, DATA, DATAGRAM)), reader.blob(62_000))
-            case "loose":
+            case "datagram":
                 self._unit(DATAGRAM, reader.blob(62_000))
             case "slices":
                 self._slices()
@@ -83,17 +83,18 @@ class _Attack:
                 seconds = reader.choice((0.005, 0.1, 1.0, 5.0, 20.0))
                 world.wire.advance(seconds)
             case "read":
-                session.take_messages(now)
-                session.take_sparse_messages(now)
-                session.take_loose_messages()
+                session.bulk.take_messages()
+                session.sparse.take_messages()
+                if session.datagrams is not None:
+                    session.datagrams.take_messages()
                 world.server.demux.touch(session)
             case "open":
                 if session.ended is None:
-                    session.open_loose(now)
+                    session.open_datagrams(now)
             case "send":
-                if session.ended is None and session.credit > 0:
-                    session.send([reader.blob(60_000)], now)
-                    session.send_sparse([reader.blob(1000)], now)
+                if session.ended is None and session.bulk.credit > 0:
+                    session.bulk.send([reader.blob(60_000)], now)
+                    session.sparse.send([reader.blob(1000)], now)
                     world.server.demux.touch(session)
             case "train":
                 one = self._sealed(DATA, self._segment())
@@ -183,8 +184,8 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         bytes((DEEDS.index("segments"), 0, 3)) + b"abc" + bytes((0, 0, 0, 0x80, 0, 0, 0x80, 0x80))
     )
     yield "segment", plain + bytes((DEEDS.index("read"),))
-    loose = bytes((DEEDS.index("open"), DEEDS.index("loose"), 5)) + b"loose" + b"\0"
-    yield "loose", loose + bytes((DEEDS.index("time"), 1, DEEDS.index("read")))
+    message = bytes((DEEDS.index("open"), DEEDS.index("datagram"), 5)) + b"whole" + b"\0"
+    yield "datagram", message + bytes((DEEDS.index("time"), 1, DEEDS.index("read")))
     yield "reports", bytes((DEEDS.index("open"),)) + control + control
     yield "rekey", bytes((DEEDS.index("rekey"), DEEDS.index("time"), 4)) + plain
     yield "slices", bytes((DEEDS.index("slices"), 0, 200)) + chance.randbytes(200)
@@ -194,5 +195,5 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     )
     for number in range(4):
         yield f"any-{number}", chance.randbytes(200)
-    worn = highest + loose[1:]
-    yield "finding-1-counters", loose[:1] + worn + bytes((DEEDS.index("rekey"),)) + worn
+    worn = highest + message[1:]
+    yield "finding-1-counters", message[:1] + worn + bytes((DEEDS.index("rekey"),)) + worn

@@ -17,7 +17,7 @@ from tests.fuzz.frames import any_record
 from tests.fuzz.reader import Reader
 from vswitch.errors import ConfigError
 from vswitch.features.impair import Impairments, Orders
-from vswitch.features.manager import Managed
+from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import ANY_PORT, PortSettings, Settings, SwitchSettings
 from vswitch.frames.ethernet import VLAN_TAGS
 from vswitch.frames.records import SUPERFRAME
@@ -77,7 +77,7 @@ class _Attack:
         on = SwitchSettings(multicast_snooping=self.reader.chance(0.5))
         async with open_switch() as switch, trio.open_nursery() as nursery:
             self.switch = switch
-            self.managed = Managed(switch, _Settings(switch=on, ports=BEGUN))
+            self.managed = FeatureManager(switch, _Settings(switch=on, ports=BEGUN))
             nursery.start_soon(self.managed.run)
             self.devices = {name: self._device(name) for name in PORTS}
             self.ports = {

@@ -1,6 +1,6 @@
 """The corpus again, a bounded search from it, and that no function of outside bytes is left out.
 
-What is known to fail is named in `KNOWN`: whoever mends it takes the line out.
+What is known to fail is named in `targets.KNOWN`: whoever mends it takes the line out.
 """
 
 import sys
@@ -12,19 +12,7 @@ import pytest
 from tests.fuzz import corpus, untrusted
 from tests.fuzz.__main__ import main
 from tests.fuzz.mutate import search
-from tests.fuzz.targets import PLANTED, TARGETS
-
-KNOWN = {
-    "session": "finding 1: the highest counters under two keys end the endpoint (OverflowError)",
-    "records": "finding 2: sparse messages are kept above the channel while bulk never ends",
-    "foreign": "finding 6: after a lost step a stream keeps everything from a false one on",
-    "switch": "finding 21: an empty batch at a port with a rate (IndexError); and the next line",
-    "switch/finding-reports-twice": (
-        "group reports that an impairment has doubled are one object twice: _Listening.take, which"
-        " goes by id(record), counts them once"
-    ),
-    "sockets": "finding 22: a datagram of a UNIX socket without a name ends the loop (TypeError)",
-}
+from tests.fuzz.targets import KNOWN, PLANTED, TARGETS
 
 
 def known(name: str) -> list[pytest.MarkDecorator]:

@@ -5,9 +5,9 @@ what a session holds is bounded; the neighbour's session is alive and carries me
 """
 
 from transport.constants import (
+    DATAGRAM_INBOX_BYTES,
+    DATAGRAM_OUTBOX_BYTES,
     INBOX_BYTES,
-    LOOSE_INBOX_BYTES,
-    LOOSE_OUTBOX_BYTES,
     RECEIVE_BYTES,
 )
 from transport.crypto.cipher import conversation_number
@@ -19,7 +19,7 @@ from transport.wire.datagrams import HEADER
 STRANGER = ("203.0.113.9", 999)
 # Bytes of one session: both reliable lanes' inboxes and KCP queues with what one turn adds to each,
 # the datagram lane's both ways.
-HELD = 2 * (INBOX_BYTES + RECEIVE_BYTES) + LOOSE_INBOX_BYTES + LOOSE_OUTBOX_BYTES + (4 << 20)
+HELD = 2 * (INBOX_BYTES + RECEIVE_BYTES) + DATAGRAM_INBOX_BYTES + DATAGRAM_OUTBOX_BYTES + (4 << 20)
 
 
 class World:
@@ -81,12 +81,11 @@ class World:
         there, back = b"there %d" % self._said, b"back %d" % self._said
         session, now = self.other, self.wire.now
         assert session.ended is None, f"the neighbour's session has ended: {session.ended}"
-        self.neighbour.session.send([there], now)
+        self.neighbour.session.bulk.send([there], now)
         self.neighbour.demux.touch(self.neighbour.session)
-        session.send([back], now)
+        session.bulk.send([back], now)
         self.server.demux.touch(session)
         self.wire.advance(0.5)
-        now = self.wire.now
-        assert session.take_messages(now) == [there]
-        assert self.neighbour.session.take_messages(now) == [back]
+        assert session.bulk.take_messages() == [there]
+        assert self.neighbour.session.bulk.take_messages() == [back]
         self.server.demux.touch(session)

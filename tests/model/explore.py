@@ -23,10 +23,10 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "rekey agreed": (*_CONNECTED, "short", "renew", "init", "response"),
     "connecting again": (*_CONNECTED, "short", "connect", "init", "response"),
     "moved": (*_CONNECTED, "move", "say"),
-    "moved, challenged": (*_CONNECTED, "move", "say", "loose"),
-    "challenged": (*_CONNECTED, "say", "loose from elsewhere"),
+    "moved, challenged": (*_CONNECTED, "move", "say", "datagram"),
+    "challenged": (*_CONNECTED, "say", "datagram from elsewhere"),
     "restarted": (*_CONNECTED, "restart", "say"),
-    "reset": (*_CONNECTED, "restart", "say", "loose", "reset"),
+    "reset": (*_CONNECTED, "restart", "say", "datagram", "reset"),
 }
 
 

@@ -41,7 +41,7 @@ ADDRESSES = {
 PLACES = {address: place for place, address in ADDRESSES.items()}
 KINDS = {
     INIT: "init", RESPONSE: "response", COOKIE: "cookie", RESET: "reset", DATA: "data",
-    CONTROL: "control", DATAGRAM: "loose",
+    CONTROL: "control", DATAGRAM: "datagram",
 }  # fmt: skip
 HANDSHAKE = (RESPONSE, COOKIE, RESET)
 AMPLIFICATION = 3
@@ -155,13 +155,11 @@ class World:
                 client.demux.touch(client.session)
             case "say":
                 self._said += 1
-                client.session.open_loose(now)
-                client.session.send_loose([b"said %d" % self._said], now)
+                client.session.open_datagrams(now).send([b"said %d" % self._said], now)
                 client.demux.touch(client.session)
             case "answer":
                 session = self.live(server)[-1]
-                session.open_loose(now)
-                session.send_loose([b"answer"], now)
+                session.open_datagrams(now).send([b"answer"], now)
                 server.demux.touch(session)
             case "move":
                 self.wire.rebind(client, ADDRESSES[MOVED])
@@ -265,8 +263,7 @@ class World:
             if place not in self._proven and went > AMPLIFICATION * self._came[place]:
                 raise Violation(f"{went} bytes for {self._came[place]} from an unproven address")
         for session in live:
-            session.open_loose(now)
-            self.heard += session.take_loose_messages()
+            self.heard += session.open_datagrams(now).take_messages()
         if len(self.heard) != len(set(self.heard)):
             raise Violation("data that was taken twice")
         for session in accepted:
@@ -379,7 +376,7 @@ class World:
         self._said += 1
         there, back = b"there %d" % self._said, b"back %d" % self._said
         for host, session, text in ((self.client, ours, there), (self.server, theirs[0], back)):
-            session.send([text], wire.now)
+            session.bulk.send([text], wire.now)
             host.demux.touch(session)
         wire.advance(1.0)
-        return there in theirs[0].take_messages(wire.now) and back in ours.take_messages(wire.now)
+        return there in theirs[0].bulk.take_messages() and back in ours.bulk.take_messages()

@@ -11,7 +11,7 @@
 | 6–7   | csum_start  | bytes from the start of the Ethernet header to TCP or UDP         |
 | 8–9   | csum_offset | bytes from there to the checksum, which holds that of the pseudo header |
 
-Pure. `vswitch.core.superframes` says which headers may go to a kernel.
+Pure. `vswitch.frames.superframes` says which headers may go to a kernel.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class MemberDevice:
     #   Endpoint.receive_task ─▶ Channel.deliver ─▶ take_once ─▶ take = Pump._take:
     #      1. read_nowait here ─▶ Incoming ─▶ Lane.receive_nowait     what came
     #      2. TAP.write_nowait                                        goes to the host
-    #      3. given = Uplink.take ─▶ TAP.read_nowait                  whose answer, if it is there,
+    #      3. given = QueuedPump.take ─▶ TAP.read_nowait        whose answer, if it is there,
     #           ─▶ write_nowait here ─▶ Lane.send_nowait              goes back
     #
     # What was sent leaves in one go, with acknowledgements, when all channels had their turn.

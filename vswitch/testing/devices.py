@@ -39,7 +39,7 @@ class DevicePair:
 
 
 class FakeDevice:
-    """A device in memory. Implements `vswitch.ports.device.Device`.
+    """A device in memory. Implements `vswitch.switch.device.Device`.
 
     `capacity` is how many written records it holds before it is full; None is no limit. The test
     makes room with `take`. `feed` never blocks: a test knows how much it puts in.

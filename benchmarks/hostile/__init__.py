@@ -1,0 +1,1 @@
+"""One member that means harm beside three that do not, with a real switch: see `__main__.py`."""
