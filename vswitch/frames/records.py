@@ -9,6 +9,9 @@ travels through the switch as the `bytes` that arrived, header included, and is 
 | 0xBCBD | superframe: virtio-net header (10 bytes), then a frame not yet cut to the MTU |
 | 0xBCBE | control message: UTF-8 JSON, at most 16 KiB                                 |
 
+A frame has 14 bytes at least: an Ethernet header. A shorter one is never made an object, since a
+million of them would be little to send and much to hold.
+
 The stream may be cut at any byte. `RecordSplitter` raises `BadRecord` for what cannot be a record;
 after that the stream has lost its framing for good, and the splitter refuses everything.
 """
@@ -26,6 +29,7 @@ FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
 
 HEADER_SIZE = 4  # bytes: flag and length
 VIRTIO_HEADER_SIZE = 10  # bytes: struct virtio_net_hdr of linux/virtio_net.h, without num_buffers
+MIN_FRAME = 14  # bytes of a body that is no control message: an Ethernet header
 MAX_BODY = 0xFFFF  # bytes: what the length field can say
 MAX_RECORD = HEADER_SIZE + MAX_BODY  # bytes: also the most that a splitter holds back
 MAX_CONTROL_BODY = 16 * 1024  # bytes: a welcome with hundreds of routes fits
@@ -35,6 +39,7 @@ _WORD = struct.Struct(">I")
 # Flag and length read as one number. The three flags are consecutive and control is the last, so
 # one comparison checks the flag and the limit of a control body together.
 _LOWEST_WORD = FRAME << 16
+_LOWEST_CONTROL = CONTROL << 16
 _HIGHEST_WORD = CONTROL << 16 | MAX_CONTROL_BODY
 
 
@@ -146,9 +151,12 @@ def split_whole_untrusted(messages: list[bytes]) -> list[bytes]:
             if end - start < HEADER_SIZE:
                 raise BadRecord("a part of a record on the datagram lane")
             (word,) = unpack_from(data, start)
-            if not _LOWEST_WORD <= word < CONTROL << 16:
+            if not _LOWEST_WORD <= word < _LOWEST_CONTROL:
                 raise BadRecord(f"record flag {word >> 16:#06x} on the datagram lane")
-            stop = start + HEADER_SIZE + (word & 0xFFFF)
+            length = word & 0xFFFF
+            stop = start + HEADER_SIZE + length
+            if length < MIN_FRAME:
+                raise BadRecord(f"a frame of {length} bytes on the datagram lane")
             if stop > end:
                 raise BadRecord("a part of a record on the datagram lane")
             records.append(data[start:stop])
@@ -179,8 +187,9 @@ class RecordSplitter:
     def feed_untrusted(self, data: bytes) -> list[bytes]:
         """The records that `data` completes, in order.
 
-        Raises `BadRecord` for an unknown flag or a control body above 16 KiB. The records in front
-        of the bad one are lost with it: the peer is broken or hostile, and its session ends.
+        Raises `BadRecord` for an unknown flag, a frame below 14 bytes or a control body above 16
+        KiB. The records in front of the bad one are lost with it: the peer is broken or hostile,
+        and its session ends.
         """
         # HOT PATH: five steps a record; a message that is one record comes back uncopied.
         if self._broken is not None:
@@ -205,9 +214,12 @@ class RecordSplitter:
                 missing = HEADER_SIZE - (end - start)
                 break
             (word,) = unpack_from(data, start)
-            if not _LOWEST_WORD <= word <= _HIGHEST_WORD:
+            length = word & 0xFFFF
+            if not _LOWEST_WORD <= word <= _HIGHEST_WORD or (
+                length < MIN_FRAME and word < _LOWEST_CONTROL
+            ):
                 raise self._refuse(word)
-            stop = start + HEADER_SIZE + (word & 0xFFFF)
+            stop = start + HEADER_SIZE + length
             if stop > end:
                 missing = stop - end
                 break
@@ -224,7 +236,9 @@ class RecordSplitter:
 
     def _refuse(self, word: int) -> BadRecord:
         flag, length = word >> 16, word & 0xFFFF
-        if flag == CONTROL:
+        if flag in (FRAME, SUPERFRAME):
+            self._broken = f"a frame of {length} bytes, at least {MIN_FRAME}"
+        elif flag == CONTROL:
             self._broken = f"control record of {length} bytes, limit {MAX_CONTROL_BODY}"
         else:
             self._broken = f"unknown record flag {flag:#06x}"

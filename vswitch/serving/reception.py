@@ -27,7 +27,15 @@ from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
-from vswitch.members.protocol import MAX_TEXT, Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.members.protocol import (
+    FROM_MEMBER,
+    MAX_TEXT,
+    Bye,
+    ByeCode,
+    ControlMessage,
+    Hello,
+    Welcome,
+)
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.switch.port import Bound, Port
@@ -86,6 +94,7 @@ class Reception:
             channel,
             name=channel.remote,
             mtu=self._switch.mtu,
+            hears=FROM_MEMBER,
             on_control=said.append,
         )
         try:

@@ -10,7 +10,7 @@ from transport import HandshakeTimeout, PrivateKey
 from vswitch.errors import VswitchError
 from vswitch.frames.records import CONTROL, SUPERFRAME, encode_record, frame_record
 from vswitch.frames.segment import cut_untrusted
-from vswitch.members.protocol import ByeCode, Hello, Notice, Welcome
+from vswitch.members.protocol import Bye, ByeCode, Hello, Welcome
 from vswitch.registry.registry import Registry
 from vswitch.serving.reception import HELLO_TIMEOUT
 from vswitch.testing import FakeDevice, ethernet
@@ -155,7 +155,7 @@ async def test_superframes_before_the_welcome_end_the_session(house):
         ([encode_record(CONTROL, b"{")], "not JSON"),
         ([encode_record(CONTROL, b'{"kind": "hello", "mtu": 1, "mac": "x"}')], "malformed hello"),
         ([record(1)], "frames before hello"),
-        ([Notice("hi")], "another message before hello"),
+        ([Bye()], "another message before hello"),
         ([encode_record(SUPERFRAME, bytes(60))], "a superframe, which was not agreed"),
     ],
 )
