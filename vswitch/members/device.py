@@ -85,7 +85,7 @@ class MemberDevice:
         self.on_blocked: Callable[[], None] = _ignore_blocked
         self._channel = channel
         self._bulk, self._sparse = channel.bulk, channel.sparse
-        self._incoming = Incoming(channel, self)
+        self._incoming = Incoming(channel, self, trio.current_time)
         self._chooser = LaneChooser()
         self._datagrams: DatagramSender | None = None  # until another lane than KCP is agreed
         self._unread: deque[bytes] = deque()  # of one slice at most
@@ -122,8 +122,8 @@ class MemberDevice:
         """Frames that were taken and can never be written, and control messages that were not
         looked at, by reason.
         """
-        ignored = self._incoming.ignored
-        return dict(ignored if self._datagrams is None else ignored + self._datagrams.dropped)
+        dropped = self._incoming.dropped
+        return dict(dropped if self._datagrams is None else dropped + self._datagrams.dropped)
 
     @property
     def held(self) -> int:

@@ -28,8 +28,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import trio
-
 from vswitch.errors import BadRecord
 from vswitch.frames.records import RecordSplitter, is_control, is_superframe, split_whole_untrusted
 from vswitch.members.channel import MessageChannel, MessageLane
@@ -104,8 +102,10 @@ class _Inbox:
 class Incoming:
     """The receiving half of a member."""
 
-    def __init__(self, channel: MessageChannel, owner: _Owner) -> None:
+    def __init__(self, channel: MessageChannel, owner: _Owner, clock: Callable[[], float]) -> None:
+        """`clock`: seconds, monotonic; it is read for control messages alone."""
         self._channel = channel
+        self._clock = clock
         self._bulk, self._sparse = _Inbox(channel.bulk), _Inbox(channel.sparse)
         self._datagrams: _Inbox | None = None
         self._owner = owner
@@ -116,7 +116,7 @@ class Incoming:
         self._fences: deque[tuple[int, list[bytes]]] = deque()
         self._controls = Bucket(CONTROLS_PER_SECOND, CONTROLS_PER_SECOND)
         self._afters = Bucket(FENCES_PER_SECOND, FENCES_PER_SECOND)
-        self.ignored: Counter[str] = Counter()  # control messages that were not looked at
+        self.dropped: Counter[str] = Counter()  # control messages that were not looked at
 
     def open_datagrams(self, lane: MessageLane) -> None:
         """The datagram lane is agreed."""
@@ -242,7 +242,7 @@ class Incoming:
         """The frames in front of the first fence; those behind are put aside."""
         frames = first = list[bytes]()
         largest = b"\0\0"
-        now = trio.current_time()
+        now = self._clock()
         for record in records:
             if not is_control(record):
                 frames.append(record)
@@ -254,7 +254,7 @@ class Incoming:
                     raise BadRecord(f"more than {CONTROLS_PER_SECOND} control messages a second")
                 message = decode_control_untrusted(record, self._owner.hears)
                 if message is None:
-                    self.ignored["control_ignored"] += 1
+                    self.dropped["control_ignored"] += 1
                     continue
                 if not isinstance(message, After):
                     self._owner.on_control(message)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from vswitch.errors import BadRecord, ByeCode
 from vswitch.frames.records import CONTROL, MAX_RECORD, encode_record, frame_record
-from vswitch.members import incoming
 from vswitch.members.device import MemberDevice
 from vswitch.members.incoming import CONTROLS_PER_SECOND, ENOUGH, FENCES_PER_SECOND, SLICE
 from vswitch.members.protocol import (
@@ -246,13 +245,3 @@ async def test_a_fence_in_other_json_is_one(text):
     assert read(device) == []
     theirs.sparse.send_nowait([TINY])
     assert read(device) == [TINY, FRAME]
-
-
-def test_the_limits_are_those_of_the_documentation(pytestconfig):
-    text = (pytestconfig.rootpath / "docs" / "security.md").read_text()
-    for name in ("SLICE", "CONTROLS_PER_SECOND", "FENCES_PER_SECOND"):
-        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
-        value = getattr(incoming, name)
-        assert row.split("|")[2].strip() == (
-            f"{value // 1024} KiB" if name == "SLICE" else str(value)
-        )
