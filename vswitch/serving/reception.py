@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -43,6 +44,7 @@ from vswitch.switch.switch import Switch
 from vswitch.switch.tasks import READ_BATCH
 from vswitch.version import SOFTWARE
 
+LOOK_INTERVAL = 1.0  # seconds between two looks whether the registry has changed
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class Reception:
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
+        self._look = trio.Event()  # at the registry, before its time
 
     async def receive(self, channel: Channel) -> None:
         """From the handshake to the end of the session."""
@@ -229,6 +232,30 @@ class Reception:
         """For `vswitch events`."""
         self._switch.events.add(kind, name, now=trio.current_time(), **facts)
 
+    async def watch(self) -> None:
+        """Unplug who is revoked, also where nobody could tell this program of it; until
+        cancelled.
+        """
+        seen = None
+        while True:
+            with trio.move_on_after(LOOK_INTERVAL):
+                await self._look.wait()
+            asked, self._look = self._look.is_set(), trio.Event()
+            try:
+                version = self._registry.version()
+                if asked or version != seen:
+                    self.check_revoked()
+                    seen = version
+            except VswitchError as error:
+                if seen != -1:  # once, not each second
+                    event(log, "registry-failed", logging.ERROR, error=error)
+                seen = -1
+
+    def look_soon(self, key: bytes) -> None:
+        """This key was found revoked, as it wanted new keys: its session must not go on."""
+        if key in self.connected:
+            self._look.set()
+
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more; their names."""
         gone = []
@@ -240,6 +267,10 @@ class Reception:
                 self._switch.detach(connected.port)
                 gone.append(connected.member.name)
         return gone
+
+
+def _ignore(key: bytes) -> None:
+    pass
 
 
 async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hello, list[bytes]]:
@@ -271,6 +302,7 @@ class RegistryAuthority:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.on_revoked: Callable[[bytes], None] = _ignore
 
     def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
         """Point reads of the registry; None is silence."""
@@ -283,6 +315,8 @@ class RegistryAuthority:
             return None
         if member is None:
             return None
+        if member.revoked is not None:
+            self.on_revoked(peer.raw)
         return Grant(result=Result.OK if member.revoked is None else Result.REVOKED)
 
     def _with_token(
