@@ -10,7 +10,8 @@ travels through the switch as the `bytes` that arrived, header included, and is 
 | 0xBCBE | control message: UTF-8 JSON, at most 16 KiB                                 |
 
 A frame has 14 bytes at least: an Ethernet header. A shorter one is never made an object, since a
-million of them would be little to send and much to hold.
+million of them would be little to send and much to hold. (Superframes are looked at by who takes
+them.)
 
 The stream may be cut at any byte. `RecordSplitter` raises `BadRecord` for what cannot be a record;
 after that the stream has lost its framing for good, and the splitter refuses everything.
@@ -29,16 +30,16 @@ FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
 
 HEADER_SIZE = 4  # bytes: flag and length
 VIRTIO_HEADER_SIZE = 10  # bytes: struct virtio_net_hdr of linux/virtio_net.h, without num_buffers
-MIN_FRAME = 14  # bytes of a body that is no control message: an Ethernet header
+MIN_FRAME = 14  # bytes: an Ethernet header
 MAX_BODY = 0xFFFF  # bytes: what the length field can say
 MAX_RECORD = HEADER_SIZE + MAX_BODY  # bytes: also the most that a splitter holds back
 MAX_CONTROL_BODY = 16 * 1024  # bytes: a welcome with hundreds of routes fits
 
 _HEADER = struct.Struct(">HH")
 _WORD = struct.Struct(">I")
-# Flag and length read as one number. The three flags are consecutive and control is the last, so
-# one comparison checks the flag and the limit of a control body together.
-_LOWEST_WORD = FRAME << 16
+# Flag and length read as one number. The three flags are consecutive, from frame to control, so one
+# comparison checks the flag, the least of a frame and the most of a control body together.
+_LOWEST_WORD = FRAME << 16 | MIN_FRAME
 _LOWEST_CONTROL = CONTROL << 16
 _HIGHEST_WORD = CONTROL << 16 | MAX_CONTROL_BODY
 
@@ -152,11 +153,8 @@ def split_whole_untrusted(messages: list[bytes]) -> list[bytes]:
                 raise BadRecord("a part of a record on the datagram lane")
             (word,) = unpack_from(data, start)
             if not _LOWEST_WORD <= word < _LOWEST_CONTROL:
-                raise BadRecord(f"record flag {word >> 16:#06x} on the datagram lane")
-            length = word & 0xFFFF
-            stop = start + HEADER_SIZE + length
-            if length < MIN_FRAME:
-                raise BadRecord(f"a frame of {length} bytes on the datagram lane")
+                raise BadRecord(f"{_named(word)} on the datagram lane")
+            stop = start + HEADER_SIZE + (word & 0xFFFF)
             if stop > end:
                 raise BadRecord("a part of a record on the datagram lane")
             records.append(data[start:stop])
@@ -214,12 +212,9 @@ class RecordSplitter:
                 missing = HEADER_SIZE - (end - start)
                 break
             (word,) = unpack_from(data, start)
-            length = word & 0xFFFF
-            if not _LOWEST_WORD <= word <= _HIGHEST_WORD or (
-                length < MIN_FRAME and word < _LOWEST_CONTROL
-            ):
+            if not _LOWEST_WORD <= word <= _HIGHEST_WORD:
                 raise self._refuse(word)
-            stop = start + HEADER_SIZE + length
+            stop = start + HEADER_SIZE + (word & 0xFFFF)
             if stop > end:
                 missing = stop - end
                 break
@@ -235,11 +230,15 @@ class RecordSplitter:
         self._missing = missing
 
     def _refuse(self, word: int) -> BadRecord:
-        flag, length = word >> 16, word & 0xFFFF
-        if flag in (FRAME, SUPERFRAME):
-            self._broken = f"a frame of {length} bytes, at least {MIN_FRAME}"
-        elif flag == CONTROL:
-            self._broken = f"control record of {length} bytes, limit {MAX_CONTROL_BODY}"
-        else:
-            self._broken = f"unknown record flag {flag:#06x}"
+        self._broken = _named(word)
         return BadRecord(self._broken)
+
+
+def _named(word: int) -> str:
+    """What is wrong with a header."""
+    flag, length = word >> 16, word & 0xFFFF
+    if flag == FRAME:
+        return f"a frame of {length} bytes, at least {MIN_FRAME}"
+    if flag == CONTROL:
+        return f"a control record of {length} bytes, limit {MAX_CONTROL_BODY}"
+    return f"unknown record flag {flag:#06x}"

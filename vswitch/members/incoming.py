@@ -29,7 +29,14 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from vswitch.errors import BadRecord
-from vswitch.frames.records import RecordSplitter, is_control, is_superframe, split_whole_untrusted
+from vswitch.frames.records import (
+    HEADER_SIZE,
+    MIN_FRAME,
+    RecordSplitter,
+    is_control,
+    is_superframe,
+    split_whole_untrusted,
+)
 from vswitch.members.channel import MessageChannel, MessageLane
 from vswitch.members.protocol import (
     After,
@@ -81,14 +88,13 @@ class _Inbox:
         waiting = self.waiting
         if not waiting:
             messages = self._lane.receive_nowait()
-            few = len(messages) if most is None else most
-            if len(messages) <= few and (len(messages) == 1 or sum(map(len, messages)) <= SLICE):
+            if len(messages) == 1 or (most is None and sum(map(len, messages)) <= SLICE):
                 return messages
             waiting.extend(messages)
         slice_ = [waiting.popleft()]
-        size = len(slice_[0])
-        while waiting and len(slice_) != most and size + len(waiting[0]) <= SLICE:
-            size += len(waiting[0])
+        room = SLICE - len(slice_[0])
+        while waiting and len(waiting[0]) <= room and len(slice_) != most:
+            room -= len(waiting[0])
             slice_.append(waiting.popleft())
         return slice_
 
@@ -107,6 +113,7 @@ class Incoming:
         self._channel = channel
         self._clock = clock
         self._bulk, self._sparse = _Inbox(channel.bulk), _Inbox(channel.sparse)
+        self._sparse_lane = channel.sparse
         self._datagrams: _Inbox | None = None
         self._owner = owner
         self._bulk_splitter = RecordSplitter()
@@ -154,7 +161,7 @@ class Incoming:
         """
         if self._datagrams is not None and self._datagrams.readable:
             return self._with_datagrams_untrusted(self._datagrams)
-        if not (self._sparse.readable or self._fences):
+        if not (self._fences or self._sparse.waiting or self._sparse_lane.readable):
             records = self._bulk_untrusted()
             return self._merge_untrusted(records, more=False) if self._fences else records
         return self._merge_untrusted([], more=True)
@@ -168,7 +175,7 @@ class Incoming:
         while lane.waiting and len(came) < ENOUGH:
             came += split_whole_untrusted(lane.take())
         if came:
-            self._check_superframe_untrusted(max(came))
+            self._check_superframe_untrusted(max(came), came)
         return records + came
 
     def _merge_untrusted(self, records: list[bytes], *, more: bool) -> list[bytes]:
@@ -210,18 +217,13 @@ class Incoming:
             largest = max(records)
             if is_control(largest):
                 raise BadRecord("a control message on the sparse lane")
-            self._check_superframe_untrusted(largest)
+            self._check_superframe_untrusted(largest, records)
         return records
 
     def _bulk_untrusted(self) -> list[bytes]:
-        bulk = self._bulk
-        records = self._bulk_slice_untrusted(bulk.take())
-        while bulk.waiting and len(records) < ENOUGH and not self._fences:
-            records += self._bulk_slice_untrusted(bulk.take())
-        return records
-
-    def _bulk_slice_untrusted(self, messages: list[bytes]) -> list[bytes]:
-        feed = self._bulk_splitter.feed_untrusted
+        """Of the bulk lane what is enough for a turn. HOT PATH."""
+        bulk, feed = self._bulk, self._bulk_splitter.feed_untrusted
+        messages = bulk.take()
         if len(messages) == 1:
             records = feed(messages[0])
         elif len(messages[0]) < LARGE_MESSAGE:
@@ -235,7 +237,9 @@ class Incoming:
         largest = max(records)
         if is_control(largest):
             return self._with_controls_untrusted(records)
-        self._check_superframe_untrusted(largest)
+        self._check_superframe_untrusted(largest, records)
+        if bulk.waiting and len(records) < ENOUGH:
+            records += self._bulk_untrusted()
         return records
 
     def _with_controls_untrusted(self, records: list[bytes]) -> list[bytes]:
@@ -263,7 +267,7 @@ class Incoming:
             if not self._afters.allow(now, 1):
                 raise BadRecord(f"more than {FENCES_PER_SECOND} fences a second")
             frames = self._fence(count, frames)
-        self._check_superframe_untrusted(largest)
+        self._check_superframe_untrusted(largest, records)
         return first
 
     def _fence(self, count: int, frames: list[bytes]) -> list[bytes]:
@@ -276,6 +280,9 @@ class Incoming:
         self._fences.append((count, behind))
         return behind
 
-    def _check_superframe_untrusted(self, largest: bytes) -> None:
-        if not self._owner.superframes and is_superframe(largest):
-            raise BadRecord("a superframe, which was not agreed")
+    def _check_superframe_untrusted(self, largest: bytes, records: list[bytes]) -> None:
+        if is_superframe(largest):
+            if not self._owner.superframes:
+                raise BadRecord("a superframe, which was not agreed")
+            if min(map(len, records)) < HEADER_SIZE + MIN_FRAME:
+                raise BadRecord(f"a superframe of less than {MIN_FRAME} bytes")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vswitch.errors import BadRecord, ByeCode
-from vswitch.frames.records import CONTROL, MAX_RECORD, encode_record, frame_record
+from vswitch.frames.records import CONTROL, MAX_RECORD, SUPERFRAME, encode_record, frame_record
 from vswitch.members.device import MemberDevice
 from vswitch.members.incoming import CONTROLS_PER_SECOND, ENOUGH, FENCES_PER_SECOND, SLICE
 from vswitch.members.protocol import (
@@ -97,6 +97,18 @@ async def test_a_record_without_a_frame_ends_its_writer(lane, size):
         theirs.open_datagrams()
     getattr(theirs, lane).send_nowait([frame_record(bytes(size)) * 60])
     with pytest.raises(BadRecord, match=f"frame of {size} bytes"):
+        device.read_nowait(64)
+    assert ours.closed_with[0] == ByeCode.PROTOCOL
+
+
+@pytest.mark.parametrize("lane", ["bulk", "sparse", "datagrams"])
+async def test_a_superframe_without_a_frame_ends_its_writer(lane):
+    device, ours, theirs = pair(superframes=True)
+    if lane == "datagrams":
+        device.use_lane("datagram")
+        theirs.open_datagrams()
+    getattr(theirs, lane).send_nowait([FRAME + encode_record(SUPERFRAME, bytes(13))])
+    with pytest.raises(BadRecord, match="superframe of less than"):
         device.read_nowait(64)
     assert ours.closed_with[0] == ByeCode.PROTOCOL
 
@@ -219,7 +231,8 @@ async def test_too_many_control_messages_end_the_session(hears, autojump_clock):
     device, ours, theirs = pair(hears=hears)
     for _ in range(3):  # so many each second are as many as anybody may send
         theirs.bulk.send_nowait([dear()] * CONTROLS_PER_SECOND)
-        read(device)
+        while device._waiting or ours.bulk.readable:
+            read(device)
         await trio.sleep(1)
     theirs.bulk.send_nowait([encode_control(Notice("x"))] * (CONTROLS_PER_SECOND + 1))
     with pytest.raises(BadRecord, match="control messages a second"):
