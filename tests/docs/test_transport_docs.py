@@ -11,6 +11,7 @@ from transport.handshake import admission, attempt, initiator, reset, responder
 from transport.path import address, keepalive
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import CredentialKind, Result
+from vswitch.members import incoming
 from vswitch.members.protocol import ByeCode
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -28,10 +29,11 @@ for module in (
     responder,
     address,
     keepalive,
+    incoming,
 ):
     LIMITS |= vars(module)
 
-UNITS = {"": 1, "s": 1, "bytes": 1, "MiB": 2**20}
+UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20}
 
 
 def tables(text, heading):

@@ -24,6 +24,7 @@ from vswitch.joining.host_link import HostLink
 from vswitch.logs import event
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import (
+    FROM_SWITCH,
     Bye,
     ByeCode,
     ControlMessage,
@@ -57,7 +58,9 @@ class Connection:
     """What a member does with one channel."""
 
     def __init__(self, channel: Channel, link: HostLink, config: JoinConfig) -> None:
-        self.device = MemberDevice(channel, name="switch", mtu=MAX_MTU, on_control=self._hear)
+        self.device = MemberDevice(
+            channel, name="switch", mtu=MAX_MTU, hears=FROM_SWITCH, on_control=self._hear
+        )
         self._link = link
         self._interface = link.interface
         self._config = config
@@ -114,8 +117,6 @@ class Connection:
                 self._bye = message
             case Notice(text):
                 event(log, "notice", text=text)
-            case Hello():
-                raise BadRecord("a switch does not say hello")
 
     async def _introduce(self) -> tuple[Welcome, list[bytes]]:
         """Say hello and wait for the welcome; it, and the frames that came with it."""

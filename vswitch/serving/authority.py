@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from transport import Credential, CredentialKind, Grant, PublicKey, Result
 from vswitch.errors import VswitchError
@@ -27,6 +28,9 @@ class RegistryAuthority:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.on_revoked: Callable[[bytes], None] = lambda key: (
+            None
+        )  # told of a revoked key that asks
 
     def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
         """Point reads of the registry; None is silence."""
@@ -39,6 +43,8 @@ class RegistryAuthority:
             return None
         if member is None:
             return None
+        if member.revoked is not None:
+            self.on_revoked(peer.raw)
         return Grant(result=Result.OK if member.revoked is None else Result.REVOKED)
 
     def _with_token(

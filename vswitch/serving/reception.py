@@ -27,7 +27,15 @@ from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
-from vswitch.members.protocol import MAX_TEXT, Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.members.protocol import (
+    FROM_MEMBER,
+    MAX_TEXT,
+    Bye,
+    ByeCode,
+    ControlMessage,
+    Hello,
+    Welcome,
+)
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.switch.port import Bound, Port
@@ -35,6 +43,7 @@ from vswitch.switch.port_lifecycle import READ_BATCH
 from vswitch.switch.switch import Switch
 from vswitch.version import SOFTWARE
 
+LOOK_INTERVAL = 1.0  # seconds between two looks whether the registry has changed
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
 
 log = logging.getLogger(__name__)
@@ -78,6 +87,7 @@ class Reception:
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
+        self._look = trio.Event()  # at the registry, before its time
 
     async def receive(self, channel: Channel) -> None:
         """From the handshake to the end of the session."""
@@ -86,6 +96,7 @@ class Reception:
             channel,
             name=channel.remote,
             mtu=self._switch.mtu,
+            hears=FROM_MEMBER,
             on_control=said.append,
         )
         try:
@@ -219,6 +230,30 @@ class Reception:
     def _note(self, kind: str, name: str = "", **facts: str) -> None:
         """For `vswitch events`."""
         self._switch.events.add(kind, name, now=trio.current_time(), **facts)
+
+    async def watch(self) -> None:
+        """Unplug who is revoked, also where nobody could tell this program of it; until
+        cancelled.
+        """
+        seen = None
+        while True:
+            with trio.move_on_after(LOOK_INTERVAL):
+                await self._look.wait()
+            asked, self._look = self._look.is_set(), trio.Event()
+            try:
+                version = self._registry.version()
+                if asked or version != seen:
+                    self.check_revoked()
+                    seen = version
+            except VswitchError as error:
+                if seen != -1:  # once, not each second
+                    event(log, "registry-failed", logging.ERROR, error=error)
+                seen = -1
+
+    def look_soon(self, key: bytes) -> None:
+        """This key was found revoked, as it wanted new keys: its session must not go on."""
+        if key in self.connected:
+            self._look.set()
 
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more; their names."""

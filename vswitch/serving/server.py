@@ -79,11 +79,12 @@ async def serve(
     with single_error(), closing(registry):
         sock = _open_socket(config.listen)
         listen = HostPort(config.listen.host, sock.local_address[1])
+        authority = RegistryAuthority(registry)
         async with (
             open_endpoint(
                 sock,
                 identity,
-                authority=RegistryAuthority(registry),
+                authority=authority,
                 max_sessions=config.max_members,
                 silent=config.silent,
             ) as endpoint,
@@ -93,6 +94,8 @@ async def serve(
             managed = FeatureManager(switch, settings)
             nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
+            authority.on_revoked = reception.look_soon
+            nursery.start_soon(reception.watch)
             status = ServeStatus(config, listen, endpoint, switch, reception, registry)
             controlled = Controlled(managed, status.read, reception.check_revoked)
             # First the control socket, which one switch per state directory can have: a second
