@@ -164,11 +164,14 @@ def test_every_drop_is_explained():
 
 
 def events(source: str) -> set[str]:
-    """First words of what is logged: `event(log, "port-up", ...)`, `log.info("port-up ...")`."""
+    """First words of what is logged: `event(log, "port-up", ...)`, `log.info("port-up ...")`;
+    `link.tell("notice", ...)` of what a switch can cause."""
     texts = []
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(func=ast.Name("event"), args=[_, ast.Constant(str(text)), *_]):
+                texts.append(text)
+            case ast.Call(func=ast.Attribute(_, "tell"), args=[ast.Constant(str(text)), *_]):
                 texts.append(text)
             case ast.Call(
                 func=ast.Attribute(ast.Name("log" | "_log" | "logger"), level), args=args

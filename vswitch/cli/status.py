@@ -19,7 +19,7 @@ from vswitch.management.status import (
     from_json,
     to_json,
 )
-from vswitch.management.tables import joins_table, ports_table, switch_line
+from vswitch.management.tables import joins_table, ports_table, refusals, switch_line
 from vswitch.state import StateDir
 
 
@@ -82,4 +82,6 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
         blocks.append(ports_table(ports))
     if joins:
         blocks.append(joins_table(joins, time.time()))
+    if refused := refusals(joins):
+        blocks.append(refused)
     answer("\n\n".join(blocks))

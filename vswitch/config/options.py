@@ -20,6 +20,7 @@ from attrs import Factory, field, frozen
 
 from vswitch.addresses import DEFAULT_PORT, HostPort
 from vswitch.config.converters import (
+    Network,
     to_bind,
     to_bool,
     to_duration,
@@ -31,6 +32,7 @@ from vswitch.config.converters import (
     to_member_limit,
     to_mtu,
     to_name,
+    to_networks,
     to_optional_interface,
     to_optional_mtu,
     to_optional_path,
@@ -192,6 +194,15 @@ class JoinConfig(_HostConfig):
         default="auto",
         converter=to_wish,
         metadata=option("auto (the switch gives one), none, or ADDRESS/PREFIX (auto)", "WISH"),
+    )
+    allow_network: tuple[Network, ...] = field(
+        default=(),
+        converter=to_networks,
+        metadata=option(
+            "let the LAN be of this network: another than before, or a public one; may be repeated",
+            "CIDR",
+            kind="list",
+        ),
     )
     mtu: int | None = field(
         default=None,

@@ -31,7 +31,7 @@ class Option:
 
     help: str
     metavar: str | None = None
-    kind: str = "text"  # "text", or "switch" for a flag that has no value
+    kind: str = "text"  # "switch": a flag without a value; "list": one that may be given again
     in_file: bool = True
 
 
@@ -61,7 +61,10 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[attrs.AttrsInstance]) -
                 flag_of(name), dest=name, action="store_const", const="true", help=entry.help
             )
         else:
-            parser.add_argument(flag_of(name), dest=name, metavar=entry.metavar, help=entry.help)
+            action = "append" if entry.kind == "list" else "store"
+            parser.add_argument(
+                flag_of(name), dest=name, action=action, metavar=entry.metavar, help=entry.help
+            )
 
 
 def flag_of(name: str) -> str:
@@ -76,7 +79,7 @@ def variable_of(name: str) -> str:
 
 def load(
     cls: type[T],
-    flags: Mapping[str, str | None],
+    flags: Mapping[str, str | list[str] | None],
     environ: Mapping[str, str],
     *,
     table: str | None = None,
@@ -86,7 +89,7 @@ def load(
     """An instance of `cls` from all sources.
 
     Args:
-        flags: text of each flag that was given, by field name.
+        flags: text of each flag that was given, or several texts, by field name.
         environ: the process environment; an empty variable counts as unset.
         table: which table of the file named by option `config` is for this class.
         tables: all tables that such a file may have.

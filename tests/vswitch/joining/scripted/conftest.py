@@ -37,7 +37,9 @@ class Stage:
         self.identity = PrivateKey.generate()
         self.interface = FakeInterface()
         key, where = PrivateKey.generate(), HostPort(*SERVER)
-        self.profile = Profile("pc1", where, self.identity.public, key, self.files)
+        self.profile = Profile(
+            "pc1", where, self.identity.public, key, self.files, network="10.77.0.0/24"
+        )
 
     def socket(self, bind):
         sock = self.network.socket("192.0.2.1")
