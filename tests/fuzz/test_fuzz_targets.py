@@ -17,7 +17,6 @@ from tests.fuzz.targets import PLANTED, TARGETS
 KNOWN = {
     "session": "finding 1: the highest counters under two keys end the endpoint (OverflowError)",
     "records": "finding 2: sparse messages are kept above the channel while bulk never ends",
-    "foreign": "finding 6: after a lost step a stream keeps everything from a false one on",
     "switch": "finding 21: an empty batch at a port with a rate (IndexError); and the next line",
     "switch/finding-reports-twice": (
         "group reports that an impairment has doubled are one object twice: _Listening.take, which"

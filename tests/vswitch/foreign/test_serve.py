@@ -266,6 +266,16 @@ async def test_a_connection_that_speaks_something_else_is_closed():
         assert not switch.ports
 
 
+async def test_who_loses_the_step_again_and_again_is_closed():
+    async with serving("tcp") as (switch, listener):
+        async with TcpClient(address_of(listener)) as one:
+            # Frames of possible length, and never a flag behind one.
+            await one.stream.send_all(bytes(4) + b"\xbc\xbc\x00\x0e" * 1000)
+            with pytest.raises((EOFError, trio.BrokenResourceError)):
+                await one.receive()
+        await until(lambda: not switch.ports)
+
+
 async def test_a_peer_that_does_not_read_loses_frames_and_stalls_nobody():
     async with (
         serving("tcp") as (switch, listener),
