@@ -18,7 +18,6 @@ from tests.fuzz.reader import Reader
 from tests.fuzz.untrusted import find
 from vswitch.addresses import HostPort
 from vswitch.bench import ECHO, GIVE, TAKE
-from vswitch.foreign.datagrams import SharedSocket
 from vswitch.foreign.formats import vxlan_header
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.udp import DatagramClients
@@ -81,9 +80,8 @@ async def _run(reader: Reader) -> None:
         async with open_switch(mtu=MTU) as switch, trio.open_nursery() as nursery:
             device = FakeDevice("peer")
             switch.attach(device, name="peer")
-            shared = SharedSocket(odd, MTU)
             if vxlan:
-                clients = VxlanPeers(switch, shared)
+                clients = VxlanPeers(switch, odd)
                 remote = HostPort("192.0.2.1", 4789)
                 await clients.plug(
                     ForeignSettings(kind="vxlan", name="v", remote=remote.text(), vni=42)
@@ -92,8 +90,8 @@ async def _run(reader: Reader) -> None:
                 kind = "qemu-dgram" if family == socket.AF_UNIX else "udp"
                 clients = DatagramClients(
                     switch,
+                    odd,
                     ForeignSettings(kind=kind, name="f", max_ports=MOST_PORTS, idle=5),
-                    shared,
                 )
             nursery.start_soon(clients.run)
             while reader:

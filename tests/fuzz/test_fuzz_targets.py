@@ -22,7 +22,6 @@ KNOWN = {
         "group reports that an impairment has doubled are one object twice: _Listening.take, which"
         " goes by id(record), counts them once"
     ),
-    "sockets": "finding 22: a datagram of a UNIX socket without a name ends the loop (TypeError)",
 }
 
 

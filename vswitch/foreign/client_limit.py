@@ -8,6 +8,7 @@ refused, counted by reason, and told once a minute in the log.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FAULT = "fault"  # refused by a mistake in a program; its traceback is in the log
 NEW_PER_SECOND = 8.0  # clients, after a burst of `max_ports`
 TELL_INTERVAL = 60.0  # seconds between two lines about refusals
+
+
+def note_fault(refused: Counter[str], error: Exception, **fields: object) -> str:
+    """Count a fault in a program, and log the first with its traceback; under which reference."""
+    refused[FAULT] += 1
+    reference = secrets.token_hex(4)
+    if refused[FAULT] == 1:
+        event(log, "foreign-fault", logging.ERROR, error, reference=reference, **fields)
+    return reference
 
 
 class ClientLimit:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from vswitch.addresses import HostPort
-from vswitch.foreign.client_limit import ClientLimit
+from vswitch.foreign.client_limit import ClientLimit, note_fault
 from vswitch.foreign.formats import FramedStream
-from vswitch.foreign.sockets import client_socket, find, shown
+from vswitch.foreign.sockets import Address, client_socket, find, shown
 from vswitch.foreign.streams import Codec, StreamDevice, tune
 from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
@@ -53,7 +53,7 @@ class StreamClients:
                 await trio.lowlevel.wait_readable(self._sock)
                 try:
                     for _ in range(_BATCH):
-                        self._take(*self._sock.accept())
+                        self._receive(*self._sock.accept())
                 except (BlockingIOError, ConnectionError):
                     pass
                 except OSError:
@@ -61,7 +61,14 @@ class StreamClients:
         finally:
             self._limit.close()
 
-    def _take(self, sock: socket.socket, address: object) -> None:
+    def _receive(self, sock: socket.socket, address: Address) -> None:
+        try:
+            self._take(sock, address)
+        except Exception as error:  # a fault in a program costs this client its connection
+            sock.close()
+            note_fault(self.refused, error, name=self._settings.name)
+
+    def _take(self, sock: socket.socket, address: Address) -> None:
         if not self._limit.may_come():
             sock.close()
             return
@@ -73,7 +80,7 @@ class StreamClients:
             return
         self._count += 1
         # A client of a UNIX socket has no address of its own.
-        where = shown(address[:2]) if isinstance(address, tuple) else f"unix:{self._count}"
+        where = shown(address) if isinstance(address, tuple) else f"unix:{self._count}"
         dropped: Counter[str] = Counter()
         device = StreamDevice(
             sock,

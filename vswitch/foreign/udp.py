@@ -17,7 +17,7 @@ from vswitch.addresses import HostPort
 from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import longest_frame
-from vswitch.foreign.sockets import Address, client_socket, enlarge, find, shown
+from vswitch.foreign.sockets import Sender, can_answer, client_socket, enlarge, find, shown
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
 from vswitch.switch.switch import Switch
 
@@ -30,12 +30,12 @@ class DatagramClients:
 
     def __init__(self, switch: Switch, sock: socket.socket, settings: ForeignSettings) -> None:
         self._limit = ClientLimit(switch, settings)
-        self.refused = self._limit.refused
         self._settings = settings
         self._shared = SharedSocket(sock, switch.mtu)
+        self.refused = self._shared.refused = self._limit.refused
         self._switch = switch
         self._longest = longest_frame(switch.mtu)
-        self._clients: dict[Address, DatagramDevice] = {}
+        self._clients: dict[Sender, DatagramDevice] = {}
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -47,7 +47,7 @@ class DatagramClients:
             self._limit.close()
 
     def _judge_untrusted(
-        self, datagram: bytes, address: Address
+        self, datagram: bytes, address: Sender
     ) -> tuple[DatagramDevice, bytes] | None:
         # HOT PATH
         client = self._clients.get(address)
@@ -58,8 +58,8 @@ class DatagramClients:
         client.heard = trio.current_time()
         return client, datagram
 
-    def _admit(self, datagram: bytes, address: Address) -> DatagramDevice | None:
-        if not address:  # a UNIX socket without a name: there is no way back to it
+    def _admit(self, datagram: bytes, address: Sender) -> DatagramDevice | None:
+        if not can_answer(address):
             self._limit.refuse("no_address")
             return None
         if not ETHERNET_HEADER_SIZE <= len(datagram) <= self._longest:
@@ -97,8 +97,8 @@ async def connect_udp(where: HostPort, bind: str | None, mtu: int) -> AsyncItera
         shared = SharedSocket(sock, mtu)
         device = DatagramDevice(shared, address, f"udp:{where}")
 
-        def judge(datagram: bytes, source: object) -> tuple[DatagramDevice, bytes] | None:
-            return (device, datagram) if source == address else None
+        def judge(datagram: bytes, source: Sender) -> tuple[DatagramDevice, bytes] | None:
+            return (device, datagram) if source and source[:2] == address else None
 
         try:
             async with trio.open_nursery() as nursery:

@@ -1,6 +1,7 @@
 """Foreign ports of a running switch, with clients written from the description of the formats."""
 
 import logging
+import os
 import socket
 import struct
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import trio.lowlevel
 
 from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
-from vswitch.foreign import client_limit
+from vswitch.foreign import client_limit, datagrams, sockets, tcp, udp
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
 from vswitch.frames.ethernet import format_mac
@@ -436,3 +437,136 @@ async def test_serve_opens_what_the_file_names(site, tmp_path):
 async def running_for_ever(site, path):
     async with site.serving(config=path):
         await trio.sleep_forever()
+
+
+async def test_senders_that_cannot_be_answered_harm_nobody(tmp_path):
+    path = tmp_path / "dgram"
+    settings = [ForeignSettings(kind="qemu-dgram", name="d", listen=f"unix:{path}")]
+    async with open_switch() as switch, open_foreign(switch, settings) as (listener,):
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nameless,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract,
+        ):
+            nameless.sendto(frame(mac(1)), str(path))
+            await until(lambda: listener.refused == {"no_address": 1})
+            assert not switch.ports
+            abstract.bind(b"\0vswitch test " + os.urandom(4).hex().encode())
+            abstract.sendto(frame(mac(2)), str(path))
+            await until(lambda: len(switch.ports) == 1)
+            assert switch.ports[0].name.startswith("d-unix:@vswitch test ")
+            abstract.setblocking(False)
+            async with switch.open_port("bot") as bot:
+                await bot.send(frame(mac(3), mac(2)))
+                await trio.lowlevel.wait_readable(abstract)
+                assert abstract.recv(4096) == frame(mac(3), mac(2))
+
+
+@pytest.mark.parametrize(
+    ("address", "answer", "text"),
+    [
+        (None, False, "unix:"),
+        ("", False, "unix:"),
+        (b"", False, "unix:"),
+        (b"\0abstract\n", True, "unix:@abstract?"),
+        (b"\0\xff", True, "unix:@?"),
+        ("/run/a.sock", True, "unix:/run/a.sock"),
+        (("192.0.2.1", 0), False, "192.0.2.1:0"),
+        (("192.0.2.1", 9), True, "192.0.2.1:9"),
+        (("::ffff:192.0.2.1", 9, 0, 0), True, "192.0.2.1:9"),
+        (("fe80::1", 9, 0, 3), True, "[fe80::1%3]:9"),
+    ],
+)
+def test_addresses_of_every_kind(address, answer, text):
+    assert sockets.can_answer(address) is answer
+    assert sockets.shown(address) == text
+
+
+def planted(*_):
+    raise ZeroDivisionError("planted")
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+async def test_a_fault_costs_the_client_that_shows_it_alone(kind, monkeypatch, caplog):
+    """In what lets clients in."""
+    module = udp if kind == "udp" else tcp
+    async with (
+        serving(kind) as (switch, listener),
+        CLIENTS[kind](address_of(listener)) as before,
+    ):
+        await before.send(frame(mac(1)))
+        await until(lambda: len(switch.fdb_entries()) == 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "shown", planted)
+            for number in (1, 2):
+                async with CLIENTS[kind](address_of(listener)) as one:
+                    await one.send(frame(mac(9)))
+                    await until(lambda: listener.refused["fault"] == number)  # noqa: B023
+        assert len(switch.ports) == 1
+        async with CLIENTS[kind](address_of(listener)) as after:
+            await after.send(frame(mac(2)))
+            assert await before.receive() == frame(mac(2))
+    assert caplog.text.count("foreign-fault reference=") == 1
+    assert caplog.text.count("ZeroDivisionError: planted") == 1
+
+
+@pytest.mark.parametrize("method", ["read_nowait", "write_nowait"])
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_a_fault_of_a_device_is_the_end_of_its_port_alone(kind, method, monkeypatch, caplog):
+    async with (
+        serving(kind) as (switch, listener),
+        CLIENTS[kind](address_of(listener)) as one,
+        CLIENTS[kind](address_of(listener)) as two,
+    ):
+        await one.send(frame(mac(1)))
+        await until(lambda: len(switch.fdb_entries()) == 1)
+        (port,) = (each for each in switch.ports if each.number == switch.fdb_entries()[0].port)
+        monkeypatch.setattr(port.device, method, planted)
+        await one.send(frame(mac(1)))
+        await two.send(frame(mac(2)))
+        await until(lambda: not port.attached)
+        async with switch.open_port("bot") as bot:
+            await two.send(frame(mac(2)))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == frame(mac(2))
+    assert caplog.text.count("ZeroDivisionError: planted") == 1
+
+
+async def test_a_fault_of_a_codec_is_the_end_of_its_client_alone(monkeypatch):
+    async with (
+        serving("tcp") as (switch, listener),
+        TcpClient(address_of(listener)) as one,
+        TcpClient(address_of(listener)) as two,
+        switch.open_port("bot") as bot,
+    ):
+        await until(lambda: len(switch.ports) == 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(tcp.FramedStream, "feed_untrusted", planted)
+            await one.send(frame(mac(1)))
+            await until(lambda: len(switch.ports) == 2)
+        await two.send(frame(mac(2)))
+        with trio.fail_after(5):
+            assert await bot.receive_frame() == frame(mac(2))
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp", "vxlan"])
+async def test_a_fault_of_a_listener_ends_it_alone(kind, monkeypatch, caplog):
+    of_all = (tcp, "_BATCH", None), (datagrams.SharedSocket, "_receive", planted)
+    more = {"remote": "127.0.0.2:1", "vni": 1} if kind == "vxlan" else {}
+    settings = [
+        ForeignSettings(kind=kind, name="bad", listen="127.0.0.1:0", **more),
+        ForeignSettings(kind="qemu-stream", name="good", listen="127.0.0.1:0"),
+    ]
+    async with open_switch() as switch, open_foreign(switch, settings) as (bad, good):
+        with monkeypatch.context() as patch:
+            patch.setattr(*of_all[kind != "tcp"])
+            async with CLIENTS.get(kind, UdpClient)(address_of(bad)) as one:
+                await one.send(frame(mac(1)))
+                await until(lambda: bad.refused["fault"] == 1)
+        (told,) = switch.events.since()
+        assert (told.kind, told.facts["name"]) == ("listener-ended", "bad")
+        assert not switch.ports
+        async with QemuClient(address_of(good)) as two, switch.open_port("bot") as bot:
+            await two.send(frame(mac(2)))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == frame(mac(2))
+    assert f"foreign-fault reference={told.facts['reference']} name=bad ended=True" in caplog.text
