@@ -15,6 +15,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
@@ -55,6 +56,20 @@ def to_place(value: object) -> Place:
 def can_answer(address: Sender) -> TypeGuard[Address]:
     """Whether anything can be sent there: not to a socket without a name, nor to port 0."""
     return bool(address[1] if isinstance(address, tuple) else address)
+
+
+def holder_of(address: Sender) -> str:
+    """With whom a client shares its places: who has its IPv4 address, or its /64 of IPv6, or where
+    that is link-local its address; all at one UNIX socket are one.
+    """
+    if not isinstance(address, tuple):
+        return UNIX
+    found = ip_address(address[0].partition("%")[0])
+    if isinstance(found, IPv6Address):
+        if found.is_link_local:
+            return f"{found}%{address[2:]}"
+        found = found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64)
+    return str(found)
 
 
 def shown(address: Address | HostPort | Path) -> str:

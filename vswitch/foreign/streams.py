@@ -75,6 +75,7 @@ class StreamDevice:
         self._codec = codec
         self._ready: deque[bytes] = deque()  # records of one read
         self._held = b""  # the rest of a record
+        self.heard = trio.current_time()  # when something came last
         self._steps = Bucket(LOST_STEPS, LOST_STEPS)
         self._lost_steps = 0  # that the bucket knows of
         self._gone: str | None = None  # why, once the connection has ended
@@ -170,6 +171,7 @@ class StreamDevice:
         if not data:
             self._gone = "the other side has closed the connection"
             return
+        self.heard = trio.current_time()
         try:
             self._ready.extend(self._codec.feed_untrusted(data))
         except BadRecord as error:
@@ -178,7 +180,7 @@ class StreamDevice:
         if lost != self._lost_steps:
             lost -= self._lost_steps
             self._lost_steps += lost
-            if self._steps.grant(trio.current_time(), lost) < lost:
+            if self._steps.grant(self.heard, lost) < lost:
                 self._gone = "out of step again and again: something else is sent here"
 
     def _send(self, data: bytes) -> int:

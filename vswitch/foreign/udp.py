@@ -17,8 +17,17 @@ from vswitch.addresses import HostPort
 from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import longest_frame
-from vswitch.foreign.sockets import Sender, can_answer, client_socket, enlarge, find, shown
+from vswitch.foreign.sockets import (
+    Sender,
+    can_answer,
+    client_socket,
+    enlarge,
+    find,
+    holder_of,
+    shown,
+)
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
+from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
 
 if TYPE_CHECKING:
@@ -29,7 +38,7 @@ class DatagramClients:
     """The clients of one listener."""
 
     def __init__(self, switch: Switch, sock: socket.socket, settings: ForeignSettings) -> None:
-        self._limit = ClientLimit(switch, settings)
+        self._limit = ClientLimit(switch, settings, forgets=True)
         self._settings = settings
         self._shared = SharedSocket(sock, switch.mtu)
         self.refused = self._shared.refused = self._limit.refused
@@ -65,12 +74,17 @@ class DatagramClients:
         if not ETHERNET_HEADER_SIZE <= len(datagram) <= self._longest:
             self._limit.refuse("no_frame")
             return None
-        if not self._limit.may_come():
+        holder = holder_of(address)
+        if not self._limit.may_come(holder):
             return None
         where = shown(address)
         device = DatagramDevice(self._shared, address, f"{self._settings.kind}:{where}")
         name = f"{self._settings.name}-{where}"
-        if self._limit.plug(device, name, lambda _: self._clients.pop(address, None)) is None:
+
+        def gone(_: Port) -> None:
+            self._clients.pop(address, None)
+
+        if self._limit.plug(device, name, gone, holder) is None:
             return None
         self._clients[address] = device
         return device
@@ -79,9 +93,8 @@ class DatagramClients:
         """Unplug who has been silent for too long."""
         while True:
             now, idle = trio.current_time(), self._settings.idle
-            for port in list(self._limit.ports):
-                device = port.device
-                if isinstance(device, DatagramDevice) and device.heard + idle <= now:
+            for port, device in list(self._limit.ports.items()):
+                if device.heard + idle <= now:
                     self._switch.detach(port)
             # Nobody who comes later has to go before this.
             heard = [device.heard for device in self._clients.values()]

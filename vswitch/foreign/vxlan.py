@@ -55,7 +55,7 @@ class VxlanPeers:
         def gone(_: Port) -> None:
             self._peers.pop(key, None)
 
-        if limit.plug(device, settings.name, gone) is not None:
+        if limit.plug(device, settings.name, gone, address[0]) is not None:
             self._peers[key] = device
 
     async def run(self) -> None:
