@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transport.config import TransportConfig
+    from transport.congestion.choice import TransportConfig
     from transport.crypto.identity import (
         PrivateKey,
         PublicKey,
@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 _NAMES = {  # by the module that has them
-    "transport.config": "TransportConfig",
+    "transport.congestion.choice": "TransportConfig",
     "transport.crypto.identity": "PrivateKey PublicKey create_key_file "
     "load_key_file load_or_create_key_file",
     "transport.crypto.noise": "NO_PSK",

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vswitch.config.commands import JoinConfig, ServeConfig
+    from vswitch.config.options import JoinConfig, ServeConfig
     from vswitch.devices.open_tap import open_tap
     from vswitch.devices.program_interface import ProgramInterface
     from vswitch.devices.tap import TapConfig, TapDevice
@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 _NAMES = {  # by the module that has them
-    "vswitch.config.commands": "JoinConfig ServeConfig",
+    "vswitch.config.options": "JoinConfig ServeConfig",
     "vswitch.devices.open_tap": "open_tap",
     "vswitch.devices.program_interface": "ProgramInterface",
     "vswitch.devices.tap": "TapConfig TapDevice",

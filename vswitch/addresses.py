@@ -1,4 +1,5 @@
-"""Host and port texts, the switch's subnet, and which of its addresses a member may have.
+"""Host and port texts, the switch's subnet, which of its addresses a member may have, and
+the MAC address that follows from a key.
 
 Pure: text in, values out. Every text has one canonical spelling (`HostPort.text()`, addresses
 as `ipaddress` prints them), so values can be compared and stored as text.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Container
+from hashlib import blake2s
 from ipaddress import IPv4Address, IPv4Network
 from typing import Self
 
@@ -166,3 +168,9 @@ def lowest_free(subnet: IPv4Network, taken: Container[IPv4Address]) -> IPv4Addre
         if (address := IPv4Address(number)) not in taken:
             return address
     return None
+
+
+def mac_from_key(key: bytes) -> bytes:
+    """The MAC address of whoever owns this public key: stable, unicast, locally administered."""
+    digest = blake2s(key, digest_size=6, person=b"vsw mac").digest()
+    return bytes((digest[0] & 0xFC | 0x02,)) + digest[1:]

@@ -70,6 +70,10 @@ class NotReachable(VswitchError):
     exit_code = ExitCode.NOT_REACHABLE
 
 
+class NotRunning(NotReachable):
+    """Nobody listens there: it does not run, or with other files."""
+
+
 class RefusedError(VswitchError):
     """The switch refused: used invite, revoked key, name or address taken, wrong server key."""
 

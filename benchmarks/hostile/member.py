@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from transport import Peer, PrivateKey, PublicKey, load_key_file
-from transport.config import CONTROLLERS, TransportConfig
+from transport.congestion.choice import CONTROLLERS, TransportConfig
 from transport.congestion.controller import SentSegment
 from transport.constants import KCP_HEADER_SIZE, RECEIVE_BATCH, RECEIVE_WINDOW, SLICE_SIZE, TAG_SIZE
 from transport.crypto.cipher import conversation_number

@@ -15,10 +15,10 @@ from contextlib import asynccontextmanager, contextmanager
 
 import attrs
 import trio
-from trio._core import _run as trio_run
 from trio.testing import MockClock
 
 from benchmarks.soak.ledger import Ledger
+from benchmarks.soak.order import in_fixed_order
 from benchmarks.soak.station import PATIENCE, SERVER, Station
 from benchmarks.soak.watch import Leftovers, Log, Stranger, Tap, watched_nonces
 from transport import Grant, PrivateKey, open_endpoint
@@ -228,12 +228,6 @@ async def _main(plan: Plan, ledger: Ledger, tell: Callable[[str], None]) -> Repo
 def soak(plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Report:
     """Run it to its end, in a Trio of its own."""
     ledger = Ledger(plan.seed)
-    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # the order of tasks comes from the seed, too
-    trio_run._r.seed(plan.seed)
-    try:
-        with watched_nonces(ledger), Log(ledger).listening():
-            clock = MockClock(autojump_threshold=0)
-            return trio.run(_main, plan, ledger, tell, clock=clock)
-    finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before
+    with watched_nonces(ledger), Log(ledger).listening():
+        clock = MockClock(autojump_threshold=0)
+        return in_fixed_order(lambda: trio.run(_main, plan, ledger, tell, clock=clock))

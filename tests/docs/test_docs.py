@@ -15,7 +15,7 @@ import pytest
 from tests.fuzz.targets import TARGETS
 from transport.stats import DROP_REASONS
 from vswitch.cli.common import SUMMARIES
-from vswitch.config.commands import (
+from vswitch.config.options import (
     TABLES,
     InviteConfig,
     JoinConfig,
@@ -23,7 +23,7 @@ from vswitch.config.commands import (
     ServeConfig,
     StateConfig,
 )
-from vswitch.config.options import flag_of, load, options_of, variable_of
+from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
 from vswitch.foreign.datagrams import SEND_REASONS
@@ -166,11 +166,14 @@ def test_every_drop_is_explained():
 
 
 def events(source: str) -> set[str]:
-    """First words of what is logged: `event(log, "port-up", ...)`, `log.info("port-up ...")`."""
+    """First words of what is logged: `event(log, "port-up", ...)`, `log.info("port-up ...")`;
+    `link.tell("notice", ...)` of what a switch can cause."""
     texts = []
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(func=ast.Name("event"), args=[_, ast.Constant(str(text)), *_]):
+                texts.append(text)
+            case ast.Call(func=ast.Attribute(_, "tell"), args=[ast.Constant(str(text)), *_]):
                 texts.append(text)
             case ast.Call(
                 func=ast.Attribute(ast.Name("log" | "_log" | "logger"), level), args=args

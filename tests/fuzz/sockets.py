@@ -89,7 +89,9 @@ async def _run(reader: Reader) -> None:
             else:
                 kind = "qemu-dgram" if family == socket.AF_UNIX else "udp"
                 clients = DatagramClients(
-                    switch, odd, ForeignSettings(kind=kind, name="f", max_ports=MOST_PORTS, idle=5)
+                    switch,
+                    odd,
+                    ForeignSettings(kind=kind, name="f", max_ports=MOST_PORTS, idle=5),
                 )
             nursery.start_soon(clients.run)
             while reader:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.frames.ethernet import BROADCAST, parse_mac
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import FRAME_AT, UDP, VIRTIO_HEADER, stands_for

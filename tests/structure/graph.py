@@ -26,7 +26,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # the rooms of transport, the lowest fi
     ("crypto",),
     ("congestion",),
     ("path",),
-    ("config",),
     ("lanes",),
     ("session",),
     ("handshake",),

@@ -10,7 +10,7 @@ import trio
 
 from transport import load_key_file
 from vswitch.addresses import HostPort
-from vswitch.config.commands import JoinConfig, ServeConfig
+from vswitch.config.options import JoinConfig, ServeConfig
 from vswitch.joining.member import join
 from vswitch.management.client import request
 from vswitch.management.status import JoinStatus, SwitchStatus, from_json

@@ -2,7 +2,8 @@
 
 A sender tells its controller what was acknowledged and what was found lost, and reads from it the
 congestion window and the pacing rate. Which controller a session has is chosen in
-`transport/config.py`; to add one, write a class with these members and give it a row there.
+`transport/congestion/choice.py`;
+to add one, write a class with these members and give it a row there.
 
 Pure: `now` is an argument, monotonic seconds. Sizes in bytes, rates in bytes a second. A controller
 raises nothing, whatever a peer acknowledges.

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
-from transport.config import DEFAULT_CONFIG, TransportConfig
+from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
 from transport.crypto.identity import PrivateKey
 from transport.endpoint.budget import MemoryBudget

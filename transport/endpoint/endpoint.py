@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define, field
 
-from transport.config import DEFAULT_CONFIG, TransportConfig
+from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import (
     ACCEPT_BACKLOG,
     CLOSE_REPEATS,

@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import define, frozen
 
-from transport.config import TransportConfig
+from transport.congestion.choice import TransportConfig
 from transport.constants import KCP_MTU, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
 from transport.errors import BadPacket

@@ -20,7 +20,7 @@ from typing import Final
 
 from attrs import frozen
 
-from transport.config import TransportConfig
+from transport.congestion.choice import TransportConfig
 from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey, PublicKey
 from transport.errors import BadPacket

@@ -29,7 +29,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from transport.config import DEFAULT_CONFIG, TransportConfig
+from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.congestion.controller import INITIAL_WINDOW
 from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS
 from transport.errors import BadPacket

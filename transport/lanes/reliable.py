@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 
-from transport.config import CONTROLLERS, DEFAULT_CONFIG, TransportConfig
+from transport.congestion.choice import CONTROLLERS, DEFAULT_CONFIG, TransportConfig
 from transport.congestion.pacing import Pacer
 from transport.constants import (
     ACK_BYTES,

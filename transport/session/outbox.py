@@ -25,7 +25,7 @@ from typing import Final
 from transport.constants import MAX_CONTROL_ITEMS
 from transport.lanes.reliable import ReliableLane
 from transport.path.address import PathTable
-from transport.path.liveness import Liveness
+from transport.path.keepalive import Liveness
 from transport.session.keyring import Keyring
 from transport.wire.control import ControlItem, Ping, encode_control
 from transport.wire.datagrams import CONTROL, DATA, DATAGRAM

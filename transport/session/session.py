@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from transport.config import DEFAULT_CONFIG, TransportConfig
+from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import CONFIRM_INTERVAL, DATA_HEADER_SIZE, TAG_SIZE
 from transport.crypto.cipher import conversation_number
 from transport.crypto.identity import PublicKey
@@ -37,7 +37,7 @@ from transport.errors import BadPacket, KeyExhausted
 from transport.lanes.datagram import DatagramLane
 from transport.lanes.lanes import Lanes
 from transport.path.address import PathTable
-from transport.path.liveness import Action, Liveness
+from transport.path.keepalive import Action, Liveness
 from transport.path.mtu import Probing
 from transport.session.closing import Ending
 from transport.session.events import Ended, Event, PathChanged, Rekeyed

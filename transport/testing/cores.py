@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import Factory, define, frozen
 
-from transport.config import DEFAULT_CONFIG, TransportConfig
+from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT
 from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.noise import NO_PSK

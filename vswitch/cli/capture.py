@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vswitch.cli.common import AnswerLost, Subparsers, add_command, config_from, say
-from vswitch.config.commands import StateConfig
 from vswitch.config.converters import to_duration
-from vswitch.config.options import add_flags
+from vswitch.config.options import StateConfig
+from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.management.client import ClientStream, open_stream

@@ -58,8 +58,8 @@ def config_from(
     args: argparse.Namespace, cls: type[T], *, table: str | None = None, **fixed: object
 ) -> T:
     """The options of a command from flags, environment and file."""
-    from vswitch.config.commands import TABLES
-    from vswitch.config.options import load
+    from vswitch.config.options import TABLES
+    from vswitch.config.sources import load
 
     return load(cls, vars(args), os.environ, table=table, tables=TABLES, **fixed)
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.commands import LookConfig
-from vswitch.config.options import add_flags
+from vswitch.config.options import LookConfig
+from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA, PortStatus, SwitchStatus, from_json, to_json

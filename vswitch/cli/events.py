@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.commands import LookConfig
-from vswitch.config.options import add_flags
+from vswitch.config.options import LookConfig
+from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode
 from vswitch.logs import clean
 from vswitch.management.client import open_stream, request

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.commands import LookConfig
-from vswitch.config.options import add_flags
+from vswitch.config.options import LookConfig
+from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from transport.crypto.identity import load_key_file
 from vswitch.addresses import DEFAULT_PORT, HostPort
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
-from vswitch.config.commands import InviteConfig
 from vswitch.config.converters import to_name
-from vswitch.config.options import add_flags
+from vswitch.config.options import InviteConfig
+from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry

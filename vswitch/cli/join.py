@@ -8,9 +8,9 @@ import sys
 from functools import partial
 
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
-from vswitch.config.commands import JoinConfig
 from vswitch.config.converters import to_name
-from vswitch.config.options import add_flags
+from vswitch.config.options import JoinConfig
+from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
 from vswitch.logs import set_up
 

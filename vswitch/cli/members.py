@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from transport.crypto.identity import PublicKey
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.commands import LookConfig
-from vswitch.config.options import add_flags
-from vswitch.errors import ExitCode, NotReachable
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
+from vswitch.config.options import LookConfig
+from vswitch.config.sources import add_flags
+from vswitch.errors import ExitCode, NotReachable, NotRunning
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA, MemberStatus, SwitchStatus, from_json, to_json
 from vswitch.management.tables import members_table
@@ -36,8 +36,10 @@ def run(args: argparse.Namespace) -> int:
         known = registry.members()
     try:
         reply = request(config.files.control_socket, "status", timeout=_TIMEOUT)
-    except NotReachable:
+    except NotReachable as error:
         vias = None
+        if not isinstance(error, NotRunning):
+            say(f"vswitch: who is connected is not known: {error}")
     else:
         ports = from_json(reply, SwitchStatus).ports
         vias = {port.name: port.via for port in ports if port.state == "up"}

@@ -7,9 +7,9 @@ import time
 
 from transport.crypto.identity import PublicKey
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
-from vswitch.config.commands import StateConfig
-from vswitch.config.options import add_flags
-from vswitch.errors import ExitCode, NotReachable
+from vswitch.config.options import StateConfig
+from vswitch.config.sources import add_flags
+from vswitch.errors import ExitCode, NotReachable, NotRunning
 from vswitch.management.client import request
 from vswitch.registry.registry import Registry
 
@@ -39,6 +39,11 @@ def run(args: argparse.Namespace) -> int:
     answer(f"revoked {member.name} (key {key.fingerprint()})")
     try:
         request(config.files.control_socket, "revoked", name=member.name, key=key.text())
-    except NotReachable:
+    except NotRunning:
         say("vswitch: the switch is not running here; it refuses the member when it starts")
+    except NotReachable as error:
+        raise NotReachable(
+            f"{member.name} is revoked, but the switch has not said that it is out: {error}\n"
+            "The switch looks for itself each second; see `vswitch members` whether it is gone"
+        ) from None
     return ExitCode.OK

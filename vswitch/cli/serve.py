@@ -6,8 +6,8 @@ import argparse
 from functools import partial
 
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service
-from vswitch.config.commands import ServeConfig
-from vswitch.config.options import add_flags
+from vswitch.config.options import ServeConfig
+from vswitch.config.sources import add_flags
 from vswitch.logs import set_up
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.commands import LookConfig
-from vswitch.config.options import add_flags
-from vswitch.errors import ExitCode, NotFound, NotReachable
+from vswitch.config.options import LookConfig
+from vswitch.config.sources import add_flags
+from vswitch.errors import ExitCode, NotFound, NotRunning
 from vswitch.management.client import request
 from vswitch.management.status import (
     SCHEMA,
@@ -18,7 +19,7 @@ from vswitch.management.status import (
     from_json,
     to_json,
 )
-from vswitch.management.tables import joins_table, ports_table, switch_line
+from vswitch.management.tables import joins_table, ports_table, refusals, switch_line
 from vswitch.state import StateDir
 
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args, LookConfig)
     switch, joins = _ask_all(config.files)
     if switch is None and not joins:
-        raise NotReachable(
+        raise NotRunning(
             f"nothing runs in {config.files.path}: start `vswitch serve` or `vswitch join`, or "
             "give the --state that they were started with"
         )
@@ -62,17 +63,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ask_all(files: StateDir) -> tuple[SwitchStatus | None, list[JoinStatus]]:
+    """Of what runs; `NotReachable` where something runs that does not answer."""
     switch = None
-    try:
+    with suppress(NotRunning):
         switch = from_json(request(files.control_socket, "status"), SwitchStatus)
-    except NotReachable:
-        pass
     joins = []
     for path in sorted(files.members.glob("*.sock")):
-        try:
+        with suppress(NotRunning):
             joins.append(from_json(request(path, "status"), JoinStatus))
-        except NotReachable:
-            continue
     return switch, joins
 
 
@@ -84,4 +82,6 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
         blocks.append(ports_table(ports))
     if joins:
         blocks.append(joins_table(joins, time.time()))
+    if refused := refusals(joins):
+        blocks.append(refused)
     answer("\n\n".join(blocks))

@@ -6,8 +6,8 @@ import argparse
 
 from vswitch.cli.common import Subparsers, add_command
 from vswitch.cli.port import change
-from vswitch.config.commands import LookConfig
-from vswitch.config.options import add_flags
+from vswitch.config.options import LookConfig
+from vswitch.config.sources import add_flags
 
 
 def add_parser(subparsers: Subparsers) -> None:

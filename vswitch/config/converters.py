@@ -13,8 +13,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import TypeAlias
 
 from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
 from vswitch.frames.ethernet import (
@@ -26,6 +27,8 @@ from vswitch.frames.ethernet import (
     parse_vlans,
 )
 from vswitch.members.lane_choice import LANES
+
+Network: TypeAlias = IPv4Network | IPv6Network
 
 LEVELS = ("debug", "info", "warning", "error")
 INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
@@ -169,6 +172,26 @@ def to_addresses(value: str | Sequence[str]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(word)) for word in _listed(value))
     except ValueError as error:
         raise ValueError(f"not addresses and prefixes: {error}") from None
+
+
+def to_networks(value: str | Sequence[str | Network]) -> tuple[Network, ...]:
+    """Networks: a list, or text with commas or spaces; nothing, or `none`, for none."""
+    if isinstance(value, str):
+        value = [] if value.lower() in _NONE else _listed(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError("write a list of networks such as 10.77.0.0/24")
+    return tuple(map(_network, value))
+
+
+def _network(value: object) -> Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        if "/" not in _text(value) or "%" in _text(value):
+            raise ValueError
+        return ipaddress.ip_network(_text(value))
+    except ValueError:
+        raise ValueError("write networks such as 10.77.0.0/24, no host bits set") from None
 
 
 def to_path(value: str | Path) -> Path:

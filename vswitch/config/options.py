@@ -1,187 +1,238 @@
-"""How a class of options is filled: flags, then VSWITCH_* variables, then a TOML table.
+"""What can be configured: one class per command, one field per option.
 
-An option is one attrs field with `metadata=option(...)`; its flag, its variable and its TOML
-key follow from the name of the field. The field's converter turns text or a TOML value into the
-option's value, accepts a value that is already right, and raises `ValueError` with the reason
-alone; this module adds where the value came from. The first source that has an option wins.
+Every option is declared here once and has a flag, a variable `VSWITCH_<NAME>` and, for serve and
+join, a key in the TOML table of the command; options.py fills the classes from those. The
+classes check themselves, so a program that makes one by hand gets the same messages.
 
-Error contract: `ConfigError`, one line for each thing that is wrong, with its place (flag,
-variable, or file and TOML path), the value, and the reason.
+Invariants: no option takes a secret. The invite string, which holds a single-use token, is an
+argument of join and never a flag, a variable or a key of a file; it is not in any repr.
+
+Error contract: a wrong value raises `ValueError` with the reason.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable, Mapping
+import os
+from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
-import attrs
+from attrs import Factory, field, frozen
 
-from vswitch.errors import ConfigError
+from vswitch.addresses import DEFAULT_PORT, HostPort
+from vswitch.config.converters import (
+    Network,
+    to_bind,
+    to_bool,
+    to_duration,
+    to_interface,
+    to_lane,
+    to_level,
+    to_listen,
+    to_log_days,
+    to_member_limit,
+    to_mtu,
+    to_name,
+    to_networks,
+    to_optional_interface,
+    to_optional_mtu,
+    to_optional_path,
+    to_path,
+    to_public,
+    to_subnet,
+    to_via,
+    to_wish,
+)
+from vswitch.config.sources import option
+from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
+from vswitch.state import StateDir, default_state_dir
 
-T = TypeVar("T")
+TABLES = ("foreign", "join", "port", "serve", "switch")  # tables that a configuration file may have
 
-_FILE_BYTES = 1 << 20  # a configuration file has a few hundred bytes; this is some other file
-
-
-@attrs.frozen
-class Option:
-    """What the flag, the help and the documentation need to know of a field."""
-
-    help: str
-    metavar: str | None = None
-    kind: str = "text"  # "text", or "switch" for a flag that has no value
-    in_file: bool = True
-
-
-def option(
-    help: str, metavar: str | None = None, *, kind: str = "text", in_file: bool = True
-) -> dict[str, Any]:
-    """The `metadata` of a field that is an option."""
-    return {"option": Option(help, metavar, kind, in_file)}
-
-
-def options_of(cls: type[attrs.AttrsInstance]) -> dict[str, Option]:
-    """The options of a class by field name, in the order of declaration."""
-    return {
-        field.name: field.metadata["option"]
-        for field in attrs.fields(cls)
-        if "option" in field.metadata
-    }
-
-
-def add_flags(parser: argparse.ArgumentParser, cls: type[attrs.AttrsInstance]) -> None:
-    """Give the parser one flag for each option; what was not given is None in the result."""
-    inherited = {field.name: field.inherited for field in attrs.fields(cls)}
-    # What makes the command itself comes first, what many commands have comes last.
-    for name, entry in sorted(options_of(cls).items(), key=lambda item: inherited[item[0]]):
-        if entry.kind == "switch":
-            parser.add_argument(
-                flag_of(name), dest=name, action="store_const", const="true", help=entry.help
-            )
-        else:
-            parser.add_argument(flag_of(name), dest=name, metavar=entry.metavar, help=entry.help)
+DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
 
-def flag_of(name: str) -> str:
-    """`log_level` → `--log-level`."""
-    return "--" + name.replace("_", "-")
+def _default_state() -> Path:
+    return default_state_dir(os.environ, os.geteuid())
 
 
-def variable_of(name: str) -> str:
-    """`log_level` → `VSWITCH_LOG_LEVEL`."""
-    return "VSWITCH_" + name.upper()
+@frozen(kw_only=True)
+class StateConfig:
+    """Options of every command that reads the state directory."""
+
+    state: Path = field(
+        default=Factory(_default_state),
+        converter=to_path,
+        metadata=option("directory of keys, members and sockets", "DIR"),
+    )
+
+    @property
+    def files(self) -> StateDir:
+        """The paths below the state directory."""
+        return StateDir(self.state)
 
 
-def load(
-    cls: type[T],
-    flags: Mapping[str, str | None],
-    environ: Mapping[str, str],
-    *,
-    table: str | None = None,
-    tables: Iterable[str] = (),
-    **fixed: object,
-) -> T:
-    """An instance of `cls` from all sources.
+@frozen(kw_only=True)
+class LookConfig(StateConfig):
+    """Options of `members` and `status`."""
 
-    Args:
-        flags: text of each flag that was given, by field name.
-        environ: the process environment; an empty variable counts as unset.
-        table: which table of the file named by option `config` is for this class.
-        tables: all tables that such a file may have.
-        fixed: fields that are not options.
-    """
-    values: dict[str, Any] = dict(fixed)
-    problems: list[str] = []
-    fields = attrs.fields_dict(cast(type[attrs.AttrsInstance], cls))
-    for name in options_of(cast(type[attrs.AttrsInstance], cls)):
-        text, place = flags.get(name), f"{flag_of(name)} "
-        if text is None:
-            text, place = environ.get(variable_of(name)) or None, f"{variable_of(name)}="
-        if text is not None:
-            try:
-                values[name] = _convert(fields[name], text)
-            except ValueError as error:
-                problems.append(f"{place}{_short(text)}: {error}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    file = values.get("config")
-    from_file = _read_table(file, table, set(tables)) if file and table else {}
-    return _structure(cls, {**from_file, **values}, from_file, f"{file}: {table}")
+    json: bool = field(
+        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
+    )
 
 
-def _convert(field: attrs.Attribute[Any], value: object) -> Any:
-    return value if field.converter is None else cast(Callable[[Any], Any], field.converter)(value)
+@frozen(kw_only=True)
+class InviteConfig(StateConfig):
+    """Options of `invite`. `expires` is in seconds."""
+
+    expires: float = field(
+        default=86400.0,
+        converter=to_duration,
+        metadata=option("how long the string can be used: 30s, 10m, 24h, 7d (24h)", "TIME"),
+    )
+    public: HostPort | None = field(
+        default=None,
+        converter=to_public,
+        metadata=option("where members reach the switch (what serve was told)", "HOST[:PORT]"),
+    )
 
 
-def read_tables(path: Path) -> dict[str, Any]:
-    """The tables of a configuration file by name, unchecked; `ConfigError` if it is no TOML."""
-    import tomllib  # most commands read no file
+@frozen(kw_only=True)
+class _ServiceConfig(StateConfig):
+    """Options of the two commands that stay running."""
 
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES + 1)
-        if len(data) > _FILE_BYTES:
-            raise ConfigError(f"{path}: larger than {_FILE_BYTES} bytes: no configuration file")
-        return tomllib.loads(data.decode("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: not UTF-8 (at line {line})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not TOML that can be read: nested too deeply") from None
-
-
-def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
-    document = read_tables(path)
-    problems = [f"{path}: {_unknown(key, known, 'table')}" for key in document if key not in known]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    table = document.get(name, {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: {name}: must be a table: write [{name}] on a line of its own")
-    return table
+    config: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("read options from this TOML file", "FILE", in_file=False),
+    )
+    log_level: str = field(
+        default="info",
+        converter=to_level,
+        metadata=option("debug, info, warning or error (info)", "LEVEL"),
+    )
+    log_file: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("write the log here too, a new file every midnight", "FILE"),
+    )
+    log_days: int = field(
+        default=14,
+        converter=to_log_days,
+        metadata=option("old log files to keep, 0 for all (14)", "N"),
+    )
 
 
-def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
-    """An instance of `cls` from a table of a file, or from what somebody has said instead."""
-    return _structure(cls, dict(table), dict(table), place)
+@frozen(kw_only=True)
+class _HostConfig(_ServiceConfig):
+    """Options of the TAP on this host."""
+
+    dev: str = field(
+        default="vsw0", converter=to_interface, metadata=option("name of the TAP (vsw0)", "IFNAME")
+    )
+    bridge: str | None = field(
+        default=None,
+        converter=to_optional_interface,
+        metadata=option("put the TAP into this bridge, or into one with this interface", "IFNAME"),
+    )
+    bridge_dhcp: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("let DHCP pass between the bridge and the switch", kind="switch"),
+    )
 
 
-def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], place: str) -> T:
-    """An instance from values by field name; what is wrong with those of `table` has its place."""
-    fields = attrs.fields(cast(type[attrs.AttrsInstance], cls))
-    known = {name for name, entry in options_of(cast(Any, cls)).items() if entry.in_file}
-    problems = [f"{place}: {_unknown(key, known, 'option')}" for key in table if key not in known]
-    for field in fields:
-        name = field.name
-        if name in values:
-            try:
-                values[name] = _convert(field, values[name])
-            except ValueError as error:
-                problems.append(f"{place}.{name} = {_short(table.get(name))}: {error}")
-        elif field.default is attrs.NOTHING:
-            problems.append(f"{name} is missing: give {flag_of(name)}, or set {variable_of(name)}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return cls(**values)
+@frozen(kw_only=True)
+class ServeConfig(_HostConfig):
+    """Options of `serve`."""
+
+    listen: HostPort = field(
+        default=HostPort("::", DEFAULT_PORT),
+        converter=to_listen,
+        metadata=option(f"UDP address and port ([::]:{DEFAULT_PORT}, both IPs)", "[HOST]:PORT"),
+    )
+    public: HostPort | None = field(
+        default=None,
+        converter=to_public,
+        metadata=option("where members reach this switch: what invites say", "HOST[:PORT]"),
+    )
+    subnet: IPv4Network = field(
+        default=IPv4Network("10.77.0.0/24"),
+        converter=to_subnet,
+        metadata=option("addresses for members (10.77.0.0/24)", "CIDR"),
+    )
+    mtu: int = field(
+        default=DEFAULT_MTU,
+        converter=to_mtu,
+        metadata=option(f"payload of the largest frame, {MIN_MTU} to {MAX_MTU} (1500)", "BYTES"),
+    )
+    max_members: int = field(
+        default=1024,
+        converter=to_member_limit,
+        metadata=option("refuse more members than this (1024)", "N"),
+    )
+    local_port: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("plug this host in too, with a TAP (see --dev, --bridge)", kind="switch"),
+    )
+    silent: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("do not tell members of a session that a restart has lost", kind="switch"),
+    )
 
 
-def _unknown(key: str, known: set[str], what: str) -> str:
-    import difflib  # for a typing error alone
+@frozen(kw_only=True)
+class JoinConfig(_HostConfig):
+    """Options of `join`, and the invite string if one was given."""
 
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    return f"unknown {what} {_short(key)}: {hint}"
-
-
-def _short(value: object) -> str:
-    """A value on one line and of bounded length, for a message."""
-    text = value if isinstance(value, str) else repr(value)
-    if not text.isprintable() or not text or " " in text or isinstance(value, str) is False:
-        text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    name: str = field(
+        converter=to_name, metadata=option("this member's name: a-z, 0-9, '-' (required)", "NAME")
+    )
+    invite: str | None = field(default=None, repr=False)
+    address: str = field(
+        default="auto",
+        converter=to_wish,
+        metadata=option("auto (the switch gives one), none, or ADDRESS/PREFIX (auto)", "WISH"),
+    )
+    allow_network: tuple[Network, ...] = field(
+        default=(),
+        converter=to_networks,
+        metadata=option(
+            "let the LAN be of this network: another than before, or a public one; may be repeated",
+            "CIDR",
+            kind="list",
+        ),
+    )
+    mtu: int | None = field(
+        default=None,
+        converter=to_optional_mtu,
+        metadata=option(f"{MIN_MTU} to {MAX_MTU} (what the switch says)", "BYTES"),
+    )
+    offload: bool = field(
+        default=True,
+        converter=to_bool,
+        metadata=option("on: carry large frames of the kernel whole; or off (on)", "on|off"),
+    )
+    lane: str = field(
+        default="kcp",
+        converter=to_lane,
+        metadata=option(
+            "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
+        ),
+    )
+    via: str | None = field(
+        default=None,
+        converter=to_via,
+        metadata=option("no session: plain frames to udp://HOST:PORT or tcp://HOST:PORT", "URL"),
+    )
+    bind: str | None = field(
+        default=None,
+        converter=to_bind,
+        metadata=option("local address or interface for the underlay", "ADDR|IFNAME"),
+    )
+    once: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("end when the first connection fails or ends", kind="switch"),
+    )

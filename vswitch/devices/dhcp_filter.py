@@ -10,7 +10,7 @@ from collections import Counter
 
 import trio
 
-from vswitch.devices.host_interface import HostInterface
+from vswitch.devices.host_interface import HostFacts, HostInterface
 from vswitch.frames.headers import is_dhcp_untrusted
 from vswitch.switch.device import Description
 
@@ -49,6 +49,9 @@ class DhcpFilter:
     def describe(self) -> Description:
         """Implements `vswitch.switch.device.Describing`."""
         return Description(f"local:{self.name}", self.dropped)
+
+    async def facts(self) -> HostFacts:
+        return await self._interface.facts()
 
     async def set_mtu(self, mtu: int) -> None:
         await self._interface.set_mtu(mtu)

@@ -7,9 +7,26 @@ interface of another system, or none at all in a program that takes part by itse
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Protocol, TypeAlias
+
+import attrs
 
 from vswitch.switch.device import Device
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+@attrs.frozen
+class HostFacts:
+    """What a host has beside its interface to the LAN, none of which the LAN may take over."""
+
+    addresses: frozenset[Address] = frozenset()  # its own
+    gateways: frozenset[Address] = frozenset()  # next hops of its routes
+    resolvers: frozenset[Address] = frozenset()  # name servers
+    networks: frozenset[Network] = frozenset()  # that it has routes to
+    ipv6: bool = False  # is on at the interface, or at the bridge that it is in
 
 
 class HostInterface(Device, Protocol):
@@ -30,6 +47,9 @@ class HostInterface(Device, Protocol):
     @property
     def dropped(self) -> Counter[str]:
         """Frames that the host's end refused, by reason."""
+
+    async def facts(self) -> HostFacts:
+        """What the host has just now. `VswitchError` where that cannot be found out."""
 
     async def set_mtu(self, mtu: int) -> None:
         """Change the MTU, in bytes of payload."""

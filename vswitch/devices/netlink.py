@@ -15,15 +15,18 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
 
+from vswitch.devices.host_interface import Address, HostFacts
 from vswitch.errors import PrivilegeError, VswitchError
 
 IFF_UP = 1  # linux/if.h
+RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 GONE = (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH)
 
 
@@ -86,10 +89,11 @@ def configure(
             _set(ipr, name, state="up" if up else "down")
 
 
-def add_address(name: str, address: str) -> None:
+def add_address(name: str, address: str, *, metric: int | None = None) -> None:
     """Give the interface an address in CIDR form; one that it has already is no error.
 
-    IPv4 gets the subnet's broadcast address too: programs that look for hosts ask for it.
+    `metric`: of the route to its subnet; the kernel's own goes before all others. IPv4 gets the
+    subnet's broadcast address too: programs that look for hosts ask for it.
     """
     with _netlink(f"set {address} on {name}") as ipr:
         interface = ipaddress.ip_interface(address)
@@ -99,6 +103,8 @@ def add_address(name: str, address: str) -> None:
         }
         if interface.version == 4 and interface.network.prefixlen < 31:
             what["broadcast"] = str(interface.network.broadcast_address)
+        if metric is not None:
+            what["rt_priority"] = metric
         ipr.addr("replace", index=_index(ipr, name), **what)
 
 
@@ -122,6 +128,78 @@ def addresses(name: str) -> list[str]:
             for message in ipr.get_addr(index=_index(ipr, name))
         ]
         return [text for _, text in sorted(found)]
+
+
+def host_facts(name: str) -> HostFacts:
+    """What this host has, the interface `name` left out."""
+    with _netlink("read addresses and routes") as ipr:
+        own = _links(ipr, name)
+        index = int(own[0]["index"]) if own else None
+        master = _name_of(ipr, own[0].get("master")) if own else None
+        addresses = {
+            message.get(part)
+            for message in ipr.get_addr()
+            for part in ("address", "local")
+            if message["index"] != index
+        }
+        gateways, networks = set[Any](), set[Any]()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in ipr.get_routes(family=family):
+                hops = [
+                    hop
+                    for hop in (route, *(route.get("multipath") or ()))
+                    if hop.get("oif", hop.get("hop_ifindex") or None) != index
+                ]
+                if not hops or route.get("table") == _LOCAL_TABLE:
+                    continue
+                gateways |= {_gateway(hop) for hop in hops}
+                if route.get("dst"):
+                    networks.add(ipaddress.ip_network(f"{route.get('dst')}/{route['dst_len']}"))
+    return HostFacts(
+        addresses=_addresses(addresses),
+        gateways=_addresses(gateways),
+        resolvers=_addresses(_name_servers()),
+        networks=frozenset(networks),
+        ipv6=any(map(_has_ipv6, {name, master or name})),
+    )
+
+
+def _gateway(hop: Any) -> str | None:
+    """The next hop; of another family than the route, it is `via`."""
+    via = hop.get("via")
+    return hop.get("gateway") or (via.get("addr") if via else None)
+
+
+def _addresses(texts: Iterable[str | None]) -> frozenset[Address]:
+    return frozenset(ipaddress.ip_address(text) for text in texts if text)
+
+
+def _name_servers() -> Iterator[str]:
+    """Also those that a local resolver asks in its turn."""
+    for path in RESOLVERS:
+        try:
+            text = path.read_text(errors="replace")
+        except OSError:  # a host without names, or without that resolver
+            continue
+        for line in text.splitlines():
+            match line.split():
+                case ["nameserver", address, *_] if _is_address(address.partition("%")[0]):
+                    yield address.partition("%")[0]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_ipv6(name: str) -> bool:
+    try:
+        return Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").read_text().strip() == "0"
+    except OSError:  # a kernel without IPv6
+        return False
 
 
 def delete(name: str) -> None:
@@ -194,6 +272,7 @@ def create_veth(name: str, peer: str, *, peer_pid: int | None = None) -> None:
         ipr.link("add", ifname=name, kind="veth", peer=other)
 
 
+_LOCAL_TABLE = 255  # RT_TABLE_LOCAL: a route for each address of the host
 _MAIN_TABLE = 254  # RT_TABLE_MAIN of linux/rtnetlink.h
 _OF_KERNEL = 2  # RTPROT_KERNEL: comes and goes with an address
 _LINK_SCOPE = 253  # RT_SCOPE_LINK

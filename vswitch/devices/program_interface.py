@@ -21,8 +21,11 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from vswitch.addresses import mac_from_key
+from vswitch.config.options import DEFAULT_MTU
+from vswitch.devices.host_interface import HostFacts
 from vswitch.devices.tap import TapConfig
-from vswitch.frames.ethernet import DEFAULT_MTU, format_mac, mac_from_key
+from vswitch.frames.ethernet import format_mac
 from vswitch.switch.local import local_pair
 
 
@@ -55,6 +58,11 @@ class ProgramInterface:
             yield self
         finally:
             self.close()
+
+    async def facts(self) -> HostFacts:
+        """Nothing: whatever the switch says goes no further than this program."""
+        await trio.lowlevel.checkpoint()
+        return HostFacts()
 
     async def set_mtu(self, mtu: int) -> None:
         """Frames of the program may be so long from now on."""

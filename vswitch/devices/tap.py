@@ -34,6 +34,7 @@ import trio
 
 from vswitch.config.converters import to_interface, to_mtu
 from vswitch.devices import netlink
+from vswitch.devices.host_interface import HostFacts
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
 from vswitch.frames.virtio import MAX_SEGMENTS
@@ -65,6 +66,10 @@ OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM, 0)
 GSO_MAX_SIZE = 62_000
 
 MAX_TXQUEUELEN = 100_000  # frames: beyond any use, and far below the kernel's 2^32
+
+# Of the route to the LAN: behind all that a host gives its own by itself (NetworkManager has 50 to
+# 1,000, and 20,000 more for an interface that leads nowhere), so that none of them loses to it.
+LAN_METRIC = 32_000
 
 # The kernel cuts a frame to the buffer without a word, and the MTU may be raised behind our back:
 # nothing is longer than this, a superframe with its virtio-net header included.
@@ -244,7 +249,7 @@ def _configure(config: TapConfig, *, forgive: bool) -> None:
             up=True,
         )
         if config.address is not None:
-            netlink.add_address(config.name, config.address)
+            netlink.add_address(config.name, config.address, metric=LAN_METRIC)
     except PrivilegeError as error:
         if not forgive:
             raise
@@ -321,6 +326,10 @@ class TapDevice:
             done += 1
         return done
 
+    async def facts(self) -> HostFacts:
+        """Implements `vswitch.devices.host_interface.HostInterface`."""
+        return await trio.to_thread.run_sync(netlink.host_facts, self.name)
+
     async def set_address(self, address: str | None) -> None:
         """Replace the address that we set by another, in CIDR form, or by none."""
         self._open_fd()
@@ -375,7 +384,12 @@ def _replace_address(name: str, old: str | None, new: str | None) -> None:
     if old is not None:
         netlink.remove_address(name, old)
     if new is not None:
-        netlink.add_address(name, new)
+        try:
+            netlink.add_address(name, new, metric=LAN_METRIC)
+        except VswitchError:
+            if old is not None:
+                netlink.add_address(name, old, metric=LAN_METRIC)
+            raise
 
 
 def record_headers(flag: int, longest: int) -> list[bytes]:

@@ -32,7 +32,7 @@ from ipaddress import ip_address, ip_network
 import attrs
 
 from vswitch.config.converters import to_addresses, to_bool, to_optional_bool
-from vswitch.config.options import option
+from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
 from vswitch.features.macs import MacSettings
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, parse_mac

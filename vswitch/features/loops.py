@@ -41,7 +41,7 @@ import attrs
 import trio
 
 from vswitch.config.converters import to_bool, to_optional_bool
-from vswitch.config.options import option
+from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
 from vswitch.features.guards import GuardSettings, GuardSwitchSettings
 from vswitch.features.storms import StormDrop

@@ -32,7 +32,7 @@ from vswitch.config.converters import (
     to_macs,
     to_stations,
 )
-from vswitch.config.options import option
+from vswitch.config.sources import option
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features.base import ANY_PORT, Feature, Stages
 from vswitch.features.vlans import VlanSettings, VlanSwitchSettings, port_vlans, vlans_on

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 
 import attrs
 
+from vswitch.addresses import mac_from_key
 from vswitch.config.converters import to_bool
-from vswitch.config.options import option
+from vswitch.config.sources import option
 from vswitch.errors import BadRecord
 from vswitch.features.base import Feature, Stages
 from vswitch.features.snooping import Query, Snooping
@@ -28,7 +29,7 @@ from vswitch.features.vlans import (
     port_vlans,
     vlans_on,
 )
-from vswitch.frames.ethernet import mac_from_key, vlan_of
+from vswitch.frames.ethernet import vlan_of
 from vswitch.frames.igmp import GroupMessage, Says, query_record, read_untrusted
 from vswitch.frames.records import frame_of
 from vswitch.frames.virtio import stands_for

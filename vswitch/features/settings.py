@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 from attrs import Factory, frozen
 
-from vswitch.config.options import options_of, read_tables, structure
+from vswitch.config.sources import options_of, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.guards import GuardSwitchSettings

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from vswitch.config.converters import to_frame_limit
-from vswitch.config.options import option
+from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import BROADCAST, ETHERNET_HEADER_SIZE, HEAD_SIZE, vlan_of
 from vswitch.frames.headers import frame_at

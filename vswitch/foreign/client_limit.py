@@ -3,13 +3,20 @@
 Anybody who reaches a foreign listener gets a port, and sources of datagrams can be made up. So
 there are at most `max_ports` of them, and after a burst of that size a few a second; the rest is
 refused, counted by reason, and told once a minute in the log.
+
+Places are shared between source addresses (`holder_of`). When none is left, who holds fewer than
+the largest holder, and would still not hold more, gets the place of that one's longest silent
+client. Else, over datagrams, where nothing says that a client has ended, it may get the place of
+one that has been silent for a while: a short while for one of its own, which is how a program looks
+that was started again, a long one for another's.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -17,49 +24,88 @@ from vswitch.errors import RefusedError
 from vswitch.logs import event
 from vswitch.switch.device import Device
 from vswitch.switch.port import Port
+from vswitch.switch.port_lifecycle import DetachListener
 from vswitch.switch.switch import Switch
-from vswitch.switch.tasks import DetachListener
 
 if TYPE_CHECKING:
     from vswitch.foreign.kinds import ForeignSettings
 
 log = logging.getLogger(__name__)
 
+FAULT = "fault"  # refused by a mistake in a program; its traceback is in the log
 NEW_PER_SECOND = 8.0  # clients, after a burst of `max_ports`
+OWN_SILENCE = 3.0  # seconds, until a new client takes the place of one from the same address
+OTHERS_SILENCE = 60.0  # the same, of one from another address that holds no more than its share
+LOOK_INTERVAL = 0.1  # seconds between two fruitless looks at all clients
 TELL_INTERVAL = 60.0  # seconds between two lines about refusals
+
+
+def note_fault(refused: Counter[str], error: Exception, **fields: object) -> str:
+    """Count a fault in a program, and log the first with its traceback; under which reference."""
+    refused[FAULT] += 1
+    reference = secrets.token_hex(4)
+    if refused[FAULT] == 1:
+        event(log, "foreign-fault", logging.ERROR, error, reference=reference, **fields)
+    return reference
+
+
+class Client(Device, Protocol):
+    """A device that knows when something came last."""
+
+    heard: float
 
 
 class ClientLimit:
     """The ports of one listener, and who gets none."""
 
-    def __init__(self, switch: Switch, settings: ForeignSettings) -> None:
+    def __init__(self, switch: Switch, settings: ForeignSettings, *, forgets: bool = False) -> None:
+        """`forgets`: nothing says that a client is gone, so its silence may cost it its place."""
         self.refused: Counter[str] = Counter()  # clients, or their datagrams, by reason
-        self.ports: set[Port] = set()
+        self.ports: dict[Port, Client] = {}
+        self._holders: dict[str, set[Port]] = {}  # none is empty
+        self._most = 0  # places of the largest holder
         self._switch = switch
         self._settings = settings
+        self._forgets = forgets
+        self._look_again = 0.0  # before that nobody has been silent for long enough
         self._tokens = float(settings.max_ports)
         self._filled = trio.current_time()
         self._told = -TELL_INTERVAL
 
-    def may_come(self) -> bool:
-        """Whether there is a place for one more just now; if not, that is counted."""
+    def may_come(self, holder: str) -> bool:
+        """Whether there is a place for one more of that holder just now, or one is made for it; if
+        not, that is counted.
+        """
         now, limit = trio.current_time(), self._settings.max_ports
         self._tokens = min(limit, self._tokens + (now - self._filled) * NEW_PER_SECOND)
         self._filled = now
         if len(self.ports) >= limit:
-            self.refuse("ports_taken")
+            if len(self._holders.get(holder, ())) + 1 < self._most:
+                self._switch.detach(self._longest_silent(holder))
+                return True  # at no cost, as it evens out what is left to even out
+            spare = self._spare(holder, now) if self._tokens >= 1 else None
+            if spare is None:
+                self.refuse("ports_taken")
+                return False
+            self._switch.detach(spare)
+        elif self._switch.count_ports() >= self._switch.max_ports:
+            self.refuse("switch_full")
             return False
-        if self._tokens < 1:
+        elif self._tokens < 1:
             self.refuse("too_many_new")
             return False
         self._tokens -= 1
         return True
 
-    def plug(self, device: Device, name: str, gone: DetachListener) -> Port | None:
+    def plug(self, device: Client, name: str, gone: DetachListener, holder: str) -> Port | None:
         """Attach the device; None if the switch has no port left, and the device is closed then."""
 
         def detached(port: Port) -> None:
-            self.ports.discard(port)
+            if self.ports.pop(port, None) is not None:
+                self._holders[holder].discard(port)
+                if not self._holders[holder]:
+                    del self._holders[holder]
+                self._most = max(map(len, self._holders.values()), default=0)
             gone(port)
 
         try:
@@ -74,8 +120,31 @@ class ClientLimit:
             self.refuse("switch_full")
             device.close()
             return None
-        self.ports.add(port)
+        self.ports[port] = device
+        places = self._holders.setdefault(holder, set())
+        places.add(port)
+        self._most = max(self._most, len(places))
         return port
+
+    def _longest_silent(self, holder: str) -> Port:
+        """Of the largest holders; of `holder` if it is one."""
+        own = self._holders.get(holder, set())
+        largest = [own] if len(own) == self._most else self._holders.values()
+        return min(
+            (port for places in largest if len(places) == self._most for port in places),
+            key=lambda port: self.ports[port].heard,
+        )
+
+    def _spare(self, holder: str, now: float) -> Port | None:
+        """The port of a client that has been silent for so long that it may be gone."""
+        if not self._forgets or now < self._look_again:
+            return None
+        port = self._longest_silent(holder)
+        patience = OWN_SILENCE if port in self._holders.get(holder, ()) else OTHERS_SILENCE
+        if self.ports[port].heard + patience <= now:
+            return port
+        self._look_again = now + LOOK_INTERVAL
+        return None
 
     def refuse(self, reason: str) -> None:
         """Count somebody who gets no port."""

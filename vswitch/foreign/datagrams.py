@@ -7,7 +7,8 @@ the kernel refuses is dropped and counted at its device; when the socket itself 
 devices are until it is not. The inbox of a device is bounded, and what is too much is dropped and
 counted, so that one peer neither stalls nor starves another.
 
-Error contract: nothing from the network raises.
+Error contract: nothing from the network raises. A fault in a program costs the datagram that has
+shown it, which is counted (`fault`), and the first is logged with its traceback.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from collections.abc import Callable
 
 import trio
 
+from vswitch.foreign.client_limit import note_fault
 from vswitch.foreign.formats import longest_frame, record_untrusted
-from vswitch.foreign.sockets import Address
+from vswitch.foreign.sockets import Address, Sender
 from vswitch.frames.records import HEADER_SIZE
 from vswitch.switch.device import Description, Waiter
 
@@ -33,7 +35,7 @@ SEND_REASONS = {
     errno.ENOMEM: "no_memory",
 }
 
-Judge = Callable[[bytes, Address], "tuple[DatagramDevice, bytes] | None"]
+Judge = Callable[[bytes, Sender], "tuple[DatagramDevice, bytes] | None"]
 
 
 class SharedSocket:
@@ -43,6 +45,7 @@ class SharedSocket:
         """`overhead`: bytes in front of each frame."""
         self.sock = sock
         self.mtu = mtu
+        self.refused: Counter[str] = Counter()  # datagrams that are nobody's, by reason
         # One byte more than fits, so that what is cut off shows.
         self._size = longest_frame(mtu) + overhead + 1
         self.devices: set[DatagramDevice] = set()
@@ -78,13 +81,19 @@ class SharedSocket:
                 break
             except OSError:
                 continue  # an ICMP error for something that was sent
-            found = judge(data, address if isinstance(address, str) else address[:2])
-            if found is not None:
-                device, frame = found
-                device.put_untrusted(frame)
-                touched.add(device)
+            try:
+                found = judge(data, address)
+                if found is not None:
+                    device, frame = found
+                    device.put_untrusted(frame)
+                    touched.add(device)
+            except Exception as error:
+                self._note_fault(error)
         for device in touched:
             device.wake_reader()
+
+    def _note_fault(self, error: Exception) -> None:
+        note_fault(self.refused, error)
 
     async def _wait_for_room(self) -> None:
         while True:

@@ -13,14 +13,19 @@ back at most two frames. Pure; `BadRecord` for a stream that cannot be followed 
 
 from __future__ import annotations
 
+import re
 import struct
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 
 from vswitch.errors import BadRecord
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, TAG_SIZE
 from vswitch.frames.records import FRAME, HEADER_SIZE, frame_record
 
 _FLAG = b"\xbc\xbc"
+# A flag, with the higher byte of a length that is believed, or with nothing yet.
+_FLAGGED = re.compile(rb"\xbc\xbc(?:[\x00-\x23]|\Z)")
+_Candidate = tuple[int, int]  # what may be a frame: where its flag is, and where it ends
 _WORD = struct.Struct(">I")
 VXLAN_HEADER_SIZE = 8  # bytes: flags, 24 reserved bits, VNI, 8 reserved bits
 _VXLAN_VALID = 0x08  # the flag that says that the VNI is one
@@ -69,6 +74,7 @@ class _Stream:
         self._dropped = dropped
         self._held = b""
         self._skip = 0  # bytes of a frame that is too long, still to come
+        self.lost_steps = 0  # how often something else stood where a frame was to begin
 
     @property
     def held(self) -> int:
@@ -87,6 +93,78 @@ class _Stream:
         return data
 
 
+class _Search:
+    """What may be a frame, since the step was lost. Positions are bytes since then.
+
+    A candidate ends with the flag of the next frame, and then is a true one; or with something
+    else, and then is `first` at best; or has not ended, and waits. All that waits ends within a
+    frame, so that two frames are all that is looked back for. Nothing is looked at twice, and each
+    candidate comes and goes once, so that the work is a constant for each byte.
+    """
+
+    def __init__(self) -> None:
+        self.kept = 0  # where the bytes begin that are still there
+        self.scanned = 0  # up to where flags have been looked for
+        self.first: _Candidate | None = None  # a whole one that no flag follows
+        self._waiting: deque[_Candidate] = deque()  # by where they begin
+        self._starts: dict[int, int] = {}  # of what waits, by the end: the first that begins
+        # Of what waits, those that nothing outlasts that begins later: by where they begin.
+        self._lasting: list[_Candidate] = []
+
+    def add(self, start: int, stop: int) -> None:
+        """One more, behind the others."""
+        self._waiting.append((start, stop))
+        self._starts.setdefault(stop, start)
+        while self._lasting and self._lasting[-1][1] <= stop:
+            self._lasting.pop()
+        self._lasting.append((start, stop))
+
+    def ends_at(self, stop: int) -> int | None:
+        """Where the candidate begins that ends there."""
+        return self._starts.get(stop)
+
+    def hides(self, start: int, stop: int) -> bool:
+        """Whether one that begins inside goes on behind the end of this one."""
+        while self._lasting and self._lasting[-1][1] <= stop:
+            self._lasting.pop()
+        return bool(self._lasting) and self._lasting[-1][0] > start
+
+    def settled(self, end: int, unread: int) -> Iterator[_Candidate]:
+        """What no flag follows and nothing that waits overlaps, now that all before `end` is known;
+        at `unread`, something may begin.
+        """
+        while True:
+            while self._waiting and self._waiting[0][1] < end:
+                if self.first is None:
+                    self.first = self._leave()
+                elif self._waiting[0][0] < self.first[1]:
+                    self._leave()
+                else:
+                    break
+            if self.first is None or self.begin(unread) < self.first[1]:
+                return
+            found, self.first = self.first, None
+            yield found
+
+    def before(self, start: int) -> Iterator[_Candidate]:
+        """What is whole and lies before a true one, each behind the other."""
+        free = 0
+        for each in ([self.first] if self.first else []) + list(self._waiting):
+            if each[0] >= free and each[1] <= start:
+                free = each[1]
+                yield each
+
+    def begin(self, unread: int) -> int:
+        """Where the first begins that waits."""
+        return self._waiting[0][0] if self._waiting else unread
+
+    def _leave(self) -> _Candidate:
+        start, stop = self._waiting.popleft()
+        if self._starts.get(stop) == start:
+            del self._starts[stop]
+        return start, stop
+
+
 class FramedStream(_Stream):
     """The stream of `0xBCBC | length | frame`.
 
@@ -98,8 +176,8 @@ class FramedStream(_Stream):
 
     def __init__(self, mtu: int, dropped: Counter[str]) -> None:
         super().__init__(mtu, dropped)
-        self._lost = False
-        self._astray = 0  # bytes passed over since the last frame
+        self._search: _Search | None = None  # while the step is lost
+        self._astray = 0  # bytes that have come since the last frame, while it was
 
     @staticmethod
     def encode(records: list[bytes]) -> list[bytes]:
@@ -109,21 +187,23 @@ class FramedStream(_Stream):
     def feed_untrusted(self, data: bytes) -> list[bytes]:
         """The frame records that `data` completes; `BadRecord` after 1 MiB without any."""
         # HOT PATH
+        fresh = len(data)
         data = self._begin(data)
         end, start = len(data), 0
         records: list[bytes] = []
         while True:
-            if self._lost:
-                start = self._find_step(data, start)
-                if self._lost:
+            if self._search is not None:
+                start = self._find_step(data, start, self._search, records)
+                if self._search is not None:
+                    self._note_astray(fresh, records)
                     break
             if end - start < HEADER_SIZE:
                 break
             (word,) = _WORD.unpack_from(data, start)
             length = word & 0xFFFF
             if word >> 16 != FRAME or length > MAX_ANNOUNCED:
-                self._dropped["resync"] += 1
-                self._lost = True
+                self._lose_step()
+                self._search = _Search()
                 continue
             stop = start + HEADER_SIZE + length
             if length > self._longest:
@@ -137,69 +217,64 @@ class FramedStream(_Stream):
                 self._dropped["runt"] += 1
             else:
                 records.append(data[start:stop])
-                self._astray = 0
             start = stop
         self._held = data[start:]
         return records
 
-    def _find_step(self, data: bytes, start: int) -> int:
-        """Where the next frame begins, or what is to be kept until more has come."""
-        end = len(data)
-        first = sure = -1  # where the first whole candidate is, and the first that is confirmed
-        first_stop = 0
-        waiting: list[int] = []  # candidates whose end has not come
-        at = data.find(_FLAG, start)
-        while at >= 0:
+    def _find_step(self, data: bytes, start: int, search: _Search, records: list[bytes]) -> int:
+        """Where the stream goes on in step, or what is to be kept until more has come; `records`
+        get the frames before that.
+        """
+        zero = start - search.kept  # where position 0 is in `data`
+        end = len(data) - zero
+        half = data.endswith(_FLAG[:1], start)
+        unread, cut = end - half, False  # where a header may begin that is not whole yet
+        match = _FLAGGED.search(data, search.scanned + zero)
+        while match is not None:
+            at = match.start() - zero
+            true = search.ends_at(at)
+            if true is not None:
+                return self._take_up(data, zero, search, true, at, records)
+            for found in search.settled(at, at):
+                self._take_one(data, zero, found, records)
             if at + HEADER_SIZE > end:
-                waiting.append(at)
+                unread, cut, half = at, True, False
                 break
-            length = _WORD.unpack_from(data, at)[0] & 0xFFFF
-            stop = at + HEADER_SIZE + length
+            length = _WORD.unpack_from(data, at + zero)[0] & 0xFFFF
             if ETHERNET_HEADER_SIZE <= length <= self._longest:
-                if stop > end:
-                    waiting.append(at)
-                elif stop == end or data[stop : stop + 2] == _FLAG:
-                    sure = at
-                    if stop < end:
-                        waiting.clear()
-                    break
-                elif first < 0:
-                    first, first_stop = at, stop
-            at = data.find(_FLAG, at + 1)
-        if sure >= 0 and self._may_hide(data, sure, end):
-            waiting.append(sure)
-            sure = -1
-        found = first if first >= 0 and (sure < 0 or first_stop <= sure) else sure
-        if found >= 0 and (found == sure or not waiting):
-            self._pass_over(found - start)
-            self._lost = False
-            return found
-        if waiting:
-            keep = min(waiting) if first < 0 else min(first, *waiting)
-        else:
-            keep = end - 1 if end > start and data.endswith(_FLAG[:1]) else end
-        self._pass_over(keep - start)
-        return keep
+                search.add(at, at + HEADER_SIZE + length)
+            match = _FLAGGED.search(data, at + zero + 1)
+        true = search.ends_at(end)
+        if true is not None and not (cut and unread > true) and not search.hides(true, end):
+            return self._take_up(data, zero, search, true, end, records)
+        for found in search.settled(end - half, unread):
+            self._take_one(data, zero, found, records)
+        search.scanned = unread
+        search.kept = search.begin(unread) if search.first is None else search.first[0]
+        return search.kept + zero
 
-    def _may_hide(self, data: bytes, at: int, end: int) -> bool:
-        """Whether a candidate that ends with the data so far may hide the begin of a true one."""
-        if at + HEADER_SIZE + (_WORD.unpack_from(data, at)[0] & 0xFFFF) < end:
-            return False
-        inner = data.find(_FLAG, at + 1)
-        while inner >= 0:
-            if inner + HEADER_SIZE > end:
-                return True
-            length = _WORD.unpack_from(data, inner)[0] & 0xFFFF
-            if (
-                ETHERNET_HEADER_SIZE <= length <= self._longest
-                and inner + HEADER_SIZE + length > end
-            ):
-                return True
-            inner = data.find(_FLAG, inner + 1)
-        return False
+    def _take_up(
+        self, data: bytes, zero: int, search: _Search, at: int, stop: int, records: list[bytes]
+    ) -> int:
+        """The frame there is a true one: the stream is in step behind it."""
+        for found in search.before(at):
+            self._take_one(data, zero, found, records)
+        records.append(data[at + zero : stop + zero])
+        self._search = None
+        self._astray = 0
+        return stop + zero
 
-    def _pass_over(self, count: int) -> None:
-        self._astray += count
+    def _take_one(self, data: bytes, zero: int, found: _Candidate, records: list[bytes]) -> None:
+        """A frame, and something else behind it: the step is lost once more."""
+        records.append(data[found[0] + zero : found[1] + zero])
+        self._lose_step()
+
+    def _lose_step(self) -> None:
+        self.lost_steps += 1
+        self._dropped["resync"] += 1
+
+    def _note_astray(self, fresh: int, records: list[bytes]) -> None:
+        self._astray = 0 if records else self._astray + fresh
         if self._astray > ASTRAY:
             raise BadRecord(f"no frame in {self._astray} bytes: something else is sent here")
 

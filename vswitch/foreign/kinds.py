@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 
 from vswitch.addresses import HostPort
 from vswitch.config.converters import to_duration, to_optional_name, to_public, whole
-from vswitch.config.options import option, read_tables, structure
+from vswitch.config.sources import option, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.formats import QemuStream

@@ -1,5 +1,8 @@
 """All foreign ports of a switch: sockets opened, clients served, and everything gone at the end.
 
+A listener that fails, by a fault in a program, ends alone: its ports are unplugged, it is counted
+(`fault`), logged with a traceback, and an event of the switch (`listener-ended`).
+
 Error contract of `open_foreign`: `VswitchError` for a socket that cannot be had; afterwards
 nothing.
 """
@@ -15,6 +18,7 @@ from contextlib import ExitStack, asynccontextmanager
 import trio
 from attrs import Factory, frozen
 
+from vswitch.foreign.client_limit import note_fault
 from vswitch.foreign.kinds import KINDS, Clients, ForeignSettings
 from vswitch.foreign.sockets import open_place, shown
 from vswitch.logs import event
@@ -85,13 +89,21 @@ async def _open_all(
         if key not in opened:
             sock = sockets.enter_context(open_place(place, stream=kind.stream))
             opened[key] = kind.serve(switch, sock, settings), _where(sock)
-            nursery.start_soon(opened[key][0].run)
+            nursery.start_soon(_run, switch, opened[key][0], settings.name)
         clients, where = opened[key]
         if kind.add is not None:
             await kind.add(clients, settings)
         listeners.append(Listener(settings.kind, settings.name, where, clients.refused))
 
 
+async def _run(switch: Switch, clients: Clients, name: str) -> None:
+    try:
+        await clients.run()
+    except Exception as error:
+        reference = note_fault(clients.refused, error, name=name, ended=True)
+        switch.events.add("listener-ended", now=switch.now(), name=name, reference=reference)
+
+
 def _where(sock: socket.socket) -> str:
     address = sock.getsockname()
-    return shown(address[:2] if isinstance(address, tuple) else address)
+    return shown(address)

@@ -15,8 +15,9 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from vswitch.addresses import HostPort
 from vswitch.errors import NotReachable, PrivilegeError, VswitchError
@@ -24,7 +25,10 @@ from vswitch.logs import clean
 from vswitch.resolver import resolve
 
 Place: TypeAlias = HostPort | Path
-Address: TypeAlias = tuple[str, int] | str  # of a peer: host and port, or the path of its socket
+# Of a peer, as the kernel gives it and takes it back: host and port, for IPv6 with flow and scope;
+# the path of its socket, or bytes for an abstract name.
+Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str | bytes
+Sender: TypeAlias = Address | None  # None, or empty: a UNIX socket without a name
 
 UNIX = "unix:"
 _BUFFER = 4 << 20  # bytes that a datagram socket asks for; the kernel gives what it allows
@@ -49,15 +53,37 @@ def to_place(value: object) -> Place:
     return where if where.host else HostPort("::", where.port)
 
 
-def shown(address: object) -> str:
-    """An address for people: IPv4 plain, IPv6 in brackets, the path of a UNIX socket."""
+def can_answer(address: Sender) -> TypeGuard[Address]:
+    """Whether anything can be sent there: not to a socket without a name, nor to port 0."""
+    return bool(address[1] if isinstance(address, tuple) else address)
+
+
+def holder_of(address: Sender) -> str:
+    """With whom a client shares its places: who has its IPv4 address, or its /64 of IPv6, or where
+    that is link-local its address; all at one UNIX socket are one.
+    """
+    if not isinstance(address, tuple):
+        return UNIX
+    found = ip_address(address[0].partition("%")[0])
+    if isinstance(found, IPv6Address):
+        if found.is_link_local:
+            return f"{found}%{address[2:]}"
+        found = found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64)
+    return str(found)
+
+
+def shown(address: Address | HostPort | Path) -> str:
+    """An address for people: IPv4 plain, IPv6 in brackets, with its scope if it has one, the path
+    of a UNIX socket, an abstract name behind an `@`.
+    """
     if isinstance(address, tuple):
-        host, port = str(address[0]), int(address[1])
+        host, port = address[0], address[1]
+        if len(address) > 2 and address[3] and "%" not in host:
+            host = f"{host}%{address[3]}"
         return HostPort(host.removeprefix("::ffff:") if "." in host else host, port).text()
     if isinstance(address, HostPort):
         return address.text()
-    text = os.fsdecode(address) if isinstance(address, bytes | Path) else str(address)
-    return UNIX + clean(text)
+    return UNIX + clean(os.fsdecode(address or b"").replace("\0", "@", 1))
 
 
 def native(sock: socket.socket, host: str, port: int) -> tuple[str, int]:

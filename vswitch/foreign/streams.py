@@ -4,7 +4,8 @@ Nothing here waits for the peer: what its socket does not take stays in the queu
 drops when it is full. The rest of a record of which the kernel has taken a part is kept, goes
 before everything else, and is at most one record; `on_blocked` says that there is one.
 
-Errors: `ConnectionEnded` when the connection ends, or carries what cannot be followed.
+Errors: `ConnectionEnded` when the connection ends, carries what cannot be followed, or loses the
+step too often.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Protocol
 import trio
 
 from vswitch.errors import BadRecord
+from vswitch.switch.bucket import Bucket
 from vswitch.switch.device import Description
 
 RECEIVE = 64 * 1024  # bytes of one read: about 40 frames
+LOST_STEPS = 16.0  # a second, and at once: who loses the step more often speaks something else
 
 
 class ConnectionEnded(trio.BrokenResourceError):
@@ -28,6 +31,8 @@ class ConnectionEnded(trio.BrokenResourceError):
 
 class Codec(Protocol):
     """How frames lie in the stream."""
+
+    lost_steps: int  # how often something else stood where a frame was to begin
 
     def feed_untrusted(self, data: bytes) -> list[bytes]:
         """The records that `data` completes; `BadRecord` if there can be none any more."""
@@ -70,6 +75,9 @@ class StreamDevice:
         self._codec = codec
         self._ready: deque[bytes] = deque()  # records of one read
         self._held = b""  # the rest of a record
+        self.heard = trio.current_time()  # when something came last
+        self._steps = Bucket(LOST_STEPS, LOST_STEPS)
+        self._lost_steps = 0  # that the bucket knows of
         self._gone: str | None = None  # why, once the connection has ended
 
     def describe(self) -> Description:
@@ -163,10 +171,17 @@ class StreamDevice:
         if not data:
             self._gone = "the other side has closed the connection"
             return
+        self.heard = trio.current_time()
         try:
             self._ready.extend(self._codec.feed_untrusted(data))
         except BadRecord as error:
             self._gone = str(error)
+        lost = self._codec.lost_steps
+        if lost != self._lost_steps:
+            lost -= self._lost_steps
+            self._lost_steps += lost
+            if self._steps.grant(self.heard, lost) < lost:
+                self._gone = "out of step again and again: something else is sent here"
 
     def _send(self, data: bytes) -> int:
         try:

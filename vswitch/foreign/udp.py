@@ -17,8 +17,17 @@ from vswitch.addresses import HostPort
 from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import longest_frame
-from vswitch.foreign.sockets import Address, client_socket, enlarge, find, shown
+from vswitch.foreign.sockets import (
+    Sender,
+    can_answer,
+    client_socket,
+    enlarge,
+    find,
+    holder_of,
+    shown,
+)
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
+from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
 
 if TYPE_CHECKING:
@@ -29,13 +38,13 @@ class DatagramClients:
     """The clients of one listener."""
 
     def __init__(self, switch: Switch, sock: socket.socket, settings: ForeignSettings) -> None:
-        self._limit = ClientLimit(switch, settings)
-        self.refused = self._limit.refused
+        self._limit = ClientLimit(switch, settings, forgets=True)
         self._settings = settings
         self._shared = SharedSocket(sock, switch.mtu)
+        self.refused = self._shared.refused = self._limit.refused
         self._switch = switch
         self._longest = longest_frame(switch.mtu)
-        self._clients: dict[Address, DatagramDevice] = {}
+        self._clients: dict[Sender, DatagramDevice] = {}
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -47,7 +56,7 @@ class DatagramClients:
             self._limit.close()
 
     def _judge_untrusted(
-        self, datagram: bytes, address: Address
+        self, datagram: bytes, address: Sender
     ) -> tuple[DatagramDevice, bytes] | None:
         # HOT PATH
         client = self._clients.get(address)
@@ -58,19 +67,24 @@ class DatagramClients:
         client.heard = trio.current_time()
         return client, datagram
 
-    def _admit(self, datagram: bytes, address: Address) -> DatagramDevice | None:
-        if not address:  # a UNIX socket without a name: there is no way back to it
+    def _admit(self, datagram: bytes, address: Sender) -> DatagramDevice | None:
+        if not can_answer(address):
             self._limit.refuse("no_address")
             return None
         if not ETHERNET_HEADER_SIZE <= len(datagram) <= self._longest:
             self._limit.refuse("no_frame")
             return None
-        if not self._limit.may_come():
+        holder = holder_of(address)
+        if not self._limit.may_come(holder):
             return None
         where = shown(address)
         device = DatagramDevice(self._shared, address, f"{self._settings.kind}:{where}")
         name = f"{self._settings.name}-{where}"
-        if self._limit.plug(device, name, lambda _: self._clients.pop(address, None)) is None:
+
+        def gone(_: Port) -> None:
+            self._clients.pop(address, None)
+
+        if self._limit.plug(device, name, gone, holder) is None:
             return None
         self._clients[address] = device
         return device
@@ -79,9 +93,8 @@ class DatagramClients:
         """Unplug who has been silent for too long."""
         while True:
             now, idle = trio.current_time(), self._settings.idle
-            for port in list(self._limit.ports):
-                device = port.device
-                if isinstance(device, DatagramDevice) and device.heard + idle <= now:
+            for port, device in list(self._limit.ports.items()):
+                if device.heard + idle <= now:
                     self._switch.detach(port)
             # Nobody who comes later has to go before this.
             heard = [device.heard for device in self._clients.values()]
@@ -97,8 +110,8 @@ async def connect_udp(where: HostPort, bind: str | None, mtu: int) -> AsyncItera
         shared = SharedSocket(sock, mtu)
         device = DatagramDevice(shared, address, f"udp:{where}")
 
-        def judge(datagram: bytes, source: object) -> tuple[DatagramDevice, bytes] | None:
-            return (device, datagram) if source == address else None
+        def judge(datagram: bytes, source: Sender) -> tuple[DatagramDevice, bytes] | None:
+            return (device, datagram) if source and source[:2] == address else None
 
         try:
             async with trio.open_nursery() as nursery:

@@ -8,14 +8,13 @@ with that source address can send frames: put nothing but a trusted network, or 
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from vswitch.errors import VswitchError
 from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import VXLAN_HEADER_SIZE, vxlan_header, without_vxlan_untrusted
-from vswitch.foreign.sockets import Address, native
+from vswitch.foreign.sockets import Sender, native
 from vswitch.resolver import resolve
 from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
@@ -28,10 +27,10 @@ class VxlanPeers:
     """The ports of one socket."""
 
     def __init__(self, switch: Switch, sock: socket.socket) -> None:
-        self.refused: Counter[str] = Counter()  # datagrams, by reason
         self._switch = switch
         self._shared = SharedSocket(sock, switch.mtu, overhead=VXLAN_HEADER_SIZE)
-        self._peers: dict[tuple[str, int], DatagramDevice] = {}
+        self.refused = self._shared.refused
+        self._peers: dict[tuple[object, int], DatagramDevice] = {}
         self._limits: list[ClientLimit] = []
 
     async def plug(self, settings: ForeignSettings) -> None:
@@ -56,7 +55,7 @@ class VxlanPeers:
         def gone(_: Port) -> None:
             self._peers.pop(key, None)
 
-        if limit.plug(device, settings.name, gone) is not None:
+        if limit.plug(device, settings.name, gone, address[0]) is not None:
             self._peers[key] = device
 
     async def run(self) -> None:
@@ -68,7 +67,7 @@ class VxlanPeers:
                 limit.close()
 
     def _judge_untrusted(
-        self, datagram: bytes, address: Address
+        self, datagram: bytes, address: Sender
     ) -> tuple[DatagramDevice, bytes] | None:
         # HOT PATH
         found = without_vxlan_untrusted(datagram)
@@ -76,7 +75,7 @@ class VxlanPeers:
             self.refused["no_frame"] += 1
             return None
         vni, frame = found
-        peer = self._peers.get((address[0], vni))
+        peer = self._peers.get((address[0], vni)) if address else None
         if peer is None:
             self.refused["unknown_peer"] += 1
             return None

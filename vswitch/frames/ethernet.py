@@ -7,10 +7,8 @@ headers.py reads them.
 from __future__ import annotations
 
 import re
-from hashlib import blake2s
 
 ETHERNET_HEADER_SIZE = 14  # bytes: destination, source, EtherType
-DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 HEAD_SIZE = 16  # bytes: the same, and the TCI if the EtherType is that of a tag
 TAG_SIZE = 4  # bytes of an 802.1Q tag: TPID and TCI
 MIN_MTU = 576  # bytes: what every IPv4 host takes (RFC 791)
@@ -58,12 +56,6 @@ def parse_mac(text: str) -> bytes:
     if not _MAC_TEXT.fullmatch(lowered):
         raise ValueError(f"not a MAC address: {text!r}")
     return bytes.fromhex(lowered.replace(":", "").replace("-", ""))
-
-
-def mac_from_key(key: bytes) -> bytes:
-    """The MAC address of whoever owns this public key: stable, unicast, locally administered."""
-    digest = blake2s(key, digest_size=6, person=b"vsw mac").digest()
-    return bytes((digest[0] & 0xFC | 0x02,)) + digest[1:]
 
 
 def is_group(mac: bytes) -> bool:

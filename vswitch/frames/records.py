@@ -9,6 +9,10 @@ travels through the switch as the `bytes` that arrived, header included, and is 
 | 0xBCBD | superframe: virtio-net header (10 bytes), then a frame not yet cut to the MTU |
 | 0xBCBE | control message: UTF-8 JSON, at most 16 KiB                                 |
 
+A frame has 14 bytes at least: an Ethernet header. A shorter one is never made an object, since a
+million of them would be little to send and much to hold. (Superframes are looked at by who takes
+them.)
+
 The stream may be cut at any byte. `RecordSplitter` raises `BadRecord` for what cannot be a record;
 after that the stream has lost its framing for good, and the splitter refuses everything.
 """
@@ -26,15 +30,17 @@ FRAME_FLAG = FRAME & 0xFF  # the second byte of a record tells the flags apart
 
 HEADER_SIZE = 4  # bytes: flag and length
 VIRTIO_HEADER_SIZE = 10  # bytes: struct virtio_net_hdr of linux/virtio_net.h, without num_buffers
+MIN_FRAME = 14  # bytes: an Ethernet header
 MAX_BODY = 0xFFFF  # bytes: what the length field can say
 MAX_RECORD = HEADER_SIZE + MAX_BODY  # bytes: also the most that a splitter holds back
 MAX_CONTROL_BODY = 16 * 1024  # bytes: a welcome with hundreds of routes fits
 
 _HEADER = struct.Struct(">HH")
 _WORD = struct.Struct(">I")
-# Flag and length read as one number. The three flags are consecutive and control is the last, so
-# one comparison checks the flag and the limit of a control body together.
-_LOWEST_WORD = FRAME << 16
+# Flag and length read as one number. The three flags are consecutive, from frame to control, so one
+# comparison checks the flag, the least of a frame and the most of a control body together.
+_LOWEST_WORD = FRAME << 16 | MIN_FRAME
+_LOWEST_CONTROL = CONTROL << 16
 _HIGHEST_WORD = CONTROL << 16 | MAX_CONTROL_BODY
 
 
@@ -146,8 +152,8 @@ def split_whole_untrusted(messages: list[bytes]) -> list[bytes]:
             if end - start < HEADER_SIZE:
                 raise BadRecord("a part of a record on the datagram lane")
             (word,) = unpack_from(data, start)
-            if not _LOWEST_WORD <= word < CONTROL << 16:
-                raise BadRecord(f"record flag {word >> 16:#06x} on the datagram lane")
+            if not _LOWEST_WORD <= word < _LOWEST_CONTROL:
+                raise BadRecord(f"{_named(word)} on the datagram lane")
             stop = start + HEADER_SIZE + (word & 0xFFFF)
             if stop > end:
                 raise BadRecord("a part of a record on the datagram lane")
@@ -179,8 +185,9 @@ class RecordSplitter:
     def feed_untrusted(self, data: bytes) -> list[bytes]:
         """The records that `data` completes, in order.
 
-        Raises `BadRecord` for an unknown flag or a control body above 16 KiB. The records in front
-        of the bad one are lost with it: the peer is broken or hostile, and its session ends.
+        Raises `BadRecord` for an unknown flag, a frame below 14 bytes or a control body above 16
+        KiB. The records in front of the bad one are lost with it: the peer is broken or hostile,
+        and its session ends.
         """
         # HOT PATH: five steps a record; a message that is one record comes back uncopied.
         if self._broken is not None:
@@ -223,9 +230,15 @@ class RecordSplitter:
         self._missing = missing
 
     def _refuse(self, word: int) -> BadRecord:
-        flag, length = word >> 16, word & 0xFFFF
-        if flag == CONTROL:
-            self._broken = f"control record of {length} bytes, limit {MAX_CONTROL_BODY}"
-        else:
-            self._broken = f"unknown record flag {flag:#06x}"
+        self._broken = _named(word)
         return BadRecord(self._broken)
+
+
+def _named(word: int) -> str:
+    """What is wrong with a header."""
+    flag, length = word >> 16, word & 0xFFFF
+    if flag == FRAME:
+        return f"a frame of {length} bytes, at least {MIN_FRAME}"
+    if flag == CONTROL:
+        return f"a control record of {length} bytes, limit {MAX_CONTROL_BODY}"
+    return f"unknown record flag {flag:#06x}"

@@ -9,21 +9,25 @@ do better; other `VswitchError`s for what has to be mended on this host.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NoReturn
 
 import trio
 
 from transport import Channel, ChannelBroken
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
+from vswitch.devices.host_interface import HostFacts
 from vswitch.devices.pump import BATCH
-from vswitch.errors import BadRecord, NotReachable, PrivilegeError, TimedOut, VswitchError
+from vswitch.errors import BadRecord, NotReachable, TimedOut, VswitchError
 from vswitch.frames.ethernet import MAX_MTU
 from vswitch.joining.host_link import HostLink
-from vswitch.logs import event
+from vswitch.joining.host_trust import refuse_address, refuse_mtu
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import (
+    FROM_SWITCH,
     Bye,
     ByeCode,
     ControlMessage,
@@ -34,8 +38,6 @@ from vswitch.members.protocol import (
 )
 from vswitch.registry.rules import EnrolRefused, refusal
 from vswitch.version import SOFTWARE
-
-log = logging.getLogger(__name__)
 
 WELCOME_TIMEOUT: Final = 10.0  # seconds from hello to welcome: a disk sync at worst
 UPDATES: Final = 16  # that may wait while an earlier one is carried out
@@ -56,11 +58,24 @@ class Lost(NotReachable):
 class Connection:
     """What a member does with one channel."""
 
-    def __init__(self, channel: Channel, link: HostLink, config: JoinConfig) -> None:
-        self.device = MemberDevice(channel, name="switch", mtu=MAX_MTU, on_control=self._hear)
+    def __init__(
+        self,
+        channel: Channel,
+        link: HostLink,
+        config: JoinConfig,
+        known: str,
+        remember: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`known` is the network that the LAN had before; `remember` is told of another."""
+        self.device = MemberDevice(
+            channel, name="switch", mtu=MAX_MTU, hears=FROM_SWITCH, on_control=self._hear
+        )
         self._link = link
         self._interface = link.interface
         self._config = config
+        self._known, self._remember = known, remember
+        self._network = ""  # that the welcome states
+        self._remote = channel.remote
         self._welcome: Welcome | None = None
         self._bye: Bye | None = None
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
@@ -69,7 +84,11 @@ class Connection:
         """From hello to the end. `welcomed` is awaited before the first frame is carried."""
         try:
             welcome, early = await self._introduce()
-            await self._configure(welcome.mtu, welcome.address)
+            self._network = welcome.network
+            try:
+                await self._configure(welcome.mtu, welcome.address)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise VswitchError(f"{error}; start join again to make it anew") from error
             await welcomed(welcome)
             await self._link.carry(self.device, self._follow_updates, early=early)
         except ChannelBroken as broken:
@@ -113,9 +132,7 @@ class Connection:
             case Bye():
                 self._bye = message
             case Notice(text):
-                event(log, "notice", text=text)
-            case Hello():
-                raise BadRecord("a switch does not say hello")
+                self._link.tell("notice", text=text)
 
     async def _introduce(self) -> tuple[Welcome, list[bytes]]:
         """Say hello and wait for the welcome; it, and the frames that came with it."""
@@ -146,18 +163,55 @@ class Connection:
         raise TimedOut("the switch did not welcome us in time")
 
     async def _configure(self, mtu: int | None, address: str | None) -> None:
+        """Do what the switch says as far as this host trusts it, and go on without the rest."""
+        try:
+            host = await self._interface.facts()
+        except VswitchError as error:  # nothing can be judged
+            self._link.refuse("address", address, error)
+            self._link.refuse("mtu", mtu, error)
+            return
+        if mtu is not None:
+            await self._set_mtu(mtu, host)
+        await self._set_address(address, host)
+
+    async def _set_mtu(self, mtu: int, host: HostFacts) -> None:
         interface, wanted = self._interface, self._config.mtu
-        agreed = None if mtu is None else min(mtu, wanted or mtu)
-        if agreed is not None and agreed != interface.mtu:
+        agreed = min(mtu, wanted or mtu)
+        reason: object = None if agreed == wanted else refuse_mtu(agreed, host)
+        if reason is None and agreed != interface.mtu:
             if wanted is not None and agreed < wanted:
-                event(log, "mtu-lowered", logging.WARNING, wanted=wanted, switch=mtu)
+                self._link.tell("mtu-lowered", logging.WARNING, wanted=wanted, switch=mtu)
             try:
                 await interface.set_mtu(agreed)
-            except PrivilegeError as error:
-                if not interface.persistent:
-                    raise
-                event(log, "tap-unconfigured", logging.WARNING, dev=interface.name, reason=error)
-        await interface.set_address(address)
+            except VswitchError as error:
+                reason = error
+        self._link.refuse("mtu", agreed, reason)
+
+    async def _set_address(self, offered: str | None, host: HostFacts) -> None:
+        interface, link = self._interface, self._link
+        judge = partial(
+            refuse_address,
+            stated=self._network,
+            config=self._config,
+            host=host,
+            remote=self._remote,
+            known=self._known,
+        )
+        reason: object = None if offered is None else judge(offered)
+        kept = offered
+        if reason is not None:  # what is there may stay, unless the host has changed meanwhile
+            current = interface.address
+            kept = current if current is not None and judge(current) is None else None
+        try:
+            await interface.set_address(kept)
+        except VswitchError as error:
+            reason = reason or error
+        link.refuse("address", offered, reason)
+        if offered is not None and reason is None and self._config.address == "auto":
+            network = str(ipaddress.ip_interface(offered).network)
+            if network != self._known:
+                self._known = network
+                await self._remember(network)
 
     async def _follow_updates(self) -> None:
         async for update in self._waiting:

@@ -15,24 +15,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias
 
 import trio
 
 from transport import ChannelBroken
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import DEFAULT_MTU, JoinConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.pump import Pump, QueuedPump, Tally
 from vswitch.devices.tap import TapConfig
-from vswitch.errors import BadRecord, VswitchError
+from vswitch.errors import BadRecord, NotReachable, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded
-from vswitch.frames.ethernet import DEFAULT_MTU
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
@@ -42,6 +41,45 @@ log = logging.getLogger(__name__)
 
 ENDS: Final = (ChannelBroken, ConnectionEnded, BadRecord)  # of a connection, by its device
 Remote: TypeAlias = MemberDevice | ForeignDevice
+
+
+class LineLimit:
+    """Which lines of one kind are logged: one a second, and a few at once. Pure; `now` in seconds.
+
+    `suppressed` counts those that are not, until whoever logs the next one says so.
+    """
+
+    PER_SECOND: Final = 1.0
+    BURST: Final = 5  # lines: all that a switch says in earnest
+
+    def __init__(self) -> None:
+        self._left = float(self.BURST)
+        self._at = 0.0
+        self.suppressed = 0
+
+    def passes(self, now: float) -> bool:
+        """Whether this line is logged."""
+        self._left = min(self.BURST, self._left + (now - self._at) * self.PER_SECOND)
+        self._at = now
+        if self._left < 1:
+            self.suppressed += 1
+            return False
+        self._left -= 1
+        return True
+
+
+@contextmanager
+def contain_faults(link: HostLink) -> Iterator[None]:
+    """A fault of ours that something from outside brings about ends the session, not `join`."""
+    try:
+        yield
+    except (VswitchError, OSError, *ENDS):
+        raise
+    except Exception as fault:
+        link.tell("session-fault", logging.ERROR, exc_info=fault)
+        raise NotReachable(
+            f"a fault of vswitch has ended the session: {type(fault).__name__}"
+        ) from fault
 
 
 class HostLink:
@@ -64,6 +102,31 @@ class HostLink:
         self._device: Remote | None = None  # while connected
         self._since = time.time()
         self._error: str | None = None
+        self._refused: dict[str, str] = {}  # address, mtu: what the switch said, and why not
+        self._limits: dict[str, LineLimit] = {}  # by event
+
+    def tell(self, name: str, level: int = logging.INFO, **fields: Any) -> None:
+        """Log what a switch can cause as often as it likes: not more than `LineLimit` lets pass."""
+        limit = self._limits.setdefault(name, LineLimit())
+        if limit.passes(trio.current_time()):
+            event(log, name, level, **fields, suppressed=limit.suppressed or None)
+            limit.suppressed = 0
+
+    def refuse(self, what: str, value: object, reason: object) -> None:
+        """The host does without what the switch says of address or MTU; None: it does as told."""
+        if reason is None or value is None:
+            self._refused.pop(what, None)
+            return
+        self._refused[what] = f"{value}: {reason}"
+        self.tell(
+            "offer-refused",
+            logging.WARNING,
+            member=self._config.name,
+            dev=self.interface.name,
+            what=what,
+            offered=value,
+            reason=reason,
+        )
 
     def connected(
         self,
@@ -77,8 +140,7 @@ class HostLink:
         """Frames can pass from now on. The rest is for the log."""
         interface = self.interface
         self._device, self._error, self._since = device, None, time.time()
-        event(
-            log,
+        self.tell(
             "connected",
             member=welcome.name,
             server=self.server,
@@ -86,7 +148,7 @@ class HostLink:
             port=port,
             dev=interface.name,
             mac=interface.mac,
-            address=welcome.address,
+            address=interface.address,
             mtu=interface.mtu,
             **session,
         )
@@ -97,8 +159,7 @@ class HostLink:
     def lost(self, reason: str) -> None:
         """There is no connection just now. Logged once for each new reason."""
         if reason != self._error:
-            level = logging.WARNING
-            event(log, "disconnected", level, member=self._config.name, reason=reason)
+            self.tell("disconnected", logging.WARNING, member=self._config.name, reason=reason)
         if self._error is None:
             self._since = time.time()
         self._error = reason
@@ -169,6 +230,7 @@ class HostLink:
                 drops=dict(+drops),
                 since=self._since,
                 error=self._error,
+                refused=dict(self._refused),
                 **session,
             )
         )

@@ -12,21 +12,24 @@ Error contract: `RefusedError` when the switch said no in a way that time does n
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import trio
+from attrs import evolve
 
 from transport import Channel
-from vswitch.config.commands import JoinConfig
+from vswitch.addresses import mac_from_key
+from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
 from vswitch.devices.open_tap import open_tap
-from vswitch.errors import ConfigError, NotReachable, TimedOut
-from vswitch.frames.ethernet import format_mac, mac_from_key
+from vswitch.errors import ConfigError, NotReachable, TimedOut, VswitchError
+from vswitch.frames.ethernet import format_mac
 from vswitch.joining import profiles
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import watch_network, watch_sleep
-from vswitch.joining.host_link import HostLink, open_host_link
+from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.joining.reach import ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
 from vswitch.logs import event
@@ -109,11 +112,7 @@ class Member:
         event(log, "connecting", member=config.name, server=self._profile.server)
         while True:
             try:
-                async with open_channel(
-                    self._profile, config.bind, self._addresses, patience=PATIENCE
-                ) as channel:
-                    backoff.answered()
-                    await self._connected(channel)
+                await self._session(backoff)
             except EnrolRefused as refusal:
                 await trio.to_thread.run_sync(profiles.discard, self._profile, refusal.code)
                 raise
@@ -129,6 +128,18 @@ class Member:
             finally:
                 self._channel = None
             await self._wait(pause, mended=mended)
+
+    async def _session(self, backoff: Backoff) -> NoReturn:
+        """One attempt, and what comes of it."""
+        try:
+            with contain_faults(self._link):
+                async with open_channel(
+                    self._profile, self._config.bind, self._addresses, patience=PATIENCE
+                ) as channel:
+                    backoff.answered()
+                    await self._connected(channel)
+        except OSError as error:
+            raise Unreachable(f"the network of this host: {error.strerror or error}") from error
 
     async def _wait(self, pause: float, *, mended: bool) -> None:
         """Until the next attempt. A nudge cuts it short, if that may help, but never to nothing."""
@@ -155,7 +166,13 @@ class Member:
         return trio.current_time() - self._connected_at
 
     async def _connected(self, channel: Channel) -> NoReturn:
-        connection = Connection(channel, self._link, self._config)
+        connection = Connection(
+            channel,
+            self._link,
+            self._config,
+            self._profile.network,
+            partial(self._remember_network, channel),
+        )
         self._device = connection.device
 
         async def welcomed(welcome: Welcome) -> None:
@@ -169,6 +186,17 @@ class Member:
         if self._profile.invite is not None:
             self._profile = await trio.to_thread.run_sync(profiles.store, self._profile)
             channel.forget_credential()
+
+    async def _remember_network(self, channel: Channel, network: str) -> None:
+        """What the LAN has for addresses: from now on another one needs the operator."""
+        self._profile = evolve(self._profile, network=network)
+        if self._profile.invite is not None or self._profile.local:
+            await self._remember(channel)
+            return
+        try:
+            await trio.to_thread.run_sync(profiles.store, self._profile)
+        except VswitchError as error:  # a disk that has become full is no reason to leave
+            event(log, "network-not-kept", logging.WARNING, network=network, reason=error)
 
     def _note_success(self, channel: Channel, device: MemberDevice, welcome: Welcome) -> None:
         self._channel, self._connected_at = channel, trio.current_time()

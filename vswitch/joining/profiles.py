@@ -14,6 +14,7 @@ synchronous and use the disk: call them in a worker thread.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import time
@@ -31,7 +32,7 @@ from transport.crypto.identity import (
 )
 from transport.errors import KeyFileError
 from vswitch.addresses import HostPort, check_name
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
@@ -40,7 +41,7 @@ from vswitch.state import StateDir, file_error, write_file
 
 _FILE_BYTES = 4096  # a profile has about 200
 _REQUIRED = frozenset({"name", "server", "server_key"})
-_ALLOWED = _REQUIRED | {"token"}
+_ALLOWED = _REQUIRED | {"token", "network"}
 _EVERY_ADDRESS = ("", "::", "0.0.0.0")
 
 
@@ -49,7 +50,8 @@ class Profile:
     """All that a host needs to be a member.
 
     `invite` is there until the switch has accepted the member for the first time. `token` is the
-    id (hex) of the invite that it came from; it tells that a string was used here before. `local`
+    id (hex) of the invite that it came from; it tells that a string was used here before. `network`
+    is what the LAN had for addresses, "" for none yet: no other is taken unasked. `local`
     means that the switch is on this host and its registry was written directly.
     """
 
@@ -61,6 +63,7 @@ class Profile:
     invite: JoinString | None = None
     token: str = ""
     local: bool = False
+    network: str = ""
 
 
 def resolve(config: JoinConfig) -> Profile:
@@ -116,6 +119,9 @@ def load(files: StateDir, name: str) -> Profile:
             raise ValueError(f"it is for {values['name']!r}")
         server = HostPort.parse(values["server"])
         server_key = PublicKey.from_text(values["server_key"])
+        network = values.get("network", "")
+        if network:
+            ipaddress.ip_network(network)
     except FileNotFoundError:
         raise NotFound(f"there is no profile {path}") from None
     except OSError as error:
@@ -126,11 +132,12 @@ def load(files: StateDir, name: str) -> Profile:
         ) from None
     with _plain_key_errors():
         key = load_key_file(files.key(name))
-    return Profile(name, server, server_key, key, files, token=values.get("token", ""))
+    token = values.get("token", "")
+    return Profile(name, server, server_key, key, files, token=token, network=network)
 
 
 def store(profile: Profile) -> Profile:
-    """Write the profile, once the switch has accepted the member, and return it without its invite.
+    """Write the profile of a member that the switch has accepted, and return it without its invite.
 
     The key alone is enough from then on, also after the switch has forgotten the invite.
 
@@ -143,6 +150,7 @@ def store(profile: Profile) -> Profile:
         "server": profile.server.text(),
         "server_key": profile.server_key.text(),
         "token": profile.token,
+        "network": profile.network,
     }
     # These strings are ASCII without control characters; JSON writes such as TOML does.
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]

@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 import trio
 
 from vswitch.addresses import HostPort
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
 from vswitch.errors import NotReachable
 from vswitch.foreign.datagrams import DatagramDevice

@@ -1,7 +1,8 @@
 """Asking a running switch or member over its control socket; blocking, for commands.
 
-Error contract: `NotReachable` if nobody answers in time; else the error that the other side
-answered with, as the class with its exit code.
+Error contract: `NotRunning` if nobody listens, another `NotReachable` if nobody answers in time or
+the other side is too busy, so that what was asked may or may not be done; else the error that the
+other side answered with, as the class with its exit code.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vswitch.errors import (
     ConfigError,
     NotFound,
     NotReachable,
+    NotRunning,
     PrivilegeError,
     RefusedError,
     TimedOut,
@@ -28,7 +30,8 @@ from vswitch.errors import (
 _ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
 _CHUNK = 64 * 1024  # bytes
 _BY_CODE: dict[int, type[VswitchError]] = {
-    kind.exit_code: kind for kind in (ConfigError, RefusedError, NotFound, TimedOut, PrivilegeError)
+    kind.exit_code: kind
+    for kind in (ConfigError, NotReachable, RefusedError, NotFound, TimedOut, PrivilegeError)
 }
 
 
@@ -41,7 +44,8 @@ def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[st
         timeout: seconds for all of it.
 
     Raises:
-        NotReachable: nobody listens there, or there is no answer in time.
+        NotRunning: nobody listens there.
+        NotReachable: somebody does, and gives no answer in time, or is too busy for one.
         PrivilegeError: the socket is another user's.
         VswitchError: what the other side answered.
     """
@@ -97,14 +101,18 @@ def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[
         raise NotReachable(f"{path} does not answer within {timeout:g} s") from None
     except PermissionError:
         raise PrivilegeError(f"{path} is another user's: run as that user or as root") from None
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NotRunning(f"nothing answers at {path}: {error.strerror}; is it running?") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise NotReachable(f"nothing answers at {path}: {reason}; is it running?") from None
+        raise NotReachable(f"no answer from {path}: {error.strerror or error}; try again") from None
 
 
 def _result(path: Path, line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n"):
-        raise NotReachable(f"{path} closed without an answer: is this user allowed to ask?")
+        raise NotReachable(
+            f"{path} closed without an answer: it is busy, or has just stopped, or does not let "
+            "this user ask; try again"
+        )
     try:
         answer = json.loads(line)
         if answer["ok"]:

@@ -7,8 +7,10 @@ verb that gives a `Stream` the connection is that stream, of bytes, until it end
 closes its writing half asks for the end, and still gets what belongs to it.
 
 Invariants: the socket is mode 0600 and answers only its own user and root (SO_PEERCRED).
-Requests, connections, streams and waiting are bounded. A socket file is replaced only if nobody
-answers on it, and removed at the end. A handler that fails fails its request, not the program.
+Requests, connections, streams and waiting are bounded. There is always a place for one more
+question: where all are taken, the connection goes that has kept the program waiting for longest. A
+socket file is replaced only if nobody answers on it, and removed at the end. A handler that fails
+fails its request, not the program.
 
 Error contract: `serve_control` raises `VswitchError` if it cannot listen. Clients are answered or
 dropped and never make it raise.
@@ -21,6 +23,7 @@ import errno
 import json
 import logging
 import os
+import secrets
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -51,7 +54,8 @@ PATH_LIMIT = 107  # bytes: sun_path of 108 without its final zero, unix(7)
 _REQUEST_LIMIT = 64 * 1024  # bytes of one line
 _CONNECTION_LIMIT = 32  # status commands at once; each costs one task
 _STREAM_LIMIT = 8  # of these that may be streams, which stay: others still get their answers
-_IDLE_LIMIT = 30.0  # s between requests, and to take an answer
+_IDLE_LIMIT = 1.0  # s for a whole request to come
+_ANSWER_LIMIT = 30.0  # s to take an answer, or what belongs to a stream that was to end
 _BACKLOG = 16
 _MODE = 0o600
 _UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
@@ -77,27 +81,73 @@ async def serve_control(
         VswitchError: a running program answers on this path, or it cannot be made.
     """
     with _listening(path) as listener:
-        slots = trio.Semaphore(_CONNECTION_LIMIT)
-        streams = trio.Semaphore(_STREAM_LIMIT)
+        places = _Places()
 
         async def serve(stream: trio.SocketStream) -> None:
             async with stream:
-                if not _peer_allowed(stream):
-                    event(_log, "control-stranger", logging.WARNING, path=path)
-                    return
                 try:
-                    slots.acquire_nowait()
-                except trio.WouldBlock:
-                    event(_log, "control-busy", logging.WARNING, limit=_CONNECTION_LIMIT)
-                    return
-                try:
+                    if not _peer_allowed(stream):
+                        event(_log, "control-stranger", logging.WARNING, path=path)
+                        return
                     with contextlib.suppress(trio.BrokenResourceError, trio.TooSlowError):
-                        await _serve_requests(stream, handlers, streams)
-                finally:
-                    slots.release()
+                        await _serve_in_place(stream, handlers, places)
+                except Exception:
+                    # A mistake of ours. It costs this connection, and nobody else anything.
+                    _log.exception("control-failed verb=none")
 
         task_status.started()
         await trio.serve_listeners(serve, [listener])
+
+
+class _Places:
+    """Who has a connection. `waiting` are those whose client has the next word, in the order in
+    which it got that.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.waiting: dict[trio.CancelScope, None] = {}
+        self.streams = trio.Semaphore(_STREAM_LIMIT)
+
+    def make_room(self) -> bool:
+        """Whether there is a place; the one that waited for longest may have to leave for it."""
+        if self.taken >= _CONNECTION_LIMIT:
+            if not self.waiting:
+                return False
+            longest = next(iter(self.waiting))
+            del self.waiting[longest]
+            longest.cancel()
+        return True
+
+    @contextlib.contextmanager
+    def turn_of_client(self, seconds: float) -> Iterator[None]:
+        """While its client has the word, which it keeps for so long at most, or as long as nobody
+        else needs the place.
+        """
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
+            self.waiting[scope] = None
+            try:
+                yield
+            finally:
+                self.waiting.pop(scope, None)
+        if scope.cancelled_caught:
+            raise trio.TooSlowError
+
+
+async def _serve_in_place(
+    stream: trio.SocketStream, handlers: Mapping[str, Handler], places: _Places
+) -> None:
+    if not places.make_room():
+        event(_log, "control-busy", logging.WARNING, limit=_CONNECTION_LIMIT)
+        with trio.fail_after(_IDLE_LIMIT):
+            busy = _no(ExitCode.NOT_REACHABLE, "it is busy with other questions: try again")
+            await stream.send_all(json.dumps(busy).encode() + b"\n")
+        return
+    places.taken += 1
+    try:
+        await _serve_requests(stream, handlers, places)
+    finally:
+        places.taken -= 1
 
 
 @contextlib.contextmanager
@@ -154,35 +204,35 @@ def _peer_allowed(stream: trio.SocketStream) -> bool:
 
 
 async def _serve_requests(
-    stream: trio.SocketStream, handlers: Mapping[str, Handler], streams: trio.Semaphore
+    stream: trio.SocketStream, handlers: Mapping[str, Handler], places: _Places
 ) -> None:
     """Answer one request after the other until the client closes."""
     waiting = bytearray()
     while True:
-        with trio.fail_after(_IDLE_LIMIT):
+        with places.turn_of_client(_IDLE_LIMIT):
             line = await _read_line(stream, waiting)
         if line is None:
             return
         answer = await _answer(line, handlers)
         if isinstance(answer, Stream):
             try:
-                streams.acquire_nowait()
+                places.streams.acquire_nowait()
             except trio.WouldBlock:
                 answer = _no(ExitCode.REFUSED, f"{_STREAM_LIMIT} others are watching: end one")
             else:
                 try:
-                    await _send(stream, {"ok": True, "result": answer.result})
+                    await _send(stream, {"ok": True, "result": answer.result}, places)
                     await _stream(stream, answer)
                 finally:
-                    streams.release()
+                    places.streams.release()
                 return
-        await _send(stream, answer)
+        await _send(stream, answer, places)
         if len(line) > _REQUEST_LIMIT:
             return
 
 
-async def _send(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
-    with trio.fail_after(_IDLE_LIMIT):
+async def _send(stream: trio.SocketStream, answer: dict[str, Any], places: _Places) -> None:
+    with places.turn_of_client(_ANSWER_LIMIT):
         await stream.send_all(json.dumps(answer).encode("utf-8") + b"\n")
 
 
@@ -196,7 +246,7 @@ async def _stream(stream: trio.SocketStream, answer: Stream) -> None:
                 while await stream.receive_some(_REQUEST_LIMIT):
                     pass
             ended.set()
-            await trio.sleep(_IDLE_LIMIT)
+            await trio.sleep(_ANSWER_LIMIT)
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(listen)
@@ -241,8 +291,9 @@ async def _answer(line: bytes, handlers: Mapping[str, Handler]) -> dict[str, Any
     except VswitchError as error:
         return _no(error.exit_code, str(error))
     except Exception:
-        _log.exception("control-failed verb=%s", verb)
-        return _no(ExitCode.FAILED, "the program failed to answer; its log says why")
+        reference = secrets.token_hex(4)
+        _log.exception("control-failed verb=%s reference=%s", verb, reference)
+        return _no(ExitCode.FAILED, f"internal error; its log says why, at reference={reference}")
 
 
 def _no(code: int, message: str) -> dict[str, Any]:

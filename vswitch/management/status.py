@@ -132,6 +132,7 @@ class JoinStatus:
     drops: dict[str, int] = Factory(dict)
     since: float | None = None
     error: str | None = None
+    refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     schema: int = SCHEMA
 
 

@@ -104,6 +104,15 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
     )
 
 
+def refusals(joins: Sequence[JoinStatus]) -> str:
+    """What hosts do without though their switch has said it, a line each; "" for nothing."""
+    return "\n".join(
+        clean(f"{join.name} does not take {what} {why}")
+        for join in joins
+        for what, why in join.refused.items()
+    )
+
+
 def members_table(members: Sequence[MemberStatus]) -> str:
     """The members of a switch, with the key's fingerprint."""
     return table(

@@ -34,7 +34,13 @@ from vswitch.frames.segment import without_superframes_untrusted
 from vswitch.members.channel import MessageChannel
 from vswitch.members.incoming import Incoming
 from vswitch.members.lane_choice import AUTO, DATAGRAM, KCP, LaneRule
-from vswitch.members.protocol import After, ByeCode, ControlMessage, encode_control
+from vswitch.members.protocol import (
+    ALL_KINDS,
+    After,
+    ByeCode,
+    ControlMessage,
+    encode_control,
+)
 from vswitch.members.sparse import LaneChooser
 from vswitch.switch.device import Description
 
@@ -54,7 +60,8 @@ def _ignore_blocked() -> None:
 class MemberDevice:
     """A channel as a device. Implements `vswitch.switch.device.Device`.
 
-    `on_control` is called from within `read_nowait` with each control message that is known here.
+    `on_control` is called from within `read_nowait` with each control message of the kinds in
+    `hears`, which the peer may send; others are counted, and not looked at.
     `on_blocked` is called when a control message has to wait for credit while no frame may be
     waiting; it must see to it that somebody waits for `wait_writable` and then calls
     `write_nowait`, which `Port.flush_soon` does.
@@ -67,19 +74,21 @@ class MemberDevice:
         name: str,
         mtu: int = 1500,
         superframes: bool = False,
+        hears: frozenset[str] = ALL_KINDS,
         on_control: Callable[[ControlMessage], None] = _ignore_control,
     ) -> None:
         self.name = name
         self.mtu = mtu
         self.superframes = superframes
+        self.hears = hears
         self.on_control = on_control
         self.on_blocked: Callable[[], None] = _ignore_blocked
         self._channel = channel
         self._bulk, self._sparse = channel.bulk, channel.sparse
-        self._incoming = Incoming(channel, self)
+        self._incoming = Incoming(channel, self, trio.current_time)
         self._chooser = LaneChooser()
         self._datagrams: DatagramSender | None = None  # until another lane than KCP is agreed
-        self._unread: deque[bytes] = deque()  # at most one burst of the channel
+        self._unread: deque[bytes] = deque()  # of one slice at most
         self._controls: deque[bytes] = deque()
         self._closed = False
 
@@ -87,15 +96,15 @@ class MemberDevice:
         """What was agreed: kcp, datagram or auto. At most once, before frames are carried."""
         if lane != KCP:
             self._datagrams = DatagramSender(self._channel, lane, self.mtu)
-            self._incoming.datagrams = self._datagrams.lane
+            self._incoming.open_datagrams(self._datagrams.lane)
 
     def admit(self, name: str, lane: str, *, superframes: bool) -> None:
         """The peer is this member, and this was agreed with it; once, before frames are carried.
-        What it says in control messages from now on is not listened to.
+        What it says in control messages from now on is not looked at, but for fences.
         """
         self.name = name
         self.superframes = superframes
-        self.on_control = _ignore_control
+        self.hears = frozenset()
         self.use_lane(lane)
 
     @property
@@ -110,15 +119,28 @@ class MemberDevice:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Frames that were taken and can never be written, by reason."""
-        return {} if self._datagrams is None else dict(+self._datagrams.dropped)
+        """Frames that were taken and can never be written, and control messages that were not
+        looked at, by reason.
+        """
+        dropped = self._incoming.dropped
+        return dict(dropped if self._datagrams is None else dropped + self._datagrams.dropped)
+
+    @property
+    def held(self) -> int:
+        """Bytes that came in and are kept above the channel."""
+        return self._incoming.held + sum(map(len, self._unread))
 
     def describe(self) -> Description:
         """Implements `vswitch.switch.device.Describing`."""
         return Description(f"member:{self.name}", self.dropped)
 
+    @property
+    def _waiting(self) -> bool:
+        """Whether something is here that is read without the channel."""
+        return bool(self._unread) or self._incoming.waiting
+
     async def wait_readable(self) -> None:
-        if self._unread:
+        if self._waiting:
             await trio.lowlevel.checkpoint()
         else:
             await self._channel.wait_readable()
@@ -139,10 +161,10 @@ class MemberDevice:
         def take_once() -> bool:
             nonlocal more
             more = take()
-            return more and not self._unread
+            return more and not self._waiting
 
         while more:
-            if self._unread:  # a burst too long for one turn: others have theirs in between
+            if self._waiting:  # a burst too long for one turn: others have theirs in between
                 await trio.lowlevel.checkpoint()
                 more = take()
             else:
@@ -265,12 +287,14 @@ class MemberDevice:
         """End the session, and tell the peer why."""
         self._closed = True
         self._unread.clear()
+        self._incoming.throw_away()
         self._controls.clear()
         self._channel.close(code, reason)
 
     async def aclose(self) -> None:
         self._closed = True
         self._unread.clear()
+        self._incoming.throw_away()
         self._controls.clear()
         await self._channel.aclose()
 

@@ -10,67 +10,172 @@ bulk one behind a fence: a control message that says how many sparse messages co
 What comes on the datagram lane, once it is agreed, is handled behind what is due of the others; no
 fence holds it back.
 
-When the session is over, a fence waits for nothing: what is missing never comes.
+What is kept here is bounded, whatever the peer sends: of each lane what the channel gave at one
+time, as messages, and nothing is taken from it before that is used up; the records of a slice; and
+the beginning of one record for each stream. `held` is the sum. Control messages are bounded in
+number and, as only those kinds that the peer may send are looked at, in what they cost.
 
-Errors: `BadRecord` for what cannot be a record, a control message on the sparse lane, or a
-superframe where none was agreed; `trio.WouldBlock` and the end of the channel as it raises them.
+When the session is over, what a fence waits for never comes, and what is behind it is thrown away.
+
+Errors: `BadRecord` for what cannot be a record, a control message on the sparse lane, more control
+messages than anybody needs, or a superframe where none was agreed; `trio.WouldBlock` and the end of
+the channel as it raises them.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from vswitch.errors import BadRecord
-from vswitch.frames.records import RecordSplitter, is_control, is_superframe, split_whole_untrusted
+from vswitch.frames.records import (
+    HEADER_SIZE,
+    MIN_FRAME,
+    RecordSplitter,
+    is_control,
+    is_superframe,
+    split_whole_untrusted,
+)
 from vswitch.members.channel import MessageChannel, MessageLane
-from vswitch.members.protocol import After, ControlMessage, decode_control_untrusted
+from vswitch.members.protocol import (
+    After,
+    ControlMessage,
+    after_untrusted,
+    decode_control_untrusted,
+)
+from vswitch.switch.bucket import Bucket
 
 LARGE_MESSAGE = 8192  # bytes from which a copy costs more than the steps of looking at a message
+
+# Messages are made records in slices, so that a full inbox of tiny frames is neither a long turn
+# nor a million objects: 64 kB of the smallest are 3,600 records, a millisecond's work.
+SLICE: Final = 64 * 1024  # bytes of messages, or one message
+ENOUGH: Final = 64  # records: what a switch takes in a turn. Superframes are as long as a slice
+
+# A session has a handful in its life. One is 16 KiB of JSON at most, and costs 0.3 ms to read.
+CONTROLS_PER_SECOND: Final = 20
+# A fence costs a microsecond or two. A flow changes lanes 16 times a second at most.
+FENCES_PER_SECOND: Final = 5000
 
 
 class _Owner(Protocol):
     """What is agreed with the peer, maybe later: `MemberDevice`."""
 
     superframes: bool
+    hears: frozenset[str]
     on_control: Callable[[ControlMessage], None]
+
+
+class _Inbox:
+    """What the channel gave of one lane at one time, handed on in slices."""
+
+    __slots__ = ("_lane", "waiting")
+
+    def __init__(self, lane: MessageLane) -> None:
+        self._lane = lane
+        self.waiting: deque[bytes] = deque()
+
+    @property
+    def readable(self) -> bool:
+        """Whether `take` has something."""
+        return bool(self.waiting) or self._lane.readable
+
+    def take(self, most: int | None = None) -> list[bytes]:
+        """The messages of the next slice, at least one, and `most` at most. `trio.WouldBlock` and
+        the end of the channel as it raises them. HOT PATH.
+        """
+        waiting = self.waiting
+        if not waiting:
+            messages = self._lane.receive_nowait()
+            if len(messages) == 1 or (most is None and sum(map(len, messages)) <= SLICE):
+                return messages
+            waiting.extend(messages)
+        slice_ = [waiting.popleft()]
+        room = SLICE - len(slice_[0])
+        while waiting and len(waiting[0]) <= room and len(slice_) != most:
+            room -= len(waiting[0])
+            slice_.append(waiting.popleft())
+        return slice_
+
+    def throw_away(self) -> None:
+        """What waits here, and what the channel has."""
+        self.waiting.clear()
+        while self._lane.readable:
+            self._lane.receive_nowait()
 
 
 class Incoming:
     """The receiving half of a member."""
 
-    def __init__(self, channel: MessageChannel, owner: _Owner) -> None:
+    def __init__(self, channel: MessageChannel, owner: _Owner, clock: Callable[[], float]) -> None:
+        """`clock`: seconds, monotonic; it is read for control messages alone."""
         self._channel = channel
-        self._bulk, self._sparse = channel.bulk, channel.sparse
+        self._clock = clock
+        self._bulk, self._sparse = _Inbox(channel.bulk), _Inbox(channel.sparse)
+        self._sparse_lane = channel.sparse
+        self._datagrams: _Inbox | None = None
         self._owner = owner
-        self.datagrams: MessageLane | None = None  # once it is agreed
         self._bulk_splitter = RecordSplitter()
         self._sparse_splitter = RecordSplitter()
-        self._sparse_messages: deque[bytes] = deque()  # received, for behind a fence that opens
         self._sparse_count = 0  # messages of the sparse lane that were handled
-        # Fences that hold, in their order, and the frames behind each.
+        # Fences that hold, in their order, and the frames behind each, of one slice.
         self._fences: deque[tuple[int, list[bytes]]] = deque()
+        self._controls = Bucket(CONTROLS_PER_SECOND, CONTROLS_PER_SECOND)
+        self._afters = Bucket(FENCES_PER_SECOND, FENCES_PER_SECOND)
+        self.dropped: Counter[str] = Counter()  # control messages that were not looked at
+
+    def open_datagrams(self, lane: MessageLane) -> None:
+        """The datagram lane is agreed."""
+        self._datagrams = _Inbox(lane)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is here that the next call handles, without the channel."""
+        return bool(
+            self._sparse.waiting
+            or (self._bulk.waiting and not self._fences)
+            or (self._datagrams is not None and self._datagrams.waiting)
+        )
+
+    @property
+    def held(self) -> int:
+        """Bytes of messages and records that are kept above the channel."""
+        lanes = [self._bulk, self._sparse]
+        if self._datagrams is not None:
+            lanes.append(self._datagrams)
+        messages = sum(sum(map(len, lane.waiting)) for lane in lanes)
+        fenced = sum(sum(map(len, frames)) for _, frames in self._fences)
+        return messages + fenced + self._bulk_splitter.held + self._sparse_splitter.held
+
+    def throw_away(self) -> None:
+        """Everything that is kept: the session is over."""
+        for lane in (self._bulk, self._sparse, self._datagrams):
+            if lane is not None:
+                lane.waiting.clear()
+        self._fences.clear()
 
     def receive_untrusted(self) -> list[bytes]:
         """Frames and superframes that are due now, maybe none; `trio.WouldBlock` when nothing has
         come. Control messages go to their owner. HOT PATH.
         """
-        if self.datagrams is not None and self.datagrams.readable:
-            return self._with_datagrams_untrusted(self.datagrams)
-        if not (self._sparse.readable or self._fences or self._sparse_messages):
-            records = self._bulk_untrusted(self._bulk.receive_nowait())
+        if self._datagrams is not None and self._datagrams.readable:
+            return self._with_datagrams_untrusted(self._datagrams)
+        if not (self._fences or self._sparse.waiting or self._sparse_lane.readable):
+            records = self._bulk_untrusted()
             return self._merge_untrusted(records, more=False) if self._fences else records
         return self._merge_untrusted([], more=True)
 
-    def _with_datagrams_untrusted(self, lane: MessageLane) -> list[bytes]:
+    def _with_datagrams_untrusted(self, lane: _Inbox) -> list[bytes]:
         """Also what has come on the datagram lane. HOT PATH of that lane."""
         records: list[bytes] = []
         if self._bulk.readable or self._sparse.readable or self._fences:
             records = self._merge_untrusted([], more=True)
-        came = split_whole_untrusted(lane.receive_nowait())
+        came = split_whole_untrusted(lane.take())
+        while lane.waiting and len(came) < ENOUGH:
+            came += split_whole_untrusted(lane.take())
         if came:
-            self._check_superframe_untrusted(max(came))
+            self._check_superframe_untrusted(max(came), came)
         return records + came
 
     def _merge_untrusted(self, records: list[bytes], *, more: bool) -> list[bytes]:
@@ -80,40 +185,45 @@ class Incoming:
             if fences:
                 count, frames = fences[0]
                 records += self._sparse_untrusted(count - self._sparse_count)
-                if self._sparse_count < count and not channel.ended:
-                    break
+                if self._sparse_count < count:
+                    if self._sparse.readable or not channel.ended:
+                        break
+                    fences.clear()
+                    bulk.throw_away()
+                    continue
                 fences.popleft()
                 records += frames
             elif not bulk.readable:
                 records += self._sparse_untrusted(None)
                 break
             elif more:
-                more = False  # once in a turn: it may be megabytes
-                records += self._bulk_untrusted(bulk.receive_nowait())
+                more = False  # once in a turn
+                records += self._bulk_untrusted()
             else:
                 break
         channel.hold_bulk(bool(fences))
         return records
 
-    def _sparse_untrusted(self, limit: int | None) -> list[bytes]:
-        waiting = self._sparse_messages
-        if self._sparse.readable:
-            waiting.extend(self._sparse.receive_nowait())
-        count = len(waiting) if limit is None else max(0, min(len(waiting), limit))
-        if not count:
+    def _sparse_untrusted(self, most: int | None) -> list[bytes]:
+        """Of a slice of the sparse lane. What is not due stays in the channel, which then lets its
+        writer wait.
+        """
+        if not self._sparse.readable or (most is not None and most <= 0):
             return []
-        self._sparse_count += count
-        messages = [waiting.popleft() for _ in range(count)]
+        messages = self._sparse.take(most)
+        self._sparse_count += len(messages)
         records = self._sparse_splitter.feed_untrusted(b"".join(messages))
         if records:
             largest = max(records)
             if is_control(largest):
                 raise BadRecord("a control message on the sparse lane")
-            self._check_superframe_untrusted(largest)
+            self._check_superframe_untrusted(largest, records)
         return records
 
-    def _bulk_untrusted(self, messages: list[bytes]) -> list[bytes]:
-        feed = self._bulk_splitter.feed_untrusted
+    def _bulk_untrusted(self) -> list[bytes]:
+        """Of the bulk lane what is enough for a turn. HOT PATH."""
+        bulk, feed = self._bulk, self._bulk_splitter.feed_untrusted
+        messages = bulk.take()
         if len(messages) == 1:
             records = feed(messages[0])
         elif len(messages[0]) < LARGE_MESSAGE:
@@ -127,24 +237,37 @@ class Incoming:
         largest = max(records)
         if is_control(largest):
             return self._with_controls_untrusted(records)
-        self._check_superframe_untrusted(largest)
+        self._check_superframe_untrusted(largest, records)
+        if bulk.waiting and len(records) < ENOUGH:
+            records += self._bulk_untrusted()
         return records
 
     def _with_controls_untrusted(self, records: list[bytes]) -> list[bytes]:
         """The frames in front of the first fence; those behind are put aside."""
         frames = first = list[bytes]()
         largest = b"\0\0"
+        now = self._clock()
         for record in records:
             if not is_control(record):
                 frames.append(record)
                 largest = max(largest, record)
                 continue
-            message = decode_control_untrusted(record)
-            if isinstance(message, After):
-                frames = self._fence(message.sparse, frames)
-            elif message is not None:
-                self._owner.on_control(message)
-        self._check_superframe_untrusted(largest)
+            count = after_untrusted(record)
+            if count is None:
+                if not self._controls.allow(now, 1):
+                    raise BadRecord(f"more than {CONTROLS_PER_SECOND} control messages a second")
+                message = decode_control_untrusted(record, self._owner.hears)
+                if message is None:
+                    self.dropped["control_ignored"] += 1
+                    continue
+                if not isinstance(message, After):
+                    self._owner.on_control(message)
+                    continue
+                count = message.sparse
+            if not self._afters.allow(now, 1):
+                raise BadRecord(f"more than {FENCES_PER_SECOND} fences a second")
+            frames = self._fence(count, frames)
+        self._check_superframe_untrusted(largest, records)
         return first
 
     def _fence(self, count: int, frames: list[bytes]) -> list[bytes]:
@@ -157,6 +280,9 @@ class Incoming:
         self._fences.append((count, behind))
         return behind
 
-    def _check_superframe_untrusted(self, largest: bytes) -> None:
-        if not self._owner.superframes and is_superframe(largest):
-            raise BadRecord("a superframe, which was not agreed")
+    def _check_superframe_untrusted(self, largest: bytes, records: list[bytes]) -> None:
+        if is_superframe(largest):
+            if not self._owner.superframes:
+                raise BadRecord("a superframe, which was not agreed")
+            if min(map(len, records)) < HEADER_SIZE + MIN_FRAME:
+                raise BadRecord(f"a superframe of less than {MIN_FRAME} bytes")

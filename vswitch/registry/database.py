@@ -79,6 +79,11 @@ class Database:
         with self._read_lock, self._plain_errors():
             return self._reader.execute(statement, values).fetchall()
 
+    def version(self) -> int:
+        """A number that is another one after any commit, of this process or another."""
+        number: int = self.read("PRAGMA data_version")[0][0]
+        return number
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
         """Run statements that take effect together, at the end of the block, or not at all."""

@@ -4,7 +4,7 @@ Invariants, kept by one transaction each and by unique indexes: a name belongs t
 address to one member, an invite makes one member. A revoked key stays known, so that it stays
 refused; its name and address are free again. Times are wall-clock seconds since the epoch.
 
-The methods are synchronous. `look_up` and `invite` are point reads that never wait for a
+The methods are synchronous. `look_up`, `invite` and `version` are point reads that never wait for a
 writer. All others may wait for the disk: call them in a worker thread. Any thread may call any.
 
 Error contract: `EnrolRefused` says no to a member with the code that goes on the wire; `NotFound`
@@ -89,6 +89,10 @@ class Registry:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def version(self) -> int:
+        """A number that changes with every commit, whoever makes it."""
+        return self._database.version()
 
     def look_up(self, key: bytes) -> Member | None:
         """The member with this key, revoked ones included."""

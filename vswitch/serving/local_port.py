@@ -11,7 +11,7 @@ from __future__ import annotations
 import trio
 
 from vswitch.addresses import switch_address
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.open_tap import open_tap
 from vswitch.devices.tap import TapConfig

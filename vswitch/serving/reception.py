@@ -2,7 +2,7 @@
 
     channel ─▶ hello ─▶ registry (in a thread) ─▶ port attached ─▶ welcome ─▶ frames
 
-Which keys may shake hands at all is what `RegistryAuthority` says; `Reception.receive` is the
+Which keys may shake hands at all is what `authority.py` says; `Reception.receive` is the
 handler of each channel that did. A member that is refused is told why, in words and with a code,
 before its session ends. The member's older port, if it has one, goes first.
 
@@ -20,21 +20,30 @@ from typing import Any
 import trio
 from attrs import define
 
-from transport import Channel, Credential, CredentialKind, Grant, PublicKey, Result
+from transport import Channel, Credential, CredentialKind
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.frames.ethernet import parse_mac
 from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
-from vswitch.members.protocol import MAX_TEXT, Bye, ByeCode, ControlMessage, Hello, Welcome
+from vswitch.members.protocol import (
+    FROM_MEMBER,
+    MAX_TEXT,
+    Bye,
+    ByeCode,
+    ControlMessage,
+    Hello,
+    Welcome,
+)
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.switch.port import Bound, Port
+from vswitch.switch.port_lifecycle import READ_BATCH
 from vswitch.switch.switch import Switch
-from vswitch.switch.tasks import READ_BATCH
 from vswitch.version import SOFTWARE
 
+LOOK_INTERVAL = 1.0  # seconds between two looks whether the registry has changed
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
 
 log = logging.getLogger(__name__)
@@ -78,6 +87,7 @@ class Reception:
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
+        self._look = trio.Event()  # at the registry, before its time
 
     async def receive(self, channel: Channel) -> None:
         """From the handshake to the end of the session."""
@@ -86,6 +96,7 @@ class Reception:
             channel,
             name=channel.remote,
             mtu=self._switch.mtu,
+            hears=FROM_MEMBER,
             on_control=said.append,
         )
         try:
@@ -220,6 +231,30 @@ class Reception:
         """For `vswitch events`."""
         self._switch.events.add(kind, name, now=trio.current_time(), **facts)
 
+    async def watch(self) -> None:
+        """Unplug who is revoked, also where nobody could tell this program of it; until
+        cancelled.
+        """
+        seen = None
+        while True:
+            with trio.move_on_after(LOOK_INTERVAL):
+                await self._look.wait()
+            asked, self._look = self._look.is_set(), trio.Event()
+            try:
+                version = self._registry.version()
+                if asked or version != seen:
+                    self.check_revoked()
+                    seen = version
+            except VswitchError as error:
+                if seen != -1:  # once, not each second
+                    event(log, "registry-failed", logging.ERROR, error=error)
+                seen = -1
+
+    def look_soon(self, key: bytes) -> None:
+        """This key was found revoked, as it wanted new keys: its session must not go on."""
+        if key in self.connected:
+            self._look.set()
+
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more; their names."""
         gone = []
@@ -250,43 +285,3 @@ async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hell
     if not isinstance(said[0], Hello):
         raise BadRecord("another message before hello")
     return said[0], frames
-
-
-class RegistryAuthority:
-    """Which keys the transport may answer: members, and who holds an invite. Implements
-    `transport.Authority`.
-
-    A stranger gets silence; somebody known who may not come in is told why, once the key is
-    proven. A registry that cannot be read is logged and answers nobody.
-    """
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
-        """Point reads of the registry; None is silence."""
-        try:
-            member = self._registry.look_up(peer.raw)
-            if credential.kind is CredentialKind.TOKEN:
-                return self._with_token(peer, credential, member)
-        except VswitchError as error:
-            event(log, "registry-failed", logging.ERROR, error=error)
-            return None
-        if member is None:
-            return None
-        return Grant(result=Result.OK if member.revoked is None else Result.REVOKED)
-
-    def _with_token(
-        self, peer: PublicKey, credential: Credential, member: Member | None
-    ) -> Grant | None:
-        invite = self._registry.invite(credential.id)
-        if invite is None:
-            return None
-        result = Result.OK
-        if member is not None and member.revoked is not None:
-            result = Result.REVOKED
-        elif invite.used is not None and invite.used_by != peer.raw:
-            result = Result.CREDENTIAL_USED
-        elif invite.used is None and time.time() >= invite.expires:
-            result = Result.CREDENTIAL_EXPIRED
-        return Grant(invite.psk, result)

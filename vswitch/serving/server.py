@@ -27,20 +27,22 @@ from transport import (
     open_udp,
 )
 from vswitch.addresses import HostPort
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import load_settings
 from vswitch.foreign.kinds import load_foreign
 from vswitch.foreign.serve import serve_foreign
 from vswitch.logs import event
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
+from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.local_port import serve_local_port
-from vswitch.serving.reception import Reception, RegistryAuthority
+from vswitch.serving.reception import Reception
 from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
 from vswitch.switch.switch import Switch, open_switch
@@ -77,11 +79,12 @@ async def serve(
     with single_error(), closing(registry):
         sock = _open_socket(config.listen)
         listen = HostPort(config.listen.host, sock.local_address[1])
+        authority = RegistryAuthority(registry)
         async with (
             open_endpoint(
                 sock,
                 identity,
-                authority=RegistryAuthority(registry),
+                authority=authority,
                 max_sessions=config.max_members,
                 silent=config.silent,
             ) as endpoint,
@@ -91,6 +94,8 @@ async def serve(
             managed = FeatureManager(switch, settings)
             nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
+            authority.on_revoked = reception.look_soon
+            nursery.start_soon(reception.watch)
             status = ServeStatus(config, listen, endpoint, switch, reception, registry)
             controlled = Controlled(managed, status.read, reception.check_revoked)
             # First the control socket, which one switch per state directory can have: a second

@@ -14,7 +14,7 @@ from attrs import Factory, define
 
 from transport import Endpoint
 from vswitch.addresses import HostPort
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.foreign.serve import Listener
 from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus
 from vswitch.registry.registry import Registry

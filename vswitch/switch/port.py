@@ -1,7 +1,7 @@
 """A port: one device, the queue of frames that wait for it, and its counters.
 
-This is the synchronous half; `switch.py` and `tasks.py` run the tasks and decide what a failure
-means.
+This is the synchronous half; `switch.py` and `port_lifecycle.py` run the tasks and decide what a
+failure means.
 Invariant: a frame given to `send` is counted exactly once, as sent, as dropped, or as queued; a
 superframe as the frames that it stands for.
 Errors: whatever the device raises passes through, after the accounts have been put right.

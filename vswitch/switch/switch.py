@@ -40,8 +40,8 @@ from vswitch.switch.fdb import (
 from vswitch.switch.forwarding import Forwarder
 from vswitch.switch.local import LocalPort, local_pair
 from vswitch.switch.port import Bound, Port, SwitchStatistics, switch_statistics
+from vswitch.switch.port_lifecycle import READ_BATCH, DetachListener, begin_port, end_port, run_port
 from vswitch.switch.stages import Decision, Observer, Reach, Stage, behind
-from vswitch.switch.tasks import READ_BATCH, DetachListener, begin_port, end_port, run_port
 
 MAX_PORTS = 1024  # a broadcast costs as many writes; bounds sessions and memory too
 AGEING_INTERVAL = 10.0  # seconds; a look-up never uses an aged entry, so this frees memory only

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from vswitch.devices.host_interface import HostFacts
 from vswitch.devices.tap import TapConfig
 from vswitch.testing.devices import FakeDevice
 
@@ -24,7 +25,7 @@ class FakeInterface(FakeDevice):
     """A `FakeDevice` with an address. Implements `vswitch.devices.host_interface.HostInterface`.
 
     `history` has what was set, in order, such as `("mtu", 1400)`. `refuse` is raised instead of
-    setting anything, once.
+    setting anything, once. `host` is what the host has besides.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class FakeInterface(FakeDevice):
         self.history: list[tuple[str, object]] = []
         self.refuse: Exception | None = None
         self.opened = 0  # times
+        self.host = HostFacts()
 
     @asynccontextmanager
     async def open(self, config: TapConfig) -> AsyncIterator[FakeInterface]:
@@ -55,6 +57,10 @@ class FakeInterface(FakeDevice):
             yield self
         finally:
             self.close()
+
+    async def facts(self) -> HostFacts:
+        await trio.lowlevel.checkpoint()
+        return self.host
 
     async def set_mtu(self, mtu: int) -> None:
         await self._set("mtu", mtu)

@@ -6,7 +6,7 @@ from math import inf
 import pytest
 
 from transport import TransportConfig
-from transport.config import CONTROLLERS
+from transport.congestion.choice import CONTROLLERS
 from transport.congestion.controller import Controller, SentSegment
 from transport.testing.cores import client_and_server
 

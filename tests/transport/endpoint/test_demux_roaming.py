@@ -3,7 +3,7 @@
 import pytest
 
 from transport.constants import AMPLIFICATION, REKEY_AFTER
-from transport.path.liveness import KEEPALIVE, KEEPALIVE_JITTER
+from transport.path.keepalive import KEEPALIVE, KEEPALIVE_JITTER
 from transport.session.events import PathChanged
 from transport.testing.cores import client_and_server
 from transport.wire.datagrams import CONTROL, DATA

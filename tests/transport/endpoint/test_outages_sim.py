@@ -2,7 +2,7 @@
 
 import pytest
 
-from transport.path.liveness import DEAD_AFTER
+from transport.path.keepalive import DEAD_AFTER
 from transport.testing.cores import client_and_server
 from transport.wire.control import CloseCode
 

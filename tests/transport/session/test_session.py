@@ -23,7 +23,7 @@ from transport.constants import (
     TOMBSTONE,
 )
 from transport.lanes.units import unit_bytes
-from transport.path.liveness import DEAD_AFTER, KEEPALIVE, KEEPALIVE_JITTER, SUSPECT_AFTER
+from transport.path.keepalive import DEAD_AFTER, KEEPALIVE, KEEPALIVE_JITTER, SUSPECT_AFTER
 from transport.testing.cores import client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import CONTROL, DATA, Suite

@@ -4,7 +4,7 @@ import pytest
 
 from transport.constants import DATA_HEADER_SIZE
 from transport.lanes.datagram import CLEAN_BYTES, REPORT_INTERVAL
-from transport.path.liveness import SUSPECT_AFTER
+from transport.path.keepalive import SUSPECT_AFTER
 from transport.testing.cores import client_and_server
 from transport.wire.control import Arrivals, encode_control
 from transport.wire.datagrams import CONTROL, DATA, DATAGRAM

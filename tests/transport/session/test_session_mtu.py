@@ -3,7 +3,7 @@
 import pytest
 
 from transport.path.address import PATH_CHANGE_INTERVAL
-from transport.path.liveness import DEAD_AFTER, SUSPECT_AFTER
+from transport.path.keepalive import DEAD_AFTER, SUSPECT_AFTER
 from transport.path.mtu import BASE_SIZE, RAISE_AFTER, USUAL_SIZE, grain
 from transport.testing.cores import client_and_server
 from transport.wire.datagrams import CONTROL, DATA

@@ -8,7 +8,7 @@ from tests.transport.session.lone import HOME, KEY, SUITE, lone_session
 from transport.constants import CONFIRM_INTERVAL, REJECT_AFTER_UNITS, TAG_SIZE
 from transport.crypto.cipher import Opener, Sealer
 from transport.lanes.datagram import REPORT_INTERVAL, STALL
-from transport.path.liveness import SUSPECT_AFTER
+from transport.path.keepalive import SUSPECT_AFTER
 from transport.path.mtu import STALL_MAX, USUAL_SIZE
 from transport.wire.control import (
     Arrivals,

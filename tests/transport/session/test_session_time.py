@@ -13,7 +13,7 @@ from transport.constants import (
     STALL_PROBE,
     TOMBSTONE,
 )
-from transport.path.liveness import DEAD_AFTER, KEEPALIVE, SUSPECT_AFTER
+from transport.path.keepalive import DEAD_AFTER, KEEPALIVE, SUSPECT_AFTER
 from transport.session.events import Ended
 from transport.session.keyring import ASK_INTERVAL
 from transport.wire.control import CloseCode, Ping, Rekey

@@ -9,7 +9,7 @@ import pytest
 from transport.crypto.identity import create_key_file
 from vswitch.addresses import HostPort
 from vswitch.cli import main
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.state import StateDir

@@ -11,7 +11,7 @@ import pytest
 from transport.crypto.identity import load_key_file
 from vswitch.addresses import HostPort
 from vswitch.cli import main
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.errors import ExitCode
 from vswitch.registry.invite import JoinString
 from vswitch.registry.rules import LastServed

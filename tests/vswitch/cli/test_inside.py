@@ -13,9 +13,10 @@ import trio
 from vswitch.cli import main
 from vswitch.errors import ExitCode
 from vswitch.features.manager import FeatureManager
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
 from vswitch.management.status import PortStatus, SwitchStatus
-from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.serving.status import totals_of
 from vswitch.state import StateDir
 from vswitch.switch.switch import open_switch

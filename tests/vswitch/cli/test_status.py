@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 
 import pytest
 import trio
 
 from transport.crypto.identity import PrivateKey, PublicKey
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.errors import ExitCode, NotFound
+from vswitch.management.client import request
 from vswitch.management.socket import serve_control
 from vswitch.management.status import JoinStatus, PortStatus, SwitchStatus, to_json
 from vswitch.registry.invite import JoinString
@@ -170,3 +172,38 @@ def test_an_error_of_the_other_side_keeps_its_exit_code(run, files, answering):
     code, _, err = run("status")
     assert code == ExitCode.NOT_FOUND
     assert "vswitch: error: not any more" in err
+
+
+@pytest.fixture
+def silent(files, monkeypatch):
+    """Something listens on the switch's control socket, and says nothing."""
+    for command in ("revoke", "status", "members"):
+        monkeypatch.setattr(
+            f"vswitch.cli.{command}.request",
+            lambda path, verb, timeout=0.0, **args: request(path, verb, timeout=0.01, **args),
+        )
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(files.control_socket))
+        mute.listen()
+        yield
+
+
+def test_a_switch_that_does_not_answer_is_not_taken_for_one_that_does_not_run(run, switch, silent):
+    switch.enrol_local(bytes(32), "pc1", 0.0)
+    code, _, err = run("status")
+    assert code == ExitCode.NOT_REACHABLE
+    assert "does not answer" in err
+    assert "nothing runs" not in err
+    code, out, err = run("members")
+    assert code == ExitCode.OK
+    assert "pc1" in out
+    assert "does not answer" in err
+
+
+def test_revoke_says_when_nobody_has_confirmed_it(run, switch, silent):
+    switch.enrol_local(bytes(32), "pc1", 0.0)
+    code, out, err = run("revoke", "pc1")
+    assert code == ExitCode.NOT_REACHABLE
+    assert "revoked pc1" in out
+    assert "has not said that it is out" in err
+    assert switch.look_up(bytes(32)).revoked is not None

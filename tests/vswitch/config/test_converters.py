@@ -29,7 +29,7 @@ from vswitch.config.converters import (
     to_optional_name,
     to_rate,
 )
-from vswitch.config.options import load, options_of, structure, variable_of
+from vswitch.config.sources import load, options_of, structure, variable_of
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import ConfigError, VswitchError
 from vswitch.features.impair import orders_untrusted

@@ -12,8 +12,8 @@ import pytest
 
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
-from vswitch.config.commands import TABLES, InviteConfig, JoinConfig, ServeConfig
-from vswitch.config.options import load, options_of
+from vswitch.config.options import TABLES, InviteConfig, JoinConfig, ServeConfig
+from vswitch.config.sources import load, options_of
 from vswitch.errors import ConfigError
 from vswitch.registry.invite import JoinString
 
@@ -91,6 +91,7 @@ SAMPLES = {
     "once": "true", "silent": "true", "offload": "off", "lane": "auto", "log_level": "info",
     "log_days": "14", "max_members": "9", "state": "~/x", "log_file": "/x",
     "via": "udp://[::1]:5555", "bridge": "br0", "bridge_dhcp": "true", "local_port": "true",
+    "allow_network": "10.77.0.0/24,fd00::/48",
 }  # fmt: skip
 
 

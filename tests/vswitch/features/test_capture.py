@@ -11,7 +11,8 @@ from vswitch.features import capture as core
 from vswitch.features.manager import FeatureManager
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.frames.records import frame_of, frame_record
-from vswitch.management.verbs import Controlled, control_handlers
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, arp_request, ethernet
 from vswitch.testing.superframes import Flow, superframe

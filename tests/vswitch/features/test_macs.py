@@ -13,8 +13,9 @@ from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.state import StateDir
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet

@@ -2,9 +2,12 @@
 
 import random
 import struct
+import sys
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vswitch.errors import BadRecord
 from vswitch.foreign.formats import (
@@ -119,6 +122,83 @@ def test_a_stream_without_frames_is_given_up():
     splitter.feed_untrusted(b"GET / HTTP/1.1\r\n" * (ASTRAY // 16))
     with pytest.raises(BadRecord, match="something else"):
         splitter.feed_untrusted(b"GET / HTTP/1.1\r\n")
+
+
+HOSTILE = {
+    "headers": b"\xbc\xbc\x00\x0e" * 5000,
+    "flags": b"\xbc" * 20_000,
+    "three": b"\xbc\xbc\x05" * 7000,
+    "nested": b"".join(b"\xbc\xbc" + struct.pack(">H", 1522 - 5 * n) + b"x" for n in range(280))
+    * 14,
+    "one end": b"".join(b"\xbc\xbc" + struct.pack(">H", 1518 - 4 * n) for n in range(375)) * 14,
+    "long in short": (b"\xbc\xbc\x00\x0e" + b"\xbc\xbc\x05\xf2" + bytes(10)) * 1100,
+    "the last byte": (b"\xbc\xbc\x05\xf2" + bytes(1521) + b"\xbc\xbc\x05\xf2" + bytes(1521)) * 7,
+}
+
+
+def steps_of(job):
+    """Lines of the reader that run meanwhile: what it costs, on a machine of any speed."""
+    count = 0
+
+    def line(frame, event, arg):
+        nonlocal count
+        count += event == "line"
+        return line
+
+    def call(frame, event, arg):
+        return line if frame.f_code.co_filename.endswith("formats.py") else None
+
+    before = sys.gettrace()
+    sys.settrace(call)
+    try:
+        job()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("size", [1, 7, 1448, 64 * 1024])
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_lost_step_costs_a_constant_for_each_byte_and_two_frames(hostile, size):
+    splitter, dropped = stream()
+    data = HOSTILE[hostile]
+    fed, most = b"\0\0\0\0" + data, 0
+
+    def feed():
+        nonlocal most
+        for at in range(0, len(fed), size):
+            splitter.feed_untrusted(fed[at : at + size])
+            most = max(most, splitter.held)
+
+    steps = steps_of(feed)
+    assert dropped["resync"]
+    assert most <= 2 * (1522 + 4)
+    assert steps <= 70 * len(fed)  # one byte at a time costs most of that
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_honest_frames_with_garbage_between_are_all_found(data):
+    """Against the slowest of readers, which knows where the garbage is."""
+    chance = data.draw(st.randoms(use_true_random=False))
+    pieces = data.draw(st.lists(st.tuples(st.booleans(), st.integers(14, 1522)), max_size=12))
+    sent, wanted = b"", []
+    for garbage, size in pieces:
+        content = chance.randbytes(size).replace(b"\xbc", b"\xbd")
+        if not garbage:
+            wanted.append(content)
+        sent += content if garbage else framed(content)
+    sent += framed(FRAMES[0])
+    splitter, dropped = stream()
+    found = []
+    at = 0
+    while at < len(sent):
+        size = chance.choice([1, 5, 60, 1500, 9000])
+        found += splitter.feed_untrusted(sent[at : at + size])
+        assert splitter.held <= 2 * (1522 + 4)
+        at += size
+    assert frames(found) == [*wanted, FRAMES[0]]
+    assert dropped["resync"] <= sum(garbage for garbage, _ in pieces)
 
 
 @pytest.mark.parametrize("size", [1, 3, 100, 5000])

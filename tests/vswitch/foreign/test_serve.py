@@ -1,9 +1,11 @@
 """Foreign ports of a running switch, with clients written from the description of the formats."""
 
+import errno
 import logging
+import os
 import socket
 import struct
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -11,7 +13,7 @@ import trio.lowlevel
 
 from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
-from vswitch.foreign import client_limit
+from vswitch.foreign import client_limit, datagrams, sockets, tcp, udp
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
 from vswitch.frames.ethernet import format_mac
@@ -63,11 +65,11 @@ class TcpClient:
     head = b"\xbc\xbc"
     format = ">H"
 
-    def __init__(self, address):
-        self.address, self.data = address, b""
+    def __init__(self, address, bound=None):
+        self.address, self.bound, self.data = address, bound, b""
 
     async def __aenter__(self):
-        self.stream = await trio.open_tcp_stream(*self.address)
+        self.stream = await trio.open_tcp_stream(*self.address, local_address=self.bound)
         return self
 
     async def __aexit__(self, *_):
@@ -266,6 +268,16 @@ async def test_a_connection_that_speaks_something_else_is_closed():
         assert not switch.ports
 
 
+async def test_who_loses_the_step_again_and_again_is_closed():
+    async with serving("tcp") as (switch, listener):
+        async with TcpClient(address_of(listener)) as one:
+            # Frames of possible length, and never a flag behind one.
+            await one.stream.send_all(bytes(4) + b"\xbc\xbc\x00\x0e" * 1000)
+            with pytest.raises((EOFError, trio.BrokenResourceError)):
+                await one.receive()
+        await until(lambda: not switch.ports)
+
+
 async def test_a_peer_that_does_not_read_loses_frames_and_stalls_nobody():
     async with (
         serving("tcp") as (switch, listener),
@@ -426,3 +438,282 @@ async def test_serve_opens_what_the_file_names(site, tmp_path):
 async def running_for_ever(site, path):
     async with site.serving(config=path):
         await trio.sleep_forever()
+
+
+async def test_senders_that_cannot_be_answered_harm_nobody(tmp_path):
+    path = tmp_path / "dgram"
+    settings = [ForeignSettings(kind="qemu-dgram", name="d", listen=f"unix:{path}")]
+    async with open_switch() as switch, open_foreign(switch, settings) as (listener,):
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nameless,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract,
+        ):
+            nameless.sendto(frame(mac(1)), str(path))
+            await until(lambda: listener.refused == {"no_address": 1})
+            assert not switch.ports
+            abstract.bind(b"\0vswitch test " + os.urandom(4).hex().encode())
+            abstract.sendto(frame(mac(2)), str(path))
+            await until(lambda: len(switch.ports) == 1)
+            assert switch.ports[0].name.startswith("d-unix:@vswitch test ")
+            abstract.setblocking(False)
+            async with switch.open_port("bot") as bot:
+                await bot.send(frame(mac(3), mac(2)))
+                await trio.lowlevel.wait_readable(abstract)
+                assert abstract.recv(4096) == frame(mac(3), mac(2))
+
+
+@pytest.mark.parametrize(
+    ("address", "answer", "text"),
+    [
+        (None, False, "unix:"),
+        ("", False, "unix:"),
+        (b"", False, "unix:"),
+        (b"\0abstract\n", True, "unix:@abstract?"),
+        (b"\0\xff", True, "unix:@?"),
+        ("/run/a.sock", True, "unix:/run/a.sock"),
+        (("192.0.2.1", 0), False, "192.0.2.1:0"),
+        (("192.0.2.1", 9), True, "192.0.2.1:9"),
+        (("::ffff:192.0.2.1", 9, 0, 0), True, "192.0.2.1:9"),
+        (("fe80::1", 9, 0, 3), True, "[fe80::1%3]:9"),
+    ],
+)
+def test_addresses_of_every_kind(address, answer, text):
+    assert sockets.can_answer(address) is answer
+    assert sockets.shown(address) == text
+
+
+def planted(*_):
+    raise ZeroDivisionError("planted")
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+async def test_a_fault_costs_the_client_that_shows_it_alone(kind, monkeypatch, caplog):
+    """In what lets clients in."""
+    module = udp if kind == "udp" else tcp
+    async with (
+        serving(kind) as (switch, listener),
+        CLIENTS[kind](address_of(listener)) as before,
+    ):
+        await before.send(frame(mac(1)))
+        await until(lambda: len(switch.fdb_entries()) == 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "shown", planted)
+            for number in (1, 2):
+                async with CLIENTS[kind](address_of(listener)) as one:
+                    await one.send(frame(mac(9)))
+                    await until(lambda: listener.refused["fault"] == number)  # noqa: B023
+        assert len(switch.ports) == 1
+        async with CLIENTS[kind](address_of(listener)) as after:
+            await after.send(frame(mac(2)))
+            assert await before.receive() == frame(mac(2))
+    assert caplog.text.count("foreign-fault reference=") == 1
+    assert caplog.text.count("ZeroDivisionError: planted") == 1
+
+
+@pytest.mark.parametrize("method", ["read_nowait", "write_nowait"])
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_a_fault_of_a_device_is_the_end_of_its_port_alone(kind, method, monkeypatch, caplog):
+    async with (
+        serving(kind) as (switch, listener),
+        CLIENTS[kind](address_of(listener)) as one,
+        CLIENTS[kind](address_of(listener)) as two,
+    ):
+        await one.send(frame(mac(1)))
+        await until(lambda: len(switch.fdb_entries()) == 1)
+        (port,) = (each for each in switch.ports if each.number == switch.fdb_entries()[0].port)
+        monkeypatch.setattr(port.device, method, planted)
+        await one.send(frame(mac(1)))
+        await two.send(frame(mac(2)))
+        await until(lambda: not port.attached)
+        async with switch.open_port("bot") as bot:
+            await two.send(frame(mac(2)))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == frame(mac(2))
+    assert caplog.text.count("ZeroDivisionError: planted") == 1
+
+
+async def test_a_fault_of_a_codec_is_the_end_of_its_client_alone(monkeypatch):
+    async with (
+        serving("tcp") as (switch, listener),
+        TcpClient(address_of(listener)) as one,
+        TcpClient(address_of(listener)) as two,
+        switch.open_port("bot") as bot,
+    ):
+        await until(lambda: len(switch.ports) == 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(tcp.FramedStream, "feed_untrusted", planted)
+            await one.send(frame(mac(1)))
+            await until(lambda: len(switch.ports) == 2)
+        await two.send(frame(mac(2)))
+        with trio.fail_after(5):
+            assert await bot.receive_frame() == frame(mac(2))
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp", "vxlan"])
+async def test_a_fault_of_a_listener_ends_it_alone(kind, monkeypatch, caplog):
+    of_all = (tcp, "_BATCH", None), (datagrams.SharedSocket, "_receive", planted)
+    more = {"remote": "127.0.0.2:1", "vni": 1} if kind == "vxlan" else {}
+    settings = [
+        ForeignSettings(kind=kind, name="bad", listen="127.0.0.1:0", **more),
+        ForeignSettings(kind="qemu-stream", name="good", listen="127.0.0.1:0"),
+    ]
+    async with open_switch() as switch, open_foreign(switch, settings) as (bad, good):
+        with monkeypatch.context() as patch:
+            patch.setattr(*of_all[kind != "tcp"])
+            async with CLIENTS.get(kind, UdpClient)(address_of(bad)) as one:
+                await one.send(frame(mac(1)))
+                await until(lambda: bad.refused["fault"] == 1)
+        (told,) = switch.events.since()
+        assert (told.kind, told.facts["name"]) == ("listener-ended", "bad")
+        assert not switch.ports
+        async with QemuClient(address_of(good)) as two, switch.open_port("bot") as bot:
+            await two.send(frame(mac(2)))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == frame(mac(2))
+    assert f"foreign-fault reference={told.facts['reference']} name=bad ended=True" in caplog.text
+
+
+class Redialling:
+    """Dials again at once when its connection ends, as some programs do."""
+
+    def __init__(self, address):
+        self.address, self.dialled = address, 0
+
+    async def run(self, times):
+        for _ in range(times):
+            async with TcpClient(self.address) as one:
+                self.dialled += 1
+                with suppress(trio.BrokenResourceError):
+                    assert await one.stream.receive_some() == b""
+
+
+async def test_a_refused_client_is_held_and_does_not_dial_again_at_once(monkeypatch):
+    monkeypatch.setattr(tcp, "HOLD", 0.1)
+    async with (
+        serving("tcp", max_ports=1) as (switch, listener),
+        TcpClient(address_of(listener)),
+    ):
+        await until(lambda: len(switch.ports) == 1)
+        start = trio.current_time()
+        await Redialling(address_of(listener)).run(5)
+        assert trio.current_time() - start >= 5 * 0.1
+        assert listener.refused == {"ports_taken": 5}
+
+
+async def test_more_than_are_held_are_accepted_slowly_and_the_oldest_goes(monkeypatch):
+    monkeypatch.setattr(tcp, "HELD", 2)
+    monkeypatch.setattr(tcp, "HOLD", 1000.0)
+    monkeypatch.setattr(tcp, "HOLD_AT_LEAST", 0.1)
+    async with (
+        serving("tcp", max_ports=1) as (switch, listener),
+        TcpClient(address_of(listener)) as served,
+        trio.open_nursery() as nursery,
+    ):
+        await until(lambda: len(switch.ports) == 1)
+        start = trio.current_time()
+        for _ in range(6):
+            nursery.start_soon(Redialling(address_of(listener)).run, 1000)
+        await until(lambda: listener.refused["ports_taken"] >= 10)
+        held = listener.refused["ports_taken"]
+        assert held <= 2 + 2 * (trio.current_time() - start) / 0.1 + 2
+        async with switch.open_port("bot") as bot:
+            await served.send(frame(mac(1)))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == frame(mac(1))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+async def test_places_are_shared_between_addresses(kind):
+    async with serving(kind, max_ports=4) as (switch, listener), AsyncExitStack() as stack:
+
+        async def come(number, bound):
+            one = CLIENTS[kind](address_of(listener), bound)
+            await stack.enter_async_context(one)
+            await one.send(frame(mac(number)))
+            return one
+
+        def stations():
+            return {int(entry.mac[-2:], 16) for entry in switch.fdb_entries()}
+
+        for number in (1, 2, 3, 4):
+            await come(number, "127.0.0.1")
+            await until(lambda: number in stations())  # noqa: B023
+        await come(5, "127.0.0.2")
+        await until(lambda: stations() == {2, 3, 4, 5})
+        await come(6, "127.0.0.2")
+        await until(lambda: stations() == {3, 4, 5, 6})
+        assert not listener.refused
+        await come(7, "127.0.0.2")
+        await until(lambda: listener.refused == {"ports_taken": 1})
+        await come(8, "127.0.0.3")
+        await until(lambda: len(stations()) == 4 and 8 in stations())
+        await come(9, "127.0.0.4")
+        await until(lambda: len(stations()) == 4 and {8, 9} < stations())
+        await come(10, "127.0.0.5")  # it would hold as many as each of the others
+        await until(lambda: listener.refused == {"ports_taken": 2})
+        assert {8, 9} < stations()
+
+
+async def test_a_udp_client_that_comes_again_and_again_takes_its_own_places(monkeypatch):
+    monkeypatch.setattr(client_limit, "OWN_SILENCE", 0.2)
+    async with serving("udp", max_ports=4) as (switch, listener):
+        for number in range(12):
+            async with UdpClient(address_of(listener)) as one:
+                while mac(number) not in known(switch):
+                    await one.send(frame(mac(number)))
+                    await trio.sleep(0.05)
+        assert len(switch.ports) == 4
+
+
+@pytest.mark.parametrize(("silence", "comes"), [(0.0, True), (1000.0, False)])
+async def test_a_place_of_another_is_taken_after_a_long_silence_alone(monkeypatch, silence, comes):
+    monkeypatch.setattr(client_limit, "OTHERS_SILENCE", silence)
+    monkeypatch.setattr(client_limit, "NEW_PER_SECOND", 1e6)
+    async with serving("udp", max_ports=1) as (switch, listener):
+        async with (
+            UdpClient(address_of(listener)) as one,
+            UdpClient(address_of(listener), "127.0.0.2") as two,
+        ):
+            await one.send(frame(mac(1)))
+            await until(lambda: known(switch) == {mac(1)})
+            await two.send(frame(mac(2)))
+            await until(lambda: listener.refused or known(switch) == {mac(2)})
+            assert known(switch) == {mac(2 if comes else 1)}
+
+
+def known(switch):
+    return {bytes.fromhex(entry.mac.replace(":", "")) for entry in switch.fdb_entries()}
+
+
+async def test_without_descriptors_the_listener_waits_and_tells_once(monkeypatch, caplog):
+    fails = [OSError(errno.EMFILE, "no descriptors")] * 3
+    real = socket.socket.accept
+
+    def accept(self):
+        if fails:
+            raise fails.pop()
+        return real(self)
+
+    monkeypatch.setattr(tcp, "_RETRY", 0.05)
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    async with serving("tcp") as (switch, listener):
+        async with TcpClient(address_of(listener)) as one:
+            await one.send(frame(mac(1)))
+            await until(lambda: known(switch) == {mac(1)})
+        assert listener.refused == {"no_descriptor": 3}
+    assert caplog.text.count("foreign-refused") == 1
+    assert "Traceback" not in caplog.text
+
+
+def test_who_shares_places():
+    same = ("2001:db8::1", 9, 0, 0), ("2001:db8::ffff:0:0:2", 7, 0, 0)
+    assert len({sockets.holder_of(each) for each in same}) == 1
+    plain, mapped = ("192.0.2.1", 1), ("::ffff:192.0.2.1", 2, 0, 0)
+    assert sockets.holder_of(plain) == sockets.holder_of(mapped) == "192.0.2.1"
+    apart = (
+        *(plain, same[0], ("192.0.2.2", 1), ("2001:db8:0:1::1", 9, 0, 0), "/run/a"),
+        *(("fe80::1", 9, 0, 2), ("fe80::1", 9, 0, 3), ("fe80::2", 9, 0, 2)),
+    )
+    assert len({sockets.holder_of(each) for each in apart}) == len(apart)
+    assert sockets.holder_of("/run/b") == sockets.holder_of(b"\0c") == sockets.holder_of("/run/a")

@@ -7,6 +7,7 @@ from vswitch.frames.records import (
     CONTROL,
     FRAME,
     MAX_RECORD,
+    MIN_FRAME,
     SUPERFRAME,
     RecordSplitter,
     cut,
@@ -17,7 +18,7 @@ RECORDS = st.lists(
     st.builds(
         encode_record,
         st.sampled_from([FRAME, SUPERFRAME, CONTROL]),
-        st.binary(max_size=40) | st.integers(0, 3000).map(bytes),
+        st.binary(min_size=MIN_FRAME, max_size=40) | st.integers(MIN_FRAME, 3000).map(bytes),
     ),
     max_size=12,
 )

@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from transport import ChannelBroken
 from transport.session.events import Ended
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.errors import BadRecord, VswitchError
 from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.host_link import HostLink

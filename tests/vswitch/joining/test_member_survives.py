@@ -2,12 +2,14 @@
 
 import socket
 
+import attrs
 import pytest
 import trio
 
 from vswitch.addresses import HostPort
 from vswitch.errors import ExitCode, NotReachable, PrivilegeError, TimedOut, VswitchError
 from vswitch.frames.ethernet import parse_mac
+from vswitch.joining.profiles import load
 from vswitch.members.protocol import ByeCode, Notice, Update
 from vswitch.registry.invite import JoinString
 from vswitch.testing import FakeInterface, ethernet
@@ -79,7 +81,7 @@ async def test_the_first_loss_is_told_with_the_reason_of_the_switch(site, nurser
 
 async def test_a_switch_with_another_subnet_gives_another_address(site, nursery):
     first = await site.start_serving(nursery)
-    async with site.joined("pc1", first.running) as member:
+    async with site.joined("pc1", first.running, allow_network="10.9.0.0/16") as member:
         await first.stop()
         await site.start_serving(nursery, listen=first.running.listen, subnet="10.9.0.0/24")
         await state_of(member, lambda status: status.address == "10.9.0.2/24")
@@ -87,6 +89,47 @@ async def test_a_switch_with_another_subnet_gives_another_address(site, nursery)
             ("address", "10.77.0.2/24"),
             ("address", "10.9.0.2/24"),
         ]
+
+
+async def test_another_subnet_is_not_taken_unless_the_operator_says_so(site, nursery):
+    first = await site.start_serving(nursery)
+    async with site.joined("pc1", first.running) as member:
+        await first.stop()
+        await site.start_serving(nursery, listen=first.running.listen, subnet="10.9.0.0/24")
+        status = await state_of(member, lambda status: status.refused)
+        assert (status.state, status.address) == ("up", None)
+        assert status.refused["address"] == (
+            "10.9.0.2/24: the LAN was 10.77.0.0/24 before; if that is meant, join with "
+            "--allow-network 10.9.0.0/24"
+        )
+    # It is remembered by the next join as well, until that has been told of another.
+    for options, address in (
+        ({}, None),
+        ({"allow_network": "10.9.0.0/24"}, "10.9.0.2/24"),
+        ({}, "10.9.0.2/24"),
+    ):
+        async with site.joined("pc1", None, **options) as member:
+            assert member.interface.address == address
+
+
+async def test_a_network_that_cannot_be_kept_is_no_reason_to_leave(site, monkeypatch, caplog):
+    async with site.serving() as running, site.joined("pc1", running) as member:
+        assert load(member.config.files, "pc1").network == "10.77.0.0/24"
+    async with site.serving(subnet="10.9.0.0/24") as running:
+        listen = running.listen
+
+        def full(path, data):
+            raise VswitchError("No space left on device")
+
+        monkeypatch.setattr("vswitch.joining.profiles.write_file", full)
+        profile = load(member.config.files, "pc1")
+        monkeypatch.setattr(
+            "vswitch.joining.profiles.load",
+            lambda *_: attrs.evolve(profile, server=HostPort(listen.host, listen.port)),
+        )
+        async with site.joined("pc1", None, allow_network="10.9.0.0/24") as member:
+            assert member.interface.address == "10.9.0.2/24"
+    assert 'network-not-kept network=10.9.0.0/24 reason="No space left' in caplog.text
 
 
 async def test_a_switch_that_is_not_up_yet_is_waited_for(site):
@@ -218,26 +261,29 @@ async def test_an_interface_that_goes_away_ends_the_join_and_the_port(site, unti
         await until(lambda: not running.switch.ports)
 
 
-async def test_an_interface_that_cannot_be_configured_ends_the_join(site, until):
+async def test_an_mtu_that_the_kernel_refuses_is_done_without(site, caplog):
     async with site.serving(mtu=1400) as running:
         interface = FakeInterface()
         interface.refuse = PrivilegeError("cannot change vsw0: run as root")
-        text = site.invite("pc1", running.listen)
-        error = await site.failing("pc1", invite=text, interface=interface)
-        assert isinstance(error, PrivilegeError)
-        # One that an administrator has made is used as it is.
-        theirs = FakeInterface(persistent=True)
-        theirs.refuse = PrivilegeError("cannot change vsw0: run as root")
-        async with site.joined("pc1", None, invite=text, interface=theirs):
-            assert (theirs.mtu, theirs.address) == (1500, "10.77.0.2/24")
+        async with site.joined("pc1", running, interface=interface) as member:
+            assert (interface.mtu, interface.address) == (1500, "10.77.0.2/24")
+            status = await member.status()
+            assert status.refused == {"mtu": "1400: cannot change vsw0: run as root"}
+    assert "offer-refused member=pc1 dev=vsw0 what=mtu offered=1400" in caplog.text
 
 
-async def test_a_change_of_address_that_fails_ends_the_join_with_that_error(site):
+async def test_an_address_that_the_kernel_refuses_is_done_without(site, caplog, until):
     async with site.serving() as running, site.joined("pc1", running) as member:
         member.interface.refuse = VswitchError("the kernel refuses 10.77.0.9/24")
-        running.switch.ports[0].device.send_control(Update(address="10.77.0.9/24"))
-        error = await member.wait_ended()
-        assert str(error) == "the kernel refuses 10.77.0.9/24"
+        send = running.switch.ports[0].device.send_control
+        send(Update(address="10.77.0.9/24"))
+        status = await state_of(member, lambda status: status.refused)
+        assert status.refused == {"address": "10.77.0.9/24: the kernel refuses 10.77.0.9/24"}
+        assert (status.state, status.address) == ("up", "10.77.0.2/24")
+        send(Update(address="10.77.0.10/24"))
+        status = await state_of(member, lambda status: not status.refused)
+        assert status.address == "10.77.0.10/24"
+    assert caplog.text.count("offer-refused") == 1
 
 
 async def test_goodbyes_from_the_switch_of_a_later_version_are_tried_again(site, nursery):

@@ -6,7 +6,7 @@ import pytest
 
 from transport.crypto.identity import PrivateKey, create_key_file, load_key_file
 from vswitch.addresses import HostPort
-from vswitch.config.commands import JoinConfig, ServeConfig
+from vswitch.config.options import JoinConfig, ServeConfig
 from vswitch.errors import ConfigError, ExitCode, NotFound, VswitchError
 from vswitch.joining.profiles import discard, load, names, resolve, store
 from vswitch.members.protocol import ByeCode

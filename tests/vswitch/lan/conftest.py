@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
-from hypothesis import HealthCheck, Phase, example, given, settings
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from benchmarks.soak.order import in_fixed_order
 from transport import Grant, Peer, PrivateKey, open_endpoint
 from transport.testing.network import Link, open_network
 from vswitch.frames.records import frame_of, frame_record
@@ -194,30 +193,6 @@ async def open_lan(seed, hosts, **options):
             await nursery.start(endpoint.serve, lan.receive)
             yield lan
             nursery.cancel_scope.cancel()
-
-
-def in_fixed_order(call):
-    """The result of `call`, in which Trio runs tasks in an order that is the same each time.
-
-    Trio leaves that order to chance, but registers its generator with Hypothesis, which seeds it
-    for each of its examples; so this is one.
-    """
-    results = []
-
-    @settings(
-        phases=[Phase.explicit],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @example(None)
-    @given(st.none())
-    def once(_):
-        results.append(call())
-
-    once()
-    (result,) = results
-    return result
 
 
 @pytest.fixture

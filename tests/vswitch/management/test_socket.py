@@ -11,7 +11,14 @@ import struct
 import pytest
 import trio
 
-from vswitch.errors import ConfigError, NotFound, NotReachable, RefusedError, VswitchError
+from vswitch.errors import (
+    ConfigError,
+    NotFound,
+    NotReachable,
+    NotRunning,
+    RefusedError,
+    VswitchError,
+)
 from vswitch.management import socket as control
 from vswitch.management.client import open_stream, request
 from vswitch.management.socket import Stream, serve_control
@@ -95,11 +102,12 @@ async def test_errors_keep_their_class(path):
 
 async def test_a_handler_that_fails_fails_its_request_only(path, caplog):
     async with serving(path):
-        with pytest.raises(VswitchError, match="its log says why") as caught:
+        with pytest.raises(VswitchError, match="internal error") as caught:
             await ask(path, "broken")
+        _, _, reference = str(caught.value).rpartition("reference=")
         assert "secret detail" not in str(caught.value)
         assert await ask(path, "echo") == {"echo": {}}
-    assert "control-failed verb=broken" in caplog.text
+    assert f"control-failed verb=broken reference={reference}" in caplog.text
 
 
 async def test_several_requests_on_one_connection_in_any_pieces(path):
@@ -150,22 +158,66 @@ async def test_an_unfinished_request_gets_no_answer(path):
 async def test_an_idle_client_is_dropped(path, autojump_clock):
     async with serving(path):
         async with await trio.open_unix_socket(path) as stream:
-            with trio.fail_after(60):
+            with trio.fail_after(1.5):
                 assert await stream.receive_some() == b""
 
 
-async def test_connections_are_bounded(path, monkeypatch):
-    monkeypatch.setattr(control, "_CONNECTION_LIMIT", 2)
+async def test_there_is_always_a_place_for_one_more_question(path):
+    """However many connections hang; the one that has hung for longest goes."""
     async with serving(path), contextlib.AsyncExitStack() as stack:
-        for _ in range(2):
-            stream = await stack.enter_async_context(await trio.open_unix_socket(path))
-            await stream.send_all(b'{"verb": "echo"}\n')
-            assert await stream.receive_some(1000)
-        with pytest.raises(NotReachable):
-            await ask(path, "echo")
-        await stream.aclose()
-        await trio.testing.wait_all_tasks_blocked()
+        hanging = [
+            await stack.enter_async_context(await trio.open_unix_socket(path)) for _ in range(40)
+        ]
+        for stream in hanging[32:]:
+            await stream.send_all(b'{"verb": "ec')
         assert await ask(path, "echo") == {"echo": {}}
+        assert await hanging[0].receive_some() == b""
+
+
+async def test_where_all_places_are_at_work_the_next_is_told_so(path, monkeypatch, caplog):
+    monkeypatch.setattr(control, "_CONNECTION_LIMIT", 2)
+    at_work, done = [], trio.Event()
+
+    async def slow(_args):
+        at_work.append(1)
+        await done.wait()
+        return {}
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, path, {"slow": slow})
+        async with trio.open_nursery() as asking:
+            asking.start_soon(ask, path, "slow")
+            asking.start_soon(ask, path, "slow")
+            while len(at_work) < 2:  # noqa: ASYNC110 (threads are involved)
+                await trio.sleep(0.002)
+            with pytest.raises(NotReachable, match="busy"):
+                await ask(path, "slow")
+            assert "control-busy" in caplog.text
+            done.set()
+        assert await ask(path, "slow") == {}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_fails_by_our_mistake_is_one(path, monkeypatch, caplog):
+    async with serving(path):
+        with monkeypatch.context() as patch:
+            patch.setattr(control, "_peer_allowed", None)
+            assert await raw(path, b'{"verb": "echo"}\n') == []
+        assert await ask(path, "echo") == {"echo": {}}
+    assert "control-failed" in caplog.text
+
+
+async def test_nobody_there_is_told_from_nobody_who_answers(path):
+    with pytest.raises(NotRunning):
+        await ask(path, "echo")
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(os.fspath(path))
+        with pytest.raises(NotRunning):
+            await ask(path, "echo")
+        mute.listen()
+        with pytest.raises(NotReachable) as caught:
+            await ask(path, "echo", timeout=0.01)
+    assert not isinstance(caught.value, NotRunning)
 
 
 async def test_another_user_gets_nothing(path, monkeypatch):

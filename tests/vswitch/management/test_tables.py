@@ -20,6 +20,7 @@ from vswitch.management.tables import (
     joins_table,
     members_table,
     ports_table,
+    refusals,
     size,
     switch_line,
     table,
@@ -138,3 +139,11 @@ def test_keys_of_a_newer_version_are_ignored():
 def test_what_is_no_status_is_refused(data):
     with pytest.raises(VswitchError, match="is it the same version"):
         from_json(data, SwitchStatus)
+
+
+def test_what_a_member_does_not_take_is_a_line_each():
+    common = {"state": "up", "server": "switch.example.org:7450"}
+    first = JoinStatus(name="pc1", refused={"address": "192.0.2.1/24: it is public"}, **common)
+    second = JoinStatus(name="pc2", **common)
+    assert refusals([second]) == ""
+    assert refusals([first, second]) == "pc1 does not take address 192.0.2.1/24: it is public"

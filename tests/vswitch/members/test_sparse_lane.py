@@ -239,15 +239,17 @@ async def test_behind_a_fence_nothing_of_bulk_is_handled_and_of_sparse_little():
     assert read(device) == [a1, a2, x, record(4), y]
 
 
-async def test_a_fence_waits_for_nothing_once_the_session_is_over():
+async def test_what_is_behind_a_fence_goes_with_the_session():
     ours, theirs = fake_channel_pair()
     device = MemberDevice(ours, name="a")
-    theirs.bulk.send_nowait([encode_control(After(5)) + record(1)])
-    assert read(device) == []
+    theirs.bulk.send_nowait([record(3) + encode_control(After(2)) + record(1)])
+    assert read(device) == [record(3)]
     theirs.bulk.send_nowait([record(2)])
+    theirs.sparse.send_nowait([record(4)])
     theirs.close()
     await device.wait_readable()
-    assert read(device) == [record(1), record(2)]
+    assert read(device) == [record(4)]
+    assert device.held == 0
     with pytest.raises(trio.BrokenResourceError):
         read(device)
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import trio
 
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import serve_foreign

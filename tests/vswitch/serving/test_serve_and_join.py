@@ -7,8 +7,9 @@ import pytest
 import trio
 
 from transport import Channel, CredentialKind
+from vswitch.addresses import mac_from_key
 from vswitch.errors import NotFound
-from vswitch.frames.ethernet import mac_from_key, parse_mac
+from vswitch.frames.ethernet import parse_mac
 from vswitch.testing import FakeInterface, ethernet
 
 ALL = b"\xff" * 6

@@ -11,7 +11,7 @@ import pytest
 
 from transport.stats import SessionStatistics
 from vswitch.addresses import HostPort
-from vswitch.config.commands import ServeConfig
+from vswitch.config.options import ServeConfig
 from vswitch.devices.dhcp_filter import DhcpFilter
 from vswitch.devices.tap import TapDevice
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket

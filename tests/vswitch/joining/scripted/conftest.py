@@ -10,7 +10,7 @@ import trio
 from transport import Grant, PrivateKey, open_endpoint
 from transport.testing.network import Link, open_network
 from vswitch.addresses import HostPort
-from vswitch.config.commands import JoinConfig
+from vswitch.config.options import JoinConfig
 from vswitch.joining import reach
 from vswitch.joining.host_link import HostLink
 from vswitch.joining.member import Member
@@ -37,7 +37,9 @@ class Stage:
         self.identity = PrivateKey.generate()
         self.interface = FakeInterface()
         key, where = PrivateKey.generate(), HostPort(*SERVER)
-        self.profile = Profile("pc1", where, self.identity.public, key, self.files)
+        self.profile = Profile(
+            "pc1", where, self.identity.public, key, self.files, network="10.77.0.0/24"
+        )
 
     def socket(self, bind):
         sock = self.network.socket("192.0.2.1")

@@ -8,7 +8,7 @@ import trio
 from transport import ChannelBroken
 from vswitch.errors import NotReachable
 from vswitch.frames.records import frame_record
-from vswitch.members.protocol import Bye, ByeCode, Hello, Notice, Update, Welcome, encode_control
+from vswitch.members.protocol import Bye, ByeCode, Notice, Update, Welcome, encode_control
 from vswitch.registry.rules import EnrolRefused, refusal
 from vswitch.testing import ethernet
 
@@ -32,7 +32,6 @@ async def read(device):
     [
         (b"\xff\xff\xff\xff", "unknown record flag"),
         (frame(0), "frames before the welcome"),
-        (encode_control(Hello(mtu=1500, mac="02:00:00:00:00:01")), "does not say hello"),
         (encode_control(WELCOME) + encode_control(Update(mtu=1400)) * 17, "more updates than"),
     ],
 )

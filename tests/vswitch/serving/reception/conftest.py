@@ -13,7 +13,8 @@ from transport.testing.network import Network, open_network
 from vswitch.frames.records import RecordSplitter, is_control
 from vswitch.members.protocol import Bye, ByeCode, decode_control_untrusted, encode_control
 from vswitch.registry.registry import Registry
-from vswitch.serving.reception import Reception, RegistryAuthority
+from vswitch.serving.authority import RegistryAuthority
+from vswitch.serving.reception import Reception
 from vswitch.switch.switch import Switch, open_switch
 
 SERVER = ("198.51.100.1", 7450)
@@ -91,15 +92,15 @@ class House:
 async def house(tmp_path):
     identity = PrivateKey.generate()
     registry = Registry.open(tmp_path / "registry.sqlite")
+    authority = RegistryAuthority(registry)
     async with (
         open_network(seed=1) as network,
-        open_endpoint(
-            network.socket(*SERVER), identity, authority=RegistryAuthority(registry)
-        ) as endpoint,
+        open_endpoint(network.socket(*SERVER), identity, authority=authority) as endpoint,
         open_switch(max_ports=3) as switch,
         trio.open_nursery() as nursery,
     ):
         reception = Reception(registry, switch, IPv4Network("10.77.0.0/24"))
+        authority.on_revoked = reception.look_soon
         await nursery.start(endpoint.serve, reception.receive)
         yield House(network, registry, switch, reception, identity)
         nursery.cancel_scope.cancel()

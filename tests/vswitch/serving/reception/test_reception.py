@@ -10,7 +10,7 @@ from transport import HandshakeTimeout, PrivateKey
 from vswitch.errors import VswitchError
 from vswitch.frames.records import CONTROL, SUPERFRAME, encode_record, frame_record
 from vswitch.frames.segment import cut_untrusted
-from vswitch.members.protocol import ByeCode, Hello, Notice, Welcome
+from vswitch.members.protocol import Bye, ByeCode, Hello, Welcome
 from vswitch.registry.registry import Registry
 from vswitch.serving.reception import HELLO_TIMEOUT
 from vswitch.testing import FakeDevice, ethernet
@@ -155,7 +155,7 @@ async def test_superframes_before_the_welcome_end_the_session(house):
         ([encode_record(CONTROL, b"{")], "not JSON"),
         ([encode_record(CONTROL, b'{"kind": "hello", "mtu": 1, "mac": "x"}')], "malformed hello"),
         ([record(1)], "frames before hello"),
-        ([Notice("hi")], "another message before hello"),
+        ([Bye()], "another message before hello"),
         ([encode_record(SUPERFRAME, bytes(60))], "a superframe, which was not agreed"),
     ],
 )
@@ -242,3 +242,56 @@ async def test_a_mistake_of_ours_costs_one_session(house, monkeypatch, caplog):
             assert "oh" not in broken.reason
         assert [port.name for port in house.switch.ports] == ["pc1"]
         assert "ZeroDivisionError" in caplog.text
+
+
+# --- a member that was revoked where nobody told the switch ---------------------------------------
+
+
+async def test_the_switch_sees_by_itself_that_a_member_was_revoked(house, tmp_path):
+    async with house.visit(house.member("pc1")) as guest, trio.open_nursery() as nursery:
+        nursery.start_soon(house.reception.watch)
+        guest.say(HELLO)
+        await house.plugged()
+        with Registry.open(tmp_path / "registry.sqlite", create=False) as other:
+            other.revoke("pc1", 1.0)
+        broken = await guest.end()
+        assert broken.code == ByeCode.REVOKED
+        nursery.cancel_scope.cancel()
+    assert house.reception.connected == {}
+
+
+async def test_a_revoked_member_that_wants_new_keys_loses_its_session(house, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("vswitch.serving.reception.LOOK_INTERVAL", 1e6)
+    async with house.visit(house.member("pc1")) as guest, trio.open_nursery() as nursery:
+        nursery.start_soon(house.reception.watch)
+        guest.say(HELLO)
+        await house.plugged()
+        house.registry.revoke("pc1", 1.0)
+        guest.channel.renew()
+        await house.plugged(0)
+        assert "reason=revoked" in caplog.text
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_registry_that_cannot_be_read_is_said_once_and_looked_at_again(
+    house, monkeypatch, caplog
+):
+    monkeypatch.setattr("vswitch.serving.reception.LOOK_INTERVAL", 0.001)
+    looks = []
+
+    def version():
+        looks.append(1)
+        if len(looks) < 10:
+            raise VswitchError("registry.sqlite: is damaged")
+        return 1
+
+    monkeypatch.setattr(house.registry, "version", version)
+    checked = trio.Event()
+    monkeypatch.setattr(house.reception, "check_revoked", checked.set)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.reception.watch)
+        with trio.fail_after(20):
+            await checked.wait()
+        nursery.cancel_scope.cancel()
+    assert caplog.text.count("registry-failed") == 1

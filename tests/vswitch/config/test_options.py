@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import vswitch.config.commands
+import vswitch.config.options
 from vswitch.addresses import HostPort
-from vswitch.config.commands import TABLES, InviteConfig, JoinConfig, LookConfig, ServeConfig
-from vswitch.config.options import flag_of, load, options_of, variable_of
+from vswitch.config.options import TABLES, InviteConfig, JoinConfig, LookConfig, ServeConfig
+from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.errors import ConfigError
 
 
@@ -76,7 +76,7 @@ def test_every_option_has_flag_variable_and_help(cls):
 
 
 def test_every_option_is_declared_once():
-    tree = ast.parse(inspect.getsource(vswitch.config.commands))
+    tree = ast.parse(inspect.getsource(vswitch.config.options))
     declared = [
         node.target.id
         for node in ast.walk(tree)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transport.path.liveness import (
+from transport.path.keepalive import (
     DEAD_AFTER,
     KEEPALIVE,
     KEEPALIVE_JITTER,

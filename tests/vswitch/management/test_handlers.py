@@ -8,8 +8,9 @@ import trio
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features.manager import FeatureManager
 from vswitch.management.client import open_stream, request
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
-from vswitch.management.verbs import Controlled, control_handlers
 from vswitch.serving.status import totals_of
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet

@@ -1,0 +1,190 @@
+"""How a class of options is filled: flags, then VSWITCH_* variables, then a TOML table.
+
+An option is one attrs field with `metadata=option(...)`; its flag, its variable and its TOML
+key follow from the name of the field. The field's converter turns text or a TOML value into the
+option's value, accepts a value that is already right, and raises `ValueError` with the reason
+alone; this module adds where the value came from. The first source that has an option wins.
+
+Error contract: `ConfigError`, one line for each thing that is wrong, with its place (flag,
+variable, or file and TOML path), the value, and the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import attrs
+
+from vswitch.errors import ConfigError
+
+T = TypeVar("T")
+
+_FILE_BYTES = 1 << 20  # a configuration file has a few hundred bytes; this is some other file
+
+
+@attrs.frozen
+class Option:
+    """What the flag, the help and the documentation need to know of a field."""
+
+    help: str
+    metavar: str | None = None
+    kind: str = "text"  # "switch": a flag without a value; "list": one that may be given again
+    in_file: bool = True
+
+
+def option(
+    help: str, metavar: str | None = None, *, kind: str = "text", in_file: bool = True
+) -> dict[str, Any]:
+    """The `metadata` of a field that is an option."""
+    return {"option": Option(help, metavar, kind, in_file)}
+
+
+def options_of(cls: type[attrs.AttrsInstance]) -> dict[str, Option]:
+    """The options of a class by field name, in the order of declaration."""
+    return {
+        field.name: field.metadata["option"]
+        for field in attrs.fields(cls)
+        if "option" in field.metadata
+    }
+
+
+def add_flags(parser: argparse.ArgumentParser, cls: type[attrs.AttrsInstance]) -> None:
+    """Give the parser one flag for each option; what was not given is None in the result."""
+    inherited = {field.name: field.inherited for field in attrs.fields(cls)}
+    # What makes the command itself comes first, what many commands have comes last.
+    for name, entry in sorted(options_of(cls).items(), key=lambda item: inherited[item[0]]):
+        if entry.kind == "switch":
+            parser.add_argument(
+                flag_of(name), dest=name, action="store_const", const="true", help=entry.help
+            )
+        else:
+            action = "append" if entry.kind == "list" else "store"
+            parser.add_argument(
+                flag_of(name), dest=name, action=action, metavar=entry.metavar, help=entry.help
+            )
+
+
+def flag_of(name: str) -> str:
+    """`log_level` → `--log-level`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_of(name: str) -> str:
+    """`log_level` → `VSWITCH_LOG_LEVEL`."""
+    return "VSWITCH_" + name.upper()
+
+
+def load(
+    cls: type[T],
+    flags: Mapping[str, str | list[str] | None],
+    environ: Mapping[str, str],
+    *,
+    table: str | None = None,
+    tables: Iterable[str] = (),
+    **fixed: object,
+) -> T:
+    """An instance of `cls` from all sources.
+
+    Args:
+        flags: text of each flag that was given, or several texts, by field name.
+        environ: the process environment; an empty variable counts as unset.
+        table: which table of the file named by option `config` is for this class.
+        tables: all tables that such a file may have.
+        fixed: fields that are not options.
+    """
+    values: dict[str, Any] = dict(fixed)
+    problems: list[str] = []
+    fields = attrs.fields_dict(cast(type[attrs.AttrsInstance], cls))
+    for name in options_of(cast(type[attrs.AttrsInstance], cls)):
+        text, place = flags.get(name), f"{flag_of(name)} "
+        if text is None:
+            text, place = environ.get(variable_of(name)) or None, f"{variable_of(name)}="
+        if text is not None:
+            try:
+                values[name] = _convert(fields[name], text)
+            except ValueError as error:
+                problems.append(f"{place}{_short(text)}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    file = values.get("config")
+    from_file = _read_table(file, table, set(tables)) if file and table else {}
+    return _structure(cls, {**from_file, **values}, from_file, f"{file}: {table}")
+
+
+def _convert(field: attrs.Attribute[Any], value: object) -> Any:
+    return value if field.converter is None else cast(Callable[[Any], Any], field.converter)(value)
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file by name, unchecked; `ConfigError` if it is no TOML."""
+    import tomllib  # most commands read no file
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES + 1)
+        if len(data) > _FILE_BYTES:
+            raise ConfigError(f"{path}: larger than {_FILE_BYTES} bytes: no configuration file")
+        return tomllib.loads(data.decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: not UTF-8 (at line {line})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML that can be read: nested too deeply") from None
+
+
+def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
+    document = read_tables(path)
+    problems = [f"{path}: {_unknown(key, known, 'table')}" for key in document if key not in known]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {name}: must be a table: write [{name}] on a line of its own")
+    return table
+
+
+def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
+    """An instance of `cls` from a table of a file, or from what somebody has said instead."""
+    return _structure(cls, dict(table), dict(table), place)
+
+
+def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], place: str) -> T:
+    """An instance from values by field name; what is wrong with those of `table` has its place."""
+    fields = attrs.fields(cast(type[attrs.AttrsInstance], cls))
+    known = {name for name, entry in options_of(cast(Any, cls)).items() if entry.in_file}
+    problems = [f"{place}: {_unknown(key, known, 'option')}" for key in table if key not in known]
+    for field in fields:
+        name = field.name
+        if name in values:
+            try:
+                values[name] = _convert(field, values[name])
+            except ValueError as error:
+                problems.append(f"{place}.{name} = {_short(table.get(name))}: {error}")
+        elif field.default is attrs.NOTHING:
+            problems.append(f"{name} is missing: give {flag_of(name)}, or set {variable_of(name)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return cls(**values)
+
+
+def _unknown(key: str, known: set[str], what: str) -> str:
+    import difflib  # for a typing error alone
+
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    return f"unknown {what} {_short(key)}: {hint}"
+
+
+def _short(value: object) -> str:
+    """A value on one line and of bounded length, for a message."""
+    text = value if isinstance(value, str) else repr(value)
+    if not text.isprintable() or not text or " " in text or isinstance(value, str) is False:
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

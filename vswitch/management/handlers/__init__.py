@@ -1,0 +1,43 @@
+"""The handlers of the control socket of a running switch, one file for each command that asks.
+
+`HANDLERS` is the table of all verbs. Each handler checks its arguments, which come from whoever may
+ask (the switch's own user and root).
+
+Error contract: `ConfigError` for arguments that are wrong, `NotFound` for what is not there; other
+`VswitchError`s of what the verb works on pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from vswitch.management.handlers.capture import capture_frames
+from vswitch.management.handlers.common import Args, Controlled, Result
+from vswitch.management.handlers.events import events
+from vswitch.management.handlers.impair import impair
+from vswitch.management.handlers.mac import mac_add, mac_del, mac_flush, mac_list
+from vswitch.management.handlers.port import port_set, switch_set
+from vswitch.management.handlers.status import revoked, status
+from vswitch.management.handlers.trace import trace
+from vswitch.management.socket import Handler, Stream
+
+HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = {
+    "status": status,
+    "revoked": revoked,
+    "switch-set": switch_set,
+    "port-set": port_set,
+    "mac-list": mac_list,
+    "mac-add": mac_add,
+    "mac-del": mac_del,
+    "mac-flush": mac_flush,
+    "impair": impair,
+    "trace": trace,
+    "events": events,
+    "capture": capture_frames,
+}
+
+
+def control_handlers(controlled: Controlled) -> dict[str, Handler]:
+    """The handlers of all verbs, for `serve_control`."""
+    return {verb: partial(answer, controlled) for verb, answer in HANDLERS.items()}

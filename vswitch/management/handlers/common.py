@@ -1,0 +1,57 @@
+"""What every handler of a verb gets and gives, and how it reads its arguments.
+
+Error contract: `ConfigError` for arguments that are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+
+from vswitch.errors import ConfigError
+from vswitch.features import capture
+from vswitch.features.manager import FeatureManager
+from vswitch.management.status import SwitchStatus
+
+Args = dict[str, Any]
+Result = dict[str, Any]
+Send = Callable[[bytes], Awaitable[None]]
+
+
+@attrs.frozen(eq=False)
+class Controlled:
+    """What the verbs work on: a switch with its settings, and what only `serve` knows of it."""
+
+    managed: FeatureManager
+    status: Callable[[], Awaitable[SwitchStatus]]
+    check_revoked: Callable[[], list[str]]  # disconnects them; their names
+    captures: capture.Captures = attrs.field(init=False)
+
+    @captures.default
+    def _captures(self) -> capture.Captures:
+        return capture.Captures(self.managed.switch)
+
+
+def texts_of(args: Args, key: str) -> list[str]:
+    said = args.get(key, [])
+    if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
+        raise ConfigError(f"{key}: a list of names")
+    return said
+
+
+def whole_of(args: Args, key: str, least: int, most: int) -> int | None:
+    said = args.get(key)
+    if said is None:
+        return None
+    if not isinstance(said, int) or isinstance(said, bool) or not least <= said <= most:
+        raise ConfigError(f"--{key}: a whole number, {least} to {most}")
+    return said
+
+
+def text_of(args: Args, key: str) -> str | None:
+    value = args.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{key} must be text")
+    return value

@@ -1,0 +1,77 @@
+"""Handlers of `vswitch mac`: the MAC table listed, added to, deleted from, flushed."""
+
+from __future__ import annotations
+
+from vswitch.config.converters import to_vlan
+from vswitch.errors import ConfigError
+from vswitch.features.macs import Macs
+from vswitch.frames.ethernet import format_mac, parse_mac
+from vswitch.management.handlers.common import (
+    Args,
+    Controlled,
+    Result,
+    text_of,
+)
+
+
+async def mac_list(controlled: Controlled, args: Args) -> Result:
+    """`vswitch mac`."""
+    switch, table = controlled.managed.switch, controlled.managed.feature(Macs)
+    port, vlan = text_of(args, "port"), _vlan(args)
+    names = {each.number: each.name for each in switch.ports}
+    statistics = switch.fdb.statistics()
+    macs = [
+        {
+            "mac": entry.mac,
+            "vlan": entry.vlan,
+            "port": entry.port,
+            "name": names.get(entry.port, ""),
+            "kind": table.kind(entry.vlan, parse_mac(entry.mac)),
+            "age_s": round(entry.age, 1),
+        }
+        for entry in switch.fdb_entries()
+        if vlan in (None, entry.vlan) and port in (None, names.get(entry.port))
+    ]
+    return {
+        "macs": macs,
+        "entries": statistics.entries,
+        "capacity": statistics.capacity,
+        "learned": statistics.learned,
+        "moved": statistics.moved,
+        "evicted": statistics.evicted,
+    }
+
+
+async def mac_add(controlled: Controlled, args: Args) -> Result:
+    """`vswitch mac add`."""
+    table = controlled.managed.feature(Macs)
+    name, mac = text_of(args, "name"), _mac(args)
+    if name is None:
+        raise ConfigError("mac-add needs the name of a port")
+    return {"name": name, "mac": format_mac(mac), "vlan": table.add(name, mac, _vlan(args))}
+
+
+async def mac_del(controlled: Controlled, args: Args) -> Result:
+    """`vswitch mac del`."""
+    return {"removed": controlled.managed.feature(Macs).remove(_mac(args), _vlan(args))}
+
+
+async def mac_flush(controlled: Controlled, args: Args) -> Result:
+    """`vswitch mac flush`."""
+    table = controlled.managed.feature(Macs)
+    return {"flushed": table.flush(text_of(args, "port"), _vlan(args))}
+
+
+def _mac(args: Args) -> bytes:
+    try:
+        return parse_mac(text_of(args, "mac") or "")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _vlan(args: Args) -> int | None:
+    value = args.get("vlan")
+    try:
+        return 0 if value in (0, "0") else to_vlan(value)
+    except ValueError as error:
+        raise ConfigError(f"VLAN {value!r}: {error}") from None
