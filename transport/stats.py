@@ -32,6 +32,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "reset_limited": "a stateless reset sooner after the last one than is believed",
     # Datagrams of a session
     "replay": "a counter seen before or too old",
+    "counter_limit": "a counter that is so high that no sender may use it",
     "bad_seal": "does not open under the session's key",
     "expired_key": "sealed under a key that is too old",
     "not_kcp": "opened, but its content is no KCP datagram",

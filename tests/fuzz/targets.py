@@ -44,10 +44,5 @@ ALL = {**TARGETS, **PLANTED}
 # Faults that are not mended yet, by target, or by target and file of the corpus: tests expect them,
 # and a search that comes upon them says so and goes on.
 KNOWN = {
-    "session": "finding 1: the highest counters under two keys end the endpoint (OverflowError)",
-    "switch": "finding 21: an empty batch at a port with a rate (IndexError); and the next line",
-    "switch/finding-reports-twice": (
-        "group reports that an impairment has doubled are one object twice: _Listening.take, which"
-        " goes by id(record), counts them once"
-    ),
+    "switch": "finding 21: an empty batch at a port with a rate (IndexError)",
 }

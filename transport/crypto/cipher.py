@@ -95,6 +95,8 @@ class Opener:
         _, place, slices, zero, _, counter = HEADER.unpack(header)
         if place or zero or not slices:
             raise BadPacket("malformed")
+        if counter >= REJECT_AFTER_UNITS:
+            raise BadPacket("counter_limit")  # no sender may use it
         window = self._window
         if not window.check(counter):
             raise BadPacket("replay")

@@ -16,8 +16,10 @@ from __future__ import annotations
 from array import array
 from typing import Final
 
+from transport.constants import REJECT_AFTER_UNITS
+
 WINDOW: Final = 4096  # counters; a burst of sealed units reordered by this much is still taken
-COUNTER_LIMIT: Final = 2**64 - 2**13 - 1  # first counter that is never taken, as in WireGuard
+COUNTER_LIMIT: Final = REJECT_AFTER_UNITS  # first counter that is never taken
 
 _MASK: Final = WINDOW - 1
 _EMPTY: Final = array("Q", [2**64 - 1]) * WINDOW  # above the limit: equals no counter that asks

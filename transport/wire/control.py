@@ -95,28 +95,34 @@ MTU_PROBE_SIZE: Final = 3 + 4  # bytes of a probe item without padding
 
 
 def encode_control(*items: ControlItem) -> bytes:
-    """Items as `type u8 | length u16 | value`, one behind the other."""
+    """Items as `type u8 | length u16 | value`, one behind the other. Total: a number that its field
+    does not hold becomes the largest that it does.
+    """
     out = bytearray()
     for item in items:
         match item:
             case Close(code, reason):
                 number = _CLOSE
-                text = reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore").encode()
-                value = code.to_bytes(2, "little") + text
+                text = reason.encode(errors="replace")[:MAX_CLOSE_REASON]
+                value = _clamped(code, 2) + text.decode(errors="ignore").encode()
             case MtuProbe(epoch, padding):
-                number, value = _MTU_PROBE, epoch.to_bytes(4, "little") + bytes(padding)
+                number, value = _MTU_PROBE, _clamped(epoch, 4) + bytes(padding)
             case MtuAck(size, epoch):
                 number = _MTU_ACK
-                value = size.to_bytes(2, "little") + epoch.to_bytes(4, "little")
+                value = _clamped(size, 2) + _clamped(epoch, 4)
             case Rekey():
                 number, value = _REKEY, b""
             case Arrivals(received, expected):
                 number = _ARRIVALS
-                value = received.to_bytes(8, "little") + expected.to_bytes(8, "little")
+                value = _clamped(received, 8) + _clamped(expected, 8)
             case _:
                 number, value = _NUMBERS[type(item)], item.data
         out += bytes((number,)) + len(value).to_bytes(2, "little") + value
     return bytes(out)
+
+
+def _clamped(number: int, size: int) -> bytes:
+    return min(max(number, 0), 256**size - 1).to_bytes(size, "little")
 
 
 def decode_control_untrusted(plaintext: bytes) -> list[ControlItem]:

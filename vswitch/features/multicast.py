@@ -173,7 +173,7 @@ class _Listening:
         ]
         if not suspects:
             return records
-        reports: dict[int, bytes] = {}  # by id
+        reports: set[int] = set()  # by id; a doubled record is one object twice
         for record in suspects:
             frame = frame_of(record)
             message = _message(frame)
@@ -182,10 +182,10 @@ class _Listening:
                 and self._multicast.listen(self._port, frame, message, now)
                 and message.says is Says.REPORT
             ):
-                reports[id(record)] = record
+                reports.add(id(record))
         if not reports:
             return records
-        for record in reports.values():
+        for record in [each for each in suspects if id(each) in reports]:
             numbers = self._multicast.report_ports(self._port, vlan_of(frame_of(record)))
             if numbers:
                 self._multicast.switch.originate(record, numbers, counters)

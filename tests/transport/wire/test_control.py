@@ -143,3 +143,13 @@ def test_reason_cannot_reach_a_terminal(raw):
 def test_reason_that_is_not_utf_8():
     (item,) = decode_control_untrusted(b"\x03\x04\x00\x00\x00\xff\xfe")
     assert item.reason.isprintable()
+
+
+def test_numbers_that_their_fields_do_not_hold():
+    """Sums that a peer has a hand in, and whatever the program above calls a code or a reason."""
+    out = encode_control(Arrivals(2**64, 2**65), Close(2**16, "a\ud800b"), MtuAck(-1, 2**32))
+    assert decode_control_untrusted(out) == [
+        Arrivals(2**64 - 1, 2**64 - 1),
+        Close(2**16 - 1, "a?b"),
+        MtuAck(0, 2**32 - 1),
+    ]
