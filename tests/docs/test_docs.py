@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.fuzz.targets import TARGETS
 from transport.stats import DROP_REASONS
 from vswitch.cli.common import SUMMARIES
 from vswitch.config.options import (
@@ -30,7 +31,8 @@ from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.switch.counters import Drop
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOP = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9][0-9]-*.md"))
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 OF_COMMAND = {
@@ -282,6 +284,24 @@ def test_commands_in_documents_exist(page):
                 continue
             flags = set(re.findall(r"(?<!\S)--[a-z-]+", rest))
             assert flags <= flags_of(command), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title_of)
+def test_programs_beside_the_package_exist(page):
+    """`python -m tests.fuzz`, also without the beginning; and the targets that are asked for."""
+    for name in re.findall(r"\b((?:tests|benchmarks)(?:\.[a-z]+)+)\b(?=[ `])", page.read_text()):
+        path = ROOT / name.replace(".", "/")
+        program = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        assert "argv" in program.read_text() or "argparse" in program.read_text(), name
+    for names in re.findall(r"tests\.fuzz.*? --target((?: [a-z]+)+)", page.read_text()):
+        assert set(names.split()) <= TARGETS.keys()
+
+
+def test_figures_of_the_model_are_those_of_its_page():
+    policy, page = ((ROOT / name).read_text() for name in ("SECURITY.md", "docs/model.md"))
+    figures = re.findall(r"([\d,]+) (?:states|steps)", policy)
+    assert figures
+    assert all(f"| {figure} |" in page for figure in figures)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

@@ -1,4 +1,4 @@
-"""The two documents of the transport say what the code does, where that can be compared."""
+"""The wire format says what the code does, where that can be compared."""
 
 import itertools
 import re
@@ -6,34 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from transport import constants, ratelimit
-from transport.handshake import admission, attempt, initiator, reset, responder
-from transport.path import address, keepalive
+from transport import constants
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import CredentialKind, Result
-from vswitch.members import incoming
 from vswitch.members.protocol import ByeCode
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 WIRE = (DOCS / "wire-format.md").read_text()
-SECURITY = (DOCS / "security.md").read_text()
-
-LIMITS = {}  # by name, from the files that limits are in
-for module in (
-    constants,
-    ratelimit,
-    admission,
-    attempt,
-    initiator,
-    reset,
-    responder,
-    address,
-    keepalive,
-    incoming,
-):
-    LIMITS |= vars(module)
-
-UNITS = {"": 1, "s": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20}
 
 
 def tables(text, heading):
@@ -102,12 +81,3 @@ def test_wire_format_lists_all_close_codes():
     text = WIRE[WIRE.index("Codes of `bye`") :].split("\n\n")[0]
     listed = [int(number) for number in re.findall(r"·\s(\d+)", text)]
     assert listed == [int(code) for code in ByeCode if code > max(CloseCode)]
-
-
-@pytest.mark.parametrize("row", tables(SECURITY, "Limits")[0][2:], ids=lambda row: row[0])
-def test_limits_are_those_of_the_code(row):
-    name, value, _ = row
-    number, _, unit = value.partition(" ")
-    base, _, power = number.partition("^")
-    stated = float(base) ** int(power or 1) * UNITS[unit]
-    assert stated == LIMITS[name.strip("`")]

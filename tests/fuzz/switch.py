@@ -184,7 +184,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     empty = _deed("batch", 0, 4)
     report = _deed("batch", 2, 0, 2, 1, 4, 0, 0, 5, 4, 3, 4, 0, 0)  # in VLAN 7
     twice = _deed("impair", 2, 0, 0, 0, 1, 0, 1, 0)
-    yield "finding-reports-twice", b"\xff" + twice + report + _deed("again", 2, 199)
+    yield "reports-twice", b"\xff" + twice + report + _deed("again", 2, 199)
     yield "finding-21-empty-batch", b"\0" + flood + _deed("time", 0, 1) + empty
 
 
