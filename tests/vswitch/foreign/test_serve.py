@@ -15,7 +15,7 @@ from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
-from vswitch.foreign import client_limit, datagrams, sockets, tcp, udp
+from vswitch.foreign import client_limit, datagrams, sockets, tcp, udp, vxlan
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
 from vswitch.frames.ethernet import format_mac
@@ -793,3 +793,18 @@ async def test_the_address_of_a_client_that_speaks_is_not_taken(monkeypatch):
         with trio.fail_after(5):
             assert await bot.receive_frame() == frame(mac(1), size=200)
         assert len(switch.ports) == 3
+
+
+async def test_a_fault_of_the_resolver_costs_its_port_alone(monkeypatch, caplog):
+    monkeypatch.setattr(vxlan, "resolve", planted)
+    settings = [
+        ForeignSettings(kind="vxlan", name="bad", listen="127.0.0.1:0", remote="x:1", vni=1),
+        ForeignSettings(kind="tcp", name="good", listen="127.0.0.1:0"),
+    ]
+    async with open_switch() as switch, open_foreign(switch, settings) as (bad, good):
+        assert bad.refused == {"fault": 1}
+        assert [event.kind for event in switch.events.since()] == ["listener-ended"]
+        async with TcpClient(address_of(good)) as one:
+            await one.send(frame(mac(1)))
+            await until(lambda: known(switch) == {mac(1)})
+    assert caplog.text.count("ZeroDivisionError: planted") == 1
