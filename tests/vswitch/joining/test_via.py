@@ -6,7 +6,7 @@ import struct
 import pytest
 import trio
 
-from vswitch.errors import NotReachable
+from vswitch.errors import BadRecord, NotReachable
 from vswitch.foreign.kinds import KINDS
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import NO_OFFLOAD
@@ -96,6 +96,28 @@ async def test_a_tcp_connection_that_ends_is_made_again(site, monkeypatch):
                 await trio.lowlevel.wait_readable(connection)
                 assert connection.recv(100) == b"\xbc\xbc\x00\x3c" + frame(A, B)
                 connection.close()
+
+
+@pytest.mark.parametrize("fault", [OverflowError("too big"), BadRecord("no sense")], ids=repr)
+async def test_what_goes_wrong_in_a_connection_is_its_end(site, monkeypatch, caplog, fault):
+    monkeypatch.setattr(via, "RETRY", 0.01)
+
+    def broken(self, limit):
+        raise fault
+
+    monkeypatch.setattr("vswitch.foreign.streams.StreamDevice.read_nowait", broken)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        async with site.joined("pc1", None, via=url) as member:
+            for _ in range(3):
+                with trio.fail_after(20):
+                    await trio.lowlevel.wait_readable(server)
+                connection, _ = server.accept()
+                connection.send(b"x")
+                connection.close()
+            assert member.error is None
+    assert ("session-fault" in caplog.text) is isinstance(fault, OverflowError)
 
 
 async def test_a_refused_connection_ends_a_join_that_tries_once(site):
