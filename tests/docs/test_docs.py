@@ -168,7 +168,10 @@ def events(source: str) -> set[str]:
     texts = []
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Call(func=ast.Name("event"), args=[_, ast.Constant(str(text)), *_]):
+            case ast.Call(
+                func=ast.Name("event") | ast.Attribute(attr="_event"),
+                args=[_, ast.Constant(str(text)), *_],
+            ):
                 texts.append(text)
             case ast.Call(
                 func=ast.Attribute(ast.Name("log" | "_log" | "logger"), level), args=args
