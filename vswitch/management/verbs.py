@@ -20,8 +20,9 @@ import attrs
 import trio
 
 from vswitch.config.converters import to_vlan
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
+from vswitch.features.base import ANY_PORT
 from vswitch.features.impair import Impairments, orders_untrusted, said
 from vswitch.features.macs import Macs
 from vswitch.features.manager import FeatureManager
@@ -33,6 +34,7 @@ from vswitch.management.socket import Handler, Stream
 from vswitch.management.status import SwitchStatus, to_json
 from vswitch.management.trace import parse_trace_untrusted
 from vswitch.switch.events import Event
+from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
 from vswitch.version import VERSION
 
@@ -93,12 +95,16 @@ async def _port_set(controlled: Controlled, args: Args) -> Result:
     managed, name, changes = controlled.managed, args.get("name"), args.get("changes")
     if not isinstance(name, str) or not isinstance(changes, dict):
         raise ConfigError("port-set needs the name of a port, and changes")
+    name = _port_name(managed, name)
     managed.change_port(name, changes)
-    blocked = [port.blocked for port in managed.switch.ports if port.name == name]
+    ports = managed.switch.ports
+    here = [port for port in ports if name in (port.name, port.group, ANY_PORT)]
+    blocked = [port.blocked for port in here if port.name == name]
     return {
         "name": name,
         "settings": to_json(managed.settings.of_port(name)),
         "blocked": blocked[0] if blocked else None,
+        "ports": len(here),
     }
 
 
@@ -108,7 +114,7 @@ async def _port_set(controlled: Controlled, args: Args) -> Result:
 async def _mac_list(controlled: Controlled, args: Args) -> Result:
     """`vswitch mac`."""
     switch, table = controlled.managed.switch, controlled.managed.feature(Macs)
-    port, vlan = _text(args, "port"), _vlan(args)
+    port, vlan = _named(controlled, args, "port"), _vlan(args)
     names = {each.number: each.name for each in switch.ports}
     statistics = switch.fdb.statistics()
     macs = [
@@ -136,7 +142,7 @@ async def _mac_list(controlled: Controlled, args: Args) -> Result:
 async def _mac_add(controlled: Controlled, args: Args) -> Result:
     """`vswitch mac add`."""
     table = controlled.managed.feature(Macs)
-    name, mac = _text(args, "name"), _mac(args)
+    name, mac = _named(controlled, args, "name"), _mac(args)
     if name is None:
         raise ConfigError("mac-add needs the name of a port")
     return {"name": name, "mac": format_mac(mac), "vlan": table.add(name, mac, _vlan(args))}
@@ -150,7 +156,7 @@ async def _mac_del(controlled: Controlled, args: Args) -> Result:
 async def _mac_flush(controlled: Controlled, args: Args) -> Result:
     """`vswitch mac flush`."""
     table = controlled.managed.feature(Macs)
-    return {"flushed": table.flush(_text(args, "port"), _vlan(args))}
+    return {"flushed": table.flush(_named(controlled, args, "port"), _vlan(args))}
 
 
 # --- looking inside ---
@@ -162,7 +168,7 @@ async def _impair(controlled: Controlled, args: Args) -> Result:
     impairments = managed.feature(Impairments)
     name = args.get("port")
     if name is not None:
-        port = managed.port(str(name))
+        port = _port(managed, str(name))
         if args.get("off") is True:
             impairments.end(port)
         else:
@@ -188,7 +194,7 @@ async def _trace(controlled: Controlled, args: Args) -> Result:
         question = parse_trace_untrusted(str(args.get("frame", "")))
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    port = managed.port(question.port)
+    port = _port(managed, question.port)
     decision = managed.switch.explain(port, frame_record(question.frame))
     names = {each.number: each.name for each in managed.switch.ports}
     return {
@@ -232,7 +238,7 @@ async def _capture(controlled: Controlled, args: Args) -> Stream:
     """`vswitch capture`: pcapng or lines, from when its stream runs on."""
     managed = controlled.managed
     names = _texts(args, "ports")
-    ports = [managed.port(name).name for name in names]
+    ports = [_port(managed, name).name for name in names]
     if not names and args.get("all") is not True:
         raise ConfigError("name the ports to capture on, or all of them with --all")
     try:
@@ -301,6 +307,36 @@ async def _wake_at(ended: trio.Event, running: capture.RunningCapture) -> None:
 
 
 # --- arguments ---
+
+
+def _port_name(managed: FeatureManager, said: str) -> str:
+    """The name of a port, for all verbs alike: as it was said where a port has it; else of the port
+    with that number; else as it was said, for a port that may come. `NotFound` for a number that
+    no port has, since no port can be called so.
+    """
+    ports = managed.switch.ports
+    if any(port.name == said for port in ports):
+        return said
+    for port in ports:
+        if str(port.number) == said:
+            return port.name
+    if said.isdigit():
+        raise NotFound(f"no port {said}: see `vswitch status`")
+    return said
+
+
+def _port(managed: FeatureManager, said: str) -> Port:
+    """The port that is up under a name or a number; `NotFound` if there is none."""
+    name = _port_name(managed, said)
+    for port in managed.switch.ports:
+        if port.name == name:
+            return port
+    raise NotFound(f"no port {said!r}: see `vswitch status`")
+
+
+def _named(controlled: Controlled, args: Args, key: str) -> str | None:
+    said = _text(args, key)
+    return None if said is None else _port_name(controlled.managed, said)
 
 
 def _texts(args: Args, key: str) -> list[str]:
