@@ -140,6 +140,8 @@ async def _serve_in_place(
     if not places.make_room():
         event(_log, "control-busy", logging.WARNING, limit=_CONNECTION_LIMIT)
         with trio.fail_after(_IDLE_LIMIT):
+            # Who closes on what was not read takes back what was sent.
+            await _read_line(stream, bytearray())
             busy = _no(ExitCode.NOT_REACHABLE, "it is busy with other questions: try again")
             await stream.send_all(json.dumps(busy).encode() + b"\n")
         return
