@@ -91,9 +91,9 @@ def _value(reader: Reader, depth: int) -> object:
         case 3:
             return reader.take(6).decode(errors="replace")
         case 4:
-            return [_value(reader, depth + 1) for _ in range(reader.below(4))] * reader.choice(
-                (1, 1, 300)
-            )
+            items = [_value(reader, depth + 1) for _ in range(reader.below(4))]
+            times = reader.choice((1, 1, 300))
+            return items * (1 if depth else times)  # a long list of long lists is our own burden
         case _:
             return {reader.choice(TEXTS): _value(reader, depth + 1)}
 
