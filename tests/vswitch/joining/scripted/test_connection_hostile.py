@@ -10,6 +10,7 @@ import trio
 from transport import ChannelBroken
 from vswitch.devices.host_interface import HostFacts
 from vswitch.errors import NotReachable, PrivilegeError, VswitchError
+from vswitch.joining import reach
 from vswitch.joining.host_link import LineLimit
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Bye, ByeCode, Notice, Update, Welcome, encode_control
@@ -216,3 +217,25 @@ async def test_a_fault_in_a_session_is_the_end_of_the_session(
     assert "int too big to convert" in caplog.text
     async with stage.serving(script):
         assert isinstance(await stage.run_once(), NotReachable)
+
+
+async def test_a_fault_in_the_transport_is_the_end_of_the_session(
+    autojump_clock, stage, caplog, monkeypatch
+):
+    real = reach.open_endpoint
+
+    @contextlib.asynccontextmanager
+    async def broken(*arguments):
+        async def core():
+            await trio.sleep(1)
+            raise OverflowError("int too big to convert")
+
+        async with real(*arguments) as endpoint, trio.open_nursery() as nursery:
+            nursery.start_soon(core)
+            yield endpoint
+
+    monkeypatch.setattr(reach, "open_endpoint", broken)
+    async with joined(stage, says(WELCOME)):
+        await trio.sleep(60)
+    assert 3 <= len(stage.sessions) <= 20
+    assert "session-fault" in caplog.text
