@@ -35,7 +35,7 @@ import trio
 
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import event
-from vswitch.state import directory_lock, file_error
+from vswitch.state import check_owned, directory_lock, file_error
 
 
 @attrs.frozen
@@ -177,6 +177,7 @@ def _bind(sock: socket.socket, path: Path) -> None:
             "system takes: choose a shorter --state"
         )
     try:
+        check_owned("directory", path.parent, path.parent.stat())
         if path.is_socket():
             if _answers(path):
                 raise VswitchError(
@@ -184,9 +185,9 @@ def _bind(sock: socket.socket, path: Path) -> None:
                     "another --state or --name"
                 )
             path.unlink()
+        # The file gets the mode of the socket (unix(7)), so it is never another one.
+        os.fchmod(sock.fileno(), _MODE)
         sock.bind(os.fspath(path))
-        # Nobody can connect before listen(), so the mode is right before the first client.
-        os.chmod(path, _MODE)
         sock.listen(_BACKLOG)
     except OSError as error:
         raise file_error("control socket", path, error) from None

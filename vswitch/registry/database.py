@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vswitch.errors import ConfigError, NotFound, VswitchError
-from vswitch.state import directory_lock, file_error
+from vswitch.state import check_owned, directory_lock, file_error
 
 Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
 
@@ -54,7 +54,7 @@ class Database:
 
         Raises:
             NotFound: there is no such file.
-            ConfigError: others can read it, or a newer version of this program made it.
+            ConfigError: others own it or can read it, or a newer version of this program made it.
             VswitchError: it cannot be opened or is no database.
         """
         # Two programs that start at once must not both see an empty file.
@@ -173,7 +173,7 @@ def _check_file(path: Path, create: bool) -> None:
     except OSError as error:
         raise file_error("registry", path, error) from None
     try:
-        status = os.fstat(fd)
+        status, directory = os.fstat(fd), path.parent.stat()
     finally:
         os.close(fd)
     if not stat.S_ISREG(status.st_mode):
@@ -183,6 +183,9 @@ def _check_file(path: Path, create: bool) -> None:
             f"registry {path} is open to other users (mode {status.st_mode & 0o777:04o}): "
             f"chmod 600 {path}"
         )
+    # Root looks into the registry of the service's user, whose directory it is then, too. It does
+    # not begin to serve from it.
+    check_owned("registry", path, status, *(() if create else (directory.st_uid,)))
 
 
 def _quoted(path: Path) -> str:
