@@ -167,7 +167,7 @@ async def test_a_full_disk_while_enrolling_loses_nothing(site, monkeypatch):
             assert member.welcome.name == "pc1"
 
 
-async def test_a_full_disk_at_the_registry_refuses_and_loses_nothing(site):
+async def test_a_full_disk_at_the_registry_refuses_and_loses_nothing(site, caplog):
     """The same with SQLite in charge: a page limit is a disk that is full."""
     async with site.serving() as running:
         text = site.invite("pc1", running.listen)
@@ -185,6 +185,7 @@ async def test_a_full_disk_at_the_registry_refuses_and_loses_nothing(site):
         before = running.registry.members()
         error = await site.failing("pc1", invite=text, once=True)
         assert "the switch has failed" in str(error)
+        assert "the disk is full" in caplog.text
         assert running.registry.members() == before
         writer.execute("PRAGMA max_page_count=1000000")
         async with site.joined("pc1", None, invite=text) as member:
