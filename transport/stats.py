@@ -27,6 +27,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "stale_timestamp": "an init no newer than the last confirmed; answered with a cookie",
     "cookie_limited": "a cookie reply was due but the limit for them was reached",
     "memory": "sessions ended because all together held too much, and these most",
+    "core_failed": "sessions that something of ours failed in, which ended them; the log has more",
     "sessions_full": "confirmed when the table of sessions had become full",
     "unexpected": "a handshake answer or a reset that nobody waits for",
     "reset_limited": "a stateless reset sooner after the last one than is believed",

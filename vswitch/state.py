@@ -1,7 +1,8 @@
 """The state directory: where its files are, and how one of them is written.
 
-Invariants: the directory is mode 0700 when this program makes it, its files are 0600. A file is
-replaced whole or not at all, also across a crash or a full disk.
+Invariants: the directory is mode 0700 when this program makes it, its files are 0600. One that
+somebody else owns or may write to is not used: whoever can change it could put any member or key
+there. A file is replaced whole or not at all, also across a crash or a full disk.
 
 Error contract: `VswitchError` with the path, the reason of the operating system and what to do.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from vswitch.errors import NotFound, PrivilegeError, VswitchError
+from vswitch.errors import ConfigError, NotFound, PrivilegeError, VswitchError
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
@@ -73,12 +74,31 @@ class StateDir:
         return self.members / f"{name}.sock"
 
     def ensure(self) -> None:
-        """Make the directory and its `members`, 0700, where they are missing."""
+        """Make the directory and its `members`, 0700, where they are missing; `ConfigError` where
+        others could change them.
+        """
         for directory in (self.path, self.members):
             try:
                 directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+                check_owned("state directory", directory, directory.stat())
             except OSError as error:
                 raise file_error("state directory", directory, error) from None
+
+
+def check_owned(what: str, path: Path, status: os.stat_result, *others: int) -> None:
+    """`ConfigError` unless this user or root, or one of `others`, owns it and nobody else may
+    write to it.
+    """
+    if status.st_uid not in (0, os.geteuid(), *others):
+        raise ConfigError(
+            f"{what} {path} belongs to another user (uid {status.st_uid}): run as that user, or "
+            "choose a directory with --state"
+        )
+    if status.st_mode & 0o022:
+        raise ConfigError(
+            f"{what} {path} can be changed by other users (mode {status.st_mode & 0o7777:04o}): "
+            f"chmod go-w {path}"
+        )
 
 
 def file_error(what: str, path: Path, error: OSError) -> VswitchError:

@@ -171,7 +171,10 @@ def events(source: str) -> set[str]:
     texts = []
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Call(func=ast.Name("event"), args=[_, ast.Constant(str(text)), *_]):
+            case ast.Call(
+                func=ast.Name("event") | ast.Attribute(attr="_event"),
+                args=[_, ast.Constant(str(text)), *_],
+            ):
                 texts.append(text)
             case ast.Call(func=ast.Attribute(_, "tell"), args=[ast.Constant(str(text)), *_]):
                 texts.append(text)

@@ -6,8 +6,11 @@ import errno
 import os
 
 import pytest
+import trio
 
-from vswitch.errors import NotFound, PrivilegeError, VswitchError
+from vswitch.errors import ConfigError, NotFound, PrivilegeError, VswitchError
+from vswitch.management.socket import serve_control
+from vswitch.registry.registry import Registry
 from vswitch.state import StateDir, directory_lock, write_file
 
 
@@ -61,3 +64,48 @@ def test_a_lock_needs_its_directory(tmp_path):
             pass
     with directory_lock(tmp_path):
         assert os.listdir(tmp_path) == []
+
+
+def give_away(path, monkeypatch):
+    """Have it belong to who is neither this user nor root."""
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345)
+    else:
+        monkeypatch.setattr("os.geteuid", lambda: 12345)
+
+
+@pytest.mark.parametrize("which", ["path", "members"])
+def test_a_directory_of_somebody_else_is_refused(tmp_path, monkeypatch, which):
+    files = StateDir(tmp_path / "s")
+    files.ensure()
+    give_away(getattr(files, which), monkeypatch)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        files.ensure()
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
+def test_a_directory_that_others_can_change_is_refused(tmp_path, mode):
+    files = StateDir(tmp_path / "s")
+    files.ensure()
+    files.path.chmod(mode)
+    with pytest.raises(ConfigError, match="chmod go-w"):
+        files.ensure()
+    with pytest.raises(ConfigError, match="chmod go-w"):
+        trio.run(serve_control, files.control_socket, {})
+
+
+def test_a_registry_of_somebody_else_is_not_served_from(tmp_path, monkeypatch):
+    """Root may look into that of the service's user, whose directory it is, too."""
+    files = StateDir(tmp_path / "s")
+    files.ensure()
+    with Registry.open(files.registry):
+        pass
+    give_away(files.registry, monkeypatch)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        Registry.open(files.registry)
+    if os.geteuid() == 0:
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            Registry.open(files.registry, create=False)
+        give_away(files.path, monkeypatch)
+        with Registry.open(files.registry, create=False) as registry:
+            assert registry.members() == []

@@ -54,6 +54,8 @@ class _Shell(Protocol):
     """What a channel needs of its endpoint."""
 
     def transmit(self, session: Session) -> None: ...
+    def close(self, session: Session, code: int, reason: str) -> None: ...
+    def failed(self, session: Session, error: Exception) -> None: ...
     def forget_credential(self, session: Session) -> None: ...
     def rebind(self) -> None: ...
     def now(self) -> float: ...
@@ -295,8 +297,16 @@ class Channel(trio.abc.AsyncResource):
         """End the session now and tell the peer; what was not acknowledged may be lost."""
         if not self._closed:
             self._closed = True
-            self._session.close(code, reason, self._shell.now())
-            self._shell.transmit(self._session)
+            self._shell.close(self._session, code, reason)
+            self.update()
+
+    def abort(self, error: Exception) -> None:
+        """What is done with this channel has raised: it ends, the log has the error, and the peer a
+        reference to that.
+        """
+        if not self._closed:
+            self._closed = True
+            self._shell.failed(self._session, error)
             self.update()
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:

@@ -4,9 +4,13 @@
     datagrams_to_send(now)           replies, inits, and what the touched sessions have
     deadline(), handle_timeout(now)
     next_event()                     Accepted, Connected, Refused, GaveUp
+    failures                         what went wrong inside, for the log
 
 The receiver index selects the session, the address never does. Only sessions that something
 happened to are looked at (`touch`), so idle ones cost nothing here.
+
+Bulkheads: whatever a session or a handshake raises ends that one, with one Close to its peer, is
+counted as `core_failed` and put into `failures`; all others go on.
 
 Pure: no I/O, no clock. Error contract: whatever comes in is handled, answered or counted in
 `drops`; nothing is raised for it.
@@ -16,6 +20,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from attrs import frozen
 
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
@@ -53,6 +60,15 @@ _SEALED = frozenset((DATA, CONTROL, DATAGRAM))
 DemuxEvent = Accepted | Connected | Refused | GaveUp
 
 
+@frozen(eq=False)
+class Failure:
+    """Something of ours has raised; it cost one session or handshake, and nobody else anything."""
+
+    reference: str  # the peer is told this, and no more
+    error: Exception
+    session: Session | None  # None where it has not come to one
+
+
 class Demux:
     """All sessions and handshakes of one endpoint."""
 
@@ -76,6 +92,8 @@ class Demux:
         """
         self.drops: Counter[str] = Counter()
         self.received = 0  # datagrams
+        self.failures: deque[Failure] = deque()  # the shell takes them out in each turn
+        self._random = random_bytes
         self._indices: IndexTable[Session | HalfOpen | Negotiation] = IndexTable(random_bytes)
         self._responder: Responder | None = None
         if authority is not None:
@@ -145,8 +163,11 @@ class Demux:
         for address, size, datagrams in refused:
             known = [session for session in sessions if session.paths.current == address]
             for session in known:
-                session.too_big(size, datagrams, now)
-                self._touched[session] = None
+                try:
+                    session.too_big(size, datagrams, now)
+                    self._touched[session] = None
+                except Exception as error:
+                    self.failed(session, error, now)
             if not known:
                 self.drops["too_big"] += datagrams
 
@@ -202,8 +223,11 @@ class Demux:
                 if owner is None and self._responder is not None:
                     self._answer_unknown(data, address, now)
         for session, session_trains, address in runs:
-            session.receive_trains(session_trains, address, now)
-            self._touched[session] = None
+            try:
+                session.receive_trains(session_trains, address, now)
+                self._touched[session] = None
+            except Exception as error:
+                self.failed(session, error, now)
 
     def _answer_unknown(self, data: Bytes, address: Address, now: float) -> None:
         """A sealed datagram for a session that is over, or that was lost with our memory."""
@@ -220,6 +244,12 @@ class Demux:
             self.drops[bad.reason] += 1
             if isinstance(bad, CookieDue):
                 self._replies.append((bad.reply, address, len(bad.reply)))
+        except Exception as error:
+            owner = self._indices.owners.get(int.from_bytes(datagram[4:8], "little"))
+            if kind in (RESPONSE, COOKIE) and isinstance(owner, Negotiation):
+                self._negotiation_failed(owner, error)
+            else:
+                self._record(error, None)
 
     def _receive_handshake_untrusted(
         self, kind: int, datagram: bytes, address: Address, now: float
@@ -259,6 +289,18 @@ class Demux:
         except BadPacket as bad:
             self.drops[bad.reason] += 1
             return
+        except Exception as error:
+            owner = self._indices.owners.get(entry.pair.local_index)
+            if owner is entry:
+                self._responder.discard(entry)
+            # Its new session, or the one that it renews or replaces.
+            begun = owner if isinstance(owner, Session) else None
+            begun = begun or self._responder.sessions.get(entry.peer.raw)
+            if begun is None:
+                self._record(error, None)
+            else:
+                self.failed(begun, error, now)
+            return
         self._touched[session] = None
         if replaced is not None:
             self._touched[replaced] = None
@@ -280,8 +322,11 @@ class Demux:
             self._responder.expire(now)
         for timed in self._timers.due(now):
             if isinstance(timed, Session):
-                timed.handle_timeout(now)
-                self._touched[timed] = None
+                try:
+                    timed.handle_timeout(now)
+                    self._touched[timed] = None
+                except Exception as error:
+                    self.failed(timed, error, now)
             elif not self._initiator.is_live(timed):
                 pass  # its session has ended meanwhile
             elif now >= timed.give_up_at:
@@ -294,51 +339,99 @@ class Demux:
         out, self._replies = self._replies, []
         while self._touched:
             session, _ = self._touched.popitem()
-            out += session.datagrams_to_send(now)
-            self._settle(session, now)
+            try:
+                out += session.datagrams_to_send(now)
+                self._settle(session, now)
+            except Exception as error:
+                self.failed(session, error, now)
         if self._initiator.started:
             self._due += self._initiator.started
             self._initiator.started.clear()
         while self._due:
             negotiation = self._due.pop()
             if self._initiator.is_live(negotiation):
-                datagram = negotiation.datagram_to_send(now)
+                try:
+                    datagram = negotiation.datagram_to_send(now)
+                    self._timers.schedule(negotiation)
+                except Exception as error:
+                    self._negotiation_failed(negotiation, error)
+                    continue
                 if datagram is not None:
                     out.append((datagram, negotiation.address, len(datagram)))
-                self._timers.schedule(negotiation)
+        if self._replies:  # the last words of sessions that have failed just now
+            out += self._replies
+            self._replies = []
         return out
 
     def _settle(self, session: Session, now: float) -> None:
         """Bring tables and timers in line with what the session has become."""
         if session.finished:
-            session.keys.retire_all()
-            self._timers.cancel(session)
-            self._initiator.forget(session)
-            if self._responder is not None:
-                self._responder.forget(session)
-        else:
-            if session.wants_handshake(now):
-                self._initiator.rekey(session, now)
-            self._timers.schedule(session)
+            self._forget(session)
+            return
+        if session.wants_handshake(now):
+            self._initiator.rekey(session, now)
+        self._timers.schedule(session)
         held = 0 if session.ended is not None else session.lanes.held
         self._budget.account(session, held)
         if self._responder is not None:
             self._responder.tight = self._budget.tight
         if self._budget.full:
             self._relieve(now)
-        retired = session.keys.retired
-        if retired:
-            for index in retired:
-                self._indices.release(index)
-            retired.clear()
+        if session.keys.retired:
+            self._release(session)
+
+    def _release(self, session: Session) -> None:
+        for index in session.keys.retired:
+            self._indices.release(index)
+        session.keys.retired.clear()
+
+    def _forget(self, session: Session) -> None:
+        session.keys.retire_all()
+        self._release(session)
+        self._timers.cancel(session)
+        self._initiator.forget(session)
+        self._budget.account(session, 0)
+        if self._responder is not None:
+            self._responder.forget(session)
+            self._responder.tight = self._budget.tight
+
+    # --- Bulkheads ----------------------------------------------------------------------------
+
+    def close(self, session: Session, code: int, reason: str, now: float) -> None:
+        """End a session, and tell its peer."""
+        try:
+            session.close(code, reason, now)
+            self._touched[session] = None
+        except Exception as error:
+            self.failed(session, error, now)
+
+    def failed(self, session: Session, error: Exception, now: float) -> None:
+        """Something of `session`, here or in the program above, has raised: it is over, at once."""
+        if not session.finished:
+            reason = f"internal error, reference {self._record(error, session)}"
+            with suppress(Exception):  # the peer is told if that much still works
+                self._replies += session.abandon(CloseCode.SHUTDOWN, reason, now)
+        self._touched.pop(session, None)
+        self._forget(session)
+
+    def _negotiation_failed(self, negotiation: Negotiation, error: Exception) -> None:
+        self._record(error, None)
+        self._timers.cancel(negotiation)
+        if self._initiator.is_live(negotiation):
+            self._initiator.give_up(negotiation)
+
+    def _record(self, error: Exception, session: Session | None) -> str:
+        self.drops["core_failed"] += 1
+        reference = self._random(4).hex()
+        self.failures.append(Failure(reference, error, session))
+        return reference
 
     def _relieve(self, now: float) -> None:
         """End the session that holds most: it neither reads nor acknowledges."""
         victim = self._budget.largest()
         self.drops["memory"] += 1
-        victim.close(CloseCode.SHUTDOWN, "held too much memory", now)
         self._budget.account(victim, 0)
-        self._touched[victim] = None
+        self.close(victim, CloseCode.SHUTDOWN, "held too much memory", now)
 
     def next_event(self) -> DemuxEvent | None:
         if self._accepted:

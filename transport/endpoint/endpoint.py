@@ -8,8 +8,9 @@ Everything between a wake-up and the next wait is plain calls: drain a bounded b
 core work, wake the channels that something happened to, send what has to leave.
 
 Leaving the context closes all sessions, tells the peers (three times, within 0.2 s) and closes
-the socket. Error contract: a handler's exception propagates out of `serve`; what comes from the
-network never raises here.
+the socket. Error contract: what comes from the network never raises here. A handler's exception
+ends its own channel, as one of a session's core does: it is logged with a traceback and a
+reference, which the peer is told.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 import trio
 from attrs import define, field
@@ -36,7 +38,7 @@ from transport.constants import (
 )
 from transport.crypto.identity import PrivateKey
 from transport.crypto.noise import preferred_suite
-from transport.endpoint.channel import Channel
+from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.demux import Demux
 from transport.endpoint.udp import DatagramSocket, format_address
 from transport.errors import HandshakeRefused, HandshakeTimeout
@@ -46,12 +48,17 @@ from transport.handshake.floodgate import OPEN
 from transport.handshake.initiator import Connected, GaveUp, Refused
 from transport.handshake.messages import Peer
 from transport.handshake.responder import Accepted
+from transport.ratelimit import TokenBucket
 from transport.session.events import PathChanged
 from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import Credential, Suite
 from transport.wire.trains import Address
+
+# Tracebacks in the log, a second and at once: whoever can cause one may do so again and again.
+FAILURE_LINES: Final = 0.2
+FAILURE_LINE_BURST: Final = 10.0
 
 logger = logging.getLogger("transport.endpoint.endpoint")
 
@@ -77,6 +84,7 @@ class Endpoint:
         self._timer_scope = trio.CancelScope()
         self._shares = OPEN  # of the inits that the socket lets in
         self._sent = 0
+        self._failure_lines = TokenBucket(FAILURE_LINES, FAILURE_LINE_BURST, trio.current_time())
         self._serving = False
         self._receiving = False  # what channels send meanwhile leaves at the end of the turn
         self._turn = 0.0  # when this turn began
@@ -122,8 +130,7 @@ class Endpoint:
             await attempt.over.wait()
         except BaseException:
             if isinstance(attempt.outcome, Connected):  # cancelled, and answered just now
-                attempt.outcome.session.close(CloseCode.NORMAL, "", self.now())
-                self.transmit(attempt.outcome.session)
+                self.close(attempt.outcome.session, CloseCode.NORMAL, "")
             raise
         finally:
             self._forget(attempt)
@@ -174,6 +181,18 @@ class Endpoint:
         if not self._receiving:
             self.pump()
 
+    def close(self, session: Session, code: int, reason: str) -> None:
+        """End `session` and tell its peer."""
+        self._demux.close(session, code, reason, self.now())
+        if not self._receiving:
+            self.pump()
+
+    def failed(self, session: Session, error: Exception) -> None:
+        """What the program does with `session` has raised, so it is over."""
+        self._demux.failed(session, error, self.now())
+        if not self._receiving:
+            self.pump()
+
     def rebind(self) -> None:
         """Interfaces may have come and gone."""
         self._sock.rebind()
@@ -201,16 +220,38 @@ class Endpoint:
             trains = demux.datagrams_to_send(now)  # probes of other sizes, if any
         for session in touched:  # last, since sending ends a session whose keys are used up
             channel = self._channels.get(session)
-            if channel is not None:
-                channel.update()
-            while (change := session.next_event()) is not None:
-                self._report(session, change)
-        if demux.gate.shares is not self._shares:
+            try:
+                if channel is not None:
+                    channel.update()
+                while (change := session.next_event()) is not None:
+                    self._report(session, change)
+            except Exception as error:
+                demux.failed(session, error, now)
+        if demux.gate.shares != self._shares:
             self._shares = demux.gate.shares
             self._sock.limit_inits(self._shares)
         due = demux.deadline()
         if due is not None and due < self._timer_scope.deadline:
             self._timer_scope.deadline = due
+        if demux.failures:
+            self._mourn(now)
+            self.pump()  # their last words
+
+    def _mourn(self, now: float) -> None:
+        """Something of ours has failed: say so, and let go of the sessions that it cost."""
+        for failure in self._demux.failures:
+            session = failure.session
+            if self._failure_lines.allow(now):
+                logger.error(
+                    "core-failed reference=%s key=%s",
+                    failure.reference,
+                    "-" if session is None else session.peer.fingerprint(),
+                    exc_info=failure.error,
+                )
+            channel = None if session is None else self._channels.pop(session, None)
+            if channel is not None:
+                channel.update()
+        self._demux.failures.clear()
 
     def _take(self, event: Accepted | Connected | Refused | GaveUp) -> None:
         if isinstance(event, Accepted):
@@ -221,8 +262,7 @@ class Endpoint:
                 self._accept_send.send_nowait(self._channel(session, event.credential))
             except trio.WouldBlock:
                 self._channels.pop(session, None)
-                session.close(CloseCode.SHUTDOWN, "not accepting now", self.now())
-                self._demux.touch(session)
+                self._demux.close(session, CloseCode.SHUTDOWN, "not accepting now", self.now())
             return
         attempt = self._attempts.get(event.negotiation)
         if attempt is None or attempt.over.is_set():
@@ -268,7 +308,10 @@ class Endpoint:
             for session in list(self._demux.touched):
                 channel = channels.get(session)
                 if channel is not None:
-                    channel.deliver()
+                    try:
+                        channel.deliver()
+                    except Exception as error:
+                        self._demux.failed(session, error, self._turn)
         finally:
             self._receiving = False
 
@@ -286,8 +329,7 @@ class Endpoint:
         """Tell every peer, more than once; there is nobody to hear an answer."""
         now = self.now()
         for session in self._demux.live_sessions():
-            session.close(CloseCode.SHUTDOWN, "shutting down", now)
-            self._demux.touch(session)
+            self._demux.close(session, CloseCode.SHUTDOWN, "shutting down", now)
         if self._demux.sessions:
             self.pump()
             # By ourselves: the timer task has been cancelled, when the whole program was.
@@ -300,11 +342,14 @@ class Endpoint:
 async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:
     try:
         await handler(channel)
-    except trio.Cancelled:
+        channel.close()
+    except ChannelBroken:
+        channel.close()
+    except Exception as error:
+        channel.abort(error)
+    except BaseException:
         channel.close(CloseCode.SHUTDOWN, "shutting down")
         raise
-    finally:
-        channel.close()
 
 
 def _leaves(error: BaseException) -> set[int]:

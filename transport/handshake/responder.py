@@ -76,6 +76,11 @@ class HalfOpenTable:
         self._entries[entry.pair.local_index] = entry
         self._per_peer[entry.peer.raw] += 1
 
+    def discard(self, entry: HalfOpen) -> None:
+        """Take it out if it is there."""
+        if entry.pair.local_index in self._entries:
+            self.remove(entry)
+
     def remove(self, entry: HalfOpen) -> None:
         del self._entries[entry.pair.local_index]
         self._per_peer[entry.peer.raw] -= 1
@@ -240,6 +245,11 @@ class Responder:
         self._indices[entry.pair.local_index] = session
         session.confirmed_by(datagram, plaintext, address, now)
         return session, accepted, replaced
+
+    def discard(self, entry: HalfOpen) -> None:
+        """Its confirmation has failed in the middle: nobody can confirm it any more."""
+        self.half_open.discard(entry)
+        self._indices.release(entry.pair.local_index)
 
     def expire(self, now: float) -> None:
         """Forget handshakes that nobody confirmed."""

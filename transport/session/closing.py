@@ -4,6 +4,7 @@
     closed_by_peer(code, reason)
     peer_silent(now)            it has said nothing for too long: told once
     fail(code, reason, ...)     the peer knows, or cannot be told
+    abandon(code, reason)       the session's own parts have failed
     heard(now)                  the peer still sends: it has not heard of the end
     last_word(now)              the Close that has to leave now
     deadline(), handle_timeout(now)
@@ -82,6 +83,14 @@ class Ending:
         if self.ended is None:
             self._end(code, reason, by_peer=by_peer)
             self.finished = True
+
+    def abandon(self, code: int, reason: str) -> None:
+        """Something of ours has failed, so nothing of the session is asked any more."""
+        if self.ended is None:
+            self.ended = Ended(code, reason, by_peer=False)
+            self._events.append(self.ended)
+        self._close_at.clear()
+        self.finished = True
 
     def _end(self, code: int, reason: str, *, by_peer: bool) -> None:
         self.ended = Ended(code, reason, by_peer)

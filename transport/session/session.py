@@ -469,5 +469,12 @@ class Session:
         """It has turned out to be over; the peer knows, or cannot be told. Idempotent."""
         self._ending.fail(code, reason, by_peer=True)
 
+    def abandon(self, code: int, reason: str, now: float) -> Outgoing:
+        """One of its parts has failed; none is asked any more. Gives one Close for the peer."""
+        self._ending.abandon(code, reason)
+        self._outbox.take()
+        self._outbox.seal_control([(None, Close(code, reason))], now)
+        return self._outbox.take()
+
     def _close_broken(self, now: float) -> None:
         self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)

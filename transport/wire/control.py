@@ -122,7 +122,7 @@ def encode_control(*items: ControlItem) -> bytes:
 
 
 def _clamped(number: int, size: int) -> bytes:
-    return min(max(number, 0), 256**size - 1).to_bytes(size, "little")
+    return min(max(number, 0), (1 << 8 * size) - 1).to_bytes(size, "little")
 
 
 def decode_control_untrusted(plaintext: bytes) -> list[ControlItem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
@@ -23,7 +23,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch port set pc1 isolated=yes",
     )
     parser.add_argument("action", choices=("show", "set"))
-    parser.add_argument("name", metavar="NAME", help="name of the member or port; * for all")
+    parser.add_argument("name", metavar="NAME", help="name or number of the port; * for all")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")
     add_flags(parser, LookConfig)
 
@@ -45,6 +45,8 @@ def change(args: argparse.Namespace, verb: str, **what: Any) -> int:
     if (args.action == "set") != bool(changes):
         raise ConfigError("set needs KEY=VALUE, and show takes none")
     said = request(config.files.control_socket, verb, changes=changes, **what)
+    if changes and said.get("ports") == 0:
+        say(f"vswitch: no port is called {said['name']} now: this is for one that comes")
     if config.json:
         print_json({"schema": SCHEMA, **said})
         return ExitCode.OK

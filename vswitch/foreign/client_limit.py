@@ -36,6 +36,7 @@ FAULT = "fault"  # refused by a mistake in a program; its traceback is in the lo
 NEW_PER_SECOND = 8.0  # clients, after a burst of `max_ports`
 OWN_SILENCE = 3.0  # seconds, until a new client takes the place of one from the same address
 OTHERS_SILENCE = 60.0  # the same, of one from another address that holds no more than its share
+MOVE_SILENCE = 1.0  # seconds, until a client has moved whose MAC address comes from another port
 LOOK_INTERVAL = 0.1  # seconds between two fruitless looks at all clients
 TELL_INTERVAL = 60.0  # seconds between two lines about refusals
 
@@ -96,6 +97,22 @@ class ClientLimit:
             return False
         self._tokens -= 1
         return True
+
+    def has_moved(self, port: Port, holder: str) -> bool:
+        """Whether a client has been silent for so long that it is the same that a new one is, of
+        that holder, with its MAC address.
+        """
+        patience = MOVE_SILENCE if port in self._holders.get(holder, ()) else OTHERS_SILENCE
+        return self.ports[port].heard + patience <= trio.current_time()
+
+    async def follow(self, port: Port, holder: str) -> None:
+        """Unplug a client that had just spoken when it came from elsewhere, and is silent since."""
+        client = self.ports.get(port)
+        if client is not None:
+            heard = client.heard
+            await trio.sleep(MOVE_SILENCE)
+            if port.attached and client.heard == heard and self.has_moved(port, holder):
+                self._switch.detach(port)
 
     def plug(self, device: Client, name: str, gone: DetachListener, holder: str) -> Port | None:
         """Attach the device; None if the switch has no port left, and the device is closed then."""

@@ -10,14 +10,14 @@ nothing.
 from __future__ import annotations
 
 import logging
-import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
 import trio
 from attrs import Factory, frozen
 
+from vswitch.errors import VswitchError
 from vswitch.foreign.client_limit import note_fault
 from vswitch.foreign.kinds import KINDS, Clients, ForeignSettings
 from vswitch.foreign.sockets import open_place, shown
@@ -88,22 +88,24 @@ async def _open_all(
         key = number if kind.add is None else (settings.kind, place)
         if key not in opened:
             sock = sockets.enter_context(open_place(place, stream=kind.stream))
-            opened[key] = kind.serve(switch, sock, settings), _where(sock)
+            opened[key] = kind.serve(switch, sock, settings), shown(sock.getsockname())
             nursery.start_soon(_run, switch, opened[key][0], settings.name)
         clients, where = opened[key]
         if kind.add is not None:
-            await kind.add(clients, settings)
+            await _contained(switch, clients, settings.name, kind.add(clients, settings))
         listeners.append(Listener(settings.kind, settings.name, where, clients.refused))
 
 
 async def _run(switch: Switch, clients: Clients, name: str) -> None:
+    await _contained(switch, clients, name, clients.run())
+
+
+async def _contained(switch: Switch, clients: Clients, name: str, job: Awaitable[None]) -> None:
+    """A fault in a program ends this job, and nothing else."""
     try:
-        await clients.run()
+        await job
+    except VswitchError:  # for people to mend
+        raise
     except Exception as error:
         reference = note_fault(clients.refused, error, name=name, ended=True)
         switch.events.add("listener-ended", now=switch.now(), name=name, reference=reference)
-
-
-def _where(sock: socket.socket) -> str:
-    address = sock.getsockname()
-    return shown(address)

@@ -2,6 +2,10 @@
 
 A client gets a port with its first frame and loses it after `idle` seconds of silence; there is no
 handshake, and nothing but the source address says who it is.
+
+A client that comes from another address than before (started again, or behind a NAT that forgot it)
+is known by the MAC address of its first frame: the port that had it, silent since, is unplugged,
+with its entries of the MAC table and what guards have bound to it. That is no move between ports.
 """
 
 from __future__ import annotations
@@ -45,11 +49,14 @@ class DatagramClients:
         self._switch = switch
         self._longest = longest_frame(switch.mtu)
         self._clients: dict[Sender, DatagramDevice] = {}
+        self._stations: dict[bytes, Port] = {}  # by the MAC address of the first frame
+        self._nursery: trio.Nursery  # while it runs
 
     async def run(self) -> None:
         """Serve until cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as self._nursery:
+                nursery = self._nursery
                 nursery.start_soon(self._shared.run, self._judge_untrusted)
                 nursery.start_soon(self._forget)
         finally:
@@ -74,19 +81,29 @@ class DatagramClients:
         if not ETHERNET_HEADER_SIZE <= len(datagram) <= self._longest:
             self._limit.refuse("no_frame")
             return None
-        holder = holder_of(address)
-        if not self._limit.may_come(holder):
+        holder, station = holder_of(address), datagram[6:12]
+        before = self._stations.get(station)
+        if before is not None and self._limit.has_moved(before, holder):
+            self._switch.detach(before)
+        elif not self._limit.may_come(holder):
             return None
         where = shown(address)
         device = DatagramDevice(self._shared, address, f"{self._settings.kind}:{where}")
         name = f"{self._settings.name}-{where}"
 
-        def gone(_: Port) -> None:
+        def gone(port: Port) -> None:
             self._clients.pop(address, None)
+            if self._stations.get(station) is port:
+                del self._stations[station]
 
-        if self._limit.plug(device, name, gone, holder) is None:
+        port = self._limit.plug(device, name, gone, holder)
+        if port is None:
             return None
         self._clients[address] = device
+        if any(station) and not station[0] & 1:
+            self._stations[station] = port
+            if before is not None and before.attached:
+                self._nursery.start_soon(self._limit.follow, before, holder)
         return device
 
     async def _forget(self) -> None:

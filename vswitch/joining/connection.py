@@ -2,6 +2,10 @@
 
     hello ─▶ welcome ─▶ interface configured ─▶ `welcomed` ─▶ frames until the end
 
+What the switch says of address and MTU, in the welcome or an update, is judged first
+(`host_trust.py`). What is refused, there or by the kernel, is logged and in the status, and the
+session goes on without it.
+
 Error contract of `Connection.run`, which never returns: `EnrolRefused` when the switch says no in
 a way that time does not mend; `Replaced`, `NotReachable` and `TimedOut` when another attempt may
 do better; other `VswitchError`s for what has to be mended on this host.

@@ -5,6 +5,8 @@ session is the business of `connection.py`. A lost session is looked for again a
 `backoff.py` says; the name of the switch is resolved anew each time and all its addresses are
 tried. A machine that wakes, or whose network has changed, asks at once.
 
+A fault of ours in a session ends that session, and is logged with its traceback.
+
 Error contract: `RefusedError` when the switch said no in a way that time does not mend; other
 `VswitchError`s for what has to be mended here. With `config.once` the first failure is raised.
 """

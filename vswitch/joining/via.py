@@ -23,13 +23,13 @@ import trio
 from vswitch.addresses import HostPort
 from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
-from vswitch.errors import NotReachable
+from vswitch.errors import BadRecord, NotReachable
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import KINDS, ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
-from vswitch.joining.host_link import HostLink, open_host_link
+from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
 from vswitch.members.protocol import Welcome
@@ -87,10 +87,11 @@ class _PlainMember:
         mtu = self._link.interface.mtu
         while True:
             try:
-                async with connect(HostPort.parse(where), self._config.bind, mtu) as device:
-                    self._note_success(device)
-                    await self._carry(device)
-            except (OSError, NotReachable, ConnectionEnded) as error:
+                with contain_faults(self._link):
+                    async with connect(HostPort.parse(where), self._config.bind, mtu) as device:
+                        self._note_success(device)
+                        await self._carry(device)
+            except (OSError, NotReachable, ConnectionEnded, BadRecord) as error:
                 failure = NotReachable(_reason(error))
             if self._config.once:
                 raise failure

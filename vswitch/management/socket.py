@@ -35,7 +35,7 @@ import trio
 
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import event
-from vswitch.state import directory_lock, file_error
+from vswitch.state import check_owned, directory_lock, file_error
 
 
 @attrs.frozen
@@ -140,6 +140,8 @@ async def _serve_in_place(
     if not places.make_room():
         event(_log, "control-busy", logging.WARNING, limit=_CONNECTION_LIMIT)
         with trio.fail_after(_IDLE_LIMIT):
+            # Who closes on what was not read takes back what was sent.
+            await _read_line(stream, bytearray())
             busy = _no(ExitCode.NOT_REACHABLE, "it is busy with other questions: try again")
             await stream.send_all(json.dumps(busy).encode() + b"\n")
         return
@@ -175,6 +177,7 @@ def _bind(sock: socket.socket, path: Path) -> None:
             "system takes: choose a shorter --state"
         )
     try:
+        check_owned("directory", path.parent, path.parent.stat())
         if path.is_socket():
             if _answers(path):
                 raise VswitchError(
@@ -182,9 +185,9 @@ def _bind(sock: socket.socket, path: Path) -> None:
                     "another --state or --name"
                 )
             path.unlink()
+        # The file gets the mode of the socket (unix(7)), so it is never another one.
+        os.fchmod(sock.fileno(), _MODE)
         sock.bind(os.fspath(path))
-        # Nobody can connect before listen(), so the mode is right before the first client.
-        os.chmod(path, _MODE)
         sock.listen(_BACKLOG)
     except OSError as error:
         raise file_error("control socket", path, error) from None

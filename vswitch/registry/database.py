@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vswitch.errors import ConfigError, NotFound, VswitchError
-from vswitch.state import directory_lock, file_error
+from vswitch.state import check_owned, directory_lock, file_error
 
 Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
 
@@ -36,7 +36,7 @@ class Database:
         self.path = path
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
-        with contextlib.ExitStack() as undo, self._plain_errors():
+        with contextlib.ExitStack() as undo, self.plain_errors():
             self._writer = undo.enter_context(contextlib.closing(self._connect()))
             self._reader = undo.enter_context(contextlib.closing(self._connect()))
             self._prepare(schema)
@@ -54,7 +54,7 @@ class Database:
 
         Raises:
             NotFound: there is no such file.
-            ConfigError: others can read it, or a newer version of this program made it.
+            ConfigError: others own it or can read it, or a newer version of this program made it.
             VswitchError: it cannot be opened or is no database.
         """
         # Two programs that start at once must not both see an empty file.
@@ -76,7 +76,7 @@ class Database:
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one SELECT, as of the last commit of any process."""
-        with self._read_lock, self._plain_errors():
+        with self._read_lock, self.plain_errors():
             return self._reader.execute(statement, values).fetchall()
 
     def version(self) -> int:
@@ -87,7 +87,7 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
         """Run statements that take effect together, at the end of the block, or not at all."""
-        with self._write_lock, self._plain_errors():
+        with self._write_lock, self.plain_errors():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer.execute
@@ -131,11 +131,16 @@ class Database:
                 run(f"PRAGMA user_version={len(schema)}", ())
 
     @contextlib.contextmanager
-    def _plain_errors(self) -> Iterator[None]:
+    def plain_errors(self) -> Iterator[None]:
+        """For whatever reads or understands what is in the file: it may be garbled anywhere, and
+        then neither SQLite nor a converter says so in one way.
+        """
         try:
             yield
         except sqlite3.Error as error:
             raise VswitchError(f"{self.path}: {_explain(error)}") from error
+        except (ValueError, TypeError, OverflowError, LookupError) as error:
+            raise VswitchError(f"{self.path}: {_damaged(error)}") from error
 
 
 def _explain(error: sqlite3.Error) -> str:
@@ -146,9 +151,14 @@ def _explain(error: sqlite3.Error) -> str:
         return f"another program kept it locked for {_BUSY_TIMEOUT // 1000} s: try again"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"cannot be opened for writing ({error}): run as the user who owns it"
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return f"is damaged or no registry ({error}): restore it from a backup"
-    return str(error)
+    if name.startswith("SQLITE_IOERR") or isinstance(error, sqlite3.ProgrammingError):
+        return str(error)
+    # Our own statements are right: what else is wrong is in the file, whatever it is called.
+    return _damaged(error)
+
+
+def _damaged(error: Exception) -> str:
+    return f"is damaged or no registry ({error}): restore it from a backup"
 
 
 def _check_file(path: Path, create: bool) -> None:
@@ -163,7 +173,7 @@ def _check_file(path: Path, create: bool) -> None:
     except OSError as error:
         raise file_error("registry", path, error) from None
     try:
-        status = os.fstat(fd)
+        status, directory = os.fstat(fd), path.parent.stat()
     finally:
         os.close(fd)
     if not stat.S_ISREG(status.st_mode):
@@ -173,6 +183,9 @@ def _check_file(path: Path, create: bool) -> None:
             f"registry {path} is open to other users (mode {status.st_mode & 0o777:04o}): "
             f"chmod 600 {path}"
         )
+    # Root looks into the registry of the service's user, whose directory it is then, too. It does
+    # not begin to serve from it.
+    check_owned("registry", path, status, *(() if create else (directory.st_uid,)))
 
 
 def _quoted(path: Path) -> str:

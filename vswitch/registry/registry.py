@@ -13,13 +13,13 @@ for a name nobody has; `VswitchError` if the file cannot be used, and then nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from vswitch.addresses import HostPort, check_name, parse_subnet
-from vswitch.errors import ByeCode, NotFound
+from vswitch.errors import ByeCode, ConfigError, NotFound
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
     EnrolRefused,
@@ -30,10 +30,14 @@ from vswitch.registry.rules import (
     check_known,
     choose_address,
     name_taken,
+    taken_reason,
 )
 
 _INVITE_LIMIT = 1024  # open invites at once (design, security table)
-_INVITE_KEPT = 30 * 86400.0  # s after expiry that an invite is still known and refused by name
+_INVITE_KEPT = 30 * 86400.0  # s after expiry that a used invite is still known, refused by name
+# What nobody has used is kept by number, not by time: the clock may be wrong for a while, and then
+# an invite that is open must not be gone.
+_UNUSED_KEPT = 4096
 
 _SCHEMA = (
     """
@@ -63,9 +67,17 @@ _MEMBER = "SELECT name, key, address, created, last_seen, revoked FROM member "
 _BY_NAME = _MEMBER + "WHERE name = ? AND revoked IS NULL"
 _COUNT = "SELECT count(*) FROM member WHERE revoked IS NULL"
 _OPEN_INVITES = "SELECT count(*) FROM invite WHERE used IS NULL AND expires > ?"
+_FORGET_USED = "DELETE FROM invite WHERE used IS NOT NULL AND expires < ?"
+_FORGET_UNUSED = (
+    "DELETE FROM invite WHERE used IS NULL AND id NOT IN "
+    "(SELECT id FROM invite WHERE used IS NULL ORDER BY expires DESC LIMIT ?)"
+)
 _OTHER_ADDRESSES = "SELECT address, name FROM member WHERE address IS NOT NULL AND key != ?"
 _SET = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
 _INVITE = "SELECT id, psk, name, created, expires, used, used_by FROM invite "
+
+
+T = TypeVar("T")
 
 
 class Registry:
@@ -96,29 +108,39 @@ class Registry:
 
     def look_up(self, key: bytes) -> Member | None:
         """The member with this key, revoked ones included."""
-        rows = self._database.read(_MEMBER + "WHERE key = ?", (key,))
-        return Member(*rows[0]) if rows else None
+        return self._found(Member, _MEMBER + "WHERE key = ?", key)
 
     def named(self, name: str) -> Member | None:
         """The member that has this name now."""
-        rows = self._database.read(_BY_NAME, (name,))
-        return Member(*rows[0]) if rows else None
+        return self._found(Member, _BY_NAME, name)
 
     def members(self) -> list[Member]:
         """Every member by name, revoked ones after the one that has the name now."""
         order = "ORDER BY name, revoked IS NOT NULL, revoked"
-        return [Member(*row) for row in self._database.read(_MEMBER + order)]
+        with self._database.plain_errors():
+            return [Member(*row) for row in self._database.read(_MEMBER + order)]
 
     def invite(self, id: bytes) -> Invite | None:
         """The invite with this id, whether it can still be used or not."""
-        rows = self._database.read(_INVITE + "WHERE id = ?", (id,))
-        return Invite(*rows[0]) if rows else None
+        return self._found(Invite, _INVITE + "WHERE id = ?", id)
+
+    def _found(self, kind: Callable[..., T], statement: str, value: object) -> T | None:
+        with self._database.plain_errors():
+            rows = self._database.read(statement, (value,))
+            return kind(*rows[0]) if rows else None
 
     def add_invite(self, invite: Invite) -> None:
-        """Keep an invite. Its name must be free: a name is given away by `revoke` first."""
+        """Keep an invite. Its name must be free: a name is given away by `revoke` first.
+
+        Raises:
+            ConfigError: no member may have this name.
+            EnrolRefused: somebody has it, or there are too many invites.
+        """
         check_name(invite.name)
+        self._check_reserved(invite.name)
         with self._database.transaction() as run:
-            run("DELETE FROM invite WHERE expires < ?", (invite.created - _INVITE_KEPT,))
+            run(_FORGET_USED, (invite.created - _INVITE_KEPT,))
+            run(_FORGET_UNUSED, (_UNUSED_KEPT,))
             if _one(run, _BY_NAME, (invite.name,)) is not None:
                 raise EnrolRefused(
                     ByeCode.NAME_TAKEN,
@@ -132,6 +154,11 @@ class Registry:
                 "INSERT INTO invite (id, psk, name, created, expires) VALUES (?, ?, ?, ?, ?)",
                 (invite.id, invite.psk, invite.name, invite.created, invite.expires),
             )
+
+    def _check_reserved(self, name: str) -> None:
+        served = self.served()
+        if (reason := taken_reason(name, () if served is None else served.reserved)) is not None:
+            raise ConfigError(f"no member can be called {name}: {reason}; choose another name")
 
     def enrol(self, key: bytes, name: str, invite_id: bytes, now: float) -> Member:
         """Make `key` a member by an invite, and spend the invite, both or neither.
@@ -154,7 +181,11 @@ class Registry:
         return member
 
     def enrol_local(self, key: bytes, name: str, now: float) -> Member:
-        """Make `key` a member for who has access to this file. Raises as `enrol`."""
+        """Make `key` a member for who has access to this file. Raises as `enrol`, and `ConfigError`
+        for a name that no member may have.
+        """
+        if self.look_up(key) is None:
+            self._check_reserved(name)
         with self._database.transaction() as run:
             return _known(run, key, name) or self._insert(run, key, name, now)
 
@@ -207,9 +238,8 @@ class Registry:
             NotFound: neither a member nor an open invite has this name.
         """
         with self._database.transaction() as run:
-            cancelled = run(
-                "DELETE FROM invite WHERE name = ? AND used IS NULL AND expires > ?", (name, now)
-            ).rowcount
+            # Expired ones, too: by a clock that is right again they might be open.
+            cancelled = run("DELETE FROM invite WHERE name = ? AND used IS NULL", (name,)).rowcount
             row = _one(run, _BY_NAME, (name,))
             if row is None and not cancelled:
                 raise NotFound(f"no member is named {name}: see `vswitch members`")
@@ -232,14 +262,18 @@ class Registry:
             run(_SET, ("listen", served.listen.text()))
             run(_SET, ("public", public))
             run(_SET, ("subnet", str(served.subnet)))
+            run(_SET, ("reserved", " ".join(served.reserved)))
 
     def served(self) -> LastServed | None:
         """What `record_served` noted last, or None if the switch never ran."""
-        rows = dict(self._database.read("SELECT name, value FROM meta"))
-        if "listen" not in rows:
-            return None
-        public = HostPort.parse(rows["public"]) if rows["public"] else None
-        return LastServed(HostPort.parse(rows["listen"]), public, parse_subnet(rows["subnet"]))
+        with self._database.plain_errors():
+            rows = dict(self._database.read("SELECT name, value FROM meta"))
+            if "listen" not in rows:
+                return None
+            public = HostPort.parse(rows["public"]) if rows["public"] else None
+            subnet = parse_subnet(rows["subnet"])
+            reserved = tuple(rows.get("reserved", "").split())
+            return LastServed(HostPort.parse(rows["listen"]), public, subnet, reserved)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

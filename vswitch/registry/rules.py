@@ -9,39 +9,43 @@ message is for its user: it names the holder, or says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from attrs import field, frozen
+from attrs.validators import instance_of, optional
 
 from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
 from vswitch.errors import ByeCode, RefusedError
+
+# A file that is garbled may hold anything in any place.
+_TIME = instance_of((int, float))
 
 
 @frozen
 class Member:
     """One member. `address` has no prefix length; `revoked` is when, or None."""
 
-    name: str
-    key: bytes
-    address: str | None
-    created: float
-    last_seen: float | None
-    revoked: float | None
+    name: str = field(validator=instance_of(str))
+    key: bytes = field(validator=instance_of(bytes))
+    address: str | None = field(validator=optional(instance_of(str)))
+    created: float = field(validator=_TIME)
+    last_seen: float | None = field(validator=optional(_TIME))
+    revoked: float | None = field(validator=optional(_TIME))
 
 
 @frozen
 class Invite:
     """One invite as the switch knows it: the key derived from the secret, not the secret."""
 
-    id: bytes
-    psk: bytes = field(repr=False)
-    name: str
-    created: float
-    expires: float
-    used: float | None = None
-    used_by: bytes | None = None
+    id: bytes = field(validator=instance_of(bytes))
+    psk: bytes = field(repr=False, validator=instance_of(bytes))
+    name: str = field(validator=instance_of(str))
+    created: float = field(validator=_TIME)
+    expires: float = field(validator=_TIME)
+    used: float | None = field(default=None, validator=optional(_TIME))
+    used_by: bytes | None = field(default=None, validator=optional(instance_of(bytes)))
 
 
 @frozen
@@ -51,6 +55,7 @@ class LastServed:
     listen: HostPort
     public: HostPort | None
     subnet: IPv4Network
+    reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
 
 
 @frozen
@@ -136,6 +141,21 @@ def name_taken(holder: Member) -> EnrolRefused:
     )
 
 
+LOCAL_PORT = "local"  # name of the port of the switch's own host
+
+
+def taken_reason(name: str, reserved: Collection[str]) -> str | None:
+    """Why no member can have this name; None if one can."""
+    if name == LOCAL_PORT:
+        return "that is the port of the switch's own host"
+    if name.isdigit():
+        return "a number means the port of that number"
+    front, dash, number = name.rpartition("-")
+    if name in reserved or (dash and number.isdigit() and front in reserved):
+        return "that is a foreign port of the switch"
+    return None
+
+
 def choose_address(
     member: Member, wish: str, subnet: IPv4Network, holders: Mapping[IPv4Address, str]
 ) -> IPv4Address | None:
@@ -180,4 +200,7 @@ def choose_address(
 
 
 def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):  # a clock, or a file, that says what cannot be
+        return f"second {seconds:g}"

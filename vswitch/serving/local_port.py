@@ -15,9 +15,8 @@ from vswitch.config.options import ServeConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.open_tap import open_tap
 from vswitch.devices.tap import TapConfig
+from vswitch.registry.rules import LOCAL_PORT
 from vswitch.switch.switch import Switch
-
-LOCAL_PORT = "local"  # its name
 
 
 async def serve_local_port(

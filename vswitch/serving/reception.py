@@ -38,6 +38,7 @@ from vswitch.members.protocol import (
 )
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
+from vswitch.serving.line_limit import LineLimit
 from vswitch.switch.port import Bound, Port
 from vswitch.switch.port_lifecycle import READ_BATCH
 from vswitch.switch.switch import Switch
@@ -87,6 +88,7 @@ class Reception:
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
+        self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
 
     async def receive(self, channel: Channel) -> None:
@@ -110,13 +112,14 @@ class Reception:
         except RefusedError as refusal:  # all ports are taken
             await self._refuse(channel, device, ByeCode.FULL, str(refusal))
         except VswitchError as error:
-            event(log, "enrolment-failed", logging.ERROR, via=channel.remote, error=error)
-            await self._refuse(channel, device, ByeCode.SERVER_ERROR, str(error))
+            # What has failed is for the log alone: it names files of this host.
+            self._event(channel, "enrolment-failed", logging.ERROR, via=channel.remote, error=error)
+            await self._refuse(channel, device, ByeCode.SERVER_ERROR, "the switch has failed")
         except BadRecord as error:
             device.close(ByeCode.PROTOCOL, str(error))
-            event(log, "member-lost", logging.WARNING, via=channel.remote, reason=error)
+            self._event(channel, "member-lost", logging.WARNING, via=channel.remote, reason=error)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            event(log, "member-lost", via=channel.remote, reason=error)
+            self._event(channel, "member-lost", via=channel.remote, reason=error)
         except Exception:
             # A mistake of ours. It costs this member its session, and nobody else anything.
             log.exception("reception-failed")
@@ -156,8 +159,8 @@ class Reception:
                     lane=device.lane_mode,
                 )
             )
-            event(
-                log,
+            self._event(
+                channel,
                 "member-up",
                 member=member.name,
                 key=channel.peer.fingerprint(),
@@ -176,7 +179,7 @@ class Reception:
             if self.connected.get(key) is connected:
                 del self.connected[key]
             reason = port.error or connected.why
-            event(log, "member-down", member=member.name, port=port.number, reason=reason)
+            self._event(channel, "member-down", member=member.name, port=port.number, reason=reason)
             self._note("member-down", member.name, reason=str(reason or "stopping"))
         await trio.to_thread.run_sync(self._seen, key)
 
@@ -210,8 +213,8 @@ class Reception:
     async def _refuse(
         self, channel: Channel, device: MemberDevice, code: ByeCode, reason: str
     ) -> None:
-        event(
-            log,
+        self._event(
+            channel,
             "member-refused",
             logging.WARNING,
             key=channel.peer.fingerprint(),
@@ -226,6 +229,15 @@ class Reception:
             await channel.aclose(code, plain)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # gone before it could be told
+
+    def _event(
+        self, channel: Channel, kind: str, level: int = logging.INFO, **fields: object
+    ) -> None:
+        """Log what has happened to a key, unless it happens to that one all the time."""
+        suppressed = self._lines.allow(channel.peer.raw, trio.current_time())
+        if suppressed is not None:
+            fields["suppressed"] = suppressed or None
+            event(log, kind, level, None, **fields)
 
     def _note(self, kind: str, name: str = "", **facts: str) -> None:
         """For `vswitch events`."""

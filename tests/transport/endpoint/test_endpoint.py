@@ -311,25 +311,29 @@ async def test_a_handler_that_closes_with_a_reason(autojump_clock):
         assert caught.value.code == 9
 
 
-async def test_a_handler_that_crashes_is_heard(autojump_clock):
+async def test_a_handler_that_crashes_ends_its_channel_alone(autojump_clock, caplog):
+    neighbours = []
+
     async def handler(channel):
+        if not neighbours:
+            neighbours.append(channel)
+            await echo(channel)
         raise ArithmeticError("the handler's own")
 
-    async with open_network(link=Link(delay=0.01)) as network:
-        sock = network.socket(*HERE)
-        known = KnownPeers({CLIENT.public: Grant()})
-        async with open_endpoint(sock, SERVER, authority=known) as server:
-            async with open_client(network) as client, trio.open_nursery() as nursery:
-
-                @nursery.start_soon
-                async def connect():
-                    channel = await client.connect(PEER, [HERE])
-                    with pytest.raises(ChannelBroken):
-                        await channel.receive()
-
-                with pytest.raises(ExceptionGroup) as caught:
-                    await server.serve(handler)
-        assert caught.group_contains(ArithmeticError, match="own")
+    other = PrivateKey.from_raw(b"\x33" * 32)
+    known = KnownPeers({CLIENT.public: Grant(), other.public: Grant()})
+    async with open_both(handler, known=known) as (network, server, client):
+        neighbour = await client.connect(PEER, [HERE])
+        async with open_client(network, other, "10.0.0.3") as second:
+            channel = await second.connect(PEER, [HERE])
+            with pytest.raises(ChannelBroken, match="internal error, reference") as caught:
+                await channel.receive()
+        await neighbour.send([b"still here"])
+        assert await neighbour.receive() == [b"still here"]
+        assert server.statistics().drops["core_failed"] == 1
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert record.exc_info[0] is ArithmeticError
+    assert caught.value.reason.split()[-1] in record.getMessage()
 
 
 async def test_serve_that_is_cancelled_tells_its_peers(autojump_clock):

@@ -13,7 +13,9 @@ import trio.lowlevel
 
 from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
-from vswitch.foreign import client_limit, datagrams, sockets, tcp, udp
+from vswitch.features.manager import FeatureManager
+from vswitch.features.settings import Settings
+from vswitch.foreign import client_limit, datagrams, sockets, tcp, udp, vxlan
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
 from vswitch.frames.ethernet import format_mac
@@ -717,3 +719,92 @@ def test_who_shares_places():
     )
     assert len({sockets.holder_of(each) for each in apart}) == len(apart)
     assert sockets.holder_of("/run/b") == sockets.holder_of(b"\0c") == sockets.holder_of("/run/a")
+
+
+@asynccontextmanager
+async def guarded(monkeypatch, **settings):
+    """A UDP listener of a managed switch, where clients move after a short silence."""
+    monkeypatch.setattr(client_limit, "MOVE_SILENCE", 0.1)
+    async with (
+        serving("udp") as (switch, listener),
+        switch.open_port("bot") as bot,
+        trio.open_nursery() as nursery,
+    ):
+        managed = FeatureManager(switch, Settings().with_switch(settings))
+        nursery.start_soon(managed.run)
+        yield switch, listener, bot
+        nursery.cancel_scope.cancel()
+
+
+def kinds(switch):
+    return {event.kind for event in switch.events.since()}
+
+
+@pytest.mark.parametrize("guard", [False, True])
+async def test_a_client_that_moves_takes_its_address_along(monkeypatch, guard):
+    async with guarded(monkeypatch, guard=guard) as (switch, listener, bot):
+        for _ in range(8):  # more than a station may move in that time
+            async with UdpClient(address_of(listener)) as one:
+                await one.send(frame(mac(1)))
+                with trio.fail_after(5):
+                    assert await bot.receive_frame() == frame(mac(1))
+                await bot.send(frame(mac(2), mac(1)))
+                assert await one.receive() == frame(mac(2), mac(1))
+            await trio.sleep(0.15)
+        assert len(switch.ports) == 2
+        assert not {"mac-moved", "mac-frozen"} & kinds(switch)
+
+
+def ports_with(switch, client):
+    """How many there are, once that client has one."""
+    where = f":{client.sock.getsockname()[1]}"
+    return any(port.name.endswith(where) for port in switch.ports) and len(switch.ports)
+
+
+async def test_a_client_that_has_just_spoken_is_followed_a_moment_later(monkeypatch):
+    async with guarded(monkeypatch, guard=True) as (switch, listener, bot):
+        async with (
+            UdpClient(address_of(listener)) as one,
+            UdpClient(address_of(listener)) as two,
+        ):
+            await one.send(frame(mac(1)))
+            await two.send(frame(mac(1)))
+            await until(lambda: ports_with(switch, two) == 2)
+            await two.send(frame(mac(1), size=100))
+            with trio.fail_after(5):
+                while (got := await bot.receive_frame()) == frame(mac(1)):
+                    pass
+            assert got == frame(mac(1), size=100)
+
+
+async def test_the_address_of_a_client_that_speaks_is_not_taken(monkeypatch):
+    async with (
+        guarded(monkeypatch, guard=True) as (switch, listener, bot),
+        UdpClient(address_of(listener)) as rightful,
+        UdpClient(address_of(listener)) as liar,
+    ):
+        monkeypatch.setattr(client_limit, "MOVE_SILENCE", 1000.0)
+        await rightful.send(frame(mac(1)))
+        with trio.fail_after(5):
+            assert await bot.receive_frame() == frame(mac(1))
+        await liar.send(frame(mac(1), size=100))
+        await until(lambda: len(switch.ports) == 3)
+        await rightful.send(frame(mac(1), size=200))
+        with trio.fail_after(5):
+            assert await bot.receive_frame() == frame(mac(1), size=200)
+        assert len(switch.ports) == 3
+
+
+async def test_a_fault_of_the_resolver_costs_its_port_alone(monkeypatch, caplog):
+    monkeypatch.setattr(vxlan, "resolve", planted)
+    settings = [
+        ForeignSettings(kind="vxlan", name="bad", listen="127.0.0.1:0", remote="x:1", vni=1),
+        ForeignSettings(kind="tcp", name="good", listen="127.0.0.1:0"),
+    ]
+    async with open_switch() as switch, open_foreign(switch, settings) as (bad, good):
+        assert bad.refused == {"fault": 1}
+        assert [event.kind for event in switch.events.since()] == ["listener-ended"]
+        async with TcpClient(address_of(good)) as one:
+            await one.send(frame(mac(1)))
+            await until(lambda: known(switch) == {mac(1)})
+    assert caplog.text.count("ZeroDivisionError: planted") == 1

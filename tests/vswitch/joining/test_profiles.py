@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from transport.crypto.identity import PrivateKey, create_key_file, load_key_file
@@ -67,6 +68,20 @@ def test_the_same_string_again_is_the_stored_profile_and_another_is_not(files):
     store(resolve(config(files, invite=text)))
     assert resolve(config(files, invite=text)).invite is None
     assert resolve(config(files, invite=invite_string())).invite is not None
+
+
+def test_the_network_of_the_lan_is_remembered(files):
+    profile = store(resolve(config(files, invite=invite_string())))
+    assert load(files, "pc1").network == ""
+    store(attrs.evolve(profile, network="10.77.0.0/24"))
+    assert load(files, "pc1").network == "10.77.0.0/24"
+    path = files.profile("pc1")
+    path.write_text(path.read_text().replace("10.77.0.0/24", "10.77.0.0/33"))
+    with pytest.raises(ConfigError, match=r"10\.77\.0\.0/33"):
+        load(files, "pc1")
+    # One that an earlier version has written knows none.
+    path.write_text(path.read_text().partition("network")[0])
+    assert load(files, "pc1").network == ""
 
 
 def test_a_refused_enrolment_leaves_nothing_behind(files):

@@ -2,11 +2,12 @@
 
 import socket
 import struct
+from contextlib import suppress
 
 import pytest
 import trio
 
-from vswitch.errors import NotReachable
+from vswitch.errors import BadRecord, NotReachable
 from vswitch.foreign.kinds import KINDS
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import NO_OFFLOAD
@@ -98,6 +99,28 @@ async def test_a_tcp_connection_that_ends_is_made_again(site, monkeypatch):
                 connection.close()
 
 
+@pytest.mark.parametrize("fault", [OverflowError("too big"), BadRecord("no sense")], ids=repr)
+async def test_what_goes_wrong_in_a_connection_is_its_end(site, monkeypatch, caplog, fault):
+    monkeypatch.setattr(via, "RETRY", 0.01)
+
+    def broken(self, limit):
+        raise fault
+
+    monkeypatch.setattr("vswitch.foreign.streams.StreamDevice.read_nowait", broken)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        async with site.joined("pc1", None, via=url) as member:
+            for _ in range(3):
+                with trio.fail_after(20):
+                    await trio.lowlevel.wait_readable(server)
+                connection, _ = server.accept()
+                connection.send(b"x")
+                connection.close()
+            assert member.error is None
+    assert ("session-fault" in caplog.text) is isinstance(fault, OverflowError)
+
+
 async def test_a_refused_connection_ends_a_join_that_tries_once(site):
     with socket.socket() as taken_port:
         taken_port.bind(("127.0.0.1", 0))
@@ -149,3 +172,28 @@ async def test_a_name_that_is_not_known_says_so(site, monkeypatch):
         error = await site.failing("pc1", via=f"{kind}://switch.example:5555", once=True)
         assert isinstance(error, NotReachable)
         assert str(error) == "cannot resolve switch.example: Name or service not known"
+
+
+async def test_a_switch_out_of_step_costs_the_connection_alone(site, monkeypatch):
+    monkeypatch.setattr(via, "RETRY", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        host = FakeInterface()
+        async with site.joined("pc1", None, interface=host, via=url):
+            for hostile in (True, False):
+                with trio.fail_after(5):
+                    await trio.lowlevel.wait_readable(server)
+                connection, _ = server.accept()
+                with connection:
+                    connection.setblocking(False)
+                    if hostile:
+                        connection.send(bytes(4) + b"\xbc\xbc\x00\x0e" * 1000)
+                        with trio.fail_after(5):
+                            await trio.lowlevel.wait_readable(connection)
+                        with suppress(ConnectionResetError):  # if it had not read all
+                            assert connection.recv(100) == b""
+                        host.take()
+                    else:
+                        connection.send(b"\xbc\xbc\x00\x3c" + frame(B))
+                        assert frame(B) in await taken(host)

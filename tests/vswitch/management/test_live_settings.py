@@ -50,3 +50,42 @@ async def test_the_commands_show_and_change_settings(site, capsys):
             code, said = await run(*words)
             assert code == ExitCode.USAGE
             assert "KEY=VALUE" in said.err
+
+
+async def test_a_number_means_the_same_port_to_all_commands(site, capsys):
+    async with site.serving() as running, running.switch.open_port("bot"):
+
+        async def run(*words):
+            code = await trio.to_thread.run_sync(main, [*words, "--state", str(site.files.path)])
+            return code, capsys.readouterr()
+
+        number, mac = str(running.switch.ports[0].number), "02:00:00:00:00:0a"
+        assert (await run("port", "set", number, "mac-limit=5"))[0] == ExitCode.OK
+        assert (await say(site, "port-set", name="bot", changes={}))["settings"]["mac_limit"] == 5
+        assert (await say(site, "mac-add", name=number, mac=mac))["name"] == "bot"
+        assert [each["mac"] for each in (await say(site, "mac-list", port=number))["macs"]] == [mac]
+        assert "flushed" in await say(site, "mac-flush", port=number)
+        assert (await say(site, "impair", port=number, loss="1%"))["impaired"][0]["name"] == "bot"
+        for words in (
+            ("port", "set", "9", "mac-limit=5"),
+            ("mac", "add", "9", mac),
+            ("mac", "flush", "--port", "9"),
+            ("impair", "9", "--loss", "1%"),
+            ("capture", "9"),
+        ):
+            code, told = await run(*words)
+            assert code == ExitCode.NOT_FOUND, words
+            assert "no port 9" in told.err
+
+
+async def test_settings_for_a_port_that_is_not_there_are_taken_with_a_word(site, capsys):
+    async with site.serving() as running, running.switch.open_port("bot"):
+
+        async def run(*words):
+            await trio.to_thread.run_sync(main, ["port", *words, "--state", str(site.files.path)])
+            return capsys.readouterr().err
+
+        assert "no port is called bto now" in await run("set", "bto", "mac-limit=5")
+        assert await run("show", "bto") == ""
+        assert await run("set", "bot", "mac-limit=5") == ""
+        assert await run("set", "*", "mac-limit=5") == ""

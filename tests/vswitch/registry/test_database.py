@@ -13,10 +13,11 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from vswitch.errors import ConfigError, NotFound, VswitchError
+from vswitch.addresses import HostPort
+from vswitch.errors import ConfigError, NotFound, RefusedError, VswitchError
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import EnrolRefused, Invite
+from vswitch.registry.rules import EnrolRefused, Invite, LastServed
 
 NOW = 1_000_000.0
 HOUR = 3600.0
@@ -224,3 +225,60 @@ def test_a_path_with_odd_characters_is_opened_and_closing_twice_does_nothing(tmp
     registry.close()
     registry.close()
     assert path.exists()
+
+
+# --- a file that is garbled -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), ValueError("x"), OverflowError()]
+)
+def test_whatever_sqlite_raises_at_open_is_said_to_be_damage(tmp_path, monkeypatch, error):
+    def connect(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr("vswitch.registry.database.sqlite3.connect", connect)
+    with pytest.raises(VswitchError, match="is damaged"):
+        Registry.open(tmp_path / "r")
+
+
+GARBLED = {
+    "a name that is no text": "UPDATE member SET name = x'ff00'",
+    "a name that is no UTF-8": "UPDATE member SET name = CAST(x'ff' AS TEXT)",
+    "an address that is none": "UPDATE member SET address = '10.0.0'",
+    "a time that is none": "UPDATE member SET created = 'soon', revoked = x'00'",
+    "a time that cannot be": "UPDATE member SET revoked = 9e300",
+    "an invite of nobody": "UPDATE invite SET psk = CAST(x'ff' AS TEXT), expires = 'x'",
+    "a subnet that is none": "UPDATE meta SET value = 'x'",
+}
+
+
+@pytest.mark.parametrize("change", GARBLED.values(), ids=GARBLED)
+def test_a_garbled_row_is_damage_or_a_refusal_in_every_call(registry, change):
+    key = bytes(32)
+    registry.enrol_local(key, "pc1", NOW)
+    registry.add_invite(make_invite("pc2"))
+    registry.record_served(LastServed(HostPort("::", 1), None, IPv4Network("10.0.0.0/24")))
+    writer = registry._database._writer
+    writer.execute("PRAGMA ignore_check_constraints=ON")
+    writer.execute(change)
+    invite = make_invite("pc2")
+    calls = [
+        registry.members,
+        registry.served,
+        lambda: registry.look_up(key),
+        lambda: registry.named("pc1"),
+        lambda: registry.invite(invite.id),
+        lambda: registry.lease(key, "auto", IPv4Network("10.0.0.0/24")),
+        lambda: registry.lease(bytes(31) + b"1", "auto", IPv4Network("10.0.0.0/24")),
+        lambda: registry.enrol(key, "", invite.id, NOW),
+        lambda: registry.enrol(bytes(31) + b"1", "", invite.id, NOW),
+        lambda: registry.add_invite(make_invite("pc3", 3)),
+        lambda: registry.touch([key], NOW),
+        lambda: registry.revoke("pc1", NOW),
+    ]
+    for call in calls:
+        try:
+            call()
+        except VswitchError as error:
+            assert isinstance(error, RefusedError | NotFound) or "is damaged" in str(error)  # noqa: PT017

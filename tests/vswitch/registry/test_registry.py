@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from vswitch.addresses import HostPort
-from vswitch.errors import ExitCode, NotFound
+from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Invite, LastServed
@@ -165,8 +165,50 @@ def test_open_invites_are_bounded_and_old_ones_are_forgotten(registry):
     assert refused.code == ByeCode.FULL
     registry.add_invite(make_invite(number=255, now=NOW + 2 * HOUR))
     assert registry.invite(bytes(8)) is not None
-    registry.add_invite(make_invite(number=254, now=NOW + 40 * 86400))
-    assert registry.invite(bytes(8)) is None
+    registry.enrol(KEY1, "", make_invite(number=255).id, NOW + 2 * HOUR)
+    registry.add_invite(make_invite("pc2", number=254, now=NOW + 40 * 86400))
+    assert registry.invite(make_invite(number=255).id) is None
+
+
+def test_an_open_invite_survives_a_clock_that_jumps(registry):
+    """One look at a clock that is 40 days, or 40 years, ahead for a moment."""
+    registry.add_invite(make_invite("pc1"))
+    registry.add_invite(make_invite("pc2", number=2, now=NOW + 40 * 86400))
+    registry.add_invite(make_invite("pc3", number=3, now=NOW + 40 * 365 * 86400))
+    assert registry.enrol(KEY1, "pc1", make_invite().id, NOW + 1).name == "pc1"
+    # Nor does one that is revoked meanwhile come back with the clock.
+    assert registry.revoke("pc2", NOW + 60 * 365 * 86400) is None
+    assert registry.invite(make_invite(number=2).id) is None
+
+
+def test_unused_invites_are_bounded_by_number(registry, monkeypatch):
+    monkeypatch.setattr("vswitch.registry.registry._UNUSED_KEPT", 3)
+    for number in range(10):
+        registry.add_invite(make_invite(f"pc{number}", number, now=NOW + 2 * HOUR * number))
+    kept = [n for n in range(10) if registry.invite(make_invite(number=n).id)]
+    assert kept == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("name", ["local", "0", "1", "23", "lab", "lab-7", "vx"])
+def test_names_of_other_ports_are_for_no_member(registry, name):
+    registry.record_served(LastServed(HostPort("::", 1), None, SUBNET, ("lab", "vx")))
+    with pytest.raises(ConfigError, match=f"no member can be called {name}") as caught:
+        registry.add_invite(make_invite(name))
+    assert caught.value.exit_code == ExitCode.USAGE
+    with pytest.raises(ConfigError):
+        registry.enrol_local(KEY1, name, NOW)
+
+
+@pytest.mark.parametrize("name", ["local1", "pc1", "1a", "lab7", "lab-x", "xlab"])
+def test_other_names_are_free(registry, name):
+    registry.record_served(LastServed(HostPort("::", 1), None, SUBNET, ("lab", "vx")))
+    registry.add_invite(make_invite(name))
+
+
+def test_a_member_that_has_such_a_name_already_keeps_it(registry):
+    registry.enrol_local(KEY1, "lab", NOW)
+    registry.record_served(LastServed(HostPort("::", 1), None, SUBNET, ("lab",)))
+    assert registry.enrol_local(KEY1, "lab", NOW).name == "lab"
 
 
 def test_touch_notes_when_members_were_seen(registry):

@@ -94,9 +94,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def revoke(self, name):
         keys = [key for key, held in self.members.items() if held == name]
         pending = [
-            id
-            for id, (wanted, expires, used) in self.invites.items()
-            if wanted == name and used is None and expires > self.now
+            id for id, (wanted, _, used) in self.invites.items() if wanted == name and used is None
         ]
         try:
             member = self.other.revoke(name, self.now)

@@ -14,6 +14,7 @@ from vswitch.management.handlers.common import (
     Args,
     Controlled,
     Send,
+    port_of,
     texts_of,
     whole_of,
 )
@@ -29,7 +30,7 @@ async def capture_frames(controlled: Controlled, args: Args) -> Stream:
     """`vswitch capture`: pcapng or lines, from when its stream runs on."""
     managed = controlled.managed
     names = texts_of(args, "ports")
-    ports = [managed.port(name).name for name in names]
+    ports = [port_of(managed, name).name for name in names]
     if not names and args.get("all") is not True:
         raise ConfigError("name the ports to capture on, or all of them with --all")
     try:

@@ -10,10 +10,11 @@ from typing import Any
 
 import attrs
 
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
 from vswitch.management.status import SwitchStatus
+from vswitch.switch.port import Port
 
 Args = dict[str, Any]
 Result = dict[str, Any]
@@ -55,3 +56,33 @@ def text_of(args: Args, key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ConfigError(f"{key} must be text")
     return value
+
+
+def port_name(managed: FeatureManager, said: str) -> str:
+    """The name of a port, for all verbs alike: as it was said where a port has it; else of the port
+    with that number; else as it was said, for a port that may come. `NotFound` for a number that
+    no port has, since no port can be called so.
+    """
+    ports = managed.switch.ports
+    if any(port.name == said for port in ports):
+        return said
+    for port in ports:
+        if str(port.number) == said:
+            return port.name
+    if said.isdigit():
+        raise NotFound(f"no port {said}: see `vswitch status`")
+    return said
+
+
+def port_of(managed: FeatureManager, said: str) -> Port:
+    """The port that is up under a name or a number; `NotFound` if there is none."""
+    name = port_name(managed, said)
+    for port in managed.switch.ports:
+        if port.name == name:
+            return port
+    raise NotFound(f"no port {said!r}: see `vswitch status`")
+
+
+def named_of(controlled: Controlled, args: Args, key: str) -> str | None:
+    said = text_of(args, key)
+    return None if said is None else port_name(controlled.managed, said)

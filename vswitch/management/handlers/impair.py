@@ -9,6 +9,7 @@ from vswitch.management.handlers.common import (
     Args,
     Controlled,
     Result,
+    port_of,
 )
 
 
@@ -18,7 +19,7 @@ async def impair(controlled: Controlled, args: Args) -> Result:
     impairments = managed.feature(Impairments)
     name = args.get("port")
     if name is not None:
-        port = managed.port(str(name))
+        port = port_of(managed, str(name))
         if args.get("off") is True:
             impairments.end(port)
         else:

@@ -10,6 +10,7 @@ from vswitch.management.handlers.common import (
     Args,
     Controlled,
     Result,
+    named_of,
     text_of,
 )
 
@@ -17,7 +18,7 @@ from vswitch.management.handlers.common import (
 async def mac_list(controlled: Controlled, args: Args) -> Result:
     """`vswitch mac`."""
     switch, table = controlled.managed.switch, controlled.managed.feature(Macs)
-    port, vlan = text_of(args, "port"), _vlan(args)
+    port, vlan = named_of(controlled, args, "port"), _vlan(args)
     names = {each.number: each.name for each in switch.ports}
     statistics = switch.fdb.statistics()
     macs = [
@@ -45,7 +46,7 @@ async def mac_list(controlled: Controlled, args: Args) -> Result:
 async def mac_add(controlled: Controlled, args: Args) -> Result:
     """`vswitch mac add`."""
     table = controlled.managed.feature(Macs)
-    name, mac = text_of(args, "name"), _mac(args)
+    name, mac = named_of(controlled, args, "name"), _mac(args)
     if name is None:
         raise ConfigError("mac-add needs the name of a port")
     return {"name": name, "mac": format_mac(mac), "vlan": table.add(name, mac, _vlan(args))}
@@ -59,7 +60,7 @@ async def mac_del(controlled: Controlled, args: Args) -> Result:
 async def mac_flush(controlled: Controlled, args: Args) -> Result:
     """`vswitch mac flush`."""
     table = controlled.managed.feature(Macs)
-    return {"flushed": table.flush(text_of(args, "port"), _vlan(args))}
+    return {"flushed": table.flush(named_of(controlled, args, "port"), _vlan(args))}
 
 
 def _mac(args: Args) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from vswitch.errors import ConfigError
+from vswitch.features.base import ANY_PORT
 from vswitch.management.handlers.common import (
     Args,
     Controlled,
     Result,
+    port_name,
 )
 from vswitch.management.status import to_json
 
@@ -26,10 +28,13 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
     managed, name, changes = controlled.managed, args.get("name"), args.get("changes")
     if not isinstance(name, str) or not isinstance(changes, dict):
         raise ConfigError("port-set needs the name of a port, and changes")
+    name = port_name(managed, name)
     managed.change_port(name, changes)
-    blocked = [port.blocked for port in managed.switch.ports if port.name == name]
+    here = [port for port in managed.switch.ports if name in (port.name, port.group, ANY_PORT)]
+    blocked = [port.blocked for port in here if port.name == name]
     return {
         "name": name,
         "settings": to_json(managed.settings.of_port(name)),
         "blocked": blocked[0] if blocked else None,
+        "ports": len(here),
     }

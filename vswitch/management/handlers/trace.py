@@ -9,6 +9,7 @@ from vswitch.management.handlers.common import (
     Args,
     Controlled,
     Result,
+    port_of,
 )
 from vswitch.management.trace import parse_trace_untrusted
 
@@ -20,7 +21,7 @@ async def trace(controlled: Controlled, args: Args) -> Result:
         question = parse_trace_untrusted(str(args.get("frame", "")))
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    port = managed.port(question.port)
+    port = port_of(managed, question.port)
     decision = managed.switch.explain(port, frame_record(question.frame))
     names = {each.number: each.name for each in managed.switch.ports}
     return {

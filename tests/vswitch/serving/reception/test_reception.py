@@ -12,6 +12,7 @@ from vswitch.frames.records import CONTROL, SUPERFRAME, encode_record, frame_rec
 from vswitch.frames.segment import cut_untrusted
 from vswitch.members.protocol import Bye, ByeCode, Hello, Welcome
 from vswitch.registry.registry import Registry
+from vswitch.serving.line_limit import BURST
 from vswitch.serving.reception import HELLO_TIMEOUT
 from vswitch.testing import FakeDevice, ethernet
 from vswitch.testing.superframes import Flow, superframe
@@ -295,3 +296,24 @@ async def test_a_registry_that_cannot_be_read_is_said_once_and_looked_at_again(
             await checked.wait()
         nursery.cancel_scope.cancel()
     assert caplog.text.count("registry-failed") == 1
+
+
+async def test_the_log_lines_of_a_key_are_bounded(house, caplog):
+    caplog.set_level("INFO", logger="vswitch.serving")
+    key = house.member("pc1")
+    for _ in range(15):
+        async with house.visit(key) as guest:
+            guest.say(b"GET / HTTP/1.1\r\n")
+            await guest.end()
+    assert caplog.text.count("member-lost") == BURST
+
+
+async def test_a_member_is_not_told_what_is_on_the_switchs_disk(house, monkeypatch, caplog):
+    def full(*_):
+        raise VswitchError("/srv/lan/registry.sqlite: the disk is full")
+
+    monkeypatch.setattr(Registry, "lease", full)
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(HELLO)
+        assert await guest.refusal() == (ByeCode.SERVER_ERROR, "the switch has failed")
+    assert "/srv/lan/registry.sqlite: the disk is full" in caplog.text
