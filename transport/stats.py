@@ -29,6 +29,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "memory": "sessions ended because all together held too much, and these most",
     "core_failed": "sessions that something of ours failed in, which ended them; the log has more",
     "sessions_full": "confirmed when the table of sessions had become full",
+    "key_limited": "confirmed sooner than one key may begin so many new sessions",
     "unexpected": "a handshake answer or a reset that nobody waits for",
     "reset_limited": "a stateless reset sooner after the last one than is believed",
     # Datagrams of a session
