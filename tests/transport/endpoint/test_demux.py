@@ -361,3 +361,23 @@ def test_what_an_interface_refuses_for_nobody_is_counted():
     assert server.session.drops == {"too_big": 2}
     assert server.session.statistics(wire.now).datagram_size < 1300
     assert server.session in server.demux.touched
+
+
+def test_a_train_of_junk_is_counted_without_being_cut(monkeypatch):
+    _, client, server = client_and_server()
+    demux, before = server.demux, server.demux.received
+    monkeypatch.setattr(demux, "receive_datagrams", None)  # what cuts a train ends here
+    demux.receive_trains([(b"\xff" * 1000, client.address, 1)], 0.0)
+    demux.receive_trains([(bytes([INIT]) * 1000, client.address, 23)], 0.0)
+    demux.receive_trains([(bytes(8001), client.address, 1000)], 0.0)
+    assert demux.drops == {"unknown_type": 1009, "malformed": 44}
+    assert demux.received == before + 1053
+
+
+def test_junk_in_front_of_a_train_does_not_hide_what_follows():
+    _, client, server = client_and_server()
+    known = server.session.keys.current.local_index.to_bytes(4, "little")
+    forged = bytes([DATA, 0, 1, 0]) + known + bytes(40)
+    server.demux.receive_trains([(b"\xff" * 48 + forged, client.address, 48)], 0.0)
+    assert server.demux.drops == {"unknown_type": 1}
+    assert server.session.drops.total() == 1
