@@ -379,7 +379,9 @@ class Demux:
         if session.wants_handshake(now):
             self._initiator.rekey(session, now)
         self._timers.schedule(session)
-        held = 0 if session.ended is not None else session.lanes.held
+        held = 0
+        if session.ended is None:
+            held = session.lanes.held + session.reassembly.held
         self._budget.account(session, held)
         if self._responder is not None:
             self._responder.tight = self._budget.tight

@@ -320,8 +320,10 @@ class Conversation:
 
     @property
     def held(self) -> int:
-        """Bytes in KCP's receiving queues."""
-        return self._held
+        """Bytes in KCP's receiving queues, each segment counting `MESSAGE_COST` more."""
+        kcp = self._kcp
+        segments: int = kcp.nrcv_buf + kcp.nrcv_que
+        return self._held + MESSAGE_COST * segments
 
     @property
     def has_gap(self) -> bool:

@@ -1,12 +1,21 @@
 """Sorting datagrams: who gets what, and one named counter for everything that nobody gets."""
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
 import transport
-from transport.constants import ACK_DELAY, MAX_SLICES, PARTIAL_BYTES, SEALED_OVERHEAD, TOMBSTONE
+from transport.constants import (
+    ACK_DELAY,
+    MAX_SLICES,
+    MESSAGE_COST,
+    PARTIAL_BYTES,
+    SEALED_OVERHEAD,
+    TOMBSTONE,
+)
+from transport.crypto.cipher import conversation_number
 from transport.handshake.initiator import Connected
 from transport.stats import DROP_REASONS
 from transport.testing.cores import client_and_server
@@ -381,3 +390,17 @@ def test_junk_in_front_of_a_train_does_not_hide_what_follows():
     server.demux.receive_trains([(b"\xff" * 48 + forged, client.address, 48)], 0.0)
     assert server.demux.drops == {"unknown_type": 1}
     assert server.session.drops.total() == 1
+
+
+def test_slices_and_empty_segments_count_as_memory_of_their_session():
+    wire, client, server = client_and_server()
+    pair = client.session.keys.current
+    train, size = pair.sealer.seal_unit(DATA, bytes(5000), 1000)
+    server.demux.receive_trains([(bytes(train[:size]), client.address, size)], wire.now)
+    server.demux.datagrams_to_send(wire.now)
+    assert server.demux._budget.total == size
+    number = conversation_number(pair.handshake_hash)
+    behind = [struct.pack("<IBBHIIII", number, 81, 0, 128, 0, sn, 0, 0) for sn in range(1, 101)]
+    server.inject(pair.sealer.seal(DATA, b"".join(behind)), client.address)
+    server.demux.datagrams_to_send(wire.now)
+    assert server.demux._budget.total == size + 100 * MESSAGE_COST
