@@ -29,6 +29,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "memory": "sessions ended because all together held too much, and these most",
     "core_failed": "sessions that something of ours failed in, which ended them; the log has more",
     "sessions_full": "confirmed when the table of sessions had become full",
+    "key_limited": "confirmed sooner than one key may begin so many new sessions",
     "unexpected": "a handshake answer or a reset that nobody waits for",
     "reset_limited": "a stateless reset sooner after the last one than is believed",
     # Datagrams of a session
@@ -37,6 +38,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "bad_seal": "does not open under the session's key",
     "expired_key": "sealed under a key that is too old",
     "not_kcp": "opened, but its content is no KCP datagram",
+    "repeated": "segments of a reliable lane that had come already, behind a long gap",
     "bad_control": "opened, but its content is no list of control items",
     "control_limited": "more control datagrams than a session may send",
     "incomplete": "slices of a sealed unit that others of it never followed",

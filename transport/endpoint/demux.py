@@ -25,7 +25,7 @@ from contextlib import suppress
 from attrs import frozen
 
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
-from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, SEALED_OVERHEAD
+from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, RESET_SIZE, SEALED_OVERHEAD
 from transport.crypto.identity import PrivateKey
 from transport.endpoint.budget import MemoryBudget
 from transport.endpoint.timers import TimerHeap
@@ -56,6 +56,7 @@ from transport.wire.datagrams import (
 from transport.wire.trains import Address, Bytes, Refusal, Train, cut
 
 _SEALED = frozenset((DATA, CONTROL, DATAGRAM))
+_TYPES = _SEALED | {INIT, RESPONSE, COOKIE, RESET}
 
 DemuxEvent = Accepted | Connected | Refused | GaveUp
 
@@ -200,12 +201,21 @@ class Demux:
                     or end - last < SEALED_OVERHEAD
                     or isinstance(owner, HalfOpen)
                 ):
+                    junk = _TYPES.isdisjoint(data[::size])
+                    if junk or size < RESET_SIZE:  # all of it, at once
+                        count = -(-end // size)
+                        self.received += count
+                        self.drops["unknown_type" if junk else "malformed"] += count
+                        continue
                     singly = [(datagram, address) for datagram in cut((data, address, size))]
                     self.receive_datagrams(singly, now)
                     continue
                 self.received += last // size
             self.received += 1
             if kind not in _SEALED:
+                if kind not in _TYPES:
+                    self.drops["unknown_type"] += 1
+                    continue
                 self._receive_handshake(kind, bytes(data), address, now)
                 continue
             if size < SEALED_OVERHEAD:
@@ -271,10 +281,8 @@ class Demux:
             negotiation = self._negotiation_untrusted(decode_cookie_index_untrusted(datagram))
             negotiation.receive_cookie_untrusted(datagram, now)
             self._due.append(negotiation)
-        elif kind == RESET:
-            self._due.append(self._initiator.receive_reset_untrusted(datagram, now))
         else:
-            raise BadPacket("unknown_type")
+            self._due.append(self._initiator.receive_reset_untrusted(datagram, now))
 
     def _negotiation_untrusted(self, index: int) -> Negotiation:
         owner = self._indices.owners.get(index)
@@ -371,7 +379,9 @@ class Demux:
         if session.wants_handshake(now):
             self._initiator.rekey(session, now)
         self._timers.schedule(session)
-        held = 0 if session.ended is not None else session.lanes.held
+        held = 0
+        if session.ended is None:
+            held = session.lanes.held + session.reassembly.held
         self._budget.account(session, held)
         if self._responder is not None:
             self._responder.tight = self._budget.tight

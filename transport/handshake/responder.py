@@ -29,6 +29,7 @@ from transport.handshake.cookie import MacStamper
 from transport.handshake.indices import IndexTable
 from transport.handshake.reset import Resets
 from transport.lanes.units import unit_bytes
+from transport.ratelimit import BucketTable
 from transport.session.keyring import KeyPair
 from transport.session.session import Session
 from transport.wire.control import CloseCode
@@ -37,6 +38,10 @@ from transport.wire.trains import Address
 
 HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
 HALF_OPEN_PER_PEER: Final = 8  # more than an initiator sends inits in that time
+# New sessions of one key, a second and at once. Each costs the program above far more than a
+# handshake; after a loss somebody honest needs one.
+SESSIONS_PER_KEY: Final = 1.0
+SESSION_BURST_PER_KEY: Final = 5.0
 HALF_OPEN_TOTAL: Final = 1024  # all members may come at once; 3 kB each
 
 
@@ -137,6 +142,7 @@ class Responder:
         self._indices = indices
         self._random = random_bytes
         self._max_sessions = max_sessions
+        self._new_sessions = BucketTable(SESSIONS_PER_KEY, SESSION_BURST_PER_KEY)
         self._config = config
         self.tight = False  # memory is short: nobody new
 
@@ -215,6 +221,8 @@ class Responder:
             raise BadPacket("unexpected")
         if entry.resumes is None and self._full_for(entry.peer):
             raise BadPacket("sessions_full")
+        if entry.resumes is None and not self._new_sessions.allow(entry.peer.raw, now):
+            raise BadPacket("key_limited")  # not for long: its next datagram may be in time
         self.half_open.remove(entry)
         self._admission.confirmed(entry.peer, entry.timestamp_ns)
         session, accepted, replaced = entry.resumes, None, None

@@ -12,6 +12,9 @@ shows only what is safe of the binding and keeps the engine's known hazards insi
   KCP queues without bound;
 * KCP bounds what it holds of a peer in segments, not in bytes: its receive window is narrowed
   to one message of the most fragments while that is too much;
+* it looks for the place of a segment one by one from the end of those behind a gap: how many tiny
+  ones it holds there is bounded (`LONG`), and where they are more than a few (`SHORT`), repeated
+  ones are acknowledged here and never reach it;
 * a peer with more fragments waiting than a message may have, and no message, has broken the
   protocol: `BadPacket`;
 * what is lost, and when to send it again, is decided by `congestion/recovery.py`: KCP's timers
@@ -29,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
+from typing import Final
 
 from siokcp import KCPConnection
 
@@ -43,6 +47,11 @@ _ACK = 82
 _NEVER_MS = 60_000  # KCP's longest retransmission timeout
 _WND_TS = Struct("<HI")  # at offset 6
 _UNA = Struct("<I")  # at offset 16
+
+SHORT: Final = 1024  # segments behind a gap: the engine looks through them in some 2 µs
+LONG: Final = 4096  # of them: no more while they are tiny, each costs up to 8 µs to look through
+TINY: Final = 256  # bytes of a segment, on average
+REPEATED_ACKS: Final = 58  # acknowledgements of repeated segments in one flush: one datagram
 
 _COPY_UP_TO = 8192  # bytes of a datagram: above, a call more costs less than a copy
 
@@ -81,6 +90,8 @@ class Conversation:
     """One reliable, ordered message lane with a peer."""
 
     __slots__ = (
+        "_again",
+        "_behind",
         "_held",
         "_kcp",
         "_outbox",
@@ -91,6 +102,7 @@ class Conversation:
         "message_size",
         "mtu",
         "recovery",
+        "repeated",
     )
 
     def __init__(
@@ -119,6 +131,9 @@ class Conversation:
         self.recovery = Recovery(now)
         self._held = 0  # bytes in KCP's receiving queues
         self._receive_window = kcp.rcv_wnd
+        self._behind: set[int] = set()  # numbers given to KCP while it held more than `SHORT`
+        self._again: list[tuple[int, int]] = []  # number and time of repeated ones, to acknowledge
+        self.repeated = 0  # segments that came again, for the caller to count and set to 0
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
@@ -149,6 +164,12 @@ class Conversation:
             datagrams, acks = (b"".join(datagrams),), [sum(acks)]
         segments = kcp.nrcv_buf + kcp.nrcv_que
         for datagram, size in zip(datagrams, acks, strict=True):
+            if segments > SHORT and kcp.nrcv_buf > SHORT:
+                datagram = self._without_repeated(datagram)
+                if kcp.nrcv_buf > LONG and self._held < TINY * kcp.nrcv_buf:
+                    kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + LONG)
+                if not datagram:
+                    continue
             refused |= kcp.receive_data(datagram) < 0
             held = kcp.nrcv_buf + kcp.nrcv_que
             if held != segments:
@@ -158,6 +179,38 @@ class Conversation:
             kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
         if refused:
             raise BadPacket("not_kcp")
+
+    def _without_repeated(self, datagram: bytes) -> bytes:
+        """What of a datagram KCP has not been given yet."""
+        kcp, behind = self._kcp, self._behind
+        first, window = kcp.rcv_nxt, kcp.rcv_wnd
+        if len(behind) > 2 * self._receive_window:
+            behind.clear()  # most have long been read; what is forgotten is only looked for again
+        kept: list[bytes] = []
+        start = at = 0
+        while at + KCP_HEADER_SIZE <= len(datagram):
+            _, cmd, _, _, stamp, sn, _, size = _SEGMENT.unpack_from(datagram, at)
+            stop = at + KCP_HEADER_SIZE + size
+            if cmd == _PUSH and stop <= len(datagram) and (sn - first) & 0xFFFFFFFF < window:
+                if sn in behind:
+                    kept.append(datagram[start:at])
+                    start = stop
+                    self.repeated += 1
+                    if len(self._again) < REPEATED_ACKS:
+                        self._again.append((sn, stamp))
+                else:
+                    behind.add(sn)
+            at = stop
+        kept.append(datagram[start:])
+        return b"".join(kept)
+
+    def _acknowledge_again(self) -> bytes:
+        kcp, again = self._kcp, self._again
+        window, una = max(0, kcp.rcv_wnd - kcp.nrcv_que), kcp.rcv_nxt
+        self._again = []
+        return b"".join(
+            [_SEGMENT.pack(kcp.conv, _ACK, 0, window, stamp, sn, una, 0) for sn, stamp in again]
+        )
 
     def _read_acknowledgements(self, datagram: bytes, now: float) -> int:
         """Those come first in a datagram, repeated ones before new ones: the `una` of the last
@@ -195,7 +248,7 @@ class Conversation:
                 break
             limit -= len(message) + MESSAGE_COST
             messages.append(message)
-        if self._held:
+        if self._held or self._behind:
             self._release(sum(map(len, messages)))
         return messages
 
@@ -204,7 +257,10 @@ class Conversation:
         kcp = self._kcp
         # What was counted too much (see `input_untrusted`) goes when nothing is held.
         self._held = self._held - size if kcp.nrcv_buf or kcp.nrcv_que else 0
-        if kcp.rcv_wnd < self._receive_window and self._held <= RECEIVE_BYTES // 2:
+        if self._behind and kcp.nrcv_buf <= SHORT:
+            self._behind.clear()
+        room = self._held <= RECEIVE_BYTES // 2 and kcp.nrcv_buf <= LONG
+        if kcp.rcv_wnd < self._receive_window and room:
             kcp.rcv_wnd = self._receive_window  # the peer is told by KCP, if it was full
 
     def flush(self, now: float) -> list[bytes]:
@@ -214,6 +270,8 @@ class Conversation:
         new = kcp.snd_nxt
         kcp.flush()
         outbox = self._outbox
+        if self._again:
+            outbox.append(self._acknowledge_again())
         if not outbox:
             return []
         datagrams = outbox.copy()
@@ -262,8 +320,10 @@ class Conversation:
 
     @property
     def held(self) -> int:
-        """Bytes in KCP's receiving queues."""
-        return self._held
+        """Bytes in KCP's receiving queues, each segment counting `MESSAGE_COST` more."""
+        kcp = self._kcp
+        segments: int = kcp.nrcv_buf + kcp.nrcv_que
+        return self._held + MESSAGE_COST * segments
 
     @property
     def has_gap(self) -> bool:

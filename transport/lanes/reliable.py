@@ -237,6 +237,9 @@ class ReliableLane:
             kcp.input_untrusted(units, now)
         except BadPacket as bad:
             self._drops[bad.reason] += 1
+        if kcp.repeated:
+            self._drops["repeated"] += kcp.repeated
+            kcp.repeated = 0
         self._owe_acknowledgement(units, now)
         acked = kcp.recovery.take_acked(now)
         if acked:

@@ -48,6 +48,11 @@ class Reassembly:
         return len(self._parts)
 
     @property
+    def held(self) -> int:
+        """Bytes that wait for others of their unit. HOT PATH."""
+        return self._bytes
+
+    @property
     def waiting(self) -> int:
         """Slices that wait for others of their unit."""
         return sum(part is not None for parts in self._parts.values() for part in parts)

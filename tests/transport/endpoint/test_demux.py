@@ -1,12 +1,21 @@
 """Sorting datagrams: who gets what, and one named counter for everything that nobody gets."""
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
 import transport
-from transport.constants import ACK_DELAY, MAX_SLICES, PARTIAL_BYTES, SEALED_OVERHEAD, TOMBSTONE
+from transport.constants import (
+    ACK_DELAY,
+    MAX_SLICES,
+    MESSAGE_COST,
+    PARTIAL_BYTES,
+    SEALED_OVERHEAD,
+    TOMBSTONE,
+)
+from transport.crypto.cipher import conversation_number
 from transport.handshake.initiator import Connected
 from transport.stats import DROP_REASONS
 from transport.testing.cores import client_and_server
@@ -361,3 +370,37 @@ def test_what_an_interface_refuses_for_nobody_is_counted():
     assert server.session.drops == {"too_big": 2}
     assert server.session.statistics(wire.now).datagram_size < 1300
     assert server.session in server.demux.touched
+
+
+def test_a_train_of_junk_is_counted_without_being_cut(monkeypatch):
+    _, client, server = client_and_server()
+    demux, before = server.demux, server.demux.received
+    monkeypatch.setattr(demux, "receive_datagrams", None)  # what cuts a train ends here
+    demux.receive_trains([(b"\xff" * 1000, client.address, 1)], 0.0)
+    demux.receive_trains([(bytes([INIT]) * 1000, client.address, 23)], 0.0)
+    demux.receive_trains([(bytes(8001), client.address, 1000)], 0.0)
+    assert demux.drops == {"unknown_type": 1009, "malformed": 44}
+    assert demux.received == before + 1053
+
+
+def test_junk_in_front_of_a_train_does_not_hide_what_follows():
+    _, client, server = client_and_server()
+    known = server.session.keys.current.local_index.to_bytes(4, "little")
+    forged = bytes([DATA, 0, 1, 0]) + known + bytes(40)
+    server.demux.receive_trains([(b"\xff" * 48 + forged, client.address, 48)], 0.0)
+    assert server.demux.drops == {"unknown_type": 1}
+    assert server.session.drops.total() == 1
+
+
+def test_slices_and_empty_segments_count_as_memory_of_their_session():
+    wire, client, server = client_and_server()
+    pair = client.session.keys.current
+    train, size = pair.sealer.seal_unit(DATA, bytes(5000), 1000)
+    server.demux.receive_trains([(bytes(train[:size]), client.address, size)], wire.now)
+    server.demux.datagrams_to_send(wire.now)
+    assert server.demux._budget.total == size
+    number = conversation_number(pair.handshake_hash)
+    behind = [struct.pack("<IBBHIIII", number, 81, 0, 128, 0, sn, 0, 0) for sn in range(1, 101)]
+    server.inject(pair.sealer.seal(DATA, b"".join(behind)), client.address)
+    server.demux.datagrams_to_send(wire.now)
+    assert server.demux._budget.total == size + 100 * MESSAGE_COST

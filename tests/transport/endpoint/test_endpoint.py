@@ -585,3 +585,15 @@ async def test_statistics_add_up(autojump_clock):
         assert theirs.sent_datagrams == mine.received_datagrams
         assert theirs.drops == {"unknown_type": 1}
         assert (theirs.sessions, theirs.half_open) == (1, 0)
+
+
+async def test_in_calm_weather_the_kernel_is_asked_for_no_filter(autojump_clock, monkeypatch):
+    asked = []
+    async with open_both() as (_, server, client):
+        monkeypatch.setattr(
+            type(server._sock), "limit_inits", lambda _, shares: asked.append(shares)
+        )
+        for _ in range(3):
+            await (await client.connect(PEER, [HERE])).aclose()
+            await trio.sleep(0.3)  # a slot of the gate
+    assert asked == []

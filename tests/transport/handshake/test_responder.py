@@ -7,7 +7,13 @@ from transport.handshake import attempt as negotiation
 from transport.handshake.admission import LOAD_THRESHOLD, Grant
 from transport.handshake.cookie import MacStamper
 from transport.handshake.initiator import Connected, Refused
-from transport.handshake.responder import HALF_OPEN_LIFETIME, HALF_OPEN_PER_PEER, HALF_OPEN_TOTAL
+from transport.handshake.responder import (
+    HALF_OPEN_LIFETIME,
+    HALF_OPEN_PER_PEER,
+    HALF_OPEN_TOTAL,
+    SESSION_BURST_PER_KEY,
+    SESSIONS_PER_KEY,
+)
 from transport.testing.cores import KnownPeers, Wire, client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import (
@@ -218,9 +224,8 @@ def test_a_forged_confirmation():
         flipped = bytearray(confirmation.data)
         flipped[bit // 8] ^= 1 << bit % 8
         server.inject(bytes(flipped), ELSEWHERE)
-    assert server.demux.drops["bad_seal"] + server.demux.drops["replay"] == sum(
-        server.demux.drops.values()
-    )
+    assert set(server.demux.drops) == {"bad_seal", "counter_limit"}
+    assert server.demux.drops.total() == 8 * len(confirmation.data) - 64
     assert (server.demux.sessions, server.demux.half_open) == (0, 1)
     server.inject(confirmation.data, client.address)
     assert server.demux.sessions == 1
@@ -496,3 +501,32 @@ def test_a_full_server_takes_its_own_peer_back():
         wire.settle()
         wire.heal()
         assert server.demux.sessions == 1
+
+
+def test_new_sessions_of_one_key_are_limited_and_the_honest_wait_a_moment():
+    wire, client, server = client_and_server(connected=False)
+    for _ in range(8):
+        client = wire.host(*client.address, identity=client.identity)  # it has lost everything
+        client.connect(server)
+        wire.advance(0.01)
+    assert len(server.events) == SESSION_BURST_PER_KEY
+    assert server.demux.drops["key_limited"] > 0
+    wire.advance(2.0)
+    client.send(b"still wanted")
+    wire.advance(2.0)
+    assert server.read() == [b"still wanted"]
+    assert len(server.events) <= SESSION_BURST_PER_KEY + 4 * SESSIONS_PER_KEY
+
+
+def test_a_key_does_not_use_up_the_sessions_of_another():
+    wire, client, server = client_and_server(connected=False)
+    other = wire.host("192.0.2.3")
+    server.demux._responder._admission._authority.keys[other.identity.public] = Grant()
+    for _ in range(20):
+        client = wire.host(*client.address, identity=client.identity)
+        client.connect(server)
+        wire.settle()
+    before = len(server.events)
+    other.connect(server)
+    wire.settle()
+    assert len(server.events) == before + 1

@@ -9,7 +9,7 @@ import pytest
 
 from transport.constants import KCP_HEADER_SIZE, KCP_MTU, MAX_FRAGMENTS, MESSAGE_COST, RECEIVE_BYTES
 from transport.errors import BadPacket
-from transport.lanes.kcp import Conversation, split_segments
+from transport.lanes.kcp import LONG, REPEATED_ACKS, Conversation, split_segments
 
 CONV = 0x11223344
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
@@ -437,3 +437,72 @@ def test_the_oldest_segment_is_the_one_that_nothing_acknowledges():
     b.input_untrusted([first], 0.0)
     a.input_untrusted(b.flush(0.0), 0.0)
     assert a.oldest is None
+
+
+def engine_spy(conversation):
+    """Bytes that reach the engine, which cannot be asked."""
+    seen = []
+
+    class Spy:
+        def __getattr__(self, name):
+            return getattr(kcp, name)
+
+        def __setattr__(self, name, value):
+            setattr(kcp, name, value)
+
+        def receive_data(self, data):
+            seen.append(len(data))
+            return kcp.receive_data(data)
+
+    kcp, conversation._kcp = conversation._kcp, Spy()
+    return seen
+
+
+def behind_a_gap(count, at=1):
+    return b"".join(segment(number=number) for number in range(at, at + count))
+
+
+def test_repeated_segments_behind_a_long_gap_do_not_reach_the_engine():
+    receiver = conversation(window=16_384)
+    for at in range(1, 3001, 1000):
+        receiver.input_untrusted([behind_a_gap(1000, at)], 0.0)
+    receiver.flush(0.0)
+    receiver.input_untrusted([behind_a_gap(3000)], 0.0)  # some were given before it kept note
+    seen = engine_spy(receiver)
+    first = receiver.repeated
+    for _ in range(50):
+        receiver.input_untrusted([behind_a_gap(2000)], 0.0)
+    assert sum(seen) == 0
+    assert receiver.repeated == first + 100_000
+
+
+def test_repeated_segments_are_acknowledged_again_within_bounds():
+    receiver = conversation(window=16_384)
+    for at in range(1, 2001, 500):
+        receiver.input_untrusted([behind_a_gap(500, at)], 0.0)
+    receiver.flush(0.0)
+    receiver.input_untrusted([segment(number=1999) + segment(number=2001)], 0.0)
+    out = b"".join(receiver.flush(0.0))
+    numbers = [int.from_bytes(out[at + 12 : at + 16], "little") for at in range(0, len(out), 24)]
+    assert sorted(numbers) == [1999, 2001]
+    receiver.input_untrusted([behind_a_gap(500, 1501)] * 3, 0.0)
+    assert len(b"".join(receiver.flush(0.0))) == REPEATED_ACKS * KCP_HEADER_SIZE
+
+
+@pytest.mark.parametrize("data", [b"%d", b""])
+def test_tiny_segments_behind_a_gap_are_bounded_and_all_is_well_when_it_closes(data):
+    messages = [data % number if data else b"" for number in range(16_000)]
+    sender = [segment(number=number, data=each) for number, each in enumerate(messages)]
+    receiver = conversation(window=16_384)
+    for at in range(1, 16_000, 1000):
+        receiver.input_untrusted([b"".join(sender[at : at + 1000])], 0.0)
+        receiver.flush(0.0)
+        assert receiver._kcp.nrcv_buf <= LONG + 1000
+    got = []
+    for at in range(0, 16_000, 1000):
+        receiver.input_untrusted([b"".join(sender[at : at + 1000])], 0.0)
+        got += receiver.receive(EVERYTHING)
+        receiver.flush(0.0)
+    assert got == messages
+    assert receiver._kcp.rcv_wnd == 16_384
+    assert not receiver._behind
