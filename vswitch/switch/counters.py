@@ -49,6 +49,7 @@ class DropReason(Drop):
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
     QUEUE_DELAY = "queue_delay"  # a flow has waited for the device too long, for too long (CoDel)
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
+    FEATURE_FAILED = "feature_failed"  # a fault of vswitch, which took the port down: see the log
 
 
 @attrs.frozen

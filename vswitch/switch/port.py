@@ -137,7 +137,11 @@ class Port:
             now = self._clock()
             stages = self.egress_stages
             for stage in stages if after is None else behind(stages, after):
+                if not records:
+                    return
                 records = stage.take(records, now, self.counters)
+            if not records:
+                return
             load = load_of(records)
         if self._queue:
             self._enqueue(self._overtake(records))
