@@ -12,8 +12,8 @@ none (`delivery.py`).
 
 A device that fails, in whichever task, takes down its own port only: the port is detached, its
 stations are forgotten, the reason is logged once and kept in `port.error`. So does a stage: its
-port is shut, never left open without it. An observer that fails is left out from then on. Plugging it in again is
-a decision for whoever attached it. Nothing that a port does ends the switch.
+port is shut, never left open without it. An observer that fails is left out from then on. Plugging
+it in again is a decision for whoever attached it. Nothing that a port does ends the switch.
 """
 
 from __future__ import annotations

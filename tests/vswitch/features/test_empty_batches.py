@@ -30,7 +30,8 @@ async def test_a_member_near_its_rate_that_a_guard_refuses_everything_of_stays_p
         await wait_all_tasks_blocked()
         device.feed(OTHERS)
         await wait_all_tasks_blocked()
-        assert port.attached and port.counters.drops["source_guard"] == 1
+        assert port.attached
+        assert port.counters.drops["source_guard"] == 1
 
 
 class Broken:
@@ -81,7 +82,8 @@ async def test_no_stage_sees_an_empty_batch(way):
         setattr(hurt, way, (holding, Broken(always=False)))
         devices[0].feed(BROADCAST)
         await wait_all_tasks_blocked()
-        assert all(port.attached for port in ports) and not devices[1].take()
+        assert all(port.attached for port in ports)
+        assert not devices[1].take()
         switch.resume(hurt, [], holding)
         assert hurt.attached
 
@@ -109,7 +111,8 @@ async def test_a_stage_that_raises_takes_its_port_down_alone_and_counts_what_it_
         assert switch.statistics().totals.drops["feature_failed"] == 2
         (record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
         (fault,) = switch.faults.latest
-        assert record.exc_info is not None and fault.reference in record.getMessage()
+        assert record.exc_info is not None
+        assert fault.reference in record.getMessage()
         assert (fault.what, fault.port, fault.error) == ("port", hurt.name, "ZeroDivisionError")
         (event,) = [each for each in switch.events.since() if each.kind == "fault"]
         assert event.facts["reference"] == fault.reference
@@ -137,7 +140,8 @@ async def test_an_observer_that_raises_sees_no_more_and_frames_pass(caplog):
         for _ in range(2):
             devices[0].feed(BROADCAST)
             await wait_all_tasks_blocked()
-        assert len(devices[1].take()) == 2 and all(port.attached for port in ports)
+        assert len(devices[1].take()) == 2
+        assert all(port.attached for port in ports)
         assert [fault.what for fault in switch.faults.latest] == ["Blind", "BlindOut"]
 
 
@@ -154,5 +158,6 @@ async def test_behind_an_impairment_a_stage_that_raises_ends_its_port_not_the_sw
         port.ingress_stages = (*port.ingress_stages, BrokenLater())
         device.feed(BROADCAST)
         await trio.sleep(1)
-        assert not port.attached and other.attached
+        assert not port.attached
+        assert other.attached
         nursery.cancel_scope.cancel()
