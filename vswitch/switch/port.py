@@ -60,6 +60,7 @@ class Bound:
 
     mac: bytes | None = None  # that it has announced
     address: str | None = None  # that the switch has given it, without a prefix length
+    vouched: bool = False  # the MAC is the one that derives from its key
 
 
 class Port:
