@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 
+import attrs
 import pytest
 import trio
 
@@ -12,7 +13,13 @@ from transport.crypto.identity import PrivateKey, PublicKey
 from vswitch.config.commands import ServeConfig
 from vswitch.errors import ExitCode, NotFound
 from vswitch.management.socket import serve_control
-from vswitch.management.status import JoinStatus, PortStatus, SwitchStatus, to_json
+from vswitch.management.status import (
+    FaultStatus,
+    JoinStatus,
+    PortStatus,
+    SwitchStatus,
+    to_json,
+)
 from vswitch.registry.invite import JoinString
 
 
@@ -170,3 +177,10 @@ def test_an_error_of_the_other_side_keeps_its_exit_code(run, files, answering):
     code, _, err = run("status")
     assert code == ExitCode.NOT_FOUND
     assert "vswitch: error: not any more" in err
+
+
+def test_status_names_the_last_fault(run, files, answering):
+    faults = [FaultStatus(ended="Storms", port="", error="KeyError", reference="0badcafe")]
+    status = attrs.evolve(switch_status(), faults=faults)
+    answering(files.control_socket, always(status))
+    assert "a fault of vswitch has ended Storms (KeyError)" in run("status")[1]
