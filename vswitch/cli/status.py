@@ -78,6 +78,13 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
     blocks = []
     if switch is not None:
         blocks.append(switch_line(switch))
+        if switch.faults:
+            last = switch.faults[-1]
+            where = f" at port {last.port}" if last.port else ""
+            blocks.append(
+                f"a fault of vswitch has ended {last.ended}{where} ({last.error}): see the log for"
+                f" {last.reference}"
+            )
     if ports:
         blocks.append(ports_table(ports))
     if joins:

@@ -26,7 +26,7 @@ Nothing here raises for any bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_address, ip_network
 
 import attrs
@@ -251,13 +251,62 @@ def _ipv6_untrusted(record: bytes, header: int, rules: Rules) -> GuardDrop | Non
     return None
 
 
+# How good a claim on a MAC is: the better one takes it, and of two alike the first.
+LEARNED = 0  # by the first frame of a port
+ANNOUNCED = 1  # by a member, which may say what it likes
+VOUCHED = 2  # derived from the key of the member, or said by the operator
+
+
+@attrs.define(eq=False)
+class MacOwners:
+    """Which port each MAC belongs to. Claims that are not met stand until their port goes, and are
+    met when the owner has gone before; but those of what was learned, which are made again.
+    """
+
+    changed: Callable[[bytes, int | None, int | None], None]  # MAC, port that had it, that has it
+    _claims: dict[bytes, dict[int, int]] = attrs.field(init=False, factory=dict)
+    _owners: dict[bytes, int] = attrs.field(init=False, factory=dict)
+
+    def claim(self, mac: bytes, port: int, strength: int) -> bool:
+        """Whether the port has the MAC now."""
+        owner = self._owners.get(mac, port)
+        if owner != port and strength == LEARNED:
+            return False
+        self._claims.setdefault(mac, {})[port] = strength
+        self._settle(mac)
+        return self._owners[mac] == port
+
+    def forget(self, port: int, keep: Collection[bytes] = ()) -> None:
+        """A port has no claim any more, but on some."""
+        gone = [mac for mac, claims in self._claims.items() if port in claims and mac not in keep]
+        for mac in gone:
+            del self._claims[mac][port]
+            self._settle(mac)
+
+    def _settle(self, mac: bytes) -> None:
+        claims, before = self._claims[mac], self._owners.get(mac)
+        if not claims:
+            del self._claims[mac]
+            self._owners.pop(mac, None)
+            self.changed(mac, before, None)
+            return
+        best = max(claims.values())
+        if before is None or claims.get(before) != best:
+            now = next(port for port, strength in claims.items() if strength == best)
+            self._owners[mac] = now
+            self.changed(mac, before, now)
+            if before is not None and claims.get(before) == LEARNED:
+                del claims[before]
+
+
 class GuardStage:
     """Drops what the rules forbid."""
 
-    def __init__(self, rules: Rules, mac_owners: dict[bytes, int]) -> None:
+    def __init__(self, rules: Rules, owners: MacOwners) -> None:
         self.rules = rules
-        self._mac_owners = mac_owners
+        self._owners = owners
         self.sticky = rules.source and not rules.macs
+        self.may_learn = True  # nobody has said what is behind the port
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """The records that may pass. HOT PATH."""
@@ -290,7 +339,7 @@ class GuardStage:
             at = frame_at(record)
             mac = record[at + 6 : at + 12]
             possible = len(mac) == 6 and any(mac) and not mac[0] & 1
-            if possible and self._mac_owners.setdefault(mac, self.rules.port) == self.rules.port:
+            if possible and self._owners.claim(mac, self.rules.port, LEARNED):
                 self.rules.macs.add(mac)
                 self.sticky = False
                 return
@@ -303,7 +352,7 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         self._all = False
         self._isolated: set[int] = set()
         self._owners: dict[bytes, int] = {}  # packed IP address → port
-        self._mac_owners: dict[bytes, int] = {}
+        self._mac_owners = MacOwners(self._mac_moved)
         self._stages: dict[int, GuardStage] = {}  # by port
 
     def settings_changed(
@@ -318,16 +367,19 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         """The guards that are on for this port."""
         number = port.number
         before = self._stages.pop(number, None)
-        learned = () if before is None else before.rules.macs
+        learned = () if before is None else tuple(before.rules.macs)
         self._forget(number)
         (self._isolated.add if settings.isolated else self._isolated.discard)(number)
         addresses = self._addresses(port, settings)
         for packed in addresses.hosts:
             self._owners.setdefault(packed, number)
-        said = [*map(parse_mac, settings.macs)]
+        said = dict.fromkeys(map(parse_mac, settings.macs), VOUCHED)
         if port.bound is not None and port.bound.mac is not None:
-            said.append(port.bound.mac)
-        macs = {mac for mac in said or learned if self._claim(mac, number)}
+            strength = VOUCHED if port.bound.vouched else ANNOUNCED
+            said.setdefault(port.bound.mac, strength)
+        claims = said or dict.fromkeys(learned, LEARNED)
+        self._mac_owners.forget(number, keep=claims)
+        macs = {mac for mac, how in claims.items() if self._mac_owners.claim(mac, number, how)}
         rules = Rules(
             port=number,
             source=self._on(settings.source_guard, settings),
@@ -341,14 +393,26 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         if not (rules.source or rules.arp or rules.dhcp or rules.ra):
             return Stages()
         stage = self._stages[number] = GuardStage(rules, self._mac_owners)
+        stage.may_learn = not said
         stage.sticky = stage.sticky and not said
         return Stages(stage)
+
+    def _mac_moved(self, mac: bytes, before: int | None, now: int | None) -> None:
+        """A MAC has another owner: who had it has it no more."""
+        loser = None if before is None else self._stages.get(before)
+        if loser is not None:
+            loser.rules.macs.discard(mac)
+            loser.sticky = loser.may_learn and loser.rules.source and not loser.rules.macs
+        winner = None if now is None else self._stages.get(now)
+        if winner is not None:
+            winner.rules.macs.add(mac)
 
     def port_down(self, number: int) -> None:
         """Its addresses are free."""
         self._forget(number)
         self._isolated.discard(number)
         self._stages.pop(number, None)
+        self._mac_owners.forget(number)
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
         """Isolated ports reach those that are not."""
@@ -357,13 +421,9 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
     def _on(self, said: bool | None, settings: GuardSettings) -> bool:
         return (self._all if said is None else said) and not settings.trusted
 
-    def _claim(self, mac: bytes, number: int) -> bool:
-        return self._mac_owners.setdefault(mac, number) == number
-
     def _forget(self, number: int) -> None:
-        for table in (self._owners, self._mac_owners):
-            for key in [key for key, owner in table.items() if owner == number]:
-                del table[key]
+        for key in [key for key, owner in self._owners.items() if owner == number]:
+            del self._owners[key]
 
     def _addresses(self, port: Port, settings: GuardSettings) -> Addresses:
         hosts: set[bytes] = set()

@@ -4,6 +4,10 @@ Made once for a switch. It watches ports come and go, gives each the stages that
 for, joins what features say about who reaches whom, and ticks them once a second. Settings can be
 changed while everything runs.
 
+An exception that a feature raises unforeseen is noted in `Switch.faults`: at a port it takes that
+port down, which is never left open without a guard; in `tick` or `run` it ends what the feature
+does by itself, on the whole switch.
+
 Error contract: `ConfigError` for settings that are wrong; then nothing has changed.
 """
 
@@ -31,8 +35,10 @@ from vswitch.switch.port import Port
 from vswitch.switch.stages import Reach
 from vswitch.switch.switch import Switch
 
+AnyFeature = Feature[SwitchSettings, PortSettings]
+
 # In the order in which frames that come in pass them; those that leave, the other way round.
-FEATURES: tuple[Callable[[Switch], Feature[SwitchSettings, PortSettings]], ...] = (
+FEATURES: tuple[Callable[[Switch], AnyFeature], ...] = (
     Impairments,  # the wire, before which nothing is
     Mirrors,
     Loops,  # looks at frames as the wire has them, and comes first in what it shuts
@@ -57,6 +63,7 @@ class FeatureManager:
     def __init__(self, switch: Switch, settings: Settings | None = None) -> None:
         self.switch = switch
         self.features = tuple(make(switch) for make in FEATURES)
+        self._ended: set[AnyFeature] = set()  # that have raised in `tick` or `run`
         self._adopt(Settings() if settings is None else settings)
         switch.set_policy(
             reach=self._reach,
@@ -111,29 +118,66 @@ class FeatureManager:
         """Tick, and run what features have to run, until cancelled."""
         async with trio.open_nursery() as nursery:
             for feature in self.features:
-                nursery.start_soon(feature.run)
+                nursery.start_soon(self._run, feature)
             nursery.start_soon(self._tick)
+
+    async def _run(self, feature: AnyFeature) -> None:
+        try:
+            await feature.run()
+        except Exception as error:
+            self._end(feature, error)
 
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK)
             now = trio.current_time()
             for feature in self.features:
-                feature.tick(now)
+                if feature not in self._ended:
+                    try:
+                        feature.tick(now)
+                    except Exception as error:
+                        self._end(feature, error)
+
+    def _end(self, feature: AnyFeature, error: Exception) -> None:
+        """It does nothing by itself any more. Its stages stay, so that no guard is opened; what one
+        holds would never go on, and ends with the ports that hold it.
+        """
+        self._ended.add(feature)
+        self.switch.faults.note(type(feature).__name__, "", error, self.switch.now())
+        for port in self.switch.ports:
+            if port.held_frames:
+                self.switch.detach(port)
 
     def _watch(self, port: Port) -> None:
+        begins = port.attached
         for feature in self.features:
-            if port.attached:
-                feature.port_up(port)
-            else:
-                feature.port_down(port.number)
-        if port.attached:
+            try:
+                if begins:
+                    feature.port_up(port)
+                else:
+                    feature.port_down(port.number)
+            except Exception as error:
+                self._give_up(feature, port, error)
+                if begins:
+                    return
+        if begins:
             self._equip(port)
+
+    def _give_up(self, feature: AnyFeature, port: Port, error: Exception) -> None:
+        """A feature has raised at a port, which is not left open without it."""
+        self.switch.faults.note(type(feature).__name__, port.name, error, self.switch.now())
+        self.switch.detach(port)
 
     def _equip(self, port: Port) -> None:
         """Give the port the stages that its settings ask for."""
         settings = self.settings.of_port(port.name, port.group)
-        made = [feature.port_stages(port, settings) for feature in self.features]
+        made = []
+        for feature in self.features:
+            try:
+                made.append(feature.port_stages(port, settings))
+            except Exception as error:
+                self._give_up(feature, port, error)
+                return
         port.ingress_stages = tuple(each.ingress for each in made if each.ingress is not None)
         port.egress_stages = tuple(
             each.egress for each in reversed(made) if each.egress is not None

@@ -32,7 +32,9 @@ class PortEvents(Feature[object, object]):
 
     def port_down(self, number: int) -> None:
         """A port that was there."""
-        port = self._ports.pop(number)
+        port = self._ports.pop(number, None)
+        if port is None:
+            return  # another feature has given it up before it was up here
         self._lanes.pop(number, None)
         reason = "unplugged" if port.error is None else str(port.error)
         self._events.add("port-down", port.name, now=port.now(), port_number=number, reason=reason)

@@ -5,9 +5,10 @@
  flood limit            copies that all floods together make, shared between the ports
 
 A flooded frame costs the switch as many sends as it has ports, a known one costs one. So what a
-port may flood is limited where it comes in, and the sum by `Shares`: in each interval the limit is
-divided as max-min fairness has it. A port that floods little gets all that it wants; those that
-want more get the same. A storm on one port therefore never takes the others' broadcasts.
+port may flood is limited where it comes in, by bytes where these cost more (`weight_of`), and the
+sum by `Shares`: in each interval the limit is divided as max-min fairness has it. A port that
+floods little gets all that it wants; those that want more get the same. A storm on one port
+therefore never takes the others' broadcasts.
 
 Nothing here raises for any content of a record.
 """
@@ -21,9 +22,9 @@ import attrs
 from vswitch.config.converters import to_frame_limit
 from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
-from vswitch.frames.ethernet import BROADCAST, ETHERNET_HEADER_SIZE, HEAD_SIZE, vlan_of
+from vswitch.frames.ethernet import BROADCAST, ETHERNET_HEADER_SIZE, HEAD_SIZE, max_frame, vlan_of
 from vswitch.frames.headers import frame_at
-from vswitch.frames.records import FRAME_FLAG
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
 from vswitch.frames.virtio import stands_for
 from vswitch.switch.bucket import Bucket
 from vswitch.switch.counters import Drop, PortCounters
@@ -31,6 +32,7 @@ from vswitch.switch.port import Port
 from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
+FULL_FRAME = max_frame(1500)  # bytes that count as one frame, as long as a frame of most LANs
 INTERVAL = 0.1  # seconds in which the flood limit holds: shorter than people notice
 MIN_BURST = 128  # frames: one superframe, and a host that starts
 
@@ -136,6 +138,13 @@ class Shares:
         self._since = now
 
 
+def weight_of(record: bytes) -> int:
+    """As how many frames a record counts for the limits: those it stands for, or its bytes in
+    frames of full size, whichever is more; what a header says makes nothing cheaper.
+    """
+    return max(stands_for(record), -(-(len(record) - frame_at(record)) // FULL_FRAME))
+
+
 @attrs.define(eq=False)
 class StormStage:
     """The limits of one port; None for none."""
@@ -149,6 +158,7 @@ class StormStage:
     ports: Callable[[], int]  # how many there are
     _copies: int = attrs.field(init=False, default=0)  # `flood_copies` when last seen
     _passed: int = attrs.field(init=False, default=0)  # flooded frames since then
+    _weight: int = attrs.field(init=False, default=0)  # what these cost
     _fan: float = attrs.field(init=False, default=0.0)  # copies of one of them; 0: not known
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
@@ -167,7 +177,7 @@ class StormStage:
             reason = self._kind(heads[0], now)
             if reason is None:
                 return records
-            if only_frames:
+            if only_frames and max(map(len, records)) <= HEADER_SIZE + FULL_FRAME:
                 self._settle(counters)
                 granted = self._grant(reason, len(records), now, counters)
                 return records if granted == len(records) else records[:granted]
@@ -190,8 +200,8 @@ class StormStage:
         reason = self._kind(record[at : at + HEAD_SIZE], now)
         if reason is None:
             return Explained(record, "")
-        bucket, cost = self._bucket(reason), stands_for(record)
-        if bucket is not None and not bucket.could(now, cost):
+        bucket, weight = self._bucket(reason), weight_of(record)
+        if bucket is not None and not bucket.could(now, weight):
             return Explained(None, f"more than {bucket.rate:g} frames a second", reason)
         return Explained(record, "")
 
@@ -217,8 +227,9 @@ class StormStage:
         if self._passed:
             copies = counters.flood_copies - self._copies + self._passed
             self._fan = max(1.0, copies / self._passed)
-            self.shares.spend(self.port, copies, 0.0)
-        self._copies, self._passed = counters.flood_copies, 0
+            beyond = self._weight - self._passed
+            self.shares.spend(self.port, copies + beyond * self._fan, 0.0)
+        self._copies, self._passed, self._weight = counters.flood_copies, 0, 0
 
     def _grant(self, reason: StormDrop, wanted: int, now: float, counters: PortCounters) -> int:
         bucket = self._bucket(reason)
@@ -227,33 +238,35 @@ class StormStage:
         if not granted:
             return 0
         passed = min(granted, self._room(now))
-        self._refuse(granted - passed, counters)
+        self._refuse(granted - passed, granted - passed, counters)
         self._passed += passed
+        self._weight += passed
         return passed
 
     def _grant_record(
         self, reason: StormDrop, record: bytes, now: float, counters: PortCounters
     ) -> bool:
-        bucket, cost = self._bucket(reason), stands_for(record)
-        if bucket is not None and not bucket.allow(now, cost):
-            counters.drop(reason, cost)
+        bucket, frames, weight = self._bucket(reason), stands_for(record), weight_of(record)
+        if bucket is not None and not bucket.allow(now, weight):
+            counters.drop(reason, frames)
             return False
-        if self._room(now) < cost:
-            self._refuse(cost, counters)
+        if self._room(now) < weight:
+            self._refuse(frames, weight, counters)
             return False
-        self._passed += cost
+        self._passed += frames
+        self._weight += weight
         return True
 
     def _room(self, now: float) -> int:
         """Frames that the flood limit lets through, with what was passed since `_settle`."""
         fan = self._fan or max(1, self.ports() - 1)
-        room = self.shares.room(self.port, now) - self._passed * fan
+        room = self.shares.room(self.port, now) - self._weight * fan
         return 1 << 30 if room == float("inf") else max(1, int(room / fan)) if room > 0 else 0
 
-    def _refuse(self, frames: int, counters: PortCounters) -> None:
+    def _refuse(self, frames: int, weight: int, counters: PortCounters) -> None:
         if frames:
             fan = self._fan or max(1, self.ports() - 1)
-            self.shares.spend(self.port, 0.0, frames * fan)
+            self.shares.spend(self.port, 0.0, weight * fan)
             counters.drop(StormDrop.FLOOD_LIMIT, frames)
 
 

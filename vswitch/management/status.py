@@ -72,6 +72,16 @@ class ForeignStatus:
 
 
 @frozen(kw_only=True)
+class FaultStatus:
+    """A mistake of vswitch, and what it has ended: a port, a feature or an observer."""
+
+    ended: str
+    port: str  # its name; "" for everywhere
+    error: str
+    reference: str  # of the line in the log that has the traceback
+
+
+@frozen(kw_only=True)
 class SwitchStatus:
     """A running switch. `members` counts those who may connect, `ports` shows who is."""
 
@@ -86,6 +96,7 @@ class SwitchStatus:
     ports: list[PortStatus] = Factory(list)
     totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included
     transport_drops: dict[str, int] = Factory(dict)
+    faults: list[FaultStatus] = Factory(list)  # the latest, oldest first
     schema: int = SCHEMA
 
 

@@ -22,7 +22,7 @@ from attrs import define
 
 from transport import Channel, Credential, CredentialKind
 from vswitch.errors import BadRecord, RefusedError, VswitchError
-from vswitch.frames.ethernet import parse_mac
+from vswitch.frames.ethernet import mac_from_key, parse_mac
 from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
@@ -140,7 +140,8 @@ class Reception:
             self._switch.detach(older.port)
         device.admit(member.name, agreed(hello.lane), superframes=hello.offload)
         given = None if address is None else address.partition("/")[0]
-        bound = Bound(parse_mac(hello.mac), given)
+        mac = parse_mac(hello.mac)
+        bound = Bound(mac, given, vouched=mac == mac_from_key(key))
         attach, name = self._switch.attach, member.name
         port = attach(device, name=name, bridge=hello.bridge, bound=bound)
         device.on_blocked = port.flush_soon

@@ -16,7 +16,7 @@ from transport import Endpoint
 from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.foreign.serve import Listener
-from vswitch.management.status import ForeignStatus, PortStatus, SwitchStatus
+from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, SwitchStatus
 from vswitch.registry.registry import Registry
 from vswitch.serving.reception import ConnectedMember, Reception
 from vswitch.switch.device import description_of
@@ -59,6 +59,12 @@ class ServeStatus:
             ],
             ports=[_port_status(port, connected.get(port)) for port in self.switch.ports],
             totals=totals_of(self.switch.statistics()),
+            faults=[
+                FaultStatus(
+                    ended=each.what, port=each.port, error=each.error, reference=each.reference
+                )
+                for each in self.switch.faults.latest
+            ],
         )
 
     def _public(self) -> str | None:

@@ -43,12 +43,13 @@ class DropReason(Drop):
     NO_DESTINATION = "no_destination"  # to be flooded, and there is no other port
     NOT_REACHED = "not_reached"  # the destination is on a port that this one does not reach
     MAC_REFUSED = "mac_refused"  # from an address that is another port's, or not one of this port's
-    # A superframe that no honest kernel makes; counted for each port that would have had it cut.
+    # A superframe that no honest kernel makes, to be flooded or to be cut.
     BAD_SUPERFRAME = "bad_superframe"
     # Counted at the port where the frame was to go out.
     QUEUE_FULL = "queue_full"  # the device takes frames more slowly than they come
     QUEUE_DELAY = "queue_delay"  # a flow has waited for the device too long, for too long (CoDel)
     PORT_DETACHED = "port_detached"  # the port went away before its device took the frame
+    FEATURE_FAILED = "feature_failed"  # a fault of vswitch, which took the port down: see the log
 
 
 @attrs.frozen

@@ -1,7 +1,8 @@
 """Where a frame goes: from a batch that came in on one port to one batch for each port out.
 
- 1. length      a frame longer than the MTU allows is dropped; a superframe is judged when somebody
-                has to cut it or to give it to a kernel, by more than its length
+ 1. length      a frame longer than the MTU allows is dropped, as is a superframe that is not to be
+                cut; others are judged by all that their header says when they are flooded, and else
+                by whoever has to cut them or to give them to a kernel
  2. policy      what the header itself forbids is dropped (`refuse_head`)
  3. learning    the source is now on the ingress port; one that may not be there is dropped
  4. look-up     known unicast to its port; unknown, multicast and broadcast to all but the ingress;
@@ -22,6 +23,7 @@ from collections.abc import Callable
 
 import attrs
 
+from vswitch.errors import BadRecord
 from vswitch.frames.ethernet import (
     ETHERNET_HEADER_SIZE,
     HEAD_SIZE,
@@ -31,8 +33,9 @@ from vswitch.frames.ethernet import (
     vlan_of,
 )
 from vswitch.frames.load import Load, load_of
-from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
-from vswitch.frames.virtio import FRAME_AT, stands_for
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE, VIRTIO_HEADER_SIZE
+from vswitch.frames.superframes import check_superframe_untrusted
+from vswitch.frames.virtio import FRAME_AT, GSO_NONE, stands_for
 from vswitch.switch.counters import Drop, DropReason, PortCounters
 from vswitch.switch.fdb import Fdb
 from vswitch.switch.stages import Decision, Reach
@@ -140,10 +143,13 @@ class Forwarder:
             return {}
         frames, _, superframes = load_of(records) if load is None else load
         counters = attached.counters
-        if superframes < len(records) and max(map(len, records)) > self._max_record:
+        if max(map(len, records)) > self._max_record:
             kept = self._without_oversize(records, counters)
-            frames -= len(records) - len(kept)
-            records = kept
+            if kept is not records:
+                if not kept:
+                    return {}
+                records = kept
+                frames, _, superframes = load_of(records)
         if not superframes:
             heads = [record[_FRAME_HEAD] for record in records]
         elif superframes == len(records):
@@ -158,6 +164,11 @@ class Forwarder:
             if not isinstance(decision, tuple):
                 counters.drop(decision, frames)
                 return {}
+            if superframes and len(decision) > 1:
+                records = self._honest(records, counters)
+                frames = load_of(records).frames
+                if not records:
+                    return {}
             counters.flood_copies += (len(decision) - 1) * frames
             return dict.fromkeys(decision, records)
         return self._group(records, heads, port, counters, now)
@@ -192,6 +203,8 @@ class Forwarder:
             if len(decision) == 1:
                 append = unicast[head] = out.setdefault(decision[0], []).append
                 append(record)
+                continue
+            if record[1] != FRAME_FLAG and not self._honest([record], counters):
                 continue
             counters.flood_copies += (len(decision) - 1) * stands_for(record)
             for egress in decision:
@@ -228,7 +241,7 @@ class Forwarder:
 
     def explain(self, port: int, record: bytes, now: float) -> Decision:
         """What `ingress` would do with one record that came in on `port`; nothing is learned."""
-        if record[1] == FRAME_FLAG and len(record) > self._max_record:
+        if self._oversize(record):
             return Decision((), DropReason.OVERSIZE, (f"longer than an MTU of {self.mtu} allows",))
         head = record[_FRAME_HEAD if record[1] == FRAME_FLAG else _SUPERFRAME_HEAD]
         reason = refuse_head(head)
@@ -249,13 +262,31 @@ class Forwarder:
             step = f"{where}: not known, flooded"
         if isinstance(decision, Drop):
             return Decision((), decision, (step,))
+        if len(decision) > 1 and not self._honest([record], PortCounters()):
+            return Decision((), DropReason.BAD_SUPERFRAME, (step, "its header does not fit it"))
         return Decision(decision, "", (step,))
 
     def _without_oversize(self, records: list[bytes], counters: PortCounters) -> list[bytes]:
-        kept = [
-            record
-            for record in records
-            if len(record) <= self._max_record or record[1] != FRAME_FLAG
-        ]
+        most = self._max_record
+        kept = [record for record in records if len(record) <= most or not self._oversize(record)]
         counters.drop(DropReason.OVERSIZE, len(records) - len(kept))
+        return kept if len(kept) < len(records) else records
+
+    def _oversize(self, record: bytes) -> bool:
+        """Whether a record is one frame, and longer than the MTU allows."""
+        if record[1] == FRAME_FLAG:
+            return len(record) > self._max_record
+        return len(record) > self._max_record + VIRTIO_HEADER_SIZE and record[5] == GSO_NONE
+
+    def _honest(self, records: list[bytes], counters: PortCounters) -> list[bytes]:
+        """The records whose header says the truth: a lie is not multiplied."""
+        kept = []
+        for record in records:
+            try:
+                if record[1] != FRAME_FLAG:
+                    check_superframe_untrusted(record, self.mtu)
+            except BadRecord:
+                counters.drop(DropReason.BAD_SUPERFRAME, stands_for(record))
+            else:
+                kept.append(record)
         return kept if len(kept) < len(records) else records

@@ -60,6 +60,7 @@ class Bound:
 
     mac: bytes | None = None  # that it has announced
     address: str | None = None  # that the switch has given it, without a prefix length
+    vouched: bool = False  # the MAC is the one that derives from its key
 
 
 class Port:
@@ -137,7 +138,11 @@ class Port:
             now = self._clock()
             stages = self.egress_stages
             for stage in stages if after is None else behind(stages, after):
+                if not records:
+                    return
                 records = stage.take(records, now, self.counters)
+            if not records:
+                return
             load = load_of(records)
         if self._queue:
             self._enqueue(self._overtake(records))

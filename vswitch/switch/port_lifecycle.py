@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from vswitch.errors import BadRecord
 from vswitch.logs import event
 from vswitch.switch.device import read_each
+from vswitch.switch.faults import is_ordinary
 from vswitch.switch.port import Port
 
 log = logging.getLogger(__name__)
@@ -24,10 +24,6 @@ log = logging.getLogger(__name__)
 DetachListener = Callable[[Port], object]
 
 READ_BATCH = 64  # records a port may read before the others have their turn: about 100 µs of work
-
-# How a device fails in the ordinary course of things. Anything else is a mistake in a program, and
-# is logged with its traceback.
-_ORDINARY = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, BadRecord)
 
 
 async def run_port(
@@ -72,8 +68,10 @@ def begin_port(port: Port) -> None:
     event(log, "port-up", port=port.number, name=port.name)
 
 
-def end_port(port: Port, listener: DetachListener | None) -> None:
-    """Log why a port is down, in one line; close its device; tell the listener. Raises nothing."""
+def end_port(port: Port, listener: DetachListener | None, reference: str | None) -> None:
+    """Log why a port is down, in one line; close its device; tell the listener. Raises nothing.
+    `reference` is that of a fault.
+    """
     error = port.error
     if error is None:
         event(log, "port-down", port=port.number, name=port.name, reason="detached")
@@ -82,11 +80,12 @@ def end_port(port: Port, listener: DetachListener | None) -> None:
             log,
             "port-down",
             _level(error),
-            None if isinstance(error, _ORDINARY) else error,
+            None if is_ordinary(error) else error,
             port=port.number,
             name=port.name,
             reason=str(error),
             error=type(error).__name__,
+            reference=reference,
         )
     try:
         port.device.close()
@@ -103,4 +102,4 @@ def _level(error: Exception) -> int:
     """A peer that goes is the course of things; a failing interface deserves a look."""
     if isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
         return logging.INFO
-    return logging.WARNING if isinstance(error, _ORDINARY) else logging.ERROR
+    return logging.WARNING if is_ordinary(error) else logging.ERROR

@@ -7,7 +7,8 @@
 
 A port without stages and a switch without a reach cost one comparison a batch. Stages are pure:
 `now` in seconds; they work on whole batches of frame and superframe records, and return the same
-list when they change nothing. A list may be shared with other ports: stages never change one.
+list when they change nothing. They never see an empty batch. A list may be shared with other ports:
+stages never change one.
 
 Every frame that a stage drops is counted by it, in frames, in the port's counters. `explain` says
 of one record what `take` would do, for `trace` and `capture`, and changes nothing.

@@ -11,8 +11,9 @@ what the queue does not take is dropped and counted. Superframes are cut for the
 none (`delivery.py`).
 
 A device that fails, in whichever task, takes down its own port only: the port is detached, its
-stations are forgotten, the reason is logged once and kept in `port.error`. Plugging it in again is
-a decision for whoever attached it. Nothing that a port does ends the switch.
+stations are forgotten, the reason is logged once and kept in `port.error`. So does a stage: its
+port is shut, never left open without it. An observer that fails is left out from then on. Plugging
+it in again is a decision for whoever attached it. Nothing that a port does ends the switch.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vswitch.switch.delivery import Parcel, explain, parcels
 from vswitch.switch.device import Device
 from vswitch.switch.egress import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, EgressQueue, Pool
 from vswitch.switch.events import EventLog
+from vswitch.switch.faults import Faults, is_ordinary
 from vswitch.switch.fdb import (
     AGEING_TIME,
     CAPACITY,
@@ -63,6 +65,7 @@ class Switch:
     ) -> None:
         self.max_ports = max_ports
         self.events = EventLog()  # what features of a managed switch have noticed
+        self.faults = Faults(self.events)
         self._nursery = nursery
         self._forwarder = Forwarder(mtu=mtu, fdb=fdb)
         self._reach: Callable[[], Reach | None] = lambda: None  # see `set_policy`
@@ -76,6 +79,7 @@ class Switch:
         self._observers: tuple[Observer, ...] = ()
         self._watchers: tuple[Callable[[Port], None], ...] = ()
         self._writing = False
+        self._lost = False  # frames that something had in hand when it raised
         self._closed = False
 
     @property
@@ -137,7 +141,7 @@ class Switch:
     def ingress(self, port: Port, records: list[bytes]) -> None:
         """Forward a batch of frame and superframe records that came in on `port`, and write it out.
 
-        What another port's device raises is that port's business and takes it down. Raises
+        What a port's stages or device raise is that port's business and takes it down. Raises
         `RuntimeError` for a call from inside a device's `write_nowait` (rule 3 of `device.py`).
         """
         # HOT PATH
@@ -150,10 +154,11 @@ class Switch:
             counters.rx_frames += load.frames
             counters.rx_bytes += load.bytes
             if self._observers:
-                for observer in self._observers:
-                    observer.saw_ingress(port.number, records, now)
+                self._show_ingress(port.number, records, now)
             if port.ingress_stages:
                 for stage in port.ingress_stages:
+                    if not records:
+                        return
                     records = stage.take(records, now, counters)
                 load = load_of(records)
             batches = self._forwarder.ingress(port.number, records, now, load)
@@ -161,8 +166,10 @@ class Switch:
             # taken by another, before the last.
             sent = parcels(batches, records, load, self._ports, self._forwarder.mtu, counters)
             self._send(sent, now)
+        except Exception as error:
+            self._fail(port, error)
         finally:
-            self._writing = False
+            self._leave()
 
     def resume(self, port: Port, records: list[bytes], stage: Stage) -> None:
         """Have records go on that a stage of the port has held, on the way that it is on; they were
@@ -174,20 +181,20 @@ class Switch:
         self._enter()
         try:
             if stage in port.egress_stages:
-                try:
-                    port.send(records, load_of(records), stage)
-                except Exception as error:
-                    self._take_down(port, error)
+                port.send(records, load_of(records), stage)
             else:
                 self._resume_ingress(port, records, behind(port.ingress_stages, stage))
+        except Exception as error:
+            self._fail(port, error)
         finally:
-            self._writing = False
+            self._leave()
 
     def _resume_ingress(self, port: Port, records: list[bytes], stages: tuple[Stage, ...]) -> None:
         now, counters = self._clock(), port.counters
-        for observer in self._observers:
-            observer.saw_ingress(port.number, [], now)
+        self._show_ingress(port.number, [], now)
         for stage in stages:
+            if not records:
+                return
             records = stage.take(records, now, counters)
         load = load_of(records)
         batches = self._forwarder.ingress(port.number, records, now, load)
@@ -199,12 +206,48 @@ class Switch:
                 if egress.attached:
                     egress.send(batch, weight)
                     if self._observers:
-                        for observer in self._observers:
-                            observer.saw_egress(egress.number, batch, now)
+                        self._show_egress(egress.number, batch, now)
                 else:
                     self._departed.drop(DropReason.PORT_DETACHED, weight.frames)
             except Exception as error:
-                self._take_down(egress, error)
+                self._fail(egress, error)
+
+    def _show_ingress(self, number: int, records: list[bytes], now: float) -> None:
+        for observer in self._observers:
+            try:
+                observer.saw_ingress(number, records, now)
+            except Exception as error:
+                self._blind(observer, error)
+
+    def _show_egress(self, number: int, records: list[bytes], now: float) -> None:
+        for observer in self._observers:
+            try:
+                observer.saw_egress(number, records, now)
+            except Exception as error:
+                self._blind(observer, error)
+
+    def _blind(self, observer: Observer, error: Exception) -> None:
+        """It shows nothing that passes any more; what passes is not concerned."""
+        self.remove_observer(observer)
+        self.faults.note(type(observer).__name__, "", error, self._clock())
+
+    def _fail(self, port: Port, error: Exception) -> None:
+        """What a port's device or stages raise takes it down: nothing passes unguarded. What they
+        had in hand is missing from the accounts, and counted when the batch is through.
+        """
+        self._lost = True
+        self._take_down(port, error)
+
+    def _leave(self) -> None:
+        """A batch is through."""
+        self._writing = False
+        if self._lost:
+            self._lost = False
+            counted = self.statistics()
+            totals = counted.totals
+            missing = totals.rx_frames + totals.flood_copies - totals.tx_frames - totals.dropped
+            missing -= counted.queued_frames + counted.held_frames
+            self._departed.drop(DropReason.FEATURE_FAILED, max(0, missing))
 
     def send_copy(self, port: Port, records: list[bytes]) -> None:
         """Write copies of frames that pass out on a port besides, as they are; for observers. Past
@@ -220,7 +263,7 @@ class Switch:
             try:
                 port.send(batch, weight, stages[-1] if stages else None)
             except Exception as error:
-                self._take_down(port, error)
+                self._fail(port, error)
 
     def originate(
         self, record: bytes, numbers: Sequence[int], counters: PortCounters | None = None
@@ -351,7 +394,7 @@ class Switch:
         try:
             port.flush()
         finally:
-            self._writing = False
+            self._leave()
 
     def _take_down(self, port: Port, error: Exception | None) -> None:
         """Everything that the end of a port means; once, and without an await."""
@@ -363,7 +406,10 @@ class Switch:
         self._departed.add(port.counters)
         for watcher in self._watchers:
             watcher(port)
-        end_port(port, self._listeners.pop(port, None))
+        reference = None
+        if error is not None and not is_ordinary(error):
+            reference = self.faults.add("port", port.name, error, self._clock()).reference
+        end_port(port, self._listeners.pop(port, None), reference)
         self._scopes.pop(port).cancel()
 
     async def _run(self, port: Port, scope: trio.CancelScope) -> None:

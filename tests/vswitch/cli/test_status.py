@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 
+import attrs
 import pytest
 import trio
 
@@ -14,7 +15,13 @@ from vswitch.config.options import ServeConfig
 from vswitch.errors import ExitCode, NotFound
 from vswitch.management.client import request
 from vswitch.management.socket import serve_control
-from vswitch.management.status import JoinStatus, PortStatus, SwitchStatus, to_json
+from vswitch.management.status import (
+    FaultStatus,
+    JoinStatus,
+    PortStatus,
+    SwitchStatus,
+    to_json,
+)
 from vswitch.registry.invite import JoinString
 
 
@@ -207,3 +214,10 @@ def test_revoke_says_when_nobody_has_confirmed_it(run, switch, silent):
     assert "revoked pc1" in out
     assert "has not said that it is out" in err
     assert switch.look_up(bytes(32)).revoked is not None
+
+
+def test_status_names_the_last_fault(run, files, answering):
+    faults = [FaultStatus(ended="Storms", port="", error="KeyError", reference="0badcafe")]
+    status = attrs.evolve(switch_status(), faults=faults)
+    answering(files.control_socket, always(status))
+    assert "a fault of vswitch has ended Storms (KeyError)" in run("status")[1]

@@ -191,3 +191,58 @@ async def test_isolated_ports_reach_those_that_are_not():
         assert await four.send(2, ethernet(MAC[3], MAC[2], 0x0800, b"x")) == 1
         four.managed.change_port("pc1", {"isolated": "no"})
         assert await four.send(2, ethernet(MAC[1], MAC[2], 0x0800, b"x")) == 1
+
+
+@pytest.mark.parametrize("vouched", [False, True])
+async def test_a_liar_keeps_no_member_from_its_own_mac(vouched):
+    async with open_switch() as switch:
+        FeatureManager(switch, Settings().with_switch({"guard": "on"}))
+        devices = [FakeDevice() for _ in range(3)]
+        liar = switch.attach(devices[0], name="liar")
+        switch.attach(devices[1], name="other")
+        lie = ethernet(ALL, MAC[1], 0x88B5, b"mine")
+        devices[0].feed(lie)
+        await wait_all_tasks_blocked()
+        member = switch.attach(devices[2], name="pc", bound=Bound(MAC[1], vouched=vouched))
+        for device in devices:
+            device.take()
+        devices[0].feed(lie)
+        devices[2].feed(lie)
+        await wait_all_tasks_blocked()
+        assert len(devices[1].take()) == 1
+        assert liar.counters.drops == {"source_guard": 1}
+        assert member.attached
+
+
+@pytest.mark.parametrize("first", ["liar", "member"])
+async def test_a_member_that_announces_anothers_mac_does_not_get_it(first):
+    bounds = {"liar": Bound(MAC[1]), "member": Bound(MAC[1], vouched=True)}
+    async with open_switch() as switch:
+        FeatureManager(switch, Settings().with_switch({"guard": "on"}))
+        devices = {name: FakeDevice() for name in sorted(bounds, key=lambda name: name != first)}
+        ports = {
+            name: switch.attach(device, name=name, bound=bounds[name])
+            for name, device in devices.items()
+        }
+        for device in devices.values():
+            device.feed(ethernet(ALL, MAC[1], 0x88B5, b"mine"))
+        await wait_all_tasks_blocked()
+        assert ports["liar"].counters.drops == {"source_guard": 1}
+        assert not ports["member"].counters.drops
+
+
+async def test_a_claim_that_was_not_met_is_met_when_the_owner_has_gone():
+    async with open_switch() as switch:
+        FeatureManager(switch, Settings().with_switch({"guard": "on"}))
+        devices = [FakeDevice() for _ in range(3)]
+        first, second, _ = [
+            switch.attach(device, name=f"pc{n}", bound=bound)
+            for n, (device, bound) in enumerate(
+                zip(devices, [Bound(MAC[1]), Bound(MAC[1]), None], strict=True)
+            )
+        ]
+        switch.detach(first)
+        devices[1].feed(ethernet(ALL, MAC[1], 0x88B5, b"mine"))
+        await wait_all_tasks_blocked()
+        assert not second.counters.drops
+        assert len(devices[2].take()) == 1

@@ -3,13 +3,16 @@
 import random
 
 import pytest
+from trio.testing import wait_all_tasks_blocked
 
+from vswitch.features.manager import FeatureManager
 from vswitch.features.storms import Shares, StormDrop, StormStage, level
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.frames.virtio import VIRTIO_HEADER
 from vswitch.switch.bucket import Bucket
 from vswitch.switch.counters import PortCounters
-from vswitch.testing import ethernet
+from vswitch.switch.switch import open_switch
+from vswitch.testing import FakeDevice, ethernet
 
 A, B = b"\x02\0\0\0\0\x0a", b"\x02\0\0\0\0\x0b"
 ALL = b"\xff" * 6
@@ -168,3 +171,44 @@ def test_many_ports_that_begin_to_flood_at_once_are_bounded():
             floods.send(number, 5, step / 1000)
     assert sum(floods.passed) * 49 <= 2.5 * 20_000
     assert min(floods.passed) > 0
+
+
+def lying(header, size=60_000):
+    """A broadcast that says it is one frame, or little."""
+    return encode_record(SUPERFRAME, header + ethernet(ALL, A, 0x0800, bytes(size)))
+
+
+# gso_type NONE; to be cut, with a length of segments that makes one frame of everything.
+LIES = [
+    bytes(10),
+    VIRTIO_HEADER.pack(1, 1, 0, 60_000, 34, 16),
+    VIRTIO_HEADER.pack(0, 1, 0, 1400, 0, 0),
+]
+
+
+@pytest.mark.parametrize("header", LIES)
+async def test_a_superframe_that_lies_is_flooded_to_nobody(header):
+    async with open_switch() as switch:
+        FeatureManager(switch)
+        devices = [FakeDevice(superframes=True) for _ in range(3)]
+        liar, *_ = [switch.attach(device, name="pc") for device in devices]
+        devices[0].feed_records([lying(header)] * 3)
+        await wait_all_tasks_blocked()
+        assert [device.take() for device in devices[1:]] == [[], []]
+        drops = switch.statistics().totals.drops
+        assert sum(drops.values()) == switch.statistics().totals.rx_frames
+        assert set(map(str, drops)) <= {"bad_superframe", "oversize"}
+        assert liar.attached
+
+
+def test_the_limits_weigh_bytes_whatever_a_header_says():
+    counters = PortCounters()
+    kept = stage(broadcast=10).take([lying(LIES[0])] * 20, 0.0, counters)
+    assert len(kept) == 3
+    assert counters.drops == {StormDrop.STORM_BROADCAST: 17}
+
+
+def test_the_shares_of_floods_weigh_bytes():
+    shares = Shares(2000.0)  # 200 in the first interval: 100 frames to two others
+    kept = stage(shares=shares).take([lying(LIES[0])] * 20, 0.0, PortCounters())
+    assert len(kept) == 2  # 40 frames' worth of bytes each

@@ -1,6 +1,7 @@
 import pytest
 
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
+from vswitch.frames.virtio import VIRTIO_HEADER
 from vswitch.switch.counters import DropReason, PortCounters
 from vswitch.switch.fdb import Fdb
 from vswitch.switch.forwarding import Forwarder
@@ -144,11 +145,23 @@ def test_priority_does_not_change_the_vlan():
 def test_superframes_are_forwarded_by_the_frame_inside():
     bench = Bench(mtu=1500)
     bench.ingress(2, frame(ALL, B))
-    big = encode_record(SUPERFRAME, bytes(10) + frame(B, A, bytes(60_000)))
+    to_cut = VIRTIO_HEADER.pack(1, 1, 0, 1400, 34, 16)
+    big = encode_record(SUPERFRAME, to_cut + frame(B, A, bytes(60_000)))
     small = encode_record(SUPERFRAME, bytes(10) + frame(B, A))
     plain = frame_record(frame(B, A))
     batch = [big, plain, small]
     assert bench.forwarder.ingress(1, batch, 0.0) == {2: batch}
+
+
+def test_a_superframe_that_is_not_to_be_cut_is_no_longer_than_a_frame():
+    bench = Bench(mtu=1500)
+    bench.ingress(2, frame(ALL, B))
+    full = encode_record(SUPERFRAME, bytes(10) + frame(B, A, bytes(1508)))
+    beyond = encode_record(SUPERFRAME, bytes(10) + frame(B, A, bytes(1509)))
+    assert bench.forwarder.ingress(1, [full, beyond], 0.0) == {2: [full]}
+    assert bench.forwarder.ingress(1, [beyond], 0.0) == {}
+    assert bench.drops(1) == {DropReason.OVERSIZE: 2}
+    assert bench.forwarder.explain(1, beyond, 0.0).reason == DropReason.OVERSIZE
 
 
 def test_a_superframe_without_a_whole_header_is_a_runt():

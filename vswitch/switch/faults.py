@@ -1,0 +1,71 @@
+"""Mistakes of this program that were met while frames passed, and what each has ended.
+
+An exception that nobody foresaw ends the port, the observer or the feature that raised it, and
+nothing else. It is logged once with its traceback and a reference, which stands in the event
+`fault` and in `status` too, so that a report can name it. Bounded: the last `KEPT` are shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+
+import attrs
+import trio
+
+from vswitch.errors import BadRecord
+from vswitch.logs import event
+from vswitch.switch.events import EventLog
+
+log = logging.getLogger(__name__)
+
+KEPT = 16  # faults that are shown in `status`, the latest; a bug repeats itself
+
+# How a device fails in the ordinary course of things. Anything else is a mistake in a program.
+_ORDINARY = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, BadRecord)
+
+
+def is_ordinary(error: Exception) -> bool:
+    """Whether a device may fail so; else it is logged with its traceback."""
+    return isinstance(error, _ORDINARY)
+
+
+@attrs.frozen
+class Fault:
+    """One of them."""
+
+    at: float  # seconds, on the clock of the switch
+    what: str  # that has ended: "port", or the name of a feature or observer
+    port: str  # where; "" for everywhere
+    error: str
+    reference: str  # stands beside the traceback in the log
+
+
+class Faults:
+    """Those of one switch."""
+
+    def __init__(self, events: EventLog) -> None:
+        self.count = 0
+        self._events = events
+        self._latest: deque[Fault] = deque(maxlen=KEPT)
+
+    @property
+    def latest(self) -> tuple[Fault, ...]:
+        """The last ones, oldest first."""
+        return tuple(self._latest)
+
+    def add(self, what: str, port: str, error: Exception, now: float) -> Fault:
+        """Note that this has raised, and has ended; the log is left to the caller."""
+        fault = Fault(now, what, port, type(error).__name__, secrets.token_hex(4))
+        self.count += 1
+        self._latest.append(fault)
+        facts = {"ended": what, "error": fault.error, "reference": fault.reference}
+        self._events.add("fault", port, now=now, **facts)
+        return fault
+
+    def note(self, what: str, port: str, error: Exception, now: float) -> None:
+        """The same, and log it."""
+        reference = self.add(what, port, error, now).reference
+        facts = {"ended": what, "port": port or None, "reference": reference}
+        event(log, "fault", logging.ERROR, error, reason=str(error), **facts)
