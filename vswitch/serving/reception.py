@@ -21,8 +21,9 @@ import trio
 from attrs import define
 
 from transport import Channel, Credential, CredentialKind
+from vswitch.addresses import mac_from_key
 from vswitch.errors import BadRecord, RefusedError, VswitchError
-from vswitch.frames.ethernet import mac_from_key, parse_mac
+from vswitch.frames.ethernet import parse_mac
 from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
