@@ -38,6 +38,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "bad_seal": "does not open under the session's key",
     "expired_key": "sealed under a key that is too old",
     "not_kcp": "opened, but its content is no KCP datagram",
+    "cpu_share": "waiting for their turn, when too much of their session waited already",
     "repeated": "segments of a reliable lane that had come already, behind a long gap",
     "bad_control": "opened, but its content is no list of control items",
     "control_limited": "more control datagrams than a session may send",

@@ -181,7 +181,26 @@ class Demux:
         )
 
     def receive_trains(self, trains: Sequence[Train], now: float) -> None:
-        """What the socket gave, in order. HOT PATH."""
+        """What the socket gave, in order, worked on at once."""
+        for session, run, address in self.sort_trains(trains, now):
+            self.receive_run(session, run, address, now)
+
+    def receive_run(
+        self, session: Session, trains: list[tuple[Bytes, int]], address: Address, now: float
+    ) -> None:
+        """Trains of one session from one address. HOT PATH."""
+        try:
+            session.receive_trains(trains, address, now)
+            self._touched[session] = None
+        except Exception as error:
+            self.failed(session, error, now)
+
+    def sort_trains(
+        self, trains: Sequence[Train], now: float
+    ) -> list[tuple[Session, list[tuple[Bytes, int]], Address]]:
+        """What the socket gave: handshakes are worked on, what is for sessions is given back, in
+        order, for `receive_run`. HOT PATH.
+        """
         owners = self._indices.owners
         runs: list[tuple[Session, list[tuple[Bytes, int]], Address]] = []
         run_session: Session | None = None
@@ -208,7 +227,10 @@ class Demux:
                         self.drops["unknown_type" if junk else "malformed"] += count
                         continue
                     singly = [(datagram, address) for datagram in cut((data, address, size))]
-                    self.receive_datagrams(singly, now)
+                    runs += self.sort_trains(
+                        [(each, whence, len(each)) for each, whence in singly], now
+                    )
+                    run_session = None
                     continue
                 self.received += last // size
             self.received += 1
@@ -232,12 +254,7 @@ class Demux:
                 self.drops["unknown_index"] += 1 + (end - 1) // size
                 if owner is None and self._responder is not None:
                     self._answer_unknown(data, address, now)
-        for session, session_trains, address in runs:
-            try:
-                session.receive_trains(session_trains, address, now)
-                self._touched[session] = None
-            except Exception as error:
-                self.failed(session, error, now)
+        return runs
 
     def _answer_unknown(self, data: Bytes, address: Address, now: float) -> None:
         """A sealed datagram for a session that is over, or that was lost with our memory."""

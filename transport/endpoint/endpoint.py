@@ -20,7 +20,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -40,6 +40,7 @@ from transport.crypto.identity import PrivateKey
 from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.demux import Demux
+from transport.endpoint.fairness import CHUNK, TURN, FairQueue
 from transport.endpoint.udp import DatagramSocket, format_address
 from transport.errors import HandshakeRefused, HandshakeTimeout
 from transport.handshake.admission import Authority
@@ -54,7 +55,7 @@ from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import Credential, Suite
-from transport.wire.trains import Address
+from transport.wire.trains import Address, Bytes
 
 # Tracebacks in the log, a second and at once: whoever can cause one may do so again and again.
 FAILURE_LINES: Final = 0.2
@@ -88,6 +89,7 @@ class Endpoint:
         self._serving = False
         self._receiving = False  # what channels send meanwhile leaves at the end of the turn
         self._turn = 0.0  # when this turn began
+        self._waiting = FairQueue()  # what was received and has to wait for others
 
     @property
     def local_address(self) -> Address:
@@ -290,22 +292,49 @@ class Endpoint:
         """Drain, work, send; one checkpoint a batch."""
         sock, demux = self._sock, self._demux
         while True:
-            await sock.wait_readable()
+            if self._waiting:
+                await trio.lowlevel.checkpoint()
+            else:
+                await sock.wait_readable()
             trains = sock.receive_nowait(RECEIVE_BATCH)
-            if trains:
-                self._turn = self.now()
-                demux.receive_trains(trains, self._turn)
-                self._deliver()
+            if trains or self._waiting:
+                self._turn = trio.current_time()
+                runs = demux.sort_trains(trains, self._turn)
+                if len(runs) == 1 and not self._waiting and _size(runs[0][1]) <= CHUNK:
+                    demux.receive_run(*runs[0], self._turn)
+                    self._deliver(demux.touched)
+                else:
+                    self._share(runs)
                 self.pump()
 
-    def _deliver(self) -> None:
+    def _share(self, runs: Sequence[tuple[Session, list[tuple[Bytes, int]], Address]]) -> None:
+        """Work on what waits, in the order of who has used the least time, for a turn."""
+        demux, waiting, now = self._demux, self._waiting, self._turn
+        for session, trains, address in runs:
+            for train in trains:
+                if not waiting.add(session, train, address):
+                    demux.drops["cpu_share"] += -(-len(train[0]) // train[1])
+        others = set(demux.touched)
+        begun = before = trio.current_time()
+        while waiting and before - begun <= TURN:
+            session, (trains, address) = waiting.pop()
+            others.discard(session)
+            if not session.finished:  # it may have ended while this waited
+                demux.receive_run(session, trains, address, now)
+                self._deliver((session,))
+            after = trio.current_time()
+            waiting.charge(session, after - before)
+            before = after
+        self._deliver(others)
+
+    def _deliver(self, sessions: Iterable[Session]) -> None:
         """Let the channels that something came in for handle it, before anything leaves: answers
         go along with acknowledgements. HOT PATH.
         """
         channels = self._channels
         self._receiving = True
         try:
-            for session in list(self._demux.touched):
+            for session in list(sessions):
                 channel = channels.get(session)
                 if channel is not None:
                     try:
@@ -337,6 +366,10 @@ class Endpoint:
                 await trio.sleep(max(0, now + delay - self.now()))
                 self._demux.handle_timeout(self.now())
                 self.pump()
+
+
+def _size(trains: list[tuple[Bytes, int]]) -> int:
+    return sum([len(data) for data, _ in trains])
 
 
 async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:

@@ -90,6 +90,7 @@ class Session:
         self.initiator = initiator
         self.peer = peer
         self.association = association
+        self.time_used = 0.0  # the endpoint's: seconds, on the scale of its fair queue
         self.timer: float | None = None  # the demux's: when its heap has this session next
         self.drops = Counter[str]()
         self._events = deque[Event]()
