@@ -1,8 +1,9 @@
-"""Token buckets, one and one for each source address that has not proven anything yet.
+"""Token buckets: one for all, one for each source address, and one that is shared fairly.
 
-One bucket per source address (IPv4 /32, IPv6 /64), at most `capacity` of them, the least recently
-used forgotten first. Forgetting gives its address a full bucket again, so a flood from more
-addresses than that is bounded by the cookie, not here.
+`BucketTable` has one bucket per source address (IPv4 /32, IPv6 /64), at most `capacity` of them,
+the least recently used forgotten first. Forgetting gives its address a full bucket again, so a
+flood from more addresses than that is bounded by the cookie, not here. `FairBucket` remembers only
+whom it has served, so nobody is forgotten before `capacity` others were served.
 
 Invariants: in any span of t seconds one key is allowed at most burst + rate * t of cost while its
 bucket is kept; memory is bounded by `capacity`. A clock that steps back adds nothing.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from math import exp
 from typing import Final
 
 from attrs import define, field, setters
@@ -100,6 +102,45 @@ class BucketTable:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+
+@define(slots=True, on_setattr=setters.NO_OP)
+class FairBucket:
+    """A bucket for all keys: one may take while more is left than it has taken itself, of late.
+
+    So who has taken little comes before who has taken much, and between those who always want more
+    it ends up shared evenly, with a rest for newcomers.
+    """
+
+    rate: float = field(validator=gt(0))
+    burst: float = field(validator=gt(0))
+    memory: float = field(validator=gt(0))
+    """Seconds in which what a key has taken is forgotten, but for 1/e of it."""
+    now: float
+    capacity: int = field(default=ADDRESS_TABLE, validator=ge(1))
+    _all: TokenBucket = field(init=False)
+    # Tokens, and when they were counted; the one that was served longest ago is first.
+    _taken: OrderedDict[bytes, tuple[float, float]] = field(factory=OrderedDict, init=False)
+
+    @_all.default
+    def _shared(self) -> TokenBucket:
+        return TokenBucket(self.rate, self.burst, self.now)
+
+    def allow(self, key: bytes, now: float) -> bool:
+        """Take a token for this key if there is one for it. HOT PATH of a flood"""
+        taken, since = self._taken.get(key, (0.0, now))
+        taken *= exp(min(0.0, since - now) / self.memory)
+        if not self._all.ready(now, taken + 1):
+            return False
+        self._all.allow(now)
+        self._taken[key] = taken + 1, now
+        self._taken.move_to_end(key)
+        if len(self._taken) > self.capacity:
+            self._taken.popitem(last=False)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._taken)
 
 
 def address_key(host: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transport.ratelimit import BucketTable, TokenBucket, address_key
+from transport.ratelimit import BucketTable, FairBucket, TokenBucket, address_key
 
 RATE, BURST = 20, 5  # WireGuard's PACKETS_PER_SECOND and PACKETS_BURSTABLE
 
@@ -132,3 +132,62 @@ def test_address_key(host, key):
 def test_address_key_takes_addresses_only(host):
     with pytest.raises(ValueError, match="address"):
         address_key(host)
+
+
+# --- Shared fairly ---------------------------------------------------------------------------
+
+
+def shared(**settings):
+    return FairBucket(**{"rate": 500, "burst": 500, "memory": 2.5, "now": 0.0} | settings)
+
+
+def test_one_key_alone_gets_half_at_once_and_leaves_the_rest_to_others():
+    bucket = shared()
+    assert sum(bucket.allow(b"one", 0.0) for _ in range(1000)) == 250
+    assert sum(bucket.allow(b"two", 0.0) for _ in range(1000)) == 125
+    assert bucket.allow(b"three", 0.0)
+
+
+def test_in_all_it_is_one_bucket():
+    bucket = shared()
+    assert sum(bucket.allow(b"%d" % number, 0.0) for number in range(1000)) == 500
+    assert sum(bucket.allow(b"%d" % number, 1.0) for number in range(1000, 2000)) == 500
+
+
+@pytest.mark.parametrize("hostile", [5, 50, 500])
+def test_a_newcomer_passes_before_those_that_have_used_much(hostile):
+    """Each of them asks a hundred times as often as it could be served."""
+    bucket, step = shared(), 1 / (100 * 500)
+    served = [0] * hostile
+    for number in range(4 * 100 * 500):
+        served[number % hostile] += bucket.allow(b"%d" % (number % hostile), number * step)
+        if number > 100 * 500 and number % 5000 == 0:  # ten newcomers a second
+            assert bucket.allow(b"new %d" % number, number * step)
+    assert sum(served) <= 500 + 4 * 500
+    assert max(served) <= 1.2 * min(served) + 3
+
+
+def test_what_was_taken_is_forgotten_with_time():
+    bucket = shared()
+    while bucket.allow(b"one", 0.0):
+        pass
+    assert bucket.allow(b"one", 0.5)
+    assert sum(bucket.allow(b"one", 100.0) for _ in range(1000)) == 250
+
+
+def test_only_who_was_served_is_remembered_and_not_too_many_of_them():
+    bucket = shared(capacity=100)
+    served = sum(bucket.allow(b"%d" % number, 0.0) for number in range(2000))
+    assert served == 500
+    assert len(bucket) == 100
+    other = shared()
+    assert [other.allow(b"one", 0.0) for _ in range(251)][-1] is False
+    for number in range(1000):
+        other.allow(b"%d" % number, 0.0)
+    assert len(other) == 1 + 250
+
+
+def test_a_clock_that_steps_back_adds_nothing_to_what_is_shared():
+    bucket = shared(now=10.0)
+    assert sum(bucket.allow(b"%d" % number, 10.0) for number in range(1000)) == 500
+    assert not bucket.allow(b"new", 5.0)

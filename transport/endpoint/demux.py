@@ -30,7 +30,7 @@ from transport.crypto.identity import PrivateKey
 from transport.endpoint.budget import MemoryBudget
 from transport.endpoint.timers import TimerHeap
 from transport.errors import BadPacket
-from transport.handshake.admission import Authority, CookieDue
+from transport.handshake.admission import Authority, ReplyDue
 from transport.handshake.attempt import Negotiation
 from transport.handshake.cookie import MAC_BYTES
 from transport.handshake.floodgate import OPEN, FloodGate
@@ -269,7 +269,7 @@ class Demux:
             self._receive_handshake_untrusted(kind, datagram, address, now)
         except BadPacket as bad:
             self.drops[bad.reason] += 1
-            if isinstance(bad, CookieDue):
+            if isinstance(bad, ReplyDue):
                 self._replies.append((bad.reply, address, len(bad.reply)))
         except Exception as error:
             owner = self._indices.owners.get(int.from_bytes(datagram[4:8], "little"))

@@ -1,15 +1,17 @@
 """Admission of inits: how much work one may cause before its sender has proven anything.
 
 In this order, cheapest first: length and version; mac1, which only who knows our public key can
-make; a small token bucket per address, and under load none, for who has not proven that it can read
-there, and a large one for who has, with mac2; one X25519 for the sender's key; the look-up, which
-meets strangers with silence; another X25519 that proves key and credential; freshness. What passes
-is answered with a response of 140 bytes, smaller than the init, and nothing has changed yet.
+make; whether it was answered already, which costs nothing again; a small token bucket per address,
+and under load none, for who has not proven that it can read there, and one that all share fairly
+for who has, with mac2; one X25519 for the sender's key; the look-up, which meets strangers with
+silence; another X25519 that proves key and credential; freshness; for who is to be refused, a
+second since the last time. What passes is answered with a response of 140 bytes, smaller than the
+init, and nothing has changed yet.
 
 Freshness does not rest on clocks: an init that is not newer than the peer's last confirmed one
 gets a cookie, and is accepted when it comes back with the cookie under its seal.
 
-Error contract: `admit_untrusted` raises `BadPacket` with the reason to count, or `CookieDue` with
+Error contract: `admit_untrusted` raises `BadPacket` with the reason to count, or `ReplyDue` with
 the reply to send besides.
 """
 
@@ -19,14 +21,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from attrs import frozen
+from attrs import define, frozen
 
 from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.noise import NO_PSK
 from transport.errors import BadPacket
+from transport.handshake.attempt import INIT_COPIES
 from transport.handshake.cookie import CookieJar
 from transport.handshake.messages import InitReader
-from transport.ratelimit import BucketTable, TokenBucket, address_key
+from transport.ratelimit import BucketTable, FairBucket, TokenBucket, address_key
 from transport.wire.datagrams import (
     Credential,
     InitHeader,
@@ -39,10 +42,19 @@ from transport.wire.trains import Address
 CONFIRMED_TIMESTAMPS: Final = 8192  # remembered peers, least recently confirmed forgotten first
 HANDSHAKES_PER_ADDRESS: Final = 20.0  # a second, per IPv4 address or IPv6 /64
 HANDSHAKE_BURST_PER_ADDRESS: Final = 5.0
-# The same for who has shown with mac2 that it reads there: all members of one site come from one
-# address and come back together, twice each if the switch has lost their sessions.
-PROVEN_HANDSHAKES_PER_ADDRESS: Final = 200.0
+# The same for all who have shown with mac2 that they read at their address: a fifth of a core, and
+# a thousand members that come back together are in within a few seconds.
+PROVEN_HANDSHAKES: Final = 500.0
 PROVEN_HANDSHAKE_BURST: Final = 500.0
+# Seconds for which an address is held to what it has used of them. All members of one site come
+# from one address, twice each if the switch has lost their sessions: alone it gets half of them at
+# once, and 200 a second.
+PROVEN_MEMORY: Final = 2.5
+# An honest initiator sends an init so often, and needs the answer once: each is answered with the
+# same bytes, and no more than that. They come within half a second, in which fewer are answered.
+ANSWERED_INITS: Final = 1000  # remembered, the oldest forgotten first; half a kB each
+ANSWERS_PER_INIT: Final = max(INIT_COPIES)
+REFUSALS_PER_KEY: Final = 1.0  # a second, of a key that may not come in (any more)
 # Beyond this many handshakes in a second all must prove their address (mac2): one costs about
 # 0.4 ms, so 100 a second are 4 % of a core.
 LOAD_THRESHOLD: Final = 100.0
@@ -79,8 +91,17 @@ class Admitted:
     proven_address: bool  # it carried a cookie
 
 
-class CookieDue(BadPacket):
-    """Not now, but here is a cookie to come back with."""
+@define(eq=False)
+class _Answer:
+    """What an init was answered with."""
+
+    response: bytes
+    until: float  # it is good
+    left: int  # how often it is given again
+
+
+class ReplyDue(BadPacket):
+    """Nothing new, but this is to be sent: a cookie to come back with, or the same answer again."""
 
     def __init__(self, reason: str, reply: bytes) -> None:
         super().__init__(reason)
@@ -106,21 +127,26 @@ class Admission:
         self._authority = authority
         self._jar = CookieJar(identity.public.raw, random_bytes)
         self._addresses = BucketTable(HANDSHAKES_PER_ADDRESS, HANDSHAKE_BURST_PER_ADDRESS)
-        self._proven = BucketTable(PROVEN_HANDSHAKES_PER_ADDRESS, PROVEN_HANDSHAKE_BURST)
+        self._proven = FairBucket(PROVEN_HANDSHAKES, PROVEN_HANDSHAKE_BURST, PROVEN_MEMORY, now)
         self._calm = TokenBucket(LOAD_THRESHOLD, LOAD_THRESHOLD, now)
         self._replies = TokenBucket(COOKIE_REPLIES_TOTAL, COOKIE_REPLIES_TOTAL, now)
         self._replies_each = BucketTable(COOKIE_REPLIES_PER_ADDRESS, COOKIE_REPLIES_PER_ADDRESS)
+        self._refusals = BucketTable(REFUSALS_PER_KEY, REFUSALS_PER_KEY)
         self._confirmed: OrderedDict[bytes, int] = OrderedDict()
+        self._answers: OrderedDict[tuple[bytes, Address], _Answer] = OrderedDict()
 
     def admit_untrusted(self, datagram: bytes, address: Address, now: float) -> Admitted:
         """What an init from `address` is worth."""
         header = decode_init_untrusted(datagram)
         self._jar.check_mac1_untrusted(datagram)
+        # By address too: a copy that came from elsewhere, faster, must not stand for the original.
+        answer = self._answers.get((header.mac1, address))
+        if answer is not None:
+            raise self._again(answer, now)
         source, key = _source(address), address_key(address[0])
         if self._jar.check_mac2(datagram, source, now):
-            # Many members may live behind one address, and come back together.
             if not self._proven.allow(key, now):
-                raise BadPacket("rate_limited")
+                raise BadPacket("proven_limited")
         elif not self._addresses.allow(key, now):
             raise self._cookie_for(header, "rate_limited", source, key, now)
         elif not self._calm.allow(now):
@@ -134,7 +160,22 @@ class Admission:
         proven = self._jar.accepts(source, payload.cookie_echo, now)
         if not proven and payload.timestamp_ns <= self._confirmed.get(peer.raw, -1):
             raise self.cookie_for(header, "stale_timestamp", address, now)
+        if grant.result is not Result.OK and not self._refusals.allow(peer.raw, now):
+            raise BadPacket("refusal_limited")
         return Admitted(header, reader, peer, payload, grant.result, proven)
+
+    def answered(self, header: InitHeader, address: Address, response: bytes, until: float) -> None:
+        """An init was answered so; copies of it get the same, until then."""
+        self._answers[header.mac1, address] = _Answer(response, until, ANSWERS_PER_INIT - 1)
+        if len(self._answers) > ANSWERED_INITS:
+            self._answers.popitem(last=False)
+
+    @staticmethod
+    def _again(answer: _Answer, now: float) -> BadPacket:
+        if not answer.left or now >= answer.until:
+            return BadPacket("repeated_init")
+        answer.left -= 1
+        return ReplyDue("repeated_init", answer.response)
 
     def cookie_for(
         self, header: InitHeader, reason: str, address: Address, now: float
@@ -149,7 +190,7 @@ class Admission:
         if not self._replies_each.allow(key, now) or not self._replies.allow(now):
             return BadPacket("cookie_limited")
         reply = self._jar.reply(header.mac1, header.sender_index, source, now)
-        return CookieDue(reason, reply)
+        return ReplyDue(reason, reply)
 
     def confirmed(self, peer: PublicKey, timestamp_ns: int) -> None:
         """The peer has used the keys of an init with this timestamp."""

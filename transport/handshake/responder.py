@@ -8,7 +8,7 @@ Whoever replays an init gets into that table, too, so an entry may cost nobody e
 table is bounded, in all and for each peer, the oldest expire first, and a second one of the same
 peer has to prove its address, so that replays from elsewhere cannot push the real peer out.
 
-Pure. Error contract: `receive_init_untrusted` raises `BadPacket` (or `CookieDue`), `confirm`
+Pure. Error contract: `receive_init_untrusted` raises `BadPacket` (or `ReplyDue`), `confirm`
 raises `BadPacket`; in both cases nothing has changed.
 """
 
@@ -162,7 +162,9 @@ class Responder:
                 resumes = session
         elif result is Result.OK and self._full_for(peer):
             result = Result.FULL
-        return self._respond(admitted, result, resumes, address, now)
+        response = self._respond(admitted, result, resumes, address, now)
+        self._admission.answered(admitted.header, address, response, HalfOpenTable.expiry(now))
+        return response
 
     def _full_for(self, peer: PublicKey) -> bool:
         # A peer that has a session takes its own place again.

@@ -14,7 +14,8 @@ shows only what is safe of the binding and keeps the engine's known hazards insi
   to one message of the most fragments while that is too much;
 * it looks for the place of a segment one by one from the end of those behind a gap: how many tiny
   ones it holds there is bounded (`LONG`), and where they are more than a few (`SHORT`), repeated
-  ones are acknowledged here and never reach it;
+  ones are acknowledged here and never reach it, and a peer that sends little else (`REPEATED_MOST`)
+  has broken the protocol: `absurd`;
 * a peer with more fragments waiting than a message may have, and no message, has broken the
   protocol: `BadPacket`;
 * what is lost, and when to send it again, is decided by `congestion/recovery.py`: KCP's timers
@@ -51,6 +52,11 @@ _UNA = Struct("<I")  # at offset 16
 SHORT: Final = 1024  # segments behind a gap: the engine looks through them in some 2 µs
 LONG: Final = 4096  # of them: no more while they are tiny, each costs up to 8 µs to look through
 TINY: Final = 256  # bytes of a segment, on average
+# Who sends so many again within this time, and next to nothing else, wants to harm. Somebody
+# honest repeats what was lost, in units of many segments or at the pace of a path that loses much.
+REPEATED_MOST: Final = 100_000
+REPEATED_SPAN: Final = 10.0  # seconds
+REPEATED_SHARE: Final = 0.9  # of the segments behind a long gap
 REPEATED_ACKS: Final = 58  # acknowledgements of repeated segments in one flush: one datagram
 
 _COPY_UP_TO = 8192  # bytes of a datagram: above, a call more costs less than a copy
@@ -93,11 +99,13 @@ class Conversation:
         "_again",
         "_behind",
         "_held",
+        "_judged",
         "_kcp",
         "_outbox",
         "_queued",
         "_receive_window",
         "_start",
+        "absurd",
         "max_message",
         "message_size",
         "mtu",
@@ -134,6 +142,9 @@ class Conversation:
         self._behind: set[int] = set()  # numbers given to KCP while it held more than `SHORT`
         self._again: list[tuple[int, int]] = []  # number and time of repeated ones, to acknowledge
         self.repeated = 0  # segments that came again, for the caller to count and set to 0
+        # Of the repeated ones: since when, how many, and how many segments were looked at for them.
+        self._judged = (now, 0, 0)
+        self.absurd = False  # too many of them: the peer is to be given up
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
@@ -165,7 +176,7 @@ class Conversation:
         segments = kcp.nrcv_buf + kcp.nrcv_que
         for datagram, size in zip(datagrams, acks, strict=True):
             if segments > SHORT and kcp.nrcv_buf > SHORT:
-                datagram = self._without_repeated(datagram)
+                datagram = self._without_repeated(datagram, now)
                 if kcp.nrcv_buf > LONG and self._held < TINY * kcp.nrcv_buf:
                     kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + LONG)
                 if not datagram:
@@ -180,17 +191,19 @@ class Conversation:
         if refused:
             raise BadPacket("not_kcp")
 
-    def _without_repeated(self, datagram: bytes) -> bytes:
+    def _without_repeated(self, datagram: bytes, now: float) -> bytes:
         """What of a datagram KCP has not been given yet."""
         kcp, behind = self._kcp, self._behind
         first, window = kcp.rcv_nxt, kcp.rcv_wnd
         if len(behind) > 2 * self._receive_window:
             behind.clear()  # most have long been read; what is forgotten is only looked for again
         kept: list[bytes] = []
-        start = at = 0
+        start = at = looked = 0
+        before = self.repeated
         while at + KCP_HEADER_SIZE <= len(datagram):
             _, cmd, _, _, stamp, sn, _, size = _SEGMENT.unpack_from(datagram, at)
             stop = at + KCP_HEADER_SIZE + size
+            looked += 1
             if cmd == _PUSH and stop <= len(datagram) and (sn - first) & 0xFFFFFFFF < window:
                 if sn in behind:
                     kept.append(datagram[start:at])
@@ -202,7 +215,17 @@ class Conversation:
                     behind.add(sn)
             at = stop
         kept.append(datagram[start:])
+        self._judge(self.repeated - before, looked, now)
         return b"".join(kept)
+
+    def _judge(self, again: int, looked: int, now: float) -> None:
+        """So many segments that came again, of so many."""
+        since, repeated, segments = self._judged
+        if now - since > REPEATED_SPAN:
+            since, repeated, segments = now, 0, 0
+        self._judged = since, repeated + again, segments + looked
+        if repeated + again > max(REPEATED_MOST, REPEATED_SHARE * (segments + looked)):
+            self.absurd = True
 
     def _acknowledge_again(self) -> bytes:
         kcp, again = self._kcp, self._again

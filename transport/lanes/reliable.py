@@ -75,7 +75,7 @@ class ReliableLane:
         self.sent = 0  # messages, or the segments of larger ones, given to `send`
         self.lost_at = -inf  # when something was found lost, last
         self.closed = False
-        self.broken = False  # the peer sent fragments that never make a message
+        self.broken = False  # the peer sends what never makes a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
         self._congestion = CONTROLLERS[config.congestion](now)
@@ -240,6 +240,7 @@ class ReliableLane:
         if kcp.repeated:
             self._drops["repeated"] += kcp.repeated
             kcp.repeated = 0
+            self.broken |= kcp.absurd
         self._owe_acknowledgement(units, now)
         acked = kcp.recovery.take_acked(now)
         if acked:

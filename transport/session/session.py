@@ -478,4 +478,4 @@ class Session:
         return self._outbox.take()
 
     def _close_broken(self, now: float) -> None:
-        self.close(CloseCode.PROTOCOL, "fragments that never make a message", now)
+        self.close(CloseCode.PROTOCOL, "a reliable lane that never makes a message", now)

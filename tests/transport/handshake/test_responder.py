@@ -4,7 +4,7 @@ import pytest
 
 from transport.constants import INIT_SIZE, RESPONSE_SIZE
 from transport.handshake import attempt as negotiation
-from transport.handshake.admission import LOAD_THRESHOLD, Grant
+from transport.handshake.admission import ANSWERS_PER_INIT, LOAD_THRESHOLD, Grant
 from transport.handshake.cookie import MacStamper
 from transport.handshake.initiator import Connected, Refused
 from transport.handshake.responder import (
@@ -135,6 +135,39 @@ def test_a_lost_response():
     assert (client.demux.sessions, server.demux.sessions) == (1, 1)
     wire.advance(HALF_OPEN_LIFETIME)
     assert server.demux.half_open == 0
+
+
+def test_a_lost_response_is_given_again_to_a_copy_of_its_init():
+    """The same bytes: no second handshake waits, and no second key exchange was made."""
+    wire, client, server = client_and_server(connected=False)
+    known = server.demux._responder._admission._authority
+    client.connect(server)
+    (init,) = wire.collect()
+    wire._on_the_way.clear()
+    for _ in range(3):
+        server.inject(init.data, client.address)
+    responses = wire.collect()
+    assert len(responses) == 3
+    assert len({each.data for each in responses}) == 1
+    assert (known.asked, server.demux.half_open) == (1, 1)
+    assert server.demux.drops == {"repeated_init": 2}
+    wire._on_the_way.popleft()  # the first answer and the second are lost
+    wire._on_the_way.popleft()
+    wire.settle()
+    assert isinstance(client.events[0], Connected)
+    assert (client.demux.sessions, server.demux.sessions) == (1, 1)
+
+
+def test_a_recorded_init_that_is_poured_in_costs_one_handshake_and_eight_answers():
+    wire, client, server = client_and_server(connected=False)
+    known = server.demux._responder._admission._authority
+    client.connect(server, patience=0.3)
+    (init,) = wire.collect()
+    wire._on_the_way.clear()
+    for _ in range(1000):
+        server.inject(init.data, client.address)
+    assert len(wire.collect()) == ANSWERS_PER_INIT
+    assert known.asked == 1
 
 
 def test_a_lost_confirmation():

@@ -9,7 +9,7 @@ import pytest
 
 from transport.constants import KCP_HEADER_SIZE, KCP_MTU, MAX_FRAGMENTS, MESSAGE_COST, RECEIVE_BYTES
 from transport.errors import BadPacket
-from transport.lanes.kcp import LONG, REPEATED_ACKS, Conversation, split_segments
+from transport.lanes.kcp import LONG, REPEATED_ACKS, REPEATED_MOST, Conversation, split_segments
 
 CONV = 0x11223344
 PUSH, ACK, WASK, WINS = 81, 82, 83, 84
@@ -474,6 +474,33 @@ def test_repeated_segments_behind_a_long_gap_do_not_reach_the_engine():
         receiver.input_untrusted([behind_a_gap(2000)], 0.0)
     assert sum(seen) == 0
     assert receiver.repeated == first + 100_000
+
+
+def with_a_long_gap():
+    receiver = conversation(window=16_384)
+    for at in range(1, 3001, 1000):
+        receiver.input_untrusted([behind_a_gap(1000, at)], 0.0)
+    receiver.input_untrusted([behind_a_gap(3000)], 0.0)
+    return receiver
+
+
+def test_a_peer_that_repeats_itself_absurdly_often_is_given_up():
+    receiver = with_a_long_gap()
+    while receiver.repeated + 2000 <= REPEATED_MOST:
+        receiver.input_untrusted([behind_a_gap(2000)], 0.0)
+        assert not receiver.absurd
+    receiver.input_untrusted([behind_a_gap(2000)], 0.0)
+    assert receiver.absurd
+
+
+def test_as_many_repeated_ones_in_a_longer_time_or_beside_as_much_else_are_borne():
+    slow, mixed = with_a_long_gap(), with_a_long_gap()
+    for number in range(100):
+        slow.input_untrusted([behind_a_gap(2000)], number * 0.25)
+        mixed.input_untrusted([behind_a_gap(2000) + segment(ACK) * 400], 0.0)
+    assert min(slow.repeated, mixed.repeated) > REPEATED_MOST
+    assert not slow.absurd
+    assert not mixed.absurd
 
 
 def test_repeated_segments_are_acknowledged_again_within_bounds():

@@ -15,6 +15,7 @@ from transport.constants import (
     MESSAGE_COST,
 )
 from transport.crypto.cipher import conversation_number
+from transport.lanes.kcp import REPEATED_MOST
 from transport.testing.cores import client_and_server
 from transport.wire.control import (
     Close,
@@ -113,6 +114,19 @@ def test_fragments_that_never_make_a_message_end_the_session(hostile):
     assert hostile.server.read() == []
     hostile.wire.settle()
     assert hostile.client.session.ended.code == CloseCode.PROTOCOL
+
+
+def test_segments_repeated_behind_a_long_gap_without_end_end_the_session(hostile):
+    many = b"".join(hostile.segment(number=number) for number in range(1, 2001))
+    sent = 0
+    while hostile.server.session.ended is None:
+        hostile.data(many)
+        hostile.answers()
+        sent += 2000
+        assert sent <= REPEATED_MOST + 10_000
+    assert hostile.server.session.ended.code == CloseCode.PROTOCOL
+    assert sent > REPEATED_MOST
+    assert hostile.drops["repeated"] > REPEATED_MOST
 
 
 def test_empty_messages_are_messages(hostile):
