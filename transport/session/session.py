@@ -91,6 +91,7 @@ class Session:
         self.peer = peer
         self.association = association
         self.timer: float | None = None  # the demux's: when its heap has this session next
+        self.held_above = 0  # bytes that the program has taken out of the lanes and keeps
         self.drops = Counter[str]()
         self._events = deque[Event]()
         self._born = now
