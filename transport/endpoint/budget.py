@@ -1,8 +1,9 @@
 """How much memory the sessions of one endpoint hold together, and who is to go when it is too much.
 
 Each session is bounded by itself; a thousand of them at their bounds are more than a host has. So
-what they hold is summed up: above `TIGHT` of the limit nobody new is let in, above `FULL` the
-session that holds most is ended, since that is the one that neither reads nor acknowledges.
+what they hold, and what the program above keeps of it, is summed up: above `TIGHT` of the limit
+nobody new is let in, above `FULL` the session that holds most is ended, since that is the one that
+neither reads nor acknowledges.
 
 Pure bookkeeping, in bytes; constant time for each change.
 """

@@ -191,6 +191,16 @@ class Channel(trio.abc.AsyncResource):
         """
         self._session.lanes.hold_bulk = held
 
+    def hold(self, held: int) -> None:
+        """Of what was received here, so many bytes are kept above and not used up: they count as
+        the session's memory. It is settled at once, so not for each message.
+        """
+        if held < 0:
+            raise ValueError(f"nobody keeps {held} bytes")
+        self._session.held_above = held
+        if self._session.ended is None:
+            self._shell.transmit(self._session)
+
     def progress(self) -> Progress:
         """What of both reliable lanes has reached the peer. HOT PATH."""
         return self._session.lanes.progress()

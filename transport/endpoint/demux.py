@@ -398,7 +398,7 @@ class Demux:
         self._timers.schedule(session)
         held = 0
         if session.ended is None:
-            held = session.lanes.held + session.reassembly.held
+            held = session.lanes.held + session.reassembly.held + session.held_above
         self._budget.account(session, held)
         if self._responder is not None:
             self._responder.tight = self._budget.tight

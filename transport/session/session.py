@@ -92,6 +92,7 @@ class Session:
         self.association = association
         self.time_used = 0.0  # the endpoint's: seconds, on the scale of its fair queue
         self.timer: float | None = None  # the demux's: when its heap has this session next
+        self.held_above = 0  # bytes that the program has taken out of the lanes and keeps
         self.drops = Counter[str]()
         self._events = deque[Event]()
         self._born = now

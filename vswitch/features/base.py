@@ -57,6 +57,11 @@ class Feature(Generic[_SwitchT, _PortT]):
         """
         return False
 
+    def macs_reserved(self, owners: Mapping[bytes, str]) -> None:
+        """Which MACs are kept for whom from now on, by the name of the port, attached or not: they
+        derive from the keys of members.
+        """
+
     # Ports.
 
     def port_up(self, port: Port) -> None:

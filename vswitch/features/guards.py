@@ -18,7 +18,8 @@ Which addresses are the port's follows from its settings, from the address that 
 the member, and from the MAC address that it has announced (`Port.bound`), or, on a port that has
 announced none, the first one that sends something. A MAC address belongs to one port at a time, and
 so does an IP address: who comes second with it does not get it, unless it is plugged in again when
-the first one is gone.
+the first one is gone. A MAC address that derives from a member's key is kept for that member, while
+it is away, too: only a port for which a key or the operator vouches has it.
 
 Ports that are `trusted` have no guards; a port with all guards off has no stage, and costs nothing.
 Nothing here raises for any bytes.
@@ -26,7 +27,7 @@ Nothing here raises for any bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from ipaddress import ip_address, ip_network
 
 import attrs
@@ -264,39 +265,55 @@ class MacOwners:
     """
 
     changed: Callable[[bytes, int | None, int | None], None]  # MAC, port that had it, that has it
+    _reserved: Set[bytes] = attrs.field(init=False, factory=frozenset)  # had by who is vouched for
     _claims: dict[bytes, dict[int, int]] = attrs.field(init=False, factory=dict)
     _owners: dict[bytes, int] = attrs.field(init=False, factory=dict)
 
     def claim(self, mac: bytes, port: int, strength: int) -> bool:
         """Whether the port has the MAC now."""
-        owner = self._owners.get(mac, port)
-        if owner != port and strength == LEARNED:
+        if strength == LEARNED and not self.may_learn(mac, port):
+            self._withdraw(mac, port)  # the operator may have vouched for it, and does no more
             return False
         self._claims.setdefault(mac, {})[port] = strength
         self._settle(mac)
-        return self._owners[mac] == port
+        return self._owners.get(mac) == port
+
+    def may_learn(self, mac: bytes, port: int) -> bool:
+        """Whether it is nobody else's."""
+        return mac not in self._reserved and self._owners.get(mac, port) == port
+
+    def reserve(self, macs: Set[bytes]) -> None:
+        """These, and no others, are for ports that are vouched for alone."""
+        different, self._reserved = self._reserved ^ macs, macs
+        for mac in different & self._claims.keys():
+            self._settle(mac)
 
     def forget(self, port: int, keep: Collection[bytes] = ()) -> None:
         """A port has no claim any more, but on some."""
-        gone = [mac for mac, claims in self._claims.items() if port in claims and mac not in keep]
-        for mac in gone:
+        for mac in self._claims.keys() - set(keep):
+            self._withdraw(mac, port)
+
+    def _withdraw(self, mac: bytes, port: int) -> None:
+        if port in self._claims.get(mac, ()):
             del self._claims[mac][port]
             self._settle(mac)
 
     def _settle(self, mac: bytes) -> None:
         claims, before = self._claims[mac], self._owners.get(mac)
+        least = VOUCHED if mac in self._reserved else LEARNED
+        best = max((each for each in claims.values() if each >= least), default=None)
+        now = next((port for port, each in claims.items() if each == best), None)
+        if before is not None and best is not None and claims.get(before) == best:
+            return
+        if now is None:
+            self._owners.pop(mac, None)
+        else:
+            self._owners[mac] = now
+        self.changed(mac, before, now)
+        if before is not None and claims.get(before) == LEARNED:
+            del claims[before]
         if not claims:
             del self._claims[mac]
-            self._owners.pop(mac, None)
-            self.changed(mac, before, None)
-            return
-        best = max(claims.values())
-        if before is None or claims.get(before) != best:
-            now = next(port for port, strength in claims.items() if strength == best)
-            self._owners[mac] = now
-            self.changed(mac, before, now)
-            if before is not None and claims.get(before) == LEARNED:
-                del claims[before]
 
 
 class GuardStage:
@@ -329,7 +346,9 @@ class GuardStage:
         reason = judge_untrusted(record, self.rules)
         if reason is None:
             return Explained(record, "")
-        if self.sticky and reason == GuardDrop.SOURCE_GUARD:
+        at = frame_at(record)
+        free = self._owners.may_learn(record[at + 6 : at + 12], self.rules.port)
+        if self.sticky and free and reason == GuardDrop.SOURCE_GUARD:
             return Explained(record, "the first source address on this port becomes its own")
         return Explained(None, f"{reason}: not from this port", reason)
 
@@ -362,6 +381,10 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         self._all = switch.guard
         self.keeps_apart = any(port.isolated for port in ports.values())
         return False
+
+    def macs_reserved(self, owners: Mapping[bytes, str]) -> None:
+        """Nobody else has those MACs."""
+        self._mac_owners.reserve(frozenset(owners))
 
     def port_stages(self, port: Port, settings: GuardSettings) -> Stages:
         """The guards that are on for this port."""

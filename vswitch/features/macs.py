@@ -10,6 +10,7 @@ about no others, so established stations cost nothing. The rules of ports:
  moves    an address that moves `MOVES` times in `MOVES_WINDOW` stays where it is for `FREEZE`, as
           RFC 7432 15.1 has it for Ethernet over IP networks: somebody claims another's address, or
           there is a loop, and learning each frame would let the faster one win
+ reserved what derives from a member's key sticks to no other port, and is held at no other one
 
 A static address belongs to its port while that is not attached, too: another port cannot take it
 in the meantime. Those of `mac add` last until the switch ends, those of settings are in the file.
@@ -118,6 +119,7 @@ class Stations:
         self._sticky: dict[_Key, str] = {}
         self._sticky_of: dict[str, set[_Key]] = {}
         self._moving: OrderedDict[_Key, _Moves] = OrderedDict()
+        self._reserved: Mapping[bytes, str] = {}
 
     def set_rules(self, port: int, rules: PortRules) -> None:
         """The rules of an attached port. What is no longer bound there is forgotten."""
@@ -140,6 +142,13 @@ class Stations:
         for key in owners:
             self._release(key)
         self._static = owners
+
+    def set_reserved(self, owners: Mapping[bytes, str]) -> None:
+        """Addresses that are of members, by name; where another has one sticky it is let go."""
+        self._reserved = owners
+        for key, name in list(self._sticky.items()):
+            if owners.get(key[1], name) != name:
+                self._release(key)
 
     def owner(self, vlan: int, mac: bytes) -> str | None:
         """The name of the port that owns an address."""
@@ -200,7 +209,7 @@ class Stations:
                 return MacDrop.MAC_LIMIT
         if self._fdb.count(port, now) >= rules.limit:
             return MacDrop.MAC_LIMIT
-        if known is not None:
+        if known is not None and self._reserved.get(key[1]) != rules.name:
             moves = self._moving.get(key)
             if moves is not None and now < moves.frozen_until:
                 return MacDrop.MAC_FROZEN
@@ -228,7 +237,8 @@ class Stations:
         return "" if rules is None else rules.name
 
     def _own(self, key: _Key, name: str) -> None:
-        if len(self._sticky) < MAX_OWNED and key not in self._static:
+        free = key not in self._static and self._reserved.get(key[1], name) == name
+        if free and len(self._sticky) < MAX_OWNED:
             self._release(key)
             self._sticky[key] = name
             self._sticky_of.setdefault(name, set()).add(key)
@@ -268,6 +278,10 @@ class Macs(Feature[VlanSwitchSettings, MacSettings]):
         self._said = said
         self._pin()
         return False
+
+    def macs_reserved(self, owners: Mapping[bytes, str]) -> None:
+        """No other port keeps them."""
+        self._stations.set_reserved(owners)
 
     def port_stages(self, port: Port, settings: MacSettings) -> Stages:
         """No stage: the rules of the port."""

@@ -83,6 +83,11 @@ class FeatureManager:
         """Change settings of the whole switch."""
         self._change(self.settings.with_switch(changes), ANY_PORT)
 
+    def reserve_macs(self, owners: Mapping[bytes, str]) -> None:
+        """Have features keep these MACs, and no others, for the ports of those names."""
+        for feature in self.features:
+            feature.macs_reserved(owners)
+
     def _change(self, settings: Settings, name: str) -> None:
         """Go by settings that are new for the ports of that name."""
         anew = self._adopt(settings)

@@ -83,6 +83,9 @@ class MessageChannel(Protocol):
     def hold_bulk(self, held: bool) -> None:
         """While held, bulk messages do not count as waiting for the next two."""
 
+    def hold(self, held: int) -> None:
+        """Bytes that were received and are kept above, for the account of the session."""
+
     async def wait_readable(self) -> None:
         """Return when a message waits, on any lane."""
 

@@ -47,6 +47,9 @@ from vswitch.switch.device import Description
 # Control messages are a handful in the life of a session; a queue this long means that the peer has
 # stopped reading.
 MAX_QUEUED_CONTROLS = 64
+# The channel hears of what is kept above it in steps, since each costs a look at the session. A
+# thousand sessions can keep 16 MiB that nobody has heard of.
+HELD_STEP = 16 * 1024  # bytes
 
 
 def _ignore_control(message: ControlMessage) -> None:
@@ -89,6 +92,8 @@ class MemberDevice:
         self._chooser = LaneChooser()
         self._datagrams: DatagramSender | None = None  # until another lane than KCP is agreed
         self._unread: deque[bytes] = deque()  # of one slice at most
+        self._unread_bytes = 0
+        self._told = 0  # bytes that the channel was told are kept here
         self._controls: deque[bytes] = deque()
         self._closed = False
 
@@ -127,8 +132,8 @@ class MemberDevice:
 
     @property
     def held(self) -> int:
-        """Bytes that came in and are kept above the channel."""
-        return self._incoming.held + sum(map(len, self._unread))
+        """Bytes that came in and are kept above the channel. HOT PATH."""
+        return self._incoming.held + self._unread_bytes
 
     def describe(self) -> Description:
         """Implements `vswitch.switch.device.Describing`."""
@@ -172,8 +177,9 @@ class MemberDevice:
 
     def read_nowait(self, limit: int) -> list[bytes]:
         # HOT PATH
-        unread = self._unread
-        if not unread:
+        if self._unread:
+            records = self._take_unread(limit)
+        else:
             try:
                 records = self._incoming.receive_untrusted()
             except BadRecord as error:
@@ -181,12 +187,23 @@ class MemberDevice:
                 raise
             if self._closed:  # by what came in a control message
                 raise trio.ClosedResourceError("this member was unplugged")
-            if not records:
-                raise trio.WouldBlock
-            if len(records) <= limit:
-                return records
-            unread.extend(records)
-        return [unread.popleft() for _ in range(min(limit, len(unread)))]
+            if len(records) > limit:
+                self._unread.extend(records)
+                self._unread_bytes = sum(map(len, records))
+                records = self._take_unread(limit)
+        held = self.held
+        if abs(held - self._told) >= HELD_STEP:
+            self._told = held
+            self._channel.hold(held)
+        if not records:
+            raise trio.WouldBlock
+        return records
+
+    def _take_unread(self, limit: int) -> list[bytes]:
+        unread = self._unread
+        records = [unread.popleft() for _ in range(min(limit, len(unread)))]
+        self._unread_bytes -= sum(map(len, records))
+        return records
 
     async def wait_writable(self) -> None:
         await self._channel.wait_writable()
@@ -283,19 +300,20 @@ class MemberDevice:
         if self._controls:
             self.on_blocked()
 
-    def close(self, code: int = ByeCode.NORMAL, reason: str = "") -> None:
-        """End the session, and tell the peer why."""
+    def _throw_away(self) -> None:
         self._closed = True
         self._unread.clear()
+        self._unread_bytes = 0
         self._incoming.throw_away()
         self._controls.clear()
+
+    def close(self, code: int = ByeCode.NORMAL, reason: str = "") -> None:
+        """End the session, and tell the peer why."""
+        self._throw_away()
         self._channel.close(code, reason)
 
     async def aclose(self) -> None:
-        self._closed = True
-        self._unread.clear()
-        self._incoming.throw_away()
-        self._controls.clear()
+        self._throw_away()
         await self._channel.aclose()
 
 

@@ -70,11 +70,12 @@ class _Owner(Protocol):
 class _Inbox:
     """What the channel gave of one lane at one time, handed on in slices."""
 
-    __slots__ = ("_lane", "waiting")
+    __slots__ = ("_lane", "held", "waiting")
 
     def __init__(self, lane: MessageLane) -> None:
         self._lane = lane
         self.waiting: deque[bytes] = deque()
+        self.held = 0  # bytes of what waits
 
     @property
     def readable(self) -> bool:
@@ -91,18 +92,25 @@ class _Inbox:
             if len(messages) == 1 or (most is None and sum(map(len, messages)) <= SLICE):
                 return messages
             waiting.extend(messages)
+            self.held = sum(map(len, messages))
         slice_ = [waiting.popleft()]
         room = SLICE - len(slice_[0])
         while waiting and len(waiting[0]) <= room and len(slice_) != most:
             room -= len(waiting[0])
             slice_.append(waiting.popleft())
+        self.held -= SLICE - room
         return slice_
 
     def throw_away(self) -> None:
         """What waits here, and what the channel has."""
-        self.waiting.clear()
+        self.forget()
         while self._lane.readable:
             self._lane.receive_nowait()
+
+    def forget(self) -> None:
+        """What waits here."""
+        self.waiting.clear()
+        self.held = 0
 
 
 class Incoming:
@@ -121,6 +129,7 @@ class Incoming:
         self._sparse_count = 0  # messages of the sparse lane that were handled
         # Fences that hold, in their order, and the frames behind each, of one slice.
         self._fences: deque[tuple[int, list[bytes]]] = deque()
+        self._fenced = 0  # bytes of those frames
         self._controls = Bucket(CONTROLS_PER_SECOND, CONTROLS_PER_SECOND)
         self._afters = Bucket(FENCES_PER_SECOND, FENCES_PER_SECOND)
         self.dropped: Counter[str] = Counter()  # control messages that were not looked at
@@ -140,20 +149,18 @@ class Incoming:
 
     @property
     def held(self) -> int:
-        """Bytes of messages and records that are kept above the channel."""
-        lanes = [self._bulk, self._sparse]
-        if self._datagrams is not None:
-            lanes.append(self._datagrams)
-        messages = sum(sum(map(len, lane.waiting)) for lane in lanes)
-        fenced = sum(sum(map(len, frames)) for _, frames in self._fences)
-        return messages + fenced + self._bulk_splitter.held + self._sparse_splitter.held
+        """Bytes of messages and records that are kept above the channel. HOT PATH."""
+        held = self._bulk_splitter.held + self._sparse_splitter.held + self._fenced
+        held += self._bulk.held + self._sparse.held
+        return held if self._datagrams is None else held + self._datagrams.held
 
     def throw_away(self) -> None:
         """Everything that is kept: the session is over."""
         for lane in (self._bulk, self._sparse, self._datagrams):
             if lane is not None:
-                lane.waiting.clear()
+                lane.forget()
         self._fences.clear()
+        self._fenced = 0
 
     def receive_untrusted(self) -> list[bytes]:
         """Frames and superframes that are due now, maybe none; `trio.WouldBlock` when nothing has
@@ -189,9 +196,11 @@ class Incoming:
                     if self._sparse.readable or not channel.ended:
                         break
                     fences.clear()
+                    self._fenced = 0
                     bulk.throw_away()
                     continue
                 fences.popleft()
+                self._fenced -= sum(map(len, frames))
                 records += frames
             elif not bulk.readable:
                 records += self._sparse_untrusted(None)
@@ -267,6 +276,7 @@ class Incoming:
             if not self._afters.allow(now, 1):
                 raise BadRecord(f"more than {FENCES_PER_SECOND} fences a second")
             frames = self._fence(count, frames)
+        self._fenced = sum(sum(map(len, behind)) for _, behind in self._fences)
         self._check_superframe_untrusted(largest, records)
         return first
 

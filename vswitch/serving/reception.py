@@ -6,6 +6,9 @@ Which keys may shake hands at all is what `authority.py` says; `Reception.receiv
 handler of each channel that did. A member that is refused is told why, in words and with a code,
 before its session ends. The member's older port, if it has one, goes first.
 
+The switch is told which MAC addresses derive from members' keys, so that guards keep them for who
+is away: at the start, when a member is made, and when the registry has changed otherwise.
+
 Error contract: nothing that a member does is raised. Registry errors refuse that member, unless
 they only concern when it was last seen.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -85,10 +89,13 @@ class Reception:
     """Takes members in."""
 
     def __init__(self, registry: Registry, switch: Switch, subnet: IPv4Network) -> None:
+        # Told all MACs that derive from members' keys, with the members' names.
+        self.reserve_macs: Callable[[Mapping[bytes, str]], None] = lambda owners: None
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
+        self._macs: dict[bytes, str] = {}  # reserved now
         self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
 
@@ -135,6 +142,9 @@ class Reception:
         # the entry in `connected`, where `check_revoked` finds it, nothing waits.
         self._check_welcome(key)
         device.write_nowait([])
+        own_mac = mac_from_key(key)
+        if own_mac not in self._macs:  # a new one
+            self._reserve({**self._macs, own_mac: member.name})
         older = self.connected.get(key)
         if older is not None:
             older.why = "replaced"
@@ -142,7 +152,7 @@ class Reception:
         device.admit(member.name, agreed(hello.lane), superframes=hello.offload)
         given = None if address is None else address.partition("/")[0]
         mac = parse_mac(hello.mac)
-        bound = Bound(mac, given, vouched=mac == mac_from_key(key))
+        bound = Bound(mac, given, vouched=mac == own_mac)
         attach, name = self._switch.attach, member.name
         port = attach(device, name=name, bridge=hello.bridge, bound=bound)
         device.on_blocked = port.flush_soon
@@ -270,7 +280,9 @@ class Reception:
             self._look.set()
 
     def check_revoked(self) -> list[str]:
-        """Unplug every member whose key is not welcome any more; their names."""
+        """Unplug every member whose key is not welcome any more, and keep the MACs of those that
+        are; the names of the unplugged.
+        """
         gone = []
         for key, connected in list(self.connected.items()):
             member = self._registry.look_up(key)
@@ -279,7 +291,13 @@ class Reception:
                 connected.device.close(ByeCode.REVOKED, f"{connected.member.name} was revoked")
                 self._switch.detach(connected.port)
                 gone.append(connected.member.name)
+        self._reserve({mac_from_key(key): name for key, name in self._registry.names().items()})
         return gone
+
+    def _reserve(self, macs: dict[bytes, str]) -> None:
+        if macs != self._macs:
+            self._macs = macs
+            self.reserve_macs(macs)
 
 
 async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hello, list[bytes]]:

@@ -94,6 +94,8 @@ async def serve(
             managed = FeatureManager(switch, settings)
             nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
+            reception.reserve_macs = managed.reserve_macs
+            reception.check_revoked()  # before anybody can claim what is theirs
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
             status = ServeStatus(config, listen, endpoint, switch, reception, registry)

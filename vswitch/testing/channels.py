@@ -59,7 +59,8 @@ class FakeLane:
 class FakeChannel:
     """One end; see `vswitch.members.channel.MessageChannel` for the methods.
 
-    `closed_with` is the code and reason given to `close`, None while open.
+    `closed_with` is the code and reason given to `close`, None while open; `held_above` what was
+    said last to `hold`.
     """
 
     def __init__(self, message_size: int, window: int) -> None:
@@ -73,6 +74,7 @@ class FakeChannel:
         self.lost_at = -inf
         self.window = window  # bytes that may be on their way to the other end
         self.closed_with: tuple[int, str] | None = None
+        self.held_above = 0
         self._other = self
         self._held = False
         self._readable = Waiter()
@@ -108,6 +110,9 @@ class FakeChannel:
 
     def hold_bulk(self, held: bool) -> None:
         self._held = held
+
+    def hold(self, held: int) -> None:
+        self.held_above = held
 
     async def wait_readable(self) -> None:
         await self._readable.wait(self.can_read)

@@ -12,6 +12,7 @@ from transport.constants import (
     KCP_HEADER_SIZE,
     KCP_MTU,
     MAX_FRAGMENTS,
+    MEMORY_LIMIT,
     RECEIVE_BYTES,
     REJECT_AFTER_UNITS,
     SEALED_OVERHEAD,
@@ -374,3 +375,26 @@ async def test_forget_credential_is_passed_on(autojump_clock):
         theirs.forget_credential()  # has shown none: nothing to forget
         await mine.send([b"x"])
         assert await theirs.receive() == [b"x"]
+
+
+# --- Memory --------------------------------------------------------------------------------------
+
+
+async def test_what_is_kept_above_a_channel_is_memory_of_its_session(autojump_clock):
+    async with open_pair() as (_, mine, theirs):
+        for held in (MEMORY_LIMIT // 2, 0, MEMORY_LIMIT // 2):
+            theirs.hold(held)
+            await mine.send([b"x"])
+            assert await theirs.receive() == [b"x"]
+        theirs.hold(MEMORY_LIMIT)
+        with pytest.raises(ChannelBroken, match="held too much memory"):
+            await theirs.receive()
+        with pytest.raises(ChannelBroken, match="held too much memory"):
+            await mine.receive()
+        theirs.hold(0)  # of no interest any more
+
+
+async def test_nobody_keeps_less_than_nothing(autojump_clock):
+    async with open_pair() as (_, _, theirs):
+        with pytest.raises(ValueError):
+            theirs.hold(-1)

@@ -60,3 +60,41 @@ def test_who_reads_holds_nothing():
         server.read()
     assert server.demux.drops["memory"] == 0
     assert client.session.ended is None
+
+
+def test_what_is_kept_above_counts():
+    """It is read, so the session itself holds nothing; but it is not used up."""
+    wire, server, (modest, greedy) = crowd(2, 1_000_000)
+    for client in (modest, greedy):
+        client.connect(server)
+        wire.advance(0.1)
+    fill(wire, modest, 250_000)
+    sessions = {session.peer: session for session in server.demux.live_sessions()}
+    greedy_here = sessions[greedy.identity.public]
+    greedy_here.held_above = 600_000
+    server.demux.touch(greedy_here)
+    wire.advance(0.1)
+    assert server.demux.drops["memory"] == 0
+    greedy_here.held_above = 800_000
+    server.demux.touch(greedy_here)
+    wire.advance(1.0)
+    assert server.demux.drops["memory"] == 1
+    assert "memory" in greedy.session.ended.reason
+    assert modest.session.ended is None
+
+
+def test_what_is_kept_above_no_more_is_let_go():
+    wire, server, (client, late) = crowd(2, 1_000_000)
+    client.connect(server)
+    wire.advance(0.1)
+    (session,) = server.demux.live_sessions()
+    session.held_above = 900_000
+    server.demux.touch(session)
+    late.connect(server)  # above 80 %: nobody new
+    wire.advance(0.1)
+    assert not [event for event in late.events if hasattr(event, "session")]
+    session.held_above = 0
+    server.demux.touch(session)
+    late.connect(server)
+    wire.advance(2.0)
+    assert late.session.ended is None

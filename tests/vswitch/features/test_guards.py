@@ -246,3 +246,183 @@ async def test_a_claim_that_was_not_met_is_met_when_the_owner_has_gone():
         await wait_all_tasks_blocked()
         assert not second.counters.drops
         assert len(devices[2].take()) == 1
+
+
+# --- MAC addresses of members that are away ------------------------------------------------------
+
+OF_MEMBER = ethernet(ALL, MAC[1], 0x88B5, b"mine")
+
+
+class Lan:
+    """A liar, whatever is known of it, and one who listens; MAC 1 derives from the key of `pc`."""
+
+    def __init__(self, switch, bound=None, **settings):
+        self.switch = switch
+        self.managed = FeatureManager(switch, Settings().with_switch(settings))
+        self.managed.reserve_macs({MAC[1]: "pc"})
+        self.devices = {name: FakeDevice() for name in ("liar", "other", "pc")}
+        self.ports = {"liar": switch.attach(self.devices["liar"], name="liar", bound=bound)}
+        self.ports["other"] = switch.attach(self.devices["other"], name="other")
+
+    def join(self):
+        bound = Bound(MAC[1], vouched=True)
+        self.ports["pc"] = self.switch.attach(self.devices["pc"], name="pc", bound=bound)
+
+    async def heard(self, name, frame=OF_MEMBER):
+        """Whether the other hears it."""
+        self.devices["other"].take()
+        self.devices[name].feed(frame)
+        await wait_all_tasks_blocked()
+        return len(self.devices["other"].take()) == 1
+
+    def drops(self, name):
+        return dict(self.ports[name].counters.drops)
+
+
+LIARS = {
+    "a port of nobody": None,
+    "another member": Bound(MAC[1]),
+    "another member, later": Bound(MAC[2]),
+}
+
+
+@pytest.mark.parametrize("bound", LIARS.values(), ids=LIARS)
+async def test_the_mac_of_a_member_that_is_away_is_nobody_elses(bound):
+    async with open_switch() as switch:
+        lan = Lan(switch, bound, guard="on")
+        assert not await lan.heard("liar")
+        assert lan.drops("liar") == {"source_guard": 1}
+        lan.join()
+        assert await lan.heard("pc")
+        assert not await lan.heard("liar")
+        switch.detach(lan.ports["pc"])
+        assert not await lan.heard("liar")
+        assert lan.drops("liar") == {"source_guard": 3}
+
+
+async def test_who_was_refused_the_mac_of_a_member_may_still_have_another():
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        assert not await lan.heard("liar")
+        assert await lan.heard("liar", ethernet(ALL, MAC[2], 0x88B5, b"mine"))
+
+
+@pytest.mark.parametrize("bound", [None, Bound(MAC[1])])
+async def test_the_mac_of_a_revoked_member_is_free(bound):
+    async with open_switch() as switch:
+        lan = Lan(switch, bound, guard="on")
+        assert not await lan.heard("liar")
+        lan.managed.reserve_macs({})
+        assert await lan.heard("liar")
+
+
+@pytest.mark.parametrize("bound", [None, Bound(MAC[1])])
+async def test_a_member_that_is_made_takes_its_mac_from_who_had_it(bound):
+    async with open_switch() as switch:
+        lan = Lan(switch, bound, guard="on")
+        lan.managed.reserve_macs({})
+        assert await lan.heard("liar")
+        lan.managed.reserve_macs({MAC[1]: "pc"})
+        assert not await lan.heard("liar")
+        lan.join()
+        assert await lan.heard("pc")
+        assert not lan.drops("pc")
+
+
+@pytest.mark.parametrize("bound", [None, Bound(MAC[1])])
+@pytest.mark.parametrize("sticky", ["no", "yes"])
+async def test_who_lied_before_the_guard_was_on_is_refused_then(bound, sticky):
+    async with open_switch() as switch:
+        lan = Lan(switch, bound)
+        lan.managed.change_port("liar", {"sticky": sticky})
+        assert await lan.heard("liar")
+        lan.managed.change_switch({"guard": "on"})
+        assert not await lan.heard("liar")
+        lan.join()
+        assert await lan.heard("pc")
+        lan.managed.change_switch({"guard": "off"})
+        lan.managed.change_switch({"guard": "on"})
+        assert not await lan.heard("liar")
+        assert await lan.heard("pc")
+
+
+@pytest.mark.parametrize("guard", ["off", "on"])
+async def test_a_sticky_port_does_not_keep_what_turns_out_to_be_of_a_member(guard):
+    async with open_switch() as switch:
+        lan = Lan(switch, guard=guard)
+        lan.managed.reserve_macs({})
+        lan.managed.change_port("liar", {"sticky": "yes"})
+        assert await lan.heard("liar")
+        lan.managed.reserve_macs({MAC[1]: "pc"})
+        lan.join()
+        assert await lan.heard("pc")
+        assert not lan.drops("pc")
+
+
+async def test_a_members_own_port_keeps_its_mac_sticky():
+    async with open_switch() as switch:
+        lan = Lan(switch)
+        lan.managed.change_port("pc", {"sticky": "yes"})
+        lan.join()
+        assert await lan.heard("pc")
+        switch.detach(lan.ports["pc"])
+        assert not await lan.heard("liar")
+        assert lan.drops("liar") == {"mac_refused": 1}
+
+
+async def test_a_member_is_not_held_off_by_lies_that_were_before_the_guard():
+    async with open_switch() as switch:
+        lan = Lan(switch)
+        lan.join()
+        for _ in range(10):
+            await lan.heard("pc")
+            await lan.heard("liar")
+        assert "mac_frozen" in lan.drops("liar")
+        lan.managed.change_switch({"guard": "on"})
+        assert await lan.heard("pc")
+        assert not await lan.heard("liar")
+
+
+async def test_a_static_address_of_a_member_stays_its_own_under_guard():
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        lan.managed.change_port("pc", {"static_macs": "02:00:00:00:00:01"})
+        assert not await lan.heard("liar")
+        assert lan.drops("liar") == {"source_guard": 1}
+        lan.join()
+        assert await lan.heard("pc")
+
+
+async def test_a_static_address_alone_opens_no_guard():
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        lan.managed.change_port("liar", {"static_macs": "02:00:00:00:00:01"})
+        assert not await lan.heard("liar")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "otherwise"),
+    [
+        ("macs", "02:00:00:00:00:01", ""),
+        ("trusted", "yes", "no"),
+        ("source_guard", "no", "default"),
+    ],
+)
+async def test_the_operator_may_give_the_mac_of_a_member_that_is_away(key, value, otherwise):
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        lan.managed.change_port("liar", {key: value})
+        assert await lan.heard("liar")
+        lan.managed.change_port("liar", {key: otherwise})
+        assert not await lan.heard("liar")
+        lan.join()
+        assert await lan.heard("pc")
+
+
+async def test_a_trace_says_that_the_mac_of_a_member_is_not_learned():
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        (stage,) = [s for s in lan.ports["liar"].ingress_stages if "Guard" in type(s).__name__]
+        assert stage.explain(frame_record(OF_MEMBER), 0.0).reason == "source_guard"
+        other = frame_record(ethernet(ALL, MAC[2], 0x88B5, b"mine"))
+        assert stage.explain(other, 0.0).reason == ""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vswitch.errors import BadRecord, ByeCode
 from vswitch.frames.records import CONTROL, MAX_RECORD, SUPERFRAME, encode_record, frame_record
-from vswitch.members.device import MemberDevice
+from vswitch.members.device import HELD_STEP, MemberDevice
 from vswitch.members.incoming import CONTROLS_PER_SECOND, ENOUGH, FENCES_PER_SECOND, SLICE
 from vswitch.members.protocol import (
     FROM_MEMBER,
@@ -133,6 +133,37 @@ async def test_what_is_kept_goes_when_the_device_is_closed():
     assert device.held == 0
 
 
+KEPT = {
+    "messages that wait their turn": lambda theirs: theirs.bulk.send_nowait([TINY * 1000] * 50),
+    "what is behind a fence": lambda theirs: theirs.bulk.send_nowait(
+        [encode_control(After(9)) + FRAME * 500]
+    ),
+    "the beginning of a record": lambda theirs: theirs.bulk.send_nowait(
+        [encode_record(SUPERFRAME, bytes(40_000))[:-1]]
+    ),
+    "datagrams that wait their turn": lambda theirs: theirs.datagrams.send_nowait(
+        [TINY * 1000] * 50
+    ),
+    "records of a slice": lambda theirs: theirs.bulk.send_nowait([TINY * 2000]),
+}
+
+
+@pytest.mark.parametrize("say", KEPT.values(), ids=KEPT)
+async def test_the_channel_is_told_what_is_kept_above_it(say):
+    device, ours, theirs = pair(superframes=True)
+    device.use_lane("datagram")
+    theirs.open_datagrams()
+    say(theirs)
+    read(device)
+    assert device.held >= HELD_STEP
+    assert ours.held_above == device.held
+    theirs.sparse.send_nowait([FRAME] * 9)
+    theirs.bulk.send_nowait([b"\0"])
+    while read(device):
+        assert abs(ours.held_above - device.held) < HELD_STEP
+    assert ours.held_above < HELD_STEP
+
+
 lanes = st.sampled_from(["bulk", "bulk", "sparse", "datagrams"])
 steps = st.lists(
     st.one_of(
@@ -167,7 +198,8 @@ async def _bounded(steps):
             case "read":
                 for _ in range(count):
                     got += read(device)
-                    assert device.held <= limit
+                    assert counted(device) == device.held <= limit
+                    assert abs(ours.held_above - device.held) < HELD_STEP
             case "fence" if theirs.bulk.credit > 0:
                 theirs.bulk.send_nowait([encode_control(After(max(0, sent_sparse + count)))])
             case lane if lane in sent and getattr(theirs, lane).credit > 0:
@@ -191,6 +223,18 @@ async def _bounded(steps):
             assert came == records
         else:  # a fence holds
             assert came == records[: len(came)]
+
+
+def counted(device):
+    """Bytes above the channel, looked for one by one."""
+    incoming = device._incoming
+    kept = [*device._unread]
+    for inbox in (incoming._bulk, incoming._sparse, incoming._datagrams):
+        kept += inbox.waiting
+    for _, frames in incoming._fences:
+        kept += frames
+    splitters = incoming._bulk_splitter, incoming._sparse_splitter
+    return sum(map(len, kept)) + sum(splitter.held for splitter in splitters)
 
 
 def record(lane, number):

@@ -51,6 +51,9 @@ class Path:
     def progress(self):
         return len(self.bulk.sent), self.bulk.known, len(self.sparse.sent), self.sparse.known
 
+    def hold(self, held):
+        pass
+
     def hold_bulk(self, held):
         self.held = held
 

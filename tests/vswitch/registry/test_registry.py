@@ -229,3 +229,10 @@ def test_how_the_switch_was_served_last_is_read_back(registry):
 
 def test_no_secret_in_the_repr_of_an_invite():
     assert "psk" not in repr(make_invite())
+
+
+def test_names_are_those_of_who_is_a_member_now(registry):
+    for key, name in ((KEY1, "pc1"), (KEY2, "pc2")):
+        registry.enrol_local(key, name, 1.0)
+    registry.revoke("pc1", 2.0)
+    assert registry.names() == {KEY2: "pc2"}

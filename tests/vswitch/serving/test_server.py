@@ -6,10 +6,11 @@ import pytest
 import trio
 import trio.testing
 
+from vswitch.addresses import mac_from_key
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.joining.member import join
 from vswitch.serving.server import serve
-from vswitch.testing import FakeInterface
+from vswitch.testing import FakeInterface, ethernet
 
 
 async def failing(site, **options):
@@ -180,3 +181,23 @@ async def test_join_leaves_nothing_behind_whenever_it_is_cancelled(site, until):
             assert descriptors() == before
             steps += 3
         assert steps > 20
+
+
+async def test_the_mac_of_a_member_that_has_not_come_yet_is_kept_from_the_start(site):
+    key = bytes(32)
+    async with site.serving():
+        with site.registry() as registry:
+            registry.enrol_local(key, "pc1", 0.0)
+    async with site.serving() as running:
+        running.managed.change_switch({"guard": "on"})
+        async with (
+            running.switch.open_port("bot") as bot,
+            running.switch.open_port("other") as other,
+        ):
+            for source in (mac_from_key(key), b"\x02" * 6):
+                await bot.send(ethernet(b"\xff" * 6, source, 0x88B5, b"mine"))
+            with trio.fail_after(20):
+                (frame,) = await other.receive()
+            assert frame[6:12] == b"\x02" * 6
+            (port,) = [port for port in running.switch.ports if port.name == "bot"]
+            assert port.counters.drops == {"source_guard": 1}

@@ -7,13 +7,14 @@ import pytest
 import trio
 
 from transport import HandshakeTimeout, PrivateKey
+from vswitch.addresses import mac_from_key
 from vswitch.errors import VswitchError
 from vswitch.frames.records import CONTROL, SUPERFRAME, encode_record, frame_record
 from vswitch.frames.segment import cut_untrusted
 from vswitch.members.protocol import Bye, ByeCode, Hello, Welcome
 from vswitch.registry.registry import Registry
 from vswitch.serving.line_limit import BURST
-from vswitch.serving.reception import HELLO_TIMEOUT
+from vswitch.serving.reception import HELLO_TIMEOUT, LOOK_INTERVAL
 from vswitch.testing import FakeDevice, ethernet
 from vswitch.testing.superframes import Flow, superframe
 
@@ -317,3 +318,50 @@ async def test_a_member_is_not_told_what_is_on_the_switchs_disk(house, monkeypat
         guest.say(HELLO)
         assert await guest.refusal() == (ByeCode.SERVER_ERROR, "the switch has failed")
     assert "/srv/lan/registry.sqlite: the disk is full" in caplog.text
+
+
+# --- the MAC addresses of members ----------------------------------------------------------------
+
+
+@pytest.fixture
+def reserved(house):
+    """What the switch was told last of whose MACs are whose."""
+    told = {}
+
+    def tell(owners):
+        told.clear()
+        told.update(owners)
+
+    house.reception.reserve_macs = tell
+    return told
+
+
+async def test_the_macs_of_members_are_kept_while_they_are_members(house, reserved):
+    keys = {name: house.member(name) for name in ("pc1", "pc2")}
+    macs = {mac_from_key(key.public.raw): name for name, key in keys.items()}
+    house.reception.check_revoked()
+    assert reserved == macs
+    house.registry.revoke("pc1", 1.0)
+    house.reception.check_revoked()
+    assert list(reserved.values()) == ["pc2"]
+
+
+async def test_the_mac_of_a_new_member_is_kept_from_when_it_joins(house, reserved):
+    house.reception.check_revoked()
+    key = house.member("pc1")
+    async with house.visit(key) as guest:
+        guest.say(HELLO)
+        await guest.hear()
+        assert reserved == {mac_from_key(key.public.raw): "pc1"}
+    await house.plugged(0)
+    assert reserved == {mac_from_key(key.public.raw): "pc1"}
+
+
+async def test_what_another_program_changes_is_seen(house, reserved, nursery, autojump_clock):
+    nursery.start_soon(house.reception.watch)
+    house.member("pc1")
+    await trio.sleep(2 * LOOK_INTERVAL)
+    assert list(reserved.values()) == ["pc1"]
+    house.registry.revoke("pc1", 1.0)
+    await trio.sleep(2 * LOOK_INTERVAL)
+    assert reserved == {}
