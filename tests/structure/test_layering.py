@@ -38,6 +38,7 @@ PURE_MODULES = {
 }
 SHELLS = {
     "vswitch.switch.device",
+    "vswitch.switch.faults",  # which errors of Trio are ordinary ends
     "vswitch.switch.local",
     "vswitch.switch.port",
     "vswitch.switch.switch",

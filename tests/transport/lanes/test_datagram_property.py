@@ -21,7 +21,7 @@ from vswitch.frames.records import (
 )
 from vswitch.members.lane_choice import LaneRule
 
-bodies = st.binary(max_size=80)
+bodies = st.binary(min_size=24, max_size=80)  # a header of Ethernet, and one of virtio-net
 records = st.lists(
     st.builds(encode_record, st.sampled_from([FRAME, SUPERFRAME]), bodies), max_size=12
 )
