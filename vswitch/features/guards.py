@@ -36,6 +36,7 @@ from vswitch.config.converters import to_addresses, to_bool, to_optional_bool
 from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
 from vswitch.features.macs import MacSettings
+from vswitch.features.trust import GuardSwitchSettings
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, parse_mac
 from vswitch.frames.headers import (
     ARP,
@@ -69,25 +70,9 @@ _FROM_ROUTERS = (134, 137)  # ICMPv6: router advertisement, redirect
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class GuardSwitchSettings:
-    """Of the switch."""
-
-    guard: bool = attrs.field(
-        default=False,
-        converter=to_bool,
-        metadata=option("every guard, on every port that is not trusted"),
-    )
-
-
-@attrs.frozen(kw_only=True, slots=False)
 class GuardSettings(MacSettings):
     """Of a port. Guards that say nothing follow `guard` of the switch."""
 
-    trusted: bool = attrs.field(
-        default=False,
-        converter=to_bool,
-        metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
-    )
     isolated: bool = attrs.field(
         default=False,
         converter=to_bool,

@@ -43,8 +43,9 @@ import trio
 from vswitch.config.converters import to_bool, to_optional_bool
 from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
-from vswitch.features.guards import GuardSettings, GuardSwitchSettings
+from vswitch.features.guards import GuardSettings
 from vswitch.features.storms import StormDrop
+from vswitch.features.trust import GuardSwitchSettings
 from vswitch.frames.headers import frame_at
 from vswitch.frames.load import load_of
 from vswitch.frames.records import frame_record

@@ -36,6 +36,7 @@ from vswitch.config.converters import (
 from vswitch.config.sources import option
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features.base import ANY_PORT, Feature, Stages
+from vswitch.features.trust import GuardSwitchSettings, TrustSettings
 from vswitch.features.vlans import VlanSettings, VlanSwitchSettings, port_vlans, vlans_on
 from vswitch.frames.ethernet import format_mac
 from vswitch.switch.counters import Drop, DropReason
@@ -57,7 +58,12 @@ _Key = tuple[int, bytes]  # VLAN, address
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class MacSettings(VlanSettings):
+class MacSwitchSettings(VlanSwitchSettings, GuardSwitchSettings):
+    """Of the switch."""
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class MacSettings(VlanSettings, TrustSettings):
     """Of a port; its VLANs say where an address is that names none."""
 
     mac_limit: int | None = attrs.field(
@@ -252,7 +258,7 @@ class Stations:
                 del self._sticky_of[name]
 
 
-class Macs(Feature[VlanSwitchSettings, MacSettings]):
+class Macs(Feature[MacSwitchSettings, MacSettings]):
     """The MAC table of one switch."""
 
     def __init__(self, switch: Switch) -> None:
@@ -260,15 +266,15 @@ class Macs(Feature[VlanSwitchSettings, MacSettings]):
         self._fdb = switch.fdb
         self._stations = self.learning = Stations(switch.fdb, switch.events)
         self._tagged = False  # whether the switch has VLANs
+        self._guarded = False  # whether the word of members counts for less
         self._named: Mapping[str, MacSettings] = {}
         self._said: dict[_Key, str] = {}  # static by settings
         self._added: dict[_Key, str] = {}  # static by `mac add`
 
-    def settings_changed(
-        self, switch: VlanSwitchSettings, ports: Mapping[str, MacSettings]
-    ) -> bool:
+    def settings_changed(self, switch: MacSwitchSettings, ports: Mapping[str, MacSettings]) -> bool:
         """The static addresses of all ports."""
         self._tagged, self._named = vlans_on(switch, ports), ports
+        self._guarded = switch.guard
         said: dict[_Key, str] = {}
         for name, settings in ports.items():
             if name != ANY_PORT:
@@ -286,11 +292,14 @@ class Macs(Feature[VlanSwitchSettings, MacSettings]):
     def port_stages(self, port: Port, settings: MacSettings) -> Stages:
         """No stage: the rules of the port."""
         bound = frozenset(parse_station(text)[0] for text in settings.macs)
+        # A member says itself that it is a bridge; of other ports the operator has said so.
+        doubted = self._guarded and port.bound is not None and not (settings.trusted or bound)
+        limit = BRIDGE_LIMIT if port.bridge and not doubted else MAC_LIMIT
         self._stations.set_rules(
             port.number,
             PortRules(
                 name=port.name,
-                limit=settings.mac_limit or (BRIDGE_LIMIT if port.bridge else MAC_LIMIT),
+                limit=settings.mac_limit or limit,
                 sticky=settings.sticky,
                 bound=bound if bound else None,
             ),

@@ -23,8 +23,8 @@ from attrs import Factory, frozen
 from vswitch.config.sources import options_of, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
-from vswitch.features.guards import GuardSwitchSettings
 from vswitch.features.loops import LoopSettings
+from vswitch.features.macs import MacSwitchSettings
 from vswitch.features.mirror import MirrorSettings
 from vswitch.features.multicast import MulticastSwitchSettings
 from vswitch.features.rates import RateSettings
@@ -46,7 +46,7 @@ def _in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribu
 
 
 @frozen(kw_only=True, slots=False)
-class SwitchSettings(MulticastSwitchSettings, StormSwitchSettings, GuardSwitchSettings):
+class SwitchSettings(MulticastSwitchSettings, StormSwitchSettings, MacSwitchSettings):
     """Settings of the whole switch."""
 
 

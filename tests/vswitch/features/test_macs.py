@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from vswitch.cli import main
 from vswitch.errors import ConfigError, NotFound
-from vswitch.features.macs import MAX_STATIC, Macs
+from vswitch.features.macs import BRIDGE_LIMIT, MAC_LIMIT, MAX_STATIC, Macs
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import parse_mac
@@ -17,6 +17,7 @@ from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
 from vswitch.state import StateDir
+from vswitch.switch.port import Bound
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
 
@@ -176,3 +177,30 @@ async def test_the_command(tmp_path, capsys):
             assert code == 2, said
             assert said.startswith("vswitch: error: ")
         nursery.cancel_scope.cancel()
+
+
+MANY = [bytes([2, 0, 0, 1, *divmod(number, 256)]) for number in range(BRIDGE_LIMIT + 1)]
+
+
+@pytest.mark.parametrize(
+    ("guard", "said", "bound", "limit"),
+    [
+        ("off", {}, Bound(A), BRIDGE_LIMIT),
+        ("on", {}, Bound(A), MAC_LIMIT),
+        ("on", {"trusted": "yes"}, Bound(A), BRIDGE_LIMIT),
+        ("on", {"mac_limit": "40"}, Bound(A), 40),
+        ("off", {"mac_limit": "40"}, Bound(A), 40),
+        ("on", {}, None, BRIDGE_LIMIT),
+    ],
+)
+async def test_a_members_word_alone_raises_no_limit_under_guard(guard, said, bound, limit):
+    async with open_switch() as switch:
+        managed = FeatureManager(switch)
+        device = FakeDevice()
+        port = switch.attach(device, name="office", bridge=True, bound=bound)
+        managed.change_port("office", {"source_guard": "no", **said})
+        managed.change_switch({"guard": guard})
+        device.feed(*(ethernet(ALL, source, 0x88B5, b"x") for source in MANY))
+        await wait_all_tasks_blocked()
+        assert len(switch.fdb_entries()) == limit
+        assert port.counters.drops["mac_limit"] == len(MANY) - limit
