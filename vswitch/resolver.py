@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import trio
 
@@ -12,5 +13,10 @@ async def resolve(
 ) -> list[tuple[str, int]]:
     """All addresses of `host`, in the system's order of preference."""
     found = await trio.socket.getaddrinfo(host, port, type=kind)
-    # An IPv6 scope is part of the text ("fe80::1%eth0") as getaddrinfo gives it.
-    return list(dict.fromkeys((str(sockaddr[0]), int(sockaddr[1])) for *_, sockaddr in found))
+    return list(dict.fromkeys((_text(sockaddr), int(sockaddr[1])) for *_, sockaddr in found))
+
+
+def _text(sockaddr: tuple[Any, ...]) -> str:
+    """The address, with the interface of a link-local one behind a `%`."""
+    host, scope = str(sockaddr[0]), sockaddr[3] if len(sockaddr) == 4 else 0
+    return f"{host}%{socket.if_indextoname(scope)}" if scope and "%" not in host else host

@@ -270,7 +270,10 @@ def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> Udp
         if device is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         _enlarge_buffers(sock)
-        sock.bind((host, port))
+        # As the kernel wants it: a link-local address has its interface in a field of its own.
+        numeric = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+        found = socket.getaddrinfo(host or None, port, sock.family, sock.type, flags=numeric)
+        sock.bind(found[0][4])
     except OSError:
         sock.close()
         raise
