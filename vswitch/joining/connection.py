@@ -72,7 +72,12 @@ class Connection:
     ) -> None:
         """`known` is the network that the LAN had before; `remember` is told of another."""
         self.device = MemberDevice(
-            channel, name="switch", mtu=MAX_MTU, hears=FROM_SWITCH, on_control=self._hear
+            channel,
+            name="switch",
+            mtu=MAX_MTU,
+            hears=FROM_SWITCH,
+            floods_end=False,
+            on_control=self._hear,
         )
         self._link = link
         self._interface = link.interface

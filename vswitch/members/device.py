@@ -64,7 +64,8 @@ class MemberDevice:
     """A channel as a device. Implements `vswitch.switch.device.Device`.
 
     `on_control` is called from within `read_nowait` with each control message of the kinds in
-    `hears`, which the peer may send; others are counted, and not looked at.
+    `hears`, which the peer may send; others are counted, and not looked at. Too many of them end
+    the session, or with `floods_end` off are counted too: a member has but the one switch.
     `on_blocked` is called when a control message has to wait for credit while no frame may be
     waiting; it must see to it that somebody waits for `wait_writable` and then calls
     `write_nowait`, which `Port.flush_soon` does.
@@ -78,12 +79,14 @@ class MemberDevice:
         mtu: int = 1500,
         superframes: bool = False,
         hears: frozenset[str] = ALL_KINDS,
+        floods_end: bool = True,
         on_control: Callable[[ControlMessage], None] = _ignore_control,
     ) -> None:
         self.name = name
         self.mtu = mtu
         self.superframes = superframes
         self.hears = hears
+        self.floods_end = floods_end
         self.on_control = on_control
         self.on_blocked: Callable[[], None] = _ignore_blocked
         self._channel = channel

@@ -64,6 +64,7 @@ class _Owner(Protocol):
 
     superframes: bool
     hears: frozenset[str]
+    floods_end: bool
     on_control: Callable[[ControlMessage], None]
 
 
@@ -263,9 +264,10 @@ class Incoming:
                 continue
             count = after_untrusted(record)
             if count is None:
-                if not self._controls.allow(now, 1):
+                allowed = self._controls.allow(now, 1)
+                if not allowed and self._owner.floods_end:
                     raise BadRecord(f"more than {CONTROLS_PER_SECOND} control messages a second")
-                message = decode_control_untrusted(record, self._owner.hears)
+                message = decode_control_untrusted(record, self._owner.hears) if allowed else None
                 if message is None:
                     self.dropped["control_ignored"] += 1
                     continue

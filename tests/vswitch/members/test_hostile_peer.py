@@ -280,6 +280,15 @@ async def test_a_member_hears_what_a_switch_says():
     assert heard == said
 
 
+async def test_of_a_switch_those_beyond_the_limit_are_dropped_and_counted(autojump_clock):
+    heard = []
+    device, _, theirs = pair(hears=FROM_SWITCH, floods_end=False, on_control=heard.append)
+    theirs.bulk.send_nowait([encode_control(Notice("x"))] * (CONTROLS_PER_SECOND + 7))
+    read(device)
+    assert len(heard) == CONTROLS_PER_SECOND
+    assert device.dropped == {"control_ignored": 7}
+
+
 @pytest.mark.parametrize("hears", [FROM_MEMBER, FROM_SWITCH])
 async def test_too_many_control_messages_end_the_session(hears, autojump_clock):
     device, ours, theirs = pair(hears=hears)

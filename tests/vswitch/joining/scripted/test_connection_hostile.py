@@ -170,7 +170,7 @@ async def test_refusals_are_a_line_a_second(autojump_clock, stage, caplog):
 
 async def test_goodbyes_that_end_nothing_end_nothing(autojump_clock, stage, caplog):
     caplog.set_level("INFO")
-    many = [Bye(ByeCode.NORMAL, f"now {number}") for number in range(15)]
+    many = [Bye(ByeCode.NORMAL, f"now {number}") for number in range(500)]
     async with joined(stage, says(WELCOME, *many)) as member:
         assert (await member.status({}))["state"] == "up"
     assert len(stage.sessions) == 1
