@@ -314,11 +314,11 @@ class Endpoint:
             for train in trains:
                 if not waiting.add(session, train, address):
                     demux.drops["cpu_share"] += -(-len(train[0]) // train[1])
-        others = set(demux.touched)
+        others = dict.fromkeys(demux.touched)  # in order, so that a seed decides a whole run
         begun = before = trio.current_time()
         while waiting and before - begun <= TURN:
             session, (trains, address) = waiting.pop()
-            others.discard(session)
+            others.pop(session, None)
             if not session.finished:  # it may have ended while this waited
                 demux.receive_run(session, trains, address, now)
                 self._deliver((session,))

@@ -28,9 +28,8 @@ class RegistryAuthority:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self.on_revoked: Callable[[bytes], None] = lambda key: (
-            None
-        )  # told of a revoked key that asks
+        # Told of a revoked key that asks, so that the reception ends what it still has.
+        self.on_revoked: Callable[[bytes], None] | None = None
 
     def look_up(self, peer: PublicKey, credential: Credential) -> Grant | None:
         """Point reads of the registry; None is silence."""
@@ -43,7 +42,7 @@ class RegistryAuthority:
             return None
         if member is None:
             return None
-        if member.revoked is not None:
+        if member.revoked is not None and self.on_revoked is not None:
             self.on_revoked(peer.raw)
         return Grant(result=Result.OK if member.revoked is None else Result.REVOKED)
 
