@@ -40,7 +40,7 @@ from transport.crypto.identity import PrivateKey
 from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.demux import Demux
-from transport.endpoint.fairness import CHUNK, TURN, FairQueue
+from transport.endpoint.fairness import TURN, FairQueue
 from transport.endpoint.udp import DatagramSocket, format_address
 from transport.errors import HandshakeRefused, HandshakeTimeout
 from transport.handshake.admission import Authority
@@ -300,11 +300,12 @@ class Endpoint:
             if trains or self._waiting:
                 self._turn = trio.current_time()
                 runs = demux.sort_trains(trains, self._turn)
-                if len(runs) == 1 and not self._waiting and _size(runs[0][1]) <= CHUNK:
-                    demux.receive_run(*runs[0], self._turn)
-                    self._deliver(demux.touched)
-                else:
+                if self._waiting or not sock.drained:
                     self._share(runs)
+                else:  # all that had come is at hand: there is time for everybody
+                    for run in runs:
+                        demux.receive_run(*run, self._turn)
+                    self._deliver(demux.touched)
                 self.pump()
 
     def _share(self, runs: Sequence[tuple[Session, list[tuple[Bytes, int]], Address]]) -> None:
@@ -366,10 +367,6 @@ class Endpoint:
                 await trio.sleep(max(0, now + delay - self.now()))
                 self._demux.handle_timeout(self.now())
                 self.pump()
-
-
-def _size(trains: list[tuple[Bytes, int]]) -> int:
-    return sum([len(data) for data, _ in trains])
 
 
 async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:

@@ -59,6 +59,8 @@ class DatagramSocket(Protocol):
     async def wait_readable(self) -> None:
         """Until `receive_nowait` would give something. ClosedResourceError after close."""
 
+    drained: bool  # whether the last `receive_nowait` has left nothing behind
+
     def receive_nowait(self, limit: int) -> list[Train]:
         """Trains from about `limit` reads, good until the next call; empty when nothing waits."""
 
@@ -86,6 +88,7 @@ class UdpSocket:
         self.drops: Counter[str] = Counter()
         self.refused: deque[Refusal] = deque(maxlen=_REFUSALS)
         self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
+        self.drained = True
         self._sends_trains = True  # until the kernel refuses one
         with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
             sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
@@ -113,6 +116,7 @@ class UdpSocket:
         start = end = full = 0  # of the train that is being laid, and the size of its datagrams
         aligned = True  # it has ended with no shorter datagram
         sender: Address = ()
+        self.drained = False
         try:
             for _ in range(limit):
                 size, ancillary, _, address = receive((view[end:],), _ANCILLARY_ROOM)
@@ -140,7 +144,7 @@ class UdpSocket:
                 if end > _LAY_UP_TO:
                     break
         except BlockingIOError:
-            pass
+            self.drained = True
         except OSError as error:
             # An ICMP error that belongs to an earlier datagram; the next read is good again.
             if error.errno == errno.EBADF:

@@ -95,6 +95,7 @@ class MemorySocket:
         self._queue: deque[tuple[bytes, Address]] = deque()
         self._readers = trio.lowlevel.ParkingLot()
         self._closed = False
+        self.drained = True
         self.drops: Counter[str] = Counter()
         self.refused: deque[Refusal] = deque(maxlen=1024)
         self.mtu = 1500  # of its interface, which takes nothing longer, and says so
@@ -121,6 +122,7 @@ class MemorySocket:
         if self._closed:
             raise trio.ClosedResourceError
         datagrams = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+        self.drained = not self._queue
         return [(datagram, source, len(datagram)) for datagram, source in datagrams]
 
     def send_nowait(self, trains: Iterable[Train]) -> None:
