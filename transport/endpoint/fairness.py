@@ -26,7 +26,7 @@ from typing import Final
 from transport.session.session import Session
 from transport.wire.trains import Address, Bytes
 
-CHUNK: Final = 256 << 10  # bytes worked on before anybody else is looked at; some milliseconds
+CHUNK: Final = 512 << 10  # bytes worked on before anybody else is looked at; more than one read
 TURN: Final = 0.010  # seconds of work until the other tasks have their turn
 WAITING: Final = 4 << 20  # bytes of one session: a whole read of the socket
 WAITING_TOTAL: Final = 16 << 20  # of all: beyond it only who has nothing waiting may add some
