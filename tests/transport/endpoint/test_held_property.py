@@ -262,8 +262,16 @@ def test_what_is_held_is_accounted_and_within_its_limits(seed):
             there = member.content()
             # Of the unit that was the first to be held, all counts until nothing is.
             assert there <= accounted <= there + 2 * KCP_MTU
+        member.do("slices")
         member.host.close()
+        world.wire.settle()
+        member.do("slices")  # and afterwards
+        world.wire.settle()
+        assert member.session.reassembly.held == 0
     world.wire.advance(5.0)
+    for member in world.members:
+        member.take()
+        assert member.session.lanes.held == member.session.lanes.in_flight
     assert world.accounted == 0
     assert world.server.demux.sessions == 0
 
