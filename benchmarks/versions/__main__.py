@@ -8,15 +8,15 @@
 
 Each start runs three variants with processes of their own, all up at once and measured in turn:
 this checkout, the other, and the other once more as the control, for two sets of the same processes
-differ too. A checkout with a .venv runs with that, any other with this interpreter and its libraries.
+differ too. A checkout with a .venv runs with that, any other with this interpreter.
 
 strict, nic, veth: idle pings and their CPU, pings beside TCP, one TCP stream both ways and its CPU,
 1,400-byte and 64-byte datagrams. lossy: one TCP stream and pings where A's path has a round trip of
 50 and 200 ms, loses 1 and 5 % each way, and has no limit.
 
 Needs root, and: apt-get install iperf3 ethtool iproute2 iputils-ping procps. Nothing leaves the
-network namespaces that it makes. The exit status is 1 if it was interrupted, or if something did not
-count.
+network namespaces that it makes. The exit status is 1 if it was interrupted, or if something did
+not count.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One start of all variants: a bed for each, all up at once, measured in turn.
 
 What is measured goes round the variants before the next thing is, so that those that are set
-against each other ran within seconds of each other. A variant whose processes did not come up, whose
-measurement failed or whose proofs do not hold is out of this start, with a `problem`.
+against each other ran within seconds of each other. A variant whose processes did not come up,
+whose measurement failed or whose proofs do not hold is out of this start, with a `problem`.
 """
 
 from __future__ import annotations
