@@ -138,7 +138,8 @@ class Bed:
             raise TimedOut(f"{error}\n{self.story()}") from None
 
     def begin_capture(self) -> None:
-        self.lan.underlay.call(capture.begin, self.lan.ports["switch"], WIRE_LIMIT)
+        program = capture.longer_than(WIRE_LIMIT)
+        self.lan.underlay.call(capture.begin, self.lan.ports["switch"], program)
 
     def end_capture(self) -> capture.Wire:
         return self.lan.underlay.call(capture.end, self.lan.ports["switch"])

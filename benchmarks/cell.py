@@ -19,7 +19,7 @@ from benchmarks.peers import Peer
 from benchmarks.underlays import WIRE_LIMIT, Underlay
 from vswitch.errors import VswitchError
 
-__all__ = ["measure"]
+__all__ = ["measure", "proof"]
 
 RELAYED = 0.9  # of the payload must be seen to go into and out of S; headers only add to it
 
@@ -45,7 +45,7 @@ def measure(peer: Peer, underlay: Underlay, plan: Plan, number: int) -> dict[str
                 wire = bed.end_capture()
                 cell["oversize_frames"] = wire.oversize
                 cell["longest_frame"] = wire.longest
-            problem = _proof(peer, underlay, cell)
+            problem = proof(cell, underlay) if peer.relayed else None
             if problem:
                 cell["problem"] = problem
     except (VswitchError, OSError, subprocess.SubprocessError) as error:
@@ -69,14 +69,15 @@ def _figures(bed: Bed, plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _proof(peer: Peer, underlay: Underlay, cell: dict[str, Any]) -> str | None:
-    if underlay.real_wire and cell["oversize_frames"] and peer.relayed:
+def proof(cell: dict[str, Any], underlay: Underlay) -> str | None:
+    """Why the figures of a cell that S relays do not count, if so."""
+    if underlay.real_wire and cell["oversize_frames"]:
         return (
             f"{cell['oversize_frames']} wire frames longer than {WIRE_LIMIT} bytes,"
             f" up to {cell['longest_frame']}: not a wire of MTU 1500"
         )
     for name, flow in cell["figures"]["tcp"].items():
         through = min(flow["into_switch"], flow["out_of_switch"])
-        if peer.relayed and through < RELAYED:
+        if through < RELAYED:
             return f"TCP {name}: only {through:.0%} of it went through S"
     return None

@@ -15,24 +15,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import attrs
 
 from benchmarks.cell import measure
+from benchmarks.command import check_machine, names_of, stop_on_signal, tell
 from benchmarks.facts import facts
 from benchmarks.figures import FULL, QUICK
 from benchmarks.peers import PEERS, Peer
-from benchmarks.peers.peer import find
 from benchmarks.report import medians, table
 from benchmarks.underlays import UNDERLAYS
-from vswitch.lab import missing_for_lab
 
 SCHEMA = 1
 TOOLS = {"iperf3": "iperf3", "ethtool": "ethtool", "ping": "iputils-ping", "bridge": "iproute2"}
@@ -40,12 +36,12 @@ TOOLS = {"iperf3": "iperf3", "ethtool": "ethtool", "ping": "iputils-ping", "brid
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    _check_machine()
-    signal.signal(signal.SIGTERM, _interrupt)
+    check_machine("compare", TOOLS)
+    stop_on_signal()
     peers = [PEERS[name] for name in args.peers]
     for peer in peers:
         if peer.missing():
-            _tell(f"left out: {peer.name} (apt-get install {peer.package})")
+            tell(f"left out: {peer.name} (apt-get install {peer.package})")
     peers = [peer for peer in peers if not peer.missing()]
     plan = QUICK if args.quick else FULL
     rounds = args.rounds or (1 if args.quick else 3)
@@ -67,11 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             cell = measure(peer, UNDERLAYS[name], plan, number)
             result["cells"].append(cell)
             result["summary"] = medians(_in_order(result["cells"], args))
-            _tell(f"[{done}/{len(orders)}] {_line(cell)}")
+            tell(f"[{done}/{len(orders)}] {_line(cell)}")
             if args.json is not None:
                 args.json.write_text(json.dumps(result, indent=1) + "\n")
     except KeyboardInterrupt:
-        _tell("interrupted: what follows is what was measured so far")
+        tell("interrupted: what follows is what was measured so far")
     print(_head(result))
     print(table(result["summary"], _abouts(result), plan.overloads))
     bad = [cell for cell in result["cells"] if cell["problem"]]
@@ -88,28 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one round of short measurements")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured (3)")
     parser.add_argument(
-        "--peers", type=_names(PEERS), default=list(PEERS), metavar="A,B", help=",".join(PEERS)
+        "--peers", type=names_of(PEERS), default=list(PEERS), metavar="A,B", help=",".join(PEERS)
     )
     parser.add_argument(
         "--underlays",
-        type=_names(UNDERLAYS),
+        type=names_of(UNDERLAYS),
         default=list(UNDERLAYS),
         metavar="A,B",
         help=",".join(UNDERLAYS),
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
     return parser
-
-
-def _names(known: dict[str, Any]) -> Any:
-    def names(text: str) -> list[str]:
-        given = text.split(",")
-        wrong = [name for name in given if name not in known]
-        if wrong:
-            raise argparse.ArgumentTypeError(f"no {wrong[0]}: there are {', '.join(known)}")
-        return given
-
-    return names
 
 
 def _turned(peers: list[Peer], number: int) -> list[Peer]:
@@ -123,16 +108,6 @@ def _in_order(cells: list[dict[str, Any]], args: argparse.Namespace) -> list[dic
         cells,
         key=lambda cell: (args.underlays.index(cell["underlay"]), args.peers.index(cell["peer"])),
     )
-
-
-def _check_machine() -> None:
-    missing = missing_for_lab() + [
-        f"{tool} (apt-get install {package})" for tool, package in TOOLS.items() if not find(tool)
-    ]
-    if os.geteuid() != 0:
-        missing.append("root")
-    if missing:
-        raise SystemExit(f"compare: missing: {', '.join(missing)}")
 
 
 def _line(cell: dict[str, Any]) -> str:
@@ -166,14 +141,6 @@ def _head(result: dict[str, Any]) -> str:
 def _abouts(result: dict[str, Any]) -> dict[str, str]:
     known = result["facts"]["peers"]
     return {name: f"{entry['about']} ({entry['version']})" for name, entry in known.items()}
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.peers import Peer
 from benchmarks.peers.peer import version_of
 
-__all__ = ["facts"]
+__all__ = ["ROOT", "checkout_facts", "facts"]
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("cryptography", "siokcp", "trio", "pyroute2")
@@ -23,7 +23,6 @@ LIBRARIES = ("cryptography", "siokcp", "trio", "pyroute2")
 
 def facts(peers: Iterable[Peer]) -> dict[str, Any]:
     """All of it, as JSON."""
-    status = _git("status", "--porcelain")
     return {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {
@@ -34,10 +33,9 @@ def facts(peers: Iterable[Peer]) -> dict[str, Any]:
             "architecture": platform.machine(),
             "aes": " aes " in f" {_field('/proc/cpuinfo', 'flags')} ",
         },
-        "commit": _git("rev-parse", "HEAD") or "unknown",
-        "changed_files": None if status is None else len(status.splitlines()),
+        **checkout_facts(ROOT),
         "python": sys.version.split()[0],
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": {name: _version(name) for name in LIBRARIES},
         "peers": {peer.name: {"about": peer.about, "version": peer.version()} for peer in peers},
         "tools": {
             "iperf3": version_of("iperf3", "--version"),
@@ -45,6 +43,22 @@ def facts(peers: Iterable[Peer]) -> dict[str, Any]:
             "ethtool": version_of("ethtool", "--version"),
         },
     }
+
+
+def checkout_facts(root: Path) -> dict[str, Any]:
+    """Its commit, and how many files were changed since (None: it has no history)."""
+    status = _git(root, "status", "--porcelain")
+    return {
+        "commit": _git(root, "rev-parse", "HEAD") or "unknown",
+        "changed_files": None if status is None else len(status.splitlines()),
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _field(path: str, name: str) -> str:
@@ -55,8 +69,8 @@ def _field(path: str, name: str) -> str:
     return "unknown"
 
 
-def _git(*argv: str) -> str | None:
+def _git(root: Path, *argv: str) -> str | None:
     done = subprocess.run(
-        ["git", "-C", str(ROOT), *argv], capture_output=True, text=True, check=False
+        ["git", "-C", str(root), *argv], capture_output=True, text=True, check=False
     )
     return done.stdout.strip() if done.returncode == 0 else None

@@ -92,7 +92,10 @@ def udp_small(bed: Bed, plan: Plan) -> dict[str, Any]:
 
 
 def pings(bed: Bed, plan: Plan) -> dict[str, dict[str, float]]:
-    """Round trips in ms: left alone (2 ms and 50 ms apart), and beside one TCP stream A to B."""
+    """Round trips in ms: left alone (2 ms and 50 ms apart), and beside one TCP stream A to B.
+
+    `peer_us` is what the peer's processes spend while one is sent, in CPU microseconds.
+    """
     found = {
         "ms2": _ping(bed, plan.fast_pings, 0.002),
         "ms50": _ping(bed, plan.slow_pings, 0.05),
@@ -164,7 +167,9 @@ def probe(bed: Bed, size: int, rate: float, seconds: float) -> Probe:
 def _ping(bed: Bed, number: int, interval: float) -> dict[str, float]:
     limit = int(number * interval * 2) + 5
     argv = ["ping", "-n", "-i", f"{interval:g}", "-c", str(number), "-w", str(limit)]
+    before = usage(bed.all_pids)
     done = bed.a.run([*argv, bed.b_address], timeout=limit + GRACE, check=False)
+    used = usage(bed.all_pids) - before
     times = sorted(float(text) for text in TIME.findall(done.stdout))
     if not times:
         return {"lost": 1.0}
@@ -173,6 +178,7 @@ def _ping(bed: Bed, number: int, interval: float) -> dict[str, float]:
         "p50": statistics.median(times),
         "p99": times[min(len(times) - 1, int(len(times) * 0.99))],
         "lost": 1 - len(times) / number,
+        "peer_us": 1e6 * used.processes / number,
     }
 
 

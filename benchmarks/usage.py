@@ -1,11 +1,13 @@
 """CPU time and memory: of the whole machine, and of processes with all their descendants.
 
-Everything is read from /proc, in the namespace of the caller.
+The machine's is read from /proc in steps of a tick, 10 ms; that of a process from its own clock, to
+the nanosecond: what a hundred pings cost is less than a tick each.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ __all__ = ["Usage", "resident_mib", "usage"]
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 IDLE = (3, 4, 7)  # columns of the cpu line (proc(5)): idle, iowait, steal
+CPUCLOCK_SCHED = 2  # linux/posix-timers.h: the clock of all that a process has run
 COLUMNS = 8  # guest time, which follows, is in user time already
 
 
@@ -35,8 +38,7 @@ def usage(pids: Iterable[int]) -> Usage:
     with open("/proc/stat") as file:
         columns = [int(field) for field in file.readline().split()[1 : 1 + COLUMNS]]
     busy = sum(ticks for number, ticks in enumerate(columns) if number not in IDLE)
-    ticks = sum(_ticks(pid) for pid in _with_descendants(pids))
-    return Usage(busy / TICKS, ticks / TICKS)
+    return Usage(busy / TICKS, sum(_seconds(pid) for pid in _with_descendants(pids)))
 
 
 def resident_mib(pids: Iterable[int]) -> float:
@@ -66,9 +68,9 @@ def _with_descendants(pids: Iterable[int]) -> set[int]:
     return found
 
 
-def _ticks(pid: int) -> int:
+def _seconds(pid: int) -> float:
+    """User and system time of a process, threads that have ended included; 0 if it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(fields[11]) + int(fields[12])
+        return time.clock_gettime(~pid << 3 | CPUCLOCK_SCHED)
+    except OSError:
+        return 0.0

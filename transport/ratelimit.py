@@ -109,7 +109,8 @@ class FairBucket:
     """A bucket for all keys: one may take while more is left than it has taken itself, of late.
 
     So who has taken little comes before who has taken much, and between those who always want more
-    it ends up shared evenly, with a rest for newcomers.
+    it ends up shared evenly, with a rest for newcomers. Who stands under several keys, such as an
+    address and an account, is held to the one that has taken most.
     """
 
     rate: float = field(validator=gt(0))
@@ -126,18 +127,22 @@ class FairBucket:
     def _shared(self) -> TokenBucket:
         return TokenBucket(self.rate, self.burst, self.now)
 
-    def allow(self, key: bytes, now: float) -> bool:
-        """Take a token for this key if there is one for it. HOT PATH of a flood"""
-        taken, since = self._taken.get(key, (0.0, now))
-        taken *= exp(min(0.0, since - now) / self.memory)
-        if not self._all.ready(now, taken + 1):
+    def allow(self, now: float, *keys: bytes) -> bool:
+        """Take a token for who has these keys, if there is one for each. HOT PATH of a flood"""
+        taken = [self._of_late(key, now) for key in keys]
+        if not self._all.ready(now, max(taken) + 1):
             return False
         self._all.allow(now)
-        self._taken[key] = taken + 1, now
-        self._taken.move_to_end(key)
-        if len(self._taken) > self.capacity:
-            self._taken.popitem(last=False)
+        for key, before in zip(keys, taken, strict=True):
+            self._taken[key] = before + 1, now
+            self._taken.move_to_end(key)
+            if len(self._taken) > self.capacity:
+                self._taken.popitem(last=False)
         return True
+
+    def _of_late(self, key: bytes, now: float) -> float:
+        taken, since = self._taken.get(key, (0.0, now))
+        return taken * exp(min(0.0, since - now) / self.memory)
 
     def __len__(self) -> int:
         return len(self._taken)

@@ -22,7 +22,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "rate_limited": "too many handshakes from this address; answered with a cookie",
     "proven_limited": "too many handshakes with a proof of address, and of this address the most",
     "repeated_init": "an init that was answered already; the first few get the same answer again",
-    "refusal_limited": "of a key that was refused less than a second ago",
+    "refusal_limited": "of a key that was told no less than a second ago",
     "half_open_full": "too many unconfirmed handshakes, in all or of one peer",
     "bad_handshake": "the Noise handshake does not open",
     "low_order_point": "a public key that would give away the shared secret",

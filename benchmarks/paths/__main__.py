@@ -26,25 +26,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import attrs
 
 from benchmarks.bed import Bed, open_bed
+from benchmarks.command import check_machine, name_of, names_of, stop_on_signal, tell
 from benchmarks.facts import facts
 from benchmarks.paths import fairness, lanes, matrix, peers, report
 from benchmarks.paths.cells import PEER_LOSSES, PathCell, Plan, full_cells, quick_cells
 from benchmarks.paths.report import PARTS
 from benchmarks.peers import PEERS, Peer, ours
-from benchmarks.peers.peer import find
 from benchmarks.underlays import UNDERLAYS
-from vswitch.lab import missing_for_lab
 
 SCHEMA = 1
 TOOLS = {
@@ -66,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.show is not None:
         print(report.told(json.loads(args.show.read_text())))
         return 0
-    _check_machine()
-    signal.signal(signal.SIGTERM, _interrupt)
+    check_machine("paths", TOOLS)
+    stop_on_signal()
     chosen = _installed(args.peers) if "peers" in args.parts else [PEERS["vswitch"]]
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -86,11 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             for done, (part, show, step) in enumerate(steps, start=1):
                 cell = step(beds)
                 result[part].append(cell)
-                _tell(f"[{done}/{len(steps)}] {show(cell)}")
+                tell(f"[{done}/{len(steps)}] {show(cell)}")
                 if args.json is not None:
                     args.json.write_text(json.dumps(result, indent=1) + "\n")
     except KeyboardInterrupt:
-        _tell("interrupted: what follows is what was measured so far")
+        tell("interrupted: what follows is what was measured so far")
         done = min(done, len(steps) - 1)
     print(report.told(result))
     return 0 if done == len(steps) and _good(result) else 1
@@ -194,7 +190,7 @@ def _rounds(args: argparse.Namespace) -> int:
 def _installed(names: list[str]) -> list[Peer]:
     for name in names:
         if PEERS[name].missing():
-            _tell(f"left out: {name} (apt-get install {PEERS[name].package})")
+            tell(f"left out: {name} (apt-get install {PEERS[name].package})")
     return [PEERS[name] for name in names if not PEERS[name].missing()]
 
 
@@ -206,45 +202,30 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("parts", nargs="*", type=_known(PARTS), default=list(USUAL), help=" ".join(PARTS))
+    add("parts", nargs="*", type=name_of(PARTS), default=list(USUAL), help=" ".join(PARTS))
     add("--quick", action="store_true", help="fewer paths, one round, shorter streams")
     add("--seconds", type=float, metavar="N", help="of each stream (20; quick 8; fairness 45, 15)")
     names = "cells whose name begins so: 20x50-q1-l5"
     add("--only", nargs="+", default=[""], metavar="TEXT", help=names)
-    add("--peers", type=_list, default=list(peers.NAMES), metavar="A,B", help=",".join(PEERS))
-    add("--lanes", type=_lanes, default=list(lanes.LANES), metavar="A,B", help="kcp,datagram")
+    add(
+        "--peers",
+        type=names_of(PEERS),
+        default=list(peers.NAMES),
+        metavar="A,B",
+        help=",".join(PEERS),
+    )
+    add(
+        "--lanes",
+        type=names_of((*lanes.LANES, "auto")),
+        default=list(lanes.LANES),
+        metavar="A,B",
+        help="kcp,datagram",
+    )
     add("--rounds", type=int, metavar="N", help="how often each peer is measured (3)")
     add("--congestion", default="cubic", metavar="NAME", help="of the streams' own TCP (cubic)")
     add("--show", type=Path, metavar="FILE", help="measure nothing: tell what a --json has")
     add("--json", type=Path, metavar="FILE", help="write everything here too")
     return parser
-
-
-def _known(names: Sequence[str]) -> Callable[[str], str]:
-    def known(text: str) -> str:
-        if text not in names:
-            raise argparse.ArgumentTypeError(f"no {text}: there are {', '.join(names)}")
-        return text
-
-    return known
-
-
-def _list(text: str) -> list[str]:
-    return [_known(list(PEERS))(name) for name in text.split(",")]
-
-
-def _lanes(text: str) -> list[str]:
-    return [_known([*lanes.LANES, "auto"])(name) for name in text.split(",")]
-
-
-def _check_machine() -> None:
-    missing = missing_for_lab() + [
-        f"{tool} (apt-get install {package})" for tool, package in TOOLS.items() if not find(tool)
-    ]
-    if os.geteuid() != 0:
-        missing.append("root")
-    if missing:
-        raise SystemExit(f"paths: missing: {', '.join(missing)}")
 
 
 def _good(result: dict[str, Any]) -> bool:
@@ -253,14 +234,6 @@ def _good(result: dict[str, Any]) -> bool:
     for checks in report.peers_checks(report.peers_summary(result["peers"])).values():
         met += [check.met for check in checks]
     return all(met) and not any(cell["problem"] for cell in cells)
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -143,15 +143,15 @@ def shared(**settings):
 
 def test_one_key_alone_gets_half_at_once_and_leaves_the_rest_to_others():
     bucket = shared()
-    assert sum(bucket.allow(b"one", 0.0) for _ in range(1000)) == 250
-    assert sum(bucket.allow(b"two", 0.0) for _ in range(1000)) == 125
-    assert bucket.allow(b"three", 0.0)
+    assert sum(bucket.allow(0.0, b"one") for _ in range(1000)) == 250
+    assert sum(bucket.allow(0.0, b"two") for _ in range(1000)) == 125
+    assert bucket.allow(0.0, b"three")
 
 
 def test_in_all_it_is_one_bucket():
     bucket = shared()
-    assert sum(bucket.allow(b"%d" % number, 0.0) for number in range(1000)) == 500
-    assert sum(bucket.allow(b"%d" % number, 1.0) for number in range(1000, 2000)) == 500
+    assert sum(bucket.allow(0.0, b"%d" % number) for number in range(1000)) == 500
+    assert sum(bucket.allow(1.0, b"%d" % number) for number in range(1000, 2000)) == 500
 
 
 @pytest.mark.parametrize("hostile", [5, 50, 500])
@@ -160,34 +160,34 @@ def test_a_newcomer_passes_before_those_that_have_used_much(hostile):
     bucket, step = shared(), 1 / (100 * 500)
     served = [0] * hostile
     for number in range(4 * 100 * 500):
-        served[number % hostile] += bucket.allow(b"%d" % (number % hostile), number * step)
+        served[number % hostile] += bucket.allow(number * step, b"%d" % (number % hostile))
         if number > 100 * 500 and number % 5000 == 0:  # ten newcomers a second
-            assert bucket.allow(b"new %d" % number, number * step)
+            assert bucket.allow(number * step, b"new %d" % number)
     assert sum(served) <= 500 + 4 * 500
     assert max(served) <= 1.2 * min(served) + 3
 
 
 def test_what_was_taken_is_forgotten_with_time():
     bucket = shared()
-    while bucket.allow(b"one", 0.0):
+    while bucket.allow(0.0, b"one"):
         pass
-    assert bucket.allow(b"one", 0.5)
-    assert sum(bucket.allow(b"one", 100.0) for _ in range(1000)) == 250
+    assert bucket.allow(0.5, b"one")
+    assert sum(bucket.allow(100.0, b"one") for _ in range(1000)) == 250
 
 
 def test_only_who_was_served_is_remembered_and_not_too_many_of_them():
     bucket = shared(capacity=100)
-    served = sum(bucket.allow(b"%d" % number, 0.0) for number in range(2000))
+    served = sum(bucket.allow(0.0, b"%d" % number) for number in range(2000))
     assert served == 500
     assert len(bucket) == 100
     other = shared()
-    assert [other.allow(b"one", 0.0) for _ in range(251)][-1] is False
+    assert [other.allow(0.0, b"one") for _ in range(251)][-1] is False
     for number in range(1000):
-        other.allow(b"%d" % number, 0.0)
+        other.allow(0.0, b"%d" % number)
     assert len(other) == 1 + 250
 
 
 def test_a_clock_that_steps_back_adds_nothing_to_what_is_shared():
     bucket = shared(now=10.0)
-    assert sum(bucket.allow(b"%d" % number, 10.0) for number in range(1000)) == 500
-    assert not bucket.allow(b"new", 5.0)
+    assert sum(bucket.allow(10.0, b"%d" % number) for number in range(1000)) == 500
+    assert not bucket.allow(5.0, b"new")

@@ -399,6 +399,8 @@ class Demux:
         held = 0
         if session.ended is None:
             held = session.lanes.held + session.reassembly.held + session.held_above
+        else:
+            session.reassembly.clear()
         self._budget.account(session, held)
         if self._responder is not None:
             self._responder.tight = self._budget.tight
@@ -415,6 +417,7 @@ class Demux:
     def _forget(self, session: Session) -> None:
         session.keys.retire_all()
         self._release(session)
+        session.reassembly.clear()
         self._timers.cancel(session)
         self._initiator.forget(session)
         self._budget.account(session, 0)

@@ -4,9 +4,9 @@ In this order, cheapest first: length and version; mac1, which only who knows ou
 make; whether it was answered already, which costs nothing again; a small token bucket per address,
 and under load none, for who has not proven that it can read there, and one that all share fairly
 for who has, with mac2; one X25519 for the sender's key; the look-up, which meets strangers with
-silence; another X25519 that proves key and credential; freshness; for who is to be refused, a
-second since the last time. What passes is answered with a response of 140 bytes, smaller than the
-init, and nothing has changed yet.
+silence; another X25519 that proves key and credential; freshness; for who gets an answer with which
+nothing begins (refused, full, session lost), a second since the last one. What passes is answered
+with a response of 140 bytes, smaller than the init, and nothing has changed yet.
 
 Freshness does not rest on clocks: an init that is not newer than the peer's last confirmed one
 gets a cookie, and is accepted when it comes back with the cookie under its seal.
@@ -42,21 +42,23 @@ from transport.wire.trains import Address
 CONFIRMED_TIMESTAMPS: Final = 8192  # remembered peers, least recently confirmed forgotten first
 HANDSHAKES_PER_ADDRESS: Final = 20.0  # a second, per IPv4 address or IPv6 /64
 HANDSHAKE_BURST_PER_ADDRESS: Final = 5.0
-# The same for all who have shown with mac2 that they read at their address: a fifth of a core, and
-# a thousand members that come back together are in within a few seconds.
-PROVEN_HANDSHAKES: Final = 500.0
-PROVEN_HANDSHAKE_BURST: Final = 500.0
+# The same for all who have shown with mac2 that they read at their address. One that is answered
+# costs about 0.25 ms, and its way through the kernel 0.03 ms: a quarter of a core; and a thousand
+# members that come back together are in after two round trips.
+PROVEN_HANDSHAKES: Final = 800.0
+PROVEN_HANDSHAKE_BURST: Final = 1000.0
 # Seconds for which an address is held to what it has used of them. All members of one site come
 # from one address, twice each if the switch has lost their sessions: alone it gets half of them at
-# once, and 200 a second.
+# once, and 400 a second.
 PROVEN_MEMORY: Final = 2.5
 # An honest initiator sends an init so often, and needs the answer once: each is answered with the
 # same bytes, and no more than that. They come within half a second, in which fewer are answered.
 ANSWERED_INITS: Final = 1000  # remembered, the oldest forgotten first; half a kB each
 ANSWERS_PER_INIT: Final = max(INIT_COPIES)
-REFUSALS_PER_KEY: Final = 1.0  # a second, of a key that may not come in (any more)
-# Beyond this many handshakes in a second all must prove their address (mac2): one costs about
-# 0.4 ms, so 100 a second are 4 % of a core.
+# Answers a second with which nothing begins, such as a refusal, for each key; and as many again for
+# who has shown besides that it reads at its address: a recorded init must not use those up.
+REFUSALS_PER_KEY: Final = 1.0
+# Beyond this many handshakes in a second all must prove their address (mac2): 3 % of a core.
 LOAD_THRESHOLD: Final = 100.0
 COOKIE_REPLIES_PER_ADDRESS: Final = 200.0  # 13 kB/s; an honest member behind it needs one
 # A cookie costs about as much as looking at the init that it answers (10 µs), and in a flood of
@@ -145,7 +147,7 @@ class Admission:
             raise self._again(answer, now)
         source, key = _source(address), address_key(address[0])
         if self._jar.check_mac2(datagram, source, now):
-            if not self._proven.allow(key, now):
+            if not self._proven.allow(now, key):
                 raise BadPacket("proven_limited")
         elif not self._addresses.allow(key, now):
             raise self._cookie_for(header, "rate_limited", source, key, now)
@@ -160,9 +162,16 @@ class Admission:
         proven = self._jar.accepts(source, payload.cookie_echo, now)
         if not proven and payload.timestamp_ns <= self._confirmed.get(peer.raw, -1):
             raise self.cookie_for(header, "stale_timestamp", address, now)
-        if grant.result is not Result.OK and not self._refusals.allow(peer.raw, now):
-            raise BadPacket("refusal_limited")
         return Admitted(header, reader, peer, payload, grant.result, proven)
+
+    def refuse(self, admitted: Admitted, address: Address, now: float) -> None:
+        """Nothing begins with the answer to this init; raises `BadPacket` if it is to get none."""
+        proven = admitted.proven_address
+        if self._refusals.allow(admitted.peer.raw + bytes((proven,)), now):
+            return
+        if proven:
+            raise BadPacket("refusal_limited")
+        raise self.cookie_for(admitted.header, "refusal_limited", address, now)
 
     def answered(self, header: InitHeader, address: Address, response: bytes, until: float) -> None:
         """An init was answered so; copies of it get the same, until then."""

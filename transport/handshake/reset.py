@@ -14,8 +14,9 @@ The 12 bits tell an index that we have once given away from what a stranger make
 with silence.
 
 Invariants: a reset is smaller than anything that causes one, so two responders cannot keep each
-other busy and a forged source gains nothing; at most one a second goes to an address and 50 in
-all; a token says nothing about another index; index 0 is never given away.
+other busy and a forged source gains nothing; at most one a second goes to an address and port, and
+50 in all, shared fairly between indices and hosts; a token says nothing about another index; index
+0 is never given away.
 
 Pure; `now` in seconds. Error contract: nothing is raised.
 """
@@ -28,13 +29,16 @@ from typing import Final
 
 from transport.constants import RESET_TOKEN_SIZE
 from transport.crypto.identity import PrivateKey
-from transport.ratelimit import BucketTable, TokenBucket
+from transport.ratelimit import BucketTable, FairBucket, address_key
 from transport.wire.datagrams import encode_reset
 from transport.wire.trains import Address
 
 RESETS_TOTAL: Final = 50.0  # a second: all that a flood of forged datagrams can make us send
 RESETS_PER_ADDRESS: Final = 1.0  # a second, per host and port; one is enough
 RESET_BURST: Final = 1.0  # of one address: a member that has lost its switch sends many datagrams
+# Seconds for which an index, and a host, is held to what it has used of the total. A source can be
+# forged; an index is known to its owner and to who reads the path. A host may have many members.
+RESET_MEMORY: Final = 2.5
 
 _LOW_BITS = 20  # a million indices: those of before a restart are hardly ever given away again
 _LOW = (1 << _LOW_BITS) - 1
@@ -57,7 +61,7 @@ class Resets:
         self.silent = silent
         self._key = blake2s(b"vswitch reset v1", key=identity.raw()).digest()
         self._random = random_bytes
-        self._total = TokenBucket(RESETS_TOTAL, RESETS_TOTAL, now)
+        self._total = FairBucket(RESETS_TOTAL, RESETS_TOTAL, RESET_MEMORY, now)
         self._addresses = BucketTable(RESETS_PER_ADDRESS, RESET_BURST)
 
     def token(self, index: int) -> bytes:
@@ -75,11 +79,12 @@ class Resets:
         """The reset for a sealed datagram from `address` with an index that nobody has.
 
         Under a flood this is a comparison, or a hash. Behind one NAT live many members, so an
-        address is host and port here; what a single host may be sent is bounded by the total.
+        address is host and port first, and the host has its share of the total.
         """
-        if self.silent or not self._total.ready(now) or index != self.index(index):
+        if self.silent or index != self.index(index):
             return None
         if not self._addresses.allow(f"{address[0]} {address[1]}".encode(), now):
             return None
-        self._total.allow(now)
+        if not self._total.allow(now, b"index %d" % index, address_key(address[0])):
+            return None
         return encode_reset(self._random(7), self.token(index))

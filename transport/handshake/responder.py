@@ -162,7 +162,11 @@ class Responder:
                 resumes = session
         elif result is Result.OK and self._full_for(peer):
             result = Result.FULL
-        response = self._respond(admitted, result, resumes, address, now)
+        # Who asked for a session that is lost begins anew, and keys for it would only wait here.
+        begins = result is Result.OK and (resumes is not None or not admitted.payload.resume)
+        if not begins:
+            self._admission.refuse(admitted, address, now)
+        response = self._respond(admitted, result, resumes, address, now, begins=begins)
         self._admission.answered(admitted.header, address, response, HalfOpenTable.expiry(now))
         return response
 
@@ -178,6 +182,8 @@ class Responder:
         resumes: Session | None,
         address: Address,
         now: float,
+        *,
+        begins: bool,
     ) -> bytes:
         payload = admitted.payload
         index = self._indices.unused(self.resets.index)
@@ -193,8 +199,7 @@ class Responder:
             reset_token=self.resets.token(index),
         )
         datagram, pair = admitted.reader.respond(response, now)
-        # Who asked for a session that is lost begins anew, and keys for it would only wait here.
-        if result is Result.OK and (resumes is not None or not payload.resume):
+        if begins:
             entry = HalfOpen(
                 pair=pair,
                 peer=admitted.peer,

@@ -181,11 +181,19 @@ class Conversation:
                     kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + LONG)
                 if not datagram:
                     continue
-            refused |= kcp.receive_data(datagram) < 0
-            held = kcp.nrcv_buf + kcp.nrcv_que
-            if held != segments:
-                self._held += len(datagram) - size - KCP_HEADER_SIZE * (held - segments)
-                segments = held
+            # Of several segments some may be held already: which, shows only one by one.
+            pieces = split_segments(datagram, 0) if segments else [datagram]
+            if len(pieces) > 1:
+                size = 0  # acknowledgements are pieces of their own
+            for piece in pieces:
+                bad = kcp.receive_data(piece) < 0
+                held = kcp.nrcv_buf + kcp.nrcv_que
+                if held != segments:
+                    self._held += len(piece) - size - KCP_HEADER_SIZE * (held - segments)
+                    segments = held
+                if bad:
+                    refused = True
+                    break
         if self._held > RECEIVE_BYTES:
             kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
         if refused:

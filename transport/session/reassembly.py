@@ -57,6 +57,11 @@ class Reassembly:
         """Slices that wait for others of their unit."""
         return sum(part is not None for parts in self._parts.values() for part in parts)
 
+    def clear(self) -> None:
+        """The session is over: what waits is of no use."""
+        self._parts.clear()
+        self._bytes = 0
+
     def take_untrusted(self, train: Bytes, size: int) -> list[Unit]:
         """The units that are whole now; good as long as the train is.
 

@@ -8,6 +8,8 @@
 
     lan = Lan(lab, paths={"pc1": WireSpec(forward=PathSpec(rate=5e6, delay=0.02))})
 
+    lan.code["pc1"] = Code(Path("../older"), (".venv/bin/python",))  # another checkout's vswitch
+
 Every host hangs with `eth0` on one bridge, the underlay; members have the LAN on `vsw0`. The
 commands are run as a user would, each host with a state directory of its own.
 """
@@ -27,7 +29,7 @@ import attrs
 
 from vswitch.devices import netlink
 from vswitch.errors import TimedOut, VswitchError
-from vswitch.lab.host import Host
+from vswitch.lab.host import PACKAGES, Host
 from vswitch.lab.job import WireSpec
 from vswitch.lab.lab import BRIDGE, Lab
 from vswitch.lab.wait import wait_until
@@ -45,6 +47,24 @@ STOP_TIMEOUT = 10  # seconds
 LOG_TAIL = 30  # lines
 
 
+@attrs.frozen
+class Code:
+    """Which vswitch a host runs: the checkout's, under an interpreter with its options."""
+
+    checkout: Path = PACKAGES
+    python: tuple[str, ...] = (sys.executable,)
+    variables: Mapping[str, str] = attrs.field(factory=dict)  # that it has besides
+
+    @property
+    def environment(self) -> dict[str, str]:
+        # -m would look for packages where the program is started, before all others.
+        paths = {"PYTHONPATH": str(self.checkout), "PYTHONSAFEPATH": "1"}
+        return {**paths, **self.variables}
+
+
+OWN = Code()
+
+
 @attrs.define(eq=False)
 class Program:
     """A command of ours that keeps running in a host; what it says goes to `log`."""
@@ -57,7 +77,7 @@ class Program:
     @property
     def name(self) -> str:
         """Command and host."""
-        return f"{self.argv[3]} in {self.host.name}"
+        return f"{self.argv[self.argv.index('vswitch') + 1]} in {self.host.name}"
 
     @property
     def running(self) -> bool:
@@ -90,6 +110,7 @@ class Lan:
     members: dict[str, Host] = attrs.field(init=False, factory=dict)
     programs: dict[str, Program] = attrs.field(init=False, factory=dict)  # by member, and switch
     ports: dict[str, str] = attrs.field(init=False, factory=dict)  # by host: its end at the bridge
+    code: dict[str, Code] = attrs.field(init=False, factory=dict)  # by host: others run OWN
 
     def __attrs_post_init__(self) -> None:
         self.underlay = self.lab.bridge("underlay")
@@ -160,7 +181,8 @@ class Lan:
         self, host: Host, command: str, *arguments: str, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of ours to its end, with the state of that host."""
-        return host.run(self.argv(host, command, *arguments), check=check)
+        argv, code = self.argv(host, command, *arguments), self._code(host)
+        return host.run(argv, check=check, env=code.environment)
 
     def stop(self) -> None:
         """Stop all programs as a user would, members first."""
@@ -202,14 +224,22 @@ class Lan:
     def argv(self, host: Host, command: str, *arguments: str) -> list[str]:
         """The command line of a command of ours, with the state of that host at the end."""
         state = str(self.state(host))
-        return [sys.executable, "-m", "vswitch", command, *arguments, "--state", state]
+        python = self._code(host).python
+        return [*python, "-m", "vswitch", command, *arguments, "--state", state]
+
+    def _code(self, host: Host) -> Code:
+        return self.code.get(host.name, OWN)
 
     def _start(self, host: Host, command: str, *arguments: str, text: str = "") -> Program:
         argv = self.argv(host, command, *arguments)
         log = host.directory / f"{command}.log"
         with log.open("ab") as output:
             process = host.popen(
-                argv, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+                argv,
+                env=self._code(host).environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         assert process.stdin is not None  # asked for above
         try:

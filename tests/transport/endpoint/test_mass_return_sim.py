@@ -41,13 +41,16 @@ def come_back(wire, server, hosts, limit):
     return wire.now - begun, len(waiting)
 
 
-@pytest.mark.parametrize(("members", "one_address"), [(MEMBERS, False), (400, True)])
-def test_a_thousand_members_connect_at_once(members, one_address):
+@pytest.mark.parametrize(
+    ("members", "one_address", "most"), [(MEMBERS, False, 0.3), (400, True, 10.0)]
+)
+def test_a_thousand_members_connect_at_once(members, one_address, most):
+    """All have to prove their address: two round trips. A site waits for its cookies as well."""
     wire = Wire(delay=0.05)
     server, hosts = crowd(wire, members, one_address=one_address)
     spent, left = come_back(wire, server, hosts, 10.0)
     assert left == 0
-    assert spent <= 10.0
+    assert spent <= most
     wire.advance(6.0)
     assert server.demux.sessions == members
     assert server.demux.half_open == 0

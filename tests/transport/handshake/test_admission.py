@@ -238,21 +238,28 @@ def test_answers_are_remembered_within_bounds(gate):
     assert gate.admit_untrusted(init, (HERE[0], 0), 0.0)
 
 
-@pytest.mark.parametrize("result", [each for each in Result if each is not Result.OK])
-def test_a_key_is_refused_once_a_second(gate, known, result):
-    """From however many addresses, with however many different inits."""
-    known.keys[CLIENT.public] = Grant(result=result)
+def test_a_key_gets_one_answer_a_second_with_which_nothing_begins(gate):
+    """From however many addresses, with however many different inits; and with a proof one more."""
     refused, reasons = 0, set()
     for number in range(100):
         address = (f"10.0.0.{number}", 1)
+        admitted = gate.admit_untrusted(Sender().init(), address, number / 20)
         try:
-            refused += gate.admit_untrusted(Sender().init(), address, number / 20) is not None
-        except BadPacket as bad:
-            reasons.add((bad.reason, isinstance(bad, ReplyDue)))
-    assert reasons == {("refusal_limited", False)}
+            gate.refuse(admitted, address, number / 20)
+            refused += 1
+        except ReplyDue as due:
+            reasons.add(due.reason)
+    assert reasons == {"refusal_limited"}
     assert refused == 5 * REFUSALS_PER_KEY
-    known.keys[STRANGER.public] = Grant(result=result)
-    assert gate.admit_untrusted(Sender(STRANGER).init(), HERE, 5.0)  # another key
+    now = 5.0 - 1e-3
+    for each, admits in ((HERE, True), (OTHER, False)):
+        admitted = gate.admit_untrusted(proven(gate, each), each, now)
+        if admits:
+            gate.refuse(admitted, each, now)
+            continue
+        with pytest.raises(BadPacket) as caught:
+            gate.refuse(admitted, each, now)
+        assert (caught.value.reason, type(caught.value)) == ("refusal_limited", BadPacket)
 
 
 def test_a_flood_of_forged_addresses(gate, known):

@@ -1,0 +1,292 @@
+"""Whatever members with valid keys send, in any order, and whenever it is read: what each session
+holds is within its documented limit, all of them within that of the process; what is accounted is
+what is there; nothing raises; and in the end nothing is held.
+
+What is really there is found out at the end, through the public face alone: all that the members
+send is made of one byte, then every gap is filled with another one, and all is read.
+"""
+
+import random
+import struct
+
+import pytest
+
+from transport.constants import (
+    DATAGRAM_INBOX_BYTES,
+    INBOX_BYTES,
+    KCP_MTU,
+    MESSAGE_COST,
+    PARTIAL_BYTES,
+    RECEIVE_BYTES,
+    RECEIVE_WINDOW,
+)
+from transport.crypto.cipher import conversation_number
+from transport.handshake.admission import Grant
+from transport.lanes.lanes import SPARSE
+from transport.testing.cores import KnownPeers, Wire
+from transport.wire.control import Arrivals, Ping, Rekey, encode_control
+from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
+from transport.wire.trains import cut
+
+MEMBERS = 3
+LIMIT = 40 << 20  # of the process
+THEIRS, FILLED = b"o", b"f"
+SIZES = [0, 1, 3, 20, 400, 1300]
+DEEDS = [
+    *(
+        "next",
+        "next",
+        "ahead",
+        "far",
+        "repeated",
+        "mixed",
+        "tiny",
+        "fragments",
+        "slices",
+        "control",
+    ),
+    *("datagrams", "rekey", "read", "keep", "use", "send", "hold", "time", "time"),
+]
+
+
+class Lane:
+    """What a member says on one of its reliable lanes."""
+
+    def __init__(self, bit):
+        self.bit = bit
+        self.next = 0  # the first number that was never sent
+        self.gaps = []  # numbers before it that were left out
+
+
+class Member:
+    def __init__(self, wire, server, known, number, rng):
+        self.wire, self.server, self.rng = wire, server, rng
+        self.host = wire.host(f"192.0.2.{number}", authority=known)
+        known.keys[self.host.identity.public] = Grant()
+        self.login()
+
+    def login(self):
+        self.host.connect(self.server)
+        self.wire.settle()
+        self.session = self.server.session
+        assert self.session.peer == self.host.identity.public
+        self.lanes = [Lane(0), Lane(SPARSE)]
+        self.kept = []
+        self.number = conversation_number(self.host.session.keys.current.handshake_hash)
+        self.over_counted = False
+        if self.rng.random() < 0.7:
+            for each in (self.session, self.host.session):
+                each.open_datagrams(self.wire.now)
+
+    # --- What it sends ------------------------------------------------------------------------
+
+    def segment(self, lane, sn, size, fragment=0, content=THEIRS):
+        head = (self.number ^ lane.bit, 81, fragment, 128, 0, sn, 0, size)
+        return struct.pack("<IBBHIIII", *head) + content * size
+
+    def unit(self, kind, plaintext, *, slices=False):
+        size = 1416
+        train = self.host.session.keys.current.sealer.seal_unit(kind, plaintext, size)
+        datagrams = cut((train[0], self.host.address, train[1]))
+        if slices:
+            self.rng.shuffle(datagrams)
+            datagrams = datagrams[: self.rng.randrange(1, len(datagrams) + 1)]
+        here = [(each, self.host.address) for each in datagrams]
+        self.server.demux.receive_datagrams(here, self.wire.now)
+
+    def say(self, lane, count, size, gap=0):
+        """Segments with new numbers, after a gap, as many to a unit as fit."""
+        lane.gaps += range(lane.next, lane.next + gap)
+        lane.next += gap
+        most = (KCP_MTU if not lane.bit else 1400) // (24 + size)
+        while count > 0:
+            several = min(count, most)
+            numbers = range(lane.next, lane.next + several)
+            self.unit(DATA, b"".join([self.segment(lane, sn, size) for sn in numbers]))
+            lane.next += several
+            count -= several
+
+    def do(self, deed):
+        rng, session = self.rng, self.session
+        lane = rng.choice(self.lanes)
+        large = 60_000 if not lane.bit else 1300
+        match deed:
+            case "next":
+                self.say(lane, rng.choice([1, 5, 40]), rng.choice([*SIZES, large]))
+            case "ahead":
+                self.say(
+                    lane, rng.choice([1, 5, 40]), rng.choice([*SIZES, large]), rng.randrange(3)
+                )
+            case "far":
+                self.say(lane, 1, rng.choice([0, 1, large]), rng.choice([2, 200, 5000]))
+            case "repeated" if lane.next:
+                sn = rng.randrange(lane.next)
+                if sn not in lane.gaps:
+                    for _ in range(rng.choice([1, 50])):
+                        self.unit(DATA, self.segment(lane, sn, rng.choice([0, 1300])))
+            case "mixed" if lane.next:
+                # One that is missing, and many that are there, so often that they would add up.
+                there = self.segment(lane, lane.next - 1, 1300 if not lane.bit else 300)
+                for sn in lane.gaps[:100]:
+                    self.unit(DATA, self.segment(lane, sn, 1) + there * (40 if not lane.bit else 3))
+                del lane.gaps[:100]
+            case "tiny":
+                self.say(lane, 5000, rng.choice([0, 1]), rng.randrange(2))
+            case "fragments":
+                count = rng.choice([2, 30, 127])
+                for number in range(count):
+                    segment = self.segment(lane, lane.next, large, count - number - 1)
+                    self.unit(DATA, segment)
+                    lane.next += 1
+            case "slices":
+                for _ in range(rng.choice([1, 60])):
+                    self.unit(DATAGRAM, b"\0" * rng.randrange(1, 60_000), slices=True)
+            case "control":
+                self.unit(CONTROL, encode_control(Ping(b"12345678"), Rekey(), Arrivals(1, 2)))
+            case "datagrams":
+                for _ in range(rng.choice([1, 100])):
+                    self.unit(DATAGRAM, THEIRS * rng.choice([0, 1, 1300, 60_000]))
+            case "rekey":
+                self.host.session.renew()
+                self.host.demux.touch(self.host.session)
+            # --- What the program above does --------------------------------------------------
+            case "read":
+                self.take()
+            case "keep":
+                self.kept += self.take()
+                session.held_above = sum(len(each) + MESSAGE_COST for each in self.kept)
+            case "use":
+                self.kept.clear()
+                session.held_above = 0
+            case "send":
+                while session.ended is None and session.bulk.credit > 0 and rng.random() < 0.99:
+                    session.bulk.send([bytes(10_000)], self.wire.now)
+            case "hold":
+                session.lanes.hold_bulk = not session.lanes.hold_bulk
+        self.server.demux.touch(session)
+
+    def take(self):
+        session = self.session
+        loose = [] if session.datagrams is None else session.datagrams.take_messages()
+        return [*session.bulk.take_messages(), *session.sparse.take_messages(), *loose]
+
+    # --- What is held ---------------------------------------------------------------------------
+
+    @property
+    def received(self):
+        """Of what it has sent: bytes that are held, as the session accounts for them."""
+        lanes = self.session.lanes
+        return lanes.held - lanes.in_flight
+
+    def limit(self):
+        """What docs/security.md says that a member can make a session hold, below the program."""
+        lanes = self.session.lanes
+        return sum(
+            INBOX_BYTES + RECEIVE_BYTES + 2 * lane.max_message + RECEIVE_WINDOW * MESSAGE_COST
+            for lane in reliable(lanes)
+        ) + (DATAGRAM_INBOX_BYTES + KCP_MTU if lanes.datagrams is not None else 0)
+
+    def check(self):
+        if self.session.ended is None:
+            assert self.received <= self.limit()
+            assert self.session.reassembly.held <= PARTIAL_BYTES
+
+    def pieces(self):
+        """Messages and segments that are held: each counts `MESSAGE_COST` besides its content."""
+        lanes, count = self.session.lanes, 0
+        for lane in reliable(lanes):
+            kcp = lane.kcp._kcp
+            count += len(lane._inbox) + kcp.nrcv_buf + kcp.nrcv_que
+        return count + (0 if lanes.datagrams is None else len(lanes.datagrams._inbox))
+
+    def content(self):
+        """Fill every gap and read everything: the bytes that had been there before."""
+        found = 0
+        for lane in self.lanes:
+            conversation = self.session.lanes.bulk if not lane.bit else self.session.lanes.sparse
+            for sn in range(lane.next):
+                self.unit(DATA, self.segment(lane, sn, 1, content=FILLED))
+                if sn % 64 == 0:
+                    found += sum(each.count(THEIRS) for each in conversation.take_messages())
+        return found + sum(each.count(THEIRS) for each in self.take())
+
+
+def reliable(lanes):
+    return [lanes.bulk] if lanes.sparse.reliable is None else [lanes.bulk, lanes.sparse.reliable]
+
+
+class World:
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.wire = Wire(seed=seed)
+        self.known = KnownPeers()
+        self.server = self.wire.host("198.51.100.1", authority=self.known, memory_limit=LIMIT)
+        self.members = [
+            Member(self.wire, self.server, self.known, number + 1, self.rng)
+            for number in range(MEMBERS)
+        ]
+
+    @property
+    def accounted(self):
+        return self.server.demux._budget.total
+
+    def step(self):
+        member = self.rng.choice(self.members)
+        if member.session.ended is not None or member.host.session.ended is not None:
+            self.wire.advance(5.0)
+            member.login()
+        deed = self.rng.choice(DEEDS)
+        member.do(deed)
+        self.wire.advance(self.rng.choice([0.01, 0.2, 3.0]) if deed == "time" else 0.0)
+        self.check()
+
+    def check(self):
+        held = 0
+        for session in self.server.demux.live_sessions():
+            if session.ended is None:
+                held += session.lanes.held + session.reassembly.held + session.held_above
+        assert self.accounted == held <= LIMIT
+        for member in self.members:
+            member.check()
+        assert self.server.demux.drops["core_failed"] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_held_is_accounted_and_within_its_limits(seed):
+    world = World(seed)
+    for _ in range(150):
+        world.step()
+    for member in world.members:
+        if member.session.ended is None:
+            accounted = member.received - MESSAGE_COST * member.pieces()
+            there = member.content()
+            # Of the unit that was the first to be held, all counts until nothing is.
+            assert there <= accounted <= there + 2 * KCP_MTU
+        member.do("slices")
+        member.host.close()
+        world.wire.settle()
+        member.do("slices")  # and afterwards
+        world.wire.settle()
+        assert member.session.reassembly.held == 0
+    world.wire.advance(5.0)
+    for member in world.members:
+        member.take()
+        assert member.session.lanes.held == member.session.lanes.in_flight
+    assert world.accounted == 0
+    assert world.server.demux.sessions == 0
+
+
+def test_what_comes_again_beside_something_new_does_not_add_up():
+    """Sessions whose accounts grow with what they do not hold would keep newcomers out."""
+    world = World(1)
+    member = world.members[0]
+    lane = member.lanes[0]
+    member.say(lane, 1, 1300, gap=1000)
+    there = member.segment(lane, 1000, 1300)
+    for sn in range(200):
+        member.unit(DATA, member.segment(lane, sn, 1) + there * 40)
+        member.take()
+        world.wire.advance(0.0)
+    assert member.session.ended is None
+    assert member.received <= 1300 + MESSAGE_COST
+    world.check()
