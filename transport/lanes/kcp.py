@@ -182,7 +182,8 @@ class Conversation:
                 if not datagram:
                     continue
             # Of several segments some may be held already: which, shows only one by one.
-            pieces = split_segments(datagram, 0) if segments else [datagram]
+            several = segments and size < len(datagram)
+            pieces = split_segments(datagram, 0) if several else [datagram]
             if len(pieces) > 1:
                 size = 0  # acknowledgements are pieces of their own
             for piece in pieces:
