@@ -191,3 +191,12 @@ def test_a_clock_that_steps_back_adds_nothing_to_what_is_shared():
     bucket = shared(now=10.0)
     assert sum(bucket.allow(10.0, b"%d" % number) for number in range(1000)) == 500
     assert not bucket.allow(5.0, b"new")
+
+
+def test_who_has_several_keys_is_held_to_the_one_that_has_taken_most():
+    bucket = shared()
+    assert sum(bucket.allow(0.0, b"same", b"%d" % number) for number in range(1000)) == 250
+    assert not bucket.allow(0.0, b"same", b"new")
+    assert not bucket.allow(0.0, b"new", b"same")
+    assert bucket.allow(0.0, b"new")  # what was refused took nothing
+    assert bucket.allow(0.0, b"0", b"another")
