@@ -19,7 +19,13 @@ from vswitch.management.status import (
     from_json,
     to_json,
 )
-from vswitch.management.tables import joins_table, ports_table, refusals, switch_line
+from vswitch.management.tables import (
+    ended_lines,
+    joins_table,
+    ports_table,
+    refusals,
+    switch_line,
+)
 from vswitch.state import StateDir
 
 
@@ -78,13 +84,8 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
     blocks = []
     if switch is not None:
         blocks.append(switch_line(switch))
-        if switch.faults:
-            last = switch.faults[-1]
-            where = f" at port {last.port}" if last.port else ""
-            blocks.append(
-                f"a fault of vswitch has ended {last.ended}{where} ({last.error}): see the log for"
-                f" {last.reference}"
-            )
+        if ended := ended_lines(switch):
+            blocks.append("\n".join(ended))
     if ports:
         blocks.append(ports_table(ports))
     if joins:

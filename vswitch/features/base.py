@@ -42,6 +42,9 @@ class Feature(Generic[_SwitchT, _PortT]):
     moved: MoveListener | None = None  # told of stations that are heard on another port
     keeps_apart = False  # whether `reaches` is asked; followed by `Switch.rewire` when it changes
     knows_groups = False  # whether `group_ports` is asked; the same
+    # Whether it keeps something out. If so, one that has ended is still asked what, since no fault
+    # opens anything; any other one is asked for nothing any more.
+    guards = True
 
     # Settings.
 
@@ -57,9 +60,9 @@ class Feature(Generic[_SwitchT, _PortT]):
         """
         return False
 
-    def macs_reserved(self, owners: Mapping[bytes, str]) -> None:
-        """Which MACs are kept for whom from now on, by the name of the port, attached or not: they
-        derive from the keys of members.
+    def reserved(self, macs: Mapping[bytes, str], addresses: Mapping[bytes, str]) -> None:
+        """What is kept for whom from now on, by the name of the port, attached or not: the MACs
+        that derive from the keys of members, and the packed IP addresses that they were given.
         """
 
     # Ports.

@@ -19,7 +19,8 @@ the member, and from the MAC address that it has announced (`Port.bound`), or, o
 announced none, the first one that sends something. A MAC address belongs to one port at a time, and
 so does an IP address: who comes second with it does not get it, unless it is plugged in again when
 the first one is gone. A MAC address that derives from a member's key is kept for that member, while
-it is away, too: only a port for which a key or the operator vouches has it.
+it is away, too: only a port for which a key or the operator vouches has it. So is the address that
+the switch has given a member, and each that the settings of a port name, for whoever is away.
 
 Ports that are `trusted` have no guards; a port with all guards off has no stage, and costs nothing.
 Nothing here raises for any bytes.
@@ -237,6 +238,8 @@ def _ipv6_untrusted(record: bytes, header: int, rules: Rules) -> GuardDrop | Non
     return None
 
 
+NOBODY = 0  # no port: the owner of addresses whose port is not there
+
 # How good a claim on a MAC is: the better one takes it, and of two alike the first.
 LEARNED = 0  # by the first frame of a port
 ANNOUNCED = 1  # by a member, which may say what it likes
@@ -355,21 +358,43 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
     def __init__(self, switch: Switch) -> None:
         self._all = False
         self._isolated: set[int] = set()
-        self._owners: dict[bytes, int] = {}  # packed IP address → port
+        self._owners: dict[bytes, int] = {}  # packed IP address → port, or `NOBODY`
+        self._given: frozenset[bytes] = frozenset()  # addresses of members, connected or not
+        self._said: frozenset[bytes] = frozenset()  # those that settings of ports name
         self._mac_owners = MacOwners(self._mac_moved)
         self._stages: dict[int, GuardStage] = {}  # by port
 
     def settings_changed(
         self, switch: GuardSwitchSettings, ports: Mapping[str, GuardSettings]
     ) -> bool:
-        """`guard` turns all of them on; whether anybody is to be isolated, attached or not."""
+        """`guard` turns all of them on; whether anybody is to be isolated, attached or not; which
+        addresses are somebody's.
+        """
         self._all = switch.guard
+        self._said = frozenset(
+            ip_network(text).network_address.packed
+            for settings in ports.values()
+            for text in settings.addresses
+            if ip_network(text).num_addresses == 1
+        )
+        self._keep()
         self.keeps_apart = any(port.isolated for port in ports.values())
         return False
 
-    def macs_reserved(self, owners: Mapping[bytes, str]) -> None:
-        """Nobody else has those MACs."""
-        self._mac_owners.reserve(frozenset(owners))
+    def reserved(self, macs: Mapping[bytes, str], addresses: Mapping[bytes, str]) -> None:
+        """Nobody else has them."""
+        self._mac_owners.reserve(frozenset(macs))
+        self._given = frozenset(addresses)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Have exactly the addresses kept that are somebody's, and of no port that is there."""
+        wanted = self._given | self._said
+        for packed in [key for key, owner in self._owners.items() if owner == NOBODY]:
+            if packed not in wanted:
+                del self._owners[packed]
+        for packed in wanted:
+            self._owners.setdefault(packed, NOBODY)
 
     def port_stages(self, port: Port, settings: GuardSettings) -> Stages:
         """The guards that are on for this port."""
@@ -380,7 +405,8 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         (self._isolated.add if settings.isolated else self._isolated.discard)(number)
         addresses = self._addresses(port, settings)
         for packed in addresses.hosts:
-            self._owners.setdefault(packed, number)
+            if self._owners.get(packed, NOBODY) == NOBODY:
+                self._owners[packed] = number
         said = dict.fromkeys(map(parse_mac, settings.macs), VOUCHED)
         if port.bound is not None and port.bound.mac is not None:
             strength = VOUCHED if port.bound.vouched else ANNOUNCED
@@ -431,7 +457,16 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
 
     def _forget(self, number: int) -> None:
         for key in [key for key, owner in self._owners.items() if owner == number]:
-            del self._owners[key]
+            others = (
+                other
+                for other, stage in self._stages.items()
+                if other != number and key in stage.rules.addresses.hosts
+            )
+            heir = next(others, NOBODY)
+            if heir == NOBODY and key not in self._given and key not in self._said:
+                del self._owners[key]
+            else:
+                self._owners[key] = heir
 
     def _addresses(self, port: Port, settings: GuardSettings) -> Addresses:
         hosts: set[bytes] = set()

@@ -247,6 +247,8 @@ class Impairment:
 class Impairments(Feature[object, object]):
     """The impairments of one switch."""
 
+    guards = False
+
     def __init__(self, switch: Switch) -> None:
         self.active: dict[int, Impairment] = {}  # by port number
         self._switch = switch

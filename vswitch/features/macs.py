@@ -285,9 +285,9 @@ class Macs(Feature[MacSwitchSettings, MacSettings]):
         self._pin()
         return False
 
-    def macs_reserved(self, owners: Mapping[bytes, str]) -> None:
-        """No other port keeps them."""
-        self._stations.set_reserved(owners)
+    def reserved(self, macs: Mapping[bytes, str], addresses: Mapping[bytes, str]) -> None:
+        """No other port keeps these MACs."""
+        self._stations.set_reserved(macs)
 
     def port_stages(self, port: Port, settings: MacSettings) -> Stages:
         """No stage: the rules of the port."""

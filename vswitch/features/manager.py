@@ -4,21 +4,25 @@ Made once for a switch. It watches ports come and go, gives each the stages that
 for, joins what features say about who reaches whom, and ticks them once a second. Settings can be
 changed while everything runs.
 
-An exception that a feature raises unforeseen is noted in `Switch.faults`: at a port it takes that
-port down, which is never left open without a guard; in `tick` or `run` it ends what the feature
-does by itself, on the whole switch.
+An exception that a feature raises unforeseen is noted in `Switch.faults`. At a port it takes that
+port down, which is never left open without a guard; about new settings it refuses these; anywhere
+else it ends the feature, on the whole switch. An ended feature is asked for nothing any more and
+its stages go, unless it `guards`: then its stages stay, and it is asked what it keeps out, no more.
 
-Error contract: `ConfigError` for settings that are wrong; then nothing has changed.
+Error contract: `ConfigError` for settings that are wrong, `VswitchError` for those that a feature
+cannot take by a fault of its own; then nothing has changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
+import attrs
 import trio
 
-from vswitch.errors import NotFound
+from vswitch.errors import NotFound, VswitchError
 from vswitch.features.base import ANY_PORT, Feature
 from vswitch.features.guards import Guards
 from vswitch.features.impair import Impairments
@@ -31,6 +35,8 @@ from vswitch.features.rates import Rates
 from vswitch.features.settings import PortSettings, Settings, SwitchSettings
 from vswitch.features.storms import Storms
 from vswitch.features.vlans import Vlans
+from vswitch.switch.counters import Drop
+from vswitch.switch.fdb import LearningPolicy
 from vswitch.switch.port import Port
 from vswitch.switch.stages import Reach
 from vswitch.switch.switch import Switch
@@ -63,12 +69,17 @@ class FeatureManager:
     def __init__(self, switch: Switch, settings: Settings | None = None) -> None:
         self.switch = switch
         self.features = tuple(make(switch) for make in FEATURES)
-        self._ended: set[AnyFeature] = set()  # that have raised in `tick` or `run`
-        self._adopt(Settings() if settings is None else settings)
+        self._ended: set[AnyFeature] = set()
+        self._parting = False  # some have since the last tick
+        self._apart: tuple[AnyFeature, ...] = ()  # that are asked who reaches whom
+        self._groups: tuple[AnyFeature, ...] = ()  # and who wants a group
+        self.settings = Settings()
+        self._adopt(self.settings if settings is None else settings)
+        told = any(feature.moved for feature in self.features)
         switch.set_policy(
             reach=self._reach,
-            learning=_first(feature.learning for feature in self.features),
-            moved=_first(feature.moved for feature in self.features),
+            learning=_first(self._learning(feature) for feature in self.features),
+            moved=self._moved if told else None,
         )
         switch.add_watcher(self._watch)
         for port in switch.ports:
@@ -83,10 +94,15 @@ class FeatureManager:
         """Change settings of the whole switch."""
         self._change(self.settings.with_switch(changes), ANY_PORT)
 
-    def reserve_macs(self, owners: Mapping[bytes, str]) -> None:
-        """Have features keep these MACs, and no others, for the ports of those names."""
-        for feature in self.features:
-            feature.macs_reserved(owners)
+    def reserve(self, macs: Mapping[bytes, str], addresses: Mapping[bytes, str]) -> None:
+        """Have features keep these MACs and packed IP addresses, and no others, for the ports of
+        those names.
+        """
+        for feature in self._asked():
+            try:
+                feature.reserved(macs, addresses)
+            except Exception as error:
+                self._end(feature, error)
 
     def _change(self, settings: Settings, name: str) -> None:
         """Go by settings that are new for the ports of that name."""
@@ -99,16 +115,54 @@ class FeatureManager:
     def _adopt(self, settings: Settings) -> bool:
         """Have the features check settings and go by them; whether that concerns every port."""
         switch, ports = settings.switch, settings.by_name()
-        for feature in self.features:
-            feature.validate(switch, ports)
+        asked, anew = self._asked(), False
+        for feature in asked:
+            try:
+                feature.validate(switch, ports)
+            except VswitchError:
+                raise
+            except Exception as error:
+                raise self._refusal(feature, error) from None
+        for number, feature in enumerate(asked, 1):
+            try:
+                anew = feature.settings_changed(switch, ports) or anew
+            except Exception as error:
+                refusal = self._refusal(feature, error)
+                self._go_back(asked[:number])
+                raise refusal from None
         self.settings = settings
-        anew = [feature.settings_changed(switch, ports) for feature in self.features]
-        return any(anew)
+        return anew
+
+    def _refusal(self, feature: AnyFeature, error: Exception) -> VswitchError:
+        name = type(feature).__name__
+        fault = self.switch.faults.note(f"new settings of {name}", "", error, self.switch.now())
+        return VswitchError(
+            f"{name} cannot take these settings, by a fault of vswitch ({fault.error}), and "
+            f"nothing has changed: see the log for {fault.reference}"
+        )
+
+    def _go_back(self, told: Iterable[AnyFeature]) -> None:
+        """Have those who were told of new settings go by the old ones."""
+        switch, ports = self.settings.switch, self.settings.by_name()
+        for feature in told:
+            try:
+                feature.settings_changed(switch, ports)
+            except Exception as error:
+                self._end(feature, error)
+        for port in self.switch.ports:
+            self._equip(port)
+        self.switch.rewire()
 
     def feature(self, kind: type[F]) -> F:
-        """The feature of that class; `NotFound` for none."""
+        """The feature of that class; `NotFound` for none, `VswitchError` for one that has ended."""
         for feature in self.features:
             if isinstance(feature, kind):
+                if feature in self._ended:
+                    name = kind.__name__
+                    raise VswitchError(
+                        f"{name} has ended, by a fault of vswitch: see `vswitch status`; it is "
+                        "back when the switch is started again"
+                    )
                 return feature
         raise NotFound(f"this switch has no {kind.__name__}")
 
@@ -136,6 +190,7 @@ class FeatureManager:
         while True:
             await trio.sleep(TICK)
             now = trio.current_time()
+            self._part()
             for feature in self.features:
                 if feature not in self._ended:
                     try:
@@ -144,18 +199,35 @@ class FeatureManager:
                         self._end(feature, error)
 
     def _end(self, feature: AnyFeature, error: Exception) -> None:
-        """It does nothing by itself any more. Its stages stay, so that no guard is opened; what one
-        holds would never go on, and ends with the ports that hold it.
-        """
+        """A feature has raised, and has ended. May be called while frames pass."""
+        if feature in self._ended:
+            return  # it guards, and what it raises now was met
         self._ended.add(feature)
-        self.switch.faults.note(type(feature).__name__, "", error, self.switch.now())
+        self._parting = True
+        self._groups = tuple(each for each in self._groups if each is not feature)
+        self.switch.faults.end(type(feature).__name__, error, self.switch.now())
+
+    def _part(self) -> None:
+        """Take the stages of features that have ended since from all ports, but those that guard.
+        What one holds would never go on, and ends with the ports that hold it.
+        """
+        if not self._parting:
+            return
+        self._parting = False
         for port in self.switch.ports:
             if port.held_frames:
                 self.switch.detach(port)
+            else:
+                self._equip(port)
+        self.switch.rewire()
+
+    def _asked(self) -> tuple[AnyFeature, ...]:
+        """Those that are asked about ports and settings."""
+        return tuple(each for each in self.features if each.guards or each not in self._ended)
 
     def _watch(self, port: Port) -> None:
         begins = port.attached
-        for feature in self.features:
+        for feature in self._asked():
             try:
                 if begins:
                     feature.port_up(port)
@@ -177,7 +249,7 @@ class FeatureManager:
         """Give the port the stages that its settings ask for."""
         settings = self.settings.of_port(port.name, port.group)
         made = []
-        for feature in self.features:
+        for feature in self._asked():
             try:
                 made.append(feature.port_stages(port, settings))
             except Exception as error:
@@ -191,23 +263,72 @@ class FeatureManager:
 
     def _reach(self) -> Reach | None:
         """Whom the switch is to ask who hears whom: nobody, where no feature has a say."""
-        self._apart = tuple(feature for feature in self.features if feature.keeps_apart)
-        self._groups = tuple(feature for feature in self.features if feature.knows_groups)
+        self._apart = tuple(feature for feature in self._asked() if feature.keeps_apart)
+        self._groups = tuple(
+            each for each in self.features if each.knows_groups and each not in self._ended
+        )
         return self if self._apart or self._groups else None
 
     def reaches(self, ingress: int, egress: int, vlan: int) -> bool:
-        """All features agree."""
-        return all(feature.reaches(ingress, egress, vlan) for feature in self._apart)
+        """All features agree; where one raises, nothing is reached."""
+        for feature in self._apart:
+            try:
+                if not feature.reaches(ingress, egress, vlan):
+                    return False
+            except Exception as error:
+                self._end(feature, error)
+                return False
+        return True
 
     def group_ports(
         self, ingress: int, vlan: int, mac: bytes, now: float
     ) -> tuple[int, ...] | None:
         """What the first feature says that knows."""
         for feature in self._groups:
-            wanted = feature.group_ports(ingress, vlan, mac, now)
-            if wanted is not None:
-                return wanted
+            try:
+                wanted = feature.group_ports(ingress, vlan, mac, now)
+            except Exception as error:
+                self._end(feature, error)
+            else:
+                if wanted is not None:
+                    return wanted
         return None
+
+    def _moved(self, mac: bytes, before: int, now: int) -> None:
+        for feature in self.features:
+            if feature.moved is not None and feature not in self._ended:
+                try:
+                    feature.moved(mac, before, now)
+                except Exception as error:
+                    self._end(feature, error)
+
+    def _learning(self, feature: AnyFeature) -> LearningPolicy | None:
+        policy = feature.learning
+        return None if policy is None else _Learning(policy, partial(self._end, feature))
+
+
+@attrs.frozen
+class _Learning:
+    """A policy of a feature. What it raises about an address takes down that port."""
+
+    _policy: LearningPolicy
+    _end: Callable[[Exception], None]
+
+    def admits(
+        self, vlan: int, mac: bytes, port: int, known: int | None, now: float
+    ) -> Drop | None:
+        return self._policy.admits(vlan, mac, port, known, now)
+
+    def judges(
+        self, vlan: int, mac: bytes, port: int, known: int | None, now: float
+    ) -> Drop | None:
+        return self._policy.judges(vlan, mac, port, known, now)
+
+    def thaw(self) -> None:
+        try:
+            self._policy.thaw()
+        except Exception as error:
+            self._end(error)
 
 
 def _first(given: Iterable[T | None]) -> T | None:

@@ -63,6 +63,8 @@ class _Silence:
 class Mirrors(Feature[object, MirrorSettings]):
     """The monitors of one switch. Implements `vswitch.switch.stages.Observer`."""
 
+    guards = False
+
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
         self._ports: dict[int, Port] = {}

@@ -62,6 +62,8 @@ class ReportDrop(Drop):
 class Multicast(Feature[MulticastSwitchSettings, VlanSettings]):
     """Multicast of one switch: snooping is on while this `knows_groups`."""
 
+    guards = False  # without it, all is flooded
+
     def __init__(self, switch: Switch) -> None:
         self.switch = switch
         self._mac = mac_from_key(secrets.token_bytes(32))

@@ -14,6 +14,8 @@ from vswitch.switch.switch import Switch
 class PortEvents(Feature[object, object]):
     """Notes them in the switch's event log."""
 
+    guards = False
+
     def __init__(self, switch: Switch) -> None:
         self._events = switch.events
         self._ports: dict[int, Port] = {}

@@ -1,7 +1,7 @@
 """All foreign ports of a switch: sockets opened, clients served, and everything gone at the end.
 
-A listener that fails, by a fault in a program, ends alone: its ports are unplugged, it is counted
-(`fault`), logged with a traceback, and an event of the switch (`listener-ended`).
+A listener that fails, by a fault in a program, ends alone: its ports are unplugged, it says so
+(`ended`), is counted (`fault`), logged with a traceback, and an event (`listener-ended`).
 
 Error contract of `open_foreign`: `VswitchError` for a socket that cannot be had; afterwards
 nothing.
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
 import trio
-from attrs import Factory, frozen
+from attrs import Factory, define
 
 from vswitch.errors import VswitchError
 from vswitch.foreign.client_limit import note_fault
@@ -27,7 +27,7 @@ from vswitch.switch.switch import Switch
 log = logging.getLogger(__name__)
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Listener:
     """One listener that serves."""
 
@@ -35,6 +35,7 @@ class Listener:
     name: str
     listen: str  # where it really listens
     refused: Counter[str] = Factory(Counter)  # who got no port, by reason
+    ended: str | None = None  # by a fault, under this reference in the log
 
 
 async def serve_foreign(
@@ -81,31 +82,37 @@ async def _open_all(
     nursery: trio.Nursery,
     listeners: list[Listener],
 ) -> None:
-    opened: dict[object, tuple[Clients, str]] = {}
+    opened: dict[object, tuple[Clients, str, list[Listener]]] = {}
     for number, settings in enumerate(foreign):
         kind, place = KINDS[settings.kind], settings.listen
         assert place is not None  # `load_foreign` sees to it
         key = number if kind.add is None else (settings.kind, place)
         if key not in opened:
             sock = sockets.enter_context(open_place(place, stream=kind.stream))
-            opened[key] = kind.serve(switch, sock, settings), shown(sock.getsockname())
-            nursery.start_soon(_run, switch, opened[key][0], settings.name)
-        clients, where = opened[key]
+            opened[key] = kind.serve(switch, sock, settings), shown(sock.getsockname()), []
+            nursery.start_soon(_run, switch, opened[key][0], opened[key][2])
+        clients, where, its = opened[key]
+        listener = Listener(settings.kind, settings.name, where, clients.refused)
+        its.append(listener)
+        listeners.append(listener)
         if kind.add is not None:
-            await _contained(switch, clients, settings.name, kind.add(clients, settings))
-        listeners.append(Listener(settings.kind, settings.name, where, clients.refused))
+            await _contained(switch, [listener], kind.add(clients, settings))
 
 
-async def _run(switch: Switch, clients: Clients, name: str) -> None:
-    await _contained(switch, clients, name, clients.run())
+async def _run(switch: Switch, clients: Clients, listeners: list[Listener]) -> None:
+    await _contained(switch, listeners, clients.run())
 
 
-async def _contained(switch: Switch, clients: Clients, name: str, job: Awaitable[None]) -> None:
+async def _contained(switch: Switch, listeners: list[Listener], job: Awaitable[None]) -> None:
     """A fault in a program ends this job, and nothing else."""
     try:
         await job
     except VswitchError:  # for people to mend
         raise
     except Exception as error:
-        reference = note_fault(clients.refused, error, name=name, ended=True)
-        switch.events.add("listener-ended", now=switch.now(), name=name, reference=reference)
+        first = listeners[0]
+        reference = note_fault(first.refused, error, name=first.name, ended=True)
+        for each in listeners:
+            each.ended = reference
+            facts = {"name": each.name, "reference": reference}
+            switch.events.add("listener-ended", now=switch.now(), **facts)

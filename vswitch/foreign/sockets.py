@@ -93,6 +93,13 @@ def native(sock: socket.socket, host: str, port: int) -> tuple[str, int]:
     return host, port
 
 
+def reaches(sock: socket.socket, host: str) -> bool:
+    """Whether a socket for the Internet can send to an address of that family."""
+    if sock.family == socket.AF_INET:
+        return ":" not in host
+    return ":" in host or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
 @contextmanager
 def open_place(place: Place, *, stream: bool) -> Iterator[socket.socket]:
     """A bound socket, listening if it is for streams. A UNIX socket's file goes with it."""

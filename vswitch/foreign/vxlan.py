@@ -14,7 +14,7 @@ from vswitch.errors import VswitchError
 from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.formats import VXLAN_HEADER_SIZE, vxlan_header, without_vxlan_untrusted
-from vswitch.foreign.sockets import Sender, native
+from vswitch.foreign.sockets import Sender, native, reaches, shown
 from vswitch.resolver import resolve
 from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
@@ -34,8 +34,10 @@ class VxlanPeers:
         self._limits: list[ClientLimit] = []
 
     async def plug(self, settings: ForeignSettings) -> None:
-        """Attach the port of one remote; `VswitchError` if its name is unknown."""
-        remote, vni = settings.remote, settings.vni
+        """Attach the port of one remote; `VswitchError` if its name is unknown, or has no address
+        of the family that the socket has.
+        """
+        sock, remote, vni = self._shared.sock, settings.remote, settings.vni
         assert remote is not None  # `load_foreign` sees to both
         assert vni is not None
         try:
@@ -43,7 +45,13 @@ class VxlanPeers:
         except OSError as error:
             reason = error.strerror or error
             raise VswitchError(f"cannot resolve {remote.host}: {reason}") from None
-        address = native(self._shared.sock, *found[0])
+        where = next((each for each in found if reaches(sock, each[0])), None)
+        if where is None:
+            raise VswitchError(
+                f"foreign port {settings.name}: {remote.host} has no address that a socket on "
+                f"{shown(sock.getsockname())} can send to: listen on one of its family, or on all"
+            )
+        address = native(sock, *where)
         if (address[0], vni) in self._peers:
             raise VswitchError(f"foreign port {settings.name}: {remote} has a port of VNI {vni}")
         name = f"vxlan:{remote}/{vni}"

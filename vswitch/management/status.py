@@ -62,12 +62,13 @@ class PortStatus:
 @frozen(kw_only=True)
 class ForeignStatus:
     """One listener for what speaks no vswitch. `refused` are clients or datagrams without a port,
-    by reason.
+    by reason; `ended` is why it serves nobody any more: the reference of a fault in the log.
     """
 
     name: str
     kind: str
     listen: str
+    ended: str | None = None
     refused: dict[str, int] = Factory(dict)
 
 
@@ -97,6 +98,7 @@ class SwitchStatus:
     totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included
     transport_drops: dict[str, int] = Factory(dict)
     faults: list[FaultStatus] = Factory(list)  # the latest, oldest first
+    ended: list[FaultStatus] = Factory(list)  # what each feature ended with that has
     schema: int = SCHEMA
 
 

@@ -59,6 +59,32 @@ def switch_line(status: SwitchStatus) -> str:
     )
 
 
+def ended_lines(status: SwitchStatus) -> list[str]:
+    """A line for each feature and foreign listener that a fault has ended, and for the last fault
+    that has ended something else.
+    """
+    lines = [
+        f"the feature {each.ended} has ended by a fault of vswitch ({each.error}), until the "
+        f"switch is started again: see the log for {each.reference}"
+        for each in status.ended
+    ]
+    lines += [
+        f"the foreign listener {each.name} has ended by a fault of vswitch, until the switch is "
+        f"started again: see the log for {each.ended}"
+        for each in status.foreign
+        if each.ended is not None
+    ]
+    said = {each.reference for each in status.ended}
+    for last in status.faults[-1:]:
+        if last.reference not in said:
+            where = f" at port {last.port}" if last.port else ""
+            lines.append(
+                f"a fault of vswitch has ended {last.ended}{where} ({last.error}): see the log for "
+                f"{last.reference}"
+            )
+    return [clean(line) for line in lines]
+
+
 def ports_table(ports: Sequence[PortStatus]) -> str:
     """The ports of a switch."""
     return table(

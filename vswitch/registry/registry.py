@@ -65,7 +65,7 @@ _SCHEMA = (
 )
 _MEMBER = "SELECT name, key, address, created, last_seen, revoked FROM member "
 _BY_NAME = _MEMBER + "WHERE name = ? AND revoked IS NULL"
-_NAMES = "SELECT key, name FROM member WHERE revoked IS NULL"
+_CURRENT = _MEMBER + "WHERE revoked IS NULL"
 _COUNT = "SELECT count(*) FROM member WHERE revoked IS NULL"
 _OPEN_INVITES = "SELECT count(*) FROM invite WHERE used IS NULL AND expires > ?"
 _FORGET_USED = "DELETE FROM invite WHERE used IS NOT NULL AND expires < ?"
@@ -121,10 +121,10 @@ class Registry:
         with self._database.plain_errors():
             return [Member(*row) for row in self._database.read(_MEMBER + order)]
 
-    def names(self) -> dict[bytes, str]:
-        """By key, of those that are members now."""
+    def current(self) -> list[Member]:
+        """Those that are members now."""
         with self._database.plain_errors():
-            return dict(self._database.read(_NAMES))
+            return [Member(*row) for row in self._database.read(_CURRENT)]
 
     def invite(self, id: bytes) -> Invite | None:
         """The invite with this id, whether it can still be used or not."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 from typing import Any
 
 import trio
@@ -89,13 +89,15 @@ class Reception:
     """Takes members in."""
 
     def __init__(self, registry: Registry, switch: Switch, subnet: IPv4Network) -> None:
-        # Told all MACs that derive from members' keys, with the members' names.
-        self.reserve_macs: Callable[[Mapping[bytes, str]], None] = lambda owners: None
+        # Told all MACs that derive from members' keys, and all packed addresses that members have,
+        # each with the member's name.
+        self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
         self._macs: dict[bytes, str] = {}  # reserved now
+        self._addresses: dict[bytes, str] = {}  # the same
         self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
 
@@ -143,14 +145,14 @@ class Reception:
         self._check_welcome(key)
         device.write_nowait([])
         own_mac = mac_from_key(key)
-        if own_mac not in self._macs:  # a new one
-            self._reserve({**self._macs, own_mac: member.name})
+        given = None if address is None else address.partition("/")[0]
+        addresses = dict.fromkeys(_packed(given), member.name)
+        self._reserve({**self._macs, own_mac: member.name}, {**self._addresses, **addresses})
         older = self.connected.get(key)
         if older is not None:
             older.why = "replaced"
             self._switch.detach(older.port)
         device.admit(member.name, agreed(hello.lane), superframes=hello.offload)
-        given = None if address is None else address.partition("/")[0]
         mac = parse_mac(hello.mac)
         bound = Bound(mac, given, vouched=mac == own_mac)
         attach, name = self._switch.attach, member.name
@@ -280,8 +282,8 @@ class Reception:
             self._look.set()
 
     def check_revoked(self) -> list[str]:
-        """Unplug every member whose key is not welcome any more, and keep the MACs of those that
-        are; the names of the unplugged.
+        """Unplug every member whose key is not welcome any more, and keep the MACs and addresses
+        of those that are; the names of the unplugged.
         """
         gone = []
         for key, connected in list(self.connected.items()):
@@ -291,13 +293,25 @@ class Reception:
                 connected.device.close(ByeCode.REVOKED, f"{connected.member.name} was revoked")
                 self._switch.detach(connected.port)
                 gone.append(connected.member.name)
-        self._reserve({mac_from_key(key): name for key, name in self._registry.names().items()})
+        members = self._registry.current()
+        self._reserve(
+            {mac_from_key(member.key): member.name for member in members},
+            {packed: each.name for each in members for packed in _packed(each.address)},
+        )
         return gone
 
-    def _reserve(self, macs: dict[bytes, str]) -> None:
-        if macs != self._macs:
-            self._macs = macs
-            self.reserve_macs(macs)
+    def _reserve(self, macs: dict[bytes, str], addresses: dict[bytes, str]) -> None:
+        if (macs, addresses) != (self._macs, self._addresses):
+            self._macs, self._addresses = macs, addresses
+            self.reserve(macs, addresses)
+
+
+def _packed(address: str | None) -> tuple[bytes, ...]:
+    """An address of the registry, if there is one; a file that is garbled may hold anything."""
+    try:
+        return () if address is None else (ip_address(address).packed,)
+    except ValueError:
+        return ()
 
 
 async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hello, list[bytes]]:

@@ -94,7 +94,7 @@ async def serve(
             managed = FeatureManager(switch, settings)
             nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
-            reception.reserve_macs = managed.reserve_macs
+            reception.reserve = managed.reserve
             reception.check_revoked()  # before anybody can claim what is theirs
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)

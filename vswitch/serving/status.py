@@ -20,6 +20,7 @@ from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, Sw
 from vswitch.registry.registry import Registry
 from vswitch.serving.reception import ConnectedMember, Reception
 from vswitch.switch.device import description_of
+from vswitch.switch.faults import Fault
 from vswitch.switch.port import Port, SwitchStatistics
 from vswitch.switch.switch import Switch
 from vswitch.version import VERSION
@@ -53,18 +54,18 @@ class ServeStatus:
             transport_drops=dict(self.endpoint.statistics().drops),
             foreign=[
                 ForeignStatus(
-                    name=each.name, kind=each.kind, listen=each.listen, refused=dict(each.refused)
+                    name=each.name,
+                    kind=each.kind,
+                    listen=each.listen,
+                    ended=each.ended,
+                    refused=dict(each.refused),
                 )
                 for each in self.listeners
             ],
             ports=[_port_status(port, connected.get(port)) for port in self.switch.ports],
             totals=totals_of(self.switch.statistics()),
-            faults=[
-                FaultStatus(
-                    ended=each.what, port=each.port, error=each.error, reference=each.reference
-                )
-                for each in self.switch.faults.latest
-            ],
+            faults=[_fault_status(each) for each in self.switch.faults.latest],
+            ended=[_fault_status(each) for each in self.switch.faults.ended],
         )
 
     def _public(self) -> str | None:
@@ -72,6 +73,12 @@ class ServeStatus:
         if public is None:
             return None
         return HostPort(public.host, public.port or self.listen.port).text()
+
+
+def _fault_status(fault: Fault) -> FaultStatus:
+    return FaultStatus(
+        ended=fault.what, port=fault.port, error=fault.error, reference=fault.reference
+    )
 
 
 def totals_of(statistics: SwitchStatistics) -> dict[str, int]:

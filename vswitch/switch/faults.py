@@ -2,7 +2,8 @@
 
 An exception that nobody foresaw ends the port, the observer or the feature that raised it, and
 nothing else. It is logged once with its traceback and a reference, which stands in the event
-`fault` and in `status` too, so that a report can name it. Bounded: the last `KEPT` are shown.
+`fault` and in `status` too, so that a report can name it. Bounded: the last `KEPT` are shown, and
+one for each feature that has ended.
 """
 
 from __future__ import annotations
@@ -49,11 +50,17 @@ class Faults:
         self.count = 0
         self._events = events
         self._latest: deque[Fault] = deque(maxlen=KEPT)
+        self._ended: dict[str, Fault] = {}  # by feature
 
     @property
     def latest(self) -> tuple[Fault, ...]:
         """The last ones, oldest first."""
         return tuple(self._latest)
+
+    @property
+    def ended(self) -> tuple[Fault, ...]:
+        """What each feature ended with that has, on the whole switch, in that order."""
+        return tuple(self._ended.values())
 
     def add(self, what: str, port: str, error: Exception, now: float) -> Fault:
         """Note that this has raised, and has ended; the log is left to the caller."""
@@ -64,8 +71,13 @@ class Faults:
         self._events.add("fault", port, now=now, **facts)
         return fault
 
-    def note(self, what: str, port: str, error: Exception, now: float) -> None:
+    def note(self, what: str, port: str, error: Exception, now: float) -> Fault:
         """The same, and log it."""
-        reference = self.add(what, port, error, now).reference
-        facts = {"ended": what, "port": port or None, "reference": reference}
+        fault = self.add(what, port, error, now)
+        facts = {"ended": what, "port": port or None, "reference": fault.reference}
         event(log, "fault", logging.ERROR, error, reason=str(error), **facts)
+        return fault
+
+    def end(self, feature: str, error: Exception, now: float) -> None:
+        """The same of a feature that has ended everywhere; `ended` has it from now on."""
+        self._ended[feature] = self.note(feature, "", error, now)

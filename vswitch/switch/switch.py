@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from vswitch.errors import RefusedError
+from vswitch.errors import RefusedError, VswitchError
 from vswitch.frames.load import load_of
 from vswitch.switch.counters import DropReason, PortCounters
 from vswitch.switch.delivery import Parcel, explain, parcels
@@ -344,8 +344,18 @@ class Switch:
         self._observers = tuple(each for each in self._observers if each is not observer)
 
     def explain(self, port: Port, record: bytes) -> Decision:
-        """What would happen to a record that came in on `port` now, and why. Changes nothing."""
-        return explain(port, record, self._forwarder, self._ports, self._clock())
+        """What would happen to a record that came in on `port` now, and why. Changes nothing.
+        Raises `VswitchError` where a stage or a policy cannot say it, by a mistake in a program.
+        """
+        now = self._clock()
+        try:
+            return explain(port, record, self._forwarder, self._ports, now)
+        except Exception as error:
+            fault = self.faults.note("trace", port.name, error, now)
+            raise VswitchError(
+                f"a fault of vswitch ({fault.error}) has ended the question, and nothing else: see "
+                f"the log for {fault.reference}"
+            ) from None
 
     def fdb_entries(self) -> list[FdbEntry]:
         """The stations that the switch knows, by port."""

@@ -17,6 +17,7 @@ from vswitch.management.client import request
 from vswitch.management.socket import serve_control
 from vswitch.management.status import (
     FaultStatus,
+    ForeignStatus,
     JoinStatus,
     PortStatus,
     SwitchStatus,
@@ -221,3 +222,18 @@ def test_status_names_the_last_fault(run, files, answering):
     status = attrs.evolve(switch_status(), faults=faults)
     answering(files.control_socket, always(status))
     assert "a fault of vswitch has ended Storms (KeyError)" in run("status")[1]
+
+
+def test_status_says_which_features_and_listeners_have_ended(run, files, answering):
+    faults = [FaultStatus(ended="Multicast", port="", error="KeyError", reference="0badcafe")]
+    foreign = [
+        ForeignStatus(name="lab", kind="udp", listen=":1", ended="00c0ffee"),
+        ForeignStatus(name="well", kind="udp", listen=":2"),
+    ]
+    status = attrs.evolve(switch_status(), faults=faults, ended=faults, foreign=foreign)
+    answering(files.control_socket, always(status))
+    said = run("status")[1]
+    assert "the feature Multicast has ended by a fault of vswitch (KeyError)" in said
+    assert "the foreign listener lab has ended by a fault of vswitch" in said
+    assert said.count("0badcafe") == said.count("00c0ffee") == 1
+    assert "well has ended" not in said

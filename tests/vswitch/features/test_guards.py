@@ -259,7 +259,7 @@ class Lan:
     def __init__(self, switch, bound=None, **settings):
         self.switch = switch
         self.managed = FeatureManager(switch, Settings().with_switch(settings))
-        self.managed.reserve_macs({MAC[1]: "pc"})
+        self.managed.reserve({MAC[1]: "pc"}, {})
         self.devices = {name: FakeDevice() for name in ("liar", "other", "pc")}
         self.ports = {"liar": switch.attach(self.devices["liar"], name="liar", bound=bound)}
         self.ports["other"] = switch.attach(self.devices["other"], name="other")
@@ -312,7 +312,7 @@ async def test_the_mac_of_a_revoked_member_is_free(bound):
     async with open_switch() as switch:
         lan = Lan(switch, bound, guard="on")
         assert not await lan.heard("liar")
-        lan.managed.reserve_macs({})
+        lan.managed.reserve({}, {})
         assert await lan.heard("liar")
 
 
@@ -320,9 +320,9 @@ async def test_the_mac_of_a_revoked_member_is_free(bound):
 async def test_a_member_that_is_made_takes_its_mac_from_who_had_it(bound):
     async with open_switch() as switch:
         lan = Lan(switch, bound, guard="on")
-        lan.managed.reserve_macs({})
+        lan.managed.reserve({}, {})
         assert await lan.heard("liar")
-        lan.managed.reserve_macs({MAC[1]: "pc"})
+        lan.managed.reserve({MAC[1]: "pc"}, {})
         assert not await lan.heard("liar")
         lan.join()
         assert await lan.heard("pc")
@@ -350,10 +350,10 @@ async def test_who_lied_before_the_guard_was_on_is_refused_then(bound, sticky):
 async def test_a_sticky_port_does_not_keep_what_turns_out_to_be_of_a_member(guard):
     async with open_switch() as switch:
         lan = Lan(switch, guard=guard)
-        lan.managed.reserve_macs({})
+        lan.managed.reserve({}, {})
         lan.managed.change_port("liar", {"sticky": "yes"})
         assert await lan.heard("liar")
-        lan.managed.reserve_macs({MAC[1]: "pc"})
+        lan.managed.reserve({MAC[1]: "pc"}, {})
         lan.join()
         assert await lan.heard("pc")
         assert not lan.drops("pc")
@@ -426,3 +426,66 @@ async def test_a_trace_says_that_the_mac_of_a_member_is_not_learned():
         assert stage.explain(frame_record(OF_MEMBER), 0.0).reason == "source_guard"
         other = frame_record(ethernet(ALL, MAC[2], 0x88B5, b"mine"))
         assert stage.explain(other, 0.0).reason == ""
+
+
+# --- IP addresses of members that are away -------------------------------------------------------
+
+OF_PC = {bytes((10, 77, 0, 1)): "pc"}
+
+
+def claims(mac, address, asked=IP[2]):
+    """The two ways to be somebody in IPv4."""
+    return {
+        "ip": ipv4(mac, address, udp(1000, 2000)),
+        "arp": arp_reply(mac, address, ALL, asked),
+    }
+
+
+@pytest.mark.parametrize("how", ["ip", "arp"])
+async def test_the_address_of_a_member_that_is_away_is_nobody_elses(how):
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        lan.managed.reserve({}, OF_PC)
+        assert not await lan.heard("liar", claims(MAC[2], IP[1])[how])
+        assert await lan.heard("liar", claims(MAC[2], IP[3])[how])
+        bound = Bound(MAC[1], IP[1], vouched=True)
+        lan.ports["pc"] = switch.attach(lan.devices["pc"], name="pc", bound=bound)
+        assert await lan.heard("pc", claims(MAC[1], IP[1])[how])
+        assert not await lan.heard("liar", claims(MAC[2], IP[1])[how])
+        switch.detach(lan.ports["pc"])
+        assert not await lan.heard("liar", claims(MAC[2], IP[1])[how])
+        lan.managed.reserve({}, {})  # revoked
+        assert await lan.heard("liar", claims(MAC[2], IP[1])[how])
+
+
+@pytest.mark.parametrize("how", ["ip", "arp"])
+async def test_an_address_that_settings_name_waits_for_its_port(how):
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        lan.managed.change_port("pc", {"addresses": [IP[1], "10.78.0.0/16"]})
+        assert not await lan.heard("liar", claims(MAC[2], IP[1])[how])
+        lan.ports["pc"] = switch.attach(lan.devices["pc"], name="pc")
+        assert await lan.heard("pc", claims(MAC[3], IP[1])[how])
+        lan.managed.change_port("pc", {"addresses": []})
+        switch.detach(lan.ports["pc"])
+        assert await lan.heard("liar", claims(MAC[2], IP[1])[how])
+
+
+async def test_of_two_ports_with_one_address_the_second_has_it_when_the_first_is_gone():
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        lan.ports["pc"] = switch.attach(lan.devices["pc"], name="pc")
+        for name in ("pc", "liar"):
+            lan.managed.change_port(name, {"addresses": [IP[1]]})
+        assert await lan.heard("pc", claims(MAC[3], IP[1])["arp"])
+        assert not await lan.heard("liar", claims(MAC[2], IP[1])["arp"])
+        switch.detach(lan.ports["pc"])
+        assert await lan.heard("liar", claims(MAC[2], IP[1])["arp"])
+
+
+async def test_the_operator_may_give_the_address_of_a_member_to_another_port():
+    async with open_switch() as switch:
+        lan = Lan(switch, guard="on")
+        lan.managed.reserve({}, OF_PC)
+        lan.managed.change_port("liar", {"addresses": [IP[1]]})
+        assert await lan.heard("liar", claims(MAC[2], IP[1])["arp"])

@@ -567,6 +567,7 @@ async def test_a_fault_of_a_listener_ends_it_alone(kind, monkeypatch, caplog):
                 await until(lambda: bad.refused["fault"] == 1)
         (told,) = switch.events.since()
         assert (told.kind, told.facts["name"]) == ("listener-ended", "bad")
+        assert (bad.ended, good.ended) == (told.facts["reference"], None)
         assert not switch.ports
         async with QemuClient(address_of(good)) as two, switch.open_port("bot") as bot:
             await two.send(frame(mac(2)))
@@ -793,6 +794,41 @@ async def test_the_address_of_a_client_that_speaks_is_not_taken(monkeypatch):
         with trio.fail_after(5):
             assert await bot.receive_frame() == frame(mac(1), size=200)
         assert len(switch.ports) == 3
+
+
+FAMILIES = {
+    "IPv4 alone": ("127.0.0.1:0", [("::1", 9), ("127.0.0.2", 9)], "127.0.0.2"),
+    "IPv6 alone": ("[::1]:0", [("127.0.0.2", 9), ("::1", 9)], "::1"),
+    "both": (":0", [("127.0.0.2", 9), ("::1", 9)], "::ffff:127.0.0.2"),
+}
+
+
+@pytest.mark.parametrize(("listen", "found", "chosen"), FAMILIES.values(), ids=FAMILIES)
+async def test_a_vxlan_peer_has_an_address_of_the_family_of_its_socket(
+    listen, found, chosen, monkeypatch
+):
+    async def resolve(*_):
+        return found
+
+    monkeypatch.setattr(vxlan, "resolve", resolve)
+    settings = [ForeignSettings(kind="vxlan", name="vx", listen=listen, remote="peer:9", vni=1)]
+    async with open_switch() as switch, open_foreign(switch, settings):
+        (port,) = switch.ports
+        assert port.device.address[0] == chosen
+
+
+async def test_a_vxlan_peer_without_such_an_address_is_refused_with_the_reason(monkeypatch):
+    async def resolve(*_):
+        return [("::1", 9)]
+
+    monkeypatch.setattr(vxlan, "resolve", resolve)
+    settings = [
+        ForeignSettings(kind="vxlan", name="vx", listen="127.0.0.1:0", remote="peer:9", vni=1)
+    ]
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_switch() as switch, open_foreign(switch, settings):
+            pass
+    assert caught.group_contains(VswitchError, match="peer has no address that a socket on")
 
 
 async def test_a_fault_of_the_resolver_costs_its_port_alone(monkeypatch, caplog):

@@ -25,6 +25,7 @@ from vswitch.testing import ethernet, fake_channel_pair
 WINDOW = 4_000_000
 FRAME = frame_record(ethernet(b"\x04" * 6, b"\x02" * 6, 0x88B5, bytes(46)))
 TINY = frame_record(bytes(14))
+SUPERFRAME_RECORD = encode_record(SUPERFRAME, bytes(10) + FRAME[4:])
 HELLO = Hello(mtu=1500, mac="02:00:00:00:00:01")
 
 
@@ -223,6 +224,57 @@ async def _bounded(steps):
             assert came == records
         else:  # a fence holds
             assert came == records[: len(came)]
+
+
+# What a peer with valid keys may say on any lane: whole or not, allowed or not, in any order.
+said = st.one_of(
+    st.sampled_from([HELLO, Welcome("m", 1), Notice("x"), Bye(1, "x"), After(2**40), After(0)]).map(
+        encode_control
+    ),
+    st.integers(0, 60).map(lambda number: encode_control(After(number))),
+    st.binary(max_size=60).map(lambda body: encode_record(CONTROL, body)),
+    st.binary(min_size=1, max_size=60),
+    st.integers(1, 200).map(lambda count: FRAME * count),
+    st.just(SUPERFRAME_RECORD),
+)
+turns = st.lists(
+    st.one_of(
+        st.tuples(lanes, st.lists(st.tuples(said, st.integers(0, 3)), min_size=1, max_size=8)),
+        st.tuples(st.just("read"), st.integers(1, 20)),
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("hears", [FROM_MEMBER, FROM_SWITCH], ids=["member", "switch"])
+@given(turns=turns)
+@settings(deadline=None, max_examples=100)
+def test_whatever_a_peer_says_on_its_lanes_ends_its_session_at_most(hears, turns):
+    trio.run(_say_anything, hears, turns)
+
+
+async def _say_anything(hears, turns):
+    window = 100_000
+    ours, theirs = fake_channel_pair(window=window)
+    device = MemberDevice(ours, name="m", superframes=True, hears=hears)
+    device.use_lane("datagram")
+    theirs.open_datagrams()
+    limit = 3 * (window + 8 * 200 * len(FRAME)) + SLICE + 2 * MAX_RECORD
+    for what, content in turns:
+        if what != "read":
+            lane = getattr(theirs, what)
+            if lane.credit > 0:
+                # Each message by itself, without its last bytes.
+                lane.send_nowait([data[: len(data) - less] or b"x" for data, less in content])
+            continue
+        for _ in range(content):
+            try:
+                read(device)
+            except BadRecord:
+                device.close(ByeCode.PROTOCOL, "it says what no honest one says")
+                assert device.held == counted(device) <= 2 * MAX_RECORD  # two that began
+                return
+            assert counted(device) == device.held <= limit
 
 
 def counted(device):

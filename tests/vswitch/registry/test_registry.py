@@ -231,8 +231,8 @@ def test_no_secret_in_the_repr_of_an_invite():
     assert "psk" not in repr(make_invite())
 
 
-def test_names_are_those_of_who_is_a_member_now(registry):
+def test_current_members_are_those_who_are_not_revoked(registry):
     for key, name in ((KEY1, "pc1"), (KEY2, "pc2")):
         registry.enrol_local(key, name, 1.0)
     registry.revoke("pc1", 2.0)
-    assert registry.names() == {KEY2: "pc2"}
+    assert [(each.key, each.name) for each in registry.current()] == [(KEY2, "pc2")]

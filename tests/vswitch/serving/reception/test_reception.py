@@ -1,6 +1,9 @@
 """How a session becomes a port: hello, welcome, and all that can be said instead."""
 
+import sqlite3
 import time
+from contextlib import closing
+from ipaddress import ip_address
 
 import attrs
 import pytest
@@ -323,16 +326,21 @@ async def test_a_member_is_not_told_what_is_on_the_switchs_disk(house, monkeypat
 # --- the MAC addresses of members ----------------------------------------------------------------
 
 
+class Told(dict):
+    """Whose MACs are whose, and whose addresses."""
+
+    addresses = {}  # noqa: RUF012
+
+    def __call__(self, macs, addresses):
+        self.clear()
+        self.update(macs)
+        self.addresses = addresses
+
+
 @pytest.fixture
 def reserved(house):
-    """What the switch was told last of whose MACs are whose."""
-    told = {}
-
-    def tell(owners):
-        told.clear()
-        told.update(owners)
-
-    house.reception.reserve_macs = tell
+    """What the switch was told last."""
+    house.reception.reserve = told = Told()
     return told
 
 
@@ -355,6 +363,29 @@ async def test_the_mac_of_a_new_member_is_kept_from_when_it_joins(house, reserve
         assert reserved == {mac_from_key(key.public.raw): "pc1"}
     await house.plugged(0)
     assert reserved == {mac_from_key(key.public.raw): "pc1"}
+
+
+async def test_the_address_of_a_member_is_kept_while_it_is_a_member(house, reserved):
+    key = house.member("pc1")
+    async with house.visit(key) as guest:
+        guest.say(HELLO)
+        welcome = await guest.hear()
+    await house.plugged(0)
+    packed = ip_address(welcome.address.partition("/")[0]).packed
+    assert reserved.addresses == {packed: "pc1"}
+    house.registry.revoke("pc1", 1.0)
+    house.reception.check_revoked()
+    assert reserved.addresses == {}
+
+
+async def test_a_garbled_address_in_the_registry_is_nobodys(house, reserved, tmp_path):
+    key = house.member("pc1")
+    with closing(sqlite3.connect(tmp_path / "registry.sqlite")) as file:
+        file.execute("UPDATE member SET address = 'x'")
+        file.commit()
+    house.reception.check_revoked()
+    assert list(reserved) == [mac_from_key(key.public.raw)]
+    assert reserved.addresses == {}
 
 
 async def test_what_another_program_changes_is_seen(house, reserved, nursery, autojump_clock):
