@@ -67,8 +67,9 @@ def underlay(
             bed.begin_capture()
         for step in steps:
             for name, bed in beds.items():
-                with _counted(rows[name]):
-                    step(bed, rows[name]["figures"])
+                if rows[name]["problem"] is None:
+                    with _counted(rows[name]):
+                        step(bed, rows[name]["figures"])
         for name, bed in beds.items():
             wire, row = bed.end_capture(), rows[name]
             row |= {"oversize_frames": wire.oversize, "longest_frame": wire.longest}
