@@ -21,12 +21,8 @@ from vswitch.lab.lan import Code
 __all__ = ["code_of", "known"]
 
 ASK = """\
-import json, sys, sysconfig, vswitch, transport
-flags = sysconfig.get_config_var("CONFIG_ARGS") or ""
-print(json.dumps({
-    "python": sys.version, "build": flags,
-    "packages": [vswitch.__file__, transport.__file__],
-}))"""
+import json, sys, transport, vswitch
+print(json.dumps({"python": sys.version, "packages": [vswitch.__file__, transport.__file__]}))"""
 
 
 def code_of(
