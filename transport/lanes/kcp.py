@@ -215,11 +215,6 @@ class Conversation:
         return self.recovery.pipe + self.queued
 
     @property
-    def span(self) -> int:
-        """Bytes from the first segment on that the peer is missing."""
-        return self.recovery.span + self.queued
-
-    @property
     def unacknowledged(self) -> int:
         """Bytes of segments that have not arrived, or of which we do not know it."""
         return self.recovery.unacknowledged + self.queued

@@ -471,7 +471,7 @@ def test_lies_about_una_cost_nothing(una):
         victim.send([b"x"])
         victim.flush(0.0)
         victim.input_untrusted([segment(ACK, number=una, una=una)], 0.0)
-        assert 0 <= victim.in_flight <= victim.unacknowledged <= victim.span
+        assert 0 <= victim.recovery.pipe <= victim.recovery.unacknowledged <= victim.recovery.span
     assert victim.recovery.deadline() >= 0.0
 
 
@@ -621,7 +621,7 @@ def test_no_bytes_raise_anything_else_and_what_is_held_is_bounded(junk, fields, 
             with suppress(BadPacket):
                 victim.input_untrusted([each], 0.0)
         assert victim.arrivals.held <= MOST_HELD
-        assert 0 <= victim.in_flight <= victim.unacknowledged <= victim.span
+        assert 0 <= victim.recovery.pipe <= victim.recovery.unacknowledged <= victim.recovery.span
         if turn % 7 == 6:
             assert all(len(each) <= KCP_MTU for each in due(victim, 0.0))
             victim.receive(EVERYTHING)
