@@ -44,17 +44,18 @@ PARTIAL_BYTES: Final = 4 * 1024 * 1024  # of one session, in all its partial uni
 MIN_KCP_MTU: Final = 536  # less would spend more on headers than it carries
 MAX_DATAGRAM: Final = 65_535
 
-# --- KCP (notes on each in lanes/kcp.py) ----------------------------------------------------------
+# --- KCP (see lanes/kcp.py) ---------------------------------------------------------------------
 
 SHUT_INTERVAL: Final = 0.5  # seconds between questions to a peer whose window is shut
 # A lone small message is acknowledged with the answer to it, if one leaves within this time, well
-# below congestion/recovery.py's shortest timeout; more than so much data at once.
+# below congestion/recovery.py's shortest timeout, and below what congestion/delay.py takes for a
+# queue (0.7 x MAX_TARGET), a late timer included; more than so much data at once.
 ACK_DELAY: Final = 0.005
 STREAM_ACK_DELAY: Final = 0.001  # while more than that comes: the sender waits to hear of room
 ACK_BYTES: Final = 32768
 SEND_WINDOW: Final = 16_384  # segments; more than congestion/delay.py's bytes in full ones
 RECEIVE_WINDOW: Final = 16_384  # segments; at least the peer's send window, so it never closes
-# In KCP's own queues of one session. Segments may be as large as units, so a window in segments
+# On one lane, behind a gap or unread. Segments may be as large as units, so a window in segments
 # does not bound their bytes; more than a sender has in flight at most.
 RECEIVE_BYTES: Final = 8 * 1024 * 1024
 MAX_FRAGMENTS: Final = 127  # of one message; KCP's `frg` and its send() refuse 128

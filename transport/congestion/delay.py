@@ -111,6 +111,7 @@ class Drain(enum.Enum):
 # On the hot path: an attribute of an enum costs more than a name of the module.
 _SLOW_START: Final = Mode.SLOW_START
 _DRAINING: Final = Drain.DRAINING
+_IDLE: Final = Drain.IDLE
 
 
 class DelayController:
@@ -149,8 +150,10 @@ class DelayController:
         "loss",
         "min_rtt",
         "mode",
+        "pacing_rate",
         "queue",
         "rtt",
+        "window",
     )
 
     def __init__(self, now: float) -> None:
@@ -164,7 +167,8 @@ class DelayController:
         self.app_limited = True
         self._next_min_rtt = inf
         self._min_rtt_since = now
-        self._rates: deque[tuple[float, float]] = deque()  # when, and delivery rates of rounds
+        # When, and delivery rates of rounds, without those that a later one exceeds: falling.
+        self._rates: deque[tuple[float, float]] = deque()
         self._queues: deque[float] = deque([0.0], maxlen=8)  # of the last rounds
         self._jitter = 0.0  # seconds that a round trip takes longer than the shortest of its round
         self._plateau_rate, self._plateau_rounds = 0.0, 0
@@ -179,6 +183,9 @@ class DelayController:
         self._drain = Drain.IDLE
         self._next_drain = self._drain_until = self._settled_at = now
         self._begin_round(now)
+        # What the sender reads, as of the last acknowledgement or loss.
+        self.window = INITIAL_WINDOW  # bytes that may be in flight
+        self.pacing_rate = inf  # bytes a second that may leave; before a round trip was seen, all
 
     def _begin_round(self, now: float) -> None:
         self._round_start = now
@@ -189,25 +196,26 @@ class DelayController:
 
     # --- What the sender reads --------------------------------------------------------------
 
-    @property
-    def window(self) -> int:
-        """The congestion window: bytes that may be in flight."""
+    def _publish(self) -> None:
+        """Window and pace as they are now. HOT PATH."""
+        rtt = self.rtt
+        self.window = window = int(self._window) if self._drain is _IDLE else self._window_now()
+        if rtt is None:
+            return
+        if self.mode is _SLOW_START:
+            self.pacing_rate = SLOW_START_PACING_GAIN * self._window / max(rtt, 1e-4)
+        else:
+            gain = 1.0 if self._drain is _DRAINING else PACING_GAIN
+            self.pacing_rate = gain * window / max(self.min_rtt + self.queue, 1e-4)
+
+    def _window_now(self) -> int:
+        """Less than usual may be in flight while our own queue drains."""
         if self._drain is not _DRAINING:
             return int(self._window)
         if self._competition.detected:  # deep: empties a large buffer, if nobody else fills it
             deep = COMPETITIVE_DRAIN_GAIN * self.delivery_rate * self.min_rtt
             return int(max(MIN_WINDOW, min(DRAIN_GAIN * self._window, deep)))
         return int(self._window * DRAIN_GAIN)
-
-    @property
-    def pacing_rate(self) -> float:
-        """Bytes a second that may leave; infinite before the first round trip was seen."""
-        if self.rtt is None:
-            return inf
-        if self.mode is _SLOW_START:
-            return SLOW_START_PACING_GAIN * self._window / max(self.rtt, 1e-4)
-        gain = 1.0 if self._drain is _DRAINING else PACING_GAIN
-        return gain * self.window / max(self.min_rtt + self.queue, 1e-4)
 
     @property
     def target(self) -> float:
@@ -243,15 +251,19 @@ class DelayController:
             self._max_in_flight = in_flight
         newest = 0.0
         sample = inf
+        size = 0
         for segment in acked:
-            self._delivered += segment.size
+            size += segment.size
             if segment.sent > newest:
                 newest = segment.sent
             rtt = segment.rtt
             if rtt is not None and rtt < sample:
                 sample = rtt
+        self._delivered += size
         if self.mode is _SLOW_START:
-            self._measure_slot(acked, now)
+            if now - self._slot_start >= max(RATE_SLOT, (self.rtt or 0) / 4):
+                self._end_slot(now)
+            self._slot_bytes += size
         if sample < inf:
             self._take_sample(sample, now)
         # What was retransmitted may be acknowledged for what was sent at first: no round is
@@ -267,6 +279,7 @@ class DelayController:
         elif now >= self._next_drain and self.mode is not _SLOW_START:
             self._drain = Drain.DRAINING
             self._drain_until = now + max(1.2 * (self.rtt or 0), MIN_ROUND)
+        self._publish()
 
     def on_lost(self, lost: Sequence[SentSegment], now: float) -> None:
         """These were found lost. By itself a loss changes the window beside a loss-based flow only;
@@ -278,16 +291,15 @@ class DelayController:
             self._reduced_at = now
             queue = max(self.queue, rtt - self.min_rtt)
             self._window = max(MIN_WINDOW, self._competition.reduced(queue, self._window, rtt, now))
+            self._publish()
 
-    def _measure_slot(self, acked: Sequence[SentSegment], now: float) -> None:
+    def _end_slot(self, now: float) -> None:
         """The rate of a part of a round. In slow start, what is sent fills the path for a part of
         it only, and in that part acknowledgements come as fast as the path is.
         """
-        lasted = now - self._slot_start
-        if lasted >= max(RATE_SLOT, (self.rtt or 0) / 4):
-            self._slot_rates[1] = max(self._slot_rates[1], self._slot_bytes / lasted)
-            self._slot_start, self._slot_bytes = now, 0
-        self._slot_bytes += sum([segment.size for segment in acked])
+        rate = self._slot_bytes / (now - self._slot_start)
+        self._slot_rates[1] = max(self._slot_rates[1], rate)
+        self._slot_start, self._slot_bytes = now, 0
 
     def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
@@ -301,8 +313,12 @@ class DelayController:
         if now - self._min_rtt_since > lifetime:
             self.min_rtt, self._next_min_rtt, self._min_rtt_since = self._next_min_rtt, inf, now
         # A queue that shows in many acknowledgements in a row need not wait for the round.
+        queue, noise = sample - self.min_rtt, 2 * self._jitter
+        if queue <= MIN_TARGET + noise:
+            self._queue_samples = 0
+            return
         target = self.target
-        if sample - self.min_rtt <= max(MIN_TARGET, 0.7 * target) + 2 * self._jitter:
+        if queue <= max(MIN_TARGET, 0.7 * target) + noise:
             self._queue_samples = 0
             return
         self._queue_samples += 1
@@ -326,13 +342,13 @@ class DelayController:
         lasted = now - self._round_start
         if lasted > max(OUTAGE, OUTAGE_ROUNDS * (self.rtt or 0)):
             # Nothing came back for long: that tells of an outage, not of the path's rate.
-            self._rates = deque((at + lasted, rate) for at, rate in self._rates)
+            self._rates = deque([(at + lasted, rate) for at, rate in self._rates])
             self._short_queue_at += lasted
             return
         if self._drain is Drain.SETTLING and now >= self._settled_at:
             self._drain = Drain.IDLE
         delivery_rate = self._delivered / lasted
-        filled = self._max_in_flight >= FILLED * self.window
+        filled = self._max_in_flight >= FILLED * self._window_now()
         flooded = self._measure_loss(lasted)
         self._measure_path(delivery_rate, now, filled=filled)
         queue = self.queue
@@ -363,13 +379,15 @@ class DelayController:
         rate, or by little.
         """
         starting = self.mode is _SLOW_START
-        self.app_limited = starting or self._max_in_flight < APP_LIMITED * self.window
+        self.app_limited = starting or self._max_in_flight < APP_LIMITED * self._window_now()
         self.queue = self._round_min_rtt - self.min_rtt
         self._queues.append(self.queue)
         jitter = self._round_rtts / self._samples - self._round_min_rtt
         self._jitter += (jitter - self._jitter) / (8 if self._jitter else 1)
         least = 0.0 if filled else 0.9 * self.delivery_rate
         self.delivery_rate = max(delivery_rate, least)
+        while self._rates and self._rates[-1][1] <= delivery_rate:
+            self._rates.pop()
         self._rates.append((now, delivery_rate))
         while self._rates[0][0] < now - max(RATE_LIFETIME, 8 * (self.rtt or 0)):
             self._rates.popleft()
@@ -414,7 +432,7 @@ class DelayController:
         """Double, until too much is lost or there is no more rate. A queue ends it sooner."""
         if flooded:
             self._leave_slow_start(now)  # also where the source does not use the window
-        elif self._max_in_flight >= SLOW_START_FILLED * self.window:
+        elif self._max_in_flight >= SLOW_START_FILLED * self._window_now():
             higher = delivery_rate > 1.2 * self._plateau_rate
             self._plateau_rounds = 0 if higher else self._plateau_rounds + 1
             self._plateau_rate = max(self._plateau_rate, delivery_rate)
@@ -460,4 +478,4 @@ class DelayController:
         return (1 + (WINDOW_GAIN - 1) * backoff) * bound + MIN_WINDOW * max(backoff, MIN_SLACK)
 
     def _best_rate(self) -> float:
-        return max((rate for _, rate in self._rates), default=self.delivery_rate)
+        return self._rates[0][1] if self._rates else self.delivery_rate

@@ -28,31 +28,24 @@ def burst(rate: float, seconds: float) -> float:
 class Pacer:
     """The bucket of one sender."""
 
-    __slots__ = ("_at", "_rate", "_tokens")
+    __slots__ = ("_at", "_rate", "tokens")
 
     def __init__(self, now: float) -> None:
-        self._tokens = 0.0
+        self.tokens = 0.0  # bytes; whoever sends takes away what leaves, also below zero
         self._rate = inf
         self._at = now
 
     def refill(self, rate: float, now: float) -> None:
         """Time has passed; from now on bytes come in at `rate` a second. HOT PATH."""
         if rate == inf:
-            self._tokens = inf
+            self.tokens = inf
         else:
-            most = max(MIN_BURST, burst(rate, WAKE_UP_INTERVAL))
-            self._tokens = min(self._tokens + (now - self._at) * rate, most)
+            most = rate * WAKE_UP_INTERVAL * (1 + (rate / FAST_RATE) ** 2)  # as `burst` says
+            if most < MIN_BURST:
+                most = MIN_BURST
+            self.tokens = min(self.tokens + (now - self._at) * rate, most)
         self._at, self._rate = now, rate
 
-    @property
-    def open(self) -> bool:
-        """Whether something may leave."""
-        return self._tokens > 0
-
-    def spend(self, size: int) -> None:
-        """So many bytes leave. HOT PATH."""
-        self._tokens -= size
-
     def ready_at(self) -> float:
-        """When it is open again, at the rate of the last `refill`."""
-        return self._at if self._tokens > 0 else self._at + (1 - self._tokens) / self._rate
+        """When something may leave again, at the rate of the last `refill`."""
+        return self._at if self.tokens > 0 else self._at + (1 - self.tokens) / self._rate

@@ -79,12 +79,15 @@ class Recovery:
         self.span = 0  # bytes from the first segment that has not arrived: the peer may hold them
         self.una = 0  # all before this sn have arrived
         self.rtt: float | None = None  # seconds, smoothed
+        # Seconds without an answer after which the oldest segment is sent again.
+        self.timeout = self._usual_timeout = INITIAL_RTO
         self._rttvar = 0.0
         self._min_rtt = inf
-        self._segments: dict[int, Segment] = {}  # from `una` on, by sn
+        self.segments: dict[int, Segment] = {}  # from `una` on, by sn; those that arrived, too
         # By time of the last transmission; without those that wait to be sent again.
         self._in_flight: OrderedDict[int, Segment] = OrderedDict()
-        self._retransmissions: deque[Segment] = deque()
+        self.to_repeat: deque[Segment] = deque()  # what was lost and waits to be sent again
+        self.found_lost: list[Segment] = []  # since the last `take_lost`
         self.repeated = 0  # how often the last one that `repeat` gave was lost, but for outages
         self._first = 0  # no sn before this one is under way
         self._next_sn = 0  # the sn that was not sent yet
@@ -96,10 +99,10 @@ class Recovery:
         self._true_losses = 0  # since the last false one
         self._idle_since = now  # since then nothing new has left and nothing has arrived
         self._timeouts = 0  # in a row
+        self.overdue = False  # whether something was sent again for want of any answer
         self._given_up = False  # all that was under way, since something has arrived
         self._reorder_at = inf
         self._acked: list[Segment] = []
-        self._lost: list[Segment] = []
 
     # --- Sending ----------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ class Recovery:
         self._next_sn = (sn + 1) & _SN_MASK
         self._transmissions += 1
         segment = Segment(sn, fragment, content, stamp, now, self._transmissions)
-        self._segments[sn] = self._in_flight[sn] = segment
+        self.segments[sn] = self._in_flight[sn] = segment
         size = segment.size
         self.pipe += size
         self.unacknowledged += size
@@ -121,7 +124,7 @@ class Recovery:
     @property
     def oldest(self) -> int | None:
         """Number of the segment that has been on its way for longest; None if none is."""
-        first, segments = self._first, self._segments
+        first, segments = self._first, self.segments
         while (segment := segments.get(first)) is not None and segment.acked:
             first = (first + 1) & _SN_MASK
         self._first = first
@@ -129,7 +132,7 @@ class Recovery:
 
     @property
     def outstanding(self) -> int:
-        """Numbers from the oldest on that were given. HOT PATH."""
+        """Numbers from the oldest on that were given."""
         oldest = self.oldest
         return 0 if oldest is None else (self._next_sn - oldest) & _SN_MASK
 
@@ -137,15 +140,10 @@ class Recovery:
         """What was sent last takes until `then` to leave: before, no answer is awaited."""
         self._idle_since = max(self._idle_since, then)
 
-    @property
-    def to_repeat(self) -> bool:
-        """Whether a lost segment waits to be sent again."""
-        return bool(self._retransmissions)
-
     def repeat(self, stamp: int, now: float) -> Segment | None:
         """The next lost segment, which the caller sends now; None when all have left."""
-        while self._retransmissions:
-            segment = self._retransmissions.popleft()
+        while self.to_repeat:
+            segment = self.to_repeat.popleft()
             if not segment.acked:  # else it has arrived after all
                 segment.lost = False
                 self.repeated = segment.copies - segment.excused
@@ -162,7 +160,7 @@ class Recovery:
 
     def on_ack(self, sn: int, stamp: int, now: float) -> None:
         """The peer has this one; `stamp` is that of the copy which reached it. HOT PATH."""
-        segment = self._segments.get(sn)
+        segment = self.segments.get(sn)
         if segment is None or segment.acked:
             return
         if segment.copies > 1 and stamp != segment.stamp:
@@ -174,7 +172,10 @@ class Recovery:
             self._true_losses = 0
         else:
             segment.rtt = now - segment.sent
-            self._proves(segment, now)
+            if segment.number > self._newest:
+                # Whatever was sent before this one should have arrived by now.
+                self._newest, self._newest_sent = segment.number, segment.sent
+                self._newest_at = now
         self._arrived(segment)
 
     def on_una(self, una: int, now: float) -> None:
@@ -182,24 +183,19 @@ class Recovery:
         ahead = (una - self.una) & _SN_MASK
         if ahead > _SN_MASK // 2:
             return  # an old datagram
-        ahead = min(ahead, len(self._segments))
+        ahead = min(ahead, len(self.segments))
         self.arrived += ahead
         for _ in range(ahead):
-            segment = self._segments.pop(self.una)
+            segment = self.segments.pop(self.una)
             self.una = (self.una + 1) & _SN_MASK
             self.span -= segment.size
             if not segment.acked:  # its own acknowledgement was lost: it came we know not when
-                if segment.copies == 1:
-                    self._proves(segment, now)
+                if segment.copies == 1 and segment.number > self._newest:
+                    self._newest, self._newest_sent = segment.number, segment.sent
+                    self._newest_at = now
                 self._arrived(segment)
         if (self.una - self._first) & _SN_MASK <= _SN_MASK // 2:
             self._first = self.una
-
-    def _proves(self, segment: Segment, now: float) -> None:
-        """Whatever was sent before this one should have arrived by now."""
-        if segment.number > self._newest:
-            self._newest, self._newest_sent = segment.number, segment.sent
-            self._newest_at = now
 
     def _arrived(self, segment: Segment) -> None:
         size = segment.size
@@ -213,25 +209,33 @@ class Recovery:
 
     def take_acked(self, now: float) -> list[Segment]:
         """What has arrived since the last call; notices what is lost. HOT PATH."""
-        acked, self._acked = self._acked, []
+        acked = self._acked
         if acked:
+            self._acked = []
             self._idle_since = max(self._idle_since, now)
             self._timeouts = 0
-            self._given_up = False
+            self.overdue = self._given_up = False
+            mean, deviation = self.rtt, self._rttvar  # as in RFC 6298
             for segment in acked:
-                if segment.rtt is not None:
-                    self._take_sample(segment.rtt)
-            self._find_lost(now)
+                rtt = segment.rtt
+                if rtt is None:
+                    continue
+                if mean is None:
+                    mean, deviation = rtt, rtt / 2
+                else:
+                    deviation += (abs(rtt - mean) - deviation) / 4
+                    mean += (rtt - mean) / 8
+                if rtt < self._min_rtt:
+                    self._min_rtt = rtt
+            self.rtt, self._rttvar = mean, deviation
+            if mean is not None:
+                self._usual_timeout = max(MIN_RTO, mean + 4 * deviation + RTO_SLACK)
+            self.timeout = self._usual_timeout
+            if self._in_flight:
+                self._find_lost(now)
+            else:
+                self._reorder_at = inf
         return acked
-
-    def _take_sample(self, rtt: float) -> None:
-        """Mean and deviation as in RFC 6298."""
-        if self.rtt is None:
-            self.rtt, self._rttvar = rtt, rtt / 2
-        else:
-            self._rttvar += (abs(rtt - self.rtt) - self._rttvar) / 4
-            self.rtt += (rtt - self.rtt) / 8
-        self._min_rtt = min(self._min_rtt, rtt)
 
     def _find_lost(self, now: float) -> None:
         """What was sent so long before something that has arrived that it should have, too."""
@@ -255,18 +259,13 @@ class Recovery:
         del self._in_flight[segment.sn]
         self.pipe -= segment.size
         segment.lost = True
-        self._retransmissions.append(segment)
-        self._lost.append(segment)
+        self.to_repeat.append(segment)
+        self.found_lost.append(segment)
 
     def take_lost(self) -> list[Segment]:
         """What was found lost since the last call."""
-        lost, self._lost = self._lost, []
+        lost, self.found_lost = self.found_lost, []
         return lost
-
-    @property
-    def overdue(self) -> bool:
-        """Whether something was sent again for want of any answer."""
-        return self._timeouts > 0
 
     def lose_all(self) -> None:
         """What is under way will not arrive: the path was another, or was down. Once, until
@@ -276,19 +275,10 @@ class Recovery:
             self._given_up = True
             for segment in list(self._in_flight.values()):
                 self._lose(segment)
-            for segment in self._segments.values():
+            for segment in self.segments.values():
                 segment.excused = segment.copies
 
     # --- Time -------------------------------------------------------------------------------
-
-    @property
-    def timeout(self) -> float:
-        """Seconds without an answer after which the oldest segment is sent again."""
-        if self.rtt is None:
-            return INITIAL_RTO * (1 + self._timeouts)
-        usual = max(MIN_RTO, self.rtt + 4 * self._rttvar + RTO_SLACK)
-        longest = max(MAX_RTO, usual, 2 * self.rtt)
-        return float(min(usual * 2**self._timeouts, longest))
 
     def deadline(self) -> float:
         """When `handle_timeout` has something to do; infinite if never."""
@@ -303,5 +293,15 @@ class Recovery:
         if self._in_flight and now >= self._idle_since + self.timeout:
             for segment in list(islice(self._in_flight.values(), 2**self._timeouts)):
                 self._lose(segment)
-            self._timeouts = min(self._timeouts + 1, MAX_BACKOFF)
+            self._back_off()
             self._idle_since = now
+
+    def _back_off(self) -> None:
+        """Nothing came back at all: the next timeout is longer."""
+        self._timeouts = min(self._timeouts + 1, MAX_BACKOFF)
+        self.overdue = True
+        usual = self._usual_timeout
+        if self.rtt is None:
+            self.timeout = usual * (1 + self._timeouts)
+        else:
+            self.timeout = min(usual * 2**self._timeouts, max(MAX_RTO, usual, 2 * self.rtt))

@@ -17,7 +17,8 @@ has KCP's own timers does not notice.
 * The millisecond clock starts at zero with the conversation. Times and numbers go round at 2^32;
   times are only given back and compared for being the same.
 
-Pure; `now` in seconds. Errors: `BadPacket` from `input_untrusted`, `ValueError` for a message that
+Messages that have arrived are for `receive`, which is `Arrivals.read`. Pure; `now` in seconds.
+Errors: `BadPacket` from `input_untrusted`, `ValueError` for a message that
 is too long.
 """
 
@@ -40,20 +41,19 @@ class Conversation:
     """One reliable, ordered message lane with a peer."""
 
     __slots__ = (
-        "_arrivals",
         "_ask_at",
         "_peer_window",
-        "_queue",
-        "_queued",
         "_send_window",
         "_start",
-        "_tell",
-        "_told",
         "acknowledgements",
+        "arrivals",
         "conv",
         "max_message",
         "message_size",
         "mtu",
+        "queue",
+        "queued",
+        "receive",
         "recovery",
     )
 
@@ -77,18 +77,17 @@ class Conversation:
         self.recovery = Recovery(now)
         self.acknowledgements = b""  # in the first datagram that `flush` gave last
         self._start = now
-        self._arrivals = Arrivals(receive_window, drops)
-        self._queue: deque[tuple[int, bytes]] = deque()  # fragments that follow, and content
-        self._queued = 0  # bytes of them
+        self.arrivals = Arrivals(receive_window, drops)
+        self.receive = self.arrivals.read
+        self.queue: deque[tuple[int, bytes]] = deque()  # fragments that follow, and content
+        self.queued = 0  # bytes of them
         self._send_window = send_window
         self._peer_window = PEER_WINDOW
         self._ask_at = now  # when a peer whose window is shut may be asked again
-        self._tell = False  # how many segments are taken here
-        self._told = receive_window
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Queue messages; they leave with the next `flush`. HOT PATH."""
-        queue, most = self._queue, self.message_size
+        queue, most = self.queue, self.message_size
         for message in messages:
             size = len(message)
             if size <= most:
@@ -101,7 +100,7 @@ class Conversation:
                 ]
             else:
                 raise ValueError(f"a message of {size} bytes; at most {self.max_message}")
-            self._queued += size
+            self.queued += size
 
     def input_untrusted(self, datagrams: Sequence[bytes], now: float) -> None:
         """Take authentic datagrams in.
@@ -110,153 +109,122 @@ class Conversation:
         their fragments make no message; the segments before that have been taken, and are to be
         acknowledged. HOT PATH.
         """
+        recovery, arrivals, conversation = self.recovery, self.arrivals, self.conv
+        take, unpack = arrivals.take_untrusted, HEADER.unpack_from
         refused = False
         for datagram in datagrams:
+            una = recovery.una
+            at, end = 0, len(datagram)
             try:
-                self._take_untrusted(datagram, now)
+                while True:
+                    start = at + KCP_HEADER_SIZE
+                    if start > end:
+                        raise BadPacket("not_kcp")
+                    conv, command, fragment, window, time, number, told, size = unpack(datagram, at)
+                    at = start + size
+                    if conv != conversation or at > end or not PUSH <= command <= TELL:
+                        raise BadPacket("not_kcp")
+                    una = told
+                    self._peer_window = window
+                    if command == PUSH:
+                        take(number, fragment, time, datagram, start, at)
+                    elif command == ACK:
+                        recovery.on_ack(number, time, now)
+                    elif command == ASK:
+                        arrivals.tell = True
+                    if at == end:
+                        break
             except BadPacket:
                 refused = True
-        if refused:
-            raise BadPacket("not_kcp")
-
-    def _take_untrusted(self, datagram: bytes, now: float) -> None:
-        recovery, conversation = self.recovery, self.conv
-        una = recovery.una
-        at, end = 0, len(datagram)
-        try:
-            while True:
-                start = at + KCP_HEADER_SIZE
-                if start > end:
-                    raise BadPacket("not_kcp")
-                conv, command, fragment, window, time, number, told, size = HEADER.unpack_from(
-                    datagram, at
-                )
-                at = start + size
-                if conv != conversation or at > end or not PUSH <= command <= TELL:
-                    raise BadPacket("not_kcp")
-                una = told
-                self._peer_window = window
-                if command == PUSH:
-                    self._arrivals.take_untrusted(number, fragment, time, datagram, start, at)
-                elif command == ACK:
-                    recovery.on_ack(number, time, now)
-                elif command == ASK:
-                    self._tell = True
-                if at == end:
-                    return
-        finally:
             # After the acknowledgements of single segments, which say when each has arrived; and
             # the last one is the newest, behind acknowledgements that are said again.
             if una != recovery.una:
                 recovery.on_una(una, now)
-
-    def receive(self, limit: int) -> list[bytes]:
-        """Whole messages in order, until about `limit` bytes are taken, each message counting
-        `MESSAGE_COST` more than its size. HOT PATH.
-        """
-        messages = self._arrivals.read(limit)
-        if not self._told and self._arrivals.window:
-            self._tell = True
-        return messages
+        if refused:
+            raise BadPacket("not_kcp")
 
     def flush(self, now: float, most: int | None = None) -> list[bytes]:
         """Datagrams due now: acknowledgements and new segments, of at most `most` bytes where no
         segment is larger; `mtu` if that is None. HOT PATH.
         """
-        recovery, queue, conv = self.recovery, self._queue, self.conv
-        una = self._arrivals.next
-        acks = self._arrivals.take_acks()
-        if not (acks or queue or self._tell):
+        recovery, arrivals, queue, conv = self.recovery, self.arrivals, self.queue, self.conv
+        acks = arrivals.acks
+        if not (acks or queue or arrivals.tell):
             return []
-        window = self._told = self._arrivals.window
-        clock = self._clock(now)
-        pack = HEADER.pack
-        segments = [pack(conv, ACK, 0, window, time, number, una, 0) for number, time in acks]
-        if self._tell or self.shut:
+        una, pack = arrivals.next, HEADER.pack
+        window = arrivals.told = arrivals.window if arrivals.held else arrivals.limit
+        clock = int((now - self._start) * 1000) & ROUND
+        segments: list[bytes] = []
+        if acks:
+            arrivals.acks = []
+            arrivals.again = 0
+            for number, time in acks:
+                segments.append(pack(conv, ACK, 0, window, time, number, una, 0))
+        if arrivals.tell or (queue and not self._peer_window):
             self._probe_window(segments, window, now)
         if queue:
-            room = min(self._send_window, self._peer_window) - recovery.outstanding
+            room = min(self._send_window, self._peer_window)
+            if room <= len(recovery.segments):  # some of which may have arrived
+                room -= recovery.outstanding
+            else:
+                room -= len(recovery.segments)
             while queue and room > 0:
                 room -= 1
                 fragment, content = queue.popleft()
                 size = len(content)
-                self._queued -= size
+                self.queued -= size
                 number = recovery.on_sent(fragment, content, clock, now)
                 head = pack(conv, PUSH, fragment, window, clock, number, una, size)
                 segments.append(head + content)
         if not segments:
             return []
-        datagrams = joined(segments, most or self.mtu)
-        first = min(len(acks), len(datagrams[0]) // KCP_HEADER_SIZE)
-        self.acknowledgements = datagrams[0][: first * KCP_HEADER_SIZE]
+        if len(segments) == 1:
+            datagrams = segments
+        elif sum(map(len, segments)) <= (most := most or self.mtu):
+            datagrams = [b"".join(segments)]
+        else:
+            datagrams = joined(segments, most)
+        self.acknowledgements = datagrams[0][: len(acks) * KCP_HEADER_SIZE]
         return datagrams
 
     def _probe_window(self, segments: list[bytes], window: int, now: float) -> None:
         """Say how much is taken here, and ask a peer that takes nothing."""
-        una = self._arrivals.next
+        una = self.arrivals.next
         if self.shut and now >= self._ask_at:
             self._ask_at = now + SHUT_INTERVAL
             segments.append(HEADER.pack(self.conv, ASK, 0, window, 0, 0, una, 0))
-        if self._tell:
-            self._tell = False
+        if self.arrivals.tell:
+            self.arrivals.tell = False
             segments.append(HEADER.pack(self.conv, TELL, 0, window, 0, 0, una, 0))
 
     def repeat(self, now: float) -> bytes | None:
         """A datagram with a lost segment, to be sent now; None when there is none."""
-        clock = self._clock(now)
+        clock = int((now - self._start) * 1000) & ROUND
         segment = self.recovery.repeat(clock, now)
         if segment is None:
             return None
         number, fragment, content = segment.sn, segment.fragment, segment.content
-        window, una = self._arrivals.window, self._arrivals.next
-        self._told = window
+        arrivals, una = self.arrivals, self.arrivals.next
+        window = arrivals.told = arrivals.window
         size = len(content)
         return HEADER.pack(self.conv, PUSH, fragment, window, clock, number, una, size) + content
 
     @property
     def in_flight(self) -> int:
         """Bytes on their way: without what is lost and not yet sent again."""
-        return self.recovery.pipe + self._queued
-
-    @property
-    def span(self) -> int:
-        """Bytes from the first segment on that the peer is missing."""
-        return self.recovery.span + self._queued
+        return self.recovery.pipe + self.queued
 
     @property
     def unacknowledged(self) -> int:
         """Bytes of segments that have not arrived, or of which we do not know it."""
-        return self.recovery.unacknowledged + self._queued
-
-    @property
-    def held(self) -> int:
-        """Bytes that have come and wait, each segment counting more than its content."""
-        return self._arrivals.held
-
-    @property
-    def has_gap(self) -> bool:
-        """Whether something came here before what the peer sent ahead of it."""
-        return self._arrivals.has_gap
-
-    @property
-    def broken(self) -> bool:
-        """Whether the peer's fragments make no message."""
-        return self._arrivals.broken
+        return self.recovery.unacknowledged + self.queued
 
     @property
     def has_work(self) -> bool:
         """Whether something is not acknowledged."""
-        return bool(self.recovery.unacknowledged or self._queue)
+        return bool(self.recovery.unacknowledged or self.queue)
 
     @property
     def shut(self) -> bool:
         """Whether the peer takes nothing now: it is asked when we flush, each `SHUT_INTERVAL`."""
-        return bool(self._queue and not self._peer_window)
-
-    @property
-    def oldest(self) -> int | None:
-        """Number of the segment that has been on its way for longest; None if none is."""
-        return self.recovery.oldest
-
-    def _clock(self, now: float) -> int:
-        return int((now - self._start) * 1000) & ROUND
+        return bool(self.queue and not self._peer_window)

@@ -208,8 +208,10 @@ class Lanes:
         """Number of the segment that has been on its way for longest, of bulk if there is one;
         None where nothing is.
         """
-        oldest, sparse = self.bulk.oldest, self.sparse.reliable
-        return sparse.oldest if oldest is None and sparse is not None else oldest
+        for lane in (self.bulk, self.sparse.reliable):
+            if lane is not None and lane.kcp.recovery.unacknowledged:
+                return lane.kcp.recovery.oldest
+        return None
 
     @property
     def held(self) -> int:
@@ -226,8 +228,8 @@ class Lanes:
     @property
     def rtt(self) -> float | None:
         """Seconds, smoothed, of the lane that knows; None before the first acknowledgement."""
-        rtt, sparse = self.bulk.rtt, self.sparse.reliable
-        return sparse.rtt if rtt is None and sparse is not None else rtt
+        rtt, sparse = self.bulk.congestion.rtt, self.sparse.reliable
+        return sparse.congestion.rtt if rtt is None and sparse is not None else rtt
 
     @property
     def lost_at(self) -> float:
@@ -268,9 +270,11 @@ class Lanes:
 
     def heard(self) -> None:
         """Something authentic came in: the peer is not silent. HOT PATH."""
-        self.bulk.heard()
-        if self.sparse.reliable is not None:
-            self.sparse.reliable.heard()
+        if self.bulk.probe_allowed_at:
+            self.bulk.heard()
+        sparse = self.sparse.reliable
+        if sparse is not None and sparse.probe_allowed_at:
+            sparse.heard()
 
     @property
     def overdue(self) -> bool:

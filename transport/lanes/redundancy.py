@@ -32,37 +32,30 @@ MOST_WAITING: Final = 256  # copies that wait; the oldest are forgotten
 class Redundancy:
     """The duplicates that one lane sends."""
 
-    __slots__ = ("_clean", "_most_new", "_spent", "_waiting")
+    __slots__ = ("_clean", "_most_new", "path_lossy", "spent", "waiting")
 
     def __init__(self) -> None:
         self._clean = CLEAN_UNITS  # units acknowledged since something was lost
-        self._spent = 0  # bytes of the budget
+        # The path has lost something, and has not shown since that this was all.
+        self.path_lossy = False
+        self.spent = 0  # bytes of the budget
         self._most_new = 0  # bytes of it that what is new may have
         # When each is of no more use, and the unit.
-        self._waiting: deque[tuple[float, bytes]] = deque(maxlen=MOST_WAITING)
-
-    @property
-    def path_lossy(self) -> bool:
-        """The path has lost something, and has not shown since that this was all."""
-        return self._clean < CLEAN_UNITS
-
-    @property
-    def waiting(self) -> bool:
-        """`take` may have one."""
-        return bool(self._waiting)
+        self.waiting: deque[tuple[float, bytes]] = deque(maxlen=MOST_WAITING)
 
     def on_acked(self, units: int) -> None:
-        """So many have arrived. HOT PATH."""
+        """So many have arrived, of a path that is lossy. HOT PATH there."""
         self._clean += units
+        self.path_lossy = self._clean < CLEAN_UNITS
 
     def on_lost(self) -> None:
         """Something was found lost."""
         self._clean = 0
+        self.path_lossy = True
 
     def on_sent(self, size: int) -> None:
-        """So many bytes leave. HOT PATH."""
-        if self._spent:
-            self._spent = max(0, self._spent - size // BYTES_PER_COPY)
+        """So many bytes leave, after some of the budget was `spent`."""
+        self.spent = max(0, self.spent - size // BYTES_PER_COPY)
 
     def duplicates(self, units: Sequence[bytes]) -> list[bytes]:
         """What leaves at once beside these, which are repeated: one copy of each, at most."""
@@ -75,22 +68,22 @@ class Redundancy:
         self._most_new = min(BUDGET, BUDGET_WINDOWS * window)
         if self.path_lossy:
             for _ in range(2 if self._clean < HALF_CLEAN_UNITS else 1):
-                self._waiting.extend([(until, unit) for unit in units])
+                self.waiting.extend([(until, unit) for unit in units])
 
     def take(self, now: float) -> bytes | None:
         """The next of those that wait, if one is of use still."""
-        while self._waiting:
-            until, unit = self._waiting.popleft()
+        while self.waiting:
+            until, unit = self.waiting.popleft()
             if now <= until and self._pays(unit, self._most_new):
                 return unit
         return None
 
     def clear(self) -> None:
         """None of those that wait is of use."""
-        self._waiting.clear()
+        self.waiting.clear()
 
     def _pays(self, unit: bytes, most: int) -> bool:
-        if self._spent >= most or len(unit) > LARGEST_COPIED:
+        if self.spent >= most or len(unit) > LARGEST_COPIED:
             return False
-        self._spent += len(unit)
+        self.spent += len(unit)
         return True

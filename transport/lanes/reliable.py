@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from math import inf
 
 from transport.congestion.choice import CONTROLLERS, DEFAULT_CONFIG, TransportConfig
+from transport.congestion.controller import Controller
 from transport.congestion.pacing import Pacer
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
     INBOX_BYTES,
-    MESSAGE_COST,
     RECEIVE_BYTES,
     SEND_WINDOW,
     SHUT_INTERVAL,
@@ -30,6 +30,7 @@ from transport.constants import (
     STALL_PROBE,
     STREAM_ACK_DELAY,
     SUSPECT_SEND_INTERVAL,
+    TAG_SIZE,
 )
 from transport.errors import BadPacket
 from transport.lanes.kcp import Conversation
@@ -77,8 +78,13 @@ class ReliableLane:
         self.broken = False  # the peer sends what never makes a message
         self._drops = drops
         self._units = UnitSize(kcp_mtu)
-        self._congestion = CONTROLLERS[config.congestion](now)
+        self.congestion: Controller = CONTROLLERS[config.congestion](now)
         self._pacer = Pacer(now)
+        self._recovery = self.kcp.recovery
+        self._arrivals = self.kcp.arrivals
+        self.slice_size = self._units.slice_size  # bytes of a sealed unit that one datagram carries
+        # Datagrams of the units that `units_to_send` just gave that may leave at once.
+        self.burst = 1
         self._staged: deque[bytes] = deque()  # messages that the pace holds back
         self._staged_bytes = 0
         self._inbox: deque[bytes] = deque()
@@ -87,7 +93,7 @@ class ReliableLane:
         self._unacknowledged = 0  # bytes of segments since the last flush
         self._ack_at = inf
         self._pace_at = inf
-        self._probe_allowed_at = 0.0
+        self.probe_allowed_at = 0.0  # towards a peer that is silent
         self._ping_at = 0.0
         self._redundancy = Redundancy()
         self._split = 0  # how hard it is to get a unit through that was lost repeatedly
@@ -109,31 +115,23 @@ class ReliableLane:
         """Bytes of the largest message."""
         return self.kcp.max_message
 
-    @property
-    def slice_size(self) -> int:
-        """Bytes of a sealed unit that one datagram carries."""
-        return self._units.slice_size
-
     def resize(self, slice_size: int) -> None:
         """The path takes datagrams of another size from now on."""
         self._units.resize(slice_size)
+        self.slice_size = slice_size
 
     @property
     def credit(self) -> int:
-        """Bytes that may be given to `send` now; none if zero or less."""
+        """Bytes that may be given to `send` now; none if zero or less. HOT PATH."""
         # With what is lost and waits: what a silent peer makes us hold is one window, not two.
-        return self.window - self.in_flight
+        window = self.congestion.window if self._beside is None else self.window
+        return window - self._recovery.unacknowledged - self.kcp.queued - self._staged_bytes
 
     @property
     def window(self) -> int:
         """Bytes that may be in flight."""
-        window = self._congestion.window
+        window = self.congestion.window
         return window if self._beside is None else max(window, self._beside.window)
-
-    @property
-    def burst(self) -> int:
-        """Datagrams of the units that `units_to_send` just gave that may leave at once."""
-        return 1 if self._split else self._units.allowed
 
     @property
     def spacing(self) -> float:
@@ -143,7 +141,7 @@ class ReliableLane:
     @property
     def pace(self) -> float:
         """Bytes a second that leave at most; may be infinite."""
-        pace = self._congestion.pacing_rate
+        pace = self.congestion.pacing_rate
         return pace if self._beside is None else max(pace, self._beside.pace)
 
     @property
@@ -154,17 +152,18 @@ class ReliableLane:
     @property
     def held(self) -> int:
         """Bytes that are kept: unread and unacknowledged. HOT PATH."""
-        return self._inbox_bytes + self.kcp.held + self.in_flight
+        received = self._inbox_bytes + self._arrivals.held
+        return received + self._recovery.unacknowledged + self.kcp.queued + self._staged_bytes
 
     @property
     def has_work(self) -> bool:
-        """Whether something is not acknowledged."""
-        return self.kcp.has_work or bool(self._staged)
+        """Whether something is not acknowledged. HOT PATH."""
+        return bool(self._recovery.unacknowledged or self.kcp.queue or self._staged)
 
     @property
     def rtt(self) -> float | None:
         """Seconds, smoothed, from acknowledgements; None before the first."""
-        return self._congestion.rtt
+        return self.congestion.rtt
 
     @property
     def lossy(self) -> bool:
@@ -174,17 +173,17 @@ class ReliableLane:
     @property
     def arrived(self) -> int:
         """Of what was `sent`: so many of the first have reached the peer. HOT PATH."""
-        return self.kcp.recovery.arrived
+        return self._recovery.arrived
 
     @property
     def overdue(self) -> bool:
         """Whether acknowledgements have not come for longer than they should take."""
-        return self.kcp.recovery.overdue
+        return self._recovery.overdue
 
     @property
     def oldest(self) -> int | None:
         """Number of the segment that has been on its way for longest; None if none is."""
-        return self.kcp.oldest
+        return self._recovery.oldest
 
     @property
     def readable(self) -> bool:
@@ -227,37 +226,47 @@ class ReliableLane:
 
     def receive_units(self, units: list[bytes], now: float) -> None:
         """Plaintexts of sealed units, each one KCP datagram. HOT PATH."""
-        kcp = self.kcp
-        under_way = kcp.in_flight
+        recovery, arrivals = self._recovery, self._arrivals
+        under_way = recovery.pipe + self.kcp.queued
         try:
-            kcp.input_untrusted(units, now)
+            self.kcp.input_untrusted(units, now)
         except BadPacket as bad:
             self._drops[bad.reason] += 1
-            self.broken |= kcp.broken
-        self._owe_acknowledgement(units, now)
-        acked = kcp.recovery.take_acked(now)
+            self.broken |= arrivals.broken
+        # Acknowledge much at once, and a little together with the answer to it, if one comes soon:
+        # a datagram less for each lone frame, and a wake-up less for the peer.
+        self._unacknowledged = owed = self._unacknowledged + sum(map(len, units))
+        if owed >= ACK_BYTES or only_acknowledgements(units[-1]):
+            self.flush_due = True  # in the second case for what is repeated or may leave now
+        else:
+            wait = ACK_DELAY if owed <= SLICE_SIZE else STREAM_ACK_DELAY
+            if now + wait < self._ack_at:
+                self._ack_at = now + wait
+        acked = recovery.take_acked(now)
         if acked:
-            self._congestion.on_acknowledged(acked, under_way, now)
-            self._redundancy.on_acked(len(acked))
-            self._notice_losses(now)
-        self._drain()
+            self.congestion.on_acknowledged(acked, under_way, now)
+            if self._redundancy.path_lossy:
+                self._redundancy.on_acked(len(acked))
+            if recovery.found_lost:
+                self._notice_losses(now)
+            if self._staged or recovery.to_repeat:
+                self.flush_due = True
+        if arrivals.ready:
+            self._drain()
 
     def _notice_losses(self, now: float) -> None:
-        lost = self.kcp.recovery.take_lost()
-        if lost:
-            self.lost_at = now
-            self._congestion.on_lost(lost, now)
-            self._redundancy.on_lost()
-            self._units.on_lost()
-        if self._staged or self.kcp.recovery.to_repeat:
-            self.flush_due = True
+        self.lost_at = now
+        self.congestion.on_lost(self._recovery.take_lost(), now)
+        self._redundancy.on_lost()
+        self._units.on_lost()
 
     def heard(self) -> None:
-        """Something authentic came in: the peer is not silent. HOT PATH."""
-        if self._probe_allowed_at:
-            self._probe_allowed_at = 0.0
-            if self._staged or self.kcp.recovery.to_repeat:
-                self.flush_due = True
+        """Something authentic came in: the peer is not silent, so there is no need to wait until
+        `probe_allowed_at`.
+        """
+        self.probe_allowed_at = 0.0
+        if self._staged or self._recovery.to_repeat:
+            self.flush_due = True
 
     def wants_ping(self, now: float) -> bool:
         """Acknowledgements are overdue: the peer should be asked with a ping, now."""
@@ -273,27 +282,24 @@ class ReliableLane:
 
     def repeat(self, now: float) -> None:
         """Send all that is under way again, at the pace of the path: it is lost."""
-        self.kcp.recovery.lose_all()
-        self._notice_losses(now)
+        self._recovery.lose_all()
+        self._look_for_losses(now)
 
-    def _owe_acknowledgement(self, units: list[bytes], now: float) -> None:
-        """Acknowledge much at once, and a little together with the answer to it, if one comes
-        soon: a datagram less for each lone frame, and a wake-up less for the peer. HOT PATH.
-        """
-        self._unacknowledged += sum(map(len, units))
-        if self._unacknowledged >= ACK_BYTES or only_acknowledgements(units[-1]):
-            self.flush_due = True  # in the second case for what KCP repeats or may send now
-        else:
-            wait = ACK_DELAY if self._unacknowledged <= SLICE_SIZE else STREAM_ACK_DELAY
-            self._ack_at = min(self._ack_at, now + wait)
+    def _look_for_losses(self, now: float) -> None:
+        """Something was found lost, perhaps; what is to be sent leaves with the next flush."""
+        if self._recovery.found_lost:
+            self._notice_losses(now)
+        if self._staged or self._recovery.to_repeat:
+            self.flush_due = True
 
     def _drain(self) -> None:
+        """Take what can be read, as far as there is room. HOT PATH."""
         room = INBOX_BYTES - self._inbox_bytes
-        if room <= 0:
-            return
-        messages = self.kcp.receive(room)
-        self._inbox.extend(messages)
-        self._inbox_bytes += sum(map(len, messages)) + MESSAGE_COST * len(messages)
+        if room > 0:
+            arrivals = self._arrivals
+            before = arrivals.ready
+            self._inbox.extend(arrivals.read(room))
+            self._inbox_bytes += before - arrivals.ready  # each with `MESSAGE_COST`
 
     # --- Time and sending -------------------------------------------------------------------
 
@@ -302,18 +308,20 @@ class ReliableLane:
         self.kcp.recovery.leaves_until(then)
 
     def deadline(self) -> float:
-        """When `handle_timeout` wants to be called; infinite when there is nothing to do."""
-        kcp = self.kcp
-        due = min(self._ack_at, kcp.recovery.deadline(), self._pace_at)
-        if kcp.recovery.overdue:
+        """When `handle_timeout` wants to be called; infinite if never. HOT PATH."""
+        recovery, kcp = self._recovery, self.kcp
+        due = min(self._ack_at, recovery.deadline(), self._pace_at)
+        if recovery.overdue:
             due = min(due, self._ping_at)
-        return min(due, self._last_flush + SHUT_INTERVAL) if kcp.shut else due
+        if kcp.queue and kcp.shut:
+            due = min(due, self._last_flush + SHUT_INTERVAL)
+        return due
 
     def handle_timeout(self, now: float) -> None:
-        recovery = self.kcp.recovery
+        recovery = self._recovery
         if now >= recovery.deadline():
             recovery.handle_timeout(now)
-            self._notice_losses(now)
+            self._look_for_losses(now)
         if now >= min(self._ack_at, self._pace_at) or self.kcp.shut:
             self.flush_due = True
 
@@ -322,76 +330,85 @@ class ReliableLane:
         owes an answer for long, only as much as shows when the path heals; while those from
         before are still leaving (`busy`), acknowledgements alone. HOT PATH.
         """
+        recovery, size, redundancy = self._recovery, self._units, self._redundancy
         self.flush_due = False
         self._last_flush = now
         self._unacknowledged, self._ack_at = 0, inf
-        pace = self.pace
+        pace = self.congestion.pacing_rate if self._beside is None else self.pace
         self._pacer.refill(pace, now)
-        self._units.on_pace(pace)
+        if pace != size.pace:
+            size.on_pace(pace)
         units: list[bytes] = []
         self._pace_at = inf
         self._split = 0
         if busy:
             pass  # whoever says so sets `flush_due` when that is over
         elif not suspect:
-            self._repeat(units, now)
-            self._send_staged()
-        elif now >= self._probe_allowed_at:
+            if recovery.to_repeat:
+                self._repeat(units, now)
+            if self._staged and not recovery.to_repeat:
+                self._send_staged()
+        elif now >= self.probe_allowed_at:
             self._probe(units, now)
-        elif self._staged or self.kcp.recovery.to_repeat:
-            self._pace_at = self._probe_allowed_at
+        elif self._staged or recovery.to_repeat:
+            self._pace_at = self.probe_allowed_at
         acknowledged = self.kcp.acknowledgements
-        full = self._units.slices == self._units.most
-        size = self.mtu if full else unit_bytes(self._units.slices, self.slice_size)
-        flushed = self.kcp.flush(now, size)
+        whole = size.slices == size.most
+        most = self.kcp.mtu if whole else size.slices * self.slice_size - TAG_SIZE
+        flushed = self.kcp.flush(now, most)
         if flushed:
-            if acknowledged and self.kcp.has_gap:
+            if acknowledged and self._arrivals.ahead:
                 self._acknowledge_twice(flushed, acknowledged)
             units += flushed
         if units:
             sent = sum(map(len, units))
-            self._units.on_sent(sent)
-            self._redundancy.on_sent(sent)
-        if not (suspect or busy or self._split):
+            size.clean += sent
+            if size.clean >= size.grows_at:
+                size.grow()
+            if redundancy.spent:
+                redundancy.on_sent(sent)
+        self.burst = 1 if self._split else size.allowed
+        copies = redundancy.path_lossy or redundancy.waiting
+        if copies and not (suspect or busy or self._split):
             self._copy(units, flushed, now)
         return units
 
     def _copy(self, units: list[bytes], flushed: list[bytes], now: float) -> None:
         """Add the copies of what has been repeated, and those that have waited until nothing new
-        wants to leave. HOT PATH, of two comparisons.
+        wants to leave. HOT PATH where the path loses.
         """
         redundancy, pacer = self._redundancy, self._pacer
         if redundancy.path_lossy and units:
-            loss = self._congestion.loss
-            roomy = self._congestion.app_limited and loss < BUFFER_LOSS_APP_LIMITED
+            loss = self.congestion.loss
+            roomy = self.congestion.app_limited and loss < BUFFER_LOSS_APP_LIMITED
             # Much loss where there is no room is that of a buffer, which copies would fill again;
             # and while more has to be repeated, they would only hold that up.
-            if not self.kcp.recovery.to_repeat and (roomy or loss < BUFFER_LOSS):
+            if not self._recovery.to_repeat and (roomy or loss < BUFFER_LOSS):
                 again = redundancy.duplicates(units[: len(units) - len(flushed)])
-                pacer.spend(sum(map(len, again)))
+                pacer.tokens -= sum(map(len, again))
                 units += again
             if roomy:
                 new = [unit for unit in flushed if not only_acknowledgements(unit)]
                 redundancy.defer(new, now + COPY_WITHIN * (self.rtt or 0), self.window)
         while redundancy.waiting and not self._staged:
-            if not pacer.open:
+            if pacer.tokens <= 0:
                 self._pace_at = min(self._pace_at, pacer.ready_at())
                 break
             unit = redundancy.take(now)
             if unit is not None:
-                pacer.spend(len(unit))
+                pacer.tokens -= len(unit)
                 units.append(unit)
 
     def _repeat(self, units: list[bytes], now: float) -> None:
-        """Lost segments, as far as the pace allows. HOT PATH, of one comparison."""
-        recovery, pacer = self.kcp.recovery, self._pacer
+        """Lost segments, as far as the pace allows."""
+        recovery, pacer = self._recovery, self._pacer
         while recovery.to_repeat:
-            if not pacer.open:
+            if pacer.tokens <= 0:
                 self._pace_at = pacer.ready_at()
                 return
             unit = self.kcp.repeat(now)
             if unit is not None:
-                pacer.spend(len(unit))
+                pacer.tokens -= len(unit)
                 units.append(unit)
                 self._split_if_lost_again(unit)
                 if self._split:
@@ -401,21 +418,20 @@ class ReliableLane:
         """A large unit that was lost twice may be longer than the queue of a path that has become
         slow, and then it would never get through as one burst: it leaves ever more slowly.
         """
-        lost = self.kcp.recovery.repeated
+        lost = self._recovery.repeated
         if lost >= SPLIT_AFTER_LOSSES and len(unit) > unit_bytes(1):
             doublings = min(lost - SPLIT_AFTER_LOSSES + 1, MOST_SPACING_DOUBLINGS)
             self._split = max(self._split, doublings)
 
     def _send_staged(self) -> None:
         """Give KCP what pace and window allow. HOT PATH."""
-        staged, pacer = self._staged, self._pacer
-        if not staged or self.kcp.recovery.to_repeat:
-            return
+        staged, pacer, recovery = self._staged, self._pacer, self._recovery
         messages: list[bytes] = []
+        window = self.congestion.window if self._beside is None else self.window
         # Behind a gap the peer has to hold all that comes, and drops what is more.
-        room = min(self.window - self.kcp.in_flight, RECEIVE_BYTES - self.kcp.span)
+        room = min(window - recovery.pipe, RECEIVE_BYTES - recovery.span) - self.kcp.queued
         while staged and room > 0:
-            if not pacer.open:
+            if pacer.tokens <= 0:
                 self._pace_at = pacer.ready_at()
                 break
             message = staged.popleft()
@@ -423,7 +439,7 @@ class ReliableLane:
             messages.append(message)
             self._staged_bytes -= size
             room -= size
-            pacer.spend(size)
+            pacer.tokens -= size
         self.kcp.send(messages)
 
     def _probe(self, units: list[bytes], now: float) -> None:
@@ -440,7 +456,7 @@ class ReliableLane:
             size = len(message)
         else:
             return
-        self._probe_allowed_at = now + -(-size // self.slice_size) * SUSPECT_SEND_INTERVAL
+        self.probe_allowed_at = now + -(-size // self.slice_size) * SUSPECT_SEND_INTERVAL
 
     def _acknowledge_twice(self, flushed: list[bytes], acknowledged: bytes) -> None:
         """KCP acknowledges a segment once. While something is missing here, `una` stands still, and

@@ -30,8 +30,6 @@ def joined(segments: list[bytes], most: int) -> list[bytes]:
     """Datagrams of these segments, in their order, each of at most so many bytes but for a segment
     that has more. HOT PATH.
     """
-    if sum(map(len, segments)) <= most:
-        return [b"".join(segments)]
     datagrams: list[bytes] = []
     begin = size = 0
     for at, segment in enumerate(segments):

@@ -34,12 +34,13 @@ class UnitSize:
     """The size of the units that one session sends."""
 
     __slots__ = (
-        "_clean",
         "_clean_slices",
         "_kcp_mtu",
-        "_pace",
         "allowed",
+        "clean",
+        "grows_at",
         "most",
+        "pace",
         "slice_size",
         "slices",
     )
@@ -47,8 +48,9 @@ class UnitSize:
     def __init__(self, kcp_mtu: int) -> None:
         """`kcp_mtu`: bytes of the largest unit that both sides take."""
         self._kcp_mtu = kcp_mtu
-        self._clean = 0
-        self._pace = inf
+        self.clean = 0  # bytes since the last loss or growth; whoever sends adds what leaves
+        self.grows_at: float = CLEAN_BYTES  # of them `grow` is to be called
+        self.pace = inf
         self.allowed = self.slices = 1  # until the pace of the path is known
         self._clean_slices, self.most = 1, 2
         self.resize(SLICE_SIZE)
@@ -59,7 +61,8 @@ class UnitSize:
         self.slice_size = slice_size  # bytes of a unit in one datagram
         self.most = -(-(self._kcp_mtu + TAG_SIZE) // slice_size)
         self._clean_slices = self.most if whole else min(self.most, self._clean_slices)
-        self.on_pace(self._pace)
+        self._await_growth()
+        self.on_pace(self.pace)
 
     @property
     def message_size(self) -> int:
@@ -68,7 +71,7 @@ class UnitSize:
 
     def on_pace(self, pace: float) -> None:
         """Bytes a second that the path takes now; infinite while that is not known. HOT PATH."""
-        self._pace = pace
+        self.pace = pace
         if pace < inf:
             allowed = burst(pace, BURST) / self.slice_size
             self.allowed = int(min(self.most, max(TOGETHER, allowed)))
@@ -77,12 +80,15 @@ class UnitSize:
     def on_lost(self) -> None:
         """Something was lost."""
         self._clean_slices = self.slices = 1
-        self._clean = 0
+        self.clean = 0
+        self._await_growth()
 
-    def on_sent(self, size: int) -> None:
-        """So many bytes left. HOT PATH."""
-        if self._clean_slices < self.most:
-            self._clean += size
-            if self._clean >= CLEAN_BYTES * self._clean_slices:
-                self._clean_slices, self._clean = min(self.most, 2 * self._clean_slices), 0
-                self.slices = min(self._clean_slices, self.allowed)
+    def grow(self) -> None:
+        """Enough has left without a loss."""
+        self._clean_slices, self.clean = min(self.most, 2 * self._clean_slices), 0
+        self.slices = min(self._clean_slices, self.allowed)
+        self._await_growth()
+
+    def _await_growth(self) -> None:
+        largest = self._clean_slices == self.most
+        self.grows_at = inf if largest else CLEAN_BYTES * self._clean_slices

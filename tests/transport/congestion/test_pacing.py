@@ -15,8 +15,8 @@ SIZE = 1400
 def leaves(pacer, size=SIZE):
     """How many of so many bytes leave now."""
     count = 0
-    while pacer.open:
-        pacer.spend(size)
+    while pacer.tokens > 0:
+        pacer.tokens -= size
         count += 1
     return count
 
@@ -30,8 +30,8 @@ def full(rate):
 def test_nothing_is_held_back_before_the_rate_is_known():
     pacer = Pacer(0.0)
     pacer.refill(inf, 0.0)
-    pacer.spend(10**9)
-    assert pacer.open
+    pacer.tokens -= 10**9
+    assert pacer.tokens > 0
     assert pacer.ready_at() == 0.0
 
 
@@ -61,19 +61,19 @@ def test_bursts_grow_with_the_rate_of_the_path():
 
 def test_the_pacer_is_open_again_when_the_debt_is_paid():
     pacer = full(RATE)
-    pacer.spend(100_000)
+    pacer.tokens -= 100_000
     ready = pacer.ready_at()
     assert ready == pytest.approx(1.0 + (100_000 - MIN_BURST) / RATE, abs=1e-5)
     pacer.refill(RATE, ready - 0.001)
-    assert not pacer.open
+    assert pacer.tokens <= 0
     pacer.refill(RATE, ready)
-    assert pacer.open
+    assert pacer.tokens > 0
     assert pacer.ready_at() == ready
 
 
 def test_a_debt_is_paid_at_the_new_rate():
     pacer = full(RATE)
-    pacer.spend(100_000)
+    pacer.tokens -= 100_000
     pacer.refill(10 * RATE, 1.0)
     assert pacer.ready_at() == pytest.approx(1.0 + (100_000 - MIN_BURST) / RATE / 10, abs=1e-5)
 
@@ -89,8 +89,8 @@ def test_never_more_than_the_rate_and_a_burst(rate, waits, size):
     for wait in waits:
         now += wait
         pacer.refill(rate, now)
-        while pacer.open:
-            pacer.spend(size)
+        while pacer.tokens > 0:
+            pacer.tokens -= size
             sent += size
         assert sent <= (now - 1.0) * rate + max(MIN_BURST, burst(rate, WAKE_UP_INTERVAL)) + size
         assert pacer.ready_at() >= now
@@ -100,7 +100,7 @@ def test_never_more_than_the_rate_and_a_burst(rate, waits, size):
 def test_the_pacer_is_open_at_the_time_that_ready_at_gives(rate, debt, since):
     pacer = Pacer(since)
     pacer.refill(rate, since)
-    pacer.spend(debt)
+    pacer.tokens -= debt
     ready = pacer.ready_at()
     pacer.refill(rate, ready)
-    assert pacer.open or pacer.ready_at() - ready < 1e-6
+    assert pacer.tokens > 0 or pacer.ready_at() - ready < 1e-6

@@ -42,7 +42,7 @@ class Ours:
         )
         recovery = self.kcp.recovery
         recovery.una = recovery._first = recovery._next_sn = plan.first
-        self.kcp._arrivals.next = plan.first
+        self.kcp.arrivals.next = plan.first
         self.first = plan.first
         self.max_message = self.kcp.max_message
 
@@ -74,7 +74,7 @@ class Ours:
     @property
     def segments(self):
         """That have come, and that the other side has."""
-        return self.kcp.recovery.arrived + (self.kcp._arrivals.next - self.first) % NUMBERS
+        return self.kcp.recovery.arrived + (self.kcp.arrivals.next - self.first) % NUMBERS
 
 
 class Theirs:
@@ -219,7 +219,7 @@ def run(plan):
     assert is_same(ours.sent, theirs.got), "what KCP has read is not what we have sent"
     assert is_same(theirs.sent, ours.got, plan.stream), "what we have read is not what KCP has sent"
     ours.kcp.kcp.receive(1 << 40)
-    assert ours.kcp.kcp.held == 0
+    assert ours.kcp.kcp.arrivals.held == 0
     assert ours.kcp.kcp.in_flight == 0
     return ours.kcp.segments
 

@@ -37,7 +37,7 @@ def conversation(now=0.0, *, window=2048, mtu=KCP_MTU, conv=CONV):
 
 
 def drops(conversation):
-    return dict(conversation._arrivals._drops)
+    return dict(conversation.arrivals._drops)
 
 
 def segments(datagrams):
@@ -246,11 +246,11 @@ def test_what_is_sent_is_kept_once_and_let_go_of_when_it_has_arrived():
     a, b = conversation(), conversation()
     a.send([message])
     b.input_untrusted(a.flush(0.0), 0.0)
-    (segment,) = a.recovery._segments.values()
+    (segment,) = a.recovery.segments.values()
     assert segment.content is message
     a.input_untrusted(b.flush(0.0), 0.0)
     assert segment.content == b""
-    assert not a.recovery._segments
+    assert not a.recovery.segments
 
 
 def test_datagrams_are_as_large_as_the_caller_says():
@@ -358,13 +358,13 @@ def test_fragments_that_never_make_a_message(fragment, behind):
     many = [segment(fragment=fragment, number=number) for number in numbers]
     victim.input_untrusted([segment(number=MAX_FRAGMENTS + 1)], 0.0)
     assert refused(victim, *(many[::-1] if behind else many))
-    assert victim.broken
+    assert victim.arrivals.broken
     assert victim.receive(EVERYTHING) == []
-    for number in range(victim._arrivals.next, 2000):
+    for number in range(victim.arrivals.next, 2000):
         with suppress(BadPacket):
             victim.input_untrusted([segment(number=number)], 0.0)
     assert victim.receive(EVERYTHING) == []
-    assert victim.held <= 2000 * SEGMENT_COST
+    assert victim.arrivals.held <= 2000 * SEGMENT_COST
 
 
 def test_an_honest_message_of_all_fragments_may_come_in_pieces():
@@ -412,13 +412,13 @@ def test_segments_behind_a_gap_are_bounded_in_bytes():
         victim.input_untrusted([segment(number=number, data=large)], 0.0)
         assert victim.receive(EVERYTHING) == []
     taken = RECEIVE_BYTES // (MSS + SEGMENT_COST)
-    assert victim.held == taken * (MSS + SEGMENT_COST)
+    assert victim.arrivals.held == taken * (MSS + SEGMENT_COST)
     assert drops(victim) == {"beyond_window": 2047 - taken}
     assert len(segments(victim.flush(0.0))) == taken  # of the others none is acknowledged
     victim.input_untrusted([segment(number=0, data=b"the gap")], 0.0)
     got = victim.receive(EVERYTHING)
     assert got == [b"the gap"] + [large] * taken
-    assert victim.held == 0
+    assert victim.arrivals.held == 0
     for number in range(len(got) + 1, len(got) + 1000):  # and the window is as wide as before
         victim.input_untrusted([segment(number=number)], 0.0)
     victim.input_untrusted([segment(number=len(got), data=large)], 0.0)
@@ -433,7 +433,7 @@ def test_a_message_of_the_most_fragments_is_taken_however_much_waits_behind_it()
         victim.input_untrusted([segment(number=number, data=bytes(MSS))], 0.0)
     for datagram in sender.flush(0.0):
         victim.input_untrusted([datagram], 0.0)
-        assert victim.held <= MOST_HELD
+        assert victim.arrivals.held <= MOST_HELD
     assert victim.receive(EVERYTHING)[0] == message
 
 
@@ -450,10 +450,10 @@ def test_what_comes_twice_behind_a_gap_is_not_held_twice():
         new = segment(number=number, data=bytes(size))
         victim.input_untrusted([again, acks + new, again, acks], 0.0)
         victim.flush(0.0)
-        assert victim.held == number * (size + SEGMENT_COST)
+        assert victim.arrivals.held == number * (size + SEGMENT_COST)
     victim.input_untrusted([segment(number=0), segment(number=3, data=bytes(size))], 0.0)
     assert len(victim.receive(EVERYTHING)) == 200
-    assert victim.held == 0
+    assert victim.arrivals.held == 0
 
 
 def test_the_newest_una_counts_behind_repeated_acknowledgements():
@@ -471,7 +471,7 @@ def test_lies_about_una_cost_nothing(una):
         victim.send([b"x"])
         victim.flush(0.0)
         victim.input_untrusted([segment(ACK, number=una, una=una)], 0.0)
-        assert 0 <= victim.in_flight <= victim.unacknowledged <= victim.span
+        assert 0 <= victim.recovery.pipe <= victim.recovery.unacknowledged <= victim.recovery.span
     assert victim.recovery.deadline() >= 0.0
 
 
@@ -536,18 +536,18 @@ def test_lies_about_what_has_arrived_harm_only_the_liar():
 
 def test_the_oldest_segment_is_the_one_that_nothing_acknowledges():
     a, b = conversation(), conversation()
-    assert a.oldest is None
+    assert a.recovery.oldest is None
     a.send([b"one", bytes(5000), b"three"])
-    assert a.oldest is None  # not on its way yet
+    assert a.recovery.oldest is None  # not on its way yet
     datagrams = a.flush(0.0)
-    assert a.oldest == 0
+    assert a.recovery.oldest == 0
     first = datagrams[0][: KCP_HEADER_SIZE + len(b"one")]
     b.input_untrusted([datagrams[0].removeprefix(first)], 0.0)
     a.input_untrusted(b.flush(0.0), 0.0)
-    assert a.oldest == 0  # whatever came through behind it
+    assert a.recovery.oldest == 0  # whatever came through behind it
     b.input_untrusted([first], 0.0)
     a.input_untrusted(b.flush(0.0), 0.0)
-    assert a.oldest is None
+    assert a.recovery.oldest is None
 
 
 def behind_a_gap(count, at=1):
@@ -563,7 +563,7 @@ def test_what_came_already_is_counted_and_acknowledged_again_within_bounds():
     receiver.input_untrusted([behind_a_gap(500, 2)] * 3, 0.0)
     assert len(segments(receiver.flush(0.0))) == REPEATED_ACKS
     assert drops(receiver) == {"repeated": 1502}
-    assert receiver.held == 2001 * SEGMENT_COST + MESSAGE_COST
+    assert receiver.arrivals.held == 2001 * SEGMENT_COST + MESSAGE_COST
 
 
 def test_what_is_beyond_the_window_is_counted_and_not_acknowledged():
@@ -581,10 +581,10 @@ def test_tiny_segments_in_descending_order_wait_behind_a_gap_until_it_closes(dat
     for number in range(15_999, 0, -1):
         receiver.input_untrusted([segment(number=number, data=messages[number])], 0.0)
     content = sum(map(len, messages[1:]))
-    assert receiver.held == 15_999 * SEGMENT_COST + content < RECEIVE_BYTES
+    assert receiver.arrivals.held == 15_999 * SEGMENT_COST + content < RECEIVE_BYTES
     receiver.input_untrusted([segment(data=messages[0])], 0.0)
     assert receiver.receive(EVERYTHING) == messages
-    assert receiver.held == 0
+    assert receiver.arrivals.held == 0
     assert not drops(receiver)
 
 
@@ -604,7 +604,7 @@ FIELDS = st.tuples(
 @given(st.binary(max_size=100), st.lists(FIELDS, max_size=60), st.sampled_from([0, 2**32 - 20]))
 def test_no_bytes_raise_anything_else_and_what_is_held_is_bounded(junk, fields, first):
     victim = conversation(window=1024)
-    victim._arrivals.next = first
+    victim.arrivals.next = first
     victim.recovery.una = victim.recovery._first = victim.recovery._next_sn = first
     victim.send([b"x", bytes(2 * MSS), b""])
     victim.flush(0.0)
@@ -620,16 +620,16 @@ def test_no_bytes_raise_anything_else_and_what_is_held_is_bounded(junk, fields, 
         for each in (datagram + junk if turn % 5 == 4 else datagram, junk):
             with suppress(BadPacket):
                 victim.input_untrusted([each], 0.0)
-        assert victim.held <= MOST_HELD
-        assert 0 <= victim.in_flight <= victim.unacknowledged <= victim.span
+        assert victim.arrivals.held <= MOST_HELD
+        assert 0 <= victim.recovery.pipe <= victim.recovery.unacknowledged <= victim.recovery.span
         if turn % 7 == 6:
             assert all(len(each) <= KCP_MTU for each in due(victim, 0.0))
             victim.receive(EVERYTHING)
     victim.receive(EVERYTHING)
-    waiting = [(number, *each) for number, each in victim._arrivals._ahead.items()]
-    parts = victim._arrivals._parts
+    waiting = [(number, *each) for number, each in victim.arrivals.ahead.items()]
+    parts = victim.arrivals._parts
     contents = [content for _, _, content in waiting] + parts
-    assert victim.held == sum(map(len, contents)) + SEGMENT_COST * len(contents)
+    assert victim.arrivals.held == sum(map(len, contents)) + SEGMENT_COST * len(contents)
 
 
 @settings(deadline=None, max_examples=100)
@@ -642,7 +642,7 @@ def test_no_bytes_raise_anything_else_and_what_is_held_is_bounded(junk, fields, 
 def test_messages_arrive_whatever_the_order_of_their_segments(seed, count, mtu, first):
     rng = random.Random(seed)
     a, b = conversation(mtu=mtu), conversation(mtu=mtu)
-    b._arrivals.next = first
+    b.arrivals.next = first
     a.recovery.una = a.recovery._first = a.recovery._next_sn = first
     sent = [rng.randbytes(rng.choice([0, 1, rng.randrange(mtu * 3)])) for _ in range(count)]
     a.send([message[: a.max_message] for message in sent])
@@ -655,5 +655,5 @@ def test_messages_arrive_whatever_the_order_of_their_segments(seed, count, mtu, 
         a.input_untrusted([each for each in b.flush(now) if rng.random() < 0.8], now)
         now += 0.05
     assert got == [message[: a.max_message] for message in sent]
-    assert b.held == a.held == 0
+    assert b.arrivals.held == a.arrivals.held == 0
     assert drops(b).keys() <= {"repeated"}

@@ -336,7 +336,7 @@ def test_what_was_held_back_leaves_when_the_peer_is_heard():
     client.send(*[bytes(client.session.bulk.message_size)] * 3)
     wire.cut()
     wire.advance(SUSPECT_AFTER + 20.0)
-    while client.session.bulk._probe_allowed_at <= wire.now + 2.5:
+    while client.session.bulk.probe_allowed_at <= wire.now + 2.5:
         wire.advance(0.1)  # to just after a probe
     wire.heal()
     server.send(b"here")
