@@ -348,7 +348,8 @@ class Channel(trio.abc.AsyncResource):
         """The endpoint's: something happened to the session. HOT PATH."""
         session = self._session
         over = self._closed or session.ending.ended is not None
-        if self._readers and (over or session.readable):
+        # Whoever pushes is called where something comes in, in `deliver`.
+        if (over or self._take is None) and self._readers and (over or session.readable):
             self._readers.unpark_all()
         if self._drained and (over or session.drained):
             self._drained.unpark_all()

@@ -120,7 +120,8 @@ class Demux:
         self.gate = FloodGate(now)
         self._budget: MemoryBudget[Session] = MemoryBudget(memory_limit)
         self._timers: TimerHeap[Session | Negotiation] = TimerHeap()
-        self._touched: dict[Session, None] = {}
+        # Sessions that something happened to since the last `datagrams_to_send`.
+        self.touched: dict[Session, None] = {}
         self._unsettled: list[tuple[Session, Outgoing]] = []  # and what of each leaves now
         self._due: list[Negotiation] = []  # may have an init to send
         self._replies: Outgoing = []
@@ -134,11 +135,6 @@ class Demux:
     @property
     def half_open(self) -> int:
         return 0 if self._responder is None else len(self._responder.half_open)
-
-    @property
-    def touched(self) -> Iterable[Session]:
-        """Sessions that something happened to since the last `datagrams_to_send`."""
-        return self._touched
 
     def live_sessions(self) -> list[Session]:
         responding = [] if self._responder is None else list(self._responder.sessions.values())
@@ -159,7 +155,7 @@ class Demux:
 
     def touch(self, session: Session) -> None:
         """The program above gave `session` something to do. HOT PATH."""
-        self._touched[session] = None
+        self.touched[session] = None
 
     def too_big(self, refused: Iterable[Refusal], sessions: Iterable[Session], now: float) -> None:
         """The local interface did not take what is `refused` of what leaves now. Those of
@@ -182,7 +178,7 @@ class Demux:
                 left -= mine
                 try:
                     session.too_big(size, mine, octets, now)
-                    self._touched[session] = None
+                    self.touched[session] = None
                 except Exception as error:
                     self.failed(session, error, now)
             if left:
@@ -207,7 +203,7 @@ class Demux:
         """Trains of one session from one address. HOT PATH."""
         try:
             session.receive_trains(trains, address, now)
-            self._touched[session] = None
+            self.touched[session] = None
         except Exception as error:
             self.failed(session, error, now)
 
@@ -309,7 +305,7 @@ class Demux:
             session = self._initiator.receive_response_untrusted(negotiation, datagram, now)
             self._timers.cancel(negotiation)
             if session is not None:
-                self._touched[session] = None
+                self.touched[session] = None
         elif kind == COOKIE:
             negotiation = self._negotiation_untrusted(decode_cookie_index_untrusted(datagram))
             negotiation.receive_cookie_untrusted(datagram, now)
@@ -342,9 +338,9 @@ class Demux:
             else:
                 self.failed(begun, error, now)
             return
-        self._touched[session] = None
+        self.touched[session] = None
         if replaced is not None:
-            self._touched[replaced] = None
+            self.touched[replaced] = None
         if accepted is not None:
             self._accepted.append(accepted)
 
@@ -370,7 +366,7 @@ class Demux:
             if isinstance(timed, Session):
                 try:
                     timed.handle_timeout(now)
-                    self._touched[timed] = None
+                    self.touched[timed] = None
                 except Exception as error:
                     self.failed(timed, error, now)
             elif not self._initiator.is_live(timed):
@@ -387,7 +383,7 @@ class Demux:
         if self._unsettled:
             self.settle(now)
         out, self._replies = self._replies, []
-        touched = self._touched
+        touched = self.touched
         if only is not None:
             touched.pop(only, None)
             touched = {only: None}
@@ -447,7 +443,7 @@ class Demux:
                 self.failed(session, error, now)
         if responder is not None:
             responder.tight = budget.total > budget.tight_above
-        return bool(self._touched or self._replies or self._initiator.started or self._due)
+        return bool(self.touched or self._replies or self._initiator.started or self._due)
 
     def _release(self, session: Session) -> None:
         for index in session.keys.retired:
@@ -470,7 +466,7 @@ class Demux:
         """End a session, and tell its peer."""
         try:
             session.close(code, reason, now)
-            self._touched[session] = None
+            self.touched[session] = None
         except Exception as error:
             self.failed(session, error, now)
 
@@ -480,7 +476,7 @@ class Demux:
             reason = f"internal error, reference {self._record(error, session)}"
             with suppress(Exception):  # the peer is told if that much still works
                 self._replies += session.abandon(CloseCode.SHUTDOWN, reason, now)
-        self._touched.pop(session, None)
+        self.touched.pop(session, None)
         self._unsettled = [each for each in self._unsettled if each[0] is not session]
         self._forget(session)
 

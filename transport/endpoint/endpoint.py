@@ -61,9 +61,9 @@ from transport.wire.trains import Address, Bytes, Train
 FAILURE_LINES: Final = 0.2
 FAILURE_LINE_BURST: Final = 10.0
 
-# To move Trio's deadline costs some microseconds. In a stream it would be a millisecond later with
-# each turn, so for less than this it stays, and wakes us early once.
-LATE: Final = 0.002  # seconds
+# To move Trio's deadline costs two microseconds, a needless wake-up at least ten times as much. In a
+# stream it moves a little with each turn, so for less than this it stays.
+LATE: Final = 0.0005  # seconds; half of the shortest delay of an acknowledgement
 
 logger = logging.getLogger("transport.endpoint.endpoint")
 
@@ -215,7 +215,7 @@ class Endpoint:
         while (event := demux.next_event()) is not None:
             self._take(event)
         touched = list(demux.touched)
-        if self._waiting:
+        if self._waiting.total:
             self._send_charged(touched, now)
         more = True
         while more:  # again for probes of other sizes, and what settling has begun

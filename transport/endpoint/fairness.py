@@ -42,7 +42,7 @@ class FairQueue:
         # Chunks of each session, with their bytes; only sessions that have some.
         self._chunks: dict[Session, deque[tuple[Run, int]]] = {}
         self._bytes: dict[Session, int] = {}
-        self._total = 0
+        self.total = 0  # bytes that wait
         # Those of which something waits, by what they have used; the number keeps their order.
         self._order: list[tuple[float, int, Session]] = []
         self._numbers = count()
@@ -62,10 +62,10 @@ class FairQueue:
             session.time_used = max(session.time_used, self._virtual)
             if session is not self._at_work:
                 self._enter(session)
-        elif self._bytes[session] + size > WAITING or self._total + size > WAITING_TOTAL:
+        elif self._bytes[session] + size > WAITING or self.total + size > WAITING_TOTAL:
             return False
         self._bytes[session] += size
-        self._total += size
+        self.total += size
         if chunks:
             (trains, whence), held = chunks[-1]
             if whence == address and held + size <= CHUNK:
@@ -85,7 +85,7 @@ class FairQueue:
         self._at_work = session
         chunks = self._chunks[session]
         run, size = chunks.popleft()
-        self._total -= size
+        self.total -= size
         if chunks:
             self._bytes[session] -= size
         else:
