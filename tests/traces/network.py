@@ -216,7 +216,7 @@ class Net:
     def _flush(self) -> None:
         for host in list(self.hosts.values()):
             host.poll()
-            while trains := host.demux.datagrams_to_send(self.now):
+            while (trains := host.demux.datagrams_to_send(self.now)) or host.demux.settle(self.now):
                 for train in trains:
                     for data in cut(train):
                         self._carry(data, host, train[1])

@@ -30,17 +30,21 @@ def conversation_number(handshake_hash: bytes) -> int:
 class Sealer:
     """The sending direction."""
 
-    __slots__ = ("_encrypt", "_index", "_nonce", "counter")
+    __slots__ = ("_encrypt", "_index", "_nonce", "counter", "limit")
 
     def __init__(self, suite: Suite, key: bytes, receiver_index: int) -> None:
         self._encrypt = aead(suite, key).encrypt
         self._nonce = nonce_packer(suite)
         self._index = receiver_index
         self.counter = 0  # of the next datagram
+        self.limit = REJECT_AFTER_UNITS  # that is never used
 
     def seal(self, kind: int, plaintext: bytes) -> bytes:
         """The one datagram for a small `plaintext`. Raises `KeyExhausted`. HOT PATH."""
-        counter = self._next_counter()
+        counter = self.counter
+        if counter >= self.limit:
+            raise KeyExhausted
+        self.counter = counter + 1
         header = HEADER.pack(kind, 0, 1, 0, self._index, counter)
         return header + self._encrypt(self._nonce(counter), plaintext, header)
 
@@ -51,7 +55,10 @@ class Sealer:
         size = len(plaintext) + TAG_SIZE
         if size <= slice_size:
             return self.seal(kind, plaintext), size + DATA_HEADER_SIZE
-        counter = self._next_counter()
+        counter = self.counter
+        if counter >= self.limit:
+            raise KeyExhausted
+        self.counter = counter + 1
         slices = -(-size // slice_size)
         header = HEADER.pack(kind, 0, slices, 0, self._index, counter)
         sealed = memoryview(self._encrypt(self._nonce(counter), plaintext, header))
@@ -62,13 +69,6 @@ class Sealer:
         train = bytearray(header).join(pieces)
         train[1 :: step + DATA_HEADER_SIZE] = _PLACES[:slices]
         return train, step + DATA_HEADER_SIZE
-
-    def _next_counter(self) -> int:
-        counter = self.counter
-        if counter >= REJECT_AFTER_UNITS:
-            raise KeyExhausted
-        self.counter = counter + 1
-        return counter
 
 
 class Opener:
@@ -98,7 +98,7 @@ class Opener:
         if counter >= REJECT_AFTER_UNITS:
             raise BadPacket("counter_limit")  # no sender may use it
         window = self._window
-        if not window.check(counter):
+        if counter <= window.highest and not window.check(counter):
             raise BadPacket("replay")
         try:
             plaintext = self._decrypt(self._nonce(counter), sealed, header)

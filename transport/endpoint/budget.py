@@ -22,14 +22,15 @@ T = TypeVar("T", bound=Hashable)
 class MemoryBudget(Generic[T]):
     """The accounts of all holders."""
 
-    __slots__ = ("_held", "limit", "total")
+    __slots__ = ("_held", "full_above", "tight_above", "total")
 
     def __init__(self, limit: int) -> None:
         """`limit`: bytes of all together."""
         if limit < 1:
             raise ValueError("a memory budget has at least one byte")
-        self.limit = limit
         self.total = 0
+        self.tight_above = TIGHT * limit  # with a larger total nobody new should be let in
+        self.full_above = FULL * limit  # with a larger one somebody has to go
         self._held: dict[T, int] = {}
 
     def account(self, holder: T, held: int) -> None:
@@ -42,16 +43,6 @@ class MemoryBudget(Generic[T]):
             self._held[holder] = held
         else:
             del self._held[holder]
-
-    @property
-    def tight(self) -> bool:
-        """Whether nobody new should be let in."""
-        return self.total > TIGHT * self.limit
-
-    @property
-    def full(self) -> bool:
-        """Whether somebody has to go."""
-        return self.total > FULL * self.limit
 
     def largest(self) -> T:
         """Who holds most. `ValueError` when nobody holds anything."""

@@ -95,11 +95,13 @@ class Lane:
     def send_nowait(self, messages: Sequence[bytes]) -> None:
         """Send a batch, above the credit too; `trio.WouldBlock` if there was none. HOT PATH."""
         channel = self._channel
-        channel._check()
+        session, shell = channel._session, channel._shell
+        if channel._closed or session.ending.ended is not None:
+            channel._check()
         if self._lane.credit <= 0:
             raise trio.WouldBlock
-        self._lane.send(messages, channel._shell.now())
-        channel._shell.transmit(channel._session)
+        self._lane.send(messages, shell.now())
+        shell.transmit(session)
 
     def receive_nowait(self) -> list[bytes]:
         """All that has arrived; `trio.WouldBlock` if that is nothing. The end of the session is
@@ -345,8 +347,9 @@ class Channel(trio.abc.AsyncResource):
     def update(self) -> None:
         """The endpoint's: something happened to the session. HOT PATH."""
         session = self._session
-        over = self._closed or session.ended is not None
-        if self._readers and (over or session.readable):
+        over = self._closed or session.ending.ended is not None
+        # Whoever pushes is called where something comes in, in `deliver`.
+        if (over or self._take is None) and self._readers and (over or session.readable):
             self._readers.unpark_all()
         if self._drained and (over or session.drained):
             self._drained.unpark_all()

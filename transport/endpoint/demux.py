@@ -2,6 +2,7 @@
 
     receive_datagrams(batch, now)    sort by type and receiver index, hand on; or receive_trains
     datagrams_to_send(now)           replies, inits, and what the touched sessions have
+    settle(now)                      when that has left: whether there is more
     deadline(), handle_timeout(now)
     next_event()                     Accepted, Connected, Refused, GaveUp
     failures                         what went wrong inside, for the log
@@ -119,7 +120,9 @@ class Demux:
         self.gate = FloodGate(now)
         self._budget: MemoryBudget[Session] = MemoryBudget(memory_limit)
         self._timers: TimerHeap[Session | Negotiation] = TimerHeap()
-        self._touched: dict[Session, None] = {}
+        # Sessions that something happened to since the last `datagrams_to_send`.
+        self.touched: dict[Session, None] = {}
+        self._unsettled: list[tuple[Session, Outgoing]] = []  # and what of each leaves now
         self._due: list[Negotiation] = []  # may have an init to send
         self._replies: Outgoing = []
         self._accepted: deque[Accepted] = deque()
@@ -132,11 +135,6 @@ class Demux:
     @property
     def half_open(self) -> int:
         return 0 if self._responder is None else len(self._responder.half_open)
-
-    @property
-    def touched(self) -> Iterable[Session]:
-        """Sessions that something happened to since the last `datagrams_to_send`."""
-        return self._touched
 
     def live_sessions(self) -> list[Session]:
         responding = [] if self._responder is None else list(self._responder.sessions.values())
@@ -157,20 +155,34 @@ class Demux:
 
     def touch(self, session: Session) -> None:
         """The program above gave `session` something to do. HOT PATH."""
-        self._touched[session] = None
+        self.touched[session] = None
 
     def too_big(self, refused: Iterable[Refusal], sessions: Iterable[Session], now: float) -> None:
-        """The local interface did not take what is `refused`, of these sessions or of nobody."""
+        """The local interface did not take what is `refused` of what leaves now. Those of
+        `sessions` whose path that is learn of it.
+        """
+        total: Counter[tuple[Address, int]] = Counter()
         for address, size, datagrams in refused:
-            known = [session for session in sessions if session.paths.current == address]
-            for session in known:
+            total[address, size] += datagrams
+        leaving = dict(self._unsettled)
+        for (address, size), left in total.items():
+            for session in sessions:
+                if session.paths.current != address:
+                    continue
+                mine = octets = 0
+                for data, to, step in leaving.get(session, ()):
+                    if to == address and size in (step, len(data) % step):  # the last is shorter
+                        count = min(left - mine, -(-len(data) // step) if step == size else 1)
+                        mine += count
+                        octets += min(len(data), count * size)
+                left -= mine
                 try:
-                    session.too_big(size, datagrams, now)
-                    self._touched[session] = None
+                    session.too_big(size, mine, octets, now)
+                    self.touched[session] = None
                 except Exception as error:
                     self.failed(session, error, now)
-            if not known:
-                self.drops["too_big"] += datagrams
+            if left:
+                self.drops["too_big"] += left
 
     # --- Receiving ----------------------------------------------------------------------------
 
@@ -191,7 +203,7 @@ class Demux:
         """Trains of one session from one address. HOT PATH."""
         try:
             session.receive_trains(trains, address, now)
-            self._touched[session] = None
+            self.touched[session] = None
         except Exception as error:
             self.failed(session, error, now)
 
@@ -293,7 +305,7 @@ class Demux:
             session = self._initiator.receive_response_untrusted(negotiation, datagram, now)
             self._timers.cancel(negotiation)
             if session is not None:
-                self._touched[session] = None
+                self.touched[session] = None
         elif kind == COOKIE:
             negotiation = self._negotiation_untrusted(decode_cookie_index_untrusted(datagram))
             negotiation.receive_cookie_untrusted(datagram, now)
@@ -326,20 +338,25 @@ class Demux:
             else:
                 self.failed(begun, error, now)
             return
-        self._touched[session] = None
+        self.touched[session] = None
         if replaced is not None:
-            self._touched[replaced] = None
+            self.touched[replaced] = None
         if accepted is not None:
             self._accepted.append(accepted)
 
     # --- Time and sending ---------------------------------------------------------------------
 
     def deadline(self) -> float | None:
-        """When `handle_timeout` wants to be called."""
-        half_open = None if self._responder is None else self._responder.half_open.deadline()
-        gate = None if self.gate.shares == OPEN else self.gate.deadline()
-        known = [due for due in (self._timers.next(), half_open, gate) if due is not None]
-        return min(known, default=None)
+        """When `handle_timeout` wants to be called, once all is settled. HOT PATH."""
+        due = self._timers.next()
+        if self._responder is not None:
+            half_open = self._responder.half_open.deadline()
+            if half_open is not None and (due is None or half_open < due):
+                due = half_open
+        if self.gate.shares != OPEN:
+            gate = self.gate.deadline()
+            due = gate if due is None else min(due, gate)
+        return due
 
     def handle_timeout(self, now: float) -> None:
         self.gate.handle_timeout(now)
@@ -349,7 +366,7 @@ class Demux:
             if isinstance(timed, Session):
                 try:
                     timed.handle_timeout(now)
-                    self._touched[timed] = None
+                    self.touched[timed] = None
                 except Exception as error:
                     self.failed(timed, error, now)
             elif not self._initiator.is_live(timed):
@@ -359,16 +376,27 @@ class Demux:
             else:
                 self._due.append(timed)
 
-    def datagrams_to_send(self, now: float) -> Outgoing:
-        """Everything that has to leave now, in trains. HOT PATH."""
+    def datagrams_to_send(self, now: float, only: Session | None = None) -> Outgoing:
+        """Everything that has to leave now, in trains; of sessions, that of `only`, if there is
+        one. When it has left, `settle`. HOT PATH.
+        """
+        if self._unsettled:
+            self.settle(now)
         out, self._replies = self._replies, []
-        while self._touched:
-            session, _ = self._touched.popitem()
+        touched = self.touched
+        if only is not None:
+            touched.pop(only, None)
+            touched = {only: None}
+        while touched:
+            session, _ = touched.popitem()
             try:
-                out += session.datagrams_to_send(now)
-                self._settle(session, now)
+                trains = session.datagrams_to_send(now)
             except Exception as error:
                 self.failed(session, error, now)
+                continue
+            if trains:
+                out += trains
+            self._unsettled.append((session, trains))
         if self._initiator.started:
             self._due += self._initiator.started
             self._initiator.started.clear()
@@ -388,26 +416,36 @@ class Demux:
             self._replies = []
         return out
 
-    def _settle(self, session: Session, now: float) -> None:
-        """Bring tables and timers in line with what the session has become."""
-        if session.finished:
-            self._forget(session)
-            return
-        if session.wants_handshake(now):
-            self._initiator.rekey(session, now)
-        self._timers.schedule(session)
-        held = 0
-        if session.ended is None:
-            held = session.lanes.held + session.reassembly.held + session.held_above
-        else:
-            session.reassembly.clear()
-        self._budget.account(session, held)
-        if self._responder is not None:
-            self._responder.tight = self._budget.tight
-        if self._budget.full:
-            self._relieve(now)
-        if session.keys.retired:
-            self._release(session)
+    def settle(self, now: float) -> bool:
+        """Bring tables and timers in line with what the sessions have become that were touched; no
+        datagram waits for that. True if there is more to send. HOT PATH.
+        """
+        budget, responder = self._budget, self._responder
+        unsettled, self._unsettled = self._unsettled, []
+        for session, _ in unsettled:
+            try:
+                ending = session.ending
+                if ending.finished:
+                    self._forget(session)
+                    continue
+                if session.initiator and session.wants_handshake(now):
+                    self._initiator.rekey(session, now)
+                self._timers.schedule(session)
+                held = 0
+                if ending.ended is None:
+                    held = session.lanes.held + session.reassembly.held + session.held_above
+                else:
+                    session.reassembly.clear()
+                budget.account(session, held)
+                if budget.total > budget.full_above:
+                    self._relieve(now)
+                if session.keys.retired:
+                    self._release(session)
+            except Exception as error:
+                self.failed(session, error, now)
+        if responder is not None:
+            responder.tight = budget.total > budget.tight_above
+        return bool(self.touched or self._replies or self._initiator.started or self._due)
 
     def _release(self, session: Session) -> None:
         for index in session.keys.retired:
@@ -423,7 +461,7 @@ class Demux:
         self._budget.account(session, 0)
         if self._responder is not None:
             self._responder.forget(session)
-            self._responder.tight = self._budget.tight
+            self._responder.tight = self._budget.total > self._budget.tight_above
 
     # --- Bulkheads ----------------------------------------------------------------------------
 
@@ -431,7 +469,7 @@ class Demux:
         """End a session, and tell its peer."""
         try:
             session.close(code, reason, now)
-            self._touched[session] = None
+            self.touched[session] = None
         except Exception as error:
             self.failed(session, error, now)
 
@@ -441,7 +479,8 @@ class Demux:
             reason = f"internal error, reference {self._record(error, session)}"
             with suppress(Exception):  # the peer is told if that much still works
                 self._replies += session.abandon(CloseCode.SHUTDOWN, reason, now)
-        self._touched.pop(session, None)
+        self.touched.pop(session, None)
+        self._unsettled = [each for each in self._unsettled if each[0] is not session]
         self._forget(session)
 
     def _negotiation_failed(self, negotiation: Negotiation, error: Exception) -> None:

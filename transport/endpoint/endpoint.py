@@ -55,11 +55,15 @@ from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import Credential, Suite
-from transport.wire.trains import Address, Bytes
+from transport.wire.trains import Address, Bytes, Train
 
 # Tracebacks in the log, a second and at once: whoever can cause one may do so again and again.
 FAILURE_LINES: Final = 0.2
 FAILURE_LINE_BURST: Final = 10.0
+
+# To move Trio's deadline costs two microseconds, a needless wake-up at least ten times as much. A
+# stream moves it a little with each turn, so for less than this it stays.
+LATE: Final = 0.0005  # seconds; half of the shortest delay of an acknowledgement
 
 logger = logging.getLogger("transport.endpoint.endpoint")
 
@@ -83,6 +87,7 @@ class Endpoint:
         self._attempts: dict[Negotiation, _Attempt] = {}
         self._accept_send, self._accept_receive = trio.open_memory_channel[Channel](ACCEPT_BACKLOG)
         self._timer_scope = trio.CancelScope()
+        self._due = math.inf  # its deadline
         self._shares = OPEN  # of the inits that the socket lets in
         self._sent = 0
         self._failure_lines = TokenBucket(FAILURE_LINES, FAILURE_LINE_BURST, trio.current_time())
@@ -210,34 +215,57 @@ class Endpoint:
         while (event := demux.next_event()) is not None:
             self._take(event)
         touched = list(demux.touched)
-        trains = demux.datagrams_to_send(now)
-        while trains:
-            self._sock.send_nowait(trains)
-            self._sent += sum([-(-len(data) // size) for data, _, size in trains])
-            if not self._sock.refused:
-                break
-            self._sent -= sum([datagrams for _, _, datagrams in self._sock.refused])
-            demux.too_big(self._sock.refused, touched, now)
-            self._sock.refused.clear()
-            trains = demux.datagrams_to_send(now)  # probes of other sizes, if any
+        if self._waiting.total:
+            self._send_charged(touched, now)
+        more = True
+        while more:  # again for probes of other sizes, and what settling has begun
+            trains = demux.datagrams_to_send(now)
+            if trains:
+                self._send(trains, now)
+            more = demux.settle(now)
         for session in touched:  # last, since sending ends a session whose keys are used up
             channel = self._channels.get(session)
             try:
                 if channel is not None:
                     channel.update()
-                while (change := session.next_event()) is not None:
-                    self._report(session, change)
+                while session.events:
+                    self._report(session, session.next_event())
             except Exception as error:
                 demux.failed(session, error, now)
         if demux.gate.shares != self._shares:
             self._shares = demux.gate.shares
             self._sock.limit_inits(self._shares)
         due = demux.deadline()
-        if due is not None and due < self._timer_scope.deadline:
-            self._timer_scope.deadline = due
+        due = math.inf if due is None else due
+        if not self._due <= due <= self._due + LATE:
+            self._timer_scope.deadline = self._due = due
         if demux.failures:
             self._mourn(now)
             self.pump()  # their last words
+
+    def _send_charged(self, sessions: Iterable[Session], now: float) -> None:
+        """Send what they have while others wait for their turn: that is of their time, too."""
+        demux, before = self._demux, trio.current_time()
+        for session in sessions:
+            trains = demux.datagrams_to_send(now, session)
+            if trains:
+                self._send(trains, now)
+            demux.settle(now)
+            after = trio.current_time()
+            self._waiting.spend(session, after - before)
+            before = after
+
+    def _send(self, trains: list[Train], now: float) -> None:
+        sock = self._sock
+        sock.send_nowait(trains)
+        self._sent += len(trains)
+        for data, _, size in trains:
+            if len(data) > size:
+                self._sent += (len(data) - 1) // size
+        if sock.refused:
+            self._sent -= sum([datagrams for _, _, datagrams in sock.refused])
+            self._demux.too_big(sock.refused, self._demux.live_sessions(), now)
+            sock.refused.clear()
 
     def _mourn(self, now: float) -> None:
         """Something of ours has failed: say so, and let go of the sessions that it cost."""
@@ -346,10 +374,13 @@ class Endpoint:
             self._receiving = False
 
     async def timer_task(self) -> None:
-        """Sleep until the earliest deadline; `pump` moves it forward when one comes sooner."""
+        """Sleep until the earliest deadline; `pump` moves it, so that one which has become later
+        wakes nobody.
+        """
         while True:
             due = self._demux.deadline()
-            self._timer_scope = trio.CancelScope(deadline=math.inf if due is None else due)
+            self._due = math.inf if due is None else due
+            self._timer_scope = trio.CancelScope(deadline=self._due)
             with self._timer_scope:
                 await trio.sleep_forever()
             self._demux.handle_timeout(self.now())

@@ -8,6 +8,7 @@ processor for bytes of a link):
     add(session, train, address)     sorted into chunks; False: the queue of the session is full
     pop()                            the next chunk, and whose it is
     charge(session, seconds)         what it has cost; after each `pop`
+    spend(session, seconds)          what the session costs besides: what it sends
 
 A session that was idle has saved nothing up: it begins where the others are. One that is alone has
 all the time that there is. What waits is bounded for each session and in all, so whoever sends dear
@@ -41,7 +42,7 @@ class FairQueue:
         # Chunks of each session, with their bytes; only sessions that have some.
         self._chunks: dict[Session, deque[tuple[Run, int]]] = {}
         self._bytes: dict[Session, int] = {}
-        self._total = 0
+        self.total = 0  # bytes that wait
         # Those of which something waits, by what they have used; the number keeps their order.
         self._order: list[tuple[float, int, Session]] = []
         self._numbers = count()
@@ -61,10 +62,10 @@ class FairQueue:
             session.time_used = max(session.time_used, self._virtual)
             if session is not self._at_work:
                 self._enter(session)
-        elif self._bytes[session] + size > WAITING or self._total + size > WAITING_TOTAL:
+        elif self._bytes[session] + size > WAITING or self.total + size > WAITING_TOTAL:
             return False
         self._bytes[session] += size
-        self._total += size
+        self.total += size
         if chunks:
             (trains, whence), held = chunks[-1]
             if whence == address and held + size <= CHUNK:
@@ -76,11 +77,15 @@ class FairQueue:
 
     def pop(self) -> tuple[Session, Run]:
         """The next chunk of the session that has used least. Only while something waits."""
-        self._virtual, _, session = heappop(self._order)
+        while True:
+            self._virtual, _, session = heappop(self._order)
+            if self._virtual >= session.time_used:
+                break
+            self._enter(session)  # it has spent more since then
         self._at_work = session
         chunks = self._chunks[session]
         run, size = chunks.popleft()
-        self._total -= size
+        self.total -= size
         if chunks:
             self._bytes[session] -= size
         else:
@@ -93,6 +98,10 @@ class FairQueue:
         self._at_work = None
         if session in self._chunks:
             self._enter(session)
+
+    def spend(self, session: Session, seconds: float) -> None:
+        """It has cost so much, whether something of it waits or not."""
+        session.time_used += seconds
 
     def _enter(self, session: Session) -> None:
         heappush(self._order, (session.time_used, next(self._numbers), session))

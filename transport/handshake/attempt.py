@@ -74,7 +74,8 @@ class Negotiation:
         self.index = index
         self.resume = resume
         self.give_up_at = give_up_at
-        self.timer: float | None = None  # the demux's, as in Session
+        self.timer: float | None = None  # of the demux's heap, as in Session
+        self.entry: float | None = None
         self._identity = identity
         self._suite = suite
         self._stamper = stamper

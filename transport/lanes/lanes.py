@@ -88,6 +88,7 @@ class SparseLane:
                 config=self._config,
                 beside=self._bulk,
             )
+            self.reliable.resize(self._bulk.slice_size)
         return self.reliable
 
     @property

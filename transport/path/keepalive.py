@@ -1,7 +1,7 @@
 """Liveness of the peer: keepalives, probes of a silent peer, and the moment to give up.
 
 Pure: the session tells what it sent and received, asks `poll(now)` what to do and sleeps until
-`deadline()`. An answer is *awaited* from the first datagram that deserves one (data, a ping)
+`due`. An answer is *awaited* from the first datagram that deserves one (data, a ping)
 until anything authentic comes in. KCP's own dead-link verdict takes minutes and is not used.
 """
 
@@ -31,13 +31,14 @@ class Liveness:
     """The clockwork of one session."""
 
     __slots__ = (
-        "_awaiting",
         "_every",
         "_heard",
         "_initiator",
         "_jitter",
         "_keepalive_at",
         "_probe_at",
+        "awaiting",
+        "due",
     )
 
     def __init__(self, now: float, *, initiator: bool, jitter: Callable[[], float]) -> None:
@@ -45,10 +46,12 @@ class Liveness:
         self._initiator = initiator
         self._jitter = jitter
         self._heard = now
-        self._awaiting: float | None = None
+        self.awaiting: float | None = None  # since when an answer is owed
         self._probe_at = 0.0
         self._every = self._interval()
         self._keepalive_at = now + self._every
+        # When `poll` has something to say; a keepalive is always due before its peer is dead.
+        self.due = self._keepalive_at if initiator else now + DEAD_AFTER
 
     def _interval(self) -> float:
         return KEEPALIVE * (1 + KEEPALIVE_JITTER * self._jitter())
@@ -56,14 +59,20 @@ class Liveness:
     def sent(self, now: float, *, wants_answer: bool) -> None:
         """A datagram left. HOT PATH."""
         self._keepalive_at = now + self._every
-        if wants_answer and self._awaiting is None:
-            self._awaiting = now
+        if self.awaiting is not None:
+            return
+        if wants_answer:
+            self.awaiting = now
             self._probe_at = now + SUSPECT_AFTER
+            self.due = min(self._heard + DEAD_AFTER, self._probe_at)
+        elif self._initiator:
+            self.due = min(self._heard + DEAD_AFTER, self._keepalive_at)
 
     def received(self, now: float) -> None:
         """Something authentic came in. HOT PATH."""
         self._heard = now
-        self._awaiting = None
+        self.awaiting = None
+        self.due = self._keepalive_at if self._initiator else now + DEAD_AFTER
 
     def idle(self, now: float) -> float:
         """Seconds since anything authentic came in."""
@@ -71,31 +80,24 @@ class Liveness:
 
     def suspect(self, now: float) -> bool:
         """An answer is overdue: send little."""
-        return self._awaiting is not None and now - self._awaiting >= SUSPECT_AFTER
+        return self.awaiting is not None and now - self.awaiting >= SUSPECT_AFTER
 
     def wants_reconnect(self, now: float) -> bool:
         """An answer is so overdue that the initiator should try a new handshake."""
-        return self._awaiting is not None and now - self._awaiting >= RECONNECT_AFTER
+        return self.awaiting is not None and now - self.awaiting >= RECONNECT_AFTER
 
     def poll(self, now: float) -> Action:
         """What is due; PING re-arms itself."""
         if now >= self._heard + DEAD_AFTER:
             return Action.DEAD
-        if self._awaiting is not None:
+        if self.awaiting is not None:
             if now >= self._probe_at:
                 self._probe_at = now + PROBE_INTERVAL
+                self.due = min(self._heard + DEAD_AFTER, self._probe_at)
                 return Action.PING
         elif self._initiator and now >= self._keepalive_at:
             self._every = self._interval()  # a fresh jitter each time, not for each datagram
             self._keepalive_at = now + self._every
+            self.due = min(self._heard + DEAD_AFTER, self._keepalive_at)
             return Action.PING
         return Action.NOTHING
-
-    def deadline(self) -> float:
-        """When `poll` next has something to say."""
-        due = self._heard + DEAD_AFTER
-        if self._awaiting is not None:
-            due = min(due, self._probe_at)
-        elif self._initiator:
-            due = min(due, self._keepalive_at)
-        return due

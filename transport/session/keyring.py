@@ -11,6 +11,7 @@ Pure; `now` in seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from attrs import field, frozen
@@ -56,6 +57,7 @@ class Keyring:
         "_previous",
         "_previous_until",
         "current",
+        "expires_at",
         "rekey_at",
         "rekeys",
         "retired",
@@ -71,7 +73,8 @@ class Keyring:
         self._jitter = jitter
         self._pairs = {pair.local_index: pair}
         self._previous: KeyPair | None = None
-        self._previous_until = float("inf")
+        self._previous_until = inf
+        self.expires_at = pair.born + REJECT_AFTER  # when `expire` has something to do
         self.rekey_at = self._next_rekey(now)
         self._gone = [0, 0, 0]  # totals of the pairs that are no more
 
@@ -97,6 +100,7 @@ class Keyring:
         self._drop_previous()
         self._previous, self.current = self.current, pair
         self._previous_until = now + PREVIOUS_KEY_LIFETIME
+        self.expires_at = min(self._previous_until, pair.born + REJECT_AFTER)
         self._pairs[pair.local_index] = pair
         self.rekey_at = self._next_rekey(now)
         self.rekeys += 1
@@ -108,7 +112,8 @@ class Keyring:
             self._gone = [gone + count for gone, count in zip(self._gone, counts, strict=True)]
             self.retired.append(self._previous.local_index)
             self._previous = None
-            self._previous_until = float("inf")
+            self._previous_until = inf
+            self.expires_at = self.current.born + REJECT_AFTER
 
     def retire_all(self) -> None:
         """The session is over."""
@@ -131,7 +136,9 @@ class Keyring:
         )
 
     def due(self, now: float) -> bool:
-        """Whether a new pair should be had: it is time, this one is worn, or somebody has asked."""
+        """Whether a new pair should be had: it is time, this one is worn, or somebody has asked.
+        HOT PATH of an initiator.
+        """
         return self.wanted or now >= self.rekey_at or self.worn()
 
     def handle_timeout(self, now: float) -> None:
@@ -152,10 +159,6 @@ class Keyring:
         counts = [self._gone, *map(_counts, self._pairs.values())]
         sealed, opened, expected = map(sum, zip(*counts, strict=True))
         return sealed, opened, expected
-
-    def deadline(self) -> float:
-        """When `expire` has something to do."""
-        return min(self._previous_until, self.current.born + REJECT_AFTER)
 
 
 def _counts(pair: KeyPair) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
 
-from transport.constants import MAX_CONTROL_ITEMS
+from transport.constants import MAX_CONTROL_ITEMS, TAG_SIZE
 from transport.lanes.reliable import ReliableLane
 from transport.path.address import PathTable
 from transport.path.keepalive import Liveness
@@ -102,10 +102,10 @@ class Outbox:
         out, self._out = self._out, []
         return out
 
-    def refused(self, size: int, datagrams: int) -> None:
-        """So many of this size did not leave after all."""
+    def refused(self, datagrams: int, octets: int) -> None:
+        """So many, with so many bytes, did not leave after all."""
         self.sent_datagrams -= datagrams
-        self.sent_bytes -= datagrams * size
+        self.sent_bytes -= octets
 
     def seal_control(
         self, queued: Iterable[tuple[Address | None, ControlItem]], now: float
@@ -134,11 +134,25 @@ class Outbox:
         """Units of a lane; `bulk`: the one whose large units may leave in pieces. HOT PATH."""
         if not units:
             return
-        seal, address = self._keys.current.sealer.seal_unit, self._paths.current
+        sealer, address, slice_size = (
+            self._keys.current.sealer,
+            self._paths.current,
+            lane.slice_size,
+        )
+        liveness = self._liveness
+        if len(units) == 1 and len(units[0]) + TAG_SIZE <= slice_size:  # a lone packet
+            datagram = sealer.seal(DATA, units[0])
+            size = len(datagram)
+            self._out.append((datagram, address, size))
+            self.sent_datagrams += 1
+            self.sent_bytes += size
+            liveness.sent(now, wants_answer=liveness.awaiting is None and lane.has_work)
+            return
+        seal = sealer.seal_unit
         small: list[bytes] = []  # units of one datagram each, in their order
         burst = lane.burst
         for unit in units:
-            train, size = seal(DATA, unit, lane.slice_size)
+            train, size = seal(DATA, unit, slice_size)
             if len(train) <= size:
                 small.append(bytes(train))
                 continue
@@ -154,7 +168,7 @@ class Outbox:
                 self._put((train, address, size))
         if small:
             self._put(*lay(small, address))
-        self._liveness.sent(now, wants_answer=lane.has_work)
+        liveness.sent(now, wants_answer=liveness.awaiting is None and lane.has_work)
 
     def next_piece(self, now: float) -> None:
         """The piece of a large unit that is due."""

@@ -28,7 +28,7 @@ _PLACES = bytes(range(MAX_SLICES))
 class Reassembly:
     """The units of one session on their way in."""
 
-    __slots__ = ("_bytes", "_drops", "_limit", "_parts", "_seen")
+    __slots__ = ("_drops", "_limit", "_parts", "_seen", "held")
 
     def __init__(
         self, limit: int, drops: Counter[str], seen: Callable[[bytes], bool] = lambda _: False
@@ -41,16 +41,11 @@ class Reassembly:
         self._seen = seen
         # By index and counter: the pieces by place, None where one is missing.
         self._parts: dict[bytes, list[bytes | None]] = {}
-        self._bytes = 0  # of all pieces, headers included
+        self.held = 0  # bytes that wait for others of their unit, headers included
 
     def __len__(self) -> int:
         """Units of which something is missing."""
         return len(self._parts)
-
-    @property
-    def held(self) -> int:
-        """Bytes that wait for others of their unit. HOT PATH."""
-        return self._bytes
 
     @property
     def waiting(self) -> int:
@@ -60,7 +55,7 @@ class Reassembly:
     def clear(self) -> None:
         """The session is over: what waits is of no use."""
         self._parts.clear()
-        self._bytes = 0
+        self.held = 0
 
     def take_untrusted(self, train: Bytes, size: int) -> list[Unit]:
         """The units that are whole now; good as long as the train is.
@@ -107,7 +102,7 @@ class Reassembly:
             if parts is None:
                 parts = self._parts[key] = [None] * slices
             parts[place] = datagram
-            self._bytes += len(datagram)
+            self.held += len(datagram)
             if None in parts:
                 self._bound()  # for each slice, or one unit after the other could grow later
             else:
@@ -120,13 +115,13 @@ class Reassembly:
         return at + size
 
     def _bound(self) -> None:
-        while len(self._parts) > PARTIAL_UNITS or self._bytes > PARTIAL_BYTES:
+        while len(self._parts) > PARTIAL_UNITS or self.held > PARTIAL_BYTES:
             self._drops["incomplete"] += len(self._forget(next(iter(self._parts))))
 
     def _forget(self, key: bytes) -> list[bytes]:
         """Take a unit out; the pieces of it that came."""
         parts = [part for part in self._parts.pop(key) if part is not None]
-        self._bytes -= sum(map(len, parts))
+        self.held -= sum(map(len, parts))
         return parts
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from math import inf
 
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import CONFIRM_INTERVAL, DATA_HEADER_SIZE, TAG_SIZE
@@ -91,10 +92,11 @@ class Session:
         self.peer = peer
         self.association = association
         self.time_used = 0.0  # the endpoint's: seconds, on the scale of its fair queue
-        self.timer: float | None = None  # the demux's: when its heap has this session next
+        self.timer: float | None = None  # these two are of the demux's heap of deadlines
+        self.entry: float | None = None
         self.held_above = 0  # bytes that the program has taken out of the lanes and keeps
         self.drops = Counter[str]()
-        self._events = deque[Event]()
+        self.events = deque[Event]()  # what `next_event` gives
         self._born = now
         self._received_datagrams = self._received_bytes = 0  # UDP payload, of all that has opened
         self.paths = PathTable(address, random_bytes)
@@ -111,10 +113,12 @@ class Session:
         self.reassembly = Reassembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)
         self._probing = Probing(address, now, largest_unit=kcp_mtu, max_slices=max_slices)
         self.lanes.resize(self._probing.slice_size)
+        self._lanes_fit = self._probing.size  # the datagrams that lanes were told the path takes
+        self._quiet = False  # lanes have held back, since the peer was a suspect
         self._liveness = Liveness(now, initiator=initiator, jitter=jitter)
         self._exchange = ControlExchange(now, random_bytes, initiator=initiator)
         self._outbox = Outbox(self.keys, self.paths, self._liveness)
-        self._ending = Ending(self.lanes, self._exchange, self._outbox.paced, self._events)
+        self.ending = Ending(self.lanes, self._exchange, self._outbox.paced, self.events)
         # The first datagram of an initiator is what confirms its keys to the responder.
         if initiator:
             self._exchange.ping(now)
@@ -192,7 +196,7 @@ class Session:
         )
 
     def next_event(self) -> Event | None:
-        return self._events.popleft() if self._events else None
+        return self.events.popleft() if self.events else None
 
     # --- Receiving --------------------------------------------------------------------------
 
@@ -212,7 +216,11 @@ class Session:
         is_sparse, datagrams = lanes.is_sparse_untrusted, lanes.datagrams
         opened = newest = size = 0
         take = self.reassembly.take_untrusted
-        for header, sealed in [unit for train, step in trains for unit in take(train, step)]:
+        if len(trains) == 1:
+            units = take(*trains[0])
+        else:
+            units = [unit for train, step in trains for unit in take(train, step)]
+        for header, sealed in units:
             try:
                 pair = keys.find_untrusted(header, now)
                 opener = pair.opener
@@ -239,9 +247,11 @@ class Session:
         self._received_datagrams += opened
         self._received_bytes += size
         self._liveness.received(now)
-        lanes.heard()
-        if self._ending.ended is not None:
-            self._ending.heard(now)
+        if self._quiet:
+            self._quiet = False
+            lanes.heard()
+        if self.ending.ended is not None:
+            self.ending.heard(now)
             return
         if newest and address != self.paths.current and not self.initiator:
             challenge = self.paths.observe(address, newest, now)
@@ -251,7 +261,8 @@ class Session:
             lanes.sparse.receive_units(sparse, now)
         if bulk:
             lanes.bulk.receive_units(bulk, now)
-        if lanes.broken:
+        reliable = lanes.sparse.reliable
+        if lanes.bulk.broken or (reliable is not None and reliable.broken):
             self._close_broken(now)
 
     def confirmed_by(self, datagram: bytes, plaintext: bytes, address: Address, now: float) -> None:
@@ -290,7 +301,7 @@ class Session:
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
                         self.lanes.repeat(now)  # it went to the old address
-                        self._events.append(PathChanged(address))
+                        self.events.append(PathChanged(address))
                 case Pong():
                     if self.lanes.overdue:
                         self._outbox.paced.clear()  # what leaves so slowly is sent again, too
@@ -300,9 +311,9 @@ class Session:
                     self._probing.peer_searches(epoch, now)
                 case MtuAck(size, epoch):
                     self._probing.acknowledged(size, epoch, now)
-                    self.lanes.resize(self._probing.slice_size)
+                    self._fit_lanes()
                 case Close(code, reason):
-                    self._ending.closed_by_peer(code, reason)
+                    self.ending.closed_by_peer(code, reason)
                 case Rekey():
                     self.keys.wanted = True
                 case Arrivals(received, expected):
@@ -319,55 +330,76 @@ class Session:
 
     def datagrams_to_send(self, now: float) -> Outgoing:
         """Sealed datagrams that have to leave now, in trains. HOT PATH."""
-        if self.lanes.broken:
+        lanes, paced, probing = self.lanes, self._outbox.paced, self._probing
+        bulk, sparse = lanes.bulk, lanes.sparse.reliable
+        if bulk.broken or (sparse is not None and sparse.broken):
             self._close_broken(now)
         try:
-            if self._ending.ended is None:
-                self._seal_due(now)
-            elif (close := self._ending.last_word(now)) is not None:
+            if self.ending.ended is None:
+                flush = bulk.flush_due or (sparse is not None and sparse.flush_due)
+                if not (
+                    flush
+                    or self._exchange.queued
+                    or paced.at < inf
+                    or now >= probing.due
+                    or self.paths.current is not probing.path
+                    or lanes.datagrams is not None
+                ):
+                    return []  # as when it has only received what goes on to another
+                self._seal_due(now, flush=flush)
+            elif (close := self.ending.last_word(now)) is not None:
                 self._outbox.seal_control([(None, close)], now)
         except KeyExhausted:
-            self._ending.fail(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
+            self.ending.fail(CloseCode.TIMEOUT, "the keys are used up", by_peer=False)
         return self._outbox.take()
 
-    def _seal_due(self, now: float) -> None:
+    def _seal_due(self, now: float, *, flush: bool) -> None:
         """What is said about the session goes first, since it is small and much depends on it:
         control items, and then the probes of the path. After them come the datagram lane, the next
         piece of a unit that leaves slowly, the sparse lane, and bulk, which has most and would hold
         up all others. Raises `KeyExhausted`; what was sealed before leaves. HOT PATH.
         """
-        outbox, lanes, probing = self._outbox, self.lanes, self._probing
+        outbox, lanes, probing, liveness = self._outbox, self.lanes, self._probing, self._liveness
         paced, bulk, datagrams = outbox.paced, lanes.bulk, lanes.datagrams
+        suspect = liveness.awaiting is not None and liveness.suspect(now)
         if datagrams is not None:
             self._look_after_datagrams(datagrams, now)
-        if lanes.flush_due or paced:
+        if (flush or paced.at < inf) and self.initiator and self.keys.current.opener.newest < 0:
             self._confirm_keys(now)
         if self._exchange.queued:
             outbox.seal_control(self._exchange.take(), now)
-        if probing.due_on(self.paths.current, now):
-            suspect = self._liveness.suspect(now)
+        if now >= probing.due or self.paths.current is not probing.path:
             probes = probing.plaintexts(self.paths.current, now, self.round_trip, suspect=suspect)
             for plaintext, size in probes:
                 outbox.seal_probe(plaintext, size)
-        if lanes.flush_due:
-            probing.watch(lanes.oldest, now, self.round_trip)
-            lanes.resize(probing.slice_size)
+        if flush:
+            if now >= probing.watch_at:
+                probing.watch(lanes.oldest, now, self.round_trip)
+                if not self.initiator and self.keys.should_request(now):
+                    self._exchange.queue(Rekey())
+            if probing.size != self._lanes_fit:
+                self._fit_lanes()
         if datagrams is not None and datagrams.flush_due:
             datagrams.slice_size = probing.slice_size
-            units = datagrams.take_units(now, suspect=self._liveness.suspect(now))
+            units = datagrams.take_units(now, suspect=suspect)
             outbox.seal_datagrams(units, datagrams.slice_size, now)
         if now >= paced.at:
             outbox.next_piece(now)
-            if not paced:
+            if paced.at == inf:
                 bulk.flush_due = True  # for what has waited for that
         sparse = lanes.sparse.reliable
         if sparse is not None and sparse.flush_due:
-            units = lanes.sparse.units_to_send(now, suspect=self._liveness.suspect(now))
+            units = lanes.sparse.units_to_send(now, suspect=suspect)
             outbox.seal_units(sparse, units, bulk, now)
         if bulk.flush_due:
-            suspect = self._liveness.suspect(now)
-            units = bulk.units_to_send(now, suspect=suspect, busy=bool(paced))
+            units = bulk.units_to_send(now, suspect=suspect, busy=paced.at < inf)
             outbox.seal_units(bulk, units, bulk, now)
+        self._quiet |= suspect
+
+    def _fit_lanes(self) -> None:
+        """The path takes datagrams of another size."""
+        self._lanes_fit = self._probing.size
+        self.lanes.resize(self._probing.slice_size)
 
     def _look_after_datagrams(self, datagrams: DatagramLane, now: float) -> None:
         """What the datagram lane needs of the other parts before anything is sealed."""
@@ -375,24 +407,26 @@ class Session:
             _, opened, expected = self.keys.totals()
             self._exchange.queue(Arrivals(opened, expected))
         if datagrams.flush_due:
-            self._confirm_keys(now)
+            if self.initiator and self.keys.current.opener.newest < 0:
+                self._confirm_keys(now)
             if datagrams.black_hole_suspected(now, self.round_trip):
                 self._probing.doubt(now)
 
     def _confirm_keys(self, now: float) -> None:
-        """Ping again while nothing has come under new keys: the ping that confirms them may be
-        lost, and the slices of a large unit confirm nothing.
+        """Ping again while nothing has come under new keys of an initiator: the ping that confirms
+        them may be lost, and the slices of a large unit confirm nothing.
         """
-        if (
-            self.initiator
-            and self.keys.current.opener.newest < 0
-            and now - self._exchange.pinged_at >= CONFIRM_INTERVAL
-        ):
+        if now - self._exchange.pinged_at >= CONFIRM_INTERVAL:
             self._exchange.ping(now)
 
-    def too_big(self, size: int, datagrams: int, now: float) -> None:
-        """The local interface has refused so many datagrams of this size, sent to our path."""
-        self._outbox.refused(size, datagrams)
+    def too_big(self, size: int, datagrams: int, octets: int, now: float) -> None:
+        """The local interface does not take datagrams of this size on our path: of those that had
+        to leave now it has refused so many, with so many bytes.
+        """
+        if not datagrams:
+            self._probing.too_big(size, now)
+            return
+        self._outbox.refused(datagrams, octets)
         datagrams = self._probing.refused(size, datagrams, now)
         if datagrams:
             self.drops["too_big"] += datagrams
@@ -402,7 +436,7 @@ class Session:
     def adopt(self, pair: KeyPair, now: float) -> None:
         """Use new keys of the same association; the old ones still open for a while."""
         self.keys.adopt(pair, now)
-        self._events.append(Rekeyed())
+        self.events.append(Rekeyed())
         if self.initiator:
             self._exchange.ping(now)
 
@@ -411,34 +445,45 @@ class Session:
         self.keys.wanted = True
 
     def wants_handshake(self, now: float) -> bool:
-        """Whether the demux should start a handshake that resumes this association."""
-        if not self.initiator or self._ending.ended is not None:
+        """Whether the demux should start a handshake that resumes this association. HOT PATH of an
+        initiator.
+        """
+        if not self.initiator or self.ending.ended is not None:
             return False
-        return self.keys.due(now) or self._liveness.wants_reconnect(now)
+        liveness = self._liveness
+        return self.keys.due(now) or (
+            liveness.awaiting is not None and liveness.wants_reconnect(now)
+        )
 
     # --- Time -------------------------------------------------------------------------------
 
     def deadline(self) -> float:
-        """When `handle_timeout` wants to be called, or something to be sent, at the latest."""
-        if self._ending.ended is not None:
-            return self._ending.deadline()
-        due = min(self._liveness.deadline(), self.keys.deadline(), self.lanes.deadline())
-        due = min(due, self._outbox.paced.at, self._probing.due)
-        return min(due, self.keys.rekey_at) if self.initiator else due
+        """When `handle_timeout` wants to be called, or something to be sent. HOT PATH."""
+        if self.ending.ended is not None:
+            return self.ending.deadline()
+        keys = self.keys
+        due = min(
+            self._liveness.due,
+            keys.expires_at,
+            self.lanes.deadline(),
+            self._outbox.paced.at,
+            self._probing.due,
+        )
+        return min(due, keys.rekey_at) if self.initiator else due
 
     def handle_timeout(self, now: float) -> None:
         """Before the end: keys become too old, the peer is asked for a sign of life or given up,
         new keys and overdue acknowledgements are asked for. After it: the last word is said.
         """
-        if self._ending.ended is not None:
-            self._ending.handle_timeout(now)
+        if self.ending.ended is not None:
+            self.ending.handle_timeout(now)
             return
         if not self.keys.expire(now):
-            self._ending.fail(CloseCode.TIMEOUT, "no new keys in time", by_peer=False)
+            self.ending.fail(CloseCode.TIMEOUT, "no new keys in time", by_peer=False)
             return
         match self._liveness.poll(now):
             case Action.DEAD:
-                self._ending.peer_silent(now)
+                self.ending.peer_silent(now)
                 return
             case Action.PING:
                 self._exchange.ping(now)
@@ -456,24 +501,24 @@ class Session:
     @property
     def ended(self) -> Ended | None:
         """Why it is over; None before."""
-        return self._ending.ended
+        return self.ending.ended
 
     @property
     def finished(self) -> bool:
         """The last word is said and the demux may forget the session."""
-        return self._ending.finished
+        return self.ending.finished
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End it and tell the peer. Idempotent."""
-        self._ending.close(code, reason, now)
+        self.ending.close(code, reason, now)
 
     def fail(self, code: int, reason: str) -> None:
         """It has turned out to be over; the peer knows, or cannot be told. Idempotent."""
-        self._ending.fail(code, reason, by_peer=True)
+        self.ending.fail(code, reason, by_peer=True)
 
     def abandon(self, code: int, reason: str, now: float) -> Outgoing:
         """One of its parts has failed; none is asked any more. Gives one Close for the peer."""
-        self._ending.abandon(code, reason)
+        self.ending.abandon(code, reason)
         self._outbox.take()
         self._outbox.seal_control([(None, Close(code, reason))], now)
         return self._outbox.take()

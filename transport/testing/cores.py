@@ -185,15 +185,14 @@ class Wire:
 
     def _sent_by(self, host: Host) -> list[Datagram]:
         new: list[Datagram] = []
-        while trains := host.demux.datagrams_to_send(self.now):
+        while (trains := host.demux.datagrams_to_send(self.now)) or host.demux.settle(self.now):
             made = [
                 Datagram(data, host.address, train[1]) for train in trains for data in cut(train)
             ]
             new += [each for each in made if len(each.data) <= self.largest]
             refused = [(d.destination, len(d.data), 1) for d in made if len(d.data) > self.largest]
-            if not refused:
-                break
-            host.demux.too_big(refused, host.demux.live_sessions(), self.now)
+            if refused:
+                host.demux.too_big(refused, host.demux.live_sessions(), self.now)
         return new
 
     def _deliver(self) -> bool:

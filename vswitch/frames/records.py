@@ -169,18 +169,13 @@ class RecordSplitter:
     small the pieces are: pieces are joined once, when they complete a record.
     """
 
-    __slots__ = ("_broken", "_held", "_missing", "_pieces")
+    __slots__ = ("_broken", "_missing", "_pieces", "held")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
-        self._held = 0  # bytes in _pieces
+        self.held = 0  # bytes of the incomplete record that wait for the rest of it
         self._missing = 0  # bytes until _pieces are worth another look
         self._broken: str | None = None
-
-    @property
-    def held(self) -> int:
-        """Bytes of the incomplete record that wait for the rest of it."""
-        return self._held
 
     def feed_untrusted(self, data: bytes) -> list[bytes]:
         """The records that `data` completes, in order.
@@ -200,7 +195,7 @@ class RecordSplitter:
             self._pieces.append(data)
             data = b"".join(self._pieces)
             self._pieces.clear()
-            self._held = self._missing = 0
+            self.held = self._missing = 0
         records: list[bytes] = []
         append = records.append
         unpack_from = _WORD.unpack_from
@@ -226,7 +221,7 @@ class RecordSplitter:
 
     def _hold(self, piece: bytes, missing: int) -> None:
         self._pieces.append(piece)
-        self._held += len(piece)
+        self.held += len(piece)
         self._missing = missing
 
     def _refuse(self, word: int) -> BadRecord:

@@ -94,7 +94,7 @@ class MemberDevice:
         self._incoming = Incoming(channel, self, trio.current_time)
         self._chooser = LaneChooser()
         self._datagrams: DatagramSender | None = None  # until another lane than KCP is agreed
-        self._unread: deque[bytes] = deque()  # of one slice at most
+        self._unread: list[bytes] = []  # of one slice at most
         self._unread_bytes = 0
         self._told = 0  # bytes that the channel was told are kept here
         self._controls: deque[bytes] = deque()
@@ -142,13 +142,8 @@ class MemberDevice:
         """Implements `vswitch.switch.device.Describing`."""
         return Description(f"member:{self.name}", self.dropped)
 
-    @property
-    def _waiting(self) -> bool:
-        """Whether something is here that is read without the channel."""
-        return bool(self._unread) or self._incoming.waiting
-
     async def wait_readable(self) -> None:
-        if self._waiting:
+        if self._unread or self._incoming.waiting:
             await trio.lowlevel.checkpoint()
         else:
             await self._channel.wait_readable()
@@ -169,10 +164,12 @@ class MemberDevice:
         def take_once() -> bool:
             nonlocal more
             more = take()
-            return more and not self._waiting
+            return more and not (self._unread or self._incoming.waiting)
 
         while more:
-            if self._waiting:  # a burst too long for one turn: others have theirs in between
+            if (
+                self._unread or self._incoming.waiting
+            ):  # a burst too long for one turn: others have theirs in between
                 await trio.lowlevel.checkpoint()
                 more = take()
             else:
@@ -180,32 +177,26 @@ class MemberDevice:
 
     def read_nowait(self, limit: int) -> list[bytes]:
         # HOT PATH
-        if self._unread:
-            records = self._take_unread(limit)
-        else:
+        records = self._unread
+        if not records or (len(records) < limit and self._incoming.waiting):
             try:
-                records = self._incoming.receive_untrusted()
+                records = records + self._incoming.receive_untrusted()
             except BadRecord as error:
                 self.close(ByeCode.PROTOCOL, str(error))
                 raise
             if self._closed:  # by what came in a control message
                 raise trio.ClosedResourceError("this member was unplugged")
-            if len(records) > limit:
-                self._unread.extend(records)
-                self._unread_bytes = sum(map(len, records))
-                records = self._take_unread(limit)
-        held = self.held
+        if len(records) > limit:
+            self._unread, records = records[limit:], records[:limit]
+            self._unread_bytes = sum(map(len, self._unread))
+        elif self._unread:
+            self._unread, self._unread_bytes = [], 0
+        held = self._incoming.held + self._unread_bytes
         if abs(held - self._told) >= HELD_STEP:
             self._told = held
             self._channel.hold(held)
         if not records:
             raise trio.WouldBlock
-        return records
-
-    def _take_unread(self, limit: int) -> list[bytes]:
-        unread = self._unread
-        records = [unread.popleft() for _ in range(min(limit, len(unread)))]
-        self._unread_bytes -= sum(map(len, records))
         return records
 
     async def wait_writable(self) -> None:

@@ -87,6 +87,7 @@ class Port:
         self.bridge = False  # a LAN with hosts of its own is behind it
         self.group = ""  # what settings of its kind are called, besides its name
         self.counters = PortCounters()
+        self.attached = True  # whether frames still pass
         self.error: Exception | None = None
         self.blocked: str | None = None  # why nothing passes for a while: "loop", "bpdu"
         self.ingress_stages: tuple[Stage, ...] = ()
@@ -105,11 +106,6 @@ class Port:
     def now(self) -> float:
         """The clock of the switch."""
         return self._clock()
-
-    @property
-    def attached(self) -> bool:
-        """Whether frames still pass."""
-        return not self._detached.is_set()
 
     async def wait_detached(self) -> None:
         """Return when the port is down; `error` says why."""
@@ -220,6 +216,7 @@ class Port:
         self.error = error
         self.counters.drop(DropReason.PORT_DETACHED, self._queue.frames)
         self._queue.clear()
+        self.attached = False
         self._detached.set()
 
     def _overtake(self, records: list[bytes]) -> list[bytes]:

@@ -169,7 +169,9 @@ class Switch:
         except Exception as error:
             self._fail(port, error)
         finally:
-            self._leave()
+            self._writing = False
+            if self._lost:
+                self._count_lost()
 
     def resume(self, port: Port, records: list[bytes], stage: Stage) -> None:
         """Have records go on that a stage of the port has held, on the way that it is on; they were
@@ -187,7 +189,9 @@ class Switch:
         except Exception as error:
             self._fail(port, error)
         finally:
-            self._leave()
+            self._writing = False
+            if self._lost:
+                self._count_lost()
 
     def _resume_ingress(self, port: Port, records: list[bytes], stages: tuple[Stage, ...]) -> None:
         now, counters = self._clock(), port.counters
@@ -238,16 +242,14 @@ class Switch:
         self._lost = True
         self._take_down(port, error)
 
-    def _leave(self) -> None:
-        """A batch is through."""
-        self._writing = False
-        if self._lost:
-            self._lost = False
-            counted = self.statistics()
-            totals = counted.totals
-            missing = totals.rx_frames + totals.flood_copies - totals.tx_frames - totals.dropped
-            missing -= counted.queued_frames + counted.held_frames
-            self._departed.drop(DropReason.FEATURE_FAILED, max(0, missing))
+    def _count_lost(self) -> None:
+        """A batch is through, and something had some of it in hand when it raised."""
+        self._lost = False
+        counted = self.statistics()
+        totals = counted.totals
+        missing = totals.rx_frames + totals.flood_copies - totals.tx_frames - totals.dropped
+        missing -= counted.queued_frames + counted.held_frames
+        self._departed.drop(DropReason.FEATURE_FAILED, max(0, missing))
 
     def send_copy(self, port: Port, records: list[bytes]) -> None:
         """Write copies of frames that pass out on a port besides, as they are; for observers. Past
@@ -404,7 +406,9 @@ class Switch:
         try:
             port.flush()
         finally:
-            self._leave()
+            self._writing = False
+            if self._lost:
+                self._count_lost()
 
     def _take_down(self, port: Port, error: Exception | None) -> None:
         """Everything that the end of a port means; once, and without an await."""

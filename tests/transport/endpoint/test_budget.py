@@ -21,14 +21,14 @@ def test_who_holds_most_is_known():
 def test_tight_and_full():
     budget = MemoryBudget(1000)
     budget.account("a", 800)
-    assert not budget.tight
+    assert budget.total <= budget.tight_above
     budget.account("b", 1)
-    assert budget.tight
-    assert not budget.full
+    assert budget.total > budget.tight_above
+    assert budget.total <= budget.full_above
     budget.account("b", 151)
-    assert budget.full
+    assert budget.total > budget.full_above
     budget.account("a", 0)
-    assert not budget.tight
+    assert budget.total <= budget.tight_above
 
 
 def test_nobody_holds_nothing():

@@ -75,17 +75,22 @@ def break_for(monkeypatch, owner, name, is_victim):
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_call_into_a_session_raises(world, monkeypatch, caplog, name):
+async def test_a_call_into_a_session_raises(world, autojump_clock, monkeypatch, caplog, name):
     server, client, beside = world
     channel = await client.connect(PEER, [HERE])
     neighbour = await beside.connect(PEER, [HERE])
     await still_works(channel)
     (session,) = [each for each in server._channels if each.peer == CLIENT.public]
     broken = break_for(monkeypatch, Session, name, lambda each: each is session)
-    if name == "close":
+    if name == "wants_handshake":
+        session.initiator = True  # nobody else is asked
+    elif name == "close":
         server._channels[session].close()
     elif name == "too_big":
-        server._demux.too_big([(session.paths.current, 1400, 1)], [session], server.now())
+        server._demux.touch(session)
+        session.bulk.send([b"x"], server.now())
+        ((_, address, size),) = server._demux.datagrams_to_send(server.now())
+        server._demux.too_big([(address, size, 1)], [session], server.now())
         server.pump()
     with suppress(ChannelBroken):
         await channel.send([b"x"])
@@ -174,7 +179,7 @@ async def test_an_end_that_raises_in_its_middle(world, monkeypatch):
     channel = await client.connect(PEER, [HERE])
     neighbour = await beside.connect(PEER, [HERE])
     (session,) = [each for each in server._channels if each.peer == CLIENT.public]
-    is_victim = lambda each: each is session._ending  # noqa: E731
+    is_victim = lambda each: each is session.ending  # noqa: E731
     broken = break_for(monkeypatch, Ending, "_end", is_victim)
     server._channels[session].close()
     with trio.fail_after(30), pytest.raises(ChannelBroken, match="internal error"):

@@ -248,7 +248,7 @@ def test_slices_of_strangers_are_bounded():
             slice_ = HEADER.pack(DATA, place, MAX_SLICES, 0, index, 1000 + unit) + bytes(size)
             server.inject(slice_, STRANGER)
         assert server.session.reassembly.waiting <= 300
-        assert server.session.reassembly._bytes <= PARTIAL_BYTES
+        assert server.session.reassembly.held <= PARTIAL_BYTES
     assert server.session.drops["incomplete"] > 0
     client.send(bytes(200_000))
     wire.advance(1.0)
@@ -361,15 +361,50 @@ def test_the_smallest_datagram_is_a_keepalive():
 
 
 def test_what_an_interface_refuses_for_nobody_is_counted():
-    wire, client, server = client_and_server()
+    wire, _client, server = client_and_server()
     size = server.session.statistics(wire.now).datagram_size
     server.demux.too_big([(STRANGER, 500, 3)], [server.session], wire.now)
     assert server.demux.drops == {"too_big": 3}
     assert server.session.statistics(wire.now).datagram_size == size
-    server.demux.too_big([(client.address, 1300, 2)], [server.session], wire.now)
+    assert server.session.drops == {}
+
+
+def test_what_an_interface_refuses_did_not_leave_and_is_smaller_from_now_on():
+    wire, _client, server = client_and_server()
+    before = server.session.statistics(wire.now)
+    server.send(*[bytes(1200)] * 3)
+    ((train, address, size),) = server.demux.datagrams_to_send(wire.now)
+    assert len(train) == 3 * size
+    server.demux.too_big([(address, size, 2)], [server.session], wire.now)
     assert server.session.drops == {"too_big": 2}
-    assert server.session.statistics(wire.now).datagram_size < 1300
+    after = server.session.statistics(wire.now)
+    assert after.datagram_size < size
+    assert after.sent_datagrams == before.sent_datagrams + -(-len(train) // size) - 2
+    assert after.sent_bytes == before.sent_bytes + len(train) - 2 * size
     assert server.session in server.demux.touched
+
+
+def test_what_one_session_sends_is_refused_to_no_other_at_its_address():
+    """A member that comes again, from where it was, has two sessions there for a while."""
+    wire, client, server = client_and_server()
+    first = server.session
+    other = wire.host("192.0.2.2", identity=client.identity)
+    other.connect(server)
+    wire.advance(0.0)
+    second = server.session
+    assert first is not second
+    second.paths.moved(first.paths.current, wire.now)
+    second.bulk.send([bytes(1200)] * 3, wire.now)
+    for session in (first, second):
+        server.demux.touch(session)
+    before, sent = first.statistics(wire.now), second.statistics(wire.now).sent_bytes
+    trains = server.demux.datagrams_to_send(wire.now)
+    refused = [(address, size, -(-len(data) // size)) for data, address, size in trains]
+    server.demux.too_big(refused, [first, second], wire.now)
+    after = first.statistics(wire.now)
+    assert (after.sent_bytes, after.drops) == (before.sent_bytes, before.drops)
+    assert second.drops["too_big"] > 0
+    assert second.statistics(wire.now).sent_bytes == sent
 
 
 def test_a_train_of_junk_is_counted_without_being_cut(monkeypatch):
@@ -398,9 +433,11 @@ def test_slices_and_empty_segments_count_as_memory_of_their_session():
     train, size = pair.sealer.seal_unit(DATA, bytes(5000), 1000)
     server.demux.receive_trains([(bytes(train[:size]), client.address, size)], wire.now)
     server.demux.datagrams_to_send(wire.now)
+    server.demux.settle(wire.now)
     assert server.demux._budget.total == size
     number = conversation_number(pair.handshake_hash)
     behind = [struct.pack("<IBBHIIII", number, 81, 0, 128, 0, sn, 0, 0) for sn in range(1, 101)]
     server.inject(pair.sealer.seal(DATA, b"".join(behind)), client.address)
     server.demux.datagrams_to_send(wire.now)
+    server.demux.settle(wire.now)
     assert server.demux._budget.total == size + 100 * SEGMENT_COST

@@ -59,6 +59,16 @@ def test_whoever_is_cheap_is_served_before_whoever_is_dear():
     assert order == [dear, cheap, cheap, cheap, cheap, dear, dear, dear]
 
 
+def test_what_a_session_costs_besides_counts_too():
+    queue, sends_much, sends_little = FairQueue(), Waiter(), Waiter()
+    for each in (sends_much, sends_little):
+        queue.add(each, train(CHUNK), HERE)
+        queue.add(each, train(CHUNK), HERE)
+    queue.spend(sends_much, 0.5)
+    cost = {id(sends_much): 0.1, id(sends_little): 0.1}
+    assert worked_off(queue, cost) == [sends_little, sends_little, sends_much, sends_much]
+
+
 def test_a_session_that_was_idle_has_saved_nothing_up():
     queue, busy, late = FairQueue(), Waiter(), Waiter()
     for _ in range(50):
@@ -137,6 +147,29 @@ async def test_a_session_that_costs_much_holds_up_the_others_by_one_chunk(mock_c
         else:
             assert served[:2] == [hostile, honest]
         del endpoint._demux.receive_run
+
+
+async def test_sending_is_a_session_s_time_while_something_waits(mock_clock):
+    mock_clock.autojump_threshold = 0
+    async with open_pair() as (_, _client, server):
+        endpoint, mine = server._shell, session_of(server)
+        sent, send = [], endpoint._send
+
+        def slow(trains, now):
+            mock_clock.jump(0.2)
+            send(trains, now)
+            sent.extend(trains)
+
+        endpoint._send = slow
+        server.bulk.send_nowait([b"x"])
+        assert mine.time_used == 0.0
+        endpoint._waiting.add(Waiter(), train(), HERE)
+        before = len(sent)
+        server.bulk.send_nowait([b"x"])
+        assert len(sent) == before + 1
+        assert mine.time_used == pytest.approx(0.2)
+        del endpoint._send
+        endpoint._waiting.charge(endpoint._waiting.pop()[0], 0.0)
 
 
 def session_of(channel):

@@ -21,7 +21,7 @@ def liveness(*, initiator=True, jitter=0.0, now=0.0):
 def actions(subject, until, now=0.0):
     """(time, action) of every deadline up to `until`; a PING counts as sent."""
     seen = []
-    while (due := subject.deadline()) <= until:
+    while (due := subject.due) <= until:
         assert due > now or not seen  # else its owner would spin
         now = due
         action = subject.poll(now)
@@ -37,11 +37,11 @@ def actions(subject, until, now=0.0):
 def test_keepalive_of_an_idle_initiator(jitter):
     subject = liveness(jitter=jitter)
     every = KEEPALIVE * (1 + KEEPALIVE_JITTER * jitter)
-    assert subject.deadline() == every
+    assert subject.due == every
     assert subject.poll(every - 0.001) is Action.NOTHING
     assert subject.poll(every) is Action.PING
     subject.received(every)
-    assert subject.deadline() == 2 * every
+    assert subject.due == 2 * every
 
 
 def test_any_datagram_sent_postpones_the_keepalive():
@@ -54,7 +54,7 @@ def test_any_datagram_sent_postpones_the_keepalive():
 
 def test_a_responder_keeps_nothing_alive():
     subject = liveness(initiator=False)
-    assert subject.deadline() == DEAD_AFTER
+    assert subject.due == DEAD_AFTER
     assert subject.poll(DEAD_AFTER - 0.001) is Action.NOTHING
     assert subject.poll(DEAD_AFTER) is Action.DEAD
 

@@ -326,6 +326,19 @@ def test_an_interface_that_has_become_smaller():
     assert 1272 - grain(1272) < path.search.size <= 1272
 
 
+def test_what_is_refused_when_the_search_is_over_is_not_tried():
+    """A unit sealed for a larger path leaves late."""
+    path = Path(1400)
+    path.run(60.0)
+    found, tried = path.search.size, len(path.sent)
+    assert found < 1450
+    assert path.search.due > path.now + 60.0
+    path.search.too_big(1450, path.now)
+    path.run(60.0)
+    assert path.search.size == found
+    assert len(path.sent) == tried
+
+
 def test_a_peer_that_takes_few_slices_sets_the_smallest():
     path = Path(900, smallest=1432)
     path.run(30.0)

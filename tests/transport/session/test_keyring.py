@@ -53,7 +53,7 @@ def test_the_previous_key_opens_for_a_while():
     second = pair(2, 100.0)
     keys.adopt(second, 100.0)
     assert keys.current is second
-    assert keys.deadline() == 100.0 + PREVIOUS_KEY_LIFETIME
+    assert keys.expires_at == 100.0 + PREVIOUS_KEY_LIFETIME
     assert keys.expire(100.0 + PREVIOUS_KEY_LIFETIME - 0.001)
     assert keys.find_untrusted(datagram(1), 129.0) is first
     assert keys.retired == []
@@ -61,7 +61,7 @@ def test_the_previous_key_opens_for_a_while():
     assert reason(keys, 1, 130.0) == "unknown_index"
     assert keys.find_untrusted(datagram(2), 130.0) is second
     assert keys.retired == [1]
-    assert keys.deadline() == 100.0 + REJECT_AFTER
+    assert keys.expires_at == 100.0 + REJECT_AFTER
 
 
 def test_only_one_previous_key():

@@ -8,6 +8,7 @@ from tests.transport.session.lone import HASH, HOME, KEY, SUITE, lone_session
 from transport.constants import KCP_MTU, RECEIVE_WINDOW
 from transport.crypto.cipher import Opener, Sealer, conversation_number
 from transport.lanes.lanes import Lanes
+from transport.path.keepalive import SUSPECT_AFTER
 from transport.session.events import Ended
 from transport.wire.control import Close, PathChallenge, Ping, Pong, encode_control
 from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
@@ -24,7 +25,7 @@ class World:
         self.session = session = lone_session(NOW, initiator=initiator)
         self.drops, self.lanes, self.paths = session.drops, session.lanes, session.paths
         self.liveness, self.exchange = session._liveness, session._exchange
-        self.ending = session._ending
+        self.ending = session.ending
         self.peer = Lanes(
             conversation_number(HASH),
             kcp_mtu=KCP_MTU,
@@ -110,8 +111,9 @@ def test_anything_that_opened_is_a_sign_of_life(world):
 
 
 def test_a_peer_that_is_heard_gets_what_was_held_back(world):
+    world.liveness.sent(NOW - SUSPECT_AFTER, wants_answer=True)
     world.lanes.bulk.send([b"one", b"two"], NOW)
-    world.lanes.bulk.units_to_send(NOW, suspect=True)
+    world.session.datagrams_to_send(NOW)
     assert not world.lanes.flush_due
     world.hear(world.seal(DATA, b""))
     assert world.lanes.flush_due

@@ -30,7 +30,7 @@ class World:
         self.session = session = lone_session(NOW)
         self.keys, self.paths, self.lanes = session.keys, session.paths, session.lanes
         self.probing, self.paced = session._probing, session._outbox.paced
-        self.ending, self.events = session._ending, session._events
+        self.ending, self.events = session.ending, session.events
         self.lanes.bulk.send([b"x"], NOW)
         self.lanes.bulk.units_to_send(NOW, suspect=False)
 

@@ -26,10 +26,8 @@ class Lawless(Sealer):
     def __init__(self, sealer):
         self._encrypt, self._nonce, self._index = sealer._encrypt, sealer._nonce, sealer._index
         self.counter = sealer.counter
+        self.limit = 2**64
         sealer.counter += 1
-
-    def _next_counter(self):
-        return self.counter
 
 
 class Attack:

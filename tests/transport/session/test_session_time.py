@@ -26,7 +26,7 @@ class World:
         self.session = session = lone_session(0.0, initiator=initiator)
         self.keys, self.lanes, self.liveness = session.keys, session.lanes, session._liveness
         self.probing, self.paced = session._probing, session._outbox.paced
-        self.exchange, self.ending = session._exchange, session._ending
+        self.exchange, self.ending = session._exchange, session.ending
 
     def run(self, until, *, heard=False):
         """(time, item) of all that is queued at the deadlines, as if it left at once; with

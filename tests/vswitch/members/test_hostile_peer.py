@@ -216,7 +216,7 @@ async def _bounded(steps):
         records = read(device)
         got += records
         assert device.held <= limit
-        if not records and not device._waiting:
+        if not records and not (device._unread or device._incoming.waiting):
             break
     for lane, records in sent.items():
         came = [each for each in got if each[17] == ord(lane[0])]
@@ -346,7 +346,7 @@ async def test_too_many_control_messages_end_the_session(hears, autojump_clock):
     device, ours, theirs = pair(hears=hears)
     for _ in range(3):  # so many each second are as many as anybody may send
         theirs.bulk.send_nowait([dear()] * CONTROLS_PER_SECOND)
-        while device._waiting or ours.bulk.readable:
+        while (device._unread or device._incoming.waiting) or ours.bulk.readable:
             read(device)
         await trio.sleep(1)
     theirs.bulk.send_nowait([encode_control(Notice("x"))] * (CONTROLS_PER_SECOND + 1))
@@ -358,7 +358,7 @@ async def test_too_many_control_messages_end_the_session(hears, autojump_clock):
 async def test_fences_have_a_limit_of_their_own(autojump_clock):
     device, ours, theirs = pair()
     theirs.bulk.send_nowait([encode_control(After(0)) for _ in range(FENCES_PER_SECOND)])
-    while device._waiting or ours.bulk.readable:
+    while (device._unread or device._incoming.waiting) or ours.bulk.readable:
         read(device)
     await trio.sleep(1)
     theirs.bulk.send_nowait([encode_control(After(0)) for _ in range(FENCES_PER_SECOND + 1)])
