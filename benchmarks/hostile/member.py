@@ -139,6 +139,7 @@ class Member:
         for train in demux.datagrams_to_send(now):
             for datagram in cut(train):
                 self._send(datagram)
+        demux.settle(now)
 
     def _send(self, datagram: bytes) -> None:
         with suppress(OSError):  # no room, or too long for the path: lost, as on any path

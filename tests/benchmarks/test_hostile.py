@@ -58,6 +58,7 @@ class Switch:
         for train in self.demux.datagrams_to_send(now):
             for datagram in cut(train):
                 self.sock.sendto(datagram, train[1])
+        self.demux.settle(now)
 
 
 @pytest.fixture

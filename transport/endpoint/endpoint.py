@@ -61,8 +61,8 @@ from transport.wire.trains import Address, Bytes, Train
 FAILURE_LINES: Final = 0.2
 FAILURE_LINE_BURST: Final = 10.0
 
-# To move Trio's deadline costs two microseconds, a needless wake-up at least ten times as much. A
-# stream moves it a little with each turn, so for less than this it stays.
+# To move Trio's deadline costs two microseconds, a needless wake-up at least ten times as much. In
+# a stream it moves a little with each turn, so for less than this it stays.
 LATE: Final = 0.0005  # seconds; half of the shortest delay of an acknowledgement
 
 logger = logging.getLogger("transport.endpoint.endpoint")

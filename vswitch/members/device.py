@@ -209,6 +209,16 @@ class MemberDevice:
                 self.write_nowait([])
             return self._datagrams.send(records)
         bulk = self._bulk
+        if len(records) == 1 and not self._controls:  # any credit is enough, so it is asked once
+            progress = self._channel.progress()
+            if self._chooser.skips(progress, 1):
+                messages = pack(records, bulk.message_size)
+                try:
+                    bulk.send_nowait(messages)
+                except trio.WouldBlock:
+                    return 0
+                self._chooser.skipped(progress[0] + len(messages))
+                return 1
         credit = bulk.credit
         overtaking = len(self._controls)
         if overtaking:
