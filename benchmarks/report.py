@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["medians", "table"]
+__all__ = ["medians", "merged", "table"]
 
 Cell = dict[str, Any]
 
@@ -30,16 +30,17 @@ def medians(cells: Iterable[Cell]) -> list[Cell]:
                 "rounds": len(valid),
                 "problems": [cell["problem"] for cell in group if cell["problem"]],
                 "longest_frame": max((cell.get("longest_frame", 0) for cell in group), default=0),
-                "figures": _merge(valid) if valid else None,
+                "figures": merged(valid) if valid else None,
             }
         )
     return result
 
 
-def _merge(values: list[Any]) -> Any:
+def merged(values: list[Any]) -> Any:
+    """The median of each number in the same figures, measured several times."""
     if isinstance(values[0], dict):
         keys = [key for key in values[0] if all(key in value for value in values)]
-        return {key: _merge([value[key] for value in values]) for key in keys if key != "tried"}
+        return {key: merged([value[key] for value in values]) for key in keys if key != "tried"}
     return statistics.median(values)
 
 

@@ -49,9 +49,8 @@ TOOLS = {
 }
 PARTS = (*UNDERLAYS, measure.LOSSY)
 STARTS, QUICK_STARTS = 5, 3
-FULL = Plan(
-    tcp=5, udp=1.5, rates=6, fast_pings=1000, slow_pings=100, loaded=5, overloads=(300_000,)
-)
+LOOKS, QUICK_LOOKS = 3, 1
+FULL = Plan(tcp=2, udp=1.5, rates=6, fast_pings=400, slow_pings=40, loaded=2, overloads=(300_000,))
 QUICK = Plan(tcp=2, udp=0.5, rates=3, fast_pings=300, slow_pings=30, loaded=1, overloads=(300_000,))
 PATHS, QUICK_PATHS = PathPlan(15, 100, every=0.02), PathPlan(6, 50, every=0.02)
 
@@ -96,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _start(part: str, *, quick: bool) -> Callable[..., list[dict[str, Any]]]:
     if part == measure.LOSSY:
         return partial(measure.lossy, plan=QUICK_PATHS if quick else PATHS)
-    return partial(measure.underlay, UNDERLAYS[part], plan=QUICK if quick else FULL)
+    plan, looks = (QUICK, QUICK_LOOKS) if quick else (FULL, LOOKS)
+    return partial(measure.underlay, UNDERLAYS[part], plan=plan, looks=looks)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from benchmarks.paths import cells as path_cells
 from benchmarks.paths import lanes
 from benchmarks.paths.matrix import forget_paths, trouble
 from benchmarks.peers import ours
+from benchmarks.report import merged
 from benchmarks.underlays import UNDERLAYS, Underlay
 from vswitch.errors import VswitchError
 from vswitch.lab import WireSpec
@@ -43,25 +44,33 @@ def turned(names: Iterable[str], number: int) -> list[str]:
 
 
 def underlay(
-    on: Underlay, codes: Mapping[str, Code], plan: Plan, number: int
+    on: Underlay, codes: Mapping[str, Code], plan: Plan, number: int, looks: int
 ) -> list[dict[str, Any]]:
-    """Pings, TCP and UDP on one of the three underlays: a row for each variant."""
+    """Pings, TCP and UDP on one of the three underlays: a row for each variant.
+
+    Pings and TCP go round as often as `looks` says, and count with their median: what else the
+    machine does comes in bursts that are longer than one of them.
+    """
+
+    def pings(bed: Bed, found: Figures) -> None:
+        found.setdefault("ping", []).append(figures.pings(bed, plan))
 
     def tcp(bed: Bed, found: Figures) -> None:
-        for name, reverse in (("1_up", False), ("1_down", True)):
-            flow = figures.tcp(bed, 1, plan.tcp, reverse=reverse)
-            found.setdefault("tcp", {})[name] = flow
+        ways = (("1_up", False), ("1_down", True))
+        flows = {name: figures.tcp(bed, 1, plan.tcp, reverse=back) for name, back in ways}
+        found.setdefault("tcp", []).append(flows)
+
+    def middle(bed: Bed, found: Figures) -> None:
+        found.update({name: merged(found[name]) for name in ("ping", "tcp")})
 
     def large(bed: Bed, found: Figures) -> None:
         found["udp_1400"] = figures.udp_large(bed, plan, found["tcp"]["1_up"]["mbit"])
 
-    steps: list[Callable[[Bed, Figures], None]] = [
-        lambda bed, found: found.update(ping=figures.pings(bed, plan)),
-        tcp,
-        large,
-        lambda bed, found: found.update(udp_64=figures.udp_small(bed, plan)),
-        lambda bed, found: found.update(resident_mib=bed.resident()),
-    ]
+    def small(bed: Bed, found: Figures) -> None:
+        found["udp_64"] = figures.udp_small(bed, plan)
+        found["resident_mib"] = bed.resident()
+
+    steps = [*(pings, tcp) * looks, middle, large, small]
     with _beds(on.name, on, None, codes, number) as (beds, rows):
         for bed in beds.values():
             bed.begin_capture()
