@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from attrs import field, frozen
-from attrs.validators import instance_of, optional
+from attrs.validators import and_, ge, instance_of, lt, optional
 
 from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
 from vswitch.errors import ByeCode, RefusedError
 
-# A file that is garbled may hold anything in any place.
-_TIME = instance_of((int, float))
+# A file that is garbled may hold anything in any place. A time is in the years 1 to 9999, or it
+# could not be shown.
+_TIME = and_(instance_of((int, float)), ge(-62_135_596_800), lt(253_402_300_800))
 
 
 @frozen
