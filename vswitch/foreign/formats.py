@@ -101,8 +101,7 @@ class _Stream:
             self._held = b""
         return data
 
-    def _lose_step(self, reason: str) -> None:
-        self._dropped[reason] += 1
+    def _lose_step(self) -> None:
         self.lost_steps += 1
         if self.lost_steps > self._most_lost:
             raise BadRecord(f"more than {LOST_AT_ONCE} lost steps at once: something else is sent")
@@ -217,7 +216,8 @@ class FramedStream(_Stream):
             (word,) = _WORD.unpack_from(data, start)
             length = word & 0xFFFF
             if word >> 16 != FRAME or length > MAX_ANNOUNCED:
-                self._lose_step("resync")
+                self._dropped["resync"] += 1
+                self._lose_step()
                 self._search = _Search()
                 continue
             stop = start + HEADER_SIZE + length
@@ -229,7 +229,8 @@ class FramedStream(_Stream):
             if stop > end:
                 break
             if length < ETHERNET_HEADER_SIZE:
-                self._lose_step("runt")
+                self._dropped["runt"] += 1
+                self._lose_step()
             else:
                 records.append(data[start:stop])
             start = stop
@@ -282,7 +283,8 @@ class FramedStream(_Stream):
     def _take_one(self, data: bytes, zero: int, found: _Candidate, records: list[bytes]) -> None:
         """A frame, and something else behind it: the step is lost once more."""
         records.append(data[found[0] + zero : found[1] + zero])
-        self._lose_step("resync")
+        self._dropped["resync"] += 1
+        self._lose_step()
 
     def _note_astray(self, fresh: int, records: list[bytes]) -> None:
         before, self._astray = self._astray, 0 if records else self._astray + fresh
@@ -320,7 +322,8 @@ class QemuStream(_Stream):
             if stop > end:
                 break
             if length < ETHERNET_HEADER_SIZE:
-                self._lose_step("runt")
+                self._dropped["runt"] += 1
+                self._lose_step()
             else:
                 records.append(frame_record(data[start + _WORD.size : stop]))
             start = stop
