@@ -40,7 +40,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         request(config.files.control_socket, "revoked", name=member.name, key=key.text())
     except NotRunning:
-        say("vswitch: the switch is not running here; it refuses the member when it starts")
+        # It may run with its socket removed, and then it sees for itself what was written down.
+        say(
+            "vswitch: no switch answers here: one that runs ends the member's session within "
+            "seconds, one that starts refuses the member"
+        )
     except NotReachable as error:
         raise NotReachable(
             f"{member.name} is revoked, but the switch has not said that it is out: {error}\n"

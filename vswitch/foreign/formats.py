@@ -9,6 +9,11 @@
 
 Frames that no Ethernet of the MTU has are dropped and counted (`runt`, `oversize`). A stream keeps
 back at most two frames. Pure; `BadRecord` for a stream that cannot be followed any further.
+
+What is no frame costs a stream more than it costs its sender. So each place where none begins is a
+lost step, and so are a record that is too short for one, and each `STRAY` bytes without any:
+whoever reads the stream ends it when they are too many a second (`streams.py`), and one
+read that is full of them ends it at once.
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ MAX_ANNOUNCED = 9000 + ETHERNET_HEADER_SIZE + 2 * TAG_SIZE
 # What QEMU may announce (NET_BUFSIZE of include/net/net.h, 68 KiB); more is another protocol.
 MAX_QEMU = 68 * 1024
 ASTRAY = 1 << 20  # bytes without a frame in them, after which a stream is something else
+STRAY = 8 * 1024  # bytes without a frame that are as dear as another lost step
+LOST_AT_ONCE = 256  # lost steps of one read
 
 
 def longest_frame(mtu: int) -> int:
@@ -75,6 +82,7 @@ class _Stream:
         self._held = b""
         self._skip = 0  # bytes of a frame that is too long, still to come
         self.lost_steps = 0  # how often something else stood where a frame was to begin
+        self._most_lost = LOST_AT_ONCE  # of them, after this read
 
     @property
     def held(self) -> int:
@@ -83,6 +91,7 @@ class _Stream:
 
     def _begin(self, data: bytes) -> bytes:
         """What is to be looked at now."""
+        self._most_lost = self.lost_steps + LOST_AT_ONCE
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
@@ -91,6 +100,11 @@ class _Stream:
             data = self._held + data
             self._held = b""
         return data
+
+    def _lose_step(self) -> None:
+        self.lost_steps += 1
+        if self.lost_steps > self._most_lost:
+            raise BadRecord(f"more than {LOST_AT_ONCE} lost steps at once: something else is sent")
 
 
 class _Search:
@@ -202,6 +216,7 @@ class FramedStream(_Stream):
             (word,) = _WORD.unpack_from(data, start)
             length = word & 0xFFFF
             if word >> 16 != FRAME or length > MAX_ANNOUNCED:
+                self._dropped["resync"] += 1
                 self._lose_step()
                 self._search = _Search()
                 continue
@@ -215,6 +230,7 @@ class FramedStream(_Stream):
                 break
             if length < ETHERNET_HEADER_SIZE:
                 self._dropped["runt"] += 1
+                self._lose_step()
             else:
                 records.append(data[start:stop])
             start = stop
@@ -267,14 +283,12 @@ class FramedStream(_Stream):
     def _take_one(self, data: bytes, zero: int, found: _Candidate, records: list[bytes]) -> None:
         """A frame, and something else behind it: the step is lost once more."""
         records.append(data[found[0] + zero : found[1] + zero])
+        self._dropped["resync"] += 1
         self._lose_step()
 
-    def _lose_step(self) -> None:
-        self.lost_steps += 1
-        self._dropped["resync"] += 1
-
     def _note_astray(self, fresh: int, records: list[bytes]) -> None:
-        self._astray = 0 if records else self._astray + fresh
+        before, self._astray = self._astray, 0 if records else self._astray + fresh
+        self.lost_steps += max(0, self._astray // STRAY - before // STRAY)
         if self._astray > ASTRAY:
             raise BadRecord(f"no frame in {self._astray} bytes: something else is sent here")
 
@@ -307,9 +321,11 @@ class QemuStream(_Stream):
                 continue
             if stop > end:
                 break
-            record = record_untrusted(data[start + _WORD.size : stop], self._longest, self._dropped)
-            if record is not None:
-                records.append(record)
+            if length < ETHERNET_HEADER_SIZE:
+                self._dropped["runt"] += 1
+                self._lose_step()
+            else:
+                records.append(frame_record(data[start + _WORD.size : stop]))
             start = stop
         self._held = data[start:]
         return records

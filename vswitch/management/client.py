@@ -29,6 +29,7 @@ from vswitch.errors import (
 
 _ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
 _CHUNK = 64 * 1024  # bytes
+_ASK_AGAIN = 0.02  # seconds, where the queue of those that want to connect is full
 _BY_CODE: dict[int, type[VswitchError]] = {
     kind.exit_code: kind
     for kind in (ConfigError, NotReachable, RefusedError, NotFound, TimedOut, PrivilegeError)
@@ -93,8 +94,7 @@ def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[
     """What comes as the answer: a line, and perhaps the beginning of a stream behind it."""
     deadline = time.monotonic() + timeout
     try:
-        sock.settimeout(timeout)
-        sock.connect(os.fspath(path))
+        _connect(sock, path, deadline)
         sock.sendall(json.dumps({"verb": verb, "args": args}).encode("utf-8") + b"\n")
         return _read_line(sock, deadline)
     except TimeoutError:
@@ -105,6 +105,18 @@ def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[
         raise NotRunning(f"nothing answers at {path}: {error.strerror}; is it running?") from None
     except OSError as error:
         raise NotReachable(f"no answer from {path}: {error.strerror or error}; try again") from None
+
+
+def _connect(sock: socket.socket, path: Path, deadline: float) -> None:
+    """Where too many others wait to be let in, the kernel does not wait with them (unix(7))."""
+    while True:
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            return sock.connect(os.fspath(path))
+        except BlockingIOError:
+            if time.monotonic() + _ASK_AGAIN > deadline:
+                raise TimeoutError from None
+        time.sleep(_ASK_AGAIN)
 
 
 def _result(path: Path, line: bytes) -> dict[str, Any]:

@@ -35,6 +35,7 @@ import trio
 
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import event
+from vswitch.runtime import single_error
 from vswitch.state import check_owned, directory_lock, file_error
 
 
@@ -254,7 +255,8 @@ async def _stream(stream: trio.SocketStream, answer: Stream) -> None:
 
         nursery.start_soon(listen)
         try:
-            await answer.run(stream.send_all, ended)
+            with single_error():  # of a nursery in there
+                await answer.run(stream.send_all, ended)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except Exception:

@@ -13,14 +13,19 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from attrs.validators import instance_of, optional
 
 from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
 from vswitch.errors import ByeCode, RefusedError
 
+_YEARS = -62_135_596_800, 253_402_300_800  # seconds of the epoch: 1 to 9999, as `datetime` has them
+
+
 # A file that is garbled may hold anything in any place.
-_TIME = instance_of((int, float))
+def _is_time(_: object, attribute: Attribute[float], value: object) -> None:
+    if not isinstance(value, int | float) or not _YEARS[0] <= value < _YEARS[1]:
+        raise ValueError(f"{attribute.name!r} must be a time that can be shown (got {value!r})")
 
 
 @frozen
@@ -30,9 +35,9 @@ class Member:
     name: str = field(validator=instance_of(str))
     key: bytes = field(validator=instance_of(bytes))
     address: str | None = field(validator=optional(instance_of(str)))
-    created: float = field(validator=_TIME)
-    last_seen: float | None = field(validator=optional(_TIME))
-    revoked: float | None = field(validator=optional(_TIME))
+    created: float = field(validator=_is_time)
+    last_seen: float | None = field(validator=optional(_is_time))
+    revoked: float | None = field(validator=optional(_is_time))
 
 
 @frozen
@@ -42,9 +47,9 @@ class Invite:
     id: bytes = field(validator=instance_of(bytes))
     psk: bytes = field(repr=False, validator=instance_of(bytes))
     name: str = field(validator=instance_of(str))
-    created: float = field(validator=_TIME)
-    expires: float = field(validator=_TIME)
-    used: float | None = field(default=None, validator=optional(_TIME))
+    created: float = field(validator=_is_time)
+    expires: float = field(validator=_is_time)
+    used: float | None = field(default=None, validator=optional(_is_time))
     used_by: bytes | None = field(default=None, validator=optional(instance_of(bytes)))
 
 

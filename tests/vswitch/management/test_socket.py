@@ -220,6 +220,26 @@ async def test_nobody_there_is_told_from_nobody_who_answers(path):
     assert not isinstance(caught.value, NotRunning)
 
 
+async def test_where_the_queue_of_connections_is_full_the_client_waits_for_a_place(path):
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as stack:
+        busy.bind(os.fspath(path))
+        busy.listen(0)
+        before = stack.enter_context(socket.socket(socket.AF_UNIX))
+        before.connect(os.fspath(path))
+        with pytest.raises(NotReachable, match="does not answer within"):
+            await ask(path, "echo", timeout=0.05)
+
+        def serve_one():
+            busy.accept()[0].close()
+            with busy.accept()[0] as client:
+                client.recv(100)
+                client.sendall(b'{"ok": true, "result": {"here": 1}}\n')
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, serve_one)
+            assert await ask(path, "echo", timeout=60) == {"here": 1}
+
+
 async def test_another_user_gets_nothing(path, monkeypatch):
     monkeypatch.setattr(control, "_UCRED", _Stranger())
     async with serving(path):
@@ -346,6 +366,27 @@ async def test_a_stream_ends_with_its_client(path):
         await stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert not running
+
+
+async def test_a_client_that_is_gone_is_no_fault_wherever_the_stream_sends(path, caplog):
+    async def run(send, ended):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            while True:
+                await send(bytes(1 << 16))
+
+    async def from_a_nursery(args):
+        return Stream({}, run)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, path, {"pour": from_a_nursery})
+        stream = await trio.open_unix_socket(path)
+        await stream.send_all(b'{"verb": "pour"}\n')
+        assert await stream.receive_some()
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert "control-failed" not in caplog.text
 
 
 async def test_streams_are_bounded(path):

@@ -253,6 +253,15 @@ GARBLED = {
 }
 
 
+@pytest.mark.parametrize("column", ["created", "last_seen", "revoked"])
+@pytest.mark.parametrize("time", ["9e300", "-9e300", "9e999", "253402300800", "-62135596801"])
+def test_a_time_that_cannot_be_shown_is_damage(registry, column, time):
+    registry.enrol_local(bytes(32), "pc1", NOW)
+    registry._database._writer.execute(f"UPDATE member SET {column} = {time}")
+    with pytest.raises(VswitchError, match="is damaged"):
+        registry.members()
+
+
 @pytest.mark.parametrize("change", GARBLED.values(), ids=GARBLED)
 def test_a_garbled_row_is_damage_or_a_refusal_in_every_call(registry, change):
     key = bytes(32)
