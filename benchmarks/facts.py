@@ -18,7 +18,7 @@ from benchmarks.peers.peer import version_of
 __all__ = ["facts"]
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = ("cryptography", "siokcp", "trio", "pyroute2")
+LIBRARIES = ("cryptography", "trio", "pyroute2")
 
 
 def facts(peers: Iterable[Peer]) -> dict[str, Any]:

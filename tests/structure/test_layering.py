@@ -56,7 +56,6 @@ ALLOWED_IMPURE = {
     "vswitch.members.protocol": {"socket"},  # for `inet_pton`, which touches none
 }
 
-KCP_BINDING = {"siokcp": {"transport.lanes.kcp"}}
 NETLINK_BINDING = {"pyroute2": {"vswitch.devices.netlink"}}
 TRANSPORT_USERS = ("vswitch.serving", "vswitch.joining", "vswitch.members.device")
 # Keys have their text form and files in transport.crypto.identity: whoever names members needs
@@ -109,7 +108,7 @@ def violations(module: str, names: set[str]) -> list[str]:
         found += [f"pure, but imports {name}" for name in sorted(forbidden) if uses(names, name)]
     if module.startswith("transport") and uses(names, "vswitch"):
         found.append("transport knows nothing of the switch")
-    for package, users in (KCP_BINDING | NETLINK_BINDING).items():
+    for package, users in NETLINK_BINDING.items():
         if uses(names, package) and module not in users:
             found.append(f"{package} is imported by {', '.join(users)} alone")
     if (
@@ -154,7 +153,6 @@ def test_the_source_is_found():
         ("vswitch.switch.fdb", "import trio.lowlevel", "imports trio"),
         ("vswitch.switch.fdb", "from transport import Channel", "not among the users"),
         ("transport.endpoint.udp", "from vswitch import errors", "nothing of the switch"),
-        ("transport.session.session", "from siokcp import KCPConnection", "siokcp"),
         ("vswitch.lab.lab", "import pyroute2", "pyroute2"),
         ("vswitch.switch.switch", "from transport import Channel", "not among the users"),
         ("vswitch.registry.registry", "from transport import Channel", "not among the users"),
@@ -173,7 +171,6 @@ def test_planted_violation_is_found(module, source, finding):
     ("module", "source"),
     [
         ("transport.crypto.identity", "import os"),
-        ("transport.lanes.kcp", "import siokcp"),
         ("vswitch.devices.netlink", "from pyroute2 import IPRoute"),
         ("vswitch.members.device", "from transport import Channel"),
         ("vswitch.registry.registry", "from transport.crypto.identity import PublicKey"),

@@ -12,5 +12,5 @@ trace; a restructuring must leave all of them as they are.
 
 Record anew only with a change that is meant to change what the project does, in the same commit,
 and say in its message why. A difference that nobody meant is a bug, be it of one nanosecond. A
-version of Python, of `siokcp` or of `cryptography` is no reason either: the traces depend on none.
+version of Python or of `cryptography` is no reason either: the traces depend on none.
 """

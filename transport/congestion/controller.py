@@ -12,18 +12,22 @@ raises nothing, whatever a peer acknowledges.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 DATAGRAM: Final = 1400  # bytes, about: what windows are counted in
 INITIAL_WINDOW: Final = 16 * DATAGRAM  # 10 to 16 datagrams, as with TCP (RFC 6928)
 
 
-class SentSegment(NamedTuple):
+class SentSegment:
     """A segment that was acknowledged, or was found lost."""
 
-    size: int  # bytes
-    sent: float  # when it was sent last
-    rtt: float | None  # seconds; None where it is not known which of several copies arrived
+    __slots__ = ("rtt", "sent", "size")
+
+    def __init__(self, size: int, sent: float, rtt: float | None) -> None:
+        """`rtt` is None where it is not known which of several copies arrived."""
+        self.size = size  # bytes
+        self.sent = sent  # when it was sent last
+        self.rtt = rtt  # seconds
 
 
 class Controller(Protocol):

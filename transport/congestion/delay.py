@@ -243,10 +243,11 @@ class DelayController:
             self._max_in_flight = in_flight
         newest = 0.0
         sample = inf
-        for size, sent, rtt in acked:
-            self._delivered += size
-            if sent > newest:
-                newest = sent
+        for segment in acked:
+            self._delivered += segment.size
+            if segment.sent > newest:
+                newest = segment.sent
+            rtt = segment.rtt
             if rtt is not None and rtt < sample:
                 sample = rtt
         if self.mode is _SLOW_START:
@@ -271,7 +272,7 @@ class DelayController:
         """These were found lost. By itself a loss changes the window beside a loss-based flow only;
         else the share of what is lost does.
         """
-        self._lost_bytes += sum([size for size, _, _ in lost])
+        self._lost_bytes += sum([segment.size for segment in lost])
         rtt = self.rtt or 0
         if self._competition.detected and now - self._reduced_at > rtt:
             self._reduced_at = now
@@ -286,7 +287,7 @@ class DelayController:
         if lasted >= max(RATE_SLOT, (self.rtt or 0) / 4):
             self._slot_rates[1] = max(self._slot_rates[1], self._slot_bytes / lasted)
             self._slot_start, self._slot_bytes = now, 0
-        self._slot_bytes += sum([size for size, _, _ in acked])
+        self._slot_bytes += sum([segment.size for segment in acked])
 
     def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8

@@ -1,6 +1,6 @@
 """Loss recovery of the reliable lane: what is in flight, what is lost, what to retransmit.
 
-KCP's own timers are not used: a segment that it has sent is kept here until it is acknowledged.
+KCP's own timers are not used: a segment that has left is kept here until it is acknowledged.
 One counts as lost when another that was sent later has arrived, and a while for reordering has
 passed (RACK, RFC 8985); when nothing comes back at all, the oldest is sent again after a timeout,
 then the oldest two, then four, so that an acknowledgement tells about the rest. A path that becomes
@@ -21,7 +21,7 @@ from math import inf
 from typing import Final
 
 from transport.congestion.controller import SentSegment
-from transport.wire.trains import Bytes
+from transport.constants import KCP_HEADER_SIZE
 
 MIN_RTO: Final = 0.060  # seconds: scheduling and a delayed acknowledgement, with room
 RTO_SLACK: Final = 0.030  # seconds on top of what the round trips seen so far suggest
@@ -34,31 +34,38 @@ REORDER_LIFETIME: Final = 16  # losses without a false one, after which less reo
 _SN_MASK: Final = 0xFFFFFFFF
 
 
-class Segment:
-    """One segment of KCP, header and content, that is not acknowledged."""
+class Segment(SentSegment):
+    """One segment that the peer is not known to have."""
 
     __slots__ = (
+        "acked",
+        "content",
         "copies",
-        "data",
         "excused",
-        "first",
+        "first_sent",
+        "first_stamp",
+        "fragment",
         "lost",
         "number",
-        "sent",
         "sn",
         "stamp",
     )
 
-    def __init__(self, sn: int, data: Bytes, stamp: int, now: float) -> None:
+    def __init__(
+        self, sn: int, fragment: int, content: bytes, stamp: int, now: float, number: int
+    ) -> None:
+        self.size = KCP_HEADER_SIZE + len(content)
+        self.sent = self.first_sent = now
+        self.rtt = None
         self.sn = sn
-        self.data = data
-        self.first = (stamp, now)  # of the first transmission
-        self.copies = 0  # that were sent
+        self.fragment = fragment  # how many follow of the same message
+        self.content = content
+        self.stamp = self.first_stamp = stamp  # KCP's time of a transmission, ms
+        self.number = number  # of its last transmission among all
+        self.copies = 1  # that were sent
         self.excused = 0  # of those, that were lost because the path was down
         self.lost = False  # and waits to be sent again
-        self.number = 0  # of its last transmission among all
-        self.sent = 0.0
-        self.stamp = 0  # KCP's ts of that transmission, ms
+        self.acked = False
 
 
 class Recovery:
@@ -70,16 +77,16 @@ class Recovery:
         self.unacknowledged = 0
         self.arrived = 0  # segments since the beginning, up to the first that has not
         self.span = 0  # bytes from the first segment that has not arrived: the peer may hold them
-        self._sizes: deque[int] = deque()  # of the segments in the span
+        self.una = 0  # all before this sn have arrived
         self.rtt: float | None = None  # seconds, smoothed
         self._rttvar = 0.0
         self._min_rtt = inf
-        self._segments: dict[int, Segment] = {}
+        self._segments: dict[int, Segment] = {}  # from `una` on, by sn
         # By time of the last transmission; without those that wait to be sent again.
         self._in_flight: OrderedDict[int, Segment] = OrderedDict()
         self._retransmissions: deque[Segment] = deque()
         self.repeated = 0  # how often the last one that `repeat` gave was lost, but for outages
-        self._una = 0  # all before this sn have arrived
+        self._first = 0  # no sn before this one is under way
         self._next_sn = 0  # the sn that was not sent yet
         self._transmissions = 0
         self._newest = 0  # transmission, of those that have arrived
@@ -91,33 +98,44 @@ class Recovery:
         self._timeouts = 0  # in a row
         self._given_up = False  # all that was under way, since something has arrived
         self._reorder_at = inf
-        self._acked: list[SentSegment] = []
-        self._lost: list[SentSegment] = []
+        self._acked: list[Segment] = []
+        self._lost: list[Segment] = []
 
     # --- Sending ----------------------------------------------------------------------------
 
-    def on_sent(self, sn: int, data: Bytes, stamp: int, now: float) -> None:
-        """KCP has sent a segment for the first time. HOT PATH."""
-        segment = self._segments[sn] = Segment(sn, data, stamp, now)
+    def on_sent(self, fragment: int, content: bytes, stamp: int, now: float) -> int:
+        """A segment leaves for the first time; returns the number that it has. HOT PATH."""
+        sn = self._next_sn
         self._next_sn = (sn + 1) & _SN_MASK
-        size = len(data)
+        self._transmissions += 1
+        segment = Segment(sn, fragment, content, stamp, now, self._transmissions)
+        self._segments[sn] = self._in_flight[sn] = segment
+        size = segment.size
+        self.pipe += size
         self.unacknowledged += size
         self.span += size
-        self._sizes.append(size)
-        self._transmit(segment, stamp, now)
-        self._idle_since = max(self._idle_since, now)
+        if now > self._idle_since:
+            self._idle_since = now
+        return sn
+
+    @property
+    def oldest(self) -> int | None:
+        """Number of the segment that has been on its way for longest; None if none is."""
+        first, segments = self._first, self._segments
+        while (segment := segments.get(first)) is not None and segment.acked:
+            first = (first + 1) & _SN_MASK
+        self._first = first
+        return None if segment is None else first
+
+    @property
+    def outstanding(self) -> int:
+        """Numbers from the oldest on that were given. HOT PATH."""
+        oldest = self.oldest
+        return 0 if oldest is None else (self._next_sn - oldest) & _SN_MASK
 
     def leaves_until(self, then: float) -> None:
         """What was sent last takes until `then` to leave: before, no answer is awaited."""
         self._idle_since = max(self._idle_since, then)
-
-    def _transmit(self, segment: Segment, stamp: int, now: float) -> None:
-        self._transmissions += 1
-        segment.number = self._transmissions
-        segment.sent, segment.stamp = now, stamp
-        segment.copies += 1
-        self._in_flight[segment.sn] = segment
-        self.pipe += len(segment.data)
 
     @property
     def to_repeat(self) -> bool:
@@ -128,10 +146,15 @@ class Recovery:
         """The next lost segment, which the caller sends now; None when all have left."""
         while self._retransmissions:
             segment = self._retransmissions.popleft()
-            if segment.sn in self._segments:  # else it has arrived after all
+            if not segment.acked:  # else it has arrived after all
                 segment.lost = False
                 self.repeated = segment.copies - segment.excused
-                self._transmit(segment, stamp, now)
+                self._transmissions += 1
+                segment.number = self._transmissions
+                segment.sent, segment.stamp = now, stamp
+                segment.copies += 1
+                self._in_flight[segment.sn] = segment
+                self.pipe += segment.size
                 return segment
         return None
 
@@ -139,35 +162,38 @@ class Recovery:
 
     def on_ack(self, sn: int, stamp: int, now: float) -> None:
         """The peer has this one; `stamp` is that of the copy which reached it. HOT PATH."""
-        segment = self._segments.pop(sn, None)
-        if segment is None:
+        segment = self._segments.get(sn)
+        if segment is None or segment.acked:
             return
-        rtt: float | None = now - segment.sent
         if segment.copies > 1 and stamp != segment.stamp:
             # An earlier copy: the later one was not needed. Its round trip counts all the same, or
             # a path that became longer than the timeout would never be known as such.
-            rtt = now - segment.first[1] if stamp == segment.first[0] else None
+            if stamp == segment.first_stamp:
+                segment.rtt = now - segment.first_sent
             self._reorder_window = min(self._reorder_window * 2, self.rtt or MIN_REORDER_WINDOW)
             self._true_losses = 0
         else:
+            segment.rtt = now - segment.sent
             self._proves(segment, now)
-        self._arrived(segment, rtt)
+        self._arrived(segment)
 
     def on_una(self, una: int, now: float) -> None:
         """The peer has all before this one. HOT PATH."""
-        ahead = (una - self._una) & _SN_MASK
+        ahead = (una - self.una) & _SN_MASK
         if ahead > _SN_MASK // 2:
             return  # an old datagram
-        ahead = min(ahead, (self._next_sn - self._una) & _SN_MASK)
+        ahead = min(ahead, len(self._segments))
         self.arrived += ahead
         for _ in range(ahead):
-            segment = self._segments.pop(self._una, None)
-            self._una = (self._una + 1) & _SN_MASK
-            self.span -= self._sizes.popleft()
-            if segment is not None:  # its own acknowledgement was lost: it came we know not when
+            segment = self._segments.pop(self.una)
+            self.una = (self.una + 1) & _SN_MASK
+            self.span -= segment.size
+            if not segment.acked:  # its own acknowledgement was lost: it came we know not when
                 if segment.copies == 1:
                     self._proves(segment, now)
-                self._arrived(segment, None)
+                self._arrived(segment)
+        if (self.una - self._first) & _SN_MASK <= _SN_MASK // 2:
+            self._first = self.una
 
     def _proves(self, segment: Segment, now: float) -> None:
         """Whatever was sent before this one should have arrived by now."""
@@ -175,24 +201,26 @@ class Recovery:
             self._newest, self._newest_sent = segment.number, segment.sent
             self._newest_at = now
 
-    def _arrived(self, segment: Segment, rtt: float | None) -> None:
-        size = len(segment.data)
+    def _arrived(self, segment: Segment) -> None:
+        size = segment.size
+        segment.acked = True
+        segment.content = b""
         self.unacknowledged -= size
         if not segment.lost:
             del self._in_flight[segment.sn]
             self.pipe -= size
-        self._acked.append(SentSegment(size, segment.sent, rtt))
+        self._acked.append(segment)
 
-    def take_acked(self, now: float) -> list[SentSegment]:
+    def take_acked(self, now: float) -> list[Segment]:
         """What has arrived since the last call; notices what is lost. HOT PATH."""
         acked, self._acked = self._acked, []
         if acked:
             self._idle_since = max(self._idle_since, now)
             self._timeouts = 0
             self._given_up = False
-            for _, _, rtt in acked:
-                if rtt is not None:
-                    self._take_sample(rtt)
+            for segment in acked:
+                if segment.rtt is not None:
+                    self._take_sample(segment.rtt)
             self._find_lost(now)
         return acked
 
@@ -224,14 +252,13 @@ class Recovery:
                 self._reorder_window = max(MIN_REORDER_WINDOW, self._reorder_window / 2)
 
     def _lose(self, segment: Segment) -> None:
-        size = len(segment.data)
         del self._in_flight[segment.sn]
-        self.pipe -= size
+        self.pipe -= segment.size
         segment.lost = True
         self._retransmissions.append(segment)
-        self._lost.append(SentSegment(size, segment.sent, None))
+        self._lost.append(segment)
 
-    def take_lost(self) -> list[SentSegment]:
+    def take_lost(self) -> list[Segment]:
         """What was found lost since the last call."""
         lost, self._lost = self._lost, []
         return lost

@@ -1,318 +1,205 @@
-"""A bounded, safe KCP conversation: the only importer of the KCP binding.
+"""A KCP conversation: messages in order over datagrams, wire-compatible with KCP (ikcp.c).
 
-KCP (ikcp.c) is an ARQ without clock, sockets, authentication, handshake or end. This wrapper
-shows only what is safe of the binding and keeps the engine's known hazards inside:
+Joins the receiving half (`arrivals.py`), the sending half, which is here, and what is under way
+(`congestion/recovery.py`). A segment is parsed once and stored once: what comes in is cut out of
+its datagram when it is taken, and of what goes out the message itself is kept, not what it became
+on the wire.
 
-* only datagrams that passed the AEAD come in: one forged segment can empty the send buffer;
-* `setmtu` is called once, before the first message; `.mtu` and `.mss` are never written (the
-  binding would not reallocate its buffer);
-* the output callback only appends to a list, closes over nothing else and returns 0: anything
-  else surfaces as SystemError or as a cycle that is never collected;
-* a message has at most 127 fragments, and the caller asks `in_flight` before it sends, since
-  KCP queues without bound;
-* KCP bounds what it holds of a peer in segments, not in bytes: its receive window is narrowed
-  to one message of the most fragments while that is too much;
-* it looks for the place of a segment one by one from the end of those behind a gap: how many tiny
-  ones it holds there is bounded (`LONG`), and where they are more than a few (`SHORT`), repeated
-  ones are acknowledged here and never reach it, and a peer that sends little else (`REPEATED_MOST`)
-  has broken the protocol: `absurd`;
-* a peer with more fragments waiting than a message may have, and no message, has broken the
-  protocol: `BadPacket`;
-* what is lost, and when to send it again, is decided by `congestion/recovery.py`: KCP's timers
-would send
-  everything again at once where a path has become slow, so they are set out of reach;
-* dead links and liveness are the session's business, so KCP's own verdict is disabled;
-* the 32-bit millisecond clock starts at zero with the session; KCP compares it signed, so its
-  wrap after 49.7 days is harmless.
+What differs from ikcp.c is whose the timers are. `Recovery` decides what is lost, and when it is
+sent again, since KCP would send everything at once again where a path has become slow; a peer whose
+window is shut is asked each `SHUT_INTERVAL`; dead links are the session's business. A peer that
+has KCP's own timers does not notice.
 
-Message mode; the empty message is a message. One thread only. Errors: `BadPacket` from
-`input_untrusted`, `ValueError` for a message that is too long.
+* Only datagrams that passed the AEAD come in: to whom one says that all has arrived, it has.
+* A message has at most 127 fragments; the caller asks `in_flight` before it sends, since what is
+  queued here has no bound.
+* Message mode; the empty message is a message. One in stream mode at the other end is understood.
+* The millisecond clock starts at zero with the conversation. Times and numbers go round at 2^32;
+  times are only given back and compared for being the same.
+
+Pure; `now` in seconds. Errors: `BadPacket` from `input_untrusted`, `ValueError` for a message that
+is too long.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Sequence
-from struct import Struct
 from typing import Final
 
-from siokcp import KCPConnection
-
 from transport.congestion.recovery import Recovery
-from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS, MESSAGE_COST, RECEIVE_BYTES
+from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS, SHUT_INTERVAL
 from transport.errors import BadPacket
+from transport.lanes.arrivals import Arrivals
+from transport.lanes.segments import ACK, ASK, HEADER, PUSH, ROUND, TELL, joined
 
-# ikcp.c, little-endian: conv, cmd, frg, wnd, ts, sn, una, len; then len bytes of content.
-_SEGMENT = Struct("<IBBHIIII")
-_PUSH = 81
-_ACK = 82
-_NEVER_MS = 60_000  # KCP's longest retransmission timeout
-_WND_TS = Struct("<HI")  # at offset 6
-_UNA = Struct("<I")  # at offset 16
-
-SHORT: Final = 1024  # segments behind a gap: the engine looks through them in some 2 µs
-LONG: Final = 4096  # of them: no more while they are tiny, each costs up to 8 µs to look through
-TINY: Final = 256  # bytes of a segment, on average
-# Who sends so many again within this time, and next to nothing else, wants to harm. Somebody
-# honest repeats what was lost, in units of many segments or at the pace of a path that loses much.
-REPEATED_MOST: Final = 100_000
-REPEATED_SPAN: Final = 10.0  # seconds
-REPEATED_SHARE: Final = 0.9  # of the segments behind a long gap
-REPEATED_ACKS: Final = 58  # acknowledgements of repeated segments in one flush: one datagram
-
-_COPY_UP_TO = 8192  # bytes of a datagram: above, a call more costs less than a copy
-
-
-def split_segments(datagram: bytes, size: int) -> list[bytes]:
-    """What `flush` gave, cut between segments into pieces of at most `size` bytes where that is
-    possible: a segment that is larger is a piece of its own.
-    """
-    pieces: list[bytes] = []
-    start = at = 0
-    end = len(datagram)
-    while at < end:
-        # The length of a segment's content stands at the end of its 24-byte header.
-        following = at + KCP_HEADER_SIZE + int.from_bytes(datagram[at + 20 : at + 24], "little")
-        if following - start > size and at > start:
-            pieces.append(datagram[start:at])
-            start = at
-        at = following
-    pieces.append(datagram[start:])
-    return pieces
-
-
-def leading_acknowledgements(datagram: bytes) -> bytes:
-    """The acknowledgements in what `flush` gave: they come first."""
-    at = 0
-    while at + KCP_HEADER_SIZE <= len(datagram) and datagram[at + 4] == _ACK:
-        at += KCP_HEADER_SIZE
-    return datagram[:at]
-
-
-def _no_log(_: str) -> None:
-    """The engine's own log stays off (its mask is 0); the binding wants a callable."""
+PEER_WINDOW: Final = 128  # segments, until the peer says how many it takes: KCP's own least
 
 
 class Conversation:
     """One reliable, ordered message lane with a peer."""
 
     __slots__ = (
-        "_again",
-        "_behind",
-        "_held",
-        "_judged",
-        "_kcp",
-        "_outbox",
+        "_arrivals",
+        "_ask_at",
+        "_peer_window",
+        "_queue",
         "_queued",
-        "_receive_window",
+        "_send_window",
         "_start",
-        "absurd",
+        "_tell",
+        "_told",
+        "acknowledgements",
+        "conv",
         "max_message",
         "message_size",
         "mtu",
         "recovery",
-        "repeated",
     )
 
     def __init__(
-        self, conv: int, *, mtu: int, send_window: int, receive_window: int, now: float
+        self,
+        conv: int,
+        *,
+        mtu: int,
+        send_window: int,
+        receive_window: int,
+        drops: Counter[str],
+        now: float,
     ) -> None:
-        """`mtu`: bytes of a datagram that comes out of `flush`; windows in segments."""
-        outbox: list[bytes] = []
-
-        def output(datagram: bytes, append: object = outbox.append) -> int:
-            append(datagram)  # type: ignore[operator]
-            return 0
-
-        kcp = KCPConnection(conv, output, _no_log)
-        # No retransmission and no congestion window of KCP's own.
-        kcp.nodelay(1, 10, 0, 1)
-        kcp.rx_minrto = _NEVER_MS  # after nodelay(), which resets it
-        kcp.rx_rto = _NEVER_MS
-        kcp.dead_link = 0xFFFFFFFF
-        kcp.wndsize(send_window, receive_window)
-        kcp.setmtu(mtu)
-        kcp.update(0)  # flush() does nothing before the first update
-        self._kcp = kcp
-        self._outbox = outbox
-        self._start = now
-        self._queued = 0  # bytes given to `send` that KCP has not sent yet
-        self.recovery = Recovery(now)
-        self._held = 0  # bytes in KCP's receiving queues
-        self._receive_window = kcp.rcv_wnd
-        self._behind: set[int] = set()  # numbers given to KCP while it held more than `SHORT`
-        self._again: list[tuple[int, int]] = []  # number and time of repeated ones, to acknowledge
-        self.repeated = 0  # segments that came again, for the caller to count and set to 0
-        # Of the repeated ones: since when, how many, and how many segments were looked at for them.
-        self._judged = (now, 0, 0)
-        self.absurd = False  # too many of them: the peer is to be given up
+        """`mtu`: bytes of a datagram that comes out of `flush`; windows in segments; what of the
+        peer's segments is dropped is counted in `drops`.
+        """
+        self.conv = conv
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
+        self.recovery = Recovery(now)
+        self.acknowledgements = b""  # in the first datagram that `flush` gave last
+        self._start = now
+        self._arrivals = Arrivals(receive_window, drops)
+        self._queue: deque[tuple[int, bytes]] = deque()  # fragments that follow, and content
+        self._queued = 0  # bytes of them
+        self._send_window = send_window
+        self._peer_window = PEER_WINDOW
+        self._ask_at = now  # when a peer whose window is shut may be asked again
+        self._tell = False  # how many segments are taken here
+        self._told = receive_window
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Queue messages; they leave with the next `flush`. HOT PATH."""
-        send, most = self._kcp.send, self.max_message
+        queue, most = self._queue, self.message_size
         for message in messages:
             size = len(message)
-            if size > most:
-                raise ValueError(f"a message of {size} bytes; at most {most}")
-            send(message)
+            if size <= most:
+                queue.append((0, message))
+            elif size <= self.max_message:
+                parts = range(0, size, most)
+                queue += [
+                    (len(parts) - 1 - number, message[at : at + most])
+                    for number, at in enumerate(parts)
+                ]
+            else:
+                raise ValueError(f"a message of {size} bytes; at most {self.max_message}")
             self._queued += size
 
     def input_untrusted(self, datagrams: Sequence[bytes], now: float) -> None:
         """Take authentic datagrams in.
 
-        Raises `BadPacket("not_kcp")` when the engine refuses one; the segments before the one
-        that it refused have been taken, and are to be acknowledged. HOT PATH.
+        Raises `BadPacket("not_kcp")` when one is not made of segments of this conversation, or
+        their fragments make no message; the segments before that have been taken, and are to be
+        acknowledged. HOT PATH.
         """
-        kcp = self._kcp
-        kcp.current = self._clock(now)
         refused = False
-        acks = [self._read_acknowledgements(datagram, now) for datagram in datagrams]
-        # One by one behind a gap, which on a path with losses may never be none: what came twice
-        # must not count as held twice, or it adds up until the window narrows for nothing.
-        if len(datagrams) > 1 and len(datagrams[0]) < _COPY_UP_TO and not kcp.nrcv_buf:
-            datagrams, acks = (b"".join(datagrams),), [sum(acks)]
-        segments = kcp.nrcv_buf + kcp.nrcv_que
-        for datagram, size in zip(datagrams, acks, strict=True):
-            if segments > SHORT and kcp.nrcv_buf > SHORT:
-                datagram = self._without_repeated(datagram, now)
-                if kcp.nrcv_buf > LONG and self._held < TINY * kcp.nrcv_buf:
-                    kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + LONG)
-                if not datagram:
-                    continue
-            refused |= kcp.receive_data(datagram) < 0
-            held = kcp.nrcv_buf + kcp.nrcv_que
-            if held != segments:
-                self._held += len(datagram) - size - KCP_HEADER_SIZE * (held - segments)
-                segments = held
-        if self._held > RECEIVE_BYTES:
-            kcp.rcv_wnd = min(kcp.rcv_wnd, kcp.nrcv_que + MAX_FRAGMENTS + 1)
+        for datagram in datagrams:
+            try:
+                self._take_untrusted(datagram, now)
+            except BadPacket:
+                refused = True
         if refused:
             raise BadPacket("not_kcp")
 
-    def _without_repeated(self, datagram: bytes, now: float) -> bytes:
-        """What of a datagram KCP has not been given yet."""
-        kcp, behind = self._kcp, self._behind
-        first, window = kcp.rcv_nxt, kcp.rcv_wnd
-        if len(behind) > 2 * self._receive_window:
-            behind.clear()  # most have long been read; what is forgotten is only looked for again
-        kept: list[bytes] = []
-        start = at = looked = 0
-        before = self.repeated
-        while at + KCP_HEADER_SIZE <= len(datagram):
-            _, cmd, _, _, stamp, sn, _, size = _SEGMENT.unpack_from(datagram, at)
-            stop = at + KCP_HEADER_SIZE + size
-            looked += 1
-            if cmd == _PUSH and stop <= len(datagram) and (sn - first) & 0xFFFFFFFF < window:
-                if sn in behind:
-                    kept.append(datagram[start:at])
-                    start = stop
-                    self.repeated += 1
-                    if len(self._again) < REPEATED_ACKS:
-                        self._again.append((sn, stamp))
-                else:
-                    behind.add(sn)
-            at = stop
-        kept.append(datagram[start:])
-        self._judge(self.repeated - before, looked, now)
-        return b"".join(kept)
-
-    def _judge(self, again: int, looked: int, now: float) -> None:
-        """So many segments that came again, of so many."""
-        since, repeated, segments = self._judged
-        if now - since > REPEATED_SPAN:
-            since, repeated, segments = now, 0, 0
-        self._judged = since, repeated + again, segments + looked
-        if repeated + again > max(REPEATED_MOST, REPEATED_SHARE * (segments + looked)):
-            self.absurd = True
-
-    def _acknowledge_again(self) -> bytes:
-        kcp, again = self._kcp, self._again
-        window, una = max(0, kcp.rcv_wnd - kcp.nrcv_que), kcp.rcv_nxt
-        self._again = []
-        return b"".join(
-            [_SEGMENT.pack(kcp.conv, _ACK, 0, window, stamp, sn, una, 0) for sn, stamp in again]
-        )
-
-    def _read_acknowledgements(self, datagram: bytes, now: float) -> int:
-        """Those come first in a datagram, repeated ones before new ones: the `una` of the last
-        segment that is looked at is the newest. Returns their bytes. HOT PATH.
-        """
-        if len(datagram) < KCP_HEADER_SIZE:
-            return 0
-        recovery = self.recovery
-        conv, cmd, _, _, stamp, sn, una, _ = _SEGMENT.unpack_from(datagram)
-        if conv != self._kcp.conv:
-            return 0
-        at = 0
-        while cmd == _ACK:
-            recovery.on_ack(sn, stamp, now)
-            at += KCP_HEADER_SIZE
-            if at + KCP_HEADER_SIZE > len(datagram):
-                break
-            _, cmd, _, _, stamp, sn, una, _ = _SEGMENT.unpack_from(datagram, at)
-        recovery.on_una(una, now)
-        return at
+    def _take_untrusted(self, datagram: bytes, now: float) -> None:
+        recovery, conversation = self.recovery, self.conv
+        una = recovery.una
+        at, end = 0, len(datagram)
+        try:
+            while True:
+                start = at + KCP_HEADER_SIZE
+                if start > end:
+                    raise BadPacket("not_kcp")
+                conv, command, fragment, window, time, number, told, size = HEADER.unpack_from(
+                    datagram, at
+                )
+                at = start + size
+                if conv != conversation or at > end or not PUSH <= command <= TELL:
+                    raise BadPacket("not_kcp")
+                una = told
+                self._peer_window = window
+                if command == PUSH:
+                    self._arrivals.take_untrusted(number, fragment, time, datagram, start, at)
+                elif command == ACK:
+                    recovery.on_ack(number, time, now)
+                elif command == ASK:
+                    self._tell = True
+                if at == end:
+                    return
+        finally:
+            # After the acknowledgements of single segments, which say when each has arrived; and
+            # the last one is the newest, behind acknowledgements that are said again.
+            if una != recovery.una:
+                recovery.on_una(una, now)
 
     def receive(self, limit: int) -> list[bytes]:
         """Whole messages in order, until about `limit` bytes are taken, each message counting
         `MESSAGE_COST` more than its size. HOT PATH.
         """
-        messages: list[bytes] = []
-        next_event = self._kcp.next_event
-        while limit > 0:
-            message = next_event()
-            if message is None:  # b"" is a message
-                kcp = self._kcp
-                if kcp.nrcv_que >= MAX_FRAGMENTS and kcp.peeksize() < 0:
-                    # Fragments that never make a message.
-                    raise BadPacket("not_kcp")
-                break
-            limit -= len(message) + MESSAGE_COST
-            messages.append(message)
-        if self._held or self._behind:
-            self._release(sum(map(len, messages)))
+        messages = self._arrivals.read(limit)
+        if not self._told and self._arrivals.window:
+            self._tell = True
         return messages
 
-    def _release(self, size: int) -> None:
-        """So many bytes of messages have left KCP's queues. HOT PATH."""
-        kcp = self._kcp
-        # What was counted too much (see `input_untrusted`) goes when nothing is held.
-        self._held = self._held - size if kcp.nrcv_buf or kcp.nrcv_que else 0
-        if self._behind and kcp.nrcv_buf <= SHORT:
-            self._behind.clear()
-        room = self._held <= RECEIVE_BYTES // 2 and kcp.nrcv_buf <= LONG
-        if kcp.rcv_wnd < self._receive_window and room:
-            kcp.rcv_wnd = self._receive_window  # the peer is told by KCP, if it was full
-
-    def flush(self, now: float) -> list[bytes]:
-        """Datagrams due now: acknowledgements and new segments. HOT PATH."""
-        kcp = self._kcp
-        kcp.current = clock = self._clock(now)
-        new = kcp.snd_nxt
-        kcp.flush()
-        outbox = self._outbox
-        if self._again:
-            outbox.append(self._acknowledge_again())
-        if not outbox:
+    def flush(self, now: float, most: int | None = None) -> list[bytes]:
+        """Datagrams due now: acknowledgements and new segments, of at most `most` bytes where no
+        segment is larger; `mtu` if that is None. HOT PATH.
+        """
+        recovery, queue, conv = self.recovery, self._queue, self.conv
+        una = self._arrivals.next
+        acks = self._arrivals.take_acks()
+        if not (acks or queue or self._tell):
             return []
-        datagrams = outbox.copy()
-        outbox.clear()
-        if kcp.snd_nxt != new:
-            on_sent = self.recovery.on_sent
-            for datagram in datagrams:
-                at, end = 0, len(datagram)
-                while at < end:
-                    _, cmd, _, _, _, sn, _, size = _SEGMENT.unpack_from(datagram, at)
-                    stop = at + KCP_HEADER_SIZE + size
-                    if cmd == _PUSH and (sn - new) & 0xFFFFFFFF < 0x80000000:
-                        self._queued -= size
-                        whole = stop - at == end  # else a view: the datagram is kept anyway
-                        data = datagram if whole else memoryview(datagram)[at:stop]
-                        on_sent(sn, data, clock, now)
-                    at = stop
+        window = self._told = self._arrivals.window
+        clock = self._clock(now)
+        pack = HEADER.pack
+        segments = [pack(conv, ACK, 0, window, time, number, una, 0) for number, time in acks]
+        if self._tell or self.shut:
+            self._probe_window(segments, window, now)
+        if queue:
+            room = min(self._send_window, self._peer_window) - recovery.outstanding
+            while queue and room > 0:
+                room -= 1
+                fragment, content = queue.popleft()
+                size = len(content)
+                self._queued -= size
+                number = recovery.on_sent(fragment, content, clock, now)
+                head = pack(conv, PUSH, fragment, window, clock, number, una, size)
+                segments.append(head + content)
+        if not segments:
+            return []
+        datagrams = joined(segments, most or self.mtu)
+        first = min(len(acks), len(datagrams[0]) // KCP_HEADER_SIZE)
+        self.acknowledgements = datagrams[0][: first * KCP_HEADER_SIZE]
         return datagrams
+
+    def _probe_window(self, segments: list[bytes], window: int, now: float) -> None:
+        """Say how much is taken here, and ask a peer that takes nothing."""
+        una = self._arrivals.next
+        if self.shut and now >= self._ask_at:
+            self._ask_at = now + SHUT_INTERVAL
+            segments.append(HEADER.pack(self.conv, ASK, 0, window, 0, 0, una, 0))
+        if self._tell:
+            self._tell = False
+            segments.append(HEADER.pack(self.conv, TELL, 0, window, 0, 0, una, 0))
 
     def repeat(self, now: float) -> bytes | None:
         """A datagram with a lost segment, to be sent now; None when there is none."""
@@ -320,11 +207,11 @@ class Conversation:
         segment = self.recovery.repeat(clock, now)
         if segment is None:
             return None
-        kcp = self._kcp
-        data = bytearray(segment.data)
-        _WND_TS.pack_into(data, 6, max(0, kcp.rcv_wnd - kcp.nrcv_que), clock)
-        _UNA.pack_into(data, 16, kcp.rcv_nxt)
-        return bytes(data)
+        number, fragment, content = segment.sn, segment.fragment, segment.content
+        window, una = self._arrivals.window, self._arrivals.next
+        self._told = window
+        size = len(content)
+        return HEADER.pack(self.conv, PUSH, fragment, window, clock, number, una, size) + content
 
     @property
     def in_flight(self) -> int:
@@ -343,38 +230,33 @@ class Conversation:
 
     @property
     def held(self) -> int:
-        """Bytes in KCP's receiving queues, each segment counting `MESSAGE_COST` more."""
-        kcp = self._kcp
-        segments: int = kcp.nrcv_buf + kcp.nrcv_que
-        return self._held + MESSAGE_COST * segments
+        """Bytes that have come and wait, each segment counting more than its content."""
+        return self._arrivals.held
 
     @property
     def has_gap(self) -> bool:
         """Whether something came here before what the peer sent ahead of it."""
-        return bool(self._kcp.nrcv_buf)
+        return self._arrivals.has_gap
+
+    @property
+    def broken(self) -> bool:
+        """Whether the peer's fragments make no message."""
+        return self._arrivals.broken
 
     @property
     def has_work(self) -> bool:
         """Whether something is not acknowledged."""
-        return bool(self.recovery.unacknowledged or self._queued or self._kcp.nsnd_que)
+        return bool(self.recovery.unacknowledged or self._queue)
 
     @property
     def shut(self) -> bool:
-        """Whether the peer takes nothing now: KCP asks again when it is flushed, with growing
-        intervals.
-        """
-        return bool(self._kcp.nsnd_que and not self._kcp.rmt_wnd)
+        """Whether the peer takes nothing now: it is asked when we flush, each `SHUT_INTERVAL`."""
+        return bool(self._queue and not self._peer_window)
 
     @property
     def oldest(self) -> int | None:
         """Number of the segment that has been on its way for longest; None if none is."""
-        kcp = self._kcp
-        number: int | None = kcp.snd_una if kcp.nsnd_buf else None
-        return number
-
-    def close(self) -> None:
-        """Break the binding's reference to the callback; the engine's memory goes with us."""
-        self._kcp.send_cb = None
+        return self.recovery.oldest
 
     def _clock(self, now: float) -> int:
-        return int((now - self._start) * 1000) & 0xFFFFFFFF
+        return int((now - self._start) * 1000) & ROUND

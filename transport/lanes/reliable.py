@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from math import inf
 
 from transport.congestion.choice import CONTROLLERS, DEFAULT_CONFIG, TransportConfig
@@ -23,7 +22,6 @@ from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
     INBOX_BYTES,
-    KCP_HEADER_SIZE,
     MESSAGE_COST,
     RECEIVE_BYTES,
     SEND_WINDOW,
@@ -34,8 +32,9 @@ from transport.constants import (
     SUSPECT_SEND_INTERVAL,
 )
 from transport.errors import BadPacket
-from transport.lanes.kcp import Conversation, leading_acknowledgements, split_segments
+from transport.lanes.kcp import Conversation
 from transport.lanes.redundancy import Redundancy
+from transport.lanes.segments import only_acknowledgements
 from transport.lanes.units import BURST, UnitSize, unit_bytes
 
 SPLIT_AFTER_LOSSES = 2  # of one unit: then its datagrams leave one by one
@@ -43,7 +42,6 @@ MOST_SPACING_DOUBLINGS = 3  # of the time between them: 8 ms are 1.4 Mbit/s
 COPY_WITHIN = 0.25  # of a round trip: a copy that leaves later saves little of the stall
 BUFFER_LOSS = 0.08  # share of losses from which on a buffer may be what drops
 BUFFER_LOSS_APP_LIMITED = 0.25  # the same where little is sent: paths hardly lose as much
-_KCP_ACK = 82  # ikcp.c: IKCP_CMD_ACK
 
 
 class ReliableLane:
@@ -69,6 +67,7 @@ class ReliableLane:
             mtu=kcp_mtu,
             send_window=SEND_WINDOW,
             receive_window=receive_window,
+            drops=drops,
             now=now,
         )
         self.flush_due = False
@@ -92,7 +91,6 @@ class ReliableLane:
         self._ping_at = 0.0
         self._redundancy = Redundancy()
         self._split = 0  # how hard it is to get a unit through that was lost repeatedly
-        self._last_acks = b""  # a unit whose acknowledgements may have to be repeated
 
     # --- The program above ------------------------------------------------------------------
 
@@ -222,9 +220,7 @@ class ReliableLane:
     def close(self) -> None:
         """Nothing more comes or goes; what was held back is acknowledged, so it can be read."""
         self.closed = True
-        with suppress(BadPacket):
-            self._inbox.extend(self.kcp.receive(sys.maxsize))
-        self.kcp.close()
+        self._inbox.extend(self.kcp.receive(sys.maxsize))
         self._redundancy.clear()
 
     # --- Receiving --------------------------------------------------------------------------
@@ -237,10 +233,7 @@ class ReliableLane:
             kcp.input_untrusted(units, now)
         except BadPacket as bad:
             self._drops[bad.reason] += 1
-        if kcp.repeated:
-            self._drops["repeated"] += kcp.repeated
-            kcp.repeated = 0
-            self.broken |= kcp.absurd
+            self.broken |= kcp.broken
         self._owe_acknowledgement(units, now)
         acked = kcp.recovery.take_acked(now)
         if acked:
@@ -288,7 +281,7 @@ class ReliableLane:
         soon: a datagram less for each lone frame, and a wake-up less for the peer. HOT PATH.
         """
         self._unacknowledged += sum(map(len, units))
-        if self._unacknowledged >= ACK_BYTES or _only_acknowledgements(units[-1]):
+        if self._unacknowledged >= ACK_BYTES or only_acknowledgements(units[-1]):
             self.flush_due = True  # in the second case for what KCP repeats or may send now
         else:
             wait = ACK_DELAY if self._unacknowledged <= SLICE_SIZE else STREAM_ACK_DELAY
@@ -298,12 +291,7 @@ class ReliableLane:
         room = INBOX_BYTES - self._inbox_bytes
         if room <= 0:
             return
-        try:
-            messages = self.kcp.receive(room)
-        except BadPacket as bad:
-            self._drops[bad.reason] += 1
-            self.broken = True
-            return
+        messages = self.kcp.receive(room)
         self._inbox.extend(messages)
         self._inbox_bytes += sum(map(len, messages)) + MESSAGE_COST * len(messages)
 
@@ -352,12 +340,13 @@ class ReliableLane:
             self._probe(units, now)
         elif self._staged or self.kcp.recovery.to_repeat:
             self._pace_at = self._probe_allowed_at
-        flushed = self.kcp.flush(now)
+        acknowledged = self.kcp.acknowledgements
+        full = self._units.slices == self._units.most
+        size = self.mtu if full else unit_bytes(self._units.slices, self.slice_size)
+        flushed = self.kcp.flush(now, size)
         if flushed:
-            flushed[0] = self._with_last_acknowledgements(flushed[0])
-            if self._units.slices < self._units.most:
-                size = unit_bytes(self._units.slices, self.slice_size)
-                flushed = [part for unit in flushed for part in split_segments(unit, size)]
+            if acknowledged and self.kcp.has_gap:
+                self._acknowledge_twice(flushed, acknowledged)
             units += flushed
         if units:
             sent = sum(map(len, units))
@@ -382,7 +371,7 @@ class ReliableLane:
                 pacer.spend(sum(map(len, again)))
                 units += again
             if roomy:
-                new = [unit for unit in flushed if not _only_acknowledgements(unit)]
+                new = [unit for unit in flushed if not only_acknowledgements(unit)]
                 redundancy.defer(new, now + COPY_WITHIN * (self.rtt or 0), self.window)
         while redundancy.waiting and not self._staged:
             if not pacer.open:
@@ -453,22 +442,11 @@ class ReliableLane:
             return
         self._probe_allowed_at = now + -(-size // self.slice_size) * SUSPECT_SEND_INTERVAL
 
-    def _with_last_acknowledgements(self, unit: bytes) -> bytes:
+    def _acknowledge_twice(self, flushed: list[bytes], acknowledged: bytes) -> None:
         """KCP acknowledges a segment once. While something is missing here, `una` stands still, and
         an acknowledgement that is lost would have its segment sent again for nothing: so each goes
-        out twice, in two datagrams.
+        out twice, in two datagrams, where all that leaves now is small.
         """
-        last, self._last_acks = self._last_acks, unit
-        if not self.kcp.has_gap or not last:
-            return unit
-        repeated = leading_acknowledgements(last)
-        if len(repeated) + len(unit) > min(self.kcp.mtu, unit_bytes(1, self.slice_size)):
-            return unit
-        return repeated + unit
-
-
-def _only_acknowledgements(unit: bytes) -> bool:
-    """Whether a unit from KCP holds nothing that has to be acknowledged itself: its last segment
-    is an acknowledgement, and those come first.
-    """
-    return len(unit) % KCP_HEADER_SIZE == 0 and unit[4 - KCP_HEADER_SIZE] == _KCP_ACK
+        size = len(acknowledged) + sum(map(len, flushed))
+        if size <= min(self.mtu, unit_bytes(1, self.slice_size)):
+            flushed[0] = acknowledged + flushed[0]

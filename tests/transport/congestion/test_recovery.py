@@ -16,6 +16,7 @@ from transport.congestion.recovery import (
     REORDER_LIFETIME,
     Recovery,
 )
+from transport.constants import KCP_HEADER_SIZE
 
 SIZE = 1000
 RTT = 0.050
@@ -31,13 +32,14 @@ class Sender:
 
     def __init__(self, first=0):
         self.recovery = Recovery(0.0)
-        self.recovery._una = self.recovery._next_sn = first
+        self.recovery.una = self.recovery._first = self.recovery._next_sn = first
         self.next = first
         self.stamps = {}
 
     def send(self, now, count=1):
         for _ in range(count):
-            self.recovery.on_sent(self.next, bytes(SIZE), stamp_of(now), now)
+            content = bytes(SIZE - KCP_HEADER_SIZE)
+            assert self.recovery.on_sent(0, content, stamp_of(now), now) == self.next
             self.stamps[self.next] = stamp_of(now)
             self.next = (self.next + 1) % NUMBERS
 
@@ -78,7 +80,7 @@ def test_in_order():
     assert sender.recovery.pipe == sender.recovery.unacknowledged == 3 * SIZE
     for sn in range(3):
         (acked,) = sender.ack(sn, 1.0 + RTT)
-        assert acked == (SIZE, 1.0, pytest.approx(RTT))
+        assert (acked.size, acked.sent, acked.rtt) == (SIZE, 1.0, pytest.approx(RTT))
     assert sender.recovery.pipe == sender.recovery.unacknowledged == 0
     assert sender.recovery.take_lost() == []
     assert sender.recovery.deadline() == inf
@@ -151,6 +153,27 @@ def test_numbers_wrap():
     assert sender.recovery.unacknowledged == 2 * SIZE
     sender.recovery.on_una(3, 1.2)
     assert sender.recovery.unacknowledged == sender.recovery.pipe == 0
+
+
+def test_the_oldest_is_the_one_that_nothing_acknowledges():
+    sender = Sender(NUMBERS - 2)
+    recovery = sender.recovery
+    assert recovery.oldest is None
+    assert recovery.outstanding == 0
+    sender.send(1.0, 5)
+    assert recovery.oldest == NUMBERS - 2
+    sender.ack(NUMBERS - 1, 1.1)
+    assert (recovery.oldest, recovery.outstanding) == (NUMBERS - 2, 5)
+    sender.ack(NUMBERS - 2, 1.1)
+    assert (recovery.oldest, recovery.outstanding) == (0, 3)
+    recovery.on_una(NUMBERS - 1, 1.1)
+    assert recovery.oldest == 0
+    recovery.on_una(2, 1.1)
+    assert (recovery.oldest, recovery.outstanding) == (2, 1)
+    sender.ack(2, 1.1)
+    assert recovery.oldest is None
+    sender.send(1.2)
+    assert (recovery.oldest, recovery.outstanding) == (3, 1)
 
 
 # --- What is lost ------------------------------------------------------------------------------

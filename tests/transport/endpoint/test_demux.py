@@ -10,13 +10,13 @@ import transport
 from transport.constants import (
     ACK_DELAY,
     MAX_SLICES,
-    MESSAGE_COST,
     PARTIAL_BYTES,
     SEALED_OVERHEAD,
     TOMBSTONE,
 )
 from transport.crypto.cipher import conversation_number
 from transport.handshake.initiator import Connected
+from transport.lanes.arrivals import SEGMENT_COST
 from transport.stats import DROP_REASONS
 from transport.testing.cores import client_and_server
 from transport.wire.control import CloseCode
@@ -403,4 +403,4 @@ def test_slices_and_empty_segments_count_as_memory_of_their_session():
     behind = [struct.pack("<IBBHIIII", number, 81, 0, 128, 0, sn, 0, 0) for sn in range(1, 101)]
     server.inject(pair.sealer.seal(DATA, b"".join(behind)), client.address)
     server.demux.datagrams_to_send(wire.now)
-    assert server.demux._budget.total == size + 100 * MESSAGE_COST
+    assert server.demux._budget.total == size + 100 * SEGMENT_COST

@@ -148,7 +148,13 @@ def test_loss_duplication_reordering_and_damage(loss):
         got += server.read()
         assert wire.now < 5_000 + 60
     assert got == sent
-    assert server.session.drops.keys() <= {"replay", "bad_seal", "malformed", "incomplete"}
+    assert server.session.drops.keys() <= {
+        "replay",
+        "bad_seal",
+        "malformed",
+        "incomplete",
+        "repeated",
+    }
 
 
 def test_a_message_that_is_too_long():

@@ -113,7 +113,7 @@ def test_larger_messages_count_as_their_segments():
 def test_any_other_conversation_is_dropped(flip):
     wire, client, server = client_and_server()
     client.send(b"x")
-    number = client.session.bulk.kcp._kcp.conv
+    number = client.session.bulk.kcp.conv
     plaintext = (number ^ flip).to_bytes(4, "little") + bytes(20)
     train, size = client.session.keys.current.sealer.seal_unit(DATA, plaintext, 1400)
     assert len(train) <= size
