@@ -1,4 +1,4 @@
-"""What a long-running program needs of Python and of the C library: single errors, kept memory.
+"""What a long-running program needs of Python and of libc: single errors, memory, speed.
 
 `single_error` takes exception groups of one apart: a nursery wraps whatever leaves it in an
 `ExceptionGroup`, and who calls `serve` or `join` writes `except VswitchError` and has no interest
@@ -10,12 +10,15 @@ enough of it is free, and fetch it again, page by page, for the next batch: meas
 sealed unit of 62 kB, that made up to two thirds of all processor time. With these settings a
 process keeps what its busiest moment needed. Only glibc has `mallopt`; elsewhere it does nothing,
 and says so by returning False.
+
+`optimised` tells whether this interpreter is one of the quick builds.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 # malloc.h of glibc
@@ -57,3 +60,20 @@ def keep_memory() -> bool:
         return False
     settings = ((_M_TRIM_THRESHOLD, _KEEP), (_M_TOP_PAD, _GROW), (_M_MMAP_THRESHOLD, _LARGE))
     return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def optimised(variables: Mapping[str, object] | None = None) -> bool | None:
+    """Whether this Python was built with profile-guided optimisation; None if it does not tell.
+
+    What CPython's `configure` would optimise with stands in its variables whether it was asked to
+    or not; that it was asked is in its arguments. Debian optimises in its own way and leaves the
+    first empty; PyPy has neither.
+
+    Args:
+        variables: of the build, those of `sysconfig` unless given.
+    """
+    known = sysconfig.get_config_vars() if variables is None else variables
+    arguments, would_use = known.get("CONFIG_ARGS"), known.get("PGO_PROF_USE_FLAG")
+    if not arguments or not would_use:
+        return None
+    return "--enable-optimizations" in str(arguments)

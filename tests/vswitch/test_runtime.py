@@ -1,8 +1,10 @@
 """A single error comes out of its groups; several stay together."""
 
+import sysconfig
+
 import pytest
 
-from vswitch.runtime import single_error
+from vswitch.runtime import optimised, single_error
 
 
 class Boom(Exception):
@@ -40,3 +42,28 @@ def test_no_error_is_no_error():
     with single_error():
         value = 1
     assert value == 1
+
+
+WOULD_USE = "-fprofile-use -fprofile-correction"
+
+
+@pytest.mark.parametrize(
+    ("variables", "answer"),
+    [
+        ({"CONFIG_ARGS": "'--prefix=/x'", "PGO_PROF_USE_FLAG": WOULD_USE}, False),
+        (
+            {"CONFIG_ARGS": "'--enable-optimizations' 'CC=gcc'", "PGO_PROF_USE_FLAG": WOULD_USE},
+            True,
+        ),
+        # Debian's python3.11 to 3.15, and PyPy.
+        ({"CONFIG_ARGS": "'--enable-shared' '--prefix=/usr'", "PGO_PROF_USE_FLAG": ""}, None),
+        ({"CONFIG_ARGS": None, "PGO_PROF_USE_FLAG": None}, None),
+        ({}, None),
+    ],
+)
+def test_an_interpreter_tells_how_it_was_built(variables, answer):
+    assert optimised(variables) is answer
+
+
+def test_it_is_asked_about_the_one_that_runs():
+    assert optimised() is optimised(sysconfig.get_config_vars())

@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
@@ -19,7 +19,7 @@ from typing import NoReturn
 from vswitch.cli.common import SUMMARIES, AnswerLost, answer, exit_code_of
 from vswitch.errors import ExitCode
 
-__all__ = ["main"]
+__all__ = ["command_line", "main"]
 
 _DESCRIPTION = """\
 A virtual Ethernet switch whose ports reach across the Internet.
@@ -60,11 +60,11 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    words = sys.argv[1:] if argv is None else argv
-    # The flags in front of a command have no values, so the first word without a dash is it. Of
-    # the others only the summary is needed, and for that nothing is imported.
-    asked = next((word for word in words if not word.startswith("-")), None)
+def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParser:
+    """The parser of the whole command line, with the flags of these commands.
+
+    Of the others only the summary is needed, and for that nothing is imported.
+    """
     parser = argparse.ArgumentParser(
         prog="vswitch",
         description=_DESCRIPTION,
@@ -76,11 +76,18 @@ def _run(argv: Sequence[str] | None) -> int:
     for name, summary in SUMMARIES.items():
         if find_spec(f"{__name__}.{name}") is None:
             continue  # left out of the installation
-        if name == asked:
+        if name in commands:
             import_module(f"{__name__}.{name}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
-    args = parser.parse_args(words)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    # The flags in front of a command have no values, so the first word without a dash is it.
+    asked = next((word for word in words if not word.startswith("-")), "")
+    args = command_line({asked}).parse_args(words)
     code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -106,9 +107,12 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
 
     import trio
 
-    from vswitch.runtime import keep_memory
+    from vswitch.logs import event
+    from vswitch.runtime import keep_memory, optimised
 
     keep_memory()
+    if optimised() is False:
+        event(logging.getLogger(__name__), "slow-python", executable=sys.executable)
     received: list[int] = []
 
     async def stop_on_signal(

@@ -65,6 +65,15 @@ def test_serve_gets_its_options(services, tmp_path):
     assert state.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize(("answer", "lines"), [(False, 1), (None, 0), (True, 0)])
+def test_a_slow_interpreter_is_told_once(services, tmp_path, monkeypatch, caplog, answer, lines):
+    monkeypatch.setattr("vswitch.runtime.optimised", lambda: answer)
+    with caplog.at_level("INFO"):
+        assert main(["serve", "--state", str(tmp_path)]) == ExitCode.OK
+    told = [text for text in caplog.messages if text.startswith("slow-python")]
+    assert told == [f"slow-python executable={sys.executable}"] * lines
+
+
 def test_join_gets_its_options(services, tmp_path, monkeypatch):
     monkeypatch.setenv("VSWITCH_DEV", "tap9")
     argv = ["join", "vsw1:x", "--name", "pc1", "--state", str(tmp_path), "--once"]

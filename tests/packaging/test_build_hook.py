@@ -1,0 +1,75 @@
+"""What is made for the package is complete, and works where it is read."""
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vswitch.cli import command_line
+from vswitch.cli.common import SUMMARIES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def hook():
+    spec = importlib.util.spec_from_file_location("hook", ROOT / "packaging/build_hook.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(hook):
+    made = hook.generated(command_line(), "1.2.3")
+    return {Path(name).name: text for name, text in made.items()}
+
+
+def test_every_flag_is_in_every_file(hook, files):
+    flags = {flag for each in hook.actions(command_line()) for flag in each.option_strings}
+    assert {"--version", "--public", "--lane", "--via", "-w"} <= flags
+    plain = files["vswitch.1"].replace("\\-", "-")
+    assert [flag for flag in flags if flag not in plain] == ["--help"]  # a page is the help
+    for shell in ("vswitch", "_vswitch"):
+        assert not [flag for flag in flags if flag not in files[shell]]
+
+
+def test_manual_page_has_every_command_and_the_version(files):
+    page = files["vswitch.1"]
+    assert page.startswith(".TH VSWITCH")
+    assert "vswitch 1.2.3" in page.splitlines()[0]
+    plain = page.replace("\\", "")
+    assert not [name for name in SUMMARIES if f"vswitch {name}" not in plain]
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        (["st"], {"status"}),
+        (["serve", "--pub"], {"--public"}),
+        (["capture", "--direction", "b"], {"both"}),
+        (["serve", "--config", "pyproj"], {"pyproject.toml"}),
+    ],
+)
+def test_bash_completes(files, tmp_path, words, answers):
+    script = tmp_path / "vswitch"
+    script.write_text(files["vswitch"])
+    asked = f"""source {script}
+        COMP_WORDS=(vswitch {" ".join(words)}); COMP_CWORD={len(words)}
+        _shtab_vswitch; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "-c", asked], cwd=ROOT, capture_output=True, text=True)
+    assert set(done.stdout.split()) == answers, done.stderr
+
+
+def test_readme_of_the_package_has_no_relative_links_and_all_words(hook):
+    readme = (ROOT / "README.md").read_text()
+    shown = hook.without_links(readme)
+    targets = re.findall(r"\]\(([^)]*)\)", shown)
+    assert all(target.startswith(("https:", "#")) for target in targets)
+    assert "docs/operations.md" in shown
+    assert len(shown) > 0.9 * len(readme)
+    assert hook.without_links("[a](https://x.example) ![p](i.svg)\n[b](c.md#d)") == (
+        "[a](https://x.example) b"
+    )
