@@ -163,11 +163,10 @@ class Conversation:
         if arrivals.tell or (queue and not self._peer_window):
             self._probe_window(segments, window, now)
         if queue:
-            room = min(self._send_window, self._peer_window)
-            if room <= len(recovery.segments):  # some of which may have arrived
-                room -= recovery.outstanding
-            else:
-                room -= len(recovery.segments)
+            most_under_way = min(self._send_window, self._peer_window)
+            room = most_under_way - len(recovery.segments)
+            if room < len(queue):  # the first of those segments may have arrived
+                room = most_under_way - recovery.outstanding
             while queue and room > 0:
                 room -= 1
                 fragment, content = queue.popleft()

@@ -283,6 +283,17 @@ def test_a_peer_whose_window_is_shut_is_asked_until_it_says_more():
     assert segments(a.flush(2.0)) == [(PUSH, 2, 2048)]
 
 
+def test_the_window_of_the_peer_begins_at_the_oldest_that_it_misses():
+    a = conversation()
+    a.send([b"x"] * 10)
+    a.input_untrusted([segment(TELL, window=4)], 0.0)
+    assert [number for _, number, _ in segments(a.flush(0.0))] == [0, 1, 2, 3]
+    a.input_untrusted([segment(ACK, number=0, window=4), segment(ACK, number=2, window=4)], 0.0)
+    assert [number for _, number, _ in segments(a.flush(0.0))] == [4]
+    a.input_untrusted([segment(ACK, number=1, window=4)], 0.0)
+    assert [number for _, number, _ in segments(a.flush(0.0))] == [5, 6]
+
+
 def test_who_asks_is_told():
     a = conversation()
     a.input_untrusted([segment(ASK)], 0.0)
