@@ -40,6 +40,8 @@ from transport.lanes.units import BURST, UnitSize, unit_bytes
 
 SPLIT_AFTER_LOSSES = 2  # of one unit: then its datagrams leave one by one
 MOST_SPACING_DOUBLINGS = 3  # of the time between them: 8 ms are 1.4 Mbit/s
+UNANSWERED = 3  # acknowledgements in a row that nothing has carried: then one does not wait that
+QUIET = 0.020  # seconds after the last comes
 COPY_WITHIN = 0.25  # of a round trip: a copy that leaves later saves little of the stall
 BUFFER_LOSS = 0.08  # share of losses from which on a buffer may be what drops
 BUFFER_LOSS_APP_LIMITED = 0.25  # the same where little is sent: paths hardly lose as much
@@ -92,6 +94,9 @@ class ReliableLane:
         self._last_flush = now
         self._unacknowledged = 0  # bytes of segments since the last flush
         self._ack_at = inf
+        self._unanswered = 0  # acknowledgements in a row that have waited, and left alone
+        self._lone_ack_at = -inf  # when one has not waited, last
+        self._came_at = now  # when a little came, last
         self._pace_at = inf
         self.probe_allowed_at = 0.0  # towards a peer that is silent
         self._ping_at = 0.0
@@ -203,6 +208,8 @@ class ReliableLane:
         self.sent += len(sizes)
         if largest > segment:
             self.sent += sum((size - 1) // segment for size in sizes if size)
+        if now - self._lone_ack_at <= ACK_DELAY:
+            self._unanswered = 0
         self.flush_due = True
 
     def take_messages(self) -> list[bytes]:
@@ -234,14 +241,21 @@ class ReliableLane:
             self._drops[bad.reason] += 1
             self.broken |= arrivals.broken
         # Acknowledge much at once, and a little together with the answer to it, if one comes soon:
-        # a datagram less for each lone frame, and a wake-up less for the peer.
+        # a datagram less for each lone frame, and a wake-up less for the peer. Where none comes,
+        # waiting costs a wake-up here.
         self._unacknowledged = owed = self._unacknowledged + sum(map(len, units))
         if owed >= ACK_BYTES or only_acknowledgements(units[-1]):
             self.flush_due = True  # in the second case for what is repeated or may leave now
         else:
-            wait = ACK_DELAY if owed <= SLICE_SIZE else STREAM_ACK_DELAY
-            if now + wait < self._ack_at:
-                self._ack_at = now + wait
+            quiet, self._came_at = now - self._came_at, now
+            if owed > SLICE_SIZE:
+                self._unanswered = 0
+                self._ack_at = min(self._ack_at, now + STREAM_ACK_DELAY)
+            elif quiet < QUIET or self._unanswered < UNANSWERED:
+                self._ack_at = min(self._ack_at, now + ACK_DELAY)
+            else:
+                self.flush_due = True
+                self._lone_ack_at = now
         acked = recovery.take_acked(now)
         if acked:
             self.congestion.on_acknowledged(acked, under_way, now)
@@ -322,6 +336,8 @@ class ReliableLane:
         if now >= recovery.deadline():
             recovery.handle_timeout(now)
             self._look_for_losses(now)
+        if now >= self._ack_at:
+            self._unanswered += 1
         if now >= min(self._ack_at, self._pace_at) or self.kcp.shut:
             self.flush_due = True
 

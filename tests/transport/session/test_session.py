@@ -103,6 +103,43 @@ def test_an_answer_brings_the_acknowledgement_with_it():
     assert len(wire.sent) == 1
 
 
+def lone_message(wire, client, server, *, answer=False):
+    """One after a while; whether it was acknowledged without waiting."""
+    wire.advance(0.05)
+    client.send(b"lone")
+    wire.settle()
+    assert server.read() == [b"lone"]
+    at_once = client.session.in_flight == 0
+    if answer:
+        server.send(b"answer")
+        wire.settle()
+        assert client.read() == [b"answer"]
+    return at_once
+
+
+def test_where_nothing_answers_an_acknowledgement_does_not_wait():
+    wire, client, server = client_and_server()
+    assert [lone_message(wire, client, server) for _ in range(6)] == [False] * 3 + [True] * 3
+    # The next one has gone already when an answer comes, and those after it wait again.
+    assert lone_message(wire, client, server, answer=True)
+    assert not lone_message(wire, client, server, answer=True)
+    assert not lone_message(wire, client, server)
+
+
+def test_messages_that_follow_each_other_are_acknowledged_together():
+    wire, client, server = client_and_server()
+    for _ in range(4):
+        lone_message(wire, client, server)
+    wire.advance(0.05)
+    wire.sent.clear()
+    for _ in range(4):
+        client.send(b"quick")
+        wire.settle()
+        wire.advance(ACK_DELAY / 10)
+    wire.advance(ACK_DELAY)
+    assert len(wire.sent) == 4 + 2  # the first by itself, the others together
+
+
 def test_a_batch_of_messages_that_fill_a_unit_is_as_many_datagrams():
     wire, client, server = client_and_server(delay=0.01)
     slice_size = client.session.bulk.slice_size
