@@ -224,6 +224,11 @@ class RecordSplitter:
             self._hold(data[start:], missing)
         return records
 
+    def forget(self) -> None:
+        """Let the incomplete record go: the stream has ended."""
+        self._pieces.clear()
+        self._held = self._missing = 0
+
     def _hold(self, piece: bytes, missing: int) -> None:
         self._pieces.append(piece)
         self._held += len(piece)
