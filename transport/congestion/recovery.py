@@ -278,6 +278,12 @@ class Recovery:
             for segment in self.segments.values():
                 segment.excused = segment.copies
 
+    def close(self) -> None:
+        """Nobody waits for what is under way; what has arrived stays known."""
+        self.pipe = self.unacknowledged = self.span = 0
+        for each in (self.segments, self._in_flight, self.to_repeat, self.found_lost, self._acked):
+            each.clear()
+
     # --- Time -------------------------------------------------------------------------------
 
     def deadline(self) -> float:

@@ -12,7 +12,8 @@ plain call.
 
 Error contract: `trio.ClosedResourceError` after our own close; `ChannelBroken`, a
 `trio.BrokenResourceError` with code and reason, when the session is over, after everything that
-had arrived has been read.
+had arrived has been read. A session that was ended since it held too much memory, since the peer
+cannot be understood, or for a fault in here, keeps nothing, and none does after our own close.
 """
 
 from __future__ import annotations

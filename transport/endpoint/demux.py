@@ -431,7 +431,7 @@ class Demux:
                 if session.initiator and session.wants_handshake(now):
                     self._initiator.rekey(session, now)
                 self._timers.schedule(session)
-                held = 0
+                held = 0  # after the end: what can still be read is the program's
                 if ending.ended is None:
                     held = session.lanes.held + session.reassembly.held + session.held_above
                 else:
@@ -465,10 +465,14 @@ class Demux:
 
     # --- Bulkheads ----------------------------------------------------------------------------
 
-    def close(self, session: Session, code: int, reason: str, now: float) -> None:
-        """End a session, and tell its peer."""
+    def close(
+        self, session: Session, code: int, reason: str, now: float, *, keep: bool = False
+    ) -> None:
+        """End a session, and tell its peer. `keep`: what has arrived can still be read."""
         try:
             session.close(code, reason, now)
+            if not keep:
+                session.throw_away()
             self.touched[session] = None
         except Exception as error:
             self.failed(session, error, now)
@@ -479,6 +483,8 @@ class Demux:
             reason = f"internal error, reference {self._record(error, session)}"
             with suppress(Exception):  # the peer is told if that much still works
                 self._replies += session.abandon(CloseCode.SHUTDOWN, reason, now)
+            with suppress(Exception):
+                session.throw_away()
         self.touched.pop(session, None)
         self._unsettled = [each for each in self._unsettled if each[0] is not session]
         self._forget(session)

@@ -390,7 +390,7 @@ class Endpoint:
         """Tell every peer, more than once; there is nobody to hear an answer."""
         now = self.now()
         for session in self._demux.live_sessions():
-            self._demux.close(session, CloseCode.SHUTDOWN, "shutting down", now)
+            self._demux.close(session, CloseCode.SHUTDOWN, "shutting down", now, keep=True)
         if self._demux.sessions:
             self.pump()
             # By ourselves: the timer task has been cancelled, when the whole program was.

@@ -123,6 +123,12 @@ class Arrivals:
         self.ready += len(content) + MESSAGE_COST
         self.held += len(content) + MESSAGE_COST
 
+    def close(self) -> None:
+        """Nothing more comes: of what is here whole messages alone are of use."""
+        self.held = self.ready
+        for each in (self._parts, self.ahead, self.acks):
+            each.clear()
+
     def read(self, limit: int) -> list[bytes]:
         """Whole messages in order, until about `limit` bytes are taken, each message counting
         `MESSAGE_COST` more than its size. HOT PATH.

@@ -254,8 +254,13 @@ class DatagramLane:
         return self._report_at
 
     def close(self) -> None:
-        """Nothing more leaves; what has come can be read."""
+        """Nothing more leaves; what has come can be read. Idempotent."""
         self.closed = True
         self._outbox.clear()
         self._outbox_bytes = 0
         self._report_at = inf
+
+    def throw_away(self) -> None:
+        """After the end: nobody will read what has come."""
+        self._inbox.clear()
+        self._inbox_bytes = 0

@@ -186,6 +186,13 @@ class Conversation:
         self.acknowledgements = datagrams[0][: len(acks) * KCP_HEADER_SIZE]
         return datagrams
 
+    def close(self) -> None:
+        """Nothing more comes or goes. Whole messages that have arrived can be read."""
+        self.queue.clear()
+        self.queued = 0
+        self.recovery.close()
+        self.arrivals.close()
+
     def _probe_window(self, segments: list[bytes], window: int, now: float) -> None:
         """Say how much is taken here, and ask a peer that takes nothing."""
         una = self.arrivals.next

@@ -250,11 +250,21 @@ class Lanes:
         return self.bulk.broken or (sparse is not None and sparse.broken)
 
     def close(self) -> None:
-        """Nothing more comes or goes; what has arrived can be read."""
+        """Nothing more comes or goes; what has arrived can be read, and all else is let go.
+        Idempotent.
+        """
         self.bulk.close()
         self.sparse.close()
         if self.datagrams is not None:
             self.datagrams.close()
+
+    def throw_away(self) -> None:
+        """The end, if it has not come yet, and nobody will read what has arrived. Idempotent."""
+        self.close()
+        for lane in self._reliable:
+            lane.throw_away()
+        if self.datagrams is not None:
+            self.datagrams.throw_away()
 
     # --- The path ---------------------------------------------------------------------------
 

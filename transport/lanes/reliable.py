@@ -224,10 +224,21 @@ class ReliableLane:
         return messages
 
     def close(self) -> None:
-        """Nothing more comes or goes; what was held back is acknowledged, so it can be read."""
+        """Nothing more comes or goes; what was held back is acknowledged, so it can be read. All
+        else is let go. Idempotent.
+        """
         self.closed = True
-        self._inbox.extend(self.kcp.receive(sys.maxsize))
+        self.kcp.close()
+        self._staged.clear()
+        self._staged_bytes = 0
         self._redundancy.clear()
+        self._inbox_bytes += self._arrivals.held
+        self._inbox.extend(self.kcp.receive(sys.maxsize))
+
+    def throw_away(self) -> None:
+        """After the end: nobody will read what has arrived."""
+        self._inbox.clear()
+        self._inbox_bytes = 0
 
     # --- Receiving --------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@
 A Close may be lost like any datagram. So it is repeated, and for `TOMBSTONE` seconds whatever still
 comes is answered with one more, unless the peer has said Close itself.
 
-Invariants: the first end counts. What was queued stays here, what has arrived can be read, and from
+Invariants: the first end counts. What was queued is let go, what has arrived can be read, and from
 then on nothing but this is asked what leaves and when. Pure; `now` in seconds; raises nothing.
 """
 

@@ -21,7 +21,7 @@ its keepalive, its rekey and the search for the path's size alone.
 
 Error contract: bad datagrams are counted in `drops` and forgotten. A lane's `send` raises
 ValueError for a message over `max_message`. After the end it does nothing, no lane gets anything,
-what has arrived can be read, and `ended` says why.
+what has arrived can be read until `throw_away`, nothing else is kept, and `ended` says why.
 """
 
 from __future__ import annotations
@@ -523,5 +523,12 @@ class Session:
         self._outbox.seal_control([(None, Close(code, reason))], now)
         return self._outbox.take()
 
+    def throw_away(self) -> None:
+        """It is over, and nobody will read what has arrived: nothing is kept. Idempotent."""
+        self._outbox.paced.clear()
+        self.reassembly.clear()
+        self.lanes.throw_away()
+
     def _close_broken(self, now: float) -> None:
         self.close(CloseCode.PROTOCOL, "a reliable lane that never makes a message", now)
+        self.throw_away()

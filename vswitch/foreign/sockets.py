@@ -141,12 +141,22 @@ def _bound(place: Place, kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
-async def find(where: HostPort, kind: socket.SocketKind) -> list[tuple[str, int]]:
-    """The addresses of somebody's listener; `NotReachable` if its name is not known just now."""
+async def find(where: HostPort, kind: socket.SocketKind, bind: str | None) -> list[tuple[str, int]]:
+    """The addresses of somebody's listener, at least one: of the family of `bind` if that is an
+    address. `NotReachable` if its name is not known just now, or has none of those.
+    """
     try:
-        return await resolve(where.host, where.port, kind)
+        found = await resolve(where.host, where.port, kind)
     except OSError as error:
         raise NotReachable(f"cannot resolve {where.host}: {error.strerror or error}") from None
+    try:
+        version = None if bind is None else ip_address(bind).version
+    except ValueError:
+        version = None  # an interface, which may have both
+    fitting = [each for each in found if version in (None, 6 if ":" in each[0] else 4)]
+    if not fitting:
+        raise NotReachable(f"{where.host} has no address that {bind or 'this host'} can reach")
+    return fitting
 
 
 def client_socket(

@@ -144,7 +144,7 @@ async def connect_tcp(where: HostPort, bind: str | None, mtu: int) -> AsyncItera
 
 async def _connect(where: HostPort, bind: str | None) -> socket.socket:
     failure: OSError | None = None
-    for address in await find(where, socket.SOCK_STREAM):
+    for address in await find(where, socket.SOCK_STREAM, bind):
         try:
             return await _connect_to(address, bind)
         except OSError as error:

@@ -121,7 +121,7 @@ class DatagramClients:
 @asynccontextmanager
 async def connect_udp(where: HostPort, bind: str | None, mtu: int) -> AsyncIterator[DatagramDevice]:
     """A client's side: somebody's listener as a device. Others who send to us are not heard."""
-    address = (await find(where, socket.SOCK_DGRAM))[0]
+    address = (await find(where, socket.SOCK_DGRAM, bind))[0]
     with client_socket(address, socket.SOCK_DGRAM, bind) as sock:
         enlarge(sock)
         shared = SharedSocket(sock, mtu)

@@ -219,6 +219,11 @@ class RecordSplitter:
             self._hold(data[start:], missing)
         return records
 
+    def forget(self) -> None:
+        """Let the incomplete record go: the stream has ended."""
+        self._pieces.clear()
+        self.held = self._missing = 0
+
     def _hold(self, piece: bytes, missing: int) -> None:
         self._pieces.append(piece)
         self.held += len(piece)

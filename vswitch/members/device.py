@@ -184,7 +184,8 @@ class MemberDevice:
             except BadRecord as error:
                 self.close(ByeCode.PROTOCOL, str(error))
                 raise
-            if self._closed:  # by what came in a control message
+            if self._closed:  # by what came in a control message; there may be more behind it
+                self._incoming.throw_away()
                 raise trio.ClosedResourceError("this member was unplugged")
         if len(records) > limit:
             self._unread, records = records[limit:], records[:limit]

@@ -168,6 +168,8 @@ class Incoming:
         for lane in (self._bulk, self._sparse, self._datagrams):
             if lane is not None:
                 lane.forget()
+        self._bulk_splitter.forget()
+        self._sparse_splitter.forget()
         self._fences.clear()
         self._fenced = 0
 

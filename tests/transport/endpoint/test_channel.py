@@ -263,6 +263,25 @@ async def test_what_has_arrived_is_read_before_the_end_is_seen(autojump_clock):
             await mine.wait_readable()
 
 
+@pytest.mark.parametrize("peer_was_first", [False, True])
+async def test_nothing_is_kept_after_our_own_close(autojump_clock, peer_was_first):
+    async with open_pair() as (_, client, server):
+        lanes = server._session.lanes
+        client.bulk.send_nowait([b"x" * 1000] * 10)
+        client.sparse.send_nowait([b"x" * 1000])
+        await trio.sleep(1)
+        server.bulk.send_nowait([b"y" * 1000] * 10)  # not acknowledged yet
+        assert lanes.held > 21_000
+        if peer_was_first:
+            client.close()
+            await trio.sleep(1)
+            assert 11_000 <= lanes.held < 21_000
+        server.close()
+        assert lanes.held == 0
+        with pytest.raises(trio.ClosedResourceError):
+            server.bulk.receive_nowait()
+
+
 @pytest.mark.parametrize("by", ["us", "peer"])
 async def test_the_end_wakes_everybody_who_waits(autojump_clock, by):
     error = trio.ClosedResourceError if by == "us" else ChannelBroken

@@ -6,8 +6,10 @@ What is really there is found out at the end, through the public face alone: all
 send is made of one byte, then every gap is filled with another one, and all is read.
 """
 
+import gc
 import random
 import struct
+from types import FunctionType, ModuleType
 
 import pytest
 
@@ -25,13 +27,13 @@ from transport.handshake.admission import Grant
 from transport.lanes.arrivals import SEGMENT_COST
 from transport.lanes.lanes import SPARSE
 from transport.testing.cores import KnownPeers, Wire
-from transport.wire.control import Arrivals, Ping, Rekey, encode_control
+from transport.wire.control import Arrivals, Close, Ping, Rekey, encode_control
 from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
 from transport.wire.trains import cut
 
 MEMBERS = 3
 LIMIT = 40 << 20  # of the process
-THEIRS, FILLED = b"o", b"f"
+THEIRS, FILLED, OURS = b"o", b"f", b"s"
 SIZES = [0, 1, 3, 20, 400, 1300]
 DEEDS = [
     *(
@@ -161,7 +163,7 @@ class Member:
                 session.held_above = 0
             case "send":
                 while session.ended is None and session.bulk.credit > 0 and rng.random() < 0.99:
-                    session.bulk.send([bytes(10_000)], self.wire.now)
+                    session.bulk.send([OURS * 10_000], self.wire.now)
             case "hold":
                 session.lanes.hold_bulk = not session.lanes.hold_bulk
         self.server.demux.touch(session)
@@ -188,17 +190,18 @@ class Member:
         ) + (DATAGRAM_INBOX_BYTES + KCP_MTU if lanes.datagrams is not None else 0)
 
     def check(self):
-        if self.session.ended is None:
-            assert self.received <= self.limit()
-            assert self.session.reassembly.held <= PARTIAL_BYTES
+        assert self.received <= self.limit()
+        assert self.session.reassembly.held <= PARTIAL_BYTES
+        if self.session.ended is not None:
+            assert self.session.lanes.held == unread(self.session.lanes)
 
     def overhead(self):
         """What counts besides the content of the messages and segments that are held."""
         lanes, count = self.session.lanes, 0
         for lane in reliable(lanes):
-            arrivals = lane.kcp._arrivals
+            arrivals = lane.kcp.arrivals
             count += MESSAGE_COST * (len(lane._inbox) + len(arrivals._messages))
-            count += SEGMENT_COST * (len(arrivals._ahead) + len(arrivals._parts))
+            count += SEGMENT_COST * (len(arrivals.ahead) + len(arrivals._parts))
         return count + (
             0 if lanes.datagrams is None else MESSAGE_COST * len(lanes.datagrams._inbox)
         )
@@ -215,6 +218,27 @@ class Member:
         while rest := self.take():
             found += sum(each.count(THEIRS) for each in rest)
         return found
+
+
+def unread(lanes):
+    """What messages cost that can be read."""
+    loose = [] if lanes.datagrams is None else [lanes.datagrams]
+    inboxes = [lane._inbox for lane in (*reliable(lanes), *loose)]
+    return sum(len(each) + MESSAGE_COST for inbox in inboxes for each in inbox)
+
+
+def kept(session):
+    """Bytes of all content that can be found from a session, whatever holds it."""
+    found, seen, ahead = 0, set(), [session]
+    while ahead:
+        each = ahead.pop()
+        if id(each) in seen or isinstance(each, (type, FunctionType, ModuleType)):
+            continue
+        seen.add(id(each))
+        if isinstance(each, (bytes, bytearray)):
+            found += sum(each.count(content * 20) * 20 for content in (THEIRS, FILLED, OURS))
+        ahead += gc.get_referents(each)
+    return found
 
 
 def reliable(lanes):
@@ -276,7 +300,8 @@ def test_what_is_held_is_accounted_and_within_its_limits(seed):
     world.wire.advance(5.0)
     for member in world.members:
         member.take()
-        assert member.session.lanes.held == member.session.lanes.in_flight
+        assert member.session.lanes.held == member.session.lanes.in_flight == 0
+        assert kept(member.session) == 0
     assert world.accounted == 0
     assert world.server.demux.sessions == 0
 
@@ -295,3 +320,91 @@ def test_what_comes_again_beside_something_new_does_not_add_up():
     assert member.session.ended is None
     assert member.received <= 1300 + SEGMENT_COST
     world.check()
+
+
+def laden():
+    """A member whose session holds something of each kind, and how much of it can be read."""
+    world = World(2)
+    member = world.members[0]
+    session, now = member.session, world.wire.now
+    session.open_datagrams(now)
+    can_be_read = 0
+    for lane in member.lanes:
+        member.say(lane, 100, 1300)
+        can_be_read += 100 * 1300
+        member.say(lane, 1, 0)
+        member.unit(DATA, member.segment(lane, lane.next, 1300, fragment=1))
+        lane.next += 1
+        member.say(lane, 100, 1300, gap=1)
+    for _ in range(10):
+        member.unit(DATAGRAM, THEIRS * 1000)
+    can_be_read += 10 * 1000
+    member.unit(DATAGRAM, THEIRS * 60_000, slices=True)
+    world.wire.cut()
+    for lane in (session.bulk, session.sparse, session.datagrams):
+        lane.send([OURS * (1300 + number) for number in range(100)], now)
+    world.server.demux.touch(session)
+    world.wire.settle()
+    world.check()
+    assert session.lanes.in_flight > 200_000
+    assert kept(session) > can_be_read + 400_000
+    return world, member, can_be_read
+
+
+def test_who_is_ended_for_memory_keeps_nothing():
+    world, member, _ = laden()
+    session = member.session
+    session.held_above = LIMIT
+    world.server.demux.touch(session)
+    world.wire.settle()
+    assert world.server.demux.drops["memory"] == 1
+    assert "memory" in session.ended.reason
+    assert session.lanes.held == session.reassembly.held == kept(session) == 0
+    assert not session.readable
+    world.check()
+    member.say(member.lanes[0], 10, 1300)  # afterwards
+    world.wire.settle()
+    assert kept(session) == 0
+
+
+def test_who_cannot_be_understood_keeps_nothing():
+    world, member, _ = laden()
+    session = member.session
+    lane = member.lanes[0]
+    gap = lane.next - 101
+    member.unit(DATA, member.segment(lane, gap, 0, fragment=200))
+    world.wire.settle()
+    assert "never makes a message" in session.ended.reason
+    assert session.lanes.held == kept(session) == 0
+
+
+def test_a_fault_in_here_leaves_nothing():
+    world, member, _ = laden()
+    world.server.demux.failed(member.session, ArithmeticError(), world.wire.now)
+    assert member.session.lanes.held == kept(member.session) == 0
+
+
+@pytest.mark.parametrize("end", ["closed by the peer", "fallen silent", "replaced"])
+def test_after_an_orderly_end_what_had_arrived_can_be_read_and_nothing_else_is_kept(end):
+    world, member, can_be_read = laden()
+    session = member.session
+    if end == "closed by the peer":
+        member.unit(CONTROL, encode_control(Close(0, "done")))
+    elif end == "fallen silent":
+        world.wire.advance(200.0)
+    else:
+        world.wire.heal()
+        member.login()
+    world.wire.settle()
+    assert session.ended is not None
+    assert kept(session) == can_be_read
+    assert session.lanes.held == unread(session.lanes) == can_be_read + 212 * MESSAGE_COST
+    world.check()
+    messages = [
+        *session.bulk.take_messages(),
+        *session.sparse.take_messages(),
+        *session.datagrams.take_messages(),
+    ]
+    assert sum(map(len, messages)) == can_be_read
+    del messages
+    assert session.lanes.held == kept(session) == 0

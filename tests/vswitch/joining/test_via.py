@@ -153,13 +153,39 @@ async def test_the_next_address_of_a_name_is_tried_when_one_refuses(site, monkey
         nobody.bind(("127.0.0.1", 0))
         addresses = [nobody.getsockname(), server.getsockname()]
 
-        async def find(where, kind):
+        async def find(where, kind, bind):
             await trio.lowlevel.checkpoint()
             return addresses
 
         monkeypatch.setattr("vswitch.foreign.tcp.find", find)
         async with site.joined("pc1", None, via="tcp://switch.example:5555") as member:
             assert (await member.status()).state == "up"
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+async def test_of_the_addresses_of_a_name_those_of_the_family_of_bind_are_used(
+    site, monkeypatch, kind
+):
+    stream = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, stream) as server:
+        server.bind(("127.0.0.1", 0))
+        if kind == "tcp":
+            server.listen()
+        addresses = [("::1", server.getsockname()[1]), server.getsockname()]
+
+        async def resolve(host, port, kind):
+            await trio.lowlevel.checkpoint()
+            return addresses
+
+        monkeypatch.setattr("vswitch.foreign.sockets.resolve", resolve)
+        url = f"{kind}://switch.example:5555"
+        async with site.joined("pc1", None, via=url, bind="127.0.0.1"):
+            server.setblocking(False)
+            with trio.fail_after(20):
+                await trio.lowlevel.wait_readable(server)
+        addresses.pop()
+        error = await site.failing("pc1", via=url, bind="127.0.0.1", once=True)
+        assert str(error) == "switch.example has no address that 127.0.0.1 can reach"
 
 
 async def test_a_name_that_is_not_known_says_so(site, monkeypatch):

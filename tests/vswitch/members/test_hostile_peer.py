@@ -134,6 +134,28 @@ async def test_what_is_kept_goes_when_the_device_is_closed():
     assert device.held == 0
 
 
+@pytest.mark.parametrize("lane", ["bulk", "sparse"])
+async def test_the_beginning_of_a_record_goes_when_the_device_is_closed(lane):
+    device, _, theirs = pair()
+    getattr(theirs, lane).send_nowait([FRAME + FRAME[:-1]])
+    assert len(read(device)) == 1
+    assert device.held == len(FRAME) - 1
+    device.close()
+    assert device.held == 0
+
+
+async def test_what_is_behind_a_control_message_that_closes_the_device_goes():
+    def close(message):
+        device.close()
+
+    device, _, theirs = pair(on_control=close)
+    hello = encode_control(HELLO)
+    theirs.bulk.send_nowait([hello + encode_control(After(9)) + FRAME * 9 + FRAME[:-1]])
+    with pytest.raises(trio.ClosedResourceError):
+        device.read_nowait(64)
+    assert device.held == 0
+
+
 KEPT = {
     "messages that wait their turn": lambda theirs: theirs.bulk.send_nowait([TINY * 1000] * 50),
     "what is behind a fence": lambda theirs: theirs.bulk.send_nowait(
