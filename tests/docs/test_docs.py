@@ -336,7 +336,7 @@ def test_every_dependency_is_explained_with_its_version():
     text = (ROOT / "docs" / "dependencies.md").read_text()
     listed = {}
     for row in rows(text):
-        if len(row) == 4:
+        if len(row) == 4 and code(row[1]):  # not those of the platforms
             name = re.sub(r"\[([^]]+)\].*", r"\1", row[0])
             listed[name] = code(row[1])[0]
     assert listed == {

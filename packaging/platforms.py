@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Which platforms vswitch installs on without a compiler, by asking the package index; runs nothing.
+"""Which platforms have wheels of all that vswitch needs, so that it installs without a compiler.
 
-    packaging/platforms WHEEL
+    packaging/platforms.py WHEEL
 
-Prints a Markdown table. A cell is `yes`, or the package that has no wheel for the platform. How new
-a C library the wheels need is not looked at.
+It asks the package index and runs nothing. It prints a Markdown table, in which a cell is `yes`, or
+the first package without a wheel for the platform. How new a C library they need is not looked at.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def missing(packages: list[str], tags: list[str], python: tuple[str, str, list[s
     if implementation == "pp":  # which brings them itself
         packages = [each for each in packages if each not in ("cffi", "pycparser")]
     with tempfile.TemporaryDirectory() as target:
-        # Each package by itself: pip would take the conditions in requirements for those of this host.
+        # Each package by itself: conditions in requirements would be those of this host.
         done = pip(
             *("--no-deps", "--target", target),
             *("--implementation", implementation, "--python-version", version),
