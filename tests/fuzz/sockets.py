@@ -51,6 +51,9 @@ class _OddSocket:
     def fileno(self) -> int:
         return self._real.fileno()
 
+    def getsockopt(self, level: int, option: int) -> int:
+        return 0  # not of IPv6 alone
+
     def recvfrom(self, size: int) -> tuple[bytes, object]:
         if not self.waiting:
             self._real.recv(1)  # no more: the loop waits
