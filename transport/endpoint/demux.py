@@ -60,6 +60,8 @@ _SEALED = frozenset((DATA, CONTROL, DATAGRAM))
 _TYPES = _SEALED | {INIT, RESPONSE, COOKIE, RESET}
 
 DemuxEvent = Accepted | Connected | Refused | GaveUp
+# Trains with the size of their datagrams, of one session and from one address each, in order.
+Runs = list[tuple[Session, list[tuple[Bytes, int]], Address]]
 
 
 @frozen(eq=False)
@@ -207,14 +209,12 @@ class Demux:
         except Exception as error:
             self.failed(session, error, now)
 
-    def sort_trains(
-        self, trains: Sequence[Train], now: float
-    ) -> list[tuple[Session, list[tuple[Bytes, int]], Address]]:
+    def sort_trains(self, trains: Sequence[Train], now: float) -> Runs:
         """What the socket gave: handshakes are worked on, what is for sessions is given back, in
         order, for `receive_run`. HOT PATH.
         """
         owners = self._indices.owners
-        runs: list[tuple[Session, list[tuple[Bytes, int]], Address]] = []
+        runs: Runs = []
         run_session: Session | None = None
         run_address: Address = ()
         run: list[tuple[Bytes, int]] = []

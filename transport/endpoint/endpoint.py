@@ -39,8 +39,8 @@ from transport.constants import (
 from transport.crypto.identity import PrivateKey
 from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
-from transport.endpoint.demux import Demux
-from transport.endpoint.fairness import TURN, FairQueue
+from transport.endpoint.demux import Demux, Runs
+from transport.endpoint.fairness import READS_WHEN_BEHIND, TURN, FairQueue
 from transport.endpoint.udp import DatagramSocket, format_address
 from transport.errors import HandshakeRefused, HandshakeTimeout
 from transport.handshake.admission import Authority
@@ -55,7 +55,7 @@ from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import Credential, Suite
-from transport.wire.trains import Address, Bytes, Train
+from transport.wire.trains import Address, Train
 
 # Tracebacks in the log, a second and at once: whoever can cause one may do so again and again.
 FAILURE_LINES: Final = 0.2
@@ -336,25 +336,41 @@ class Endpoint:
                     self._deliver(demux.touched)
                 self.pump()
 
-    def _share(self, runs: Sequence[tuple[Session, list[tuple[Bytes, int]], Address]]) -> None:
+    def _share(self, runs: Runs) -> None:
         """Work on what waits, in the order of who has used the least time, for a turn."""
-        demux, waiting, now = self._demux, self._waiting, self._turn
-        for session, trains, address in runs:
-            for train in trains:
-                if not waiting.add(session, train, address):
-                    demux.drops["cpu_share"] += -(-len(train[0]) // train[1])
+        sock, demux, waiting, now = self._sock, self._demux, self._waiting, self._turn
+        behind = bool(waiting)
+        if behind:  # what nobody reads now, the kernel drops, whosever it is
+            self._queue(runs, keep=True)
+            for _ in range(READS_WHEN_BEHIND):
+                if sock.drained:
+                    break
+                trains = sock.receive_nowait(RECEIVE_BATCH)
+                self._queue(demux.sort_trains(trains, now), keep=True)
+        else:
+            self._queue(runs)
         others = dict.fromkeys(demux.touched)  # in order, so that a seed decides a whole run
         begun = before = trio.current_time()
         while waiting and before - begun <= TURN:
-            session, (trains, address) = waiting.pop()
+            session, (run, address) = waiting.pop()
             others.pop(session, None)
             if not session.finished:  # it may have ended while this waited
-                demux.receive_run(session, trains, address, now)
+                demux.receive_run(session, run, address, now)
                 self._deliver((session,))
             after = trio.current_time()
             waiting.charge(session, after - before)
             before = after
+        if not behind:
+            waiting.keep()
         self._deliver(others)
+
+    def _queue(self, runs: Runs, *, keep: bool = False) -> None:
+        """Sort into the fair queue. `keep`: the socket is read again before they are worked on."""
+        for session, trains, address in runs:
+            for data, size in trains:
+                train = (bytes(data), size) if keep else (data, size)
+                if not self._waiting.add(session, train, address):
+                    self._demux.drops["cpu_share"] += -(-len(data) // size)
 
     def _deliver(self, sessions: Iterable[Session]) -> None:
         """Let the channels that something came in for handle it, before anything leaves: answers

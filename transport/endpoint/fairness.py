@@ -8,6 +8,7 @@ processor for bytes of a link):
     add(session, train, address)     sorted into chunks; False: the queue of the session is full
     pop()                            the next chunk, and whose it is
     charge(session, seconds)         what it has cost; after each `pop`
+    keep()                           before the buffer that was read into is used again
     spend(session, seconds)          what the session costs besides: what it sends
 
 A session that was idle has saved nothing up: it begins where the others are. One that is alone has
@@ -29,6 +30,7 @@ from transport.wire.trains import Address, Bytes
 
 CHUNK: Final = 512 << 10  # bytes worked on before anybody else is looked at; more than one read
 TURN: Final = 0.010  # seconds of work until the other tasks have their turn
+READS_WHEN_BEHIND: Final = 16  # of 128 datagrams, before the next turn: 200,000 a second
 WAITING: Final = 4 << 20  # bytes of one session: a whole read of the socket
 WAITING_TOTAL: Final = 16 << 20  # of all: beyond it only who has nothing waiting may add some
 
@@ -91,6 +93,12 @@ class FairQueue:
         else:
             del self._chunks[session], self._bytes[session]
         return session, run
+
+    def keep(self) -> None:
+        """What waits now, waits on after the buffer that it was read into is used again."""
+        for chunks in self._chunks.values():
+            for (trains, _), _ in chunks:
+                trains[:] = [(bytes(data), size) for data, size in trains]
 
     def charge(self, session: Session, seconds: float) -> None:
         """What working on the chunk has cost that `pop` gave."""

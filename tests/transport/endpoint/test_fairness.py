@@ -184,3 +184,47 @@ async def test_what_finds_the_queue_full_is_counted():
         endpoint._share([(mine, [train(CHUNK)] * (WAITING // CHUNK + 2), HERE)])
         assert endpoint.statistics().drops["cpu_share"] == 2 * -(-CHUNK // 1000)
         del endpoint._demux.receive_run
+
+
+class Socket:
+    """Reads into one buffer, like `UdpSocket`, of which each read lies over the one before."""
+
+    def __init__(self, reads):
+        self.reads = reads
+        self.buffer = bytearray(1000)
+
+    @property
+    def drained(self):
+        return not self.reads
+
+    def receive_nowait(self, limit):
+        self.buffer[:] = bytes([self.reads.pop(0)]) * len(self.buffer)
+        return [(memoryview(self.buffer), HERE, 1000)]
+
+
+async def test_a_socket_that_fills_up_is_emptied_and_what_waits_stays_as_it_was_read(mock_clock):
+    """Each chunk costs more than a turn; whoever waits must not wait in the kernel, nor change."""
+    mock_clock.autojump_threshold = 0
+    async with open_pair() as (_, _client, server):
+        endpoint, demux, mine = server._shell, server._shell._demux, session_of(server)
+        sock, real = Socket([1, 2, 3, 4, 5, 6]), endpoint._sock
+        others, served = [Waiter() for _ in range(6)], []
+
+        def sort_trains(trains, _now):
+            return [(others.pop(), [(data, size)], whence) for data, whence, size in trains]
+
+        def receive_run(_session, trains, _address, _now):
+            served.extend(bytes(data)[:1] for data, _ in trains)
+            mock_clock.jump(1.0)
+
+        endpoint._sock, demux.sort_trains, demux.receive_run = sock, sort_trains, receive_run
+        endpoint._turn = trio.current_time()
+        endpoint._share([(mine, [(bytes(1), 1)], HERE), *sort_trains(sock.receive_nowait(1), 0.0)])
+        assert len(sock.reads) == 5  # nobody waited yet: no more than was read
+        endpoint._share([])
+        assert sock.drained
+        while endpoint._waiting:
+            endpoint._share([])
+        assert served == [b"\0", b"\1", b"\2", b"\3", b"\4", b"\5", b"\6"]
+        endpoint._sock = real
+        del demux.sort_trains, demux.receive_run
