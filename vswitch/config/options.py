@@ -139,6 +139,11 @@ class _HostConfig(_ServiceConfig):
         converter=to_bool,
         metadata=option("let DHCP pass between the bridge and the switch", kind="switch"),
     )
+    bridge_ra: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("let IPv6 router advertisements pass there, too", kind="switch"),
+    )
 
 
 @frozen(kw_only=True)
