@@ -23,7 +23,7 @@ from typing import Any
 
 import attrs
 
-from vswitch.devices.host_interface import Address, HostFacts
+from vswitch.devices.host_interface import Address, HostFacts, Way
 from vswitch.devices.relocation import (
     FOREVER,
     Carried,
@@ -173,6 +173,41 @@ def host_facts(name: str) -> HostFacts:
         networks=frozenset(networks),
         ipv6=any(map(_has_ipv6, {name, master or name})),
     )
+
+
+def ways_to(hosts: Iterable[str], bind: str | None = None) -> dict[str, Way | None]:
+    """How the kernel would reach each of these addresses now; None: not at all.
+
+    `bind` is the address or interface that the socket is bound to.
+    """
+    with _netlink("look up routes") as ipr:
+        return {host: _way(ipr, host, bind) for host in hosts}
+
+
+def _way(ipr: Any, host: str, bind: str | None) -> Way | None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    literal, _, scope = host.partition("%")
+    asked: dict[str, Any] = {"dst": literal}
+    if bind is not None and _is_address(bind.partition("%")[0]):
+        asked["src"] = bind.partition("%")[0]
+    elif bind is not None:
+        scope = bind
+    try:
+        if scope:
+            asked["oif"] = _index(ipr, scope)
+        (found,) = ipr.route("get", **asked)
+        dev = _name_of(ipr, found.get("oif"))
+    except NetlinkError as error:
+        if error.code in (errno.EPERM, errno.EACCES):
+            raise
+        return None
+    except OSError:  # there is no such interface
+        return None
+    if dev is None:
+        return None
+    source = found.get("prefsrc") or asked.get("src")
+    return Way(dev, int(found.get("oif")), _gateway(found), source)
 
 
 def _gateway(hop: Any) -> str | None:

@@ -16,7 +16,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -32,6 +32,7 @@ from vswitch.errors import BadRecord, NotReachable, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded
+from vswitch.joining.host_trust import swallows
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
@@ -127,6 +128,17 @@ class HostLink:
             offered=value,
             reason=reason,
         )
+
+    async def keep_clear(self, hosts: list[str]) -> None:
+        """Take the address from the interface if the switch, sought at these addresses, would be
+        behind it: what leads to the switch would wait for the switch.
+        """
+        address = self.interface.address
+        if address is None or (reason := swallows(address, hosts)) is None:
+            return
+        self.refuse("address", address, reason)
+        with suppress(VswitchError):  # not ours to take: the attempt will show it
+            await self.interface.set_address(None)
 
     def connected(
         self,
