@@ -7,7 +7,8 @@ import trio
 
 from vswitch.devices import netlink
 from vswitch.devices.host_interface import Way
-from vswitch.joining.host_changes import REST, SETTLE, WayWatch, watch_network
+from vswitch.devices.notices import REST, SETTLE, watch_network
+from vswitch.joining.host_changes import WayWatch
 
 pytestmark = [pytest.mark.netns("ip"), pytest.mark.inside]
 

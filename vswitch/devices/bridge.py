@@ -35,8 +35,10 @@ from vswitch.devices.home_filter import HomeFilter
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.relocation import Step, describe, missing, plan
 from vswitch.devices.tap import TapConfig, TapDevice
+from vswitch.devices.upkeep import Kept, keep
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.logs import event
+from vswitch.runtime import single_error
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +80,24 @@ async def open_host_end(
         if isinstance(interface, TapDevice):  # what else there is has no part in the host
             await trio.to_thread.run_sync(put_back_left_behind, wishes.bridge)
         if wishes.bridge is None:
-            yield interface
+            async with _kept(interface):
+                yield interface
             return
         passes = {"dhcp": wishes.bridge_dhcp, "ra": wishes.bridge_ra}
         stays = frozenset(kind for kind, wished in passes.items() if not wished)
-        async with in_bridge(interface.name, wishes.bridge):
+        async with in_bridge(interface.name, wishes.bridge), _kept(interface):
             yield HomeFilter(interface, stays) if stays else interface
+
+
+@asynccontextmanager
+async def _kept(interface: HostInterface) -> AsyncIterator[None]:
+    """Look after the interface meanwhile, if others can change it."""
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            if isinstance(interface, Kept):
+                nursery.start_soon(keep, interface)
+            yield
+            nursery.cancel_scope.cancel()
 
 
 @frozen

@@ -24,6 +24,7 @@ class HomeFilter:
 
     def __init__(self, interface: HostInterface, stays: frozenset[str]) -> None:
         """`stays`: what of `STAYS_HOME` does not pass."""
+        self.inner = interface
         self._interface = interface
         self._stays = stays
         self.dropped: Counter[str] = interface.dropped

@@ -33,6 +33,7 @@ from vswitch.devices.relocation import (
     Step,
     describe,
 )
+from vswitch.devices.upkeep import Condition
 from vswitch.errors import PrivilegeError, VswitchError
 
 IFF_UP = 1  # linux/if.h
@@ -139,6 +140,41 @@ def addresses(name: str) -> list[str]:
             for message in ipr.get_addr(index=_index(ipr, name))
         ]
         return [text for _, text in sorted(found)]
+
+
+def condition(name: str) -> Condition:
+    """The interface as it is. `VswitchError` for one that is gone."""
+    with _netlink(f"look at {name}") as ipr:
+        found = _links(ipr, name)
+        if not found:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        link = _describe(found[0])
+        messages = list(ipr.get_addr(index=link.index))
+        return Condition(
+            up=link.up,
+            mtu=link.mtu,
+            addresses=frozenset(
+                f"{message.get('local') or message.get('address')}/{message['prefixlen']}"
+                for message in messages
+            ),
+            link_local=any(
+                message["family"] == socket.AF_INET6 and message["scope"] == _LINK_SCOPE
+                for message in messages
+            ),
+        )
+
+
+def renew_link_local(name: str) -> None:
+    """Have the kernel make the link-local address anew, if it makes any for this interface."""
+    setting = Path(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode")
+    try:
+        mode = setting.read_text().strip()
+        if mode == _MAKES_NONE:
+            return
+        for each in (_MAKES_NONE, mode):  # it does so when that changes
+            setting.write_text(each)
+    except OSError as error:
+        _raise(f"renew the link-local address of {name}", error.errno or 0, (), error)
 
 
 def host_facts(name: str) -> HostFacts:
@@ -562,6 +598,7 @@ _OF_KERNEL = 2  # RTPROT_KERNEL: comes and goes with an address
 _LINK_SCOPE = 253  # RT_SCOPE_LINK
 _LINK_LOCAL_OF_KERNEL = 3  # IFAPROT_KERNEL_LL
 _NO_TABLE = 252  # RT_TABLE_COMPAT: the number is in an attribute
+_MAKES_NONE = "1"  # IN6_ADDR_GEN_MODE_NONE
 _ONLINK = 4  # RTNH_F_ONLINK
 _CLOCK_TICKS = 100  # a second: USER_HZ
 _CREATE, _EXCLUSIVE, _REPLACE, _APPEND = 0x400, 0x200, 0x100, 0x800  # NLM_F_*

@@ -26,13 +26,14 @@ from vswitch.config.options import JoinConfig
 from vswitch.devices import netlink
 from vswitch.devices.bridge import OpenInterface
 from vswitch.devices.host_interface import Way
+from vswitch.devices.notices import watch_network
 from vswitch.devices.open_tap import open_tap
 from vswitch.errors import ConfigError, NotReachable, TimedOut, VswitchError
 from vswitch.frames.ethernet import format_mac
 from vswitch.joining import profiles
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
-from vswitch.joining.host_changes import Look, WayWatch, watch_network, watch_sleep
+from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.joining.reach import ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
