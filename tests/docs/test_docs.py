@@ -24,6 +24,7 @@ from vswitch.config.options import (
     StateConfig,
 )
 from vswitch.config.sources import flag_of, load, options_of, variable_of
+from vswitch.devices.home_filter import STAYS_HOME
 from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
 from vswitch.foreign.datagrams import SEND_REASONS
@@ -161,7 +162,9 @@ def test_every_drop_is_explained():
     text = "".join(path.read_text() for path in sources)
     named = re.findall(r'(?<![a-z])drop(?:s|ped)\["(\w+)"\]', text)
     foreign = {"unreachable", *SEND_REASONS.values()}
-    assert sorted(of_member) == sorted({"refused", *DROP_REASON.values(), *foreign, *named})
+    assert sorted(of_member) == sorted(
+        {"refused", *DROP_REASON.values(), *STAYS_HOME, *foreign, *named}
+    )
     assert sorted(of_transport) == sorted(DROP_REASONS)
 
 

@@ -120,14 +120,14 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         "decode_reset_untrusted": encode_reset(b"1234567", bytes(range(16))),
         "without_vxlan_untrusted": vxlan_header(42) + arp_request(A, "10.0.0.1", "10.0.0.2"),
         "read_untrusted": igmp3_report(A, [(4, "239.1.2.3", [])]),
-        "is_dhcp_untrusted": b"\0" + icmp_echo(A, "10.0.0.1", A, "10.0.0.2"),
+        "autoconfiguration_untrusted": b"\0" + icmp_echo(A, "10.0.0.1", A, "10.0.0.2"),
     }
     for name, body in bodies.items():
         for found in _input(name, body):
             yield name, found
     yield "mld", next(_input("read_untrusted", mld2_report(A, [(4, "ff15::1", [])])))
     tagged = vlan_tagged(icmp_echo(A, "10.0.0.1", A, "10.0.0.2"), 7)
-    yield "tagged", next(_input("is_dhcp_untrusted", b"\0" + tagged))
+    yield "tagged", next(_input("autoconfiguration_untrusted", b"\0" + tagged))
     hello = encode_message(Hello(mtu=1500, mac="02:00:00:00:00:0a"))[4:]
     for number, found in enumerate(_input("decode_control_untrusted", items)):
         yield f"items-{number}", found

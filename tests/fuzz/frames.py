@@ -107,7 +107,7 @@ def run(data: bytes) -> None:
     for name in ("network_untrusted", "upper_ipv4_untrusted", "upper_ipv6_untrusted"):
         find("vswitch", name)(record, 4 + reader.below(200))
     find("vswitch", "token_untrusted")(record, bytes(8))
-    find("vswitch", "is_dhcp_untrusted")(record)
+    find("vswitch", "autoconfiguration_untrusted")(record)
     find("vswitch", "record_untrusted")(body, mtu + 22, Counter())
     if len(body) >= 14:
         with suppress(BadRecord):

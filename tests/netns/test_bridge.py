@@ -5,7 +5,7 @@ import trio
 
 from vswitch.devices import netlink
 from vswitch.devices.bridge import enter_bridge, in_bridge, open_host_end
-from vswitch.devices.dhcp_filter import DhcpFilter
+from vswitch.devices.home_filter import HomeFilter
 from vswitch.devices.open_tap import open_tap
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import VswitchError
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.inside]
 
 class Wishes:
     bridge = "eth1"
-    bridge_dhcp = False
+    bridge_dhcp = bridge_ra = False
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_a_bridge_that_is_there():
 
 async def test_an_interface_gets_a_bridge_and_its_addresses_back(eth1):
     async with open_host_end(open_tap, TapConfig("vsw0"), Wishes()) as device:
-        assert isinstance(device, DhcpFilter)
+        assert isinstance(device, HomeFilter)
         assert of("eth1").master == of("vsw0").master == "vsb-eth1"
         assert sorted(netlink.bridge_ports("vsb-eth1")) == ["eth1", "vsw0"]
         assert of("vsb-eth1").mac == of("eth1").mac
@@ -100,27 +100,6 @@ async def test_an_interface_in_somebody_elses_bridge(eth1):
         assert of("vsw0").master == "br0"
     assert of("eth1").master == "br0"
     netlink.delete("br0")
-
-
-async def test_routes_move_along(eth1):
-    from vswitch.devices.netlink import _netlink
-
-    with _netlink("add a route") as ipr:
-        ipr.route("add", dst="10.6.0.0/16", gateway="10.5.0.254")
-
-    def outgoing():
-        with _netlink("read routes") as ipr:
-            names = {link["index"]: link.get("ifname") for link in ipr.get_links()}
-            return [
-                names[route.get("oif")]
-                for route in ipr.get_routes(table=254)
-                if route.get("dst") == "10.6.0.0"
-            ]
-
-    assert outgoing() == ["eth1"]
-    async with open_tap(TapConfig("vsw0")), in_bridge("vsw0", "eth1"):
-        assert outgoing() == ["vsb-eth1"]
-    assert outgoing() == ["eth1"]
 
 
 async def test_a_bridge_that_cannot_be_joined_is_refused():

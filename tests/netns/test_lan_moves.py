@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from tests.netns.tools import ipv4
+from tests.netns.tools import Lines, ipv4
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
-from vswitch.lab.lan import UNDERLAY
+from vswitch.lab.lan import PORT, UNDERLAY
 
 PING = 0.02  # seconds between two requests
 
@@ -50,3 +50,16 @@ def test_a_member_that_gets_another_address_loses_nothing(lan, gap, longest):
     port = lan.port("pc1")
     assert port["since"] == before  # the session is the same
     assert port["via"].startswith(f"udp:{new.partition('/')[0]}:")
+
+
+@pytest.mark.netns("ip", "tcpdump")
+def test_changes_that_do_not_lead_to_the_switch_send_nothing(lan):
+    """Containers, routing daemons, advertisements: an idle member says no more than it would."""
+    member = lan.members["pc3"]
+    capture = Lines(member, UNDERLAY, f"udp port {PORT} and dst port {PORT}")
+    for number in range(20):
+        change = ["ip", "route", "add" if number % 2 == 0 else "del", "198.18.0.0/24", "dev", "lo"]
+        member.run(change)
+        time.sleep(0.3)  # volleys of their own, each of which was two pings
+    said = sum(" > " in line for line in capture.stop().splitlines())
+    assert said < 10

@@ -35,6 +35,8 @@ PURE_MODULES = {
     "transport.endpoint.demux",
     "transport.endpoint.timers",
     "transport.testing.cores",
+    "vswitch.devices.relocation",
+    "vswitch.joining.host_trust",
 }
 SHELLS = {
     "vswitch.switch.device",
@@ -54,6 +56,7 @@ IMPURE = {"trio", "socket", "time", "os", "select", "threading", "asyncio", "sub
 ALLOWED_IMPURE = {
     "transport.crypto.identity": {"os"},
     "vswitch.members.protocol": {"socket"},  # for `inet_pton`, which touches none
+    "vswitch.devices.relocation": {"socket"},  # for the numbers of address families
 }
 
 NETLINK_BINDING = {"pyroute2": {"vswitch.devices.netlink"}}

@@ -218,6 +218,13 @@ def to_lane(value: str) -> str:
     return value.lower()
 
 
+def to_accept_ra(value: str) -> str:
+    """What of router advertisements the interface takes."""
+    if _text(value).lower() not in ("off", "addresses", "on"):
+        raise ValueError("must be off, addresses (no way out of the LAN), or on")
+    return value.lower()
+
+
 def to_level(value: str) -> str:
     """A log level by name."""
     if _text(value).lower() not in LEVELS:

@@ -21,6 +21,7 @@ from attrs import Factory, field, frozen
 from vswitch.addresses import DEFAULT_PORT, HostPort
 from vswitch.config.converters import (
     Network,
+    to_accept_ra,
     to_bind,
     to_bool,
     to_duration,
@@ -139,6 +140,11 @@ class _HostConfig(_ServiceConfig):
         converter=to_bool,
         metadata=option("let DHCP pass between the bridge and the switch", kind="switch"),
     )
+    bridge_ra: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("let IPv6 router advertisements pass there, too", kind="switch"),
+    )
 
 
 @frozen(kw_only=True)
@@ -208,6 +214,15 @@ class JoinConfig(_HostConfig):
         default=None,
         converter=to_optional_mtu,
         metadata=option(f"{MIN_MTU} to {MAX_MTU} (what the switch says)", "BYTES"),
+    )
+    accept_ra: str = field(
+        default="addresses",
+        converter=to_accept_ra,
+        metadata=option(
+            "of IPv6 router advertisements of the LAN: off (nothing), addresses, or on (addresses"
+            " and the way to the Internet, too) (addresses)",
+            "WISH",
+        ),
     )
     offload: bool = field(
         default=True,

@@ -29,6 +29,16 @@ class HostFacts:
     ipv6: bool = False  # is on at the interface, or at the bridge that it is in
 
 
+@attrs.frozen
+class Way:
+    """How a host reaches an address just now."""
+
+    dev: str  # the interface that it leaves on, by name and by number
+    index: int
+    gateway: str | None = None
+    source: str | None = None  # the address that it leaves from
+
+
 class HostInterface(Device, Protocol):
     """A device with an address. Setting raises `VswitchError`, and nothing has changed then."""
 

@@ -15,17 +15,29 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from vswitch.devices.host_interface import Address, HostFacts
+from vswitch.devices.host_interface import Address, HostFacts, Way
+from vswitch.devices.relocation import (
+    FOREVER,
+    Carried,
+    CarriedAddress,
+    CarriedRoute,
+    Hop,
+    Step,
+    describe,
+)
+from vswitch.devices.upkeep import Condition
 from vswitch.errors import PrivilegeError, VswitchError
 
 IFF_UP = 1  # linux/if.h
+MAX_BRIDGE_MTU = 65_535  # bytes; ETH_MAX_MTU
 RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 GONE = (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH)
 
@@ -130,6 +142,41 @@ def addresses(name: str) -> list[str]:
         return [text for _, text in sorted(found)]
 
 
+def condition(name: str) -> Condition:
+    """The interface as it is. `VswitchError` for one that is gone."""
+    with _netlink(f"look at {name}") as ipr:
+        found = _links(ipr, name)
+        if not found:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        link = _describe(found[0])
+        messages = list(ipr.get_addr(index=link.index))
+        return Condition(
+            up=link.up,
+            mtu=link.mtu,
+            addresses=frozenset(
+                f"{message.get('local') or message.get('address')}/{message['prefixlen']}"
+                for message in messages
+            ),
+            link_local=any(
+                message["family"] == socket.AF_INET6 and message["scope"] == _LINK_SCOPE
+                for message in messages
+            ),
+        )
+
+
+def renew_link_local(name: str) -> None:
+    """Have the kernel make the link-local address anew, if it makes any for this interface."""
+    setting = Path(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode")
+    try:
+        mode = setting.read_text().strip()
+        if mode == _MAKES_NONE:
+            return
+        for each in (_MAKES_NONE, mode):  # it does so when that changes
+            setting.write_text(each)
+    except OSError as error:
+        _raise(f"renew the link-local address of {name}", error.errno or 0, (), error)
+
+
 def host_facts(name: str) -> HostFacts:
     """What this host has, the interface `name` left out."""
     with _netlink("read addresses and routes") as ipr:
@@ -162,6 +209,41 @@ def host_facts(name: str) -> HostFacts:
         networks=frozenset(networks),
         ipv6=any(map(_has_ipv6, {name, master or name})),
     )
+
+
+def ways_to(hosts: Iterable[str], bind: str | None = None) -> dict[str, Way | None]:
+    """How the kernel would reach each of these addresses now; None: not at all.
+
+    `bind` is the address or interface that the socket is bound to.
+    """
+    with _netlink("look up routes") as ipr:
+        return {host: _way(ipr, host, bind) for host in hosts}
+
+
+def _way(ipr: Any, host: str, bind: str | None) -> Way | None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    literal, _, scope = host.partition("%")
+    asked: dict[str, Any] = {"dst": literal}
+    if bind is not None and _is_address(bind.partition("%")[0]):
+        asked["src"] = bind.partition("%")[0]
+    elif bind is not None:
+        scope = bind
+    try:
+        if scope:
+            asked["oif"] = _index(ipr, scope)
+        (found,) = ipr.route("get", **asked)
+        dev = _name_of(ipr, found.get("oif"))
+    except NetlinkError as error:
+        if error.code in (errno.EPERM, errno.EACCES):
+            raise
+        return None
+    except OSError:  # there is no such interface
+        return None
+    if dev is None:
+        return None
+    source = found.get("prefsrc") or asked.get("src")
+    return Way(dev, int(found.get("oif")), _gateway(found), source)
 
 
 def _gateway(hop: Any) -> str | None:
@@ -208,12 +290,27 @@ def delete(name: str) -> None:
         ipr.link("del", index=_index(ipr, name))
 
 
-def create_bridge(name: str, *, mac: str | None = None, alias: str | None = None) -> None:
-    """Make a kernel bridge, up, without spanning tree."""
+def create_bridge(
+    name: str,
+    *,
+    mac: str | None = None,
+    mtu: int | None = None,
+    alias: str | None = None,
+    up: bool = True,
+) -> None:
+    """Make a kernel bridge without spanning tree."""
     with _netlink(f"create the bridge {name}") as ipr:
         ipr.link("add", ifname=name, kind="bridge")
-        _set(ipr, name, address=mac, ifalias=alias)
-        _set(ipr, name, state="up")
+        _set(ipr, name, address=mac, mtu=mtu, ifalias=alias)
+        if up:
+            _set(ipr, name, state="up")
+
+
+def bridges() -> list[Link]:
+    """All bridges of this network namespace, without their own master."""
+    with _netlink("list the bridges") as ipr:
+        links = [_describe(message) for message in ipr.get_links()]
+        return [link for link in links if link.kind == "bridge"]
 
 
 def release(name: str) -> None:
@@ -229,38 +326,262 @@ def bridge_ports(name: str) -> list[str]:
         return [link.get("ifname") for link in ipr.get_links() if link.get("master") == index]
 
 
-def move_addresses(source: str, target: str) -> None:
-    """Move addresses (not link-local ones), and the routes that are not theirs, to an interface."""
-    with _netlink(f"move the addresses of {source} to {target}") as ipr:
-        old, new = _index(ipr, source), _index(ipr, target)
-        routes = [
-            route
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for route in ipr.get_routes(family=family, table=_MAIN_TABLE)
-            if route.get("oif") == old and route["proto"] != _OF_KERNEL
-        ]
-        for message in ipr.get_addr(index=old):
-            if message["scope"] >= _LINK_SCOPE:
-                continue
-            what = {"address": message.get("address"), "prefixlen": message["prefixlen"]}
-            broadcast = message.get("broadcast")
-            more = {} if broadcast is None else {"broadcast": broadcast}
-            ipr.addr("replace", index=new, **what, **more)
-            ipr.addr("del", index=old, **what)
-        for route in routes:
-            given = {
-                "gateway": route.get("gateway"),
-                "priority": route.get("priority"),
-                "dst": f"{route.get('dst')}/{route['dst_len']}" if route.get("dst") else "default",
+def carried(name: str) -> Carried:
+    """All addresses and routes of the interface that are not the kernel's own doing.
+
+    `VswitchError` for a route that cannot be told in full, and so not be moved.
+    """
+    with _netlink(f"read what {name} carries") as ipr:
+        links = {int(link["index"]): link for link in ipr.get_links()}
+        index = _index(ipr, name)
+        names = {number: str(link.get("ifname")) for number, link in links.items()}
+        own = _eui64(links[index].get("address"))
+        return Carried(
+            tuple(
+                _carried_address(message, name)
+                for message in ipr.get_addr(index=index)
+                if not _by_kernel(message, own)
+            ),
+            tuple(
+                route
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for message in ipr.get_routes(family=family)
+                if not _route_by_kernel(message)
+                for route in _carried_routes(message, names, name)
+            ),
+        )
+
+
+def apply(steps: Iterable[Step], done: list[Step]) -> None:
+    """Carry out all steps, or raise. Those that have changed anything are in `done`."""
+    step: Step | None = None
+    with _netlink("move addresses and routes", lambda: _tell(step) if step else None) as ipr:
+        indices = {str(link.get("ifname")): int(link["index"]) for link in ipr.get_links()}
+        for step in steps:
+            send = _send_address if isinstance(step.entry, CarriedAddress) else _send_route
+            if send(ipr, step, indices):
+                done.append(step)
+                _settle(ipr, step, indices)
+
+
+def _tell(step: Step) -> str:
+    verb = ("take", "from") if not step.add else ("give", "to")
+    return f"{verb[0]} {describe(step.entry)} {verb[1]} {step.dev}"
+
+
+def _by_kernel(message: Any, own: str | None) -> bool:
+    """A link-local address that each interface gets by itself, or one of the loopback's scope."""
+    if message["scope"] < _LINK_SCOPE or message["family"] == socket.AF_INET:
+        return False
+    origin = message.get("proto")  # since Linux 5.18
+    return origin == _LINK_LOCAL_OF_KERNEL or (origin is None and message.get("address") == own)
+
+
+def _route_by_kernel(message: Any) -> bool:
+    if message.get("table") == _LOCAL_TABLE:
+        return True
+    of_link = message["family"] == socket.AF_INET or message.get("dst") in ("fe80::", "ff00::")
+    return of_link and message["proto"] == _OF_KERNEL
+
+
+def _eui64(mac: str | None) -> str | None:
+    """The link-local address that is made of a MAC address (RFC 4291, appendix A)."""
+    if not mac or len(octets := bytes.fromhex(mac.replace(":", ""))) != 6:
+        return None
+    suffix = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + suffix))
+
+
+def _carried_address(message: Any, name: str) -> CarriedAddress:
+    peer = message.get("address")
+    flags = message.get("flags") or 0
+    life = message.get("cacheinfo") or {}
+    label = message.get("label")
+    return CarriedAddress(
+        family=message["family"],
+        local=message.get("local") or peer,
+        peer=peer,
+        prefix_length=message["prefixlen"],
+        scope=message["scope"],
+        flags=flags & _ADDRESS_FLAGS,
+        broadcast=message.get("broadcast"),
+        label=None if label == name else label,
+        metric=message.get("rt_priority"),
+        origin=message.get("proto"),
+        valid=life.get("ifa_valid", FOREVER),
+        preferred=life.get("ifa_preferred", FOREVER),
+        proven=not flags & _UNPROVEN,
+        undetected=bool(flags & _NODAD),
+    )
+
+
+def _carried_routes(message: Any, names: dict[int, str], name: str) -> Iterator[CarriedRoute]:
+    """The routes in a message of the kernel's that go through the interface."""
+    raw = message.get("multipath") or (message,)
+    hops = [_hop(hop, names) for hop in raw]
+    if not any(hop.dev == name for hop in hops):
+        return
+    destination = f"{message.get('dst') or _ANY[message['family']]}/{message['dst_len']}"
+    given = {str(key) for part in (message, *raw) for key, _ in part["attrs"]}
+    if strange := given - _ROUTE_ATTRIBUTES:
+        what = ", ".join(sorted(strange)).removeprefix("RTA_").lower()
+        raise VswitchError(
+            f"the route to {destination} of {name} has what cannot be moved ({what}): put {name}"
+            " into a bridge of your own, and name that with --bridge"
+        )
+    expires = (message.get("cacheinfo") or {}).get("rta_expires") or 0
+    route = CarriedRoute(
+        family=message["family"],
+        table=message.get("table"),
+        destination=destination,
+        source=f"{message.get('src')}/{message['src_len']}" if message.get("src") else None,
+        tos=message["tos"],
+        scope=message["scope"],
+        kind=message["type"],
+        origin=message["proto"],
+        hops=tuple(hops),
+        priority=message.get("priority"),
+        preferred_source=message.get("prefsrc"),
+        metrics=tuple((k, v) for k, v in (message.get("metrics") or {"attrs": ()})["attrs"]),
+        preference=message.get("pref"),
+        expires=expires // _CLOCK_TICKS if expires > 0 else None,
+    )
+    if message["family"] == socket.AF_INET or len(hops) == 1:
+        yield route
+        return
+    for hop in hops:
+        if hop.dev == name:
+            yield attrs.evolve(route, hops=(hop,))
+
+
+def _hop(part: Any, names: dict[int, str]) -> Hop:
+    """A hop of several, or the only one, which stands in the message itself."""
+    several = "oif" in part  # else it is an attribute
+    via = part.get("via")
+    return Hop(
+        dev=names.get(part["oif"] if several else part.get("oif") or 0, ""),
+        gateway=part.get("gateway"),
+        via=(via["family"], via["addr"]) if via else None,
+        weight=part["hops"] + 1 if several else 1,
+        onlink=bool(part["flags"] & _ONLINK),
+        realm=part.get("flow"),
+    )
+
+
+def _send_address(ipr: Any, step: Step, indices: dict[str, int]) -> bool:
+    from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
+
+    entry = step.entry
+    assert isinstance(entry, CarriedAddress)
+    if not step.add:
+        return _request(ipr, _address_message(step, indices), RTM_DELADDR, 0, GONE)
+    # Proven already: a tentative address could not be the source of a route for a second.
+    proven = entry.family == socket.AF_INET6 and (entry.proven or entry.undetected)
+    message = _address_message(step, indices, _NODAD if proven else 0)
+    return _request(ipr, message, RTM_NEWADDR, _CREATE | _EXCLUSIVE, _THERE)
+
+
+def _settle(ipr: Any, step: Step, indices: dict[str, int]) -> None:
+    """The next time that the link rises, an address is to be proven again, if it was before."""
+    from pyroute2.netlink.rtnl import RTM_NEWADDR
+
+    entry = step.entry
+    if not (step.add and isinstance(entry, CarriedAddress)) or entry.family != socket.AF_INET6:
+        return
+    if entry.proven and not entry.undetected:
+        _request(ipr, _address_message(step, indices), RTM_NEWADDR, _REPLACE, ())
+
+
+def _address_message(step: Step, indices: dict[str, int], more: int = 0) -> Any:
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+
+    entry = step.entry
+    assert isinstance(entry, CarriedAddress)
+    flags = entry.flags | more
+    label = (entry.label or step.dev) if entry.family == socket.AF_INET else None
+    life = {"ifa_preferred": entry.preferred, "ifa_valid": entry.valid, "cstamp": 0, "tstamp": 0}
+    given = {
+        "IFA_LOCAL": entry.local,
+        "IFA_ADDRESS": entry.peer,
+        "IFA_FLAGS": flags,
+        "IFA_BROADCAST": entry.broadcast,
+        "IFA_LABEL": label,
+        "IFA_RT_PRIORITY": entry.metric,
+        "IFA_PROTO": entry.origin,
+        "IFA_CACHEINFO": life,
+    }
+    made = ifaddrmsg()
+    made["family"], made["prefixlen"] = entry.family, entry.prefix_length
+    made["scope"], made["index"] = entry.scope, indices[step.dev]
+    made["flags"] = flags & 0xFF
+    made["attrs"] = [[key, value] for key, value in given.items() if value is not None]
+    return made
+
+
+def _send_route(ipr: Any, step: Step, indices: dict[str, int]) -> bool:
+    from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_NEWROUTE
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    entry = step.entry
+    assert isinstance(entry, CarriedRoute)
+    destination, _, length = entry.destination.partition("/")
+    source, _, source_length = (entry.source or "/0").partition("/")
+    made = rtmsg()
+    made["family"], made["dst_len"], made["src_len"] = entry.family, int(length), int(source_length)
+    made["table"] = min(entry.table, _NO_TABLE)
+    made["tos"], made["scope"], made["type"] = entry.tos, entry.scope, entry.kind
+    made["proto"], made["flags"] = entry.origin, 0
+    given: dict[str, Any] = {
+        "RTA_TABLE": entry.table,
+        "RTA_DST": destination if int(length) else None,
+        "RTA_SRC": source or None,
+        "RTA_PRIORITY": entry.priority,
+        "RTA_PREFSRC": entry.preferred_source,
+        "RTA_METRICS": {"attrs": list(entry.metrics)} if entry.metrics else None,
+        "RTA_PREF": entry.preference,
+        "RTA_EXPIRES": None if entry.expires is None else entry.expires.to_bytes(4, sys.byteorder),
+    }
+    hops = [(hop, _hop_attributes(hop)) for hop in entry.hops]
+    if len(hops) == 1 and hops[0][0].weight == 1:
+        hop, attributes = hops[0]
+        given |= {"RTA_OIF": indices[hop.dev], **attributes}
+        made["flags"] = _ONLINK if hop.onlink else 0
+    else:
+        given["RTA_MULTIPATH"] = [
+            {
+                "oif": indices[hop.dev],
+                "hops": hop.weight - 1,
+                "flags": _ONLINK if hop.onlink else 0,
+                "attrs": list(attributes.items()),
             }
-            ipr.route(
-                "replace",
-                family=route["family"],
-                oif=new,
-                proto=route["proto"],
-                scope=route["scope"],
-                **{key: value for key, value in given.items() if value is not None},
-            )
+            for hop, attributes in hops
+        ]
+    made["attrs"] = [[key, value] for key, value in given.items() if value is not None]
+    if step.add:
+        return _request(ipr, made, RTM_NEWROUTE, _CREATE | _APPEND, _THERE)
+    return _request(ipr, made, RTM_DELROUTE, 0, GONE)
+
+
+def _hop_attributes(hop: Hop) -> dict[str, Any]:
+    via = hop.via and {"family": hop.via[0], "addr": hop.via[1]}
+    given = {"RTA_GATEWAY": hop.gateway, "RTA_VIA": via, "RTA_FLOW": hop.realm}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _request(ipr: Any, message: Any, kind: int, flags: int, forgive: tuple[int, ...]) -> bool:
+    """Whether it has changed anything: an error of `forgive` says that it was so already."""
+    from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | flags
+    try:
+        ipr.nlm_request_batch([message])
+    except NetlinkError as error:
+        if error.code not in forgive:
+            raise
+        return False
+    return True
 
 
 def create_veth(name: str, peer: str, *, peer_pid: int | None = None) -> None:
@@ -273,14 +594,38 @@ def create_veth(name: str, peer: str, *, peer_pid: int | None = None) -> None:
 
 
 _LOCAL_TABLE = 255  # RT_TABLE_LOCAL: a route for each address of the host
-_MAIN_TABLE = 254  # RT_TABLE_MAIN of linux/rtnetlink.h
 _OF_KERNEL = 2  # RTPROT_KERNEL: comes and goes with an address
 _LINK_SCOPE = 253  # RT_SCOPE_LINK
+_LINK_LOCAL_OF_KERNEL = 3  # IFAPROT_KERNEL_LL
+_NO_TABLE = 252  # RT_TABLE_COMPAT: the number is in an attribute
+_MAKES_NONE = "1"  # IN6_ADDR_GEN_MODE_NONE
+_ONLINK = 4  # RTNH_F_ONLINK
+_CLOCK_TICKS = 100  # a second: USER_HZ
+_CREATE, _EXCLUSIVE, _REPLACE, _APPEND = 0x400, 0x200, 0x100, 0x800  # NLM_F_*
+_THERE = (errno.EEXIST,)
+_ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+_NODAD, _UNPROVEN = 0x02, 0x08 | 0x40  # IFA_F_NODAD; _DADFAILED, _TENTATIVE
+# IFA_F_HOMEADDRESS, _MANAGETEMPADDR, _NOPREFIXROUTE, _MCAUTOJOIN
+_ADDRESS_FLAGS = 0x10 | 0x100 | 0x200 | 0x400
+# What a route may have if it is to be told in full. A tunnel of its own, a nexthop object: more.
+_ROUTE_ATTRIBUTES = {
+    f"RTA_{name}"
+    for name in (
+        *("TABLE", "DST", "SRC", "OIF", "GATEWAY", "VIA", "PRIORITY", "PREFSRC", "METRICS"),
+        *("MULTIPATH", "FLOW", "CACHEINFO", "PREF"),
+    )
+}
 _NO_PI = {"no_pi": 1, "one_queue": 0, "vnet_hdr": 0, "multi_queue": 0}
 
 
 @contextmanager
-def _netlink(action: str, forgive: tuple[int, ...] = ()) -> Iterator[Any]:
+def _netlink(
+    action: str,
+    detail: Callable[[], str | None] = lambda: None,
+    *,
+    forgive: tuple[int, ...] = (),
+) -> Iterator[Any]:
+    """A socket for what `action` says; `detail` may say it better once something has failed."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -288,9 +633,9 @@ def _netlink(action: str, forgive: tuple[int, ...] = ()) -> Iterator[Any]:
         with IPRoute() as ipr:
             yield ipr
     except NetlinkError as error:
-        _raise(action, int(error.code), forgive, error)
+        _raise(detail() or action, int(error.code), forgive, error)
     except OSError as error:
-        _raise(action, error.errno or 0, forgive, error)
+        _raise(detail() or action, error.errno or 0, forgive, error)
 
 
 def _raise(action: str, code: int, forgive: tuple[int, ...], error: Exception) -> None:

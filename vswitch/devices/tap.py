@@ -26,7 +26,8 @@ import os
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -35,6 +36,7 @@ import trio
 from vswitch.config.converters import to_interface, to_mtu
 from vswitch.devices import netlink
 from vswitch.devices.host_interface import HostFacts
+from vswitch.devices.upkeep import ADDRESS, LINK_LOCAL, MTU, UP, Condition, lacking
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
 from vswitch.frames.virtio import MAX_SEGMENTS
@@ -70,6 +72,15 @@ MAX_TXQUEUELEN = 100_000  # frames: beyond any use, and far below the kernel's 2
 # Of the route to the LAN: behind all that a host gives its own by itself (NetworkManager has 50 to
 # 1,000, and 20,000 more for an interface that leads nowhere), so that none of them loses to it.
 LAN_METRIC = 32_000
+
+# What of router advertisements an interface takes, as settings of the kernel: nothing; addresses,
+# and no way out of the LAN; all, on a host that forwards, too.
+ACCEPT_RA = {
+    "off": {"accept_ra": "0"},
+    "addresses": {"accept_ra_defrtr": "0", "accept_ra_rt_info_max_plen": "0"},
+    "on": {"accept_ra": "2", "accept_ra_defrtr": "1"},
+}
+IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 
 # The kernel cuts a frame to the buffer without a word, and the MTU may be raised behind our back:
 # nothing is longer than this, a superframe with its virtio-net header included.
@@ -114,6 +125,7 @@ class TapConfig:
     address: str | None = None  # CIDR form; IPv6 link-local comes by itself
     offload: bool = False
     txqueuelen: int | None = attrs.field(default=None, validator=_check_queue)  # frames
+    accept_ra: str | None = None  # see ACCEPT_RA; None leaves the kernel's choice
 
 
 @attrs.frozen
@@ -239,6 +251,8 @@ def _with_advice(error: PrivilegeError, name: str) -> PrivilegeError:
 def _configure(config: TapConfig, *, forgive: bool) -> None:
     """MAC before up: the kernel makes the IPv6 link-local address from it when the link rises."""
     try:
+        if config.accept_ra is not None:
+            _accept_ra(config.name, config.accept_ra)
         netlink.configure(
             config.name,
             mac=config.mac,
@@ -256,6 +270,19 @@ def _configure(config: TapConfig, *, forgive: bool) -> None:
         log.warning("tap-unconfigured dev=%s reason=%s", config.name, error)
 
 
+def _accept_ra(name: str, wish: str) -> None:
+    """Before the link is up: the kernel asks for routers at once."""
+    settings = IPV6_SETTINGS / name
+    for key, value in ACCEPT_RA[wish].items():
+        try:
+            (settings / key).write_text(value)
+        except FileNotFoundError:
+            continue  # a kernel without IPv6, or without that
+        except OSError as error:
+            reason = f"cannot set {key}: {error.strerror}"
+            log.warning("tap-unconfigured dev=%s reason=%s", name, reason)
+
+
 @attrs.define(eq=False)
 class TapDevice:
     """An attached TAP interface; made by `open_tap`. Implements `vswitch.switch.device.Device`."""
@@ -269,6 +296,8 @@ class TapDevice:
     superframes: bool = False
     dropped: Counter[str] = attrs.field(factory=Counter)  # frames, by reason
     _gone: str | None = attrs.field(init=False, default=None)  # why, once the kernel said so
+    _setting: trio.Lock = attrs.field(init=False, factory=trio.Lock)  # while anything is set
+    _had_link_local: bool = attrs.field(init=False, default=False)
     _headers: list[bytes] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -333,22 +362,45 @@ class TapDevice:
     async def set_address(self, address: str | None) -> None:
         """Replace the address that we set by another, in CIDR form, or by none."""
         self._open_fd()
-        if address == self.address:
-            return
-        try:
-            await trio.to_thread.run_sync(_replace_address, self.name, self.address, address)
-        except PrivilegeError as error:
-            if not self.persistent:
-                raise
-            log.warning("tap-unconfigured dev=%s reason=%s", self.name, error)
-        self.address = address
+        async with self._setting:
+            if address == self.address:
+                return
+            try:
+                await trio.to_thread.run_sync(_replace_address, self.name, self.address, address)
+            except PrivilegeError as error:
+                if not self.persistent:
+                    raise
+                log.warning("tap-unconfigured dev=%s reason=%s", self.name, error)
+            self.address = address
 
     async def set_mtu(self, mtu: int) -> None:
         """Change the MTU of the live interface, in bytes; longer frames are dropped from now on."""
         self._open_fd()
         _check(to_mtu, "MTU", mtu)
-        await trio.to_thread.run_sync(lambda: netlink.configure(self.name, mtu=mtu))
-        self._set_lengths(mtu)
+        async with self._setting:
+            await trio.to_thread.run_sync(lambda: netlink.configure(self.name, mtu=mtu))
+            self._set_lengths(mtu)
+
+    async def lacking(self) -> dict[str, str]:
+        """Implements `vswitch.devices.upkeep.Kept`."""
+        self._open_fd()
+        async with self._setting:
+            return await self._look()
+
+    async def mend(self) -> dict[str, str]:
+        """Implements `vswitch.devices.upkeep.Kept`."""
+        self._open_fd()
+        async with self._setting:
+            lacks = await self._look()
+            if lacks:
+                await trio.to_thread.run_sync(_mend, self.name, self.mtu, self.address, lacks)
+            return lacks
+
+    async def _look(self) -> dict[str, str]:
+        found = await trio.to_thread.run_sync(netlink.condition, self.name)
+        self._had_link_local |= found.link_local
+        addresses = () if self.address is None else (self.address,)
+        return lacking(Condition(True, self.mtu, addresses, self._had_link_local), found)
 
     def close(self) -> None:
         """Let go of the interface, which goes with it unless it was there before."""
@@ -390,6 +442,15 @@ def _replace_address(name: str, old: str | None, new: str | None) -> None:
             if old is not None:
                 netlink.add_address(name, old, metric=LAN_METRIC)
             raise
+
+
+def _mend(name: str, mtu: int, address: str | None, lacks: Collection[str]) -> None:
+    if MTU in lacks or UP in lacks:
+        netlink.configure(name, mtu=mtu, up=True)
+    if ADDRESS in lacks and address is not None:
+        netlink.add_address(name, address, metric=LAN_METRIC)
+    if LINK_LOCAL in lacks:
+        netlink.renew_link_local(name)
 
 
 def record_headers(flag: int, longest: int) -> list[bytes]:

@@ -40,6 +40,7 @@ MAX_EXTENSIONS = 8  # headers; RFC 8504 5.3 lets a host refuse more
 ARP_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"  # how ARP for these two begins
 ARP_SIZE = 28  # bytes of it
 DHCP_PORTS = (b"\x00\x43", b"\x00\x44")  # 67 of servers and 68 of clients
+ROUTER_ADVERTISEMENT = b"\x86"  # the type of ICMPv6 (RFC 4861)
 DHCPV6_PORTS = (b"\x02\x23", b"\x02\x22")  # 547 of servers and 546 of clients
 
 _TAGS_SIZE = MAX_TAGS * TAG_SIZE
@@ -124,24 +125,29 @@ def upper_ipv6_untrusted(record: bytes, at: int) -> tuple[int, int]:
     return OBSCURE, at
 
 
-def is_dhcp_untrusted(record: bytes) -> bool:
-    """Whether this frame or superframe record is of DHCP or DHCPv6, to a server or to a client.
+def autoconfiguration_untrusted(record: bytes) -> str:
+    """How a LAN configures its hosts, if that is what the frame or superframe is for: `dhcp`, of
+    either version, to a server or to a client; `ra`, an IPv6 router advertisement; else "".
 
-    By the destination port. Later fragments have no ports, and are of no use without the first.
+    DHCP by the destination port. Later fragments have none, and are of no use without the first.
     """
     # HOT PATH of a bridge
     kind, at = network_untrusted(record, HEADER_SIZE if record[1] == FRAME_FLAG else FRAME_AT)
     if kind == IPV4:
         if record[at + 9 : at + 10] != _UDP:  # nearly all frames get no further
-            return False
+            return ""
         protocol, at = upper_ipv4_untrusted(record, at)
-        return protocol == UDP and record[at + 2 : at + 4] in DHCP_PORTS
+        dhcp = protocol == UDP and record[at + 2 : at + 4] in DHCP_PORTS
+        return "dhcp" if dhcp else ""
     if kind == IPV6:
         if record[at + 6 : at + 7] == _TCP:
-            return False
+            return ""
         protocol, at = upper_ipv6_untrusted(record, at)
-        return protocol == UDP and record[at + 2 : at + 4] in DHCPV6_PORTS
-    return False
+        if protocol == ICMPV6:
+            return "ra" if record[at : at + 1] == ROUTER_ADVERTISEMENT else ""
+        if protocol == UDP and record[at + 2 : at + 4] in DHCPV6_PORTS:
+            return "dhcp"
+    return ""
 
 
 @attrs.frozen

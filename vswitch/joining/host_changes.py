@@ -4,22 +4,25 @@ Sleep: while a machine is suspended its monotonic clock stands still, and so do 
 session that is hours old looks as if it had just been used, though the switch has let go of it. So
 the clock that counts sleep is compared with the one that does not, twice a second.
 
-Network: the kernel gives notice of each change of links, addresses and routes. What exactly changed
-is not read. Which address a datagram leaves from is the kernel's choice, made anew for each; so all
-there is to do is to send something, from which the peer sees where we are now. Changes of our own
-interface do no harm.
+Network: the kernel gives notice of each change of links, addresses and routes, which on many hosts
+come all the time: containers, routing daemons, router advertisements. What exactly changed is not
+read. Asked is how the kernel reaches the switch now; only if that is another way than before is
+there something to do, which is to send something, from which the peer sees where we are now.
 
-Error contract: nothing is raised. A system without such a clock, or without notices, gives none.
+Error contract: nothing is raised. A system without such a clock, or without notices, gives none;
+one that cannot be asked for its routes has them changed with every notice.
 """
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 import trio
+
+from vswitch.devices.host_interface import Way
+from vswitch.errors import VswitchError
 
 NOTICEABLE: Final = 5.0  # seconds: less is survived by the session's own timers
 INTERVAL: Final = 0.5  # seconds between two looks; a waking machine has to be back in two
@@ -63,34 +66,29 @@ async def watch_sleep(
             woke(slept)
 
 
-# From linux/rtnetlink.h: links, addresses and routes of both families.
-_GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
-_NOTICE: Final = 65536  # bytes; one that is longer is cut off, and not read anyway
-SETTLE: Final = 0.1  # seconds: a change is a volley of notices
+Look: TypeAlias = Callable[[list[str]], Awaitable[dict[str, Way | None]]]
 
 
-async def watch_network(changed: Callable[[], None]) -> None:
-    """Call `changed()` after each volley of changes; for ever, or until that is impossible."""
-    try:
-        sock = trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    except (AttributeError, OSError):  # no Linux, or not allowed here
-        return
-    with sock:
+class WayWatch:
+    """Whether the ways to the addresses of the switch are what they were. Pure but for `look`."""
+
+    def __init__(self, look: Look) -> None:
+        """`look` finds the ways to addresses; `VswitchError` where that is impossible."""
+        self._look = look
+        self._ways: dict[str, Way | None] = {}
+
+    async def changed(self, hosts: list[str]) -> frozenset[str]:
+        """Look, and remember: those of the addresses that are reached another way than before, or
+        for the first time.
+        """
         try:
-            await sock.bind((0, _GROUPS))
-        except OSError:
-            return
-        while True:
-            await _notice(sock)
-            changed()  # at once, for what has gone
-            with trio.move_on_after(SETTLE):
-                while True:
-                    await _notice(sock)
-            changed()  # and for what has come instead
+            ways = await self._look(hosts)
+        except VswitchError:  # nothing can be told: as if all had changed
+            self._ways = {}
+            return frozenset(hosts)
+        before, self._ways = self._ways, ways
+        return frozenset(host for host, way in ways.items() if before.get(host, ...) != way)
 
-
-async def _notice(sock: trio.socket.SocketType) -> None:
-    try:
-        await sock.recv(_NOTICE)
-    except OSError:  # ENOBUFS: there were more than the socket holds
-        await trio.sleep(SETTLE)
+    def through(self, dev: str) -> list[str]:
+        """Addresses that were reached through this interface when last looked at."""
+        return [host for host, way in self._ways.items() if way is not None and way.dev == dev]

@@ -16,7 +16,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -25,13 +25,16 @@ import trio
 from transport import ChannelBroken
 from vswitch.config.options import DEFAULT_MTU, JoinConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
+from vswitch.devices.home_filter import HomeFilter
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.pump import Pump, QueuedPump, Tally
 from vswitch.devices.tap import TapConfig
+from vswitch.devices.upkeep import ADDRESS, MTU, Kept
 from vswitch.errors import BadRecord, NotReachable, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded
+from vswitch.joining.host_trust import swallows
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
@@ -128,6 +131,17 @@ class HostLink:
             reason=reason,
         )
 
+    async def keep_clear(self, hosts: list[str]) -> None:
+        """Take the address from the interface if the switch, sought at these addresses, would be
+        behind it: what leads to the switch would wait for the switch.
+        """
+        address = self.interface.address
+        if address is None or (reason := swallows(address, hosts)) is None:
+            return
+        self.refuse("address", address, reason)
+        with suppress(VswitchError):  # not ours to take: the attempt will show it
+            await self.interface.set_address(None)
+
     def connected(
         self,
         device: Remote,
@@ -203,10 +217,21 @@ class HostLink:
             raise VswitchError(f"{end[0]}; start join again to make it anew") from end[0]
         raise end[0]
 
+    async def _lacking(self) -> dict[str, str]:
+        """What the kernel does not have of the interface any more, and what instead."""
+        inner = self.interface.inner if isinstance(self.interface, HomeFilter) else self.interface
+        if not isinstance(inner, Kept):
+            await trio.lowlevel.checkpoint()
+            return {}
+        try:
+            return await inner.lacking()
+        except (VswitchError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            return {"interface": str(error)}
+
     async def status(self, _: dict[str, Any], **session: Any) -> dict[str, Any]:
         """The answer to the control socket; `session`: what only a session has to tell."""
-        await trio.lowlevel.checkpoint()
         interface, received, sent = self.interface, self.received, self.sent
+        lacks = await self._lacking()
         drops = Counter(interface.dropped) + self._dropped
         if self._device is not None:
             drops.update(self._device.dropped)
@@ -221,8 +246,8 @@ class HostLink:
                 server=self.server,
                 dev=interface.name,
                 mac=interface.mac,
-                address=interface.address,
-                mtu=interface.mtu,
+                address=None if ADDRESS in lacks else interface.address,
+                mtu=int(lacks.get(MTU, interface.mtu)),
                 rx_frames=received.frames,
                 rx_bytes=received.bytes,
                 tx_frames=sent.frames,
@@ -231,6 +256,7 @@ class HostLink:
                 since=self._since,
                 error=self._error,
                 refused=dict(self._refused),
+                lacking=lacks,
                 **session,
             )
         )
@@ -253,6 +279,7 @@ async def open_host_link(
         mtu=config.mtu or DEFAULT_MTU,
         offload=config.offload,
         address=address,
+        accept_ra=config.accept_ra,
     )
     async with open_host_end(open_interface, wanted, config) as interface:
         yield HostLink(config, server, interface, task_status)

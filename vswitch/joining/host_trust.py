@@ -29,6 +29,7 @@ from vswitch.devices.host_interface import Address, HostFacts, Network
 
 IPV6_MTU: Final = 1280  # bytes: with less, the kernel takes IPv6 from the interface (RFC 8200)
 SHORTEST: Final = {4: 8, 6: 48}  # prefix of a LAN: 10.0.0.0/8 is the largest private one; one site
+REMEDY: Final = "the switch needs another --subnet, or join with --address none"
 # A route to more than this is the way to the rest of the world, whose parts are no network of ours.
 NEAR: Final = 8  # bits of prefix
 
@@ -91,6 +92,17 @@ def refuse_mtu(mtu: int, host: HostFacts) -> str | None:
     return None
 
 
+def swallows(address: str, hosts: list[str]) -> str | None:
+    """Why an interface cannot have this address while the switch is sought at `hosts`: all of them
+    would be behind it.
+    """
+    lan = ipaddress.ip_interface(address).network
+    found = [ipaddress.ip_address(host.partition("%")[0]) for host in hosts]
+    if not found or not all(each in lan for each in found):
+        return None
+    return f"{lan} holds the switch's own address, {found[0]}; {REMEDY}"
+
+
 def _unusable(given: IPv4Interface | IPv6Interface) -> str | None:
     """Why no host has such an address."""
     lan, shortest = given.network, SHORTEST[given.version]
@@ -112,12 +124,11 @@ def _unusable(given: IPv4Interface | IPv6Interface) -> str | None:
 def _taken(lan: Network, host: HostFacts, switch: Address, *, agreed: bool) -> str | None:
     """What of the host, or of the way to the switch, the LAN would stand before."""
     unless = f"if that is meant, join with --allow-network {lan}"
-    remedy = "the switch needs another --subnet, or join with --address none"
-    if switch in lan:
-        return f"{lan} holds the switch's own address, {switch}; {remedy}"
+    if (reason := swallows(str(lan), [str(switch)])) is not None:
+        return reason
     for what, addresses in (("an address", host.addresses), ("a gateway", host.gateways)):
         if (found := _first(addresses, lan)) is not None:
-            return f"{lan} holds {what} of this host, {found}; {remedy}"
+            return f"{lan} holds {what} of this host, {found}; {REMEDY}"
     if agreed:
         return None
     if (found := _first(host.resolvers, lan)) is not None:

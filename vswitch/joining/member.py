@@ -3,7 +3,7 @@
 The TAP is made once and stays, with its address (`host_link.py`), while sessions come and go; one
 session is the business of `connection.py`. A lost session is looked for again at once, and then as
 `backoff.py` says; the name of the switch is resolved anew each time and all its addresses are
-tried. A machine that wakes, or whose network has changed, asks at once.
+tried. A machine that wakes, or that reaches the switch another way than before, asks at once.
 
 A fault of ours in a session ends that session, and is logged with its traceback.
 
@@ -23,14 +23,17 @@ from attrs import evolve
 from transport import Channel
 from vswitch.addresses import mac_from_key
 from vswitch.config.options import JoinConfig
+from vswitch.devices import netlink
 from vswitch.devices.bridge import OpenInterface
+from vswitch.devices.host_interface import Way
+from vswitch.devices.notices import watch_network
 from vswitch.devices.open_tap import open_tap
 from vswitch.errors import ConfigError, NotReachable, TimedOut, VswitchError
 from vswitch.frames.ethernet import format_mac
 from vswitch.joining import profiles
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
-from vswitch.joining.host_changes import watch_network, watch_sleep
+from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.joining.reach import ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
@@ -71,12 +74,22 @@ async def join(
             open_host_link(config, server, open_interface, task_status, mac=mac) as link,
             trio.open_nursery() as nursery,
         ):
-            member = Member(config, profile, link)
+            member = Member(config, profile, link, partial(_look, config.bind))
             path = config.files.join_socket(config.name)
             await nursery.start(serve_control, path, {"status": member.status})
             nursery.start_soon(watch_sleep, member.woke)
             nursery.start_soon(watch_network, member.network_changed)
             await member.run()
+
+
+async def _look(bind: str | None, hosts: list[str]) -> dict[str, Way | None]:
+    return await trio.to_thread.run_sync(netlink.ways_to, hosts, bind)
+
+
+def _host(remote: str) -> str:
+    """Of `HOST:PORT` as a socket writes it; IPv4 in IPv6 is IPv4."""
+    host = remote.rpartition(":")[0].strip("[]")
+    return host.removeprefix("::ffff:") if "." in host else host
 
 
 def _pause_after(error: NotReachable | TimedOut, backoff: Backoff) -> float:
@@ -97,7 +110,10 @@ def _pause_after(error: NotReachable | TimedOut, backoff: Backoff) -> float:
 class Member:
     """This host as a member, through all its sessions."""
 
-    def __init__(self, config: JoinConfig, profile: profiles.Profile, link: HostLink) -> None:
+    def __init__(
+        self, config: JoinConfig, profile: profiles.Profile, link: HostLink, look: Look
+    ) -> None:
+        """`look` finds out how this host reaches addresses."""
         self._config = config
         self._profile = profile
         self._link = link
@@ -105,6 +121,7 @@ class Member:
         self._device: MemberDevice | None = None  # of the session that is or was last
         self._connected_at = 0.0  # on Trio's clock
         self._addresses = ResolvedAddresses()
+        self._ways = WayWatch(look)
         self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
 
     async def run(self) -> NoReturn:
@@ -136,7 +153,11 @@ class Member:
         try:
             with contain_faults(self._link):
                 async with open_channel(
-                    self._profile, self._config.bind, self._addresses, patience=PATIENCE
+                    self._profile,
+                    self._config.bind,
+                    self._addresses,
+                    patience=PATIENCE,
+                    resolved=self._resolved,
                 ) as channel:
                     backoff.answered()
                     await self._connected(channel)
@@ -158,11 +179,32 @@ class Member:
         if self._channel is not None:
             self._channel.renew()
 
-    def network_changed(self) -> None:
-        """Addresses or routes of this host are not what they were."""
-        self._nudge.set()
+    async def network_changed(self) -> None:
+        """Links, addresses or routes of this host are not what they were; perhaps not those that
+        lead to the switch.
+        """
+        hosts = self._addresses.hosts
         if self._channel is not None:
+            hosts.append(_host(self._channel.remote))
+        changed = await self._ways.changed(hosts)
+        if changed or not hosts:
+            self._nudge.set()
+        if self._channel is not None and _host(self._channel.remote) in changed:
             self._channel.probe()
+
+    async def _resolved(self) -> None:
+        """Where the switch is now is known: the LAN must not stand before it."""
+        hosts = self._addresses.hosts
+        await self._link.keep_clear(hosts)
+        await self._ways.changed(hosts)
+        for host in self._ways.through(self._link.interface.name):
+            self._link.tell(
+                "switch-behind-lan",
+                logging.WARNING,
+                address=host,
+                dev=self._link.interface.name,
+                reason=f"the route to it leads into the LAN itself: see `ip route get {host}`",
+            )
 
     def _up_for(self) -> float:
         return trio.current_time() - self._connected_at

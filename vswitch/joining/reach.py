@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -72,6 +72,11 @@ class ResolvedAddresses:
             raise Unreachable(f"cannot resolve {host}: {reason}")
         return sorted(self._known, key=lambda each: each != self._worked)
 
+    @property
+    def hosts(self) -> list[str]:
+        """Where it has been found, without the ports."""
+        return list(dict.fromkeys(host for host, _ in self._known))
+
     def found(self, address: tuple[str, int]) -> None:
         """This one has answered."""
         self._worked = address
@@ -79,14 +84,21 @@ class ResolvedAddresses:
 
 @asynccontextmanager
 async def open_channel(
-    profile: Profile, bind: str | None, addresses: ResolvedAddresses, *, patience: float
+    profile: Profile,
+    bind: str | None,
+    addresses: ResolvedAddresses,
+    *,
+    patience: float,
+    resolved: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[Channel]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
-    `bind`: the local address or interface to use; `patience`: seconds until `TimedOut`.
+    `bind`: the local address or interface to use; `patience`: seconds until `TimedOut`; `resolved`
+    is awaited once `addresses` are known, before the first of them is tried.
     """
     server = profile.server
     found = await addresses.look_up(server.host, server.port)
+    await resolved()
     sock = _open_socket(bind)
     try:
         natives = {

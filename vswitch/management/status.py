@@ -146,6 +146,7 @@ class JoinStatus:
     since: float | None = None
     error: str | None = None
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
+    lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
     schema: int = SCHEMA
 
 

@@ -131,12 +131,19 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
 
 
 def refusals(joins: Sequence[JoinStatus]) -> str:
-    """What hosts do without though their switch has said it, a line each; "" for nothing."""
-    return "\n".join(
-        clean(f"{join.name} does not take {what} {why}")
+    """What hosts do without though their switch has said it, or though it was set up, a line each;
+    "" for nothing.
+    """
+    lines = [
+        f"{join.name} does not take {what} {why}"
         for join in joins
         for what, why in join.refused.items()
-    )
+    ] + [
+        f"{join.name}: another program has changed {what} of {join.dev}: {found}"
+        for join in joins
+        for what, found in join.lacking.items()
+    ]
+    return "\n".join(map(clean, lines))
 
 
 def members_table(members: Sequence[MemberStatus]) -> str:

@@ -29,7 +29,9 @@ async def serve_local_port(
     """Have the port until cancelled, or until its TAP fails. Started when it is attached."""
     subnet = config.subnet
     address = f"{switch_address(subnet)}/{subnet.prefixlen}" if config.bridge is None else None
-    wanted = TapConfig(name=config.dev, mtu=config.mtu, address=address, offload=True)
+    wanted = TapConfig(
+        name=config.dev, mtu=config.mtu, address=address, offload=True, accept_ra="addresses"
+    )
     async with open_host_end(open_interface, wanted, config) as device:
         port = switch.attach(device, name=LOCAL_PORT, bridge=config.bridge is not None)
         task_status.started()

@@ -11,6 +11,7 @@ Error contract: what an operator can mend is a `VswitchError`; nothing from the 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 from contextlib import closing
 
@@ -111,6 +112,15 @@ async def serve(
             )
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
+            if (swallowed := _swallowed(config)) is not None:
+                event(
+                    log,
+                    "subnet-collides",
+                    logging.WARNING,
+                    subnet=config.subnet,
+                    reason=f"it holds the switch's own address, {swallowed}: members with "
+                    "--address auto will not take theirs; serve with another --subnet",
+                )
             event(
                 log,
                 "serving",
@@ -121,6 +131,19 @@ async def serve(
                 state=files.path,
             )
             task_status.started(Serving(switch, managed, endpoint, registry, listen))
+
+
+def _swallowed(config: ServeConfig) -> str | None:
+    """The address of the switch, as far as options say it, that its members could not reach any
+    more once they had one of the subnet.
+    """
+    for where in (config.public, config.listen):
+        try:
+            if where is not None and ipaddress.ip_address(where.host) in config.subnet:
+                return where.host
+        except ValueError:  # a name, or every address
+            continue
+    return None
 
 
 def _identity(files: StateDir) -> PrivateKey:

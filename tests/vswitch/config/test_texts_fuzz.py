@@ -90,7 +90,9 @@ SAMPLES = {
     "address": "10.77.0.2/24", "bind": "eth0", "dev": "vsw0", "name": "pc1", "expires": "24h",
     "once": "true", "silent": "true", "offload": "off", "lane": "auto", "log_level": "info",
     "log_days": "14", "max_members": "9", "state": "~/x", "log_file": "/x",
-    "via": "udp://[::1]:5555", "bridge": "br0", "bridge_dhcp": "true", "local_port": "true",
+    "via": "udp://[::1]:5555", "bridge": "br0", "bridge_dhcp": "true", "bridge_ra": "true",
+    "accept_ra": "addresses",
+    "local_port": "true",
     "allow_network": "10.77.0.0/24,fd00::/48",
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from vswitch.foreign.formats import (
     without_vxlan_untrusted,
 )
 from vswitch.foreign.kinds import load_foreign
-from vswitch.frames.headers import is_dhcp_untrusted
+from vswitch.frames.headers import autoconfiguration_untrusted
 from vswitch.frames.records import frame_record
 from vswitch.testing import arp_request, icmp_echo
 
@@ -92,7 +92,7 @@ def test_random_datagrams_are_frames_by_their_length_alone():
         found = without_vxlan_untrusted(data)
         assert found is None or (found[0] < 1 << 24 and found[1] == data[8:])
         if record is not None:
-            is_dhcp_untrusted(record)
+            autoconfiguration_untrusted(record)
         vni = chance.randrange(1 << 24)
         assert without_vxlan_untrusted(vxlan_header(vni) + data) == (vni, data)
 

@@ -1,4 +1,4 @@
-"""Which records are DHCP, in whatever they are wrapped."""
+"""Which records are DHCP or router advertisements, in whatever they are wrapped."""
 
 import random
 import struct
@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 import trio
 
-from vswitch.devices.dhcp_filter import DhcpFilter
-from vswitch.frames.headers import is_dhcp_untrusted
+from vswitch.devices.home_filter import HomeFilter
+from vswitch.frames.headers import autoconfiguration_untrusted
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.frames.virtio import NO_OFFLOAD
 from vswitch.testing import FakeInterface, arp_request, ethernet, vlan_tagged
@@ -54,7 +54,23 @@ DHCP = [
     vlan_tagged(udp4(68, 67), 7),
     vlan_tagged(vlan_tagged(udp6(546, 547), 7), 8, tpid=0x88A8),
 ]
+
+
+def icmp6(kind, *, options=b""):
+    following = 0 if options else 58
+    head = struct.pack(">IHBB", 6 << 28, 16 + len(options), following, 255) + bytes(32)
+    return ethernet(B, A, 0x86DD, head + options + bytes((kind,)) + bytes(15))
+
+
+RA = [
+    icmp6(134),
+    icmp6(134, options=b"\x3a" + bytes(7)),  # behind hop-by-hop options
+    vlan_tagged(icmp6(134), 7),
+]
 OTHER = [
+    icmp6(133),  # a host that asks: who is there to answer is at home
+    icmp6(135),
+    icmp6(128),
     udp4(68, 53),
     udp4(40000, 9),  # Wake-on-LAN
     ethernet(b"\xff" * 6, A, 0x0842, b"\xff" * 6 + B * 16),
@@ -73,29 +89,34 @@ def wrapped(frame):
 
 @pytest.mark.parametrize("frame", DHCP, ids=range(len(DHCP)))
 def test_dhcp(frame):
-    assert [is_dhcp_untrusted(record) for record in wrapped(frame)] == [True, True]
+    assert [autoconfiguration_untrusted(record) for record in wrapped(frame)] == ["dhcp", "dhcp"]
+
+
+@pytest.mark.parametrize("frame", RA, ids=range(len(RA)))
+def test_router_advertisements(frame):
+    assert [autoconfiguration_untrusted(record) for record in wrapped(frame)] == ["ra", "ra"]
 
 
 @pytest.mark.parametrize("frame", OTHER, ids=range(len(OTHER)))
 def test_everything_else(frame):
-    assert [is_dhcp_untrusted(record) for record in wrapped(frame)] == [False, False]
+    assert [autoconfiguration_untrusted(record) for record in wrapped(frame)] == ["", ""]
 
 
 def test_whatever_the_bytes():
     chance = random.Random(1)
-    for frame in [*DHCP, *OTHER]:
+    for frame in [*DHCP, *RA, *OTHER]:
         for record in wrapped(frame):
             for end in range(4, len(record)):
-                is_dhcp_untrusted(record[:end])
+                autoconfiguration_untrusted(record[:end])
             for _ in range(200):
                 data = bytearray(record)
                 data[chance.randrange(4, len(data))] = chance.randrange(256)
-                is_dhcp_untrusted(bytes(data))
+                autoconfiguration_untrusted(bytes(data))
 
 
 async def test_the_guard_drops_both_ways_and_counts():
     interface = FakeInterface(capacity=3)
-    guard = DhcpFilter(interface)
+    guard = HomeFilter(interface, frozenset(("dhcp", "ra")))
     interface.feed(DHCP[0], OTHER[0], DHCP[1], OTHER[1])
     assert guard.read_nowait(64) == [frame_record(OTHER[0]), frame_record(OTHER[1])]
     interface.feed(DHCP[0])
@@ -110,3 +131,12 @@ async def test_the_guard_drops_both_ways_and_counts():
     assert interface.take() == OTHER[3:5]
     assert guard.dropped == Counter(dhcp=5)
     assert guard.write_nowait([]) == 0
+
+
+def test_what_may_pass_does():
+    interface = FakeInterface()
+    for stays, passes in (("dhcp", RA[0]), ("ra", DHCP[0])):
+        guard = HomeFilter(interface, frozenset((stays,)))
+        interface.feed(DHCP[0], RA[0])
+        assert guard.read_nowait(64) == [frame_record(passes)]
+    assert guard.dropped == Counter(dhcp=1, ra=1)

@@ -7,9 +7,10 @@ import trio
 import trio.testing
 
 from vswitch.addresses import mac_from_key
+from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.joining.member import join
-from vswitch.serving.server import serve
+from vswitch.serving.server import _swallowed, serve
 from vswitch.testing import FakeInterface, ethernet
 
 
@@ -66,6 +67,33 @@ async def test_a_second_join_of_one_member_is_refused(site):
         assert type(error) is VswitchError
         assert "another vswitch is running" in str(error)
         assert (await member.status()).state == "up"
+
+
+@pytest.mark.parametrize(
+    ("public", "subnet", "collides"),
+    [
+        ("10.9.0.50", "10.9.0.0/24", True),
+        ("10.9.0.50", "10.0.0.0/8", True),
+        ("10.9.1.50", "10.9.0.0/24", False),
+        ("switch.example", "10.9.0.0/24", False),
+        ("[fd00::1]", "10.9.0.0/24", False),
+    ],
+)
+def test_a_subnet_that_holds_the_switch_is_named(public, subnet, collides, tmp_path):
+    config = ServeConfig(public=public, subnet=subnet, state=tmp_path)
+    assert (_swallowed(config) is not None) == collides
+
+
+def test_a_subnet_that_holds_where_the_switch_listens_is_named(tmp_path):
+    config = ServeConfig(listen="10.9.0.50:0", subnet="10.9.0.0/24", state=tmp_path)
+    assert _swallowed(config) == "10.9.0.50"
+
+
+async def test_a_subnet_that_holds_the_switch_is_in_the_log(site, caplog):
+    async with site.serving(public="10.9.0.50", subnet="10.9.0.0/24"):
+        pass
+    assert "subnet-collides" in caplog.text
+    assert "it holds the switch's own address, 10.9.0.50" in caplog.text
 
 
 async def test_a_key_that_others_can_read_is_refused(site):

@@ -12,7 +12,7 @@ import pytest
 from transport.stats import SessionStatistics
 from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
-from vswitch.devices.dhcp_filter import DhcpFilter
+from vswitch.devices.home_filter import HomeFilter
 from vswitch.devices.tap import TapDevice
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.serve import Listener
@@ -72,7 +72,8 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
         member = MemberDevice(channel, name="pc1")
         member.use_lane("auto")
         member._datagrams.dropped["too_long"] += 4
-        guarded = DhcpFilter(tap(other, name="tap1", dropped=Counter(dhcp=6)))
+        inner = tap(other, name="tap1", dropped=Counter(dhcp=6))
+        guarded = HomeFilter(inner, frozenset(("dhcp",)))
         devices = {
             "fake": FakeDevice(),
             "tap": tap(other, name="tap0", dropped=Counter(oversize=5)),

@@ -11,6 +11,7 @@ from transport import Grant, PrivateKey, open_endpoint
 from transport.testing.network import Link, open_network
 from vswitch.addresses import HostPort
 from vswitch.config.options import JoinConfig
+from vswitch.devices.host_interface import Way
 from vswitch.joining import reach
 from vswitch.joining.host_link import HostLink
 from vswitch.joining.member import Member
@@ -36,6 +37,7 @@ class Stage:
         self.files = StateDir(path)
         self.identity = PrivateKey.generate()
         self.interface = FakeInterface()
+        self.way = Way("eth0", 2, "192.0.2.254", "192.0.2.1")  # to wherever
         key, where = PrivateKey.generate(), HostPort(*SERVER)
         self.profile = Profile(
             "pc1", where, self.identity.public, key, self.files, network="10.77.0.0/24"
@@ -66,7 +68,14 @@ class Stage:
 
     def member(self, **options):
         config = JoinConfig(name="pc1", state=self.files.path, **options)
-        return Member(config, self.profile, HostLink(config, SERVER[0], self.interface))
+        link = HostLink(config, SERVER[0], self.interface)
+        return Member(config, self.profile, link, self.look)
+
+    async def look(self, hosts):
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.way, Exception):
+            raise self.way
+        return dict.fromkeys(hosts, self.way)
 
     async def run_once(self):
         """The error of a join that gives up at the first failure."""

@@ -2,8 +2,10 @@
 
 import pytest
 import trio
+from attrs import evolve
 
-from vswitch.errors import TimedOut
+from vswitch.devices.host_interface import Way
+from vswitch.errors import TimedOut, VswitchError
 from vswitch.joining import reach
 from vswitch.joining.backoff import CAP, RESTART, SPREAD
 from vswitch.joining.connection import WELCOME_TIMEOUT
@@ -213,23 +215,83 @@ async def test_a_path_that_heals_after_long_has_its_member_back_within_three_sec
             assert (await status_of(member))["state"] == "up"
 
 
-async def test_a_change_of_the_network_cuts_a_pause_short_and_shows_where_we_are(
+def sent(member):
+    return member._channel.statistics().sent_datagrams
+
+
+async def test_another_way_to_the_switch_cuts_a_pause_short_and_shows_where_we_are(
     autojump_clock, stage, nursery
 ):
+    member = stage.member()
+    ways = [evolve(stage.way, source=f"192.0.2.{number}") for number in range(2, 24)]
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        await trio.sleep(5)
+        for way in (ways.pop(), evolve(stage.way, gateway="192.0.2.9"), None, ways.pop()):
+            stage.way, before = way, sent(member)
+            await member.network_changed()
+            await trio.sleep(0.1)
+            assert sent(member) > before  # a ping
+    await trio.sleep(40 * 60)  # pauses are half a minute long by now
+    async with stage.serving(welcomed):
+        for way in ways:
+            stage.way = way
+            await member.network_changed()
+            await trio.sleep(0.5)
+        assert len(stage.sessions) == 2
+
+
+async def test_changes_elsewhere_send_nothing_and_cut_nothing_short(autojump_clock, stage, nursery):
     member = stage.member()
     async with stage.serving(welcomed):
         nursery.start_soon(member.run)
         await trio.sleep(5)
-        before = member._channel.statistics().sent_datagrams
-        member.network_changed()
-        await trio.sleep(0.1)
-        assert member._channel.statistics().sent_datagrams > before  # a ping
-    await trio.sleep(40 * 60)  # pauses are half a minute long by now
+        before = sent(member)
+        for _ in range(100):
+            await member.network_changed()
+            await trio.sleep(0.01)
+        assert sent(member) == before
+    await trio.sleep(40 * 60)
+    tried = len(stage.network.log)
+    for _ in range(4):
+        await member.network_changed()
+        await trio.sleep(0.5)
+    assert len(stage.network.log) - tried <= 1  # an attempt that was due
+
+
+async def test_routes_that_cannot_be_asked_for_count_as_changed(autojump_clock, stage, nursery):
+    member = stage.member()
     async with stage.serving(welcomed):
-        for _ in range(20):
-            member.network_changed()
-            await trio.sleep(0.5)
-        assert len(stage.sessions) == 2
+        nursery.start_soon(member.run)
+        await trio.sleep(5)
+        stage.way = VswitchError("the kernel does not say")
+        before = sent(member)
+        await member.network_changed()
+        await trio.sleep(0.1)
+        assert sent(member) > before
+
+
+async def test_an_address_that_would_swallow_the_switch_is_taken_away_before_it_is_sought(
+    autojump_clock, stage, nursery, caplog
+):
+    """The host has moved to where the switch is: what was fine is no more."""
+    member = stage.member(allow_network="198.51.100.0/24")
+    stage.interface.address = "198.51.100.9/24"
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        await trio.sleep(1)
+        assert stage.interface.history[0] == ("address", None)
+        assert len(stage.sessions) == 1
+    assert "198.51.100.0/24 holds the switch's own address, 198.51.100.1" in caplog.text
+
+
+async def test_a_way_through_the_lan_itself_is_named(autojump_clock, stage, nursery, caplog):
+    member = stage.member()
+    stage.way = Way("vsw0", 9, "10.77.0.1")
+    async with stage.serving(welcomed):
+        nursery.start_soon(member.run)
+        await trio.sleep(1)
+    assert "switch-behind-lan" in caplog.text
 
 
 async def test_a_name_server_that_is_silent_does_not_keep_a_member_away(

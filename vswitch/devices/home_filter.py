@@ -1,25 +1,32 @@
-"""A host's interface through which no DHCP passes: two LANs that are bridged keep their own.
+"""A host's interface through which what configures hosts does not pass: two LANs that are bridged
+keep their own DHCP servers, and their own routers of IPv6.
 
 Both directions; everything else is the interface's own doing, errors too. What is dropped is
-counted in its `dropped["dhcp"]`.
+counted in its `dropped`, as `dhcp` or `ra`. No defence: a host that means harm can hide either.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 import trio
 
 from vswitch.devices.host_interface import HostFacts, HostInterface
-from vswitch.frames.headers import is_dhcp_untrusted
+from vswitch.frames.headers import autoconfiguration_untrusted
 from vswitch.switch.device import Description
 
+STAYS_HOME: Final = ("dhcp", "ra")  # what can, and why a frame was dropped then
 
-class DhcpFilter:
+
+class HomeFilter:
     """Around an interface. Implements `vswitch.devices.host_interface.HostInterface`."""
 
-    def __init__(self, interface: HostInterface) -> None:
+    def __init__(self, interface: HostInterface, stays: frozenset[str]) -> None:
+        """`stays`: what of `STAYS_HOME` does not pass."""
+        self.inner = interface
         self._interface = interface
+        self._stays = stays
         self.dropped: Counter[str] = interface.dropped
 
     @property
@@ -64,10 +71,11 @@ class DhcpFilter:
 
     def read_nowait(self, limit: int) -> list[bytes]:
         # HOT PATH
-        records = self._interface.read_nowait(limit)
-        kept = [record for record in records if not is_dhcp_untrusted(record)]
+        records, stays = self._interface.read_nowait(limit), self._stays
+        kept = [record for record in records if autoconfiguration_untrusted(record) not in stays]
         if len(kept) < len(records):
-            self.dropped["dhcp"] += len(records) - len(kept)
+            kinds = map(autoconfiguration_untrusted, records)
+            self.dropped.update(kind for kind in kinds if kind in stays)
             if not kept:
                 raise trio.WouldBlock
         return kept
@@ -77,15 +85,17 @@ class DhcpFilter:
 
     def write_nowait(self, records: list[bytes]) -> int:
         # HOT PATH
-        kept = [record for record in records if not is_dhcp_untrusted(record)]
+        stays = self._stays
+        kept = [record for record in records if autoconfiguration_untrusted(record) not in stays]
         taken = self._interface.write_nowait(kept)
         if len(kept) == len(records):
             return taken
         # What is dropped counts as taken, up to the first record that was not.
         done = 0
         for record in records:
-            if is_dhcp_untrusted(record):
-                self.dropped["dhcp"] += 1
+            kind = autoconfiguration_untrusted(record)
+            if kind in stays:
+                self.dropped[kind] += 1
             elif taken:
                 taken -= 1
             else:
