@@ -278,12 +278,10 @@ class MemberDevice:
             chooser.sent(channel.progress())
         return passing, rest
 
-    @property
     def round_trip(self) -> float | None:
         """Implements `vswitch.switch.device.Distant`."""
         return self._channel.round_trip
 
-    @property
     def lossy(self) -> bool:
         """Implements `vswitch.switch.device.Distant`."""
         return self._channel.lossy
