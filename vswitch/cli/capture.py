@@ -117,8 +117,10 @@ def _copy(stream: ClientStream, out: BinaryIO, *, lines: bool) -> bytes:
 
 
 def _write(out: BinaryIO, piece: bytes) -> None:
+    left = memoryview(piece)
     try:
-        out.write(piece)
+        while left:
+            left = left[out.write(left) :]
         out.flush()
     except BrokenPipeError:
         raise
@@ -137,5 +139,6 @@ def _output(where: str | None) -> Iterator[BinaryIO]:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise VswitchError(f"{path}: cannot be written: {error.strerror}") from None
-    with os.fdopen(fd, "wb") as file:
+    # What a buffer keeps would be written once more at the end, to a disk that is full.
+    with os.fdopen(fd, "wb", buffering=0) as file:
         yield file

@@ -113,6 +113,13 @@ def test_capture_refused(run, args, code, complaint):
     assert complaint in err
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is missing")
+def test_capture_into_a_full_disk_is_one_line(run):
+    code, out, err = run("capture", "--all", "-w", "/dev/full", "--count", "1")
+    assert (code, out) == (1, b"")
+    assert err == "vswitch: error: cannot write the capture: No space left on device\n"
+
+
 def test_a_switch_that_stops_ends_the_capture_and_says_so(run, tmp_path):
     timer = threading.Timer(0.5, run.stop)
     timer.start()
