@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort, check_name, parse_subnet
 from vswitch.errors import ByeCode, ConfigError, NotFound
 from vswitch.registry.database import Database, Execute
@@ -269,6 +270,7 @@ class Registry:
             run(_SET, ("public", public))
             run(_SET, ("subnet", str(served.subnet)))
             run(_SET, ("reserved", " ".join(served.reserved)))
+            run(_SET, ("key", "" if served.key is None else served.key.text()))
 
     def served(self) -> LastServed | None:
         """What `record_served` noted last, or None if the switch never ran."""
@@ -279,7 +281,8 @@ class Registry:
             public = HostPort.parse(rows["public"]) if rows["public"] else None
             subnet = parse_subnet(rows["subnet"])
             reserved = tuple(rows.get("reserved", "").split())
-            return LastServed(HostPort.parse(rows["listen"]), public, subnet, reserved)
+            key = PublicKey.from_text(rows["key"]) if rows.get("key") else None
+            return LastServed(HostPort.parse(rows["listen"]), public, subnet, reserved, key)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

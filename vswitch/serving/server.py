@@ -107,9 +107,8 @@ async def serve(
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
-            served = LastServed(
-                listen, config.public, config.subnet, tuple(each.name for each in foreign)
-            )
+            names = tuple(each.name for each in foreign)
+            served = LastServed(listen, config.public, config.subnet, names, identity.public)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
             if (swallowed := _swallowed(config)) is not None:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.members.protocol import ByeCode
@@ -222,7 +223,9 @@ def test_how_the_switch_was_served_last_is_read_back(registry):
     served = LastServed(HostPort("::", 7450), None, SUBNET)
     registry.record_served(served)
     assert registry.served() == served
-    served = LastServed(HostPort("::", 1), HostPort("example.org", 0), IPv4Network("10.0.0.0/8"))
+    key = PublicKey(bytes(range(32)))
+    net = IPv4Network("10.0.0.0/8")
+    served = LastServed(HostPort("::", 1), HostPort("example.org", 0), net, ("lab",), key)
     registry.record_served(served)
     assert registry.served() == served
 
