@@ -94,10 +94,22 @@ def load_settings(path: Path | None) -> Settings:
     document = read_tables(path)
     ports = _table(document.get("port", {}), f"{path}: port")
     named = {name: _table(said, f"{path}: port.{name}") for name, said in ports.items()}
+    problems: list[str] = []
     for name, said in named.items():
-        structure(PortSettings, said, f"{path}: port.{name}")
+        try:
+            structure(PortSettings, said, f"{path}: port.{name}")
+        except ConfigError as error:
+            problems.append(str(error))
     switch = _table(document.get("switch", {}), f"{path}: switch")
-    return Settings(switch=structure(SwitchSettings, switch, f"{path}: switch"), ports=named)
+    try:
+        settings = Settings(
+            switch=structure(SwitchSettings, switch, f"{path}: switch"), ports=named
+        )
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *problems])) from None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
 
 
 def spelled(settings: attrs.AttrsInstance) -> dict[str, Any]:
