@@ -27,6 +27,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch invite pc1 --expires 10m --public switch.example.org",
     )
     parser.add_argument("name", metavar="NAME", help="name of the new member: a-z, 0-9, '-'")
+    parser.add_argument(
+        "--again", action="store_true", help="for a member: tell its host the key and place anew"
+    )
     add_flags(parser, InviteConfig)
 
 
@@ -52,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         invitation = JoinString.new(served.key, _where(config.public, served))
         now = time.time()
         expires = now + config.expires
-        registry.add_invite(Invite(invitation.token_id, invitation.psk, name, now, expires))
+        invite = Invite(invitation.token_id, invitation.psk, name, now, expires)
+        registry.add_invite(invite, again=args.again)
     answer(invitation.encode())
     until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     say(

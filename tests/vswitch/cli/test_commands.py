@@ -86,6 +86,9 @@ def test_an_invite_for_a_member_is_refused(run, switch):
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.REFUSED, "")
     assert "vswitch revoke pc1" in err
+    assert "vswitch invite pc1 --again" in err
+    assert run("invite", "pc1", "--again")[0] == ExitCode.OK
+    assert run("invite", "pc2", "--again")[0] == ExitCode.NOT_FOUND
 
 
 def test_an_invite_needs_no_private_key(run, switch, files):
