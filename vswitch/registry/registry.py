@@ -132,6 +132,17 @@ class Registry:
         """The invite with this id, whether it can still be used or not."""
         return self._found(Invite, _INVITE + "WHERE id = ?", id)
 
+    def open_invites(self, now: float) -> list[Invite]:
+        """Those that can be used at `now`, the next to expire first."""
+        which = _INVITE + "WHERE used IS NULL AND expires > ? ORDER BY expires, name"
+        with self._database.plain_errors():
+            return [Invite(*row) for row in self._database.read(which, (now,))]
+
+    def purge(self) -> int:
+        """Forget the keys that were revoked; how many. They are strangers' then, and stay out."""
+        with self._database.transaction() as run:
+            return run("DELETE FROM member WHERE revoked IS NOT NULL", ()).rowcount
+
     def _found(self, kind: Callable[..., T], statement: str, value: object) -> T | None:
         with self._database.plain_errors():
             rows = self._database.read(statement, (value,))

@@ -99,7 +99,7 @@ async def serve(
             reception.check_revoked()  # before anybody can claim what is theirs
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
-            status = ServeStatus(config, listen, endpoint, switch, reception, registry)
+            status = ServeStatus(config, listen, endpoint, switch, reception, registry, managed)
             controlled = Controlled(managed, status.read, reception.check_revoked)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
