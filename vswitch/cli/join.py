@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from functools import partial
 
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
 from vswitch.config.converters import to_name
@@ -14,6 +13,7 @@ from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
 from vswitch.logs import set_up
 
+_PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
 _LINE_LIMIT = 4096  # characters; a join string has at most 512
 
 
@@ -46,9 +46,20 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args, JoinConfig, table="join", invite=invite)
     config.files.ensure()
     set_up(config.log_level, config.log_file, config.log_days)
+    import trio
+
+    from vswitch.cli.supervisor import Readiness
     from vswitch.joining.member import join
 
-    return run_service(partial(join, config))
+    async def service() -> None:
+        ready = Readiness()
+        async with trio.open_nursery() as nursery:
+            # What a switch refuses it has refused by then; one that is away may be so for days.
+            nursery.start_soon(ready.started_after, _PATIENCE)
+            await join(config, task_status=ready)
+            nursery.cancel_scope.cancel()
+
+    return run_service(service)
 
 
 def _name_without_registry(args: argparse.Namespace) -> str | None:

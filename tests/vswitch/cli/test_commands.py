@@ -6,15 +6,14 @@ import os
 import subprocess
 import sys
 
+import attrs
 import pytest
 
 from transport.crypto.identity import load_key_file
 from vswitch.addresses import HostPort
 from vswitch.cli import main
-from vswitch.config.options import ServeConfig
 from vswitch.errors import ExitCode
 from vswitch.registry.invite import JoinString
-from vswitch.registry.rules import LastServed
 
 COMMANDS = ["serve", "invite", "members", "revoke", "join", "status", "genkey"]
 
@@ -69,7 +68,8 @@ def test_where_invites_lead(run, switch, monkeypatch):
 
 
 def test_an_invite_to_an_unknown_place_is_refused(run, switch):
-    switch.record_served(LastServed(HostPort("::", 7000), None, ServeConfig().subnet))
+    served = switch.served()
+    switch.record_served(attrs.evolve(served, public=None))
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.USAGE, "")
     assert "give --public HOST[:PORT]" in err
@@ -86,13 +86,24 @@ def test_an_invite_for_a_member_is_refused(run, switch):
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.REFUSED, "")
     assert "vswitch revoke pc1" in err
+    assert "vswitch invite pc1 --again" in err
+    assert run("invite", "pc1", "--again")[0] == ExitCode.OK
+    assert run("invite", "pc2", "--again")[0] == ExitCode.NOT_FOUND
 
 
-def test_an_open_key_file_is_refused(run, switch, files):
-    files.server_key.chmod(0o644)
-    code, _, err = run("invite", "pc1")
-    assert code == ExitCode.USAGE
-    assert f"chmod 600 {files.server_key}" in err
+def test_an_invite_needs_no_private_key(run, switch, files):
+    key = load_key_file(files.server_key).public
+    files.server_key.unlink()  # as root beside a service, whose key file is for its user alone
+    code, out, _ = run("invite", "pc1")
+    assert code == ExitCode.OK
+    assert JoinString.parse_untrusted(out).server_key == key
+
+
+def test_an_invite_of_a_switch_whose_key_is_not_noted(run, switch):
+    switch.record_served(attrs.evolve(switch.served(), key=None))
+    code, out, err = run("invite", "pc1")
+    assert (code, out) == (ExitCode.NOT_FOUND, "")
+    assert "start `vswitch serve`" in err
 
 
 def test_genkey_into_a_file(tmp_path, capsys):
