@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         served = registry.served()
         if served is None or served.key is None:
             raise no_switch
-        invitation = JoinString.new(served.key, _where(config.public, served))
+        invitation = JoinString.new(served.key, _where(config.public, served), name)
         now = time.time()
         expires = now + config.expires
         invite = Invite(invitation.token_id, invitation.psk, name, now, expires)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     say(
         f"vswitch: the string above makes one host the member {name}, until {until}; there run\n"
-        f"  vswitch join STRING --name {name}"
+        "  vswitch join STRING"
     )
     return ExitCode.OK
 

@@ -35,10 +35,34 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("vswitch ")
 
 
-@pytest.mark.parametrize("argv", [[], ["nonsense"], ["status", "--nonsense"], ["invite"]])
+@pytest.mark.parametrize("argv", [[], ["status", "--nonsense"], ["invite"]])
 def test_wrong_usage(argv, capsys):
     assert main(argv) == ExitCode.USAGE
     assert "usage: vswitch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("stauts", "did you mean 'status'?"), ("x", "known are bench, capture, co")]
+)
+def test_a_command_that_does_not_exist_is_one_line(word, said, capsys):
+    assert main([word, "--json"]) == ExitCode.USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vswitch: error: unknown command {word}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "like"),
+    [
+        (["help"], ["--help"]),
+        (["help", "join"], ["join", "--help"]),
+        (["version"], ["--version"]),
+        (["-V"], ["--version"]),
+    ],
+)
+def test_other_words_for_help_and_version(argv, like, capsys):
+    assert main(argv) == main(like) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :]
 
 
 def test_flags_are_not_abbreviated(capsys):
@@ -56,7 +80,8 @@ def test_invite_prints_the_string_alone(run, switch, files):
     invite = switch.invite(join.token_id)
     assert (invite.name, invite.psk) == ("pc1", join.psk)
     assert invite.expires - invite.created == 600
-    assert "vswitch join STRING --name pc1" in err
+    assert join.name == "pc1"
+    assert "vswitch join STRING\n" in err
     assert out.strip() not in err
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 import pytest
 import trio
 
+from transport.crypto.identity import PublicKey
 from transport.errors import KeyFileError
 from vswitch.addresses import HostPort
 from vswitch.cli import main
@@ -27,6 +28,7 @@ from vswitch.errors import (
     VswitchError,
 )
 from vswitch.members.protocol import ByeCode
+from vswitch.registry.invite import JoinString
 from vswitch.registry.rules import EnrolRefused
 
 
@@ -83,6 +85,21 @@ def test_join_gets_its_options(services, tmp_path, monkeypatch):
     (config,) = services.configs
     assert (config.invite, config.name, config.dev) == ("vsw1:x", "pc1", "tap9")
     assert (config.once, config.address, config.bind) == (True, "none", "eth0")
+
+
+def test_join_takes_its_name_from_the_string(services, tmp_path, monkeypatch, capsys):
+    key = PublicKey(bytes(range(32)))
+    text = JoinString.new(key, HostPort("192.0.2.1", 7450), "pc7").encode()
+    state = ["--state", str(tmp_path / "s")]
+    assert main(["join", text, *state]) == ExitCode.OK
+    assert main(["join", text, "--name", "pc8", *state]) == ExitCode.OK
+    monkeypatch.setenv("VSWITCH_NAME", "pc9")
+    assert main(["join", text, *state]) == ExitCode.OK
+    assert [config.name for config in services.configs] == ["pc7", "pc8", "pc9"]
+    monkeypatch.delenv("VSWITCH_NAME")
+    old = JoinString.new(key, HostPort("192.0.2.1", 7450)).encode()
+    assert main(["join", old, *state]) == ExitCode.USAGE
+    assert "name is missing" in capsys.readouterr().err
 
 
 def test_join_reads_the_string_from_standard_input(services, tmp_path, monkeypatch, capsys):
