@@ -96,6 +96,8 @@ def _run(argv: Sequence[str] | None) -> int:
         words = ["--version"]
     # The flags in front of a command have no values, so the first word without a dash is it.
     asked = next((word for word in words if not word.startswith("-")), "")
+    if words[0] in ("-V", "--version"):
+        asked = ""  # nothing else counts
     if asked and asked not in SUMMARIES:
         from vswitch.config.sources import unknown
 
