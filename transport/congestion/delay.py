@@ -238,10 +238,14 @@ class DelayController:
         rate = self.delivery_rate
         if not rate:
             return MAX_TARGET
-        wanted = TARGET * (1 + 1.2 * min(self.min_rtt, 0.3)) * sqrt(TARGET_RATE / rate)
-        least = MIN_TARGET + min(MAX_JITTER, 1.5 * self._jitter)
-        fast = MAX_TARGET * min(1.0, rate / FAST_RATE) ** 2
-        return min(MAX_TARGET, max(least, wanted) + fast)
+        min_rtt = self.min_rtt
+        path = 1.2 * (min_rtt if min_rtt < 0.3 else 0.3)
+        wanted = TARGET * (1 + path) * sqrt(TARGET_RATE / rate)
+        room = 1.5 * self._jitter
+        least = MIN_TARGET + (room if room < MAX_JITTER else MAX_JITTER)
+        target = wanted if wanted > least else least
+        target += MAX_TARGET * (rate / FAST_RATE if rate < FAST_RATE else 1.0) ** 2
+        return target if target < MAX_TARGET else MAX_TARGET
 
     # --- What comes back --------------------------------------------------------------------
 
@@ -298,16 +302,20 @@ class DelayController:
         it only, and in that part acknowledgements come as fast as the path is.
         """
         rate = self._slot_bytes / (now - self._slot_start)
-        self._slot_rates[1] = max(self._slot_rates[1], rate)
+        if rate > self._slot_rates[1]:
+            self._slot_rates[1] = rate
         self._slot_start, self._slot_bytes = now, 0
 
     def _take_sample(self, sample: float, now: float) -> None:
         self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
-        self._round_min_rtt = min(self._round_min_rtt, sample)
+        if sample < self._round_min_rtt:
+            self._round_min_rtt = sample
         self._round_rtts += sample
         self._samples += 1
-        self._next_min_rtt = min(self._next_min_rtt, sample)
-        self.min_rtt = min(self.min_rtt, sample)
+        if sample < self._next_min_rtt:
+            self._next_min_rtt = sample
+        if sample < self.min_rtt:
+            self.min_rtt = sample
         competing = self._competition.detected
         lifetime = COMPETITIVE_MIN_RTT_LIFETIME if competing else MIN_RTT_LIFETIME
         if now - self._min_rtt_since > lifetime:
@@ -348,9 +356,10 @@ class DelayController:
         if self._drain is Drain.SETTLING and now >= self._settled_at:
             self._drain = Drain.IDLE
         delivery_rate = self._delivered / lasted
-        filled = self._max_in_flight >= FILLED * self._window_now()
+        window = self._window_now()
+        filled = self._max_in_flight >= FILLED * window
         flooded = self._measure_loss(lasted)
-        self._measure_path(delivery_rate, now, filled=filled)
+        self._measure_path(delivery_rate, window, now, filled=filled)
         queue = self.queue
         self._detect_competition(queue, delivery_rate, now)
         if self.mode is _SLOW_START:
@@ -366,6 +375,8 @@ class DelayController:
 
     def _measure_loss(self, lasted: float) -> bool:
         """Whether so much is lost that slow start has gone too far."""
+        if not (self._lost_bytes or self.loss):  # as on most paths
+            return False
         sent = self._lost_bytes + self._delivered
         share = self._lost_bytes / max(1, sent)
         self.loss += (share - self.loss) * min(1.0, lasted / LOSS_LIFETIME)
@@ -374,12 +385,14 @@ class DelayController:
             return True
         return sent >= INITIAL_WINDOW and share >= SLOW_START_ROUND_LOSS
 
-    def _measure_path(self, delivery_rate: float, now: float, *, filled: bool) -> None:
+    def _measure_path(
+        self, delivery_rate: float, window: int, now: float, *, filled: bool
+    ) -> None:
         """Queue, jitter and rates; a round that has not `filled` the window does not lower the
         rate, or by little.
         """
         starting = self.mode is _SLOW_START
-        self.app_limited = starting or self._max_in_flight < APP_LIMITED * self._window_now()
+        self.app_limited = starting or self._max_in_flight < APP_LIMITED * window
         self.queue = self._round_min_rtt - self.min_rtt
         self._queues.append(self.queue)
         jitter = self._round_rtts / self._samples - self._round_min_rtt
@@ -403,7 +416,7 @@ class DelayController:
         )
         if self._drain is Drain.SETTLING:
             competition.on_drained(queue, target, now)
-        if queue <= 2 * self.target + MIN_ROUND:
+        if queue <= 2 * MIN_TARGET + MIN_ROUND or queue <= 2 * self.target + MIN_ROUND:
             self._short_queue_at = now
         elif now - self._short_queue_at > max(STANDING_QUEUE, 8 * rtt) and not (
             competition.detected or competition.detect_variation(now, STANDING_QUEUE / 2)

@@ -132,6 +132,7 @@ class Channel(trio.abc.AsyncResource):
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
+        self._parked = 0  # tasks that wait in these
         self._take: Callable[[], bool] | None = None  # of the task in `push`, while it waits
         self._failure: Exception | None = None  # what that raised
         self._datagrams: Lane | None = None
@@ -299,10 +300,14 @@ class Channel(trio.abc.AsyncResource):
             if stopped:
                 return
 
-    async def _park(self, lot: trio.lowlevel.ParkingLot) -> None:
-        if lot:
+    async def _park(self, lot: trio.lowlevel.ParkingLot, *, alone: bool = True) -> None:
+        if alone and lot:
             raise trio.BusyResourceError("another task is already waiting here")
-        await lot.park()
+        self._parked += 1
+        try:
+            await lot.park()
+        finally:
+            self._parked -= 1
 
     # --- The end ------------------------------------------------------------------------------
 
@@ -327,7 +332,7 @@ class Channel(trio.abc.AsyncResource):
         try:
             with trio.move_on_after(GRACE):
                 while not (self._closed or self._session.ended or self._session.drained):
-                    await self._drained.park()
+                    await self._park(self._drained, alone=False)
         finally:
             self.close(code, reason)
         await trio.lowlevel.checkpoint()
@@ -350,6 +355,8 @@ class Channel(trio.abc.AsyncResource):
         session = self._session
         over = self._closed or session.ending.ended is not None
         # Whoever pushes is called where something comes in, in `deliver`.
+        if not over and self._parked == (self._take is not None):
+            return
         if (over or self._take is None) and self._readers and (over or session.readable):
             self._readers.unpark_all()
         if self._drained and (over or session.drained):

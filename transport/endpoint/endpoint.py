@@ -83,6 +83,7 @@ class Endpoint:
     def __init__(self, sock: DatagramSocket, demux: Demux) -> None:
         self._sock = sock
         self._demux = demux
+        self._clock = trio.lowlevel.current_clock().current_time  # as trio's, in fewer steps
         self._channels: dict[Session, Channel] = {}
         self._attempts: dict[Negotiation, _Attempt] = {}
         self._accept_send, self._accept_receive = trio.open_memory_channel[Channel](ACCEPT_BACKLOG)
@@ -90,7 +91,7 @@ class Endpoint:
         self._due = math.inf  # its deadline
         self._shares = OPEN  # of the inits that the socket lets in
         self._sent = 0
-        self._failure_lines = TokenBucket(FAILURE_LINES, FAILURE_LINE_BURST, trio.current_time())
+        self._failure_lines = TokenBucket(FAILURE_LINES, FAILURE_LINE_BURST, self._clock())
         self._serving = False
         self._receiving = False  # what channels send meanwhile leaves at the end of the turn
         self._turn = 0.0  # when this turn began
@@ -180,7 +181,7 @@ class Endpoint:
 
     def now(self) -> float:
         """Seconds on Trio's clock; one moment for a whole turn of receiving. HOT PATH."""
-        return self._turn if self._receiving else trio.current_time()
+        return self._turn if self._receiving else self._clock()
 
     def transmit(self, session: Session) -> None:
         """Send what `session` has. HOT PATH."""
@@ -245,13 +246,13 @@ class Endpoint:
 
     def _send_charged(self, sessions: Iterable[Session], now: float) -> None:
         """Send what they have while others wait for their turn: that is of their time, too."""
-        demux, before = self._demux, trio.current_time()
+        demux, before = self._demux, self._clock()
         for session in sessions:
             trains = demux.datagrams_to_send(now, session)
             if trains:
                 self._send(trains, now)
             demux.settle(now)
-            after = trio.current_time()
+            after = self._clock()
             self._waiting.spend(session, after - before)
             before = after
 
@@ -318,17 +319,17 @@ class Endpoint:
 
     async def receive_task(self) -> None:
         """Drain, work, send; one checkpoint a batch."""
-        sock, demux = self._sock, self._demux
+        sock, demux, waiting = self._sock, self._demux, self._waiting
         while True:
-            if self._waiting:
+            if waiting.total:
                 await trio.lowlevel.checkpoint()
             else:
                 await sock.wait_readable()
             trains = sock.receive_nowait(RECEIVE_BATCH)
-            if trains or self._waiting:
-                self._turn = trio.current_time()
+            if trains or waiting.total:
+                self._turn = self._clock()
                 runs = demux.sort_trains(trains, self._turn)
-                if self._waiting or not sock.drained:
+                if waiting.total or not sock.drained:
                     self._share(runs)
                 else:  # all that had come is at hand: there is time for everybody
                     for run in runs:
@@ -350,14 +351,14 @@ class Endpoint:
         else:
             self._queue(runs)
         others = dict.fromkeys(demux.touched)  # in order, so that a seed decides a whole run
-        begun = before = trio.current_time()
+        begun = before = self._clock()
         while waiting and before - begun <= TURN:
             session, (run, address) = waiting.pop()
             others.pop(session, None)
             if not session.finished:  # it may have ended while this waited
                 demux.receive_run(session, run, address, now)
                 self._deliver((session,))
-            after = trio.current_time()
+            after = self._clock()
             waiting.charge(session, after - before)
             before = after
         if not behind:

@@ -89,7 +89,7 @@ class ReliableLane:
         self.burst = 1
         self._staged: deque[bytes] = deque()  # messages that the pace holds back
         self._staged_bytes = 0
-        self._inbox: deque[bytes] = deque()
+        self.inbox: deque[bytes] = deque()  # messages that have arrived, for `take_messages`
         self._inbox_bytes = 0
         self._last_flush = now
         self._unacknowledged = 0  # bytes of segments since the last flush
@@ -192,7 +192,7 @@ class ReliableLane:
 
     @property
     def readable(self) -> bool:
-        return bool(self._inbox)
+        return bool(self.inbox)
 
     def send(self, messages: Sequence[bytes], now: float) -> None:
         """Queue messages; after the end, none. HOT PATH."""
@@ -214,8 +214,8 @@ class ReliableLane:
 
     def take_messages(self) -> list[bytes]:
         """All messages that have arrived; KCP goes on with what it was held back with. HOT PATH."""
-        messages = list(self._inbox)
-        self._inbox.clear()
+        messages = list(self.inbox)
+        self.inbox.clear()
         full = self._inbox_bytes >= INBOX_BYTES
         self._inbox_bytes = 0
         if full and not self.closed:
@@ -233,11 +233,11 @@ class ReliableLane:
         self._staged_bytes = 0
         self._redundancy.clear()
         self._inbox_bytes += self._arrivals.held
-        self._inbox.extend(self.kcp.receive(sys.maxsize))
+        self.inbox.extend(self.kcp.receive(sys.maxsize))
 
     def throw_away(self) -> None:
         """After the end: nobody will read what has arrived."""
-        self._inbox.clear()
+        self.inbox.clear()
         self._inbox_bytes = 0
 
     # --- Receiving --------------------------------------------------------------------------
@@ -255,8 +255,13 @@ class ReliableLane:
         # a datagram less for each lone frame, and a wake-up less for the peer. Where none comes,
         # waiting costs a wake-up here.
         self._unacknowledged = owed = self._unacknowledged + sum(map(len, units))
-        if owed >= ACK_BYTES or only_acknowledgements(units[-1]):
-            self.flush_due = True  # in the second case for what is repeated or may leave now
+        if only_acknowledgements(units[-1]):
+            if self._waits:
+                self.flush_due = True  # it may leave now
+            else:
+                self._unacknowledged = 0
+        elif owed >= ACK_BYTES:
+            self.flush_due = True
         else:
             quiet, self._came_at = now - self._came_at, now
             if owed > SLICE_SIZE:
@@ -277,6 +282,19 @@ class ReliableLane:
                 self.flush_due = True
         if arrivals.ready:
             self._drain()
+
+    @property
+    def _waits(self) -> bool:
+        """Whether there is something that a flush could send. HOT PATH."""
+        arrivals = self._arrivals
+        return bool(
+            arrivals.acks
+            or arrivals.tell
+            or self._staged
+            or self.kcp.queue
+            or self._recovery.to_repeat
+            or self._redundancy.waiting
+        )
 
     def _notice_losses(self, now: float) -> None:
         self.lost_at = now
@@ -322,7 +340,7 @@ class ReliableLane:
         if room > 0:
             arrivals = self._arrivals
             before = arrivals.ready
-            self._inbox.extend(arrivals.read(room))
+            self.inbox.extend(arrivals.read(room))
             self._inbox_bytes += before - arrivals.ready  # each with `MESSAGE_COST`
 
     # --- Time and sending -------------------------------------------------------------------

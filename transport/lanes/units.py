@@ -67,7 +67,8 @@ class UnitSize:
     @property
     def message_size(self) -> int:
         """Bytes of a message that fills one unit now."""
-        return min(self._kcp_mtu, unit_bytes(self.slices, self.slice_size)) - KCP_HEADER_SIZE
+        unit, most = self.slices * self.slice_size - TAG_SIZE, self._kcp_mtu
+        return (unit if unit < most else most) - KCP_HEADER_SIZE
 
     def on_pace(self, pace: float) -> None:
         """Bytes a second that the path takes now; infinite while that is not known. HOT PATH."""

@@ -141,9 +141,12 @@ class Session:
     def readable(self) -> bool:
         """Something of a lane waits to be taken. HOT PATH."""
         lanes = self.lanes
-        if lanes.bulk.readable and not (lanes.hold_bulk and self.ended is None):
+        sparse, datagrams = lanes.sparse.reliable, lanes.datagrams
+        if lanes.bulk.inbox and not (lanes.hold_bulk and self.ending.ended is None):
             return True
-        return lanes.sparse.readable or (lanes.datagrams is not None and lanes.datagrams.readable)
+        if sparse is not None and sparse.inbox:
+            return True
+        return datagrams is not None and datagrams.readable
 
     @property
     def writable(self) -> bool:

@@ -45,7 +45,9 @@ class Stage(Protocol):
     """One step."""
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
-        """The records that go on, in order. HOT PATH of a port that has the stage."""
+        """The records that go on, in order: the same list, unchanged, or another one. HOT PATH of a
+        port that has the stage.
+        """
 
     def explain(self, record: bytes, now: float) -> Explained:
         """What `take` would do with this one."""

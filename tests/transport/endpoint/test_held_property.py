@@ -200,7 +200,7 @@ class Member:
         lanes, count = self.session.lanes, 0
         for lane in reliable(lanes):
             arrivals = lane.kcp.arrivals
-            count += MESSAGE_COST * (len(lane._inbox) + len(arrivals._messages))
+            count += MESSAGE_COST * (len(lane.inbox) + len(arrivals._messages))
             count += SEGMENT_COST * (len(arrivals.ahead) + len(arrivals._parts))
         return count + (
             0 if lanes.datagrams is None else MESSAGE_COST * len(lanes.datagrams._inbox)
@@ -222,8 +222,9 @@ class Member:
 
 def unread(lanes):
     """What messages cost that can be read."""
-    loose = [] if lanes.datagrams is None else [lanes.datagrams]
-    inboxes = [lane._inbox for lane in (*reliable(lanes), *loose)]
+    inboxes = [lane.inbox for lane in reliable(lanes)]
+    if lanes.datagrams is not None:
+        inboxes.append(lanes.datagrams._inbox)
     return sum(len(each) + MESSAGE_COST for inbox in inboxes for each in inbox)
 
 

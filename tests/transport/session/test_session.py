@@ -259,7 +259,7 @@ def test_empty_messages_fill_an_inbox_too():
     for _ in range(100):
         client.send(*[b""] * 1000)
         wire.advance(ACK_DELAY)
-    held = len(server.session.bulk._inbox)
+    held = len(server.session.bulk.inbox)
     assert held <= INBOX_BYTES // MESSAGE_COST + 1
     got = 0
     while messages := server.read():

@@ -139,7 +139,7 @@ def test_empty_messages_that_nobody_reads_are_bounded(hostile):
         hostile.data(b"".join(hostile.segment(number=number + n) for n in range(58)))
         hostile.answers()
         number += 58
-    assert len(hostile.server.session.bulk._inbox) <= INBOX_BYTES / MESSAGE_COST + 58
+    assert len(hostile.server.session.bulk.inbox) <= INBOX_BYTES / MESSAGE_COST + 58
 
 
 def test_an_acknowledgement_flood_costs_no_more_than_it_brings(hostile):
