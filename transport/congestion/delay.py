@@ -385,9 +385,7 @@ class DelayController:
             return True
         return sent >= INITIAL_WINDOW and share >= SLOW_START_ROUND_LOSS
 
-    def _measure_path(
-        self, delivery_rate: float, window: int, now: float, *, filled: bool
-    ) -> None:
+    def _measure_path(self, delivery_rate: float, window: int, now: float, *, filled: bool) -> None:
         """Queue, jitter and rates; a round that has not `filled` the window does not lower the
         rate, or by little.
         """

@@ -424,10 +424,14 @@ class Demux:
         unsettled, self._unsettled = self._unsettled, []
         for session, sent in unsettled:
             try:
-                ending = session.ending
+                ending, bulk = session.ending, session.bulk
                 if ending.finished:
                     self._forget(session)
                     continue
+                if bulk.unlearned is not None:
+                    bulk.learn()
+                    if bulk.flush_due:
+                        self.touched[session] = None
                 if session.initiator and session.wants_handshake(now):
                     self._initiator.rekey(session, now)
                 due = self._timers.schedule(session)

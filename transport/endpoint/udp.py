@@ -103,9 +103,10 @@ class UdpSocket:
         return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     async def wait_readable(self) -> None:
-        if self._sock.fileno() < 0:
+        number = self._sock.fileno()
+        if number < 0:
             raise trio.ClosedResourceError
-        await trio.lowlevel.wait_readable(self._sock)
+        await trio.lowlevel.wait_readable(number)
 
     def receive_nowait(self, limit: int) -> list[Train]:
         """Reads are laid end to end, so datagrams of one sender and size become a train whether

@@ -19,6 +19,7 @@ from math import inf
 from transport.congestion.choice import CONTROLLERS, DEFAULT_CONFIG, TransportConfig
 from transport.congestion.controller import Controller
 from transport.congestion.pacing import Pacer
+from transport.congestion.recovery import Segment
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
@@ -92,6 +93,10 @@ class ReliableLane:
         self.inbox: deque[bytes] = deque()  # messages that have arrived, for `take_messages`
         self._inbox_bytes = 0
         self._last_flush = now
+        # On the bulk lane, acknowledgements of a lone packet that have come along with something for the program
+        # above, with the bytes that had been under way, and when: what they say of the path is
+        # learned when the answer to that has left, by `learn`, before the turn is over.
+        self.unlearned: tuple[list[Segment], int, float] | None = None
         self._unacknowledged = 0  # bytes of segments since the last flush
         self._ack_at = inf
         self._unanswered = 0  # acknowledgements in a row that have waited, and left alone
@@ -273,15 +278,27 @@ class ReliableLane:
                 self._ack_at = self._lone_ack_at = now  # behind all that leaves in this turn
         acked = recovery.take_acked(now)
         if acked:
-            self.congestion.on_acknowledged(acked, under_way, now)
-            if self._redundancy.path_lossy:
-                self._redundancy.on_acked(len(acked))
-            if recovery.found_lost:
-                self._notice_losses(now)
-            if self._staged or recovery.to_repeat:
-                self.flush_due = True
+            if self.unlearned is not None:
+                self.learn()
+            self.unlearned = acked, under_way, now
+            lone = under_way <= SLICE_SIZE and not self._staged and self._beside is None
+            if not (lone and arrivals.ready):
+                self.learn()
         if arrivals.ready:
             self._drain()
+
+    def learn(self) -> None:
+        """Take in what is `unlearned`. HOT PATH."""
+        assert self.unlearned is not None
+        (acked, under_way, now), self.unlearned = self.unlearned, None
+        recovery = self._recovery
+        self.congestion.on_acknowledged(acked, under_way, now)
+        if self._redundancy.path_lossy:
+            self._redundancy.on_acked(len(acked))
+        if recovery.found_lost:
+            self._notice_losses(now)
+        if self._staged or recovery.to_repeat:
+            self.flush_due = True
 
     @property
     def _waits(self) -> bool:

@@ -99,3 +99,39 @@ def test_a_lone_message_there_and_back_runs_through_few_functions():
     slack = 0 if EXACT else 20
     assert others <= 60 + slack
     assert lanes <= 65 + slack
+
+
+def test_the_answer_to_a_lone_message_does_not_wait_for_what_acknowledgements_say():
+    ends = Ends()
+    for _ in range(WARM):
+        ends.round()
+    first = ends.sessions[0].bulk
+    ends.send(0)
+    assert ends.arrive(1, ends.leave(0)) == [MESSAGE]
+    ends.send(1)
+    ends.wire.now += 0.002  # longer than the round trips before
+    before = first.congestion.rtt
+    assert ends.arrive(0, ends.leave(1)) == [MESSAGE]
+    assert first.unlearned is not None
+    assert first.congestion.rtt == before
+    ends.leave(0)
+    assert first.unlearned is None
+    assert first.congestion.rtt > before
+
+
+def test_an_acknowledgement_alone_makes_nobody_look_for_what_may_leave():
+    ends = Ends()
+    for _ in range(WARM):
+        ends.round()
+    ends.send(0)
+    ends.arrive(1, ends.leave(0))
+    assert ends.leave(1) == []  # the acknowledgement waits for an answer
+    ends.wire.now = ends.sessions[1].deadline()
+    ends.demuxes[1].handle_timeout(ends.wire.now)
+    acknowledgement = ends.leave(1)
+    assert len(acknowledgement) == 1
+    assert ends.arrive(0, acknowledgement) == []
+    first = ends.sessions[0].bulk
+    assert not first.flush_due
+    assert not first.has_work
+    assert ends.leave(0) == []
