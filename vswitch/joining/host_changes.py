@@ -2,7 +2,7 @@
 
 Sleep: while a machine is suspended its monotonic clock stands still, and so do all our timers; a
 session that is hours old looks as if it had just been used, though the switch has let go of it. So
-the clock that counts sleep is compared with the one that does not, twice a second.
+the clock that counts sleep is compared with the one that does not, once a second.
 
 Network: the kernel gives notice of each change of links, addresses and routes, which on many hosts
 come all the time: containers, routing daemons, router advertisements. What exactly changed is not
@@ -25,7 +25,7 @@ from vswitch.devices.host_interface import Way
 from vswitch.errors import VswitchError
 
 NOTICEABLE: Final = 5.0  # seconds: less is survived by the session's own timers
-INTERVAL: Final = 0.5  # seconds between two looks; a waking machine has to be back in two
+INTERVAL: Final = 1.0  # seconds between two looks; a waking machine has to be back in two
 
 
 class SleepDetector:
