@@ -155,7 +155,7 @@ def _identity(files: StateDir) -> PrivateKey:
 
 def _open_socket(listen: HostPort) -> UdpSocket:
     try:
-        return open_udp(listen.host, listen.port)
+        return open_udp(listen.host, listen.port, listens=True)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise VswitchError(
