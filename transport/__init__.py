@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from transport.stats import DROP_REASONS, EndpointStatistics, SessionStatistics
     from transport.wire.control import CloseCode
     from transport.wire.datagrams import Credential, CredentialKind, Result, Suite
+    from transport.wire.trains import Address
 
 __all__ = [
     "DROP_REASONS",
     "NO_PSK",
+    "Address",
     "Authority",
     "BadPacket",
     "Channel",
@@ -85,6 +87,7 @@ _NAMES = {  # by the module that has them
     "transport.stats": "DROP_REASONS EndpointStatistics SessionStatistics",
     "transport.wire.control": "CloseCode",
     "transport.wire.datagrams": "Credential CredentialKind Result Suite",
+    "transport.wire.trains": "Address",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

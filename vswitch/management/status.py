@@ -119,7 +119,9 @@ class MemberStatus:
 
 @frozen(kw_only=True)
 class JoinStatus:
-    """A running join. `state` is `connecting` or `up`; `since` is when that began."""
+    """A running join. `state` is `connecting`, `up`, or `silent` while the switch owes answers for
+    three seconds or more; `since` is when it connected, or lost the connection.
+    """
 
     name: str
     state: str
