@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transport.crypto.noise import NO_PSK
     from transport.endpoint.channel import Channel, ChannelBroken
     from transport.endpoint.endpoint import Endpoint, open_endpoint
+    from transport.endpoint.listeners import listen_at
     from transport.endpoint.udp import DatagramSocket, UdpSocket, format_address, open_udp
     from transport.errors import (
         BadPacket,
@@ -67,6 +68,7 @@ __all__ = [
     "UdpSocket",
     "create_key_file",
     "format_address",
+    "listen_at",
     "load_key_file",
     "load_or_create_key_file",
     "open_endpoint",
@@ -80,6 +82,7 @@ _NAMES = {  # by the module that has them
     "transport.crypto.noise": "NO_PSK",
     "transport.endpoint.channel": "Channel ChannelBroken",
     "transport.endpoint.endpoint": "Endpoint open_endpoint",
+    "transport.endpoint.listeners": "listen_at",
     "transport.endpoint.udp": "DatagramSocket UdpSocket format_address open_udp",
     "transport.errors": "BadPacket HandshakeRefused HandshakeTimeout KeyFileError TransportError",
     "transport.handshake.admission": "Authority Grant",

@@ -119,6 +119,9 @@ class UdpSocket:
     def local_address(self) -> Address:
         return self._sock.getsockname()  # type: ignore[no-any-return]
 
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
     @property
     def receive_buffer(self) -> int:
         """Bytes that the kernel granted (it doubles what it is asked for)."""
@@ -278,6 +281,8 @@ class UdpSocket:
             return (host, port)
         if ipaddress.ip_address(literal).version == 4:
             return (f"::ffff:{literal}", port, 0, 0)
+        if literal.startswith("fe80:"):  # by its interface, or by that to which we are bound
+            scope = scope or self._device or ""
         return (literal, port, 0, socket.if_nametoindex(scope) if scope else 0)
 
     def close(self) -> None:
@@ -352,8 +357,13 @@ def _enlarge_buffers(sock: socket.socket) -> None:
 
 
 def format_address(address: Address) -> str:
-    """`203.0.113.9:41022` or `[2001:db8::1]:41022`, for people."""
+    """`203.0.113.9:41022`, `[2001:db8::1]:41022` or `[fe80::1%eth0]:41022`, for people."""
     host, port = str(address[0]), address[1]
+    if host.startswith("fe80:") and "%" not in host:
+        try:
+            host += f"%{socket.if_indextoname(address[3])}"
+        except OSError:  # it is gone
+            host += f"%{address[3]}"
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
