@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transport.crypto.noise import NO_PSK
     from transport.endpoint.channel import Channel, ChannelBroken
     from transport.endpoint.endpoint import Endpoint, open_endpoint
+    from transport.endpoint.listeners import listen_at
     from transport.endpoint.udp import DatagramSocket, UdpSocket, format_address, open_udp
     from transport.errors import (
         BadPacket,
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
     from transport.stats import DROP_REASONS, EndpointStatistics, SessionStatistics
     from transport.wire.control import CloseCode
     from transport.wire.datagrams import Credential, CredentialKind, Result, Suite
+    from transport.wire.trains import Address
 
 __all__ = [
     "DROP_REASONS",
     "NO_PSK",
+    "Address",
     "Authority",
     "BadPacket",
     "Channel",
@@ -65,6 +68,7 @@ __all__ = [
     "UdpSocket",
     "create_key_file",
     "format_address",
+    "listen_at",
     "load_key_file",
     "load_or_create_key_file",
     "open_endpoint",
@@ -78,6 +82,7 @@ _NAMES = {  # by the module that has them
     "transport.crypto.noise": "NO_PSK",
     "transport.endpoint.channel": "Channel ChannelBroken",
     "transport.endpoint.endpoint": "Endpoint open_endpoint",
+    "transport.endpoint.listeners": "listen_at",
     "transport.endpoint.udp": "DatagramSocket UdpSocket format_address open_udp",
     "transport.errors": "BadPacket HandshakeRefused HandshakeTimeout KeyFileError TransportError",
     "transport.handshake.admission": "Authority Grant",
@@ -85,6 +90,7 @@ _NAMES = {  # by the module that has them
     "transport.stats": "DROP_REASONS EndpointStatistics SessionStatistics",
     "transport.wire.control": "CloseCode",
     "transport.wire.datagrams": "Credential CredentialKind Result Suite",
+    "transport.wire.trains": "Address",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -58,6 +58,7 @@ class _Shell(Protocol):
     def close(self, session: Session, code: int, reason: str) -> None: ...
     def failed(self, session: Session, error: Exception) -> None: ...
     def forget_credential(self, session: Session) -> None: ...
+    def seek(self, session: Session, addresses: Sequence[Address]) -> None: ...
     def rebind(self) -> None: ...
     def now(self) -> float: ...
 
@@ -133,6 +134,7 @@ class Channel(trio.abc.AsyncResource):
         self._writers = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
         self._parked = 0  # tasks that wait in these
+        self._doubters = trio.lowlevel.ParkingLot()  # for `doubt`
         self._take: Callable[[], bool] | None = None  # of the task in `push`, while it waits
         self._failure: Exception | None = None  # what that raised
         self._datagrams: Lane | None = None
@@ -221,6 +223,30 @@ class Channel(trio.abc.AsyncResource):
         self._shell.rebind()
         self._session.probe(self._shell.now())
         self._shell.transmit(self._session)
+
+    @property
+    def silent(self) -> bool:
+        """Something was sent that deserves an answer, and nothing has come for seconds."""
+        return self._session.silent(self._shell.now())
+
+    async def wait_silent(self) -> None:
+        """Until the peer of a session that we initiated is found silent, or `doubt` says that it
+        may be. While it is silent that is once a second.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check()
+        await self._doubters.park()
+        self._check()
+
+    def doubt(self) -> None:
+        """The peer may not be where it was: whoever waits for its silence goes on."""
+        self._doubters.unpark_all()
+
+    def seek(self, addresses: Sequence[Address]) -> None:
+        """Ask at all these addresses, and where the peer was, for the session; where it is answered
+        the session goes on. For whoever has connected.
+        """
+        self._shell.seek(self._session, addresses)
 
     def renew(self) -> None:
         """We may have slept: ask at once, with a new handshake, whether the session still is."""
@@ -363,3 +389,5 @@ class Channel(trio.abc.AsyncResource):
             self._drained.unpark_all()
         if self._writers and (over or session.writable):
             self._writers.unpark_all()
+        if over:
+            self._doubters.unpark_all()

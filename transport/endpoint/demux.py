@@ -155,6 +155,10 @@ class Demux:
         """From now on a session that we initiated shows its key alone."""
         self._initiator.forget_credential(session)
 
+    def seek(self, session: Session, addresses: Sequence[Address], now: float) -> None:
+        """A session that we initiated may be reached at other addresses: ask at all of them."""
+        self._initiator.seek(session, addresses, now)
+
     def touch(self, session: Session) -> None:
         """The program above gave `session` something to do. HOT PATH."""
         self.touched[session] = None

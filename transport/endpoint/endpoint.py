@@ -50,7 +50,7 @@ from transport.handshake.initiator import Connected, GaveUp, Refused
 from transport.handshake.messages import Peer
 from transport.handshake.responder import Accepted
 from transport.ratelimit import TokenBucket
-from transport.session.events import PathChanged
+from transport.session.events import PathChanged, Silent
 from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
@@ -205,6 +205,11 @@ class Endpoint:
         """Interfaces may have come and gone."""
         self._sock.rebind()
 
+    def seek(self, session: Session, addresses: Sequence[Address]) -> None:
+        self._demux.seek(session, addresses, self.now())
+        if not self._receiving:
+            self.pump()
+
     def forget_credential(self, session: Session) -> None:
         self._demux.forget_credential(session)
 
@@ -314,6 +319,8 @@ class Endpoint:
         peer = session.peer.fingerprint()
         if isinstance(change, PathChanged):
             logger.info("path-changed key=%s via=%s", peer, format_address(change.address))
+        elif isinstance(change, Silent) and session in self._channels:
+            self._channels[session].doubt()
         if session.ended is not None:
             self._channels.pop(session, None)
 

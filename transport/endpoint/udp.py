@@ -4,6 +4,11 @@
 `testing.MemorySocket` the other. Receiving never blocks and takes a bounded batch; sending never
 waits: what the kernel does not take is counted, and KCP repeats what mattered.
 
+A socket that listens at every address of a host gives peers' addresses with an end of our own
+behind: the local address that was asked, as the kernel's packet information. What is sent to such
+an address leaves from there, since a firewall or NAT before the peer lets in no answer from
+another. Other sockets leave the source to the routes.
+
 Error contract: opening raises OSError as the kernel gave it. Afterwards nothing is raised for
 what happens on the network; a closed socket raises `trio.ClosedResourceError`.
 """
@@ -39,6 +44,13 @@ _SOL_UDP: Final = 17
 _UDP_SEGMENT: Final = 103  # control message, u16: cut what is sent to datagrams of this size
 _UDP_GRO: Final = 104  # control message, int: what was received is datagrams of this size
 _U16: Final = Struct("=H")
+
+# Packet information, both ways: struct in_pktinfo of linux/in.h, in6_pktinfo of linux/ipv6.h.
+_IP_PKTINFO: Final = 8
+_IPV6_RECVPKTINFO: Final = 49
+_IPV6_PKTINFO: Final = 50
+_NO_INTERFACE: Final = bytes(4)  # the routes choose it
+_LINK_LOCAL: Final = b"\xfe\x80"  # addresses that are good on one interface alone
 _ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of both families
 _TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
 _LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
@@ -80,11 +92,21 @@ class DatagramSocket(Protocol):
 class UdpSocket:
     """A non-blocking kernel socket, IPv4, IPv6 or both."""
 
-    def __init__(self, sock: socket.socket, device: str | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, device: str | None = None, *, pinned: bool = False
+    ) -> None:
+        """`pinned`: answer from the address that was asked."""
         sock.setblocking(False)
         self._sock = sock
         self._device = device
         self._mapped = sock.family == socket.AF_INET6
+        self._ends = 4 if self._mapped else 2  # fields of an address without an end of our own
+        level, kind, ask = (socket.IPPROTO_IP, _IP_PKTINFO, _IP_PKTINFO)
+        if self._mapped:
+            level, kind, ask = (socket.IPPROTO_IPV6, _IPV6_PKTINFO, _IPV6_RECVPKTINFO)
+        self._information = level, kind
+        if pinned:
+            sock.setsockopt(level, ask, 1)
         self.drops: Counter[str] = Counter()
         self.refused: deque[Refusal] = deque(maxlen=_REFUSALS)
         self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
@@ -96,6 +118,9 @@ class UdpSocket:
     @property
     def local_address(self) -> Address:
         return self._sock.getsockname()  # type: ignore[no-any-return]
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
 
     @property
     def receive_buffer(self) -> int:
@@ -117,11 +142,14 @@ class UdpSocket:
         start = end = full = 0  # of the train that is being laid, and the size of its datagrams
         aligned = True  # it has ended with no shorter datagram
         sender: Address = ()
+        peer: Address = ()  # the sender as the kernel gives it, and with what
+        before: list[tuple[int, int, bytes]] = []
+        joined, local = 0, b""  # what that says
         self.drained = False
         try:
             for _ in range(limit):
                 size, ancillary, _, address = receive((view[end:],), _ANCILLARY_ROOM)
-                if size == full and not ancillary and address == sender and aligned:
+                if size == full and ancillary == before and address == peer and aligned:
                     end += size  # one more of the same: on a plain wire that is nearly all
                     if end > _LAY_UP_TO:
                         break
@@ -129,10 +157,12 @@ class UdpSocket:
                 if not size:
                     self.drops["malformed"] += 1
                     continue
-                segment = size
-                for level, kind, data in ancillary:
-                    if level == _SOL_UDP and kind == _UDP_GRO:
-                        segment = int.from_bytes(data, sys.byteorder)
+                if ancillary != before:
+                    before = ancillary
+                    joined, local = _read(ancillary)
+                segment, peer = joined or size, address
+                if local:
+                    address = (*address, local)
                 # A train goes on while its datagrams are of one size, and ends with a shorter one,
                 # such as the last slice of a unit.
                 goes_on = segment == full or (size == segment < full)
@@ -170,8 +200,12 @@ class UdpSocket:
 
     def _send_train(self, train: Train) -> None:
         data, address, size = train
+        ancillary = [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))]
+        if len(address) > self._ends:
+            ancillary.append((*self._information, address[-1]))
+            address = address[: self._ends]
         try:
-            self._sock.sendmsg((data,), [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))], 0, address)
+            self._sock.sendmsg((data,), ancillary, 0, address)
         except BlockingIOError:
             self.drops["socket_full"] += -(-len(data) // size)
         except OSError as error:
@@ -180,22 +214,28 @@ class UdpSocket:
             # A device without checksum offload (EIO): singly they may pass, and other paths may
             # still take trains. A kernel that knows no trains says so, but one of before 2025
             # says the same of datagrams that are too big for the interface.
-            fits = self._send_singly(train)
-            if fits and error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+            passed = self._send_singly(train)
+            if passed and error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
                 self._sends_trains = False
 
     def _send_singly(self, train: Train) -> bool:
-        """Whether the interface takes datagrams as large as these."""
+        """Whether the kernel takes what it has room for."""
         data, address, size = train
-        too_big = 0
+        ancillary, to = [], address
+        if len(address) > self._ends:
+            ancillary, to = [(*self._information, address[-1])], address[: self._ends]
+        too_big = unreachable = 0
         datagrams: Iterable[Bytes] = (data,) if len(data) <= size else cut(train)
-        send = self._sock.sendto
+        sock = self._sock
         for datagram in datagrams:
             if too_big and len(datagram) == size:
                 too_big += 1
                 continue
             try:
-                send(datagram, address)
+                if ancillary:
+                    sock.sendmsg((datagram,), ancillary, 0, to)
+                else:
+                    sock.sendto(datagram, to)
             except BlockingIOError:
                 self.drops["socket_full"] += 1
             except OSError as error:
@@ -204,10 +244,12 @@ class UdpSocket:
                 if error.errno == errno.EMSGSIZE:
                     too_big += 1
                 else:
-                    self.drops["unreachable"] += 1
+                    unreachable += 1
         if too_big:
             self.refused.append((address, size, too_big))
-        return not too_big
+        if unreachable:
+            self.drops["unreachable"] += unreachable
+        return not (too_big or unreachable)
 
     def limit_inits(self, shares: Shares) -> None:
         try:
@@ -240,6 +282,8 @@ class UdpSocket:
             return (host, port)
         if ipaddress.ip_address(literal).version == 4:
             return (f"::ffff:{literal}", port, 0, 0)
+        if literal.startswith("fe80:"):  # by its interface, or by that to which we are bound
+            scope = scope or self._device or ""
         return (literal, port, 0, socket.if_nametoindex(scope) if scope else 0)
 
     def close(self) -> None:
@@ -253,10 +297,29 @@ def _laid(train: memoryview) -> Bytes:
     return train if len(train) > _COPY_UP_TO else bytes(train)
 
 
-def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> UdpSocket:
+def _read(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes]:
+    """What the kernel says of a read: bytes of each datagram that it has joined, 0 if it has not;
+    and the packet information that makes an answer leave from where this came to, or nothing.
+    """
+    joined, local = 0, b""
+    for level, kind, data in ancillary:
+        if level == _SOL_UDP and kind == _UDP_GRO:
+            joined = int.from_bytes(data, sys.byteorder)
+        elif level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
+            # Only a link-local address needs its interface: answers to others go by the routes.
+            local = data if data.startswith(_LINK_LOCAL) else data[:16] + _NO_INTERFACE
+        elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            local = _NO_INTERFACE + data[4:8] + bytes(4)
+    return joined, local
+
+
+def open_udp(
+    host: str = "", port: int = 0, *, device: str | None = None, listens: bool = False
+) -> UdpSocket:
     """A socket bound to `host` (a literal; empty for all of both families) and `port`.
 
-    `device`: send and receive on this interface only. Raises OSError.
+    `device`: send and receive on this interface only. `listens`: peers come to it, so answers
+    leave from the address that each has asked, where the host has several. Raises OSError.
     """
     if host in ("", "::"):
         try:
@@ -282,7 +345,7 @@ def open_udp(host: str = "", port: int = 0, *, device: str | None = None) -> Udp
     except OSError:
         sock.close()
         raise
-    return UdpSocket(sock, device)
+    return UdpSocket(sock, device, pinned=listens and host in ("", "::", "0.0.0.0"))
 
 
 def _enlarge_buffers(sock: socket.socket) -> None:
@@ -295,8 +358,13 @@ def _enlarge_buffers(sock: socket.socket) -> None:
 
 
 def format_address(address: Address) -> str:
-    """`203.0.113.9:41022` or `[2001:db8::1]:41022`, for people."""
+    """`203.0.113.9:41022`, `[2001:db8::1]:41022` or `[fe80::1%eth0]:41022`, for people."""
     host, port = str(address[0]), address[1]
+    if host.startswith("fe80:") and "%" not in host:
+        try:
+            host += f"%{socket.if_indextoname(address[3])}"
+        except OSError:  # it is gone
+            host += f"%{address[3]}"
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,7 +2,8 @@
 
 Only the initiator ever starts a handshake, so two never cross. A rekey is a negotiation that
 names the association; if the responder does not know it any more, it has restarted or has given
-us up, and the session is over: the program above connects anew.
+us up, and the session is over: the program above connects anew. A responder that has fallen silent
+is sought with rekeys at several addresses side by side; the one that answers becomes the path.
 
 Pure. Error contract: `receive_*_untrusted` raises `BadPacket` and nothing has changed.
 """
@@ -10,15 +11,15 @@ Pure. Error contract: `receive_*_untrusted` raises `BadPacket` and nothing has c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from math import inf
 from typing import Final
 
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 
 from transport.congestion.choice import TransportConfig
-from transport.constants import KCP_MTU, RECEIVE_WINDOW
+from transport.constants import CONNECT_ADDRESSES, KCP_MTU, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
 from transport.errors import BadPacket
 from transport.handshake.attempt import Negotiation
@@ -65,7 +66,7 @@ class _Relation:
     peer: Peer
     stamper: MacStamper
     session: Session | None = None
-    negotiation: Negotiation | None = None
+    negotiations: dict[Address, Negotiation] = Factory(dict)  # that are under way
     reset_at: float = -inf  # when it last told us that it has lost the session
 
 
@@ -104,16 +105,32 @@ class Initiator:
         """Start a session. It ends in one of the events. ValueError: impossible key."""
         self._identity.exchange(peer.key.raw)  # fails here, or in every init later
         relation = _Relation(peer, MacStamper(peer.key.raw))
-        return self._negotiate(relation, address, 0, now, give_up_at)
+        return self._negotiate(relation, address, relation.stamper, 0, now, give_up_at)
 
     def rekey(self, session: Session, now: float) -> Negotiation:
         """Start a handshake for new keys, unless one is under way."""
-        relation = self._sessions[session]
-        if relation.negotiation is not None:
-            return relation.negotiation
-        return self._negotiate(
-            relation, session.paths.current, session.association, now, now + REKEY_PATIENCE
-        )
+        relation, address = self._sessions[session], session.paths.current
+        under_way = relation.negotiations.get(address)
+        if under_way is not None:
+            return under_way
+        stamper, until = relation.stamper, now + REKEY_PATIENCE
+        return self._negotiate(relation, address, stamper, session.association, now, until)
+
+    def seek(self, session: Session, addresses: Sequence[Address], now: float) -> None:
+        """Ask for the session where it was and at these addresses, and nowhere else any more."""
+        relation = self._sessions.get(session)
+        if relation is None or session.ended is not None:
+            return
+        self.rekey(session, now)
+        others = [each for each in addresses if each != session.paths.current]
+        asked = {session.paths.current, *others[: CONNECT_ADDRESSES - 1]}
+        for address in relation.negotiations.keys() - asked:
+            self.abandon(relation.negotiations[address])
+        for address in others[: CONNECT_ADDRESSES - 1]:
+            if address not in relation.negotiations:
+                # A cookie is good for one way alone.
+                stamper, until = MacStamper(relation.peer.key.raw), now + REKEY_PATIENCE
+                self._negotiate(relation, address, stamper, session.association, now, until)
 
     def receive_reset_untrusted(self, datagram: bytes, now: float) -> Negotiation:
         """A responder says that it knows a session of ours no more: shake hands again, at once.
@@ -132,7 +149,13 @@ class Initiator:
         raise BadPacket("unexpected")
 
     def _negotiate(
-        self, relation: _Relation, address: Address, resume: int, now: float, give_up_at: float
+        self,
+        relation: _Relation,
+        address: Address,
+        stamper: MacStamper,
+        resume: int,
+        now: float,
+        give_up_at: float,
     ) -> Negotiation:
         negotiation = Negotiation(
             self._identity,
@@ -141,7 +164,7 @@ class Initiator:
             address=address,
             index=self._indices.unused(),
             resume=resume,
-            stamper=relation.stamper,
+            stamper=stamper,
             now=now,
             give_up_at=give_up_at,
             jitter=lambda: int.from_bytes(self._random(4), "little") / 2**31 - 1,
@@ -149,7 +172,7 @@ class Initiator:
         )
         self._indices[negotiation.index] = negotiation
         self._negotiations[negotiation] = relation
-        relation.negotiation = negotiation
+        relation.negotiations[address] = negotiation
         self.started.append(negotiation)
         return negotiation
 
@@ -166,7 +189,7 @@ class Initiator:
         """Nobody wants the answer any more; no event follows. Idempotent."""
         relation = self._negotiations.pop(negotiation, None)
         if relation is not None:
-            relation.negotiation = None
+            del relation.negotiations[negotiation.address]
             self._indices.release(negotiation.index)
 
     def give_up(self, negotiation: Negotiation) -> None:
@@ -210,6 +233,9 @@ class Initiator:
             session.fail(CloseCode.TIMEOUT, "the peer has lost the session")
             return session
         else:
+            self._abandon_all(relation)
+            if negotiation.address != session.paths.current:
+                session.moved(negotiation.address, now)
             session.adopt(pair, now)
         self._indices[pair.local_index] = session
         return session
@@ -217,5 +243,9 @@ class Initiator:
     def forget(self, session: Session) -> None:
         """A session has finished."""
         relation = self._sessions.pop(session, None)
-        if relation is not None and relation.negotiation is not None:
-            self.abandon(relation.negotiation)
+        if relation is not None:
+            self._abandon_all(relation)
+
+    def _abandon_all(self, relation: _Relation) -> None:
+        for negotiation in list(relation.negotiations.values()):
+            self.abandon(negotiation)

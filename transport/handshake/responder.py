@@ -236,8 +236,7 @@ class Responder:
         if session is not None:
             session.adopt(entry.pair, now)
             if address == entry.address != session.paths.current:
-                session.paths.moved(address, now)  # the handshake has proven it
-                session.lanes.repeat(now)
+                session.moved(address, now)
         else:
             replaced = self.sessions.get(entry.peer.raw)
             if replaced is not None:

@@ -15,6 +15,11 @@ class PathChanged:
 
 
 @frozen
+class Silent:
+    """The peer, to which we have connected, owes an answer for seconds; once a second."""
+
+
+@frozen
 class Rekeyed:
     """New keys are in use."""
 
@@ -28,4 +33,4 @@ class Ended:
     by_peer: bool
 
 
-Event = PathChanged | Rekeyed | Ended
+Event = PathChanged | Silent | Rekeyed | Ended

@@ -41,7 +41,7 @@ from transport.path.address import PathTable
 from transport.path.keepalive import Action, Liveness
 from transport.path.mtu import Probing
 from transport.session.closing import Ending
-from transport.session.events import Ended, Event, PathChanged, Rekeyed
+from transport.session.events import Ended, Event, PathChanged, Rekeyed, Silent
 from transport.session.exchange import ControlExchange
 from transport.session.keyring import KeyPair, Keyring
 from transport.session.outbox import Outbox, Outgoing
@@ -175,6 +175,10 @@ class Session:
         if self.ended is None:
             self._exchange.ping(now)
             self.lanes.repeat(now)
+
+    def silent(self, now: float) -> bool:
+        """The peer owes an answer for seconds."""
+        return self.ended is None and self._liveness.suspect(now)
 
     def statistics(self, now: float) -> SessionStatistics:
         """What its parts have counted."""
@@ -444,6 +448,12 @@ class Session:
         if self.initiator:
             self._exchange.ping(now)
 
+    def moved(self, address: Address, now: float) -> None:
+        """A handshake has proven another address of the peer: everything goes there now."""
+        self.paths.moved(address, now)
+        self.lanes.repeat(now)  # it went to the old one
+        self.events.append(PathChanged(address))
+
     def renew(self) -> None:
         """Time may have passed that nobody here has noticed: shake hands again, now."""
         self.keys.wanted = True
@@ -491,6 +501,8 @@ class Session:
                 return
             case Action.PING:
                 self._exchange.ping(now)
+                if self.initiator and self._liveness.awaiting is not None:
+                    self.events.append(Silent())
             case Action.NOTHING:
                 pass
         if self.lanes.wants_ping(now):

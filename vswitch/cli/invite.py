@@ -73,4 +73,4 @@ def _where(asked: HostPort | None, served: LastServed) -> HostPort:
             "where members reach the switch is not known: give --public HOST[:PORT] here or to "
             "`vswitch serve`"
         )
-    return HostPort(public.host, public.port or served.listen.port)
+    return served.reached_at(public)

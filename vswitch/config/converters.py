@@ -14,6 +14,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from itertools import permutations
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,6 +33,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 LEVELS = ("debug", "info", "warning", "error")
 INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
+MAX_LISTENERS = 16  # sockets of a switch
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
 _LOG_DAYS_LIMIT = 3650
@@ -232,16 +234,37 @@ def to_level(value: str) -> str:
     return value.lower()
 
 
-def to_listen(value: str | HostPort) -> HostPort:
-    """A local UDP address; without a host it is `::`, which takes IPv4 as well."""
+def to_listen(value: str | HostPort | Sequence[str | HostPort]) -> tuple[HostPort, ...]:
+    """Local UDP addresses: one, a list, or text with commas or spaces."""
+    if isinstance(value, str):
+        value = _listed(value)
+    places = tuple(map(_listener, value if isinstance(value, list | tuple) else [value]))
+    if not 0 < len(places) <= MAX_LISTENERS:
+        raise ValueError(f"listen at one place, and at {MAX_LISTENERS} at most")
+    for one, other in permutations(places, 2):
+        if one.port == other.port != 0 and _takes(one.host, other.host):
+            # The kernel would say that the port is in use, and not by whom.
+            raise ValueError(f"{one} takes what comes to {other}, too: leave one out")
+    return places
+
+
+def _listener(value: object) -> HostPort:
+    """Without a host it is `::`, which takes IPv4 as well."""
     where = value if isinstance(value, HostPort) else HostPort.parse(_text(value))
     if not where.host:
         return HostPort("::", where.port)
     try:
-        ipaddress.ip_address(where.host)
+        address = ipaddress.ip_address(where.host)
     except ValueError:
         raise ValueError("listen on an IP address of this host, or on [::]") from None
+    if address.is_link_local and address.version == 6 and "%" not in where.host:
+        raise ValueError(f"say on which interface {address} is: [{address}%IFNAME]:PORT")
     return where
+
+
+def _takes(one: str, other: str) -> bool:
+    """Whether a socket at one address takes what comes to the other."""
+    return one in ("::", other) or (one == "0.0.0.0" and ":" not in other)
 
 
 def to_public(value: str | HostPort | None) -> HostPort | None:

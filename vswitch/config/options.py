@@ -151,10 +151,14 @@ class _HostConfig(_ServiceConfig):
 class ServeConfig(_HostConfig):
     """Options of `serve`."""
 
-    listen: HostPort = field(
-        default=HostPort("::", DEFAULT_PORT),
+    listen: tuple[HostPort, ...] = field(
+        default=(HostPort("::", DEFAULT_PORT),),
         converter=to_listen,
-        metadata=option(f"UDP address and port ([::]:{DEFAULT_PORT}, both IPs)", "[HOST]:PORT"),
+        metadata=option(
+            f"UDP address and port ([::]:{DEFAULT_PORT}, both IPs); may be repeated",
+            "[HOST]:PORT",
+            kind="list",
+        ),
     )
     public: HostPort | None = field(
         default=None,

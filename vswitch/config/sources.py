@@ -106,7 +106,8 @@ def load(
             try:
                 values[name] = _convert(fields[name], text)
             except ValueError as error:
-                problems.append(f"{place}{_short(text)}: {error}")
+                said = text if isinstance(text, str) else " ".join(text)
+                problems.append(f"{place}{_short(said)}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     file = values.get("config")

@@ -4,8 +4,9 @@
 
 Used for raw UDP, VXLAN and QEMU's datagrams, by the switch and by `join --via`. A datagram that
 the kernel refuses is dropped and counted at its device; when the socket itself is full, all its
-devices are until it is not. The inbox of a device is bounded, and what is too much is dropped and
-counted, so that one peer neither stalls nor starves another.
+devices are until it is not. Where the socket listens at every address of a host, a device sends
+from the one that its peer's newest datagram came to. The inbox of a device is bounded, and what is
+too much is dropped and counted, so that one peer neither stalls nor starves another.
 
 Error contract: nothing from the network raises. A fault in a program costs the datagram that has
 shown it, which is counted (`fault`), and the first is logged with its traceback.
@@ -22,7 +23,7 @@ import trio
 
 from vswitch.foreign.client_limit import note_fault
 from vswitch.foreign.formats import longest_frame, record_untrusted
-from vswitch.foreign.sockets import Address, Sender
+from vswitch.foreign.sockets import ANCILLARY_ROOM, Address, Ancillary, Sender, answering
 from vswitch.frames.records import HEADER_SIZE
 from vswitch.switch.device import Description, Waiter
 
@@ -51,6 +52,8 @@ class SharedSocket:
         self.devices: set[DatagramDevice] = set()
         # A UNIX socket says "full" for one peer that does not read, not for itself.
         self.fills = sock.family != socket.AF_UNIX
+        # There, what comes beside the data may be open files, which nobody wants.
+        self._room = ANCILLARY_ROOM if self.fills else 0
         self.full = False
         self._full = trio.Event()
 
@@ -72,11 +75,11 @@ class SharedSocket:
 
     def _receive(self, judge: Judge) -> None:
         # HOT PATH
-        receive, size = self.sock.recvfrom, self._size
+        receive, size, room = self.sock.recvmsg, self._size, self._room
         touched: set[DatagramDevice] = set()
         for _ in range(BATCH):
             try:
-                data, address = receive(size)
+                data, ancillary, _, address = receive(size, room)
             except BlockingIOError:
                 break
             except OSError:
@@ -85,6 +88,8 @@ class SharedSocket:
                 found = judge(data, address)
                 if found is not None:
                     device, frame = found
+                    if ancillary != device.asked:
+                        device.answer(ancillary)
                     device.put_untrusted(frame)
                     touched.add(device)
             except Exception as error:
@@ -119,6 +124,8 @@ class DatagramDevice:
         self.address = address
         self.heard = trio.current_time()  # when something came last
         self.dropped: Counter[str] = Counter()  # frames, by reason
+        self.asked: Ancillary = []  # the address of ours that its newest datagram came to
+        self._source: Ancillary = []  # what makes frames leave from there
         self._shared = shared
         self._header = header
         self._longest = longest_frame(shared.mtu)
@@ -130,6 +137,10 @@ class DatagramDevice:
     def describe(self) -> Description:
         """Implements `vswitch.switch.device.Describing`."""
         return Description(f"foreign-{self.name}", self.dropped)
+
+    def answer(self, asked: Ancillary) -> None:
+        """From now on send from where that came to."""
+        self.asked, self._source = asked, answering(asked)
 
     def put_untrusted(self, frame: bytes) -> None:
         """A frame has come in; the caller wakes the reader. HOT PATH."""
@@ -167,17 +178,24 @@ class DatagramDevice:
         # HOT PATH
         if not self._can_write():
             return 0
-        send, header, address = self._shared.sock.sendto, self._header, self.address
+        sock, header, address = self._shared.sock, self._header, self.address
+        source = self._source
         done = 0
         for record in records:
             try:
-                send(header + record[HEADER_SIZE:], address)
+                if source:
+                    sock.sendmsg((header, record[HEADER_SIZE:]), source, 0, address)
+                else:
+                    sock.sendto(header + record[HEADER_SIZE:], address)
             except BlockingIOError:
                 if self._shared.fills:
                     self._shared.note_full()
                     return done
                 self.dropped["peer_full"] += 1
             except OSError as error:
+                if source and error.errno in (errno.EINVAL, errno.ENETUNREACH):
+                    # Nothing can be sent from there: it was a broadcast, or is not ours any more.
+                    source = self._source = []
                 self.dropped[SEND_REASONS.get(error.errno or 0, "unreachable")] += 1
             done += 1
         return done

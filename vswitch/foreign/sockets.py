@@ -29,9 +29,15 @@ Place: TypeAlias = HostPort | Path
 # the path of its socket, or bytes for an abstract name.
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 Sender: TypeAlias = Address | None  # None, or empty: a UNIX socket without a name
+Ancillary: TypeAlias = list[tuple[int, int, bytes]]  # control messages of a datagram
 
 UNIX = "unix:"
+# From linux/in.h and linux/in6.h.
+_IP_PKTINFO = 8
+_IPV6_RECVPKTINFO = 49
+_IPV6_PKTINFO = 50
 _BUFFER = 4 << 20  # bytes that a datagram socket asks for; the kernel gives what it allows
+ANCILLARY_ROOM = 64  # bytes: one message of packet information
 _LONGEST_PATH = 107  # bytes: sun_path of linux/un.h
 _BACKLOG = 64  # connections that wait to be accepted
 
@@ -93,6 +99,20 @@ def native(sock: socket.socket, host: str, port: int) -> tuple[str, int]:
     return host, port
 
 
+def answering(ancillary: Ancillary) -> Ancillary:
+    """What makes a datagram leave from the address that another came to with `ancillary`; nothing
+    where the socket is bound to one. The interface is left to the routes, but for a link-local
+    address, which is good on one alone.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
+            interface = data[16:] if IPv6Address(data[:16]).is_link_local else bytes(4)
+            return [(level, kind, data[:16] + interface)]
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            return [(level, kind, bytes(4) + data[4:8] + bytes(4))]
+    return []
+
+
 def reaches(sock: socket.socket, host: str) -> bool:
     """Whether a socket for the Internet can send to an address of that family."""
     if sock.family == socket.AF_INET:
@@ -130,6 +150,10 @@ def _bound(place: Place, kind: socket.SocketKind) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             enlarge(sock)
+            if host == "::":
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+            elif host == "0.0.0.0":
+                sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         sock.bind((host, place.port))
     except OSError as error:
         sock.close()

@@ -111,7 +111,9 @@ class DatagramClients:
 
 @asynccontextmanager
 async def connect_udp(where: HostPort, bind: str | None, mtu: int) -> AsyncIterator[DatagramDevice]:
-    """A client's side: somebody's listener as a device. Others who send to us are not heard."""
+    """A client's side: somebody's listener as a device. Who else sends to us is not heard, and
+    counted (`unknown_peer`).
+    """
     address = (await find(where, socket.SOCK_DGRAM, bind))[0]
     with client_socket(address, socket.SOCK_DGRAM, bind) as sock:
         enlarge(sock)
@@ -119,7 +121,10 @@ async def connect_udp(where: HostPort, bind: str | None, mtu: int) -> AsyncItera
         device = DatagramDevice(shared, address, f"udp:{where}")
 
         def judge(datagram: bytes, source: Sender) -> tuple[DatagramDevice, bytes] | None:
-            return (device, datagram) if source and source[:2] == address else None
+            if source and source[:2] == address:
+                return device, datagram
+            device.dropped["unknown_peer"] += 1
+            return None
 
         try:
             async with trio.open_nursery() as nursery:

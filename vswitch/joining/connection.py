@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from transport import Channel, ChannelBroken
+from transport import ChannelBroken
 from vswitch.config.options import JoinConfig
 from vswitch.devices.host_interface import HostFacts
 from vswitch.devices.pump import BATCH
@@ -29,6 +29,7 @@ from vswitch.errors import BadRecord, NotReachable, TimedOut, VswitchError
 from vswitch.frames.ethernet import MAX_MTU
 from vswitch.joining.host_link import HostLink
 from vswitch.joining.host_trust import refuse_address, refuse_mtu
+from vswitch.joining.reach import Reached
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import (
     FROM_SWITCH,
@@ -60,11 +61,11 @@ class Lost(NotReachable):
 
 
 class Connection:
-    """What a member does with one channel."""
+    """What a member does with one channel, for as long as the switch is found."""
 
     def __init__(
         self,
-        channel: Channel,
+        reached: Reached,
         link: HostLink,
         config: JoinConfig,
         known: str,
@@ -72,7 +73,7 @@ class Connection:
     ) -> None:
         """`known` is the network that the LAN had before; `remember` is told of another."""
         self.device = MemberDevice(
-            channel,
+            reached.channel,
             name="switch",
             mtu=MAX_MTU,
             hears=FROM_SWITCH,
@@ -84,7 +85,7 @@ class Connection:
         self._config = config
         self._known, self._remember = known, remember
         self._network = ""  # that the welcome states
-        self._remote = channel.remote
+        self._reached = reached
         self._welcome: Welcome | None = None
         self._bye: Bye | None = None
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
@@ -99,7 +100,9 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise VswitchError(f"{error}; start join again to make it anew") from error
             await welcomed(welcome)
-            await self._link.carry(self.device, self._follow_updates, early=early)
+            await self._link.carry(
+                self.device, self._follow_updates, self._reached.follow, early=early
+            )
         except ChannelBroken as broken:
             raise self._verdict(broken) from None
         except BadRecord as error:
@@ -203,7 +206,7 @@ class Connection:
             stated=self._network,
             config=self._config,
             host=host,
-            remote=self._remote,
+            remote=self._reached.channel.remote,
             known=self._known,
         )
         reason: object = None if offered is None else judge(offered)

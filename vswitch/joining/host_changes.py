@@ -89,6 +89,10 @@ class WayWatch:
         before, self._ways = self._ways, ways
         return frozenset(host for host, way in ways.items() if before.get(host, ...) != way)
 
+    def none_to(self, host: str) -> bool:
+        """Whether there was no way there when last looked at."""
+        return self._ways.get(host, ...) is None
+
     def through(self, dev: str) -> list[str]:
         """Addresses that were reached through this interface when last looked at."""
         return [host for host, way in self._ways.items() if way is not None and way.dev == dev]

@@ -228,8 +228,12 @@ class HostLink:
         except (VswitchError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
             return {"interface": str(error)}
 
-    async def status(self, _: dict[str, Any], **session: Any) -> dict[str, Any]:
-        """The answer to the control socket; `session`: what only a session has to tell."""
+    async def status(
+        self, _: dict[str, Any], *, silent: bool = False, **session: Any
+    ) -> dict[str, Any]:
+        """The answer to the control socket; `silent`: the switch owes answers; `session`: what only
+        a session has to tell.
+        """
         interface, received, sent = self.interface, self.received, self.sent
         lacks = await self._lacking()
         drops = Counter(interface.dropped) + self._dropped
@@ -242,7 +246,7 @@ class HostLink:
         return to_json(
             JoinStatus(
                 name=self._config.name,
-                state="connecting" if self._device is None else "up",
+                state="connecting" if self._device is None else "silent" if silent else "up",
                 server=self.server,
                 dev=interface.name,
                 mac=interface.mac,

@@ -35,7 +35,7 @@ from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
-from vswitch.joining.reach import ResolvedAddresses, Unreachable, open_channel
+from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
@@ -158,9 +158,9 @@ class Member:
                     self._addresses,
                     patience=PATIENCE,
                     resolved=self._resolved,
-                ) as channel:
+                ) as reached:
                     backoff.answered()
-                    await self._connected(channel)
+                    await self._connected(reached)
         except OSError as error:
             raise Unreachable(f"the network of this host: {error.strerror or error}") from error
 
@@ -191,6 +191,8 @@ class Member:
             self._nudge.set()
         if self._channel is not None and _host(self._channel.remote) in changed:
             self._channel.probe()
+            if self._ways.none_to(_host(self._channel.remote)):
+                self._channel.doubt()
 
     async def _resolved(self) -> None:
         """Where the switch is now is known: the LAN must not stand before it."""
@@ -209,9 +211,10 @@ class Member:
     def _up_for(self) -> float:
         return trio.current_time() - self._connected_at
 
-    async def _connected(self, channel: Channel) -> NoReturn:
+    async def _connected(self, reached: Reached) -> NoReturn:
+        channel = reached.channel
         connection = Connection(
-            channel,
+            reached,
             self._link,
             self._config,
             self._profile.network,
@@ -262,6 +265,7 @@ class Member:
         session = channel.statistics()
         return await self._link.status(
             args,
+            silent=channel.silent,
             rtt_ms=None if session.rtt is None else session.rtt * 1000,
             datagram_size=session.datagram_size,
             lane=device.lane,

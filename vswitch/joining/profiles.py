@@ -193,8 +193,9 @@ def _enrol_here(files: StateDir, name: str) -> Profile:
             if fresh:
                 os.unlink(path)
             raise
-    host = "127.0.0.1" if served.listen.host in _EVERY_ADDRESS else served.listen.host
-    return Profile(name, HostPort(host, served.listen.port), server_key, key, files, local=True)
+    first = served.listen[0]
+    host = "127.0.0.1" if first.host in _EVERY_ADDRESS else first.host
+    return Profile(name, HostPort(host, first.port), server_key, key, files, local=True)
 
 
 @contextlib.contextmanager

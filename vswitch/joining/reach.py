@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import trio
 
 from transport import (
+    Address,
     Channel,
     Credential,
     CredentialKind,
@@ -36,6 +37,7 @@ from vswitch.resolver import resolve
 # Seconds for a name server. One that does not answer must not keep us from a switch that most
 # likely is where it was.
 RESOLVE_PATIENCE: Final = 2.0
+SEEK_INTERVAL: Final = 2.0  # between look-ups for a switch that is silent
 
 # What the transport calls it in an answer to a handshake.
 _CODES = {
@@ -56,7 +58,7 @@ class ResolvedAddresses:
     """
 
     def __init__(self) -> None:
-        self._known: list[tuple[str, int]] = []
+        self.known: list[tuple[str, int]] = []
         self._worked: tuple[str, int] | None = None
 
     async def look_up(self, host: str, port: int) -> list[tuple[str, int]]:
@@ -64,22 +66,42 @@ class ResolvedAddresses:
         reason = f"no name server has answered within {RESOLVE_PATIENCE:g} s"
         with trio.move_on_after(RESOLVE_PATIENCE):
             try:
-                self._known = await resolve(host, port)
+                self.known = await resolve(host, port)
                 reason = "it has no address"
             except OSError as error:
                 reason = str(error.strerror or error)
-        if not self._known:
+        if not self.known:
             raise Unreachable(f"cannot resolve {host}: {reason}")
-        return sorted(self._known, key=lambda each: each != self._worked)
+        return sorted(self.known, key=lambda each: each != self._worked)
 
     @property
     def hosts(self) -> list[str]:
         """Where it has been found, without the ports."""
-        return list(dict.fromkeys(host for host, _ in self._known))
+        return list(dict.fromkeys(host for host, _ in self.known))
 
     def found(self, address: tuple[str, int]) -> None:
         """This one has answered."""
         self._worked = address
+
+
+class Reached:
+    """A channel to a switch, and how that is found again when it falls silent."""
+
+    def __init__(self, channel: Channel, find: Callable[[bool], Awaitable[list[Address]]]) -> None:
+        """`find` gives the addresses of the switch: those that are known, or looked up anew."""
+        self.channel = channel
+        self._find = find
+
+    async def follow(self) -> None:
+        """While the switch is silent, ask for the session at every address that it had, and at
+        every one of a fresh look-up; whichever answers is where the session goes on. For ever.
+        """
+        while True:
+            await self.channel.wait_silent()
+            for fresh in (False, True):  # a name server may be silent as well
+                with suppress(Unreachable):
+                    self.channel.seek(await self._find(fresh))
+            await trio.sleep(SEEK_INTERVAL)
 
 
 @asynccontextmanager
@@ -90,7 +112,7 @@ async def open_channel(
     *,
     patience: float,
     resolved: Callable[[], Awaitable[None]],
-) -> AsyncIterator[Channel]:
+) -> AsyncIterator[Reached]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
     `bind`: the local address or interface to use; `patience`: seconds until `TimedOut`; `resolved`
@@ -101,15 +123,18 @@ async def open_channel(
     await resolved()
     sock = _open_socket(bind)
     try:
-        natives = {
-            sock.to_native(host, port): (host, port) for host, port in found if sock.can_reach(host)
-        }
-    except OSError as error:  # the interface after the % of a link-local address
+        natives = _natives(sock, found, server.host, bind)
+    except Unreachable:
         sock.close()
-        raise Unreachable(f"cannot reach {server.host}: {error.strerror or error}") from None
-    if not natives:
-        sock.close()
-        raise Unreachable(f"{server.host} has no address that {bind or 'this host'} can reach")
+        raise
+
+    async def find(fresh: bool) -> list[Address]:
+        known = addresses.known
+        if fresh:
+            known = await addresses.look_up(server.host, server.port)
+            await resolved()
+        return list(_natives(sock, known, server.host, bind))
+
     async with open_endpoint(sock, profile.private_key) as endpoint:
         try:
             channel = await endpoint.connect(_peer(profile), list(natives), patience=patience)
@@ -127,9 +152,22 @@ async def open_channel(
         except ValueError as error:
             raise ConfigError(f"the key of the switch cannot be right: {error}") from None
         try:
-            yield channel
+            yield Reached(channel, find)
         finally:
             channel.close(ByeCode.NORMAL, "the member has left")
+
+
+def _natives(
+    sock: UdpSocket, found: list[tuple[str, int]], host: str, bind: str | None
+) -> dict[Address, tuple[str, int]]:
+    """Those of `found` that the socket can send to, as it writes them."""
+    try:
+        natives = {sock.to_native(*each): each for each in found if sock.can_reach(each[0])}
+    except OSError as error:  # the interface after the % of a link-local address
+        raise Unreachable(f"cannot reach {host}: {error.strerror or error}") from None
+    if not natives:
+        raise Unreachable(f"{host} has no address that {bind or 'this host'} can reach")
+    return natives
 
 
 def _peer(profile: Profile) -> Peer:

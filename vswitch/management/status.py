@@ -86,7 +86,9 @@ class FaultStatus:
 
 @frozen(kw_only=True)
 class SwitchStatus:
-    """A running switch. `members` counts those who may connect, `ports` shows who is."""
+    """A running switch. `members` counts those who may connect, `ports` shows who is; `listen` is
+    the first of `listens`.
+    """
 
     version: str
     uptime_s: float
@@ -94,6 +96,7 @@ class SwitchStatus:
     subnet: str
     mtu: int
     members: int
+    listens: list[str] = Factory(list)
     public: str | None = None
     foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
@@ -131,7 +134,9 @@ class InviteStatus:
 
 @frozen(kw_only=True)
 class JoinStatus:
-    """A running join. `state` is `connecting` or `up`; `since` is when that began."""
+    """A running join. `state` is `connecting`, `up`, or `silent` while the switch owes answers for
+    three seconds or more; `since` is when it connected, or lost the connection.
+    """
 
     name: str
     state: str

@@ -61,8 +61,9 @@ def age(seconds: float) -> str:
 def switch_line(status: SwitchStatus) -> str:
     """The line above the ports of a switch."""
     public = f"  public {status.public}" if status.public else ""
+    listens = " and ".join(status.listens or [status.listen])
     return clean(
-        f"switch {status.subnet}  on {status.listen}{public}  mtu {status.mtu}  "
+        f"switch {status.subnet}  on {listens}{public}  mtu {status.mtu}  "
         f"members {status.members}  up {age(status.uptime_s)}  vswitch {status.version}"
     )
 

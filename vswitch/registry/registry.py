@@ -287,7 +287,7 @@ class Registry:
         """Note how the switch runs, for `invite` and for joins on the same host."""
         public = "" if served.public is None else served.public.text()
         with self._database.transaction() as run:
-            run(_SET, ("listen", served.listen.text()))
+            run(_SET, ("listen", " ".join(each.text() for each in served.listen)))
             run(_SET, ("public", public))
             run(_SET, ("subnet", str(served.subnet)))
             run(_SET, ("reserved", " ".join(served.reserved)))
@@ -303,7 +303,8 @@ class Registry:
             subnet = parse_subnet(rows["subnet"])
             reserved = tuple(rows.get("reserved", "").split())
             key = PublicKey.from_text(rows["key"]) if rows.get("key") else None
-            return LastServed(HostPort.parse(rows["listen"]), public, subnet, reserved, key)
+            listen = tuple(map(HostPort.parse, rows["listen"].split()))
+            return LastServed(listen, public, subnet, reserved, key)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

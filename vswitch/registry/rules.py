@@ -56,13 +56,20 @@ class Invite:
 
 @frozen
 class LastServed:
-    """How the switch was run last. Port 0 in `public` stands for the port of `listen`."""
+    """How the switch was run last; where it listens, the first place before others."""
 
-    listen: HostPort
+    listen: tuple[HostPort, ...]
     public: HostPort | None
     subnet: IPv4Network
     reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
     key: PublicKey | None = None  # None where an older version has noted it
+
+    def reached_at(self, public: HostPort) -> HostPort:
+        """Where members reach it. Port 0 stands for that of the place of this address, or of the
+        first one.
+        """
+        here = [each.port for each in self.listen if each.host == public.host]
+        return HostPort(public.host, public.port or [*here, self.listen[0].port][0])
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""`serve`: one UDP socket, one switch, its members, and the socket that answers questions.
+"""`serve`: its UDP sockets, one switch, its members, and the socket that answers questions.
 
     async with trio.open_nursery() as nursery:
         running = await nursery.start(serve, ServeConfig(state=Path("/var/lib/vswitch")))
@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import trio
 from attrs import frozen
@@ -23,6 +23,7 @@ from transport import (
     KeyFileError,
     PrivateKey,
     UdpSocket,
+    listen_at,
     load_or_create_key_file,
     open_endpoint,
     open_udp,
@@ -59,7 +60,12 @@ class Serving:
     managed: FeatureManager
     endpoint: Endpoint
     registry: Registry
-    listen: HostPort
+    listens: tuple[HostPort, ...]
+
+    @property
+    def listen(self) -> HostPort:
+        """The first of `listens`."""
+        return self.listens[0]
 
 
 async def serve(
@@ -78,12 +84,17 @@ async def serve(
         lambda: Registry.open(files.registry, max_members=config.max_members)
     )
     with single_error(), closing(registry):
-        sock = _open_socket(config.listen)
-        listen = HostPort(config.listen.host, sock.local_address[1])
+        sockets = _open_sockets(config.listen)
+        listens = tuple(
+            HostPort(place.host, sock.local_address[1])
+            for place, sock in zip(config.listen, sockets, strict=True)
+        )
+        names = tuple(each.name for each in foreign)
+        served = LastServed(listens, config.public, config.subnet, names, identity.public)
         authority = RegistryAuthority(registry)
         async with (
             open_endpoint(
-                sock,
+                listen_at(sockets),
                 identity,
                 authority=authority,
                 max_sessions=config.max_members,
@@ -99,7 +110,7 @@ async def serve(
             reception.check_revoked()  # before anybody can claim what is theirs
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
-            status = ServeStatus(config, listen, endpoint, switch, reception, registry, managed)
+            status = ServeStatus(served, endpoint, switch, reception, registry, managed)
             controlled = Controlled(managed, status.read, reception.check_revoked)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
@@ -107,8 +118,6 @@ async def serve(
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
-            names = tuple(each.name for each in foreign)
-            served = LastServed(listen, config.public, config.subnet, names, identity.public)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
             if (swallowed := _swallowed(config)) is not None:
@@ -123,20 +132,20 @@ async def serve(
             event(
                 log,
                 "serving",
-                listen=listen,
+                listen=" ".join(map(str, listens)),
                 key=identity.public.fingerprint(),
                 subnet=config.subnet,
                 mtu=config.mtu,
                 state=files.path,
             )
-            task_status.started(Serving(switch, managed, endpoint, registry, listen))
+            task_status.started(Serving(switch, managed, endpoint, registry, listens))
 
 
 def _swallowed(config: ServeConfig) -> str | None:
     """The address of the switch, as far as options say it, that its members could not reach any
     more once they had one of the subnet.
     """
-    for where in (config.public, config.listen):
+    for where in (config.public, *config.listen):
         try:
             if where is not None and ipaddress.ip_address(where.host) in config.subnet:
                 return where.host
@@ -152,9 +161,17 @@ def _identity(files: StateDir) -> PrivateKey:
         raise ConfigError(str(error)) from None
 
 
+def _open_sockets(places: tuple[HostPort, ...]) -> list[UdpSocket]:
+    """All of them, or none."""
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(closing(_open_socket(each))) for each in places]
+        opened.pop_all()
+        return sockets
+
+
 def _open_socket(listen: HostPort) -> UdpSocket:
     try:
-        return open_udp(listen.host, listen.port)
+        return open_udp(listen.host, listen.port, listens=True)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise VswitchError(

@@ -14,14 +14,13 @@ import trio
 from attrs import Factory, define
 
 from transport import Endpoint
-from vswitch.addresses import HostPort
-from vswitch.config.options import ServeConfig
 from vswitch.errors import VswitchError
 from vswitch.features.impair import Impairments, said
 from vswitch.features.manager import FeatureManager
 from vswitch.foreign.serve import Listener
 from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, SwitchStatus
 from vswitch.registry.registry import Registry
+from vswitch.registry.rules import LastServed
 from vswitch.serving.reception import ConnectedMember, Reception
 from vswitch.switch.device import description_of
 from vswitch.switch.faults import Fault
@@ -34,8 +33,7 @@ from vswitch.version import VERSION
 class ServeStatus:
     """Reads the status of one `serve`, which sets its `listeners` when they are open."""
 
-    config: ServeConfig
-    listen: HostPort
+    served: LastServed
     endpoint: Endpoint
     switch: Switch
     reception: Reception
@@ -52,8 +50,9 @@ class ServeStatus:
         return SwitchStatus(
             version=VERSION,
             uptime_s=time.time() - self.started,
-            listen=self.listen.text(),
-            subnet=str(self.config.subnet),
+            listen=self.served.listen[0].text(),
+            listens=[each.text() for each in self.served.listen],
+            subnet=str(self.served.subnet),
             mtu=self.switch.mtu,
             members=sum(member.revoked is None for member in members),
             public=self._public(),
@@ -93,10 +92,8 @@ class ServeStatus:
         return {each.key: each.value for each in in_force if each.source}
 
     def _public(self) -> str | None:
-        public = self.config.public
-        if public is None:
-            return None
-        return HostPort(public.host, public.port or self.listen.port).text()
+        public = self.served.public
+        return None if public is None else self.served.reached_at(public).text()
 
 
 def _fault_status(fault: Fault) -> FaultStatus:

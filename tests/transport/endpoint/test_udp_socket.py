@@ -342,3 +342,50 @@ async def test_a_session_over_the_loopback(autojump_clock, host):
                 assert got == messages
                 await channel.aclose()
             nursery.cancel_scope.cancel()
+
+
+@needs_ipv6
+@pytest.mark.parametrize(
+    ("every", "asked"),
+    [("", "127.0.0.2"), ("", "127.0.0.3"), ("", V6), ("0.0.0.0", "127.0.0.2")],
+)
+@pytest.mark.parametrize("count", [1, 20])
+async def test_answers_leave_from_the_address_that_was_asked(opened, every, asked, count):
+    switch = opened(every, listens=True)
+    peer = opened(asked if ":" in asked else V4)
+    run = [bytes([number]) * 500 for number in range(count)]
+    peer.send_nowait(lay(run, (asked, port(switch))))
+    ((_, sender), *_) = await receive(switch, count)
+    switch.send_nowait(lay(run, sender))
+    answers = await receive(peer, count)
+    assert [data for data, _ in answers] == run
+    assert {whence[:2] for _, whence in answers} == {(asked, port(switch))}
+    assert switch._sends_trains
+    assert switch.drops == {}
+
+
+async def test_what_came_to_two_addresses_is_told_apart(opened):
+    switch, peer = opened("", listens=True), opened(V4)
+    for asked in ("127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.2"):
+        peer.send_nowait([(b"x" * 100, (asked, port(switch)), 100)])
+    senders = [sender for _, sender in await receive(switch, 4)]
+    assert senders[0] == senders[1] == senders[3] != senders[2]
+    assert len({sender[:4] for sender in senders}) == 1
+
+
+async def test_an_address_that_is_gone_costs_what_goes_there_and_nothing_else(opened):
+    switch, peer = opened("", listens=True), opened(V4)
+    gone = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.1") + bytes(4)
+    there = switch.to_native(V4, port(peer))
+    switch.send_nowait(lay([bytes(100)] * 3, (*there, gone)))
+    assert switch.drops == {"unreachable": 3}
+    assert switch._sends_trains
+    switch.send_nowait(lay([bytes(100)] * 3, there))
+    assert len(await receive(peer, 3)) == 3
+
+
+async def test_a_socket_that_asks_leaves_the_source_to_the_routes(opened):
+    asking, other = opened(), opened(V4)
+    other.send_nowait([(b"x", (V4, port(asking)), 1)])
+    ((_, sender),) = await receive(asking, 1)
+    assert len(sender) == 4

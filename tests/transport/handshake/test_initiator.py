@@ -2,11 +2,12 @@
 
 import pytest
 
-from transport.constants import REJECT_AFTER, REKEY_AFTER, REKEY_JITTER
+from transport.constants import CONNECT_ADDRESSES, REJECT_AFTER, REKEY_AFTER, REKEY_JITTER
 from transport.crypto.identity import PublicKey
 from transport.handshake.admission import Grant
 from transport.handshake.initiator import Connected, GaveUp, Refused
 from transport.handshake.messages import Peer
+from transport.session.events import PathChanged, Silent
 from transport.testing.cores import KnownPeers, Wire, client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import INIT, RESPONSE, Credential, CredentialKind, Result
@@ -241,3 +242,57 @@ def test_a_single_use_token_is_not_shown_again():
     client.close()
     wire.advance(5.0)
     client.demux.forget_credential(client.session)  # harmless for one that is over
+
+
+# --- A responder that is somewhere else ----------------------------------------------------------
+
+ELSEWHERE = ("203.0.113.77", 7450)
+
+
+def test_a_silent_responder_is_found_at_another_address_and_the_session_goes_on():
+    wire, client, server = client_and_server()
+    session, association = client.session, client.session.association
+    wire.rebind(server, ELSEWHERE)
+    client.send(b"across the move")
+    wire.advance(2.9)
+    assert not session.silent(wire.now)
+    wire.advance(0.2)
+    assert session.silent(wire.now)
+    assert Silent() in session.events
+    client.demux.seek(session, [("203.0.113.78", 7450), ELSEWHERE], wire.now)
+    wire.advance(1.0)
+    assert session.paths.current == ELSEWHERE
+    assert PathChanged(ELSEWHERE) in session.events
+    assert not session.silent(wire.now)
+    assert server.read() == [b"across the move"]
+    assert session.association == association
+    assert not client.demux._initiator._negotiations
+
+
+def test_a_responder_that_is_back_where_it_was_ends_the_search():
+    wire, client, server = client_and_server()
+    wire.cut()
+    client.send(b"late")
+    wire.advance(4.0)
+    client.demux.seek(client.session, [ELSEWHERE], wire.now)
+    wire.heal()
+    wire.advance(2.0)
+    assert client.session.paths.current == server.address
+    assert server.read() == [b"late"]
+    assert not client.demux._initiator._negotiations
+
+
+def test_who_is_sought_is_asked_at_few_addresses_and_only_at_those_of_the_newest_look_up():
+    wire, client, _ = client_and_server()
+    wire.cut()
+    client.send(b"x")
+    wire.advance(4.0)
+    many = [(f"198.51.100.{number}", 7450) for number in range(50)]
+    client.demux.seek(client.session, many, wire.now)
+    wire.advance(0.1)
+    assert len(client.demux._initiator._negotiations) == CONNECT_ADDRESSES
+    client.demux.seek(client.session, [ELSEWHERE], wire.now)
+    asked = {each.address for each in client.demux._initiator._negotiations}
+    assert asked == {ELSEWHERE, client.session.paths.current}
+    wire.advance(100.0)
+    assert nothing_left(client)

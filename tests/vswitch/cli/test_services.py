@@ -64,7 +64,7 @@ def test_serve_gets_its_options(services, tmp_path):
     argv = ["serve", "--state", str(state), "--listen", ":5", "--config", str(file)]
     assert main(argv) == ExitCode.OK
     (config,) = services.configs
-    assert (config.listen, config.mtu) == (HostPort("::", 5), 9000)
+    assert (config.listen, config.mtu) == ((HostPort("::", 5),), 9000)
     assert config.files.control_socket == state / "control.sock"
     assert state.stat().st_mode & 0o777 == 0o700
 

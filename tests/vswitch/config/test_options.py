@@ -37,7 +37,7 @@ def config_file(tmp_path):
 
 def test_defaults():
     config = serve()
-    assert config.listen == HostPort("::", 7450)
+    assert config.listen == (HostPort("::", 7450),)
     assert config.subnet == IPv4Network("10.77.0.0/24")
     assert (config.mtu, config.max_members, config.public) == (1500, 1024, None)
     assert (config.log_level, config.log_file, config.log_days) == ("info", None, 14)
@@ -53,7 +53,7 @@ def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(config_file)
         {"config": file, "mtu": "3000"}, {"VSWITCH_MTU": "2000", "VSWITCH_LISTEN": "[::1]:2"}
     )
     assert config.mtu == 3000
-    assert config.listen == HostPort("::1", 2)
+    assert config.listen == (HostPort("::1", 2),)
     assert config.subnet == IPv4Network("10.1.0.0/16")
     assert config.max_members == 1024
 
@@ -200,8 +200,49 @@ def test_offload_from_flag_variable_and_file(config_file):
         join({"config": config_file("[join]\noffload = 2\n")})
 
 
+@pytest.mark.parametrize(
+    "listen",
+    [
+        ["192.0.2.1:443", "[fe80::1%eth0]:7450"],
+        "192.0.2.1:443, [fe80::1%eth0]:7450",
+        (HostPort("192.0.2.1", 443), HostPort("fe80::1%eth0", 7450)),
+    ],
+)
+def test_a_switch_can_listen_at_several_places(listen, config_file):
+    places = (HostPort("192.0.2.1", 443), HostPort("fe80::1%eth0", 7450))
+    assert ServeConfig(listen=listen).listen == places
+    if not isinstance(listen, tuple):
+        assert serve({"listen": listen}).listen == places
+        assert serve({"config": config_file(f"[serve]\nlisten = {listen!r}\n")}).listen == places
+
+
+@pytest.mark.parametrize(
+    ("listen", "reason"),
+    [
+        ([], "listen at one place"),
+        ([f":{port}" for port in range(1, 18)], "16 at most"),
+        (
+            ["192.0.2.1:1", "[::]:1"],
+            r"\[::\]:1 takes what comes to 192.0.2.1:1, too: leave one out",
+        ),
+        (["0.0.0.0:1", "192.0.2.1:1"], "0.0.0.0:1 takes what comes to 192.0.2.1:1"),
+        (["[::1]:1", "[0::1]:1"], r"\[::1\]:1 takes what comes to \[::1\]:1"),
+        (["[fe80::1]:1"], r"say on which interface fe80::1 is: \[fe80::1%IFNAME\]:PORT"),
+        ([7450], "must be text"),
+    ],
+)
+def test_places_that_cannot_be_listened_at_together_are_refused(listen, reason):
+    with pytest.raises(ValueError, match=reason):
+        ServeConfig(listen=listen)
+
+
+def test_places_that_have_their_own_traffic_go_together():
+    for listen in (["0.0.0.0:1", "[::1]:1"], [":1", ":2"], ["127.0.0.1:0", "127.0.0.1:0"]):
+        assert len(ServeConfig(listen=listen).listen) == 2
+
+
 def test_a_program_gets_the_same_checks():
-    assert ServeConfig(listen=":5", subnet="10.0.0.0/8").listen == HostPort("::", 5)
+    assert ServeConfig(listen=":5", subnet="10.0.0.0/8").listen == (HostPort("::", 5),)
     with pytest.raises(ValueError, match="576 to 9000"):
         ServeConfig(mtu=1)
 

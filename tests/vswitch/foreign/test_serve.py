@@ -174,6 +174,35 @@ async def test_sixty_four_clients_at_once_and_no_more(kind, caplog):
     assert caplog.text.count("foreign-refused name=lab reason=ports_taken") == 1
 
 
+@pytest.mark.parametrize("listen", ["[::]:0", "0.0.0.0:0"])
+async def test_frames_leave_from_the_address_that_a_client_has_asked(listen):
+    async with serving("udp", listen=listen) as (switch, listener):
+        port = address_of(listener)[1]
+        for asked in ("127.0.0.2", "127.0.0.3"):
+            async with UdpClient((asked, port)) as client, switch.open_port("x") as own:
+                await client.send(frame(mac(1)))
+                await own.receive()
+                await own.send(frame(mac(2), mac(1)))
+                with trio.fail_after(5):
+                    got, source = await client.sock.recvfrom(2000)
+                assert (got, source) == (frame(mac(2), mac(1)), (asked, port))
+
+
+async def test_who_sent_to_an_address_that_is_none_of_ours_is_answered_all_the_same():
+    """To a broadcast address, say: the first frame is lost, then the routes choose."""
+    async with serving("udp", listen="[::]:0") as (switch, listener):
+        async with UdpClient(("127.0.0.1", address_of(listener)[1])) as client:
+            async with switch.open_port("x") as own:
+                await client.send(frame(mac(1)))
+                await own.receive()
+                (device,) = [each.device for each in switch.ports if each.name != "x"]
+                device.answer([(41, 50, bytes(10) + b"\xff\xff\xc0\0\2\1" + bytes(4))])
+                await own.send(frame(mac(2), mac(1)))
+                await own.send(frame(mac(3), mac(1)))
+                assert await client.receive() == frame(mac(3), mac(1))
+                assert device.dropped == {"unreachable": 1}
+
+
 async def test_a_silent_udp_client_is_forgotten_and_known_again():
     async with serving("udp", idle=1.0) as (switch, listener):
         async with UdpClient(address_of(listener)) as one, UdpClient(address_of(listener)) as two:

@@ -157,7 +157,7 @@ def switch(files):
     files.ensure()
     create_key_file(files.server_key)
     registry = Registry.open(files.registry)
-    served = LastServed(HostPort("::", 7000), None, ServeConfig().subnet)
+    served = LastServed((HostPort("::", 7000),), None, ServeConfig().subnet)
     registry.record_served(served)
     yield registry
     registry.close()
@@ -175,7 +175,7 @@ def test_on_the_host_of_the_switch_no_string_is_needed(files, switch):
 
 
 def test_a_switch_on_one_address_is_reached_there(files, switch):
-    switch.record_served(LastServed(HostPort("192.0.2.1", 7), None, ServeConfig().subnet))
+    switch.record_served(LastServed((HostPort("192.0.2.1", 7),), None, ServeConfig().subnet))
     assert resolve(config(files)).server == HostPort("192.0.2.1", 7)
 
 

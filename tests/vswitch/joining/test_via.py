@@ -63,7 +63,7 @@ async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
         switch.setblocking(False)
         url = f"udp://127.0.0.1:{switch.getsockname()[1]}"
         host = FakeInterface()
-        async with site.joined("pc1", None, interface=host, via=url):
+        async with site.joined("pc1", None, interface=host, via=url) as member:
             await trio.lowlevel.wait_readable(switch)
             hello, client = switch.recvfrom(2000)
             assert hello[:14] == bytes.fromhex("0180c200000e02000000000188b5")
@@ -76,6 +76,7 @@ async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
                 stranger.sendto(frame(A), client)
             switch.sendto(frame(B, A), client)
             assert await taken(host) == [frame(B, A)]
+            assert (await member.status()).drops == {"unknown_peer": 1}
 
 
 async def test_a_tcp_connection_that_ends_is_made_again(site, monkeypatch):

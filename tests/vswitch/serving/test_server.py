@@ -41,6 +41,29 @@ async def test_a_port_in_use_is_refused(site, tmp_path):
         assert "--listen" in str(error)
 
 
+async def test_members_come_to_each_place_where_the_switch_listens(site):
+    async with site.serving(listen=["127.0.0.1:0", "127.0.0.1:0"], public="127.0.0.1") as running:
+        first, second = running.listens
+        assert first.port != second.port
+        async with (
+            site.joined("pc1", running),
+            site.joined("pc2", None, invite=site.invite("pc2", second)),
+        ):
+            status = await site.status()
+            assert {port.name for port in status.ports} >= {"pc1", "pc2"}
+            assert status.listens == [first.text(), second.text()]
+            assert status.listen == status.public == first.text()
+
+
+async def test_of_several_places_all_are_listened_at_or_none(site, tmp_path):
+    async with site.serving() as running:
+        other = type(site)(tmp_path / "other")
+        before = descriptors()
+        error = await failing(other, listen=["127.0.0.1:0", running.listen.text()])
+        assert f"UDP port {running.listen} is in use" in str(error)
+        assert descriptors() == before
+
+
 async def test_an_address_of_another_host_is_refused(site):
     error = await failing(site, listen="192.0.2.77:7450")
     assert error.exit_code == ExitCode.FAILED

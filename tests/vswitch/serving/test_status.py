@@ -21,7 +21,7 @@ from vswitch.foreign.serve import Listener
 from vswitch.foreign.streams import StreamDevice
 from vswitch.management.status import to_json
 from vswitch.members.device import MemberDevice
-from vswitch.registry.rules import Member
+from vswitch.registry.rules import LastServed, Member
 from vswitch.serving.reception import ConnectedMember
 from vswitch.serving.status import ServeStatus
 from vswitch.switch.counters import DropReason
@@ -96,8 +96,11 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
             impairments = managed.feature(Impairments)
             impairments.begin(ports["fake"], orders_untrusted({"loss": "1%"}))
             status = ServeStatus(
-                ServeConfig(public=HostPort("switch.example.org", 0)),
-                HostPort("::", 7450),
+                LastServed(
+                    (HostPort("::", 7450), HostPort("192.0.2.1", 443)),
+                    HostPort("switch.example.org", 0),
+                    ServeConfig().subnet,
+                ),
                 SimpleNamespace(statistics=lambda: SimpleNamespace(drops={"unknown": 1})),
                 switch,
                 SimpleNamespace(connected={bytes(32): connected}),
