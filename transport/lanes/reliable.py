@@ -93,8 +93,8 @@ class ReliableLane:
         self.inbox: deque[bytes] = deque()  # messages that have arrived, for `take_messages`
         self._inbox_bytes = 0
         self._last_flush = now
-        # On the bulk lane, acknowledgements of a lone packet that have come along with something for
-        # the program above, with the bytes that had been under way, and when: what they say of the
+        # On the bulk lane, acknowledgements of a lone packet that have come with something for the
+        # program above, with the bytes that had been under way, and when: what they say of the
         # path is learned when the answer to that has left, by `learn`, before the turn is over.
         self.unlearned: tuple[list[Segment], int, float] | None = None
         self._unacknowledged = 0  # bytes of segments since the last flush
