@@ -111,6 +111,7 @@ class UdpSocket:
         self.refused: deque[Refusal] = deque(maxlen=_REFUSALS)
         self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
         self.drained = True
+        self._said: tuple[list[tuple[int, int, bytes]], int, bytes] = [], 0, b""
         self._sends_trains = True  # until the kernel refuses one
         with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
             sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
@@ -143,8 +144,7 @@ class UdpSocket:
         aligned = True  # it has ended with no shorter datagram
         sender: Address = ()
         peer: Address = ()  # the sender as the kernel gives it, and with what
-        before: list[tuple[int, int, bytes]] = []
-        joined, local = 0, b""  # what that says
+        before, joined, local = self._said  # what the kernel said of the last read, and means
         self.drained = False
         try:
             for _ in range(limit):
@@ -158,8 +158,7 @@ class UdpSocket:
                     self.drops["malformed"] += 1
                     continue
                 if ancillary != before:
-                    before = ancillary
-                    joined, local = _read(ancillary)
+                    before, joined, local = self._said = ancillary, *_read(ancillary)
                 segment, peer = joined or size, address
                 if local:
                     address = (*address, local)
