@@ -255,12 +255,12 @@ def to_public(value: str | HostPort | None) -> HostPort | None:
 
 
 def to_via(value: str | None) -> str | None:
-    """A switch that is reached in plain text: `udp://HOST:PORT` or `tcp://HOST:PORT`."""
+    """A switch that is reached in plain text: `udp://HOST:PORT`, `tcp:` or `kcp:`."""
     if value is None:
         return None
     scheme, _, rest = _text(value).partition("://")
-    if scheme not in ("udp", "tcp"):
-        raise ValueError("write udp://HOST:PORT or tcp://HOST:PORT")
+    if scheme not in ("udp", "tcp", "kcp"):
+        raise ValueError("write udp://HOST:PORT, tcp://HOST:PORT or kcp://HOST:PORT")
     where = HostPort.parse(rest)
     if not where.host or not where.port:
         raise ValueError(f"write {scheme}://HOST:PORT")

@@ -105,6 +105,17 @@ class ClientLimit:
         patience = MOVE_SILENCE if port in self._holders.get(holder, ()) else OTHERS_SILENCE
         return self.ports[port].heard + patience <= trio.current_time()
 
+    async def forget(self) -> None:
+        """Unplug who has been silent for `idle`, until cancelled."""
+        while True:
+            now, idle = trio.current_time(), self._settings.idle
+            for port, device in list(self.ports.items()):
+                if device.heard + idle <= now:
+                    self._switch.detach(port)
+            # Nobody who comes later has to go before this.
+            heard = [device.heard for device in self.ports.values()]
+            await trio.sleep_until(min(heard, default=now) + idle)
+
     async def follow(self, port: Port, holder: str) -> None:
         """Unplug a client that had just spoken when it came from elsewhere, and is silent since."""
         client = self.ports.get(port)

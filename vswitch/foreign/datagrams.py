@@ -2,10 +2,10 @@
 
     socket readable ─▶ up to 256 datagrams ─▶ whose is it? ─▶ that device's inbox ─▶ its port
 
-Used for raw UDP, VXLAN and QEMU's datagrams, by the switch and by `join --via`. A datagram that
-the kernel refuses is dropped and counted at its device; when the socket itself is full, all its
-devices are until it is not. The inbox of a device is bounded, and what is too much is dropped and
-counted, so that one peer neither stalls nor starves another.
+Used for raw UDP, VXLAN, QEMU's datagrams and KCP, by the switch and by `join --via`. A datagram
+that the kernel refuses is dropped and counted at its device; when the socket itself is full, all
+its devices are until it is not. The inbox of a device is bounded, and what is too much is dropped
+and counted, so that one peer neither stalls nor starves another.
 
 Error contract: nothing from the network raises. A fault in a program costs the datagram that has
 shown it, which is counted (`fault`), and the first is logged with its traceback.
@@ -17,6 +17,7 @@ import errno
 import socket
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
@@ -35,20 +36,34 @@ SEND_REASONS = {
     errno.ENOMEM: "no_memory",
 }
 
-Judge = Callable[[bytes, Sender], "tuple[DatagramDevice, bytes] | None"]
+
+class Peer(Protocol):
+    """A device at the other end of a shared socket."""
+
+    def put_untrusted(self, frame: bytes) -> None:
+        """Something has come in; the caller wakes the reader."""
+
+    def wake_reader(self) -> None:
+        """All of one wake-up has come in."""
+
+    def wake_writer(self) -> None:
+        """The socket takes something again."""
+
+
+Judge = Callable[[bytes, Sender], "tuple[Peer, bytes] | None"]
 
 
 class SharedSocket:
     """A bound, non-blocking datagram socket that belongs to whoever opened it."""
 
-    def __init__(self, sock: socket.socket, mtu: int, *, overhead: int = 0) -> None:
-        """`overhead`: bytes in front of each frame."""
+    def __init__(self, sock: socket.socket, mtu: int, *, longest: int | None = None) -> None:
+        """`longest`: bytes of a datagram, where that is not the longest frame."""
         self.sock = sock
         self.mtu = mtu
         self.refused: Counter[str] = Counter()  # datagrams that are nobody's, by reason
         # One byte more than fits, so that what is cut off shows.
-        self._size = longest_frame(mtu) + overhead + 1
-        self.devices: set[DatagramDevice] = set()
+        self._size = (longest or longest_frame(mtu)) + 1
+        self.devices: set[Peer] = set()
         # A UNIX socket says "full" for one peer that does not read, not for itself.
         self.fills = sock.family != socket.AF_UNIX
         self.full = False
@@ -73,7 +88,7 @@ class SharedSocket:
     def _receive(self, judge: Judge) -> None:
         # HOT PATH
         receive, size = self.sock.recvfrom, self._size
-        touched: set[DatagramDevice] = set()
+        touched: set[Peer] = set()
         for _ in range(BATCH):
             try:
                 data, address = receive(size)
@@ -90,7 +105,10 @@ class SharedSocket:
             except Exception as error:
                 self._note_fault(error)
         for device in touched:
-            device.wake_reader()
+            try:
+                device.wake_reader()
+            except Exception as error:
+                self._note_fault(error)
 
     def _note_fault(self, error: Exception) -> None:
         note_fault(self.refused, error)

@@ -25,6 +25,7 @@ from vswitch.config.sources import option, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.formats import QemuStream
+from vswitch.foreign.kcp_clients import KcpClients, KcpDevice, connect_kcp
 from vswitch.foreign.sockets import Place, to_place
 from vswitch.foreign.streams import StreamDevice
 from vswitch.foreign.tcp import StreamClients, connect_tcp
@@ -46,7 +47,7 @@ class Clients(Protocol):
         """Serve until cancelled."""
 
 
-ForeignDevice: TypeAlias = DatagramDevice | StreamDevice
+ForeignDevice: TypeAlias = DatagramDevice | KcpDevice | StreamDevice
 
 
 # Where to, bound to which address or interface of ours, and the MTU.
@@ -73,6 +74,7 @@ class Kind:
 KINDS: Final[dict[str, Kind]] = {
     "udp": Kind(serve=DatagramClients, connect=connect_udp),
     "tcp": Kind(serve=StreamClients, stream=True, connect=connect_tcp),
+    "kcp": Kind(serve=KcpClients, connect=connect_kcp),
     "vxlan": Kind(
         serve=lambda switch, sock, _: VxlanPeers(switch, sock),
         add=VxlanPeers.plug,
@@ -121,7 +123,7 @@ class ForeignSettings:
     idle: float = field(
         default=300.0,
         converter=to_duration,
-        metadata=option("udp: a client silent for so long is forgotten (300)"),
+        metadata=option("udp, kcp: a client silent for so long is forgotten (300)"),
     )
     remote: HostPort | None = field(
         default=None, converter=to_public, metadata=option("vxlan: the other end, HOST[:PORT]")

@@ -23,6 +23,7 @@ from vswitch.switch.device import Description
 
 RECEIVE = 64 * 1024  # bytes of one read: about 40 frames
 LOST_STEPS = 16.0  # a second, and at once: who loses the step more often speaks something else
+OUT_OF_STEP = "out of step again and again: something else is sent here"
 
 
 class ConnectionEnded(trio.BrokenResourceError):
@@ -39,6 +40,22 @@ class Codec(Protocol):
 
     def encode(self, records: list[bytes]) -> list[bytes]:
         """What to send for each record."""
+
+
+class StepLimit:
+    """How often a stream may lose the step. `now` in seconds."""
+
+    def __init__(self) -> None:
+        self._steps = Bucket(LOST_STEPS, LOST_STEPS)
+        self._lost = 0  # that the bucket knows of
+
+    def exceeded(self, lost: int, now: float) -> bool:
+        """Whether a stream that has lost it so often by now is something else. HOT PATH."""
+        if lost == self._lost:
+            return False
+        fresh = lost - self._lost
+        self._lost = lost
+        return self._steps.grant(now, fresh) < fresh
 
 
 def tune(sock: socket.socket) -> None:
@@ -76,8 +93,7 @@ class StreamDevice:
         self._ready: deque[bytes] = deque()  # records of one read
         self._held = b""  # the rest of a record
         self.heard = trio.current_time()  # when something came last
-        self._steps = Bucket(LOST_STEPS, LOST_STEPS)
-        self._lost_steps = 0  # that the bucket knows of
+        self._steps = StepLimit()
         self._gone: str | None = None  # why, once the connection has ended
 
     def describe(self) -> Description:
@@ -176,12 +192,8 @@ class StreamDevice:
             self._ready.extend(self._codec.feed_untrusted(data))
         except BadRecord as error:
             self._gone = str(error)
-        lost = self._codec.lost_steps
-        if lost != self._lost_steps:
-            lost -= self._lost_steps
-            self._lost_steps += lost
-            if self._steps.grant(self.heard, lost) < lost:
-                self._gone = "out of step again and again: something else is sent here"
+        if self._steps.exceeded(self._codec.lost_steps, self.heard):
+            self._gone = OUT_OF_STEP
 
     def _send(self, data: bytes) -> int:
         try:

@@ -58,7 +58,7 @@ class DatagramClients:
             async with trio.open_nursery() as self._nursery:
                 nursery = self._nursery
                 nursery.start_soon(self._shared.run, self._judge_untrusted)
-                nursery.start_soon(self._forget)
+                nursery.start_soon(self._limit.forget)
         finally:
             self._limit.close()
 
@@ -105,17 +105,6 @@ class DatagramClients:
             if before is not None and before.attached:
                 self._nursery.start_soon(self._limit.follow, before, holder)
         return device
-
-    async def _forget(self) -> None:
-        """Unplug who has been silent for too long."""
-        while True:
-            now, idle = trio.current_time(), self._settings.idle
-            for port, device in list(self._limit.ports.items()):
-                if device.heard + idle <= now:
-                    self._switch.detach(port)
-            # Nobody who comes later has to go before this.
-            heard = [device.heard for device in self._clients.values()]
-            await trio.sleep_until(min(heard, default=now) + idle)
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ from vswitch.devices.tap import TapConfig
 from vswitch.devices.upkeep import ADDRESS, MTU, Kept
 from vswitch.errors import BadRecord, NotReachable, VswitchError
 from vswitch.foreign.datagrams import DatagramDevice
+from vswitch.foreign.kcp_clients import KcpDevice
 from vswitch.foreign.kinds import ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.host_trust import swallows
@@ -184,7 +185,7 @@ class HostLink:
         """Carry `early`, then all frames in both directions, until one of them or a job ends."""
         up = QueuedPump(self.interface, device, self.sent)
         down = Pump(device, self.interface, self.received, given=up.take)
-        if not isinstance(device, DatagramDevice):
+        if not isinstance(device, DatagramDevice | KcpDevice):
             device.on_blocked = up.flush_soon
         all_jobs: list[Callable[[], Awaitable[None]]] = [
             partial(down.run, list(early)),

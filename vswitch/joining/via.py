@@ -1,10 +1,11 @@
 """`join --via`: a TAP of this host and a foreign port of a switch, with no session between.
 
-    TAP ─▶ QueuedPump: cut to the MTU, fair queue ─▶ datagrams, or a TCP stream ─▶ switch, and back
+    TAP ─▶ QueuedPump: cut to the MTU, fair queue ─▶ datagrams, or TCP or KCP ─▶ switch, and back
 
-A UDP switch learns of us from our first frame and may forget us when we are silent, so one that
-goes no further than the next bridge (to 01-80-C2-00-00-0E) is sent at the start and every minute
-without another. A TCP connection that ends or cannot be made is tried again after 10 s ± 10 %.
+A UDP or KCP switch learns of us from our first frame and may forget us when we are silent, so one
+that goes no further than the next bridge (to 01-80-C2-00-00-0E) is sent at the start and every
+minute without another. A TCP connection that ends or cannot be made, and a KCP conversation in
+which nothing comes back, is tried again after 10 s ± 10 %.
 
 Error contract: `VswitchError` for what has to be mended on this host; with `config.once` the first
 failure is raised.
@@ -24,9 +25,8 @@ from vswitch.addresses import HostPort
 from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
 from vswitch.errors import BadRecord, NotReachable
-from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.kinds import KINDS, ForeignDevice
-from vswitch.foreign.streams import ConnectionEnded
+from vswitch.foreign.streams import ConnectionEnded, StreamDevice
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
@@ -105,12 +105,12 @@ class _PlainMember:
         self._link.connected(device, Welcome(name, 1, address, mtu=mtu, lane="plain"))
 
     async def _carry(self, device: ForeignDevice) -> NoReturn:
-        if isinstance(device, DatagramDevice):
-            await self._link.carry(device, partial(self._say_hello, device))
-        await self._link.carry(device)
+        if isinstance(device, StreamDevice):
+            await self._link.carry(device)
+        await self._link.carry(device, partial(self._say_hello, device))
 
-    async def _say_hello(self, device: DatagramDevice) -> None:
-        """Let a UDP switch know that we are there, whenever nothing else has."""
+    async def _say_hello(self, device: ForeignDevice) -> None:
+        """Let a switch without connections know that we are there, whenever nothing else has."""
         mac = parse_mac(self._link.interface.mac)
         hello = frame_record(NEAREST_BRIDGE + mac + LOCAL_EXPERIMENTAL + bytes(46))
         before: int | None = None

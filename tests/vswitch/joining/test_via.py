@@ -28,7 +28,7 @@ async def taken(interface):
     return interface.take()
 
 
-@pytest.mark.parametrize("kind", ["udp", "tcp"])
+@pytest.mark.parametrize("kind", ["udp", "tcp", "kcp"])
 async def test_two_hosts_in_foreign_ports_reach_each_other(site, tmp_path, kind):
     path = tmp_path / "vswitch.toml"
     path.write_text(f'[[foreign]]\nkind = "{kind}"\nlisten = "127.0.0.1:0"\n')
