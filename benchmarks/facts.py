@@ -70,7 +70,10 @@ def _field(path: str, name: str) -> str:
 
 
 def _git(root: Path, *argv: str) -> str | None:
-    done = subprocess.run(
-        ["git", "-C", str(root), *argv], capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *argv], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:  # there is no git
+        return None
     return done.stdout.strip() if done.returncode == 0 else None

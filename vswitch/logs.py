@@ -1,7 +1,8 @@
 """Logging of the programs: one line per event, `LEVEL event key=value`.
 
 Library modules call `event` with their own logger; only a program calls `set_up`. A line has a
-time stamp unless the journal adds one, and colour only on a terminal.
+time stamp unless the journal adds one, its priority where the journal reads it, and colour only on
+a terminal.
 
 Invariants: one event is one line, whatever bytes a peer put into a value; a log file is mode
 0600; logging never raises into the program. No caller logs a key, a token or a frame.
@@ -25,6 +26,13 @@ from vswitch.errors import ConfigError
 _FILE_MODE = 0o600
 _ROOTS = ("vswitch", "transport")  # our own loggers; other libraries keep to warnings
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
+_PRIORITIES = (
+    (logging.CRITICAL, "<2>"),
+    (logging.ERROR, "<3>"),
+    (logging.WARNING, "<4>"),
+    (logging.INFO, "<6>"),
+    (logging.NOTSET, "<7>"),
+)
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
@@ -63,8 +71,9 @@ def _value(value: object) -> str:
 class LineFormatter(logging.Formatter):
     """Formats a record as one line; a traceback follows on lines that are indented."""
 
-    def __init__(self, *, stamp: bool, colour: bool) -> None:
+    def __init__(self, *, stamp: bool, colour: bool, journal: bool = False) -> None:
         super().__init__()
+        self._journal = journal
         self._stamp = stamp
         self._colour = colour
 
@@ -81,7 +90,22 @@ class LineFormatter(logging.Formatter):
         if record.exc_info:
             trace = self.formatException(record.exc_info)
             line += "".join(f"\n  {_one_line(part)}" for part in trace.splitlines())
-        return line
+        return with_priority(line, record.levelno) if self._journal else line
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the journal of systemd reads this stream (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file, or closed
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def with_priority(text: str, level: int) -> str:
+    """Lines for the journal, each with the priority of this level of logging (sd-daemon(3))."""
+    mark = next(mark for least, mark in _PRIORITIES if level >= least)
+    return "\n".join(mark + line for line in text.split("\n"))
 
 
 def _one_line(text: str) -> str:
@@ -137,6 +161,7 @@ def set_up(
         LineFormatter(
             stamp="JOURNAL_STREAM" not in environ,
             colour=out.isatty() and not environ.get("NO_COLOR"),
+            journal=is_journal(out, environ),
         )
     )
     handlers: list[logging.Handler] = [console]

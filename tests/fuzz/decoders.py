@@ -145,8 +145,9 @@ def text_seeds() -> Iterator[tuple[str, bytes]]:
         for found in _input(name, text.encode()):
             yield name, b"\0" + found
     host = HostPort("192.0.2.1", 7450)
-    join = JoinString(PublicKey(bytes(range(32))), bytes(8), bytes(16), host).encode()
-    yield "join", b"\2\0\0" + join.encode()
+    for label, member in ("join", ""), ("join-tagged", "pc1"):
+        join = JoinString(PublicKey(bytes(range(32))), bytes(8), bytes(16), host, member).encode()
+        yield label, b"\2\0\0" + join.encode()
     orders = {"delay": "40ms~5ms", "loss": "1.5%", "rate": "10M", "seed": 7, "direction": "in"}
     yield "orders", b"\3\0\0" + json.dumps(orders).encode()
     yield "orders-lines", b"\3\0\x0040ms\n10M\n5m\n1%\nout"

@@ -100,13 +100,14 @@ class Site:
     def registry(self):
         return Registry.open(self.files.registry, create=False)
 
-    def invite(self, name, listen, *, expires=3600.0):
+    def invite(self, name, listen, *, expires=3600.0, again=False):
         """A join string, made as `vswitch invite` does."""
         key = load_key_file(self.files.server_key).public
         string = JoinString.new(key, HostPort(listen.host, listen.port))
         now = time.time()
         with self.registry() as registry:
-            registry.add_invite(Invite(string.token_id, string.psk, name, now, now + expires))
+            invite = Invite(string.token_id, string.psk, name, now, now + expires)
+            registry.add_invite(invite, again=again)
         return string.encode()
 
     @asynccontextmanager

@@ -46,6 +46,31 @@ def test_an_event_is_level_name_and_fields():
     assert out.getvalue() == "INFO port-up port=3 member=pc1 rtt=0.018 via=udp:[::1]:5\n"
 
 
+def test_lines_for_the_journal_have_its_priorities(tmp_path):
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        logged("debug", stream, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+            event(LOG, "x", level)
+        event(LOG, "x", logging.ERROR, ValueError("y"))
+        stream.seek(0)
+        assert stream.read().splitlines() == [
+            "<7>DEBUG x",
+            "<6>INFO x",
+            "<4>WARNING x",
+            "<3>ERROR x",
+            "<3>  ValueError: y",
+        ]
+
+
+def test_a_stream_beside_the_journal_has_none(tmp_path):
+    with (tmp_path / "file").open("w+") as stream:
+        logged("info", stream)  # the variable is of another stream, whose child this is
+        event(LOG, "x")
+        stream.seek(0)
+        assert stream.read() == "INFO x\n"
+
+
 def test_values_from_outside_cannot_break_the_line():
     out = logged()
     event(LOG, "x", text='a b="c"\\', empty="", line="a\nERROR fake", escape="\x1b[31m")

@@ -422,7 +422,7 @@ class Demux:
         """
         budget, responder = self._budget, self._responder
         unsettled, self._unsettled = self._unsettled, []
-        for session, _ in unsettled:
+        for session, sent in unsettled:
             try:
                 ending = session.ending
                 if ending.finished:
@@ -430,7 +430,13 @@ class Demux:
                     continue
                 if session.initiator and session.wants_handshake(now):
                     self._initiator.rekey(session, now)
-                self._timers.schedule(session)
+                due = self._timers.schedule(session)
+                if due <= now and not sent and session.prompted != now:
+                    # What need not be waited for, nor be waited for by what has just left: an
+                    # acknowledgement. Once, and if it is still due, the timer's.
+                    session.prompted = now
+                    session.handle_timeout(now)
+                    self.touched[session] = None
                 held = 0  # after the end: what can still be read is the program's
                 if ending.ended is None:
                     held = session.lanes.held + session.reassembly.held + session.held_above

@@ -36,8 +36,8 @@ class TimerHeap(Generic[T]):
         self._serial = 0
         self._compact_at = _SLACK
 
-    def schedule(self, timed: T) -> None:
-        """Wake for `timed` at its deadline. HOT PATH."""
+    def schedule(self, timed: T) -> float:
+        """Wake for `timed` at its deadline, which is returned. HOT PATH."""
         timed.timer = due = timed.deadline()
         if timed.entry is None or due < timed.entry:
             timed.entry = due
@@ -45,6 +45,7 @@ class TimerHeap(Generic[T]):
             heappush(self._heap, (due, self._serial, timed))
             if len(self._heap) > self._compact_at:
                 self._compact()
+        return due
 
     def _compact(self) -> None:
         """Throw out what would be skipped anyway, once that may be half of the heap."""

@@ -265,8 +265,7 @@ class ReliableLane:
             elif quiet < QUIET or self._unanswered < UNANSWERED:
                 self._ack_at = min(self._ack_at, now + ACK_DELAY)
             else:
-                self.flush_due = True
-                self._lone_ack_at = now
+                self._ack_at = self._lone_ack_at = now  # behind all that leaves in this turn
         acked = recovery.take_acked(now)
         if acked:
             self.congestion.on_acknowledged(acked, under_way, now)

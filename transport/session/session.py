@@ -92,8 +92,9 @@ class Session:
         self.peer = peer
         self.association = association
         self.time_used = 0.0  # the endpoint's: seconds, on the scale of its fair queue
-        self.timer: float | None = None  # these two are of the demux's heap of deadlines
+        self.timer: float | None = None  # of the demux, as the next two: in its heap
         self.entry: float | None = None
+        self.prompted = -inf  # when it was last asked before its timer
         self.held_above = 0  # bytes that the program has taken out of the lanes and keeps
         self.drops = Counter[str]()
         self.events = deque[Event]()  # what `next_event` gives

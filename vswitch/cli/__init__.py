@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from vswitch.cli.common import SUMMARIES, AnswerLost, answer, exit_code_of
-from vswitch.errors import ExitCode
+from vswitch.errors import ConfigError, ExitCode
 
 __all__ = ["command_line", "main"]
 
@@ -71,7 +71,9 @@ def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParse
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and end")
+    parser.add_argument(
+        "-V", "--version", action=_Version, nargs=0, help="show the version, and end"
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in SUMMARIES.items():
         if find_spec(f"{__name__}.{name}") is None:
@@ -84,9 +86,22 @@ def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParse
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    words = sys.argv[1:] if argv is None else argv
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        command_line(()).print_help(sys.stderr)
+        return ExitCode.USAGE
+    if words[0] == "help":
+        words = [*words[1:2], "--help"]
+    elif words[0] == "version":
+        words = ["--version"]
     # The flags in front of a command have no values, so the first word without a dash is it.
     asked = next((word for word in words if not word.startswith("-")), "")
+    if words[0] in ("-V", "--version"):
+        asked = ""  # nothing else counts
+    if asked and asked not in SUMMARIES:
+        from vswitch.config.sources import unknown
+
+        raise ConfigError(unknown(asked, SUMMARIES, "command"))
     args = command_line({asked}).parse_args(words)
     code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code

@@ -34,14 +34,17 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch capture --all -w - --filter 'arp or port 53' | tshark -r -",
     )
     parser.add_argument("ports", nargs="*", metavar="PORT", help="names or numbers of ports")
+    # As tcpdump has them.
+    parser.add_argument("-i", dest="interfaces", action="append", default=[], help="see PORT; any")
+    parser.add_argument("-n", action="store_true", help="nothing: names are never looked up")
     parser.add_argument("--all", action="store_true", help="all ports, also those that will come")
     parser.add_argument(
         "-w", "--write", metavar="FILE", help="save as pcapng; - is standard output"
     )
     parser.add_argument("--filter", metavar="EXPR", default="", help="only such frames")
-    parser.add_argument("--direction", choices=("in", "out", "both"), default="both")
-    parser.add_argument("--snaplen", type=int, metavar="N", help="bytes of each frame (all)")
-    parser.add_argument("--count", type=int, metavar="N", help="end after so many frames")
+    parser.add_argument("-Q", "--direction", choices=("in", "out", "both"), default="both")
+    parser.add_argument("-s", "--snaplen", type=int, metavar="N", help="bytes of each frame (all)")
+    parser.add_argument("-c", "--count", type=int, metavar="N", help="end after so many frames")
     parser.add_argument("--for", dest="seconds", metavar="TIME", help="end after 30s, 10m, 1h")
     parser.add_argument("--drops", action="store_true", help="only frames that the switch drops")
     add_flags(parser, StateConfig)
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         seconds = None if args.seconds is None else to_duration(args.seconds)
     except ValueError as error:
         raise ConfigError(f"--for {args.seconds}: {error}") from None
+    args.all = args.all or "any" in args.interfaces
+    args.ports += [name for name in args.interfaces if name != "any"]
     if bool(args.ports) == args.all:
         raise ConfigError("name the ports to capture on, or all of them with --all")
     if args.write == "-" and sys.stdout.isatty():
@@ -117,8 +122,10 @@ def _copy(stream: ClientStream, out: BinaryIO, *, lines: bool) -> bytes:
 
 
 def _write(out: BinaryIO, piece: bytes) -> None:
+    left = memoryview(piece)
     try:
-        out.write(piece)
+        while left:
+            left = left[out.write(left) :]
         out.flush()
     except BrokenPipeError:
         raise
@@ -137,5 +144,6 @@ def _output(where: str | None) -> Iterator[BinaryIO]:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise VswitchError(f"{path}: cannot be written: {error.strerror}") from None
-    with os.fdopen(fd, "wb") as file:
+    # What a buffer keeps would be written once more at the end, to a disk that is full.
+    with os.fdopen(fd, "wb", buffering=0) as file:
         yield file

@@ -65,8 +65,12 @@ def config_from(
     return load(cls, vars(args), os.environ, table=table, tables=TABLES, **fixed)
 
 
-def say(message: str) -> None:
-    """Tell the person at the terminal something that is not the answer."""
+def say(message: str, level: int = logging.INFO) -> None:
+    """Tell the person at the terminal, or the journal, something that is not the answer."""
+    if "JOURNAL_STREAM" in os.environ:
+        from vswitch.logs import is_journal, with_priority
+
+        message = with_priority(message, level) if is_journal(sys.stderr) else message
     print(message, file=sys.stderr)
 
 
@@ -107,6 +111,7 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
 
     import trio
 
+    from vswitch.cli.supervisor import STOPPING, notify
     from vswitch.logs import event
     from vswitch.runtime import keep_memory, optimised
 
@@ -128,6 +133,7 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
                 if number != signal.SIGHUP:
                     received.append(number)
                     break
+        notify(STOPPING)
         scope.cancel()
 
     async def main() -> None:
@@ -153,12 +159,13 @@ def exit_code_of(error: BaseException) -> int:
     if not all(isinstance(leaf, VswitchError | KeyFileError) for leaf in plain):
         import traceback
 
-        traceback.print_exception(error)
-        say("vswitch: error: this is a fault of vswitch; please report it with the lines above")
+        say("".join(traceback.format_exception(error)).rstrip(), logging.ERROR)
+        fault = "this is a fault of vswitch; please report it with the lines above"
+        say(f"vswitch: error: {fault}", logging.ERROR)
         return ExitCode.FAILED
     for message in dict.fromkeys(str(leaf) for leaf in plain):
         for line in message.splitlines():
-            say(f"vswitch: error: {line}")
+            say(f"vswitch: error: {line}", logging.ERROR)
     first = plain[0]
     return first.exit_code if isinstance(first, VswitchError) else ConfigError.exit_code
 

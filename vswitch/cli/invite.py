@@ -6,8 +6,7 @@ import argparse
 import time
 from datetime import UTC, datetime
 
-from transport.crypto.identity import load_key_file
-from vswitch.addresses import DEFAULT_PORT, HostPort
+from vswitch.addresses import HostPort
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
 from vswitch.config.converters import to_name
 from vswitch.config.options import InviteConfig
@@ -28,6 +27,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch invite pc1 --expires 10m --public switch.example.org",
     )
     parser.add_argument("name", metavar="NAME", help="name of the new member: a-z, 0-9, '-'")
+    parser.add_argument(
+        "--again", action="store_true", help="for a member: tell its host the key and place anew"
+    )
     add_flags(parser, InviteConfig)
 
 
@@ -39,31 +41,36 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(f"NAME {args.name!r}: {error}") from None
     files = config.files
-    if not files.server_key.exists():
-        raise NotFound(
-            f"no switch has run in {files.path}: start `vswitch serve`, or give its --state"
-        )
-    server_key = load_key_file(files.server_key).public
+    no_switch = NotFound(
+        f"no switch has run in {files.path}: start `vswitch serve`, or give the --state of one "
+        "that has, such as /var/lib/vswitch"
+    )
+    if not files.registry.exists():
+        raise no_switch
+    # The public key that the switch has noted is enough: its key file is for its own user alone.
     with Registry.open(files.registry, create=False) as registry:
-        invitation = JoinString.new(server_key, _where(config.public, registry.served()))
+        served = registry.served()
+        if served is None or served.key is None:
+            raise no_switch
+        invitation = JoinString.new(served.key, _where(config.public, served), name)
         now = time.time()
         expires = now + config.expires
-        registry.add_invite(Invite(invitation.token_id, invitation.psk, name, now, expires))
+        invite = Invite(invitation.token_id, invitation.psk, name, now, expires)
+        registry.add_invite(invite, again=args.again)
     answer(invitation.encode())
     until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     say(
         f"vswitch: the string above makes one host the member {name}, until {until}; there run\n"
-        f"  vswitch join STRING --name {name}"
+        "  vswitch join STRING"
     )
     return ExitCode.OK
 
 
-def _where(asked: HostPort | None, served: LastServed | None) -> HostPort:
-    public = asked or (served.public if served else None)
+def _where(asked: HostPort | None, served: LastServed) -> HostPort:
+    public = asked or served.public
     if public is None:
         raise ConfigError(
             "where members reach the switch is not known: give --public HOST[:PORT] here or to "
             "`vswitch serve`"
         )
-    port = public.port or (served.listen.port if served else DEFAULT_PORT)
-    return HostPort(public.host, port)
+    return HostPort(public.host, public.port or served.listen.port)

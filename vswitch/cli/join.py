@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from functools import partial
 
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
 from vswitch.config.converters import to_name
@@ -13,7 +12,9 @@ from vswitch.config.options import JoinConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
 from vswitch.logs import set_up
+from vswitch.registry.invite import JoinString
 
+_PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
 _LINE_LIMIT = 4096  # characters; a join string has at most 512
 
 
@@ -25,7 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "Join a switch and stay connected until stopped. The string is needed the first time\n"
         "only, and not at all on the host of the switch itself. Making the TAP needs root.\n"
         "Every option is also a variable VSWITCH_OPTION and a key of [join] in --config FILE.",
-        "vswitch join vsw1:...@switch.example.org:7450 --name pc1",
+        "vswitch join vsw2:...",
     )
     parser.add_argument(
         "invite",
@@ -41,20 +42,33 @@ def run(args: argparse.Namespace) -> int:
     invite = args.invite
     if invite == "-":
         invite = _read_invite()
-    if args.via is not None and args.name is None:
-        args.name = _name_without_registry(args)
+    elsewhere = args.config or os.environ.get("VSWITCH_CONFIG") or os.environ.get("VSWITCH_NAME")
+    if args.name is None and not elsewhere:
+        if args.via is not None:
+            args.name = _name_without_registry(args)
+        elif invite is not None:
+            args.name = JoinString.parse_untrusted(invite).name or None
     config = config_from(args, JoinConfig, table="join", invite=invite)
     config.files.ensure()
     set_up(config.log_level, config.log_file, config.log_days)
+    import trio
+
+    from vswitch.cli.supervisor import Readiness
     from vswitch.joining.member import join
 
-    return run_service(partial(join, config))
+    async def service() -> None:
+        ready = Readiness()
+        async with trio.open_nursery() as nursery:
+            # What a switch refuses it has refused by then; one that is away may be so for days.
+            nursery.start_soon(ready.started_after, _PATIENCE)
+            await join(config, task_status=ready)
+            nursery.cancel_scope.cancel()
+
+    return run_service(service)
 
 
-def _name_without_registry(args: argparse.Namespace) -> str | None:
+def _name_without_registry(args: argparse.Namespace) -> str:
     """A name for a member that nobody asks for one: that of its interface, if nothing else is."""
-    if args.config or os.environ.get("VSWITCH_CONFIG") or os.environ.get("VSWITCH_NAME"):
-        return None
     dev = args.dev or os.environ.get("VSWITCH_DEV") or "vsw0"
     try:
         return to_name(dev)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 from transport.crypto.identity import PublicKey
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
@@ -10,8 +11,15 @@ from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode, NotReachable, NotRunning
 from vswitch.management.client import request
-from vswitch.management.status import SCHEMA, MemberStatus, SwitchStatus, from_json, to_json
-from vswitch.management.tables import members_table
+from vswitch.management.status import (
+    SCHEMA,
+    InviteStatus,
+    MemberStatus,
+    SwitchStatus,
+    from_json,
+    to_json,
+)
+from vswitch.management.tables import invites_table, members_table
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Member
 
@@ -23,8 +31,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "members",
-        "List the members of the switch, on the host where it runs.",
+        "List the members of the switch and the invites that can still be used, on the host where\n"
+        "it runs. `revoke NAME` ends either. Times are UTC.",
         "vswitch members --json",
+    )
+    parser.add_argument(
+        "--purge", action="store_true", help="first forget the revoked members, who stay strangers"
     )
     add_flags(parser, LookConfig)
 
@@ -33,7 +45,19 @@ def run(args: argparse.Namespace) -> int:
     """List the registry, with what the running switch knows added."""
     config = config_from(args, LookConfig)
     with Registry.open(config.files.registry, create=False) as registry:
+        if args.purge:
+            say(f"vswitch: {registry.purge()} revoked members forgotten")
         known = registry.members()
+        names = {member.name for member in known if member.revoked is None}
+        invites = [
+            InviteStatus(
+                name=each.name,
+                created=each.created,
+                expires=each.expires,
+                again=each.name in names,
+            )
+            for each in registry.open_invites(time.time())
+        ]
     try:
         reply = request(config.files.control_socket, "status", timeout=_TIMEOUT)
     except NotReachable as error:
@@ -45,9 +69,11 @@ def run(args: argparse.Namespace) -> int:
         vias = {port.name: port.via for port in ports if port.state == "up"}
     members = [_status(member, vias) for member in known]
     if config.json:
-        print_json({"schema": SCHEMA, "members": to_json(members)})
+        print_json({"schema": SCHEMA, "members": to_json(members), "invites": to_json(invites)})
     else:
         answer(members_table(members))
+        if invites:
+            answer("", invites_table(invites))
     return ExitCode.OK
 
 

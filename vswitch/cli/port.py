@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
@@ -25,6 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("action", choices=("show", "set"))
     parser.add_argument("name", metavar="NAME", help="name or number of the port; * for all")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")
+    parser.add_argument("--all", action="store_true", help="every key, and what it means")
     add_flags(parser, LookConfig)
 
 
@@ -50,8 +52,24 @@ def change(args: argparse.Namespace, verb: str, **what: Any) -> int:
     if config.json:
         print_json({"schema": SCHEMA, **said})
         return ExitCode.OK
-    for key, value in said["settings"].items():
-        answer(f"{key} = {value}")
-    if said.get("blocked"):
-        answer(f"# blocked for a while: {said['blocked']}")
+    answer(said["table"], *_lines(said, set(changes), everything=args.all))
     return ExitCode.OK
+
+
+def _lines(said: dict[str, Any], changed: set[str], *, everything: bool) -> Iterator[str]:
+    """TOML, as in the configuration file: what was changed; else what anybody has said."""
+    shown = 0
+    for each in said["in_force"]:
+        if everything or (each["key"] in changed if changed else each["source"]):
+            shown += 1
+            line = f"{each['key']} = {each['text']}"
+            why = each["source"] if each["source"] != said["table"] else ""
+            if everything and not changed:
+                yield f"# {each['help']}"
+            yield f"{line}  # {why}" if why else line
+    if not shown:
+        yield "# all as by default; --all lists what there is"
+    if changed:
+        yield "# until the switch ends; to keep it, write it so into the file of `serve --config`"
+    if said.get("blocked"):
+        yield f"# blocked for a while: {said['blocked']}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
+from pathlib import Path
 
-from vswitch.cli.common import Subparsers, add_command, config_from, run_service
+from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
 from vswitch.config.options import ServeConfig
 from vswitch.config.sources import add_flags
+from vswitch.errors import ConfigError, ExitCode
 from vswitch.logs import set_up
 
 
@@ -20,14 +23,43 @@ def add_parser(subparsers: Subparsers) -> None:
         "Every option is also a variable VSWITCH_OPTION and a key of [serve] in --config FILE.",
         "vswitch serve --public switch.example.org --subnet 10.77.0.0/24",
     )
+    parser.add_argument(
+        "--check", action="store_true", help="only say what is wrong with the options, and end"
+    )
     add_flags(parser, ServeConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
+    if args.check:
+        return _check(args)
     config = config_from(args, ServeConfig, table="serve")
     config.files.ensure()
     set_up(config.log_level, config.log_file, config.log_days)
+    from vswitch.cli.supervisor import Readiness
     from vswitch.serving.server import serve
 
-    return run_service(partial(serve, config))
+    return run_service(partial(serve, config, task_status=Readiness()))
+
+
+def _check(args: argparse.Namespace) -> int:
+    """All that is wrong with the options and with each table of the file; nothing is started."""
+    from vswitch.features.settings import load_settings
+    from vswitch.foreign.kinds import load_foreign
+
+    said = args.config or os.environ.get("VSWITCH_CONFIG")
+    path = Path(said) if said else None
+    problems: list[str] = []
+    for look in (
+        partial(config_from, args, ServeConfig, table="serve"),
+        partial(load_settings, path),
+        partial(load_foreign, path),
+    ):
+        try:
+            look()
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(problems))
+    say(f"vswitch: {path or 'the options'}: nothing is wrong")
+    return ExitCode.OK

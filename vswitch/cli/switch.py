@@ -21,6 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("action", choices=("show", "set"))
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")
+    parser.add_argument("--all", action="store_true", help="every key, and what it means")
     add_flags(parser, LookConfig)
 
 

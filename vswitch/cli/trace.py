@@ -19,8 +19,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "trace",
         "Say, step by step, what the running switch would do with a frame that comes in on a port\n"
         "now. Nothing is sent, learned or counted. Ends with 1 if the frame would be dropped.\n"
-        "Keys: in, dst, src, vlan, type, size; or in and hex, the whole frame.",
-        "vswitch trace in=pc1 dst=02:00:5e:10:00:01 vlan=10 type=arp",
+        "Keys: in, dst (port, IP or MAC address), src, vlan, type, src-ip, dst-ip, proto, sport,\n"
+        "dport, size; or in and hex, the whole frame. Without more it is a ping of that port.",
+        "vswitch trace in=pc1 dst=10.77.0.3 tcp dport=22",
     )
     parser.add_argument("frame", nargs="+", metavar="KEY=VALUE", help="the frame")
     add_flags(parser, LookConfig)

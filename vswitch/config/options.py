@@ -193,7 +193,8 @@ class JoinConfig(_HostConfig):
     """Options of `join`, and the invite string if one was given."""
 
     name: str = field(
-        converter=to_name, metadata=option("this member's name: a-z, 0-9, '-' (required)", "NAME")
+        converter=to_name,
+        metadata=option("this member's name: a-z, 0-9, '-' (the string's)", "NAME"),
     )
     invite: str | None = field(default=None, repr=False)
     address: str = field(

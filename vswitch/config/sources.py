@@ -12,7 +12,7 @@ variable, or file and TOML path), the value, and the reason.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -141,7 +141,7 @@ def read_tables(path: Path) -> dict[str, Any]:
 
 def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
     document = read_tables(path)
-    problems = [f"{path}: {_unknown(key, known, 'table')}" for key in document if key not in known]
+    problems = [f"{path}: {unknown(key, known, 'table')}" for key in document if key not in known]
     if problems:
         raise ConfigError("\n".join(problems))
     table = document.get(name, {})
@@ -159,7 +159,7 @@ def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], plac
     """An instance from values by field name; what is wrong with those of `table` has its place."""
     fields = attrs.fields(cast(type[attrs.AttrsInstance], cls))
     known = {name for name, entry in options_of(cast(Any, cls)).items() if entry.in_file}
-    problems = [f"{place}: {_unknown(key, known, 'option')}" for key in table if key not in known]
+    problems = [f"{place}: {unknown(key, known, 'option')}" for key in table if key not in known]
     for field in fields:
         name = field.name
         if name in values:
@@ -174,7 +174,8 @@ def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], plac
     return cls(**values)
 
 
-def _unknown(key: str, known: set[str], what: str) -> str:
+def unknown(key: str, known: Collection[str], what: str) -> str:
+    """What to say of a word that is none of those that are known."""
     import difflib  # for a typing error alone
 
     near = difflib.get_close_matches(key, known, n=1)

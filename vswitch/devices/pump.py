@@ -29,7 +29,7 @@ import trio
 
 from vswitch.frames.load import load_of
 from vswitch.frames.segment import without_superframes_untrusted
-from vswitch.switch.device import Device, Overtaking, patience_with, read_each
+from vswitch.switch.device import Device, Distant, Overtaking, patience_with, read_each
 from vswitch.switch.egress import EgressQueue
 from vswitch.switch.port import FLUSH_BYTES
 
@@ -113,6 +113,7 @@ class QueuedPump:
         self._source = source
         self._sink = sink
         self._overtaking = sink if isinstance(sink, Overtaking) else None
+        self._distant = sink if isinstance(sink, Distant) else None
         self._tally = tally
         self._queue = EgressQueue() if queue is None else queue
         self._backlog = trio.Event()
@@ -184,7 +185,7 @@ class QueuedPump:
                 await self._backlog.wait()
             self._backlog = trio.Event()
             await sink.wait_writable()
-            records = queue.take(FLUSH_BYTES, trio.current_time(), patience_with(sink))
+            records = queue.take(FLUSH_BYTES, trio.current_time(), patience_with(self._distant))
             late = queue.take_late()
             if late:
                 self._tally.delayed += load_of(late).frames

@@ -116,6 +116,15 @@ class GuardDrop(Drop):
     GUARD_UNDETERMINED = "guard_undetermined"  # a guard cannot see what a host would make of it
 
 
+_WHY = {  # for `trace` and captures
+    GuardDrop.SOURCE_GUARD: "its IP address is none of this port",
+    GuardDrop.ARP_CHECK: "the sender in it is not who sends it, is another port's, or is not there",
+    GuardDrop.DHCP_GUARD: "only a DHCP server sends that",
+    GuardDrop.RA_GUARD: "only an IPv6 router sends that, or its headers hide what it is",
+    GuardDrop.GUARD_UNDETERMINED: "its headers cannot be followed: they are broken, or too many",
+}
+
+
 @attrs.frozen
 class Addresses:
     """IP addresses and prefixes that belong to a port."""
@@ -338,7 +347,10 @@ class GuardStage:
         free = self._owners.may_learn(record[at + 6 : at + 12], self.rules.port)
         if self.sticky and free and reason == GuardDrop.SOURCE_GUARD:
             return Explained(record, "the first source address on this port becomes its own")
-        return Explained(None, f"{reason}: not from this port", reason)
+        why = _WHY[reason]
+        if reason == GuardDrop.SOURCE_GUARD and record[at + 6 : at + 12] not in self.rules.macs:
+            why = f"{record[at + 6 : at + 12].hex(':')} is no MAC address of this port"
+        return Explained(None, f"{reason}: {why}", reason)
 
     def _bind(self, records: list[bytes]) -> None:
         """The first station that is heard on a port is the one that belongs there."""

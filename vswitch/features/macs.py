@@ -258,6 +258,13 @@ class Stations:
                 del self._sticky_of[name]
 
 
+def usual_limit(settings: MacSettings, port: Port, *, guarded: bool) -> int:
+    """How many stations a port may have whose settings do not say."""
+    # A member says itself that it is a bridge; of other ports the operator has said so.
+    doubted = guarded and port.bound is not None and not (settings.trusted or settings.macs)
+    return BRIDGE_LIMIT if port.bridge and not doubted else MAC_LIMIT
+
+
 class Macs(Feature[MacSwitchSettings, MacSettings]):
     """The MAC table of one switch."""
 
@@ -292,14 +299,11 @@ class Macs(Feature[MacSwitchSettings, MacSettings]):
     def port_stages(self, port: Port, settings: MacSettings) -> Stages:
         """No stage: the rules of the port."""
         bound = frozenset(parse_station(text)[0] for text in settings.macs)
-        # A member says itself that it is a bridge; of other ports the operator has said so.
-        doubted = self._guarded and port.bound is not None and not (settings.trusted or bound)
-        limit = BRIDGE_LIMIT if port.bridge and not doubted else MAC_LIMIT
         self._stations.set_rules(
             port.number,
             PortRules(
                 name=port.name,
-                limit=settings.mac_limit or limit,
+                limit=settings.mac_limit or usual_limit(settings, port, guarded=self._guarded),
                 sticky=settings.sticky,
                 bound=bound if bound else None,
             ),

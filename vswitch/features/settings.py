@@ -13,6 +13,8 @@ Error contract: `ConfigError`, one line for each thing that is wrong, with its p
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,18 @@ from vswitch.config.sources import options_of, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.loops import LoopSettings
-from vswitch.features.macs import MacSwitchSettings
+from vswitch.features.macs import MAC_LIMIT, MacSwitchSettings, usual_limit
 from vswitch.features.mirror import MirrorSettings
 from vswitch.features.multicast import MulticastSwitchSettings
 from vswitch.features.rates import RateSettings
 from vswitch.features.storms import StormSettings, StormSwitchSettings
+from vswitch.switch.port import Port
 
 TABLES = ("switch", "port")
 
+_GUARDS = ("source_guard", "arp_check", "dhcp_guard", "ra_guard", "bpdu_guard")
+_IDS = ("vlan", "trunk", "native")
+_SCALES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 # In which `vswitch port show` has them.
 _ORDER = (
     *("trusted", "isolated", "source_guard", "arp_check", "dhcp_guard", "ra_guard", "bpdu_guard"),
@@ -55,6 +61,31 @@ class PortSettings(LoopSettings, RateSettings, StormSettings, MirrorSettings):
     """Settings of one port."""
 
 
+@frozen
+class InForce:
+    """A setting as it is in force. `source` is the table that says so, the setting that it follows
+    from, or "" for what nobody has said.
+    """
+
+    key: str
+    value: Any
+    source: str
+    help: str
+
+    @property
+    def text(self) -> str:
+        """The value as it is written in a file, and in `port set`."""
+        value = self.value
+        if value is None:
+            return '"none"' if self.key in _IDS else '"off"'
+        if isinstance(value, tuple):
+            return json.dumps(",".join(value))
+        if isinstance(value, float):
+            scale = next((each for each in _SCALES if not value % each[0]), None)
+            return f"{value!r}" if scale is None else f'"{value / scale[0]:.0f}{scale[1]}"'
+        return json.dumps(value)  # a boolean, a whole number or ASCII, as TOML has them
+
+
 @frozen(kw_only=True)
 class Settings:
     """All of them, as far as anybody has said something."""
@@ -70,9 +101,38 @@ class Settings:
         said = {**known.get(ANY_PORT, {}), **known.get(group, {}), **known.get(name, {})}
         return structure(PortSettings, said, f"port.{name}")
 
+    def in_force(self, name: str, port: Port | None = None) -> list[InForce]:
+        """What the port of that name goes by, and why; `port` is that port, if it is attached."""
+        group = "" if port is None else port.group
+        settings = self.of_port(name, group)
+        fields = options_of(PortSettings)
+        found = []
+        for key, value in spelled(settings).items():
+            tables = (each for each in (name, group, ANY_PORT) if key in self.ports.get(each, {}))
+            source = next((f"[port.{toml_key(each)}]" for each in tables), "")
+            # An operator who says so himself shuts a trusted port for a bridge, too.
+            said = value is not None and key == "bpdu_guard"
+            if key in _GUARDS and settings.trusted and not said:
+                value, source = False, "trusted"
+            elif key in _GUARDS and value is None:
+                value, source = self.switch.guard, "guard of [switch]" if self.switch.guard else ""
+            elif key == "mac_limit" and value is None:
+                guarded = self.switch.guard
+                value = MAC_LIMIT if port is None else usual_limit(settings, port, guarded=guarded)
+            found.append(InForce(key, value, source, fields[key].help))
+        return found
+
     def by_name(self) -> dict[str, PortSettings]:
         """What holds for each name that anything is said of."""
         return {name: self.of_port(name) for name in self.ports}
+
+    def of_switch(self) -> list[InForce]:
+        """What the whole switch goes by."""
+        fields, usual = options_of(SwitchSettings), spelled(SwitchSettings())
+        return [
+            InForce(key, value, "" if value == usual[key] else "[switch]", fields[key].help)
+            for key, value in spelled(self.switch).items()
+        ]
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
         """With other settings of one port; `ConfigError` if they are wrong, or unknown."""
@@ -94,15 +154,32 @@ def load_settings(path: Path | None) -> Settings:
     document = read_tables(path)
     ports = _table(document.get("port", {}), f"{path}: port")
     named = {name: _table(said, f"{path}: port.{name}") for name, said in ports.items()}
+    problems: list[str] = []
     for name, said in named.items():
-        structure(PortSettings, said, f"{path}: port.{name}")
+        try:
+            structure(PortSettings, said, f"{path}: port.{name}")
+        except ConfigError as error:
+            problems.append(str(error))
     switch = _table(document.get("switch", {}), f"{path}: switch")
-    return Settings(switch=structure(SwitchSettings, switch, f"{path}: switch"), ports=named)
+    try:
+        settings = Settings(
+            switch=structure(SwitchSettings, switch, f"{path}: switch"), ports=named
+        )
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *problems])) from None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
 
 
 def spelled(settings: attrs.AttrsInstance) -> dict[str, Any]:
     """Settings by name, for status and messages."""
     return {name: getattr(settings, name) for name in options_of(type(settings))}
+
+
+def toml_key(name: str) -> str:
+    """A key of TOML."""
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def _table(value: object, place: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ refused, counted by reason, and told once a minute in the log.
 
 Places are shared between source addresses (`holder_of`). When none is left, who holds fewer than
 the largest holder, and would still not hold more, gets the place of that one's longest silent
-client. Else, over datagrams, where nothing says that a client has ended, it may get the place of
+client. Who comes again with the MAC address of a client that is silent takes its place at once.
+Else, over datagrams, where nothing says that a client has ended, it may get the place of
 one that has been silent for a while: a short while for one of its own, which is how a program looks
 that was started again, a long one for another's.
 """
@@ -65,6 +66,7 @@ class ClientLimit:
         self.ports: dict[Port, Client] = {}
         self._holders: dict[str, set[Port]] = {}  # none is empty
         self._most = 0  # places of the largest holder
+        self._stations: dict[bytes, Port] = {}  # by the MAC address of the first frame
         self._switch = switch
         self._settings = settings
         self._forgets = forgets
@@ -98,10 +100,28 @@ class ClientLimit:
         self._tokens -= 1
         return True
 
-    def has_moved(self, port: Port, holder: str) -> bool:
-        """Whether a client has been silent for so long that it is the same that a new one is, of
-        that holder, with its MAC address.
+    def moves(self, station: bytes, holder: str) -> bool:
+        """Whether a new client of that holder, with this MAC address, is one that has been silent
+        for so long that it has moved; its old port is gone then.
         """
+        before = self._stations.get(station)
+        if before is None or not self.has_moved(before, holder):
+            return False
+        self._switch.detach(before)
+        return True
+
+    def settle(self, station: bytes, port: Port, holder: str, nursery: trio.Nursery) -> None:
+        """The MAC address of a new client is known, who has the port. If another had it that has
+        just spoken, that one goes when it is silent from now on.
+        """
+        if any(station) and not station[0] & 1:
+            before = self._stations.get(station)
+            self._stations[station] = port
+            if before is not None and before is not port:
+                nursery.start_soon(self._follow, before, holder)
+
+    def has_moved(self, port: Port, holder: str) -> bool:
+        """Whether a client that seems to come from elsewhere now has been silent for so long."""
         patience = MOVE_SILENCE if port in self._holders.get(holder, ()) else OTHERS_SILENCE
         return self.ports[port].heard + patience <= trio.current_time()
 
@@ -116,7 +136,7 @@ class ClientLimit:
             heard = [device.heard for device in self.ports.values()]
             await trio.sleep_until(min(heard, default=now) + idle)
 
-    async def follow(self, port: Port, holder: str) -> None:
+    async def _follow(self, port: Port, holder: str) -> None:
         """Unplug a client that had just spoken when it came from elsewhere, and is silent since."""
         client = self.ports.get(port)
         if client is not None:
@@ -134,6 +154,8 @@ class ClientLimit:
                 if not self._holders[holder]:
                     del self._holders[holder]
                 self._most = max(map(len, self._holders.values()), default=0)
+                for station in [each for each, has in self._stations.items() if has is port]:
+                    del self._stations[station]
             gone(port)
 
         try:

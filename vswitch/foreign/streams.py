@@ -18,6 +18,7 @@ from typing import Protocol
 import trio
 
 from vswitch.errors import BadRecord
+from vswitch.frames.records import frame_of
 from vswitch.switch.bucket import Bucket
 from vswitch.switch.device import Description
 
@@ -88,6 +89,7 @@ class StreamDevice:
         self.mtu = mtu
         self.dropped = dropped
         self.on_blocked: Callable[[], None] = _ignore
+        self.on_first: Callable[[bytes], None] | None = None  # gets the first frame, once
         self._sock = sock
         self._codec = codec
         self._ready: deque[bytes] = deque()  # records of one read
@@ -192,6 +194,9 @@ class StreamDevice:
             self._ready.extend(self._codec.feed_untrusted(data))
         except BadRecord as error:
             self._gone = str(error)
+        if self.on_first is not None and self._ready:
+            first, self.on_first = self.on_first, None
+            first(frame_of(self._ready[0]))
         if self._steps.exceeded(self._codec.lost_steps, self.heard):
             self._gone = OUT_OF_STEP
 

@@ -7,6 +7,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -51,12 +52,13 @@ class StreamClients:
         self._sock = sock
         self._count = 0
         self._held: deque[tuple[float, socket.socket]] = deque()  # since when
+        self._nursery: trio.Nursery  # while it runs
 
     async def run(self) -> None:
         """Accept until cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._let_go)
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._let_go)
                 while True:
                     await trio.lowlevel.wait_readable(self._sock)
                     await self._make_room()
@@ -124,6 +126,12 @@ class StreamClients:
         port = self._limit.plug(device, f"{self._settings.name}-{where}", _gone, holder)
         if port is not None:
             device.on_blocked = port.flush_soon
+            device.on_first = partial(self._hear, port, holder)
+
+    def _hear(self, port: Port, holder: str, frame: bytes) -> None:
+        station = frame[6:12]
+        self._limit.moves(station, holder)
+        self._limit.settle(station, port, holder, self._nursery)
 
 
 def _gone(_: Port) -> None:

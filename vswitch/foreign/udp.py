@@ -49,7 +49,6 @@ class DatagramClients:
         self._switch = switch
         self._longest = longest_frame(switch.mtu)
         self._clients: dict[Sender, DatagramDevice] = {}
-        self._stations: dict[bytes, Port] = {}  # by the MAC address of the first frame
         self._nursery: trio.Nursery  # while it runs
 
     async def run(self) -> None:
@@ -82,28 +81,20 @@ class DatagramClients:
             self._limit.refuse("no_frame")
             return None
         holder, station = holder_of(address), datagram[6:12]
-        before = self._stations.get(station)
-        if before is not None and self._limit.has_moved(before, holder):
-            self._switch.detach(before)
-        elif not self._limit.may_come(holder):
+        if not (self._limit.moves(station, holder) or self._limit.may_come(holder)):
             return None
         where = shown(address)
         device = DatagramDevice(self._shared, address, f"{self._settings.kind}:{where}")
         name = f"{self._settings.name}-{where}"
 
-        def gone(port: Port) -> None:
+        def gone(_: Port) -> None:
             self._clients.pop(address, None)
-            if self._stations.get(station) is port:
-                del self._stations[station]
 
         port = self._limit.plug(device, name, gone, holder)
         if port is None:
             return None
         self._clients[address] = device
-        if any(station) and not station[0] & 1:
-            self._stations[station] = port
-            if before is not None and before.attached:
-                self._nursery.start_soon(self._limit.follow, before, holder)
+        self._limit.settle(station, port, holder, self._nursery)
         return device
 
 

@@ -1,7 +1,8 @@
 """Builders of small, correct Ethernet frames, without FCS and without padding.
 
-MAC addresses are 6 bytes or text, IPv4 addresses are text. Layouts: RFC 826 (ARP), RFC 791 (IPv4),
-RFC 792 (ICMP), IEEE 802.1Q (tag). A malformed address is a `ValueError`.
+MAC addresses are 6 bytes or text, IPv4 addresses are text unless they are said to be objects.
+Layouts: RFC 826 (ARP), 791 (IPv4), 8200 (IPv6), 792 and 4443 (ICMP), 9293 (TCP), 768 (UDP), IEEE
+802.1Q (tag). A malformed address is a `ValueError`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from vswitch.frames.ethernet import BROADCAST, parse_mac
 
 _ARP = 0x0806
 _IPV4 = 0x0800
-_ICMP = 1  # protocol number
+_ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58  # protocol numbers
 _TTL = 64  # hops, the usual start
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def ethernet(
@@ -56,10 +59,50 @@ def icmp_echo(
     kind = 0 if reply else 8
     icmp = struct.pack(">BBHHH", kind, 0, 0, identifier, sequence) + data
     icmp = icmp[:2] + checksum(icmp).to_bytes(2, "big") + icmp[4:]
-    addresses = ipaddress.IPv4Address(source_ip).packed + ipaddress.IPv4Address(target_ip).packed
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, _TTL, _ICMP, 0) + addresses
-    ip = ip[:10] + checksum(ip).to_bytes(2, "big") + ip[12:]
-    return ethernet(target, source, _IPV4, ip + icmp)
+    ends = ipaddress.IPv4Address(source_ip), ipaddress.IPv4Address(target_ip)
+    return ethernet(target, source, _IPV4, ip(*ends, _ICMP, icmp))
+
+
+def ip(source: IpAddress, target: IpAddress, protocol: int, payload: bytes) -> bytes:
+    """A packet of the family of its addresses, without options."""
+    addresses = source.packed + target.packed
+    if source.version == 6:
+        head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, _TTL)
+        return head + addresses + payload
+    size = 20 + len(payload)
+    head = struct.pack(">BBHHHBBH", 0x45, 0, size, 0, 0, _TTL, protocol, 0) + addresses
+    return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + payload
+
+
+def upper(
+    protocol: int,
+    source_port: int,
+    target_port: int,
+    data: bytes,
+    ends: tuple[IpAddress, IpAddress],
+) -> bytes:
+    """What is above IP between these addresses: an echo request of ICMP or ICMPv6, the first
+    segment of TCP, a datagram of UDP; of other protocols the data alone.
+    """
+    if protocol in (_ICMP, _ICMPV6):
+        kind = 8 if protocol == _ICMP else 128
+        head, at = struct.pack(">BBHHH", kind, 0, 0, 1, 1), 2
+    elif protocol == _TCP:
+        head, at = (
+            struct.pack(">HHIIBBHHH", source_port, target_port, 0, 0, 0x50, 2, 65535, 0, 0),
+            16,
+        )
+    elif protocol == _UDP:
+        head, at = struct.pack(">HHHH", source_port, target_port, 8 + len(data), 0), 6
+    else:
+        return data
+    whole = head + data
+    pseudo = b""
+    if protocol != _ICMP:  # RFC 9293 3.1, RFC 8200 8.1
+        pseudo = ends[0].packed + ends[1].packed + struct.pack(">II", len(whole), protocol)
+    # Of UDP, 0 would say that there is none (RFC 768).
+    check = checksum(pseudo + whole) or 0xFFFF * (protocol == _UDP)
+    return whole[:at] + check.to_bytes(2, "big") + whole[at + 2 :]
 
 
 def checksum(data: bytes) -> int:

@@ -9,6 +9,10 @@
              broadcast | multicast      multicast is any group address
              ip | ip6 | arp | tcp | udp | icmp | icmp6 | igmp
 
+Spellings of tcpdump mean the same: `net N`, `src host A`, `dst net N`, `src port N`,
+`ether host M`, `ether proto T`, `proto tcp`, a protocol right before such a term (`tcp port 80`,
+for `tcp and port 80`), and `!`, `&&`, `||`.
+
 `not` binds closer than `and`, that closer than `or`. What a frame does not have, or is cut off
 before, does not match: so `port` never matches a later fragment. Tags are looked through, two deep;
 IPv6 extension headers too.
@@ -30,14 +34,19 @@ MAX_DEPTH = 32  # of parentheses and `not`
 
 Filter = Callable[[bytes], bool]  # of a frame, without FCS
 _Test = Callable[[Facts], bool]
-_SIDES = {"host": (0, 1), "dst": (0,), "src": (1,)}  # of MAC addresses in a frame
+_SIGNS = {"(": "(", ")": ")", "!": "not", "&&": "and", "||": "or"}
+_QUALIFIED = ("host", "net", "src", "dst", "port", "proto")  # what a protocol may stand before
+_SIDES = {"host": (0, 1), "net": (0, 1), "dst": (0,), "src": (1,)}  # of MAC addresses in a frame
 
 
 def parse_filter_untrusted(text: str) -> Filter:
     """The filter that a text means; an empty one takes every frame."""
     if len(text) > MAX_TEXT:
         raise ValueError(f"a filter has at most {MAX_TEXT} characters")
-    words = text.lower().replace("(", " ( ").replace(")", " ) ").split()
+    text = text.lower()
+    for sign, word in _SIGNS.items():
+        text = text.replace(sign, f" {word} ")
+    words = text.split()
     if not words:
         return lambda frame: True
     parser = _Parser(words)
@@ -77,7 +86,18 @@ class _Parser:
 
     def _term(self) -> _Test:
         word = self._word("a term")
-        if word in ("host", "src", "dst"):
+        if word == "ether":
+            if self._next_is("proto"):
+                return _ethertype(self._word("a type behind ether proto"))
+            word = self._word("host, src, dst or proto behind ether")
+        if word in _SIDES:
+            if word in ("src", "dst"):
+                if self._next_is("port"):
+                    port = _number("port", self._word("a number behind port"), 0xFFFF)
+                    side = slice(0, 1) if word == "src" else slice(1, 2)
+                    return lambda facts: facts.ports[side] == (port,)
+                if not self._next_is("host"):
+                    self._next_is("net")
             return _address(word, self._word(f"an address behind {word}"))
         if word == "type":
             return _ethertype(self._word("a type behind type"))
@@ -90,12 +110,14 @@ class _Parser:
             port = _number("port", self._word("a number behind port"), 0xFFFF)
             return lambda facts: port in facts.ports
         if word == "proto":
-            protocol = _number("proto", self._word("a number behind proto"), 0xFF)
-            return lambda facts: facts.protocol == protocol
-        if word in PROTOCOLS:
-            return _protocol(PROTOCOLS[word])
-        if word in ("ip", "ip6", "arp"):
-            return _ethertype(word)
+            said = self._word("a number or name behind proto")
+            named = PROTOCOLS.get(said)
+            return _protocol(_number("proto", said, 0xFF) if named is None else named)
+        if word in PROTOCOLS or word in ("ip", "ip6", "arp"):
+            test = _protocol(PROTOCOLS[word]) if word in PROTOCOLS else _ethertype(word)
+            if self.words and self.words[0] in _QUALIFIED:
+                return _both(test, self._term())
+            return test
         if word == "broadcast":
             return lambda facts: facts.destination == BROADCAST
         if word == "multicast":

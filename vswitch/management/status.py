@@ -57,6 +57,8 @@ class PortStatus:
     drops: dict[str, int] = Factory(dict)
     transport_drops: dict[str, int] = Factory(dict)
     since: float | None = None
+    impaired: str | None = None  # what `vswitch impair` does to it now
+    settings: dict[str, Any] = Factory(dict)  # as they are in force, where anybody has said so
 
 
 @frozen(kw_only=True)
@@ -115,6 +117,16 @@ class MemberStatus:
     revoked: float | None = None
     connected: bool | None = None
     via: str | None = None
+
+
+@frozen(kw_only=True)
+class InviteStatus:
+    """One invite that can still be used. `again` says that the name is a member's already."""
+
+    name: str
+    created: float
+    expires: float
+    again: bool
 
 
 @frozen(kw_only=True)

@@ -5,13 +5,21 @@ Error contract: none of these raises; unknown values are shown as `-`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from vswitch.logs import clean
-from vswitch.management.status import JoinStatus, MemberStatus, PortStatus, SwitchStatus
+from vswitch.management.status import (
+    InviteStatus,
+    JoinStatus,
+    MemberStatus,
+    PortStatus,
+    SwitchStatus,
+)
 
 _UNITS = "kMGTPE"
+# Drops that a LAN has where nothing is wrong: they are in the JSON and in `vswitch counters`.
+_USUAL_DROPS = frozenset(("no_destination", "same_port", "reserved_destination", "group_report"))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -99,12 +107,26 @@ def ports_table(ports: Sequence[PortStatus]) -> str:
                 _rtt(port.rtt_ms),
                 size(port.rx_bytes),
                 size(port.tx_bytes),
-                size(sum(port.drops.values())),
-                port.state,
+                size(sum(n for drop, n in port.drops.items() if drop not in _USUAL_DROPS)),
+                ", ".join([port.state, *_special(port)]),
             ]
             for port in ports
         ],
     )
+
+
+def _special(port: PortStatus) -> Iterator[str]:
+    """What makes a port another than its neighbours, and may be why somebody is not reached."""
+    if port.impaired is not None:
+        yield "impaired"
+    for key in ("isolated", "trusted"):
+        if port.settings.get(key) is True:
+            yield key
+    for key in ("vlan", "trunk"):
+        if (value := port.settings.get(key)) is not None:
+            yield f"{key} {value}"
+    if port.settings.get("mirror"):
+        yield "mirror"
 
 
 def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
@@ -161,6 +183,14 @@ def members_table(members: Sequence[MemberStatus]) -> str:
             ]
             for member in members
         ],
+    )
+
+
+def invites_table(invites: Sequence[InviteStatus]) -> str:
+    """The invites that can still be used."""
+    return table(
+        ["INVITED", "SINCE", "UNTIL"],
+        [[each.name, _day(each.created), _day(each.expires)] for each in invites],
     )
 
 

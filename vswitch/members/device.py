@@ -167,9 +167,8 @@ class MemberDevice:
             return more and not (self._unread or self._incoming.waiting)
 
         while more:
-            if (
-                self._unread or self._incoming.waiting
-            ):  # a burst too long for one turn: others have theirs in between
+            # A burst too long for one turn: others have theirs in between.
+            if self._unread or self._incoming.waiting:
                 await trio.lowlevel.checkpoint()
                 more = take()
             else:
@@ -278,12 +277,10 @@ class MemberDevice:
             chooser.sent(channel.progress())
         return passing, rest
 
-    @property
     def round_trip(self) -> float | None:
         """Implements `vswitch.switch.device.Distant`."""
         return self._channel.round_trip
 
-    @property
     def lossy(self) -> bool:
         """Implements `vswitch.switch.device.Distant`."""
         return self._channel.lossy

@@ -1,5 +1,10 @@
 """Join strings: what `vswitch invite` prints and `vswitch join` takes.
 
+`vsw2:` + base32 of fields ‖ check 4. A field is tag u8 ‖ length u8 ‖ value; the tags are 1 server
+key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name. Others are passed over, and so is a second
+place, so that a later version can say more. The check is the first 4 bytes of BLAKE2s over
+"vsw2" and the fields. A string without a name is written as it always was:
+
 `vsw1:` + 96 lower-case base32 characters (RFC 4648 without padding) of server key 32 ‖ token id
 8 ‖ token secret 16 ‖ check 4, + `@HOST:PORT`. The check is the first 4 bytes of BLAKE2s over
 the 56 bytes and the text from `@` on, so that a slip of the pen anywhere is found before a
@@ -23,13 +28,18 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort
+from vswitch.addresses import HostPort, check_name
 from vswitch.errors import ConfigError
 
 _PREFIX = "vsw1:"
 _KEY_BYTES, _ID_BYTES, _SECRET_BYTES, _CHECK_BYTES = 32, 8, 16, 4
 _CODE_CHARS = 96  # base32 of the 60 bytes; a multiple of 5 bytes needs no padding
 _LIMIT = 512  # characters: prefix, code, and the longest host name with port
+_TAGGED = "vsw2:"
+_TAGGED_LABEL = b"vsw2"
+_TAGGED_LIMIT = 2048  # characters: what this version writes and more than as much again
+_KEY, _ID, _SECRET, _SERVER, _NAME = 1, 2, 3, 4, 5
+_SIZES = {_KEY: _KEY_BYTES, _ID: _ID_BYTES, _SECRET: _SECRET_BYTES}
 _PSK_LABEL = b"vswitch psk v1"
 
 
@@ -41,11 +51,12 @@ class JoinString:
     token_id: bytes
     token_secret: bytes = field(repr=False)
     server: HostPort
+    name: str = ""  # of the member that it makes, where the string says it
 
     @classmethod
-    def new(cls, server_key: PublicKey, server: HostPort) -> Self:
+    def new(cls, server_key: PublicKey, server: HostPort, name: str = "") -> Self:
         """A string with a new token from the operating system's random source."""
-        return cls(server_key, os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES), server)
+        return cls(server_key, os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES), server, name)
 
     @property
     def psk(self) -> bytes:
@@ -54,6 +65,13 @@ class JoinString:
 
     def encode(self) -> str:
         """The text form."""
+        if self.name:
+            values = (self.server_key.raw, self.token_id, self.token_secret)
+            texts = (self.server.text().encode(), self.name.encode())
+            body = b"".join(
+                bytes((tag, len(value))) + value for tag, value in enumerate(values + texts, 1)
+            )
+            return _TAGGED + _base32(body + _check(_TAGGED_LABEL + body, ""))
         body = self.server_key.raw + self.token_id + self.token_secret
         where = f"@{self.server.text()}"
         code = base64.b32encode(body + _check(body, where)).decode("ascii").lower()
@@ -67,6 +85,8 @@ class JoinString:
             ConfigError: it is no join string, or not the one that was printed.
         """
         text = text.strip()
+        if text.startswith(_TAGGED):
+            return cls._parse_tagged_untrusted(text.removeprefix(_TAGGED).lower())
         if not text.startswith(_PREFIX):
             raise _wrong(f"it does not begin with {_PREFIX!r}")
         if len(text) > _LIMIT:
@@ -87,13 +107,49 @@ class JoinString:
                 "another with `vswitch invite --public`)"
             )
         try:
-            server = HostPort.parse(address)
-            if not server.host or not server.port:
-                raise ValueError("host and port must be given")
+            server = _place(address)
         except ValueError as error:
             raise _wrong(f"{address!r}: {error}") from None
         token = body[_KEY_BYTES:]
         return cls(PublicKey(body[:_KEY_BYTES]), token[:_ID_BYTES], token[_ID_BYTES:], server)
+
+    @classmethod
+    def _parse_tagged_untrusted(cls, code: str) -> Self:
+        if len(code) > _TAGGED_LIMIT:
+            raise _wrong(f"it is longer than {_TAGGED_LIMIT} characters")
+        try:
+            data = base64.b32decode(code.upper() + "=" * (-len(code) % 8))
+        except (binascii.Error, ValueError):
+            raise _wrong("a character is none of a-z and 2-7, or some are missing") from None
+        body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+        # The last character has bits that stand for nothing: those must be as they were written.
+        if check != _check(_TAGGED_LABEL + body, "") or _base32(data) != code:
+            raise _wrong("its check sum differs: a character is wrong, or some are missing")
+        fields: dict[int, bytes] = {}
+        at = 0
+        while at < len(body):
+            tag, size = body[at], int.from_bytes(body[at + 1 : at + 2])
+            fields.setdefault(tag, body[at + 2 : at + 2 + size])
+            at += 2 + size
+        if at != len(body) or any(len(fields.get(tag, b"")) != n for tag, n in _SIZES.items()):
+            raise _wrong("a field is missing or has another size")
+        try:
+            server = _place(fields.get(_SERVER, b"").decode())
+            name = check_name(fields[_NAME].decode()) if _NAME in fields else ""
+        except ValueError as error:
+            raise _wrong(str(error)) from None
+        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], server, name)
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode("ascii").lower().rstrip("=")
+
+
+def _place(text: str) -> HostPort:
+    server = HostPort.parse(text)
+    if not server.host or not server.port:
+        raise ValueError("host and port must be given")
+    return server
 
 
 def _check(body: bytes, where: str) -> bytes:

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort, check_name, parse_subnet
 from vswitch.errors import ByeCode, ConfigError, NotFound
 from vswitch.registry.database import Database, Execute
@@ -75,6 +76,7 @@ _FORGET_UNUSED = (
 )
 _OTHER_ADDRESSES = "SELECT address, name FROM member WHERE address IS NOT NULL AND key != ?"
 _SET = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
+_SPEND = "UPDATE invite SET used = ?, used_by = ? WHERE id = ?"
 _INVITE = "SELECT id, psk, name, created, expires, used, used_by FROM invite "
 
 
@@ -130,29 +132,47 @@ class Registry:
         """The invite with this id, whether it can still be used or not."""
         return self._found(Invite, _INVITE + "WHERE id = ?", id)
 
+    def open_invites(self, now: float) -> list[Invite]:
+        """Those that can be used at `now`, the next to expire first."""
+        which = _INVITE + "WHERE used IS NULL AND expires > ? ORDER BY expires, name"
+        with self._database.plain_errors():
+            return [Invite(*row) for row in self._database.read(which, (now,))]
+
+    def purge(self) -> int:
+        """Forget the keys that were revoked; how many. They are strangers' then, and stay out."""
+        with self._database.transaction() as run:
+            return run("DELETE FROM member WHERE revoked IS NOT NULL", ()).rowcount
+
     def _found(self, kind: Callable[..., T], statement: str, value: object) -> T | None:
         with self._database.plain_errors():
             rows = self._database.read(statement, (value,))
             return kind(*rows[0]) if rows else None
 
-    def add_invite(self, invite: Invite) -> None:
-        """Keep an invite. Its name must be free: a name is given away by `revoke` first.
+    def add_invite(self, invite: Invite, *, again: bool = False) -> None:
+        """Keep an invite. Its name must be free: a name is given away by `revoke` first. With
+        `again` it must be a member's, whose key alone can use the invite, to learn the switch anew.
 
         Raises:
             ConfigError: no member may have this name.
             EnrolRefused: somebody has it, or there are too many invites.
+            NotFound: nobody has it, with `again`.
         """
         check_name(invite.name)
-        self._check_reserved(invite.name)
+        if not again:
+            self._check_reserved(invite.name)
         with self._database.transaction() as run:
             run(_FORGET_USED, (invite.created - _INVITE_KEPT,))
             run(_FORGET_UNUSED, (_UNUSED_KEPT,))
-            if _one(run, _BY_NAME, (invite.name,)) is not None:
+            known = _one(run, _BY_NAME, (invite.name,)) is not None
+            if known and not again:
                 raise EnrolRefused(
                     ByeCode.NAME_TAKEN,
-                    f"{invite.name} is a member already; to invite it anew, first run "
-                    f"`vswitch revoke {invite.name}`",
+                    f"{invite.name} is a member already; to tell its host a new key or place of "
+                    f"the switch, run `vswitch invite {invite.name} --again`; to give the name to "
+                    f"another host, first `vswitch revoke {invite.name}`",
                 )
+            if again and not known:
+                raise NotFound(f"no member is named {invite.name}: invite it without --again")
             if _one(run, _OPEN_INVITES, (invite.created,))[0] >= _INVITE_LIMIT:
                 text = f"{_INVITE_LIMIT} invites are open: wait until some expire"
                 raise EnrolRefused(ByeCode.FULL, text)
@@ -169,21 +189,23 @@ class Registry:
     def enrol(self, key: bytes, name: str, invite_id: bytes, now: float) -> Member:
         """Make `key` a member by an invite, and spend the invite, both or neither.
 
-        Asking again with the same key and name succeeds and spends nothing: the first answer
-        may have been lost. An empty `name` means the one that the invite is for.
+        Asking again with the same key and name succeeds, with the same invite or another one for
+        that name: the first answer may have been lost, or the switch have another key now. An empty
+        `name` means the one that the invite is for.
 
         Raises:
             EnrolRefused: the message says who holds what, or what to do.
         """
         with self._database.transaction() as run:
             if (known := _known(run, key, name)) is not None:
+                run(_SPEND + " AND used IS NULL AND name = ?", (now, key, invite_id, known.name))
                 return known
             if (row := _one(run, _INVITE + "WHERE id = ?", (invite_id,))) is None:
                 raise EnrolRefused(ByeCode.UNKNOWN, "the switch does not know this invite")
             invite = Invite(*row)
             check_invite(invite, name, now)
             member = self._insert(run, key, invite.name, now)
-            run("UPDATE invite SET used = ?, used_by = ? WHERE id = ?", (now, key, invite_id))
+            run(_SPEND, (now, key, invite_id))
         return member
 
     def enrol_local(self, key: bytes, name: str, now: float) -> Member:
@@ -269,6 +291,7 @@ class Registry:
             run(_SET, ("public", public))
             run(_SET, ("subnet", str(served.subnet)))
             run(_SET, ("reserved", " ".join(served.reserved)))
+            run(_SET, ("key", "" if served.key is None else served.key.text()))
 
     def served(self) -> LastServed | None:
         """What `record_served` noted last, or None if the switch never ran."""
@@ -279,7 +302,8 @@ class Registry:
             public = HostPort.parse(rows["public"]) if rows["public"] else None
             subnet = parse_subnet(rows["subnet"])
             reserved = tuple(rows.get("reserved", "").split())
-            return LastServed(HostPort.parse(rows["listen"]), public, subnet, reserved)
+            key = PublicKey.from_text(rows["key"]) if rows.get("key") else None
+            return LastServed(HostPort.parse(rows["listen"]), public, subnet, reserved, key)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

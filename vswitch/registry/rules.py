@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from attrs import Attribute, field, frozen
 from attrs.validators import instance_of, optional
 
+from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
 from vswitch.errors import ByeCode, RefusedError
 
@@ -61,6 +62,7 @@ class LastServed:
     public: HostPort | None
     subnet: IPv4Network
     reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
+    key: PublicKey | None = None  # None where an older version has noted it
 
 
 @frozen

@@ -99,7 +99,7 @@ async def serve(
             reception.check_revoked()  # before anybody can claim what is theirs
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
-            status = ServeStatus(config, listen, endpoint, switch, reception, registry)
+            status = ServeStatus(config, listen, endpoint, switch, reception, registry, managed)
             controlled = Controlled(managed, status.read, reception.check_revoked)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
@@ -107,9 +107,8 @@ async def serve(
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
-            served = LastServed(
-                listen, config.public, config.subnet, tuple(each.name for each in foreign)
-            )
+            names = tuple(each.name for each in foreign)
+            served = LastServed(listen, config.public, config.subnet, names, identity.public)
             await trio.to_thread.run_sync(registry.record_served, served)
             await nursery.start(endpoint.serve, reception.receive)
             if (swallowed := _swallowed(config)) is not None:

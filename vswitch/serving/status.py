@@ -9,12 +9,16 @@ import time
 from collections import Counter
 from typing import Any
 
+import attrs
 import trio
 from attrs import Factory, define
 
 from transport import Endpoint
 from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
+from vswitch.errors import VswitchError
+from vswitch.features.impair import Impairments, said
+from vswitch.features.manager import FeatureManager
 from vswitch.foreign.serve import Listener
 from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, SwitchStatus
 from vswitch.registry.registry import Registry
@@ -36,12 +40,14 @@ class ServeStatus:
     switch: Switch
     reception: Reception
     registry: Registry
+    managed: FeatureManager
     started: float = Factory(time.time)
     listeners: list[Listener] = Factory(list)
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
         members = await trio.to_thread.run_sync(self.registry.members)
+        impaired = self._impaired()
         connected = {each.port: each for each in self.reception.connected.values()}
         return SwitchStatus(
             version=VERSION,
@@ -62,11 +68,29 @@ class ServeStatus:
                 )
                 for each in self.listeners
             ],
-            ports=[_port_status(port, connected.get(port)) for port in self.switch.ports],
+            ports=[
+                attrs.evolve(
+                    _port_status(port, connected.get(port)),
+                    impaired=impaired.get(port.number),
+                    settings=self._settings(port),
+                )
+                for port in self.switch.ports
+            ],
             totals=totals_of(self.switch.statistics()),
             faults=[_fault_status(each) for each in self.switch.faults.latest],
             ended=[_fault_status(each) for each in self.switch.faults.ended],
         )
+
+    def _impaired(self) -> dict[int, str]:
+        try:
+            active = self.managed.feature(Impairments).active
+        except VswitchError:  # it has ended, which `ended` says
+            return {}
+        return {number: said(each.orders) for number, each in active.items()}
+
+    def _settings(self, port: Port) -> dict[str, Any]:
+        in_force = self.managed.settings.in_force(port.name, port)
+        return {each.key: each.value for each in in_force if each.source}
 
     def _public(self) -> str | None:
         public = self.config.public
@@ -98,9 +122,9 @@ def totals_of(statistics: SwitchStatistics) -> dict[str, int]:
 
 def _port_status(port: Port, member: ConnectedMember | None) -> PortStatus:
     counters, statistics = port.counters.snapshot(), port.statistics()
-    said = description_of(port.device)
+    about = description_of(port.device)
     drops = Counter({reason.value: count for reason, count in counters.drops.items()})
-    facts: dict[str, Any] = {"via": said.via} if member is None else member.status()
+    facts: dict[str, Any] = {"via": about.via} if member is None else member.status()
     return PortStatus(
         port=port.number,
         name=port.name,
@@ -114,6 +138,6 @@ def _port_status(port: Port, member: ConnectedMember | None) -> PortStatus:
         queued_frames=statistics.queued_frames,
         queued_bytes=statistics.queued_bytes,
         held_frames=port.held_frames,
-        drops=dict(drops + Counter(said.dropped)),
+        drops=dict(drops + Counter(about.dropped)),
         **facts,
     )

@@ -90,13 +90,15 @@ class Overtaking(Protocol):
 
 @runtime_checkable
 class Distant(Protocol):
-    """A device at the other end of a path."""
+    """A device at the other end of a path.
 
-    @property
+    Methods, since all Pythons find those on the class; for a property, 3.11 asks the device for its
+    value, and takes an AttributeError of it for "no".
+    """
+
     def round_trip(self) -> float | None:
         """Seconds that the path takes there and back, about; None while that is not known."""
 
-    @property
     def lossy(self) -> bool:
         """Whether the path loses things, as far as is known."""
 
@@ -124,13 +126,13 @@ def description_of(device: Device) -> Description:
     return Description(f"local:{device.name}")
 
 
-def patience_with(device: Device, *, slow: bool = False) -> Patience:
-    """How long records may wait for the device. For a `slow` one, to which they leave at a rate of
-    ours, there is a limit also where no path is known.
+def patience_with(device: Distant | None, *, slow: bool = False) -> Patience:
+    """How long records may wait for the device; None is one without a path. For a `slow` one, to
+    which they leave at a rate of ours, there is a limit also where no path is known. HOT PATH.
     """
-    if not isinstance(device, Distant) or (trip := device.round_trip) is None:
+    if device is None or (trip := device.round_trip()) is None:
         return Patience(0.0 if slow else None)
-    return Patience(trip, lossy=device.lossy)
+    return Patience(trip, lossy=device.lossy())
 
 
 async def read_each(device: Device, take: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ import trio
 
 from vswitch.frames.load import Load, load_of
 from vswitch.switch.counters import CounterSnapshot, DropReason, PortCounters
-from vswitch.switch.device import Device, Overtaking, patience_with
+from vswitch.switch.device import Device, Distant, Overtaking, patience_with
 from vswitch.switch.egress import EgressQueue
 from vswitch.switch.fdb import FdbStatistics
 from vswitch.switch.shaper import Shaper
@@ -94,6 +94,7 @@ class Port:
         self.egress_stages: tuple[Stage, ...] = ()
         self.held_frames = 0  # that stages delay; they say so themselves
         self._overtaking = device if isinstance(device, Overtaking) else None
+        self._distant = device if isinstance(device, Distant) else None
         self._shaper: Shaper | None = None
         self._queue = queue
         self._clock = clock
@@ -166,7 +167,7 @@ class Port:
     def flush(self) -> None:
         """Write what waits, until the device is full. Writes once even when nothing waits."""
         queue, now, shaper, most = self._queue, self._clock(), self._shaper, FLUSH_BYTES
-        patience = patience_with(self.device, slow=shaper is not None)
+        patience = patience_with(self._distant, slow=shaper is not None)
         while True:
             if shaper is not None and queue:
                 most = min(FLUSH_BYTES, shaper.room(now))

@@ -34,9 +34,11 @@ def files(tmp_path):
 @pytest.fixture
 def switch(files):
     """State as `serve` leaves it."""
-    create_key_file(files.server_key)
+    key = create_key_file(files.server_key).public
     with Registry.open(files.registry) as registry:
-        registry.record_served(LastServed(HostPort("::", 7000), PUBLIC, ServeConfig().subnet))
+        registry.record_served(
+            LastServed(HostPort("::", 7000), PUBLIC, ServeConfig().subnet, key=key)
+        )
         yield registry
 
 

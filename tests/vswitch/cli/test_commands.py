@@ -6,15 +6,14 @@ import os
 import subprocess
 import sys
 
+import attrs
 import pytest
 
 from transport.crypto.identity import load_key_file
 from vswitch.addresses import HostPort
 from vswitch.cli import main
-from vswitch.config.options import ServeConfig
 from vswitch.errors import ExitCode
 from vswitch.registry.invite import JoinString
-from vswitch.registry.rules import LastServed
 
 COMMANDS = ["serve", "invite", "members", "revoke", "join", "status", "genkey"]
 
@@ -36,10 +35,34 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("vswitch ")
 
 
-@pytest.mark.parametrize("argv", [[], ["nonsense"], ["status", "--nonsense"], ["invite"]])
+@pytest.mark.parametrize("argv", [[], ["status", "--nonsense"], ["invite"]])
 def test_wrong_usage(argv, capsys):
     assert main(argv) == ExitCode.USAGE
     assert "usage: vswitch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("stauts", "did you mean 'status'?"), ("x", "known are bench, capture, co")]
+)
+def test_a_command_that_does_not_exist_is_one_line(word, said, capsys):
+    assert main([word, "--json"]) == ExitCode.USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vswitch: error: unknown command {word}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "like"),
+    [
+        (["help"], ["--help"]),
+        (["help", "join"], ["join", "--help"]),
+        (["version"], ["--version"]),
+        (["-V"], ["--version"]),
+    ],
+)
+def test_other_words_for_help_and_version(argv, like, capsys):
+    assert main(argv) == main(like) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :]
 
 
 def test_flags_are_not_abbreviated(capsys):
@@ -57,7 +80,8 @@ def test_invite_prints_the_string_alone(run, switch, files):
     invite = switch.invite(join.token_id)
     assert (invite.name, invite.psk) == ("pc1", join.psk)
     assert invite.expires - invite.created == 600
-    assert "vswitch join STRING --name pc1" in err
+    assert join.name == "pc1"
+    assert "vswitch join STRING\n" in err
     assert out.strip() not in err
 
 
@@ -69,7 +93,8 @@ def test_where_invites_lead(run, switch, monkeypatch):
 
 
 def test_an_invite_to_an_unknown_place_is_refused(run, switch):
-    switch.record_served(LastServed(HostPort("::", 7000), None, ServeConfig().subnet))
+    served = switch.served()
+    switch.record_served(attrs.evolve(served, public=None))
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.USAGE, "")
     assert "give --public HOST[:PORT]" in err
@@ -86,13 +111,24 @@ def test_an_invite_for_a_member_is_refused(run, switch):
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.REFUSED, "")
     assert "vswitch revoke pc1" in err
+    assert "vswitch invite pc1 --again" in err
+    assert run("invite", "pc1", "--again")[0] == ExitCode.OK
+    assert run("invite", "pc2", "--again")[0] == ExitCode.NOT_FOUND
 
 
-def test_an_open_key_file_is_refused(run, switch, files):
-    files.server_key.chmod(0o644)
-    code, _, err = run("invite", "pc1")
-    assert code == ExitCode.USAGE
-    assert f"chmod 600 {files.server_key}" in err
+def test_an_invite_needs_no_private_key(run, switch, files):
+    key = load_key_file(files.server_key).public
+    files.server_key.unlink()  # as root beside a service, whose key file is for its user alone
+    code, out, _ = run("invite", "pc1")
+    assert code == ExitCode.OK
+    assert JoinString.parse_untrusted(out).server_key == key
+
+
+def test_an_invite_of_a_switch_whose_key_is_not_noted(run, switch):
+    switch.record_served(attrs.evolve(switch.served(), key=None))
+    code, out, err = run("invite", "pc1")
+    assert (code, out) == (ExitCode.NOT_FOUND, "")
+    assert "start `vswitch serve`" in err
 
 
 def test_genkey_into_a_file(tmp_path, capsys):

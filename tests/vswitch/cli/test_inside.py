@@ -85,6 +85,13 @@ def test_capture_as_text(run):
     assert all(" in  pc1 02:00:00:00:00:0a > ff:ff:ff:ff:ff:ff arp" in line for line in lines)
 
 
+def test_capture_with_the_flags_of_tcpdump(run):
+    for where in ("pc1", "any"):
+        code, out, _ = run("capture", "-n", "-i", where, "-Q", "in", "-c", "2", "--filter", "!ip")
+        assert code == 0
+        assert out.count(b" in  pc1 02:00:00:00:00:0a > ff:ff:ff:ff:ff:ff arp") == 2
+
+
 def test_capture_into_a_file_for_a_time(run, tmp_path):
     path = tmp_path / "lan.pcapng"
     code, out, err = run("capture", "--all", "-w", str(path), "--for", "1s", "--filter", "arp")
@@ -111,6 +118,13 @@ def test_capture_refused(run, args, code, complaint):
     got, _, err = run("capture", *args)
     assert got == code
     assert complaint in err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is missing")
+def test_capture_into_a_full_disk_is_one_line(run):
+    code, out, err = run("capture", "--all", "-w", "/dev/full", "--count", "1")
+    assert (code, out) == (1, b"")
+    assert err == "vswitch: error: cannot write the capture: No space left on device\n"
 
 
 def test_a_switch_that_stops_ends_the_capture_and_says_so(run, tmp_path):

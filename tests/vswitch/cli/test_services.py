@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
+import socket
 import sys
 import types
 from collections import Counter
@@ -12,6 +14,7 @@ from collections import Counter
 import pytest
 import trio
 
+from transport.crypto.identity import PublicKey
 from transport.errors import KeyFileError
 from vswitch.addresses import HostPort
 from vswitch.cli import main
@@ -25,6 +28,7 @@ from vswitch.errors import (
     VswitchError,
 )
 from vswitch.members.protocol import ByeCode
+from vswitch.registry.invite import JoinString
 from vswitch.registry.rules import EnrolRefused
 
 
@@ -81,6 +85,21 @@ def test_join_gets_its_options(services, tmp_path, monkeypatch):
     (config,) = services.configs
     assert (config.invite, config.name, config.dev) == ("vsw1:x", "pc1", "tap9")
     assert (config.once, config.address, config.bind) == (True, "none", "eth0")
+
+
+def test_join_takes_its_name_from_the_string(services, tmp_path, monkeypatch, capsys):
+    key = PublicKey(bytes(range(32)))
+    text = JoinString.new(key, HostPort("192.0.2.1", 7450), "pc7").encode()
+    state = ["--state", str(tmp_path / "s")]
+    assert main(["join", text, *state]) == ExitCode.OK
+    assert main(["join", text, "--name", "pc8", *state]) == ExitCode.OK
+    monkeypatch.setenv("VSWITCH_NAME", "pc9")
+    assert main(["join", text, *state]) == ExitCode.OK
+    assert [config.name for config in services.configs] == ["pc7", "pc8", "pc9"]
+    monkeypatch.delenv("VSWITCH_NAME")
+    old = JoinString.new(key, HostPort("192.0.2.1", 7450)).encode()
+    assert main(["join", old, *state]) == ExitCode.USAGE
+    assert "name is missing" in capsys.readouterr().err
 
 
 def test_join_reads_the_string_from_standard_input(services, tmp_path, monkeypatch, capsys):
@@ -217,3 +236,98 @@ def test_a_second_signal_ends_a_service_that_hangs_while_it_stops(services, tmp_
 
     services.body = serve
     assert main(["serve", "--state", str(tmp_path)]) == ExitCode.INTERRUPTED
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    """A service manager, and what it has been told so far."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+        def told():
+            said = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    said.append(sock.recv(100).decode())
+            return said
+
+        told.socket = sock
+        yield told
+
+
+@pytest.mark.parametrize("argv", [["serve"], ["join", "--name", "pc1"]])
+def test_a_service_manager_is_told_of_start_and_stop(services, manager, tmp_path, argv):
+    async def body():
+        assert manager() == ["READY=1"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await trio.sleep_forever()
+
+    services.body = body
+    assert main([*argv, "--state", str(tmp_path / "s")]) == ExitCode.OK
+    assert services.configs
+    assert manager() == ["STOPPING=1"]
+
+
+def test_a_member_without_a_switch_counts_as_started_in_the_end(
+    services, manager, tmp_path, monkeypatch
+):
+    async def join(config, *, task_status):
+        assert manager() == []
+        await trio.lowlevel.wait_readable(manager.socket)
+        assert manager() == ["READY=1"]
+
+    monkeypatch.setattr("vswitch.cli.join._PATIENCE", 0.05)
+    monkeypatch.setitem(sys.modules, "vswitch.joining.member", types.SimpleNamespace(join=join))
+    assert main(["join", "--name", "pc1", "--state", str(tmp_path / "s")]) == ExitCode.OK
+
+
+def test_a_manager_that_is_gone_is_a_line_in_the_log(services, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("NOTIFY_SOCKET", "@vswitch-nobody-listens-here")
+    assert main(["serve", "--state", str(tmp_path / "s")]) == ExitCode.OK
+    assert "notify-failed path=@vswitch-nobody-listens-here" in caplog.text
+
+
+def test_errors_have_a_priority_in_the_journal(services, tmp_path, monkeypatch):
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        monkeypatch.setattr(sys, "stderr", stream)
+        services.body = refuse
+        assert main(["serve", "--state", str(tmp_path / "s")]) == ExitCode.REFUSED
+        stream.seek(0)
+        assert stream.read() == "<3>vswitch: error: no\n<3>vswitch: error: not at all\n"
+
+
+async def refuse():
+    raise EnrolRefused(ByeCode.NAME_TAKEN, "no\nnot at all")
+
+
+CHECKED = """
+[serve]
+mtuu = 1500
+[switch]
+gard = true
+[port.a]
+vlan = 9999
+[port.b]
+isolated = "perhaps"
+[[foreign]]
+name = "lab"
+"""
+
+
+def test_check_says_all_that_is_wrong_and_starts_nothing(services, tmp_path, capsys):
+    file = tmp_path / "f.toml"
+    file.write_text(CHECKED)
+    argv = ["serve", "--check", "--config", str(file), "--state", str(tmp_path / "s")]
+    assert main(argv) == ExitCode.USAGE
+    lines = capsys.readouterr().err.splitlines()
+    for part in ("mtuu", "switch: unknown option gard", "port.a.vlan", "port.b.iso", "foreign[1]"):
+        assert sum(part in line for line in lines) == 1, (part, lines)
+    file.write_text("[serve]\nmtu = 1500\n")
+    assert main(argv) == ExitCode.OK
+    assert capsys.readouterr().err == f"vswitch: {file}: nothing is wrong\n"
+    assert not services.configs
+    assert not (tmp_path / "s").exists()

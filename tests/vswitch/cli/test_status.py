@@ -93,6 +93,33 @@ def test_members_without_and_with_the_running_switch(run, switch, files, answeri
     assert key.fingerprint() in out
 
 
+def test_members_lists_invites_that_can_still_be_used(run, switch):
+    assert "INVITED" not in run("members")[1]
+    for name in ("pc1", "pc2"):
+        run("invite", name)
+    run("revoke", "pc2")
+    switch.enrol_local(bytes(32), "pc3", 0.0)
+    run("invite", "pc3", "--again", "--expires", "1h")
+    data = json.loads(run("members", "--json")[1])
+    assert [(each["name"], each["again"]) for each in data["invites"]] == [
+        ("pc3", True),
+        ("pc1", False),
+    ]
+    out = run("members")[1]
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["INVITED", "pc3", "pc1"]
+
+
+def test_members_purge_forgets_who_was_revoked(run, switch):
+    for number, name in enumerate(("pc1", "pc2")):
+        switch.enrol_local(bytes([number]) * 32, name, 0.0)
+    run("revoke", "pc1")
+    assert "revoked 2" in run("members")[1]
+    code, out, err = run("members", "--purge")
+    assert (code, err.splitlines()[0]) == (ExitCode.OK, "vswitch: 1 revoked members forgotten")
+    assert "pc1" not in out
+    assert "pc2" in out
+
+
 def test_members_without_a_registry(run):
     code, _, err = run("members")
     assert code == ExitCode.NOT_FOUND

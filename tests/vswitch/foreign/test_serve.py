@@ -723,11 +723,11 @@ def test_who_shares_places():
 
 
 @asynccontextmanager
-async def guarded(monkeypatch, **settings):
-    """A UDP listener of a managed switch, where clients move after a short silence."""
+async def guarded(monkeypatch, kind="udp", **settings):
+    """A listener of a managed switch, where clients move after a short silence."""
     monkeypatch.setattr(client_limit, "MOVE_SILENCE", 0.1)
     async with (
-        serving("udp") as (switch, listener),
+        serving(kind) as (switch, listener),
         switch.open_port("bot") as bot,
         trio.open_nursery() as nursery,
     ):
@@ -754,6 +754,44 @@ async def test_a_client_that_moves_takes_its_address_along(monkeypatch, guard):
             await trio.sleep(0.15)
         assert len(switch.ports) == 2
         assert not {"mac-moved", "mac-frozen"} & kinds(switch)
+
+
+@pytest.mark.parametrize("guard", [False, True])
+async def test_a_client_takes_its_address_along_though_its_old_connection_is_open(
+    monkeypatch, guard
+):
+    """As when its host has crashed, and nothing has closed the connection from before."""
+    async with (
+        guarded(monkeypatch, "tcp", guard=guard) as (switch, listener, bot),
+        AsyncExitStack() as stack,
+    ):
+        for number in range(4):
+            one = await stack.enter_async_context(TcpClient(address_of(listener)))
+            await one.send(frame(mac(1), size=100 + number))
+            with trio.fail_after(5):
+                assert await bot.receive_frame() == frame(mac(1), size=100 + number)
+            await bot.send(frame(mac(2), mac(1)))
+            assert await one.receive() == frame(mac(2), mac(1))
+            await trio.sleep(0.15)
+        assert len(switch.ports) == 2
+        assert not {"mac-moved", "mac-frozen"} & kinds(switch)
+
+
+async def test_the_address_of_a_connection_that_speaks_is_not_taken(monkeypatch):
+    async with (
+        guarded(monkeypatch, "tcp", guard=True) as (switch, listener, bot),
+        TcpClient(address_of(listener)) as rightful,
+        TcpClient(address_of(listener)) as liar,
+    ):
+        monkeypatch.setattr(client_limit, "MOVE_SILENCE", 1000.0)
+        await rightful.send(frame(mac(1)))
+        with trio.fail_after(5):
+            assert await bot.receive_frame() == frame(mac(1))
+        await liar.send(frame(mac(1), size=100))
+        await rightful.send(frame(mac(1), size=200))
+        with trio.fail_after(5):
+            assert await bot.receive_frame() == frame(mac(1), size=200)
+        assert len(switch.ports) == 3
 
 
 def ports_with(switch, client):

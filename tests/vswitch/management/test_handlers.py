@@ -12,6 +12,7 @@ from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
 from vswitch.serving.status import totals_of
+from vswitch.switch.port import Bound
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, ethernet
 
@@ -51,6 +52,35 @@ async def test_trace_says_where_a_frame_would_go(look):
         await ask("trace", frame="in=pc9 dst=broadcast")
     with pytest.raises(ConfigError, match="dst=MAC"):
         await ask("trace", frame="in=pc1")
+
+
+async def test_trace_is_right_under_guards(tmp_path):
+    path = tmp_path / "control.sock"
+    async with open_switch() as switch, trio.open_nursery() as nursery:
+        managed = FeatureManager(switch)
+        managed.change_switch({"guard": "yes"})
+        switch.attach(FakeDevice(), name="pc1", bound=Bound(A, "10.77.0.2"))
+        switch.attach(FakeDevice(), name="pc2", bound=Bound(B, "10.77.0.3"))
+        await nursery.start(serve_control, path, control_handlers(Controlled(managed, None, None)))
+
+        async def ask(text):
+            said = await trio.to_thread.run_sync(lambda: request(path, "trace", frame=text))
+            return [each["name"] for each in said["egress"]] or said["steps"]
+
+        for what in ("", "arp", "ip6", "tcp port=22", "dst-ip=192.0.2.1"):
+            assert await ask(f"in=pc1 dst=pc2 {what}") == ["pc2"], what
+        assert await ask("in=pc2 dst=10.77.0.2") == ["pc1"]
+        assert await ask("in=pc1 dst=pc2 src=02:00:00:00:00:0b") == [
+            "source_guard: 02:00:00:00:00:0b is no MAC address of this port"
+        ]
+        assert await ask("in=pc1 dst=pc2 src-ip=10.77.0.3") == [
+            "source_guard: its IP address is none of this port"
+        ]
+        assert (await ask("in=pc1 dst=pc2 arp src-ip=10.77.0.3"))[0].startswith("arp_check: the s")
+        assert (await ask("in=pc1 dst=pc2 sport=67"))[0].startswith("dhcp_guard: only a DHCP")
+        broken = (B + A + b"\x08\x00").hex() + "00" * 46
+        assert (await ask(f"in=pc1 hex={broken}"))[0].startswith("guard_undetermined: its headers")
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Settings of a running switch over its control socket, as `vswitch port` and `switch` ask."""
 
+import tomllib
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ import trio
 
 from vswitch.cli import main
 from vswitch.errors import ConfigError, ExitCode
+from vswitch.features.settings import Settings
 from vswitch.management.client import request
 
 
@@ -41,15 +43,64 @@ async def test_the_commands_show_and_change_settings(site, capsys):
 
         code, said = await run("switch", "set", "guard=yes")
         assert code == ExitCode.OK
-        assert "guard = True" in said.out
+        assert said.out.splitlines()[:2] == ["[switch]", "guard = true"]
         code, said = await run("switch", "show")
-        assert "guard = True" in said.out
+        assert said.out == "[switch]\nguard = true\n"
         code, said = await run("port", "set", "pc1", "mac-limit=5")
+        assert said.out.splitlines()[:2] == ["[port.pc1]", "mac_limit = 5"]
+        assert "until the switch ends" in said.out
+        await run("port", "set", "*", "rate-in=50M", "vlan=7")
+        code, said = await run("port", "show", "pc1")
+        lines = said.out.splitlines()
+        assert lines[0] == "[port.pc1]"
+        assert "mac_limit = 5" in lines
+        assert 'rate_in = "50M"  # [port."*"]' in lines
+        assert "source_guard = true  # guard of [switch]" in lines
+        assert len(lines) == 9
+        code, said = await run("port", "show", "pc1", "--all")
         assert "mac_limit = 5" in said.out
+        assert "storm_broadcast = 1000\n" in said.out
+        assert "# frames a second that the member gets, as 10k, or off\n" in said.out
+        await run("port", "set", "pc1", "trusted=yes")
+        code, said = await run("port", "show", "pc1", "--all")
+        assert "source_guard = false  # trusted\n" in said.out
         for words in (("switch", "set"), ("port", "show", "pc1", "a=b"), ("switch", "set", "x")):
             code, said = await run(*words)
             assert code == ExitCode.USAGE
             assert "KEY=VALUE" in said.err
+
+
+async def test_what_is_shown_can_be_set_and_kept(site, capsys):
+    changes = {
+        "trunk": "10,20-30",
+        "native": "5",
+        "rate_in": "1.5M",
+        "rate_out": "50m",
+        "vlan": "none",
+        "frames_in": "10k",
+        "storm_broadcast": "off",
+        "mirror": "pc2,pc3",
+        "isolated": "yes",
+        "addresses": "10.9.0.0/24 2001:db8::1",
+        "macs": "02:00:5e:10:00:01",
+        "sticky": "on",
+        "static_macs": "02:00:5e:10:00:02@10,02:00:5e:10:00:03@20",
+        "mac_limit": "7",
+    }
+    async with site.serving() as running, running.switch.open_port("pc1"):
+        for flags, set_before in (([], changes), (["--all"], {})):
+            await say(site, "port-set", name="pc1", changes=set_before)
+            argv = ["port", "show", "pc1", *flags, "--state", str(site.files.path)]
+            await trio.to_thread.run_sync(main, argv)
+            table = tomllib.loads(capsys.readouterr().out)["port"]["pc1"]
+            before = (await say(site, "port-set", name="pc1", changes={}))["in_force"]
+            # As a file has it, and as words of a command line.
+            for said in (table, {key: str(value) for key, value in table.items()}):
+                settings = (
+                    Settings().with_port("pc1", said).in_force("pc1", running.switch.ports[0])
+                )
+                shown = {each.key: each.text for each in settings}
+                assert shown == {each["key"]: each["text"] for each in before}
 
 
 async def test_a_number_means_the_same_port_to_all_commands(site, capsys):

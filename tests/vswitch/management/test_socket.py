@@ -241,15 +241,12 @@ async def test_where_the_queue_of_connections_is_full_the_client_waits_for_a_pla
 
 
 async def test_another_user_gets_nothing(path, monkeypatch):
-    monkeypatch.setattr(control, "_UCRED", _Stranger())
+    monkeypatch.setattr(control, "_UCRED", _Stranger("3i"))
     async with serving(path):
         assert await raw(path, b'{"verb": "echo"}\n') == []
 
 
 class _Stranger(struct.Struct):
-    def __init__(self):
-        super().__init__("3i")
-
     def unpack(self, _data):
         return (1, os.geteuid() + 1, 1)
 

@@ -106,6 +106,21 @@ def test_the_ports_of_a_switch():
     assert "10.77.0.0/24" in switch_line(SWITCH)
 
 
+def test_state_and_drops_of_a_port_say_what_is_special():
+    special = {"isolated": True, "vlan": 10, "trunk": "all", "mirror": ["pc2"], "trusted": False}
+    usual = {"no_destination": 9, "same_port": 9, "group_report": 9, "reserved_destination": 9}
+    port = PortStatus(
+        port=1,
+        name="a",
+        state="up",
+        impaired="loss 1%",
+        settings=special,
+        drops={**usual, "runt": 2},
+    )
+    line = squeezed(ports_table([port]).splitlines()[1])
+    assert line.endswith("0 0 2 up, impaired, isolated, vlan 10, trunk all, mirror")
+
+
 def test_joins_and_members():
     join = JoinStatus(name="pc1", state="connecting", server="switch.example.org:7450", since=100.0)
     line = joins_table([join], now=160.0).splitlines()[1]

@@ -6,17 +6,21 @@ from hypothesis import strategies as st
 
 from vswitch.cli.counters import counters_of, counters_table
 from vswitch.cli.events import _line
+from vswitch.frames.build import checksum
+from vswitch.frames.headers import summary
 from vswitch.management.status import PortStatus
-from vswitch.management.trace import Question, parse_trace_untrusted
+from vswitch.management.trace import Host, Question, parse_trace_untrusted
 
 A, B = bytes.fromhex("02000000000a"), bytes.fromhex("02000000000b")
 NOBODY = bytes.fromhex("0200000000fe")
+HOSTS = (Host("pc1", 1, A, "10.0.0.1"), Host("pc2", 2, B, "10.0.0.2"), Host("bot", 3))
 
 
 @pytest.mark.parametrize(
     ("text", "frame"),
     [
-        ("in=pc1 dst=02:00:00:00:00:0b", B + NOBODY + b"\x08\x00" + bytes(46)),
+        ("in=pc1 dst=02:00:00:00:00:0b", B + NOBODY + b"\x08\x00\x45\0\0\x2e"),
+        ("in_port=pc1 dl_dst=02:00:00:00:00:0b arp", B + NOBODY + b"\x08\x06\0\x01\x08\0\x06\x04"),
         ("in=pc1 dst=broadcast src=02-00-00-00-00-0A type=arp", b"\xff" * 6 + A + b"\x08\x06"),
         ("dst=02000000000b,in=pc1,vlan=10", B + NOBODY + b"\x81\x00\x00\x0a\x08\x00"),
         ("in=pc1 dst=broadcast type=0x88b5 size=14", b"\xff" * 6 + NOBODY + b"\x88\xb5"),
@@ -36,12 +40,20 @@ def test_the_text_of_a_trace_becomes_a_frame(text, frame):
         ("", "in=NAME"),
         ("dst=broadcast", "in=NAME"),
         ("in=pc1", "dst=MAC"),
-        ("in=pc1 dst=pc2", "not a MAC address"),
+        ("in=pc1 dst=pc9", r"neither a port \(pc1, pc2, bot\) nor an IP or MAC address"),
+        ("in=pc1 dst=bot", "not known yet: write dst=MAC"),
+        ("in=pc1 dst=10.0.0.9", "given nobody this address"),
+        ("in=pc1 dst=pc2 src-ip=x", "not an IP address"),
+        ("in=pc1 dst=pc2 src-ip=::1 ip", "no address of IPv4"),
+        ("in=pc1 dst=pc2 arp dst-ip=::1", "no address of IPv4"),
+        ("in=pc1 dst=pc2 icmp port=1", "of tcp and udp"),
+        ("in=pc1 dst=pc2 tcp port=65536", "0 to 65535"),
+        ("in=pc1 dst=pc2 tcp size=53", "54 to"),
         ("in=pc1 to=pc2", "write KEY=VALUE"),
         ("pc1", "write KEY=VALUE"),
         ("in=pc1 in=pc2", "twice"),
         ("in=pc1 dst=broadcast vlan=4096", "0 to 4095"),
-        ("in=pc1 dst=broadcast vlan=4 size=14", "18 to"),
+        ("in=pc1 dst=broadcast vlan=4 size=14", "46 to"),
         ("in=pc1 dst=broadcast type=x", "not a number"),
         ("in=pc1 hex=abc", "hexadecimal"),
         ("in=pc1 hex=", "1 to"),
@@ -51,16 +63,67 @@ def test_the_text_of_a_trace_becomes_a_frame(text, frame):
 )
 def test_a_wrong_text_of_a_trace_is_refused_with_the_reason(text, complaint):
     with pytest.raises(ValueError, match=complaint):
-        parse_trace_untrusted(text)
+        parse_trace_untrusted(text, HOSTS)
 
 
-WORD = st.sampled_from(("in=pc1", "dst=broadcast", "vlan=7", "type=ip", "size=99", "hex=00", "x="))
+@pytest.mark.parametrize(
+    ("text", "destination", "said"),
+    [
+        ("dst=pc2", B, "ip 10.0.0.1 > 10.0.0.2 icmp, 60 bytes"),
+        ("dst=2 size=200", B, "ip 10.0.0.1 > 10.0.0.2 icmp, 200 bytes"),
+        ("dst=10.0.0.2 tcp port=22", B, "ip 10.0.0.1.49152 > 10.0.0.2.22 tcp, 60 bytes"),
+        ("dst=02:00:00:00:00:0b tp_dst=53", B, "ip 10.0.0.1.49152 > 10.0.0.2.53 udp, 60 bytes"),
+        ("dst=pc2 src-ip=10.9.9.9 proto=47", B, "ip 10.9.9.9 > 10.0.0.2 47, 60 bytes"),
+        (
+            "dst=broadcast dport=9",
+            b"\xff" * 6,
+            "ip 10.0.0.1.49152 > 255.255.255.255.9 udp, 60 bytes",
+        ),
+        (
+            "dst=224.0.0.251",
+            bytes.fromhex("01005e0000fb"),
+            "ip 10.0.0.1 > 224.0.0.251 icmp, 60 bytes",
+        ),
+        ("dst=pc2 arp", B, "arp 10.0.0.1 > 10.0.0.2, 60 bytes"),
+        ("dst=pc2 ip6", B, "ip6 fe80::ff:fe00:a > fe80::ff:fe00:b icmp6, 62 bytes"),
+        ("dst=ff02::fb port=5353", bytes.fromhex("3333000000fb"), None),
+    ],
+)
+def test_names_and_headers_of_a_trace(text, destination, said):
+    frame = parse_trace_untrusted(f"in=pc1 {text}", HOSTS).frame
+    assert (frame[:6], frame[6:12]) == (destination, A)
+    if said is None:
+        said = "ip6 fe80::ff:fe00:a.49152 > ff02::fb.5353 udp, 62 bytes"
+    assert summary(frame).split(" > ", 1)[1].split(" ", 1)[1] == said
+    check = {"ip": 14}.get(said.split()[0])
+    assert check is None or checksum(frame[check : check + 20]) == 0
+
+
+WORD = st.sampled_from(
+    (
+        "in=pc1",
+        "dst=broadcast",
+        "dst=pc2",
+        "vlan=7",
+        "type=ip",
+        "size=99",
+        "hex=00",
+        "x=",
+        "ip6",
+        "arp",
+        "tcp",
+        "dport=7",
+        "src-ip=10.0.0.1",
+        "dst-ip=::1",
+        "dst=10.0.0.2",
+    )
+)
 
 
 @given(st.lists(WORD, max_size=8).map(" ".join) | st.text(max_size=50))
 def test_any_text_is_a_frame_or_refused(text):
     try:
-        asked = parse_trace_untrusted(text)
+        asked = parse_trace_untrusted(text, HOSTS)
     except ValueError:
         return
     assert isinstance(asked, Question)

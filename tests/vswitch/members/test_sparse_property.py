@@ -44,6 +44,8 @@ class Lane:
 class Path:
     """One way: what is sent arrives on each lane when told, and is acknowledged when told."""
 
+    round_trip, lossy = None, False
+
     def __init__(self, window):
         self.bulk, self.sparse = Lane(window), Lane(window)
         self.held = self.ended = False

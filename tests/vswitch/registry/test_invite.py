@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from hashlib import blake2s
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +52,8 @@ def test_white_space_around_it_does_not_matter_and_case_of_the_code_neither():
     ("change", "reason"),
     [
         (lambda text: "", "does not begin with 'vsw1:'"),
-        (lambda text: text.replace("vsw1", "vsw2"), "does not begin with 'vsw1:'"),
+        (lambda text: text.replace("vsw1", "vsw3"), "does not begin with 'vsw1:'"),
+        (lambda text: text.replace("vsw1", "vsw2"), "none of a-z and 2-7"),
         (lambda text: text.partition("@")[0], "from '@' on"),
         (lambda text: text.replace("vsw1:", "vsw1:a"), "has 97 characters"),
         (lambda text: text.replace("aaaq", "aaa", 1), "has 95 characters"),
@@ -104,6 +107,73 @@ def test_one_wrong_character_anywhere_is_found(position, letter):
         return
     with pytest.raises(ConfigError, match="not a join string"):
         JoinString.parse_untrusted(changed)
+
+
+NAMED = evolve(JOIN, name="pc1")
+
+
+def tagged(fields):
+    """A string with these fields and a right check sum."""
+    body = b"".join(bytes((tag, len(value))) + value for tag, value in fields)
+    check = blake2s(b"vsw2" + body).digest()[:4]
+    return "vsw2:" + base64.b32encode(body + check).decode().lower().rstrip("=")
+
+
+FIELDS = [
+    (1, KEY.raw),
+    (2, bytes(8)),
+    (3, bytes(range(16))),
+    (4, b"switch.example.org:7450"),
+    (5, b"pc1"),
+]
+
+
+def test_a_string_with_a_name_is_the_documented_one():
+    assert NAMED.encode() == tagged(FIELDS)
+    assert JoinString.parse_untrusted(f" {NAMED.encode()}\n") == NAMED
+    assert JoinString.parse_untrusted(NAMED.encode().upper().replace("VSW2", "vsw2")) == NAMED
+
+
+def test_what_a_later_version_says_is_passed_over():
+    later = [(200, b"x" * 255), *FIELDS, (4, b"10.0.0.1:1"), (6, b"")]
+    assert JoinString.parse_untrusted(tagged(later)) == NAMED
+    assert JoinString.parse_untrusted(tagged(FIELDS[:4])) == JOIN
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        FIELDS[1:],
+        FIELDS[:3],
+        [*FIELDS[:4], (5, b"Not a name")],
+        [*FIELDS[:3], (4, b"switch")],
+        [*FIELDS[:3], (4, b"\xff:1")],
+        [(1, b"short"), *FIELDS[1:]],
+    ],
+)
+def test_a_string_whose_fields_make_no_sense_is_refused(fields):
+    with pytest.raises(ConfigError, match="not a join string"):
+        JoinString.parse_untrusted(tagged(fields))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.characters(min_codepoint=33, max_codepoint=126))
+def test_one_wrong_character_of_a_named_string_is_found(position, letter):
+    text = NAMED.encode()
+    position %= len(text)
+    changed = text[:position] + letter + text[position + 1 :]
+    if changed.lower() == text and changed.startswith("vsw2"):
+        return
+    with pytest.raises(ConfigError, match="not a join string"):
+        JoinString.parse_untrusted(changed)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567=", max_size=300))
+def test_any_text_is_a_named_string_or_refused(code):
+    with pytest.raises(ConfigError, match="not a join string"):
+        JoinString.parse_untrusted(f"vsw2:{code}")
 
 
 def test_the_secret_is_not_shown():

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.members.protocol import ByeCode
@@ -118,6 +119,17 @@ def test_a_member_cannot_be_invited_again_before_it_is_revoked(registry):
     assert registry.enrol(KEY2, "pc1", b"\1" * 8, NOW).key == KEY2
 
 
+def test_a_member_is_invited_again_for_its_own_key_alone(registry):
+    with pytest.raises(NotFound, match="without --again"):
+        registry.add_invite(make_invite(), again=True)
+    registry.enrol_local(KEY1, "pc1", NOW)
+    registry.add_invite(make_invite(), again=True)
+    assert refusal(registry.enrol, KEY2, "pc1", b"\1" * 8, NOW).code == ByeCode.NAME_TAKEN
+    assert registry.enrol(KEY1, "pc1", b"\1" * 8, NOW + 1).created == NOW
+    spent = registry.invite(b"\1" * 8)
+    assert (spent.used, spent.used_by) == (NOW + 1, KEY1)
+
+
 def test_a_revoked_key_stays_out_and_its_name_and_address_are_free(registry):
     registry.enrol_local(KEY1, "pc1", NOW)
     assert registry.lease(KEY1, "auto", SUBNET) == "10.77.0.2/24"
@@ -222,7 +234,9 @@ def test_how_the_switch_was_served_last_is_read_back(registry):
     served = LastServed(HostPort("::", 7450), None, SUBNET)
     registry.record_served(served)
     assert registry.served() == served
-    served = LastServed(HostPort("::", 1), HostPort("example.org", 0), IPv4Network("10.0.0.0/8"))
+    key = PublicKey(bytes(range(32)))
+    net = IPv4Network("10.0.0.0/8")
+    served = LastServed(HostPort("::", 1), HostPort("example.org", 0), net, ("lab",), key)
     registry.record_served(served)
     assert registry.served() == served
 

@@ -68,9 +68,10 @@ class RegistryMachine(RuleBasedStateMachine):
     def enrol(self, key, name, id):
         code = self.refused(self.registry.enrol, key, name, id, self.now)
         assert code == self.expected(key, name, id)
-        if code is None and key not in self.members:
-            self.invites[id][2] = key
+        if code is None:
             self.members[key] = name
+            if self.invites.get(id, [None])[0] == name and self.invites[id][2] is None:
+                self.invites[id][2] = key
 
     def expected(self, key, name, id):
         if key in self.revoked:

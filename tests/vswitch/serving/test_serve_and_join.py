@@ -46,6 +46,18 @@ async def test_two_members_by_invite_are_one_lan(site, until):
         assert totals.rx_frames == totals.tx_frames + totals.dropped
 
 
+async def test_a_member_of_a_switch_that_has_lost_its_key_is_invited_again(site):
+    async with site.serving() as running, site.joined("pc1", running) as member:
+        before = member.welcome.address, member.interface.mac
+    site.files.server_key.unlink()
+    async with site.serving() as running:
+        string = site.invite("pc1", running.listen, again=True)
+        async with site.joined("pc1", None, invite=string) as member:
+            assert (member.welcome.address, member.interface.mac) == before
+        async with site.joined("pc1", None):  # the new key is pinned
+            pass
+
+
 async def test_a_library_user_has_a_port_on_the_same_switch(site, until):
     async with site.serving() as running, running.switch.open_port("bot") as bot:
         async with site.joined("pc1", running) as member:

@@ -14,6 +14,8 @@ from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.devices.home_filter import HomeFilter
 from vswitch.devices.tap import TapDevice
+from vswitch.features.impair import Impairments, orders_untrusted
+from vswitch.features.manager import FeatureManager
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
 from vswitch.foreign.serve import Listener
 from vswitch.foreign.streams import StreamDevice
@@ -89,6 +91,10 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
         seen = SimpleNamespace(remote="203.0.113.9:41022", statistics=statistics)
         connected = ConnectedMember(about, "10.0.0.2/24", seen, member, ports["pc1"], 900.0)
         async with switch.open_port("bot"):
+            managed = FeatureManager(switch)
+            managed.change_port("fake", {"isolated": "yes", "vlan": "10"})
+            impairments = managed.feature(Impairments)
+            impairments.begin(ports["fake"], orders_untrusted({"loss": "1%"}))
             status = ServeStatus(
                 ServeConfig(public=HostPort("switch.example.org", 0)),
                 HostPort("::", 7450),
@@ -96,6 +102,7 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
                 switch,
                 SimpleNamespace(connected={bytes(32): connected}),
                 SimpleNamespace(members=lambda: [about]),
+                managed,
                 1000.0,
             )
             status.listeners = [Listener("udp", "udp-1", "0.0.0.0:9", Counter(full=8))]

@@ -1,17 +1,29 @@
 """When a record that waits is dropped for its age, and when it is not."""
 
 from math import inf
-from types import SimpleNamespace
 
 import pytest
 
 from vswitch.frames.records import frame_record
 from vswitch.switch.codel import LEAST_INTERVAL, SLACK, STALL_TRIPS, Codel, Patience
-from vswitch.switch.device import patience_with
+from vswitch.switch.device import Distant, patience_with
 from vswitch.switch.egress import EgressQueue, Pool
 
 PATIENCE = Patience(0.0)
 LATE = 2 * SLACK
+
+
+class Far:
+    """Of a device, what says how far it is."""
+
+    def __init__(self, round_trip, lossy):
+        self._round_trip, self._lossy = round_trip, lossy
+
+    def round_trip(self):
+        return self._round_trip
+
+    def lossy(self):
+        return self._lossy
 
 
 def record(host, size):
@@ -46,10 +58,20 @@ def test_records_may_wait_longer_on_a_path_that_loses_things():
 
 @pytest.mark.parametrize("lossy", [False, True])
 def test_a_device_says_whether_its_path_loses_things(lossy):
-    device = SimpleNamespace(round_trip=0.1, lossy=lossy)
-    assert patience_with(device).target == Patience(0.1, lossy=lossy).target
-    assert patience_with(SimpleNamespace(round_trip=None, lossy=lossy)).target == inf
-    assert patience_with(SimpleNamespace(), slow=True).target == Patience(0.0).target
+    assert patience_with(Far(0.1, lossy)).target == Patience(0.1, lossy=lossy).target
+    assert patience_with(Far(None, lossy)).target == inf
+    assert patience_with(None, slow=True).target == Patience(0.0).target
+
+
+def test_a_device_has_a_path_though_it_fails_to_say_which():
+    class Broken(Far):
+        def round_trip(self):
+            raise AttributeError
+
+    device = Broken(0.1, False)
+    assert isinstance(device, Distant)
+    with pytest.raises(AttributeError):
+        patience_with(device)
 
 
 def test_a_queue_that_stands_drops_ever_more():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
+from vswitch.features.settings import InForce, toml_key
 from vswitch.management.handlers.common import (
     Args,
     Controlled,
@@ -20,7 +21,11 @@ async def switch_set(controlled: Controlled, args: Args) -> Result:
         raise ConfigError("switch-set needs changes")
     if changes:
         managed.change_switch(changes)
-    return {"settings": to_json(managed.settings.switch)}
+    return {
+        "settings": to_json(managed.settings.switch),
+        "table": "[switch]",
+        "in_force": [_in_force(each) for each in managed.settings.of_switch()],
+    }
 
 
 async def port_set(controlled: Controlled, args: Args) -> Result:
@@ -31,10 +36,18 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
     name = port_name(managed, name)
     managed.change_port(name, changes)
     here = [port for port in managed.switch.ports if name in (port.name, port.group, ANY_PORT)]
-    blocked = [port.blocked for port in here if port.name == name]
+    named = next((port for port in here if port.name == name), None)
     return {
         "name": name,
         "settings": to_json(managed.settings.of_port(name)),
-        "blocked": blocked[0] if blocked else None,
+        "table": f"[port.{toml_key(name)}]",
+        "in_force": [_in_force(each) for each in managed.settings.in_force(name, named)],
+        "blocked": None if named is None else named.blocked,
         "ports": len(here),
     }
+
+
+def _in_force(each: InForce) -> Result:
+    """`text` is the value as it is written in a configuration file."""
+    said = {"key": each.key, "value": each.value, "text": each.text}
+    return {**said, "source": each.source, "help": each.help}
