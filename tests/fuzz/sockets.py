@@ -39,7 +39,7 @@ NAMES = ("/run/a.sock", "relative", "/run/\udcff.sock", b"\0abstract", b"\0\xff\
 Datagram = tuple[bytes, object]
 
 
-class _OddSocket:
+class OddSocket:
     """A socket whose datagrams come from the input, with whatever is said of their sender."""
 
     def __init__(self, real: socket.socket, family: socket.AddressFamily) -> None:
@@ -79,7 +79,7 @@ async def _run(reader: Reader) -> None:
     waking, real = socket.socketpair()
     with waking, real:
         real.setblocking(False)
-        odd = _OddSocket(real, family)
+        odd = OddSocket(real, family)
         async with open_switch(mtu=MTU) as switch, trio.open_nursery() as nursery:
             device = FakeDevice("peer")
             switch.attach(device, name="peer")
@@ -100,7 +100,7 @@ async def _run(reader: Reader) -> None:
             while reader:
                 burst = reader.choice((1, 2, 5, 30))
                 odd.waiting += [_datagram(reader, addresses) for _ in range(burst)]
-                await _hear(waking)
+                await hear(waking)
                 assert switch.count_ports() <= MOST_PORTS + 1
                 await trio.sleep(reader.choice((0.01, 1.0, 6.0)))
             await trio.sleep(20.0)  # the burst of new clients is over, and all are forgotten
@@ -110,12 +110,12 @@ async def _run(reader: Reader) -> None:
             else:
                 honest = "/run/honest" if family == socket.AF_UNIX else ("::1", 9, 0, 0)
                 odd.waiting.append((HONEST, honest))
-            await _hear(waking)
+            await hear(waking)
             assert device.take() == [HONEST], "the listener no longer hears who is honest"
             nursery.cancel_scope.cancel()
 
 
-async def _hear(waking: socket.socket) -> None:
+async def hear(waking: socket.socket) -> None:
     waking.send(b"\0")
     await wait_all_tasks_blocked()
 

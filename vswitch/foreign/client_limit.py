@@ -120,6 +120,11 @@ class ClientLimit:
             if before is not None and before is not port:
                 nursery.start_soon(self._follow, before, holder)
 
+    def note_station(self, port: Port, holder: str, nursery: trio.Nursery, frame: bytes) -> None:
+        """The first frame of a client whose port was there before it."""
+        self.moves(frame[6:12], holder)
+        self.settle(frame[6:12], port, holder, nursery)
+
     def has_moved(self, port: Port, holder: str) -> bool:
         """Whether a client that seems to come from elsewhere now has been silent for so long."""
         patience = MOVE_SILENCE if port in self._holders.get(holder, ()) else OTHERS_SILENCE

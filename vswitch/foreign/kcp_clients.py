@@ -21,8 +21,9 @@ from __future__ import annotations
 import secrets
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ from vswitch.foreign.sockets import (
     shown,
 )
 from vswitch.foreign.streams import ConnectionEnded
+from vswitch.frames.records import frame_of
 from vswitch.switch.device import Description, Waiter
 from vswitch.switch.port import Port
 from vswitch.switch.switch import Switch
@@ -79,6 +81,7 @@ class KcpDevice:
         self.heard = trio.current_time()  # when something came last
         self.dropped = dropped
         self.conversation = conversation
+        self.on_first: Callable[[bytes], None] | None = None  # gets the first frame, once
         self._shared = shared
         self._came: list[bytes] = []  # datagrams of one wake-up
         self._closed = False
@@ -145,6 +148,9 @@ class KcpDevice:
         if not records:
             self._check()
             raise trio.WouldBlock
+        if self.on_first is not None:
+            first, self.on_first = self.on_first, None
+            first(frame_of(records[0]))
         return records
 
     async def wait_writable(self) -> None:
@@ -306,6 +312,7 @@ class KcpClients:
         if port is None:
             return None
         self._clients[address] = self._conversations[conv] = device, port
+        device.on_first = partial(self._limit.note_station, port, holder, self._nursery)
         self._nursery.start_soon(device.keep_time)
         return device
 

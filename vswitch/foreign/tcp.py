@@ -126,12 +126,7 @@ class StreamClients:
         port = self._limit.plug(device, f"{self._settings.name}-{where}", _gone, holder)
         if port is not None:
             device.on_blocked = port.flush_soon
-            device.on_first = partial(self._hear, port, holder)
-
-    def _hear(self, port: Port, holder: str, frame: bytes) -> None:
-        station = frame[6:12]
-        self._limit.moves(station, holder)
-        self._limit.settle(station, port, holder, self._nursery)
+            device.on_first = partial(self._limit.note_station, port, holder, self._nursery)
 
 
 def _gone(_: Port) -> None:

@@ -169,6 +169,19 @@ async def test_a_client_that_is_started_again_takes_its_place(monkeypatch):
             assert len(switch.ports) == 2
 
 
+async def test_a_client_that_is_started_again_elsewhere_takes_its_mac_address_along(monkeypatch):
+    monkeypatch.setattr(client_limit, "MOVE_SILENCE", 0.2)
+    async with serving() as (switch, listener, bot):
+        with Client(listener) as one, Client(listener, CONV + 1) as two:
+            one.send(frame(A))
+            assert await bot.receive_frame() == frame(A)
+            two.send(frame(A, B))
+            assert await bot.receive_frame() == frame(A, B)
+            await until(lambda: len(switch.ports) == 2)
+            await bot.send(frame(B, A))
+            assert await two.receive() == frame(B, A)
+
+
 async def test_places_are_bounded():
     async with serving(max_ports=2) as (switch, listener, _):
         with Client(listener, 1) as one, Client(listener, 2) as two, Client(listener, 3) as three:
@@ -191,13 +204,15 @@ async def test_silence_is_the_end(monkeypatch, owes):
             assert not listener.refused
 
 
-async def test_something_else_in_a_conversation_is_its_end():
-    async with serving() as (switch, listener, _):
+async def test_something_else_in_a_conversation_is_its_end(caplog):
+    caplog.set_level("INFO")
+    async with serving() as (_, listener, _):
         with Client(listener) as one:
             for number in range(20):
                 one.send_raw(push(b"\xbc\xbc\0\x01x" * 200, number=number))
-            await until(lambda: listener.refused or len(switch.ports) == 2)
-            await until(lambda: len(switch.ports) == 1)
+            await until(lambda: "port-down" in caplog.text)
+            assert "something else is sent" in caplog.text
+            assert "Traceback" not in caplog.text
 
 
 def test_what_is_held_and_sent_to_one_who_answers_nothing_is_bounded():

@@ -134,7 +134,7 @@ async def test_a_refused_connection_ends_a_join_that_tries_once(site):
 def test_a_url_may_name_the_kinds_that_have_a_client(site, kind):
     url = f"{kind}://192.0.2.1:5555"
     if KINDS[kind].connect is None:
-        with pytest.raises(ValueError, match="write udp://HOST:PORT or tcp://HOST:PORT"):
+        with pytest.raises(ValueError, match="write udp://HOST:PORT, tcp://HOST:PORT or kcp"):
             site.join_config("pc1", via=url)
     else:
         assert site.join_config("pc1", via=url).via == url
