@@ -2,7 +2,6 @@
 
 import socket
 import struct
-from collections import Counter
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,16 +10,11 @@ import trio
 from tests.netns.foreign_client import Kcp
 from vswitch.addresses import HostPort
 from vswitch.foreign import client_limit, conversations
-from vswitch.foreign.conversations import (
-    LONGEST,
-    WINDOW,
-    Opening,
-    PlainConversation,
-    opening_untrusted,
-)
+from vswitch.foreign.conversations import LONGEST, WINDOW
+from vswitch.foreign.kcp_clients import connect_kcp
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
-from vswitch.frames.records import frame_record
+from vswitch.frames.records import frame_of, frame_record
 from vswitch.switch.switch import open_switch
 from vswitch.testing import ethernet
 
@@ -215,29 +209,34 @@ async def test_something_else_in_a_conversation_is_its_end(caplog):
             assert "Traceback" not in caplog.text
 
 
-def test_what_is_held_and_sent_to_one_who_answers_nothing_is_bounded():
-    conversation = PlainConversation(Opening(CONV), 1500, Counter(), 0.0)
-    records = [frame_record(frame(A, B, 1514))] * 1000
-    now, sent, taken = 0.0, 0, 0
-    while not conversation.has_gone(now):
-        taken += conversation.write(records, now)
-        sent += sum(map(len, conversation.datagrams(now)))
-        assert conversation.held < (WINDOW + 4) * 1400
-        now = conversation.deadline()
-    assert taken <= conversations.FIRST_WINDOW
-    assert sent < 300_000
-
-
-def test_segments_from_a_liar_are_bounded():
-    dropped = Counter()
-    conversation = PlainConversation(Opening(CONV), 1500, dropped, 0.0)
-    for number in range(1, 5000):
-        conversation.receive_untrusted([push(bytes(1400), number=number, una=number)], 0.0)
-        assert sum(map(len, conversation.datagrams(0.0))) <= 1400
-        assert conversation.held < 2 * WINDOW * LONGEST
-    assert dropped["beyond_window"] > 4900
-
-
-def test_an_opening_says_where_to_take_up():
-    ack = struct.pack("<IBBHIIII", CONV, 82, 0, 32, 7, 3, 9, 0)
-    assert opening_untrusted(ack + push(b"x", number=4, una=9)) == Opening(CONV, 4, 9)
+async def test_a_client_of_ours_with_somebody_elses_listener():
+    """It makes the number up, begins at zero, and hears its listener alone."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        where = HostPort(*sock.getsockname())
+        async with connect_kcp(where, None, 1500) as device:
+            device.write_nowait([frame_record(frame(A, B, 1514))])
+            with trio.fail_after(30):
+                await trio.lowlevel.wait_readable(sock)
+            first, address = sock.recvfrom(2000)
+            conv, number, una = struct.unpack_from("<I8xII", first)
+            assert (number, una, len(first)) == (0, 0, 1400)
+            assert first[4:8] == bytes((81, 0, 32, 0))
+            kcp = Kcp(conv, lambda datagram: sock.sendto(datagram, address))
+            data = kcp.receive(first, 0.0)
+            with trio.fail_after(30):
+                while len(data) < 1518:
+                    kcp.flush(trio.current_time())
+                    await trio.lowlevel.wait_readable(sock)
+                    data += kcp.receive(sock.recv(2000), 0.0)
+            assert data == record(frame(A, B, 1514))
+            other = push(record(frame(B, A)), conv=conv ^ 1)
+            sock.sendto(other, address)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.sendto(push(record(frame(B, A)), conv=conv), address)
+            kcp.write(record(frame(B, A)), 0.0)
+            with trio.fail_after(30):
+                await device.wait_readable()
+            assert [frame_of(each) for each in device.read_nowait(64)] == [frame(B, A)]
+            assert device.dropped["unknown_peer"] == 2
