@@ -135,20 +135,36 @@ def carry_kcp(tap, target):
                 frame = os.read(tap, 65536)
                 kcp.write(b"\xbc\xbc" + struct.pack(">H", len(frame)) + frame, time.monotonic())
                 continue
-            data = write_frames(tap, data + kcp.receive(sock.recv(65536), time.monotonic()))
+            try:
+                datagram = sock.recv(65536)
+            except ConnectionRefusedError:
+                continue
+            data = write_frames(tap, data + kcp.receive(datagram, time.monotonic()))
         kcp.tick(time.monotonic())
 
 
 def write_frames(tap, data):
-    """Give the whole frames of the stream to the TAP; the rest."""
+    """Give the whole frames of the stream to the TAP; the rest. Where none begins, one is searched
+    for: a listener that was started again goes on in the middle.
+    """
     while len(data) >= 4:
-        assert data[:2] == b"\xbc\xbc", data[:16]
+        if data[:2] != b"\xbc\xbc":
+            at = data.find(b"\xbc\xbc", 1)
+            data = data[at if at > 0 else -1 :]
+            continue
         (size,) = struct.unpack(">H", data[2:4])
         if len(data) < 4 + size:
             break
-        os.write(tap, data[4 : 4 + size])
+        write_frame(tap, data[4 : 4 + size])
         data = data[4 + size :]
     return data
+
+
+def write_frame(tap, frame):
+    try:
+        os.write(tap, frame)
+    except OSError:  # two frames in one, where the step was lost
+        print(f"{len(frame)} bytes refused", flush=True)
 
 
 def carry_stream(tap, target, qemu):
