@@ -12,7 +12,7 @@ await. That is zero and zero for a new one; for one that is older than this swit
 on, out of step until the next frame, instead of waiting for ever. Its end is silence: of who owes
 an acknowledgement for `UNANSWERED`, or of who says nothing for as long as the listener bears.
 
-What may be under way grows from `FIRST_WINDOW` as in TCP (RFC 5681): so few are sent to an address
+What may be under way grows from `FIRST_WINDOW` as in TCP (RFC 5681): so little is sent to an address
 that has not yet acknowledged anything, which may be made up.
 
 Invariants: what is held is at most `WINDOW` segments each way, those of one write more, what one
@@ -39,7 +39,7 @@ from vswitch.frames.records import HEADER_SIZE
 SEGMENTS_SIZE = 1400  # bytes of a datagram that is sent
 LONGEST = 1500  # bytes of one that is taken: kcp-go sends no longer ones, whatever is set
 WINDOW = 32  # segments under way at most, and segments that may wait to be read
-FIRST_WINDOW = 4  # segments: as TCP sends before it has heard anything (RFC 5681)
+FIRST_WINDOW = 1  # segments: as KCP itself begins
 LEAST_WINDOW = 2.0
 PEER_ACK_DELAY = 0.2  # seconds: kcp-go acknowledges each 100 ms, and later where it is busy
 UNANSWERED = 20.0  # seconds without a word, while something is not acknowledged: it has gone

@@ -158,7 +158,7 @@ def test_what_is_held_and_sent_to_one_who_answers_nothing_is_bounded():
         assert conversation.held < (WINDOW + 4) * 1400
         now = conversation.deadline()
     assert taken <= conversations.FIRST_WINDOW
-    assert sent < 300_000
+    assert sent < 25_000
 
 
 def test_segments_from_a_liar_are_bounded():
