@@ -14,6 +14,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
@@ -155,6 +156,11 @@ def to_duration(value: str | float) -> float:
     if not 1 <= seconds <= _DURATION_LIMIT:
         raise ValueError("must be 1s to 366d")
     return seconds
+
+
+def to_duration_or_off(value: str | float) -> float:
+    """As `to_duration`, or `off`, which is infinite."""
+    return inf if value == "off" else to_duration(value)
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -39,6 +40,7 @@ OWN_SILENCE = 3.0  # seconds, until a new client takes the place of one from the
 OTHERS_SILENCE = 60.0  # the same, of one from another address that holds no more than its share
 MOVE_SILENCE = 1.0  # seconds, until a client has moved whose MAC address comes from another port
 LOOK_INTERVAL = 0.1  # seconds between two fruitless looks at all clients
+KEEP_PER_AGEING = 4  # how often stations are kept that would age out
 TELL_INTERVAL = 60.0  # seconds between two lines about refusals
 
 
@@ -131,9 +133,16 @@ class ClientLimit:
         return self.ports[port].heard + patience <= trio.current_time()
 
     async def forget(self) -> None:
-        """Unplug who has been silent for `idle`, until cancelled."""
+        """Unplug who has been silent for `idle`, until cancelled. Without such a limit keep the
+        stations of all.
+        """
+        fdb, idle = self._switch.fdb, self._settings.idle
+        while idle == inf:
+            await trio.sleep(fdb.ageing_time / KEEP_PER_AGEING)
+            for port in self.ports:
+                fdb.refresh(port.number, self._switch.now())
         while True:
-            now, idle = trio.current_time(), self._settings.idle
+            now = trio.current_time()
             for port, device in list(self.ports.items()):
                 if device.heard + idle <= now:
                     self._switch.detach(port)

@@ -12,8 +12,8 @@ await. That is zero and zero for a new one; for one that is older than this swit
 on, out of step until the next frame, instead of waiting for ever. Its end is silence: of who owes
 an acknowledgement for `UNANSWERED`, or of who says nothing for as long as the listener bears.
 
-What may be under way grows from `FIRST_WINDOW` as in TCP (RFC 5681): so little is sent to an address
-that has not yet acknowledged anything, which may be made up.
+What may be under way grows from `FIRST_WINDOW` as in TCP (RFC 5681): so little is sent to an
+address that has not yet acknowledged anything, which may be made up.
 
 Invariants: what is held is at most `WINDOW` segments each way, those of one write more, what one
 read gives, and two frames; segments cost a constant time each. Pure; `now` in seconds. Error

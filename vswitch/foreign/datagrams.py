@@ -129,17 +129,25 @@ class DatagramDevice:
     superframes = False
 
     def __init__(
-        self, shared: SharedSocket, address: Address, name: str, *, header: bytes = b""
+        self,
+        shared: SharedSocket,
+        address: Address,
+        name: str,
+        *,
+        mtu: int | None = None,
+        header: bytes = b"",
     ) -> None:
-        """`header` stands in front of each frame that is sent."""
+        """`mtu`: where it is less than that of the socket; `header` stands in front of each frame
+        that is sent.
+        """
         self.name = name
-        self.mtu = shared.mtu
+        self.mtu = mtu or shared.mtu
         self.address = address
         self.heard = trio.current_time()  # when something came last
         self.dropped: Counter[str] = Counter()  # frames, by reason
         self._shared = shared
         self._header = header
-        self._longest = longest_frame(shared.mtu)
+        self._longest = longest_frame(self.mtu)
         self._inbox: deque[bytes] = deque()
         self._closed = False
         self._readable, self._writable = Waiter(), Waiter()
@@ -186,8 +194,13 @@ class DatagramDevice:
         if not self._can_write():
             return 0
         send, header, address = self._shared.sock.sendto, self._header, self.address
+        longest = HEADER_SIZE + self._longest
         done = 0
         for record in records:
+            if len(record) > longest:
+                self.dropped["oversize"] += 1
+                done += 1
+                continue
             try:
                 send(header + record[HEADER_SIZE:], address)
             except BlockingIOError:

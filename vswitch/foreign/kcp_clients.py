@@ -246,7 +246,7 @@ class KcpClients:
     def __init__(self, switch: Switch, sock: socket.socket, settings: ForeignSettings) -> None:
         self._limit = ClientLimit(switch, settings, forgets=True)
         self._settings = settings
-        self._shared = SharedSocket(sock, switch.mtu, longest=LONGEST)
+        self._shared = SharedSocket(sock, settings.mtu_in(switch.mtu), longest=LONGEST)
         self.refused = self._shared.refused = self._limit.refused
         self._switch = switch
         self._clients: dict[Sender, tuple[KcpDevice, Port]] = {}

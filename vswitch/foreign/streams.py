@@ -18,7 +18,8 @@ from typing import Protocol
 import trio
 
 from vswitch.errors import BadRecord
-from vswitch.frames.records import frame_of
+from vswitch.foreign.formats import longest_frame
+from vswitch.frames.records import HEADER_SIZE, frame_of
 from vswitch.switch.bucket import Bucket
 from vswitch.switch.device import Description
 
@@ -92,6 +93,7 @@ class StreamDevice:
         self.on_first: Callable[[bytes], None] | None = None  # gets the first frame, once
         self._sock = sock
         self._codec = codec
+        self._longest = HEADER_SIZE + longest_frame(mtu)  # bytes of a record that is sent
         self._ready: deque[bytes] = deque()  # records of one read
         self._held = b""  # the rest of a record
         self.heard = trio.current_time()  # when something came last
@@ -140,6 +142,8 @@ class StreamDevice:
             return 0
         if not records:
             return 0
+        if max(map(len, records)) > self._longest:
+            return self._write_fitting(records)
         pieces = self._codec.encode(records)
         data = b"".join(pieces)
         sent = self._send(data)
@@ -154,6 +158,15 @@ class StreamDevice:
                 self._held = data[sent:end]
                 self.on_blocked()
                 return number + 1
+        return len(records)
+
+    def _write_fitting(self, records: list[bytes]) -> int:
+        """Write without those that are too long, as far as the socket takes them; how many."""
+        for at, record in enumerate(records):
+            if len(record) > self._longest:
+                self.dropped["oversize"] += 1
+            elif not self.write_nowait([record]):
+                return at
         return len(records)
 
     def close(self) -> None:

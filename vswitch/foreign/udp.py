@@ -44,10 +44,11 @@ class DatagramClients:
     def __init__(self, switch: Switch, sock: socket.socket, settings: ForeignSettings) -> None:
         self._limit = ClientLimit(switch, settings, forgets=True)
         self._settings = settings
-        self._shared = SharedSocket(sock, switch.mtu)
+        mtu = settings.mtu_in(switch.mtu)
+        self._shared = SharedSocket(sock, mtu)
         self.refused = self._shared.refused = self._limit.refused
         self._switch = switch
-        self._longest = longest_frame(switch.mtu)
+        self._longest = longest_frame(mtu)
         self._clients: dict[Sender, DatagramDevice] = {}
         self._nursery: trio.Nursery  # while it runs
 

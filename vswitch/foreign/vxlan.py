@@ -62,7 +62,8 @@ class VxlanPeers:
         if (address[0], vni) in self._peers:
             raise VswitchError(f"foreign port {settings.name}: {remote} has a port of VNI {vni}")
         name = f"vxlan:{remote}/{vni}"
-        device = DatagramDevice(self._shared, address, name, header=vxlan_header(vni))
+        mtu = settings.mtu_in(self._switch.mtu)
+        device = DatagramDevice(self._shared, address, name, mtu=mtu, header=vxlan_header(vni))
         limit = ClientLimit(self._switch, settings)
         self._limits.append(limit)
         key = address[0], vni

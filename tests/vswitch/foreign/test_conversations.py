@@ -148,6 +148,18 @@ def test_a_peer_that_takes_nothing_is_asked():
     assert sent[4] == 81
 
 
+def test_a_frame_above_the_mtu_is_dropped_and_counted():
+    dropped = Counter()
+    conversation = PlainConversation(Opening(CONV), 1500, dropped, 0.0)
+    short, long = (frame_record(frame(A, B, size)) for size in (60, 1523))
+    assert conversation.write([short, long, short], 0.0) == 3
+    (sent,) = conversation.datagrams(0.0)
+    assert sent[24:] == short + short
+    conversation.receive_untrusted([push(long + short)], 0.0)
+    assert conversation.take_untrusted(64, 0.1) == [short]
+    assert dropped["oversize"] == 2
+
+
 def test_what_is_held_and_sent_to_one_who_answers_nothing_is_bounded():
     conversation = PlainConversation(Opening(CONV), 1500, Counter(), 0.0)
     records = [frame_record(frame(A, B, 1514))] * 1000
