@@ -69,6 +69,10 @@ class StateDir:
         """Private key of the membership `name`."""
         return self.members / f"{name}.key"
 
+    def mac(self, name: str) -> Path:
+        """MAC address of this host where it has no key: with `join --via`, under that name."""
+        return self.members / f"{name}.mac"
+
     def join_socket(self, name: str) -> Path:
         """Control socket of a running join of that name."""
         return self.members / f"{name}.sock"

@@ -161,6 +161,8 @@ def test_every_drop_is_explained():
     ]
     text = "".join(path.read_text() for path in sources)
     named = re.findall(r'(?<![a-z])drop(?:s|ped)\["(\w+)"\]', text)
+    kcp = "".join((ROOT / f"transport/lanes/{each}.py").read_text() for each in ("kcp", "arrivals"))
+    named += re.findall(r'(?:drops\[|BadPacket\()"(\w+)"', kcp)  # of a foreign KCP client
     foreign = {"unreachable", *SEND_REASONS.values()}
     assert sorted(of_member) == sorted(
         {"refused", *DROP_REASON.values(), *STAYS_HOME, *foreign, *named}

@@ -39,14 +39,24 @@ NAMES = ("/run/a.sock", "relative", "/run/\udcff.sock", b"\0abstract", b"\0\xff\
 Datagram = tuple[bytes, object]
 
 
-class _OddSocket:
+Message = tuple[int, int, bytes]
+# What the kernel says of where a datagram came to: nothing; an address of either family.
+ASKED: list[list[Message]] = [
+    [],
+    [(socket.IPPROTO_IPV6, 50, bytes(16) + bytes(4))],
+    [(socket.IPPROTO_IPV6, 50, b"\xfe\x80" + bytes(14) + b"\2\0\0\0")],
+    [(socket.IPPROTO_IP, 8, bytes(12))],
+]
+
+
+class OddSocket:
     """A socket whose datagrams come from the input, with whatever is said of their sender."""
 
     def __init__(self, real: socket.socket, family: socket.AddressFamily) -> None:
         self.family = family
         self.waiting: list[Datagram | OSError] = []
         self._real = real
-        self.sent = 0
+        self.sent = self.received = 0
 
     def fileno(self) -> int:
         return self._real.fileno()
@@ -54,18 +64,26 @@ class _OddSocket:
     def getsockopt(self, level: int, option: int) -> int:
         return 0  # not of IPv6 alone
 
-    def recvfrom(self, size: int) -> tuple[bytes, object]:
+    def recvmsg(self, size: int, room: int) -> tuple[bytes, list[Message], int, object]:
         if not self.waiting:
             self._real.recv(1)  # no more: the loop waits
             raise BlockingIOError
         found = self.waiting.pop(0)
         if isinstance(found, OSError):
             raise found
-        return found[0][:size], found[1]
+        self.received += 1
+        said = ASKED[self.received % len(ASKED)] if room else []
+        return found[0][:size], said, 0, found[1]
 
     def sendto(self, data: bytes, address: object) -> int:
         self.sent += 1
         return len(data)
+
+    def sendmsg(
+        self, parts: tuple[bytes, ...], said: list[Message], flags: int, address: object
+    ) -> int:
+        assert [len(data) for _, _, data in said] in ([12], [20])
+        return self.sendto(b"".join(parts), address)
 
 
 def run(data: bytes) -> None:
@@ -79,7 +97,7 @@ async def _run(reader: Reader) -> None:
     waking, real = socket.socketpair()
     with waking, real:
         real.setblocking(False)
-        odd = _OddSocket(real, family)
+        odd = OddSocket(real, family)
         async with open_switch(mtu=MTU) as switch, trio.open_nursery() as nursery:
             device = FakeDevice("peer")
             switch.attach(device, name="peer")
@@ -100,7 +118,7 @@ async def _run(reader: Reader) -> None:
             while reader:
                 burst = reader.choice((1, 2, 5, 30))
                 odd.waiting += [_datagram(reader, addresses) for _ in range(burst)]
-                await _hear(waking)
+                await hear(waking)
                 assert switch.count_ports() <= MOST_PORTS + 1
                 await trio.sleep(reader.choice((0.01, 1.0, 6.0)))
             await trio.sleep(20.0)  # the burst of new clients is over, and all are forgotten
@@ -110,12 +128,12 @@ async def _run(reader: Reader) -> None:
             else:
                 honest = "/run/honest" if family == socket.AF_UNIX else ("::1", 9, 0, 0)
                 odd.waiting.append((HONEST, honest))
-            await _hear(waking)
+            await hear(waking)
             assert device.take() == [HONEST], "the listener no longer hears who is honest"
             nursery.cancel_scope.cancel()
 
 
-async def _hear(waking: socket.socket) -> None:
+async def hear(waking: socket.socket) -> None:
     waking.send(b"\0")
     await wait_all_tasks_blocked()
 

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from tests.fuzz import decoders, foreign, frames, handshake, members, session, sockets, switch
+from tests.fuzz import (
+    decoders,
+    foreign,
+    frames,
+    handshake,
+    kcp_clients,
+    members,
+    session,
+    sockets,
+    switch,
+)
 
 Seeds = Iterable[tuple[str, bytes]]
 
@@ -29,6 +39,7 @@ TARGETS = {
     "switch": Target(switch.run, switch.seeds, 800),
     "foreign": Target(foreign.run, foreign.seeds, 4_000),
     "sockets": Target(sockets.run, sockets.seeds, 1_500),
+    "kcp": Target(kcp_clients.run, kcp_clients.seeds, 800),
     "listener": Target(sockets.run_bench, sockets.bench_seeds, 2_000),
 }
 

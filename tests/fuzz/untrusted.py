@@ -26,7 +26,8 @@ def _functions_of(owner: ModuleType | type) -> Iterator[FunctionType]:
     for value in vars(owner).values():
         member = value.__func__ if isinstance(value, classmethod | staticmethod) else value
         if isinstance(member, FunctionType):
-            yield member
+            if not getattr(member, "__isabstractmethod__", False):
+                yield member
         elif (
             isinstance(value, type)
             and value.__module__ == getattr(owner, "__name__", None)

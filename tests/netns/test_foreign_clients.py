@@ -12,8 +12,9 @@ from vswitch.devices import netlink
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
-KINDS = {"udp": 5555, "tcp": 5556, "qemu": 5557}
-ADDRESSES = {"udp": "10.77.0.201", "tcp": "10.77.0.202", "qemu": "10.77.0.203"}
+KINDS = {"udp": 5555, "tcp": 5556, "qemu": 5557, "kcp": 5558, "kcp2": 5558}
+ADDRESSES = {kind: f"10.77.0.{201 + number}" for number, kind in enumerate(KINDS)}
+SPOKEN = {kind: kind for kind in KINDS} | {"qemu": "qemu-stream", "kcp2": "kcp"}
 SWITCH = "10.77.0.1"  # its own host, by --local-port
 
 
@@ -21,17 +22,17 @@ SWITCH = "10.77.0.1"  # its own host, by --local-port
 def clients(empty_lan):
     lan = empty_lan
     path = lan.switch.directory / "vswitch.toml"
-    kinds = {"udp": "udp", "tcp": "tcp", "qemu": "qemu-stream"}
     path.write_text(
         "".join(
-            f'[[foreign]]\nkind = "{kinds[kind]}"\nlisten = "0.0.0.0:{port}"\n'
+            f'[[foreign]]\nkind = "{SPOKEN[kind]}"\nlisten = "0.0.0.0:{port}"\n'
             for kind, port in KINDS.items()
+            if kind != "kcp2"  # another client of the same listener
         )
     )
     lan.serve("--config", str(path), "--local-port", "--dev", "vsw9")
     for kind, port in KINDS.items():
         host = lan.host(kind)
-        arguments = [kind, SWITCH_ADDRESS, str(port), DEV, ADDRESSES[kind] + "/24"]
+        arguments = [kind.rstrip("2"), SWITCH_ADDRESS, str(port), DEV, ADDRESSES[kind] + "/24"]
         client = host.popen(
             [sys.executable, str(CLIENT), *arguments], stdout=subprocess.PIPE, text=True
         )

@@ -36,6 +36,7 @@ PURE_MODULES = {
     "transport.endpoint.timers",
     "transport.testing.cores",
     "vswitch.devices.relocation",
+    "vswitch.foreign.conversations",
     "vswitch.joining.host_trust",
 }
 SHELLS = {
@@ -60,7 +61,12 @@ ALLOWED_IMPURE = {
 }
 
 NETLINK_BINDING = {"pyroute2": {"vswitch.devices.netlink"}}
-TRANSPORT_USERS = ("vswitch.serving", "vswitch.joining", "vswitch.members.device")
+TRANSPORT_USERS = (
+    "vswitch.serving",
+    "vswitch.joining",
+    "vswitch.members.device",
+    "vswitch.foreign.conversations",  # KCP without a session
+)
 # Keys have their text form and files in transport.crypto.identity: whoever names members needs
 # those.
 KEYS = ("transport.crypto.identity", "transport.errors")

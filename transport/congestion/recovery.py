@@ -71,17 +71,20 @@ class Segment(SentSegment):
 class Recovery:
     """All segments of one conversation that are not acknowledged."""
 
-    def __init__(self, now: float) -> None:
-        """Nothing is under way."""
+    def __init__(self, now: float, first: int = 0, ack_delay: float = RTO_SLACK) -> None:
+        """Nothing is under way; `first` is the number of what leaves first, `ack_delay` the seconds
+        that the peer may keep an acknowledgement back, with room.
+        """
         self.pipe = 0
         self.unacknowledged = 0
         self.arrived = 0  # segments since the beginning, up to the first that has not
         self.span = 0  # bytes from the first segment that has not arrived: the peer may hold them
-        self.una = 0  # all before this sn have arrived
+        self.una = first  # all before this sn have arrived
         self.rtt: float | None = None  # seconds, smoothed
         # Seconds without an answer after which the oldest segment is sent again.
         self.timeout = self._usual_timeout = INITIAL_RTO
         self._rttvar = 0.0
+        self._ack_delay = ack_delay
         self._min_rtt = inf
         self.segments: dict[int, Segment] = {}  # from `una` on, by sn; those that arrived, too
         # By time of the last transmission; without those that wait to be sent again.
@@ -89,8 +92,8 @@ class Recovery:
         self.to_repeat: deque[Segment] = deque()  # what was lost and waits to be sent again
         self.found_lost: list[Segment] = []  # since the last `take_lost`
         self.repeated = 0  # how often the last one that `repeat` gave was lost, but for outages
-        self._first = 0  # no sn before this one is under way
-        self._next_sn = 0  # the sn that was not sent yet
+        self._first = first  # no sn before this one is under way
+        self._next_sn = first  # the sn that was not sent yet
         self._transmissions = 0
         self._newest = 0  # transmission, of those that have arrived
         self._newest_sent = 0.0
@@ -229,7 +232,7 @@ class Recovery:
                     self._min_rtt = rtt
             self.rtt, self._rttvar = mean, deviation
             if mean is not None:
-                self._usual_timeout = max(MIN_RTO, mean + 4 * deviation + RTO_SLACK)
+                self._usual_timeout = max(MIN_RTO, mean + 4 * deviation + self._ack_delay)
             self.timeout = self._usual_timeout
             if self._in_flight:
                 self._find_lost(now)

@@ -46,9 +46,11 @@ class Arrivals:
         "told",
     )
 
-    def __init__(self, window: int, drops: Counter[str]) -> None:
-        """`window`: segments that may wait; dropped ones are counted in `drops`."""
-        self.next = 0  # number of the first segment that has not come
+    def __init__(self, window: int, drops: Counter[str], first: int = 0) -> None:
+        """`window`: segments that may wait; dropped ones are counted in `drops`; the number of the
+        first that is awaited.
+        """
+        self.next = first  # number of the first segment that has not come
         self.acks: list[tuple[int, int]] = []  # number and time of what is to be acknowledged
         self.broken = False
         self.limit = min(window, 0xFFFF)  # segments: the window while nothing waits

@@ -10,7 +10,8 @@ sent again, since KCP would send everything at once again where a path has becom
 window is shut is asked each `SHUT_INTERVAL`; dead links are the session's business. A peer that
 has KCP's own timers does not notice.
 
-* Only datagrams that passed the AEAD come in: to whom one says that all has arrived, it has.
+* Datagrams have passed the AEAD, or whoever sends them harms its own conversation alone: to whom
+  one says that all has arrived, it has.
 * A message has at most 127 fragments; the caller asks `in_flight` before it sends, since what is
   queued here has no bound.
 * Message mode; the empty message is a message. One in stream mode at the other end is understood.
@@ -28,7 +29,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
-from transport.congestion.recovery import Recovery
+from transport.congestion.recovery import RTO_SLACK, Recovery
 from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS, SHUT_INTERVAL
 from transport.errors import BadPacket
 from transport.lanes.arrivals import Arrivals
@@ -43,7 +44,6 @@ class Conversation:
     __slots__ = (
         "_ask_at",
         "_peer_window",
-        "_send_window",
         "_start",
         "acknowledgements",
         "arrivals",
@@ -55,6 +55,7 @@ class Conversation:
         "queued",
         "receive",
         "recovery",
+        "send_window",
     )
 
     def __init__(
@@ -66,22 +67,26 @@ class Conversation:
         receive_window: int,
         drops: Counter[str],
         now: float,
+        receive_from: int = 0,
+        send_from: int = 0,
+        ack_delay: float = RTO_SLACK,
     ) -> None:
         """`mtu`: bytes of a datagram that comes out of `flush`; windows in segments; what of the
-        peer's segments is dropped is counted in `drops`.
+        peer's segments is dropped is counted in `drops`; the numbers with which both begin;
+        `ack_delay` as in `Recovery`.
         """
         self.conv = conv
         self.mtu = mtu
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
-        self.recovery = Recovery(now)
+        self.recovery = Recovery(now, send_from, ack_delay)
         self.acknowledgements = b""  # in the first datagram that `flush` gave last
         self._start = now
-        self.arrivals = Arrivals(receive_window, drops)
+        self.arrivals = Arrivals(receive_window, drops, receive_from)
         self.receive = self.arrivals.read
         self.queue: deque[tuple[int, bytes]] = deque()  # fragments that follow, and content
         self.queued = 0  # bytes of them
-        self._send_window = send_window
+        self.send_window = send_window  # may change at any time
         self._peer_window = PEER_WINDOW
         self._ask_at = now  # when a peer whose window is shut may be asked again
 
@@ -163,7 +168,7 @@ class Conversation:
         if arrivals.tell or (queue and not self._peer_window):
             self._probe_window(segments, window, now)
         if queue:
-            most_under_way = min(self._send_window, self._peer_window)
+            most_under_way = min(self.send_window, self._peer_window)
             room = most_under_way - len(recovery.segments)
             if room < len(queue):  # the first of those segments may have arrived
                 room = most_under_way - recovery.outstanding

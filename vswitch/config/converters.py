@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from itertools import permutations
+from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
@@ -159,6 +160,11 @@ def to_duration(value: str | float) -> float:
     return seconds
 
 
+def to_duration_or_off(value: str | float) -> float:
+    """As `to_duration`, or `off`, which is infinite."""
+    return inf if value == "off" else to_duration(value)
+
+
 def _listed(value: str | Sequence[str]) -> list[str]:
     """Words of a list, or of text with spaces or commas between them."""
     if isinstance(value, str):
@@ -278,12 +284,12 @@ def to_public(value: str | HostPort | None) -> HostPort | None:
 
 
 def to_via(value: str | None) -> str | None:
-    """A switch that is reached in plain text: `udp://HOST:PORT` or `tcp://HOST:PORT`."""
+    """A switch that is reached in plain text: `udp://HOST:PORT`, `tcp:` or `kcp:`."""
     if value is None:
         return None
     scheme, _, rest = _text(value).partition("://")
-    if scheme not in ("udp", "tcp"):
-        raise ValueError("write udp://HOST:PORT or tcp://HOST:PORT")
+    if scheme not in ("udp", "tcp", "kcp"):
+        raise ValueError("write udp://HOST:PORT, tcp://HOST:PORT or kcp://HOST:PORT")
     where = HostPort.parse(rest)
     if not where.host or not where.port:
         raise ValueError(f"write {scheme}://HOST:PORT")

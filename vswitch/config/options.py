@@ -244,7 +244,7 @@ class JoinConfig(_HostConfig):
     via: str | None = field(
         default=None,
         converter=to_via,
-        metadata=option("no session: plain frames to udp://HOST:PORT or tcp://HOST:PORT", "URL"),
+        metadata=option("no session: plain frames to udp://HOST:PORT, tcp:// or kcp://", "URL"),
     )
     bind: str | None = field(
         default=None,

@@ -121,6 +121,7 @@ class TapConfig:
 
     name: str = attrs.field(validator=lambda _, __, name: _check(to_interface, "name", name))
     mac: str | None = None  # as aa:bb:cc:dd:ee:ff; None leaves the kernel's choice
+    new_mac: str | None = None  # the same, for an interface alone that is made here
     mtu: int = attrs.field(default=1500, validator=lambda _, __, mtu: _check(to_mtu, "MTU", mtu))
     address: str | None = None  # CIDR form; IPv6 link-local comes by itself
     offload: bool = False
@@ -154,6 +155,7 @@ def attach(config: TapConfig) -> Attached:
     try:
         if existing is None:
             _create(name)
+            config = attrs.evolve(config, mac=config.mac or config.new_mac)
         try:
             _claim(fd, name, offload=config.offload)
         except _NoOffloadsError as error:

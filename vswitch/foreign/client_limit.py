@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -39,6 +40,7 @@ OWN_SILENCE = 3.0  # seconds, until a new client takes the place of one from the
 OTHERS_SILENCE = 60.0  # the same, of one from another address that holds no more than its share
 MOVE_SILENCE = 1.0  # seconds, until a client has moved whose MAC address comes from another port
 LOOK_INTERVAL = 0.1  # seconds between two fruitless looks at all clients
+KEEP_PER_AGEING = 4  # how often stations are kept that would age out
 TELL_INTERVAL = 60.0  # seconds between two lines about refusals
 
 
@@ -105,7 +107,7 @@ class ClientLimit:
         for so long that it has moved; its old port is gone then.
         """
         before = self._stations.get(station)
-        if before is None or not self._has_moved(before, holder):
+        if before is None or not self.has_moved(before, holder):
             return False
         self._switch.detach(before)
         return True
@@ -120,16 +122,41 @@ class ClientLimit:
             if before is not None and before is not port:
                 nursery.start_soon(self._follow, before, holder)
 
-    def _has_moved(self, port: Port, holder: str) -> bool:
+    def note_station(self, port: Port, holder: str, nursery: trio.Nursery, frame: bytes) -> None:
+        """The first frame of a client whose port was there before it."""
+        self.moves(frame[6:12], holder)
+        self.settle(frame[6:12], port, holder, nursery)
+
+    def has_moved(self, port: Port, holder: str) -> bool:
+        """Whether a client that seems to come from elsewhere now has been silent for so long."""
         patience = MOVE_SILENCE if port in self._holders.get(holder, ()) else OTHERS_SILENCE
         return self.ports[port].heard + patience <= trio.current_time()
 
+    async def forget(self) -> None:
+        """Unplug who has been silent for `idle`, until cancelled. Without such a limit keep the
+        stations of all.
+        """
+        fdb, idle = self._switch.fdb, self._settings.idle
+        while idle == inf:
+            await trio.sleep(fdb.ageing_time / KEEP_PER_AGEING)
+            for port in self.ports:
+                fdb.refresh(port.number, self._switch.now())
+        while True:
+            now = trio.current_time()
+            for port, device in list(self.ports.items()):
+                if device.heard + idle <= now:
+                    self._switch.detach(port)
+            # Nobody who comes later has to go before this.
+            heard = [device.heard for device in self.ports.values()]
+            await trio.sleep_until(min(heard, default=now) + idle)
+
     async def _follow(self, port: Port, holder: str) -> None:
+        """Unplug a client that had just spoken when it came from elsewhere, and is silent since."""
         client = self.ports.get(port)
         if client is not None:
             heard = client.heard
             await trio.sleep(MOVE_SILENCE)
-            if port.attached and client.heard == heard and self._has_moved(port, holder):
+            if port.attached and client.heard == heard and self.has_moved(port, holder):
                 self._switch.detach(port)
 
     def plug(self, device: Client, name: str, gone: DetachListener, holder: str) -> Port | None:

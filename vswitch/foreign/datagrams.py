@@ -2,11 +2,18 @@
 
     socket readable ─▶ up to 256 datagrams ─▶ whose is it? ─▶ that device's inbox ─▶ its port
 
+<<<<<<< HEAD
 Used for raw UDP, VXLAN and QEMU's datagrams, by the switch and by `join --via`. A datagram that
 the kernel refuses is dropped and counted at its device; when the socket itself is full, all its
 devices are until it is not. Where the socket listens at every address of a host, a device sends
 from the one that its peer's newest datagram came to. The inbox of a device is bounded, and what is
 too much is dropped and counted, so that one peer neither stalls nor starves another.
+=======
+Used for raw UDP, VXLAN, QEMU's datagrams and KCP, by the switch and by `join --via`. A datagram
+that the kernel refuses is dropped and counted at its device; when the socket itself is full, all
+its devices are until it is not. The inbox of a device is bounded, and what is too much is dropped
+and counted, so that one peer neither stalls nor starves another.
+>>>>>>> h1
 
 Error contract: nothing from the network raises. A fault in a program costs the datagram that has
 shown it, which is counted (`fault`), and the first is logged with its traceback.
@@ -16,6 +23,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable
 
@@ -36,20 +44,21 @@ SEND_REASONS = {
     errno.ENOMEM: "no_memory",
 }
 
-Judge = Callable[[bytes, Sender], "tuple[DatagramDevice, bytes] | None"]
+
+Judge = Callable[[bytes, Sender], "tuple[Correspondent, bytes] | None"]
 
 
 class SharedSocket:
     """A bound, non-blocking datagram socket that belongs to whoever opened it."""
 
-    def __init__(self, sock: socket.socket, mtu: int, *, overhead: int = 0) -> None:
-        """`overhead`: bytes in front of each frame."""
+    def __init__(self, sock: socket.socket, mtu: int, *, longest: int | None = None) -> None:
+        """`longest`: bytes of a datagram, where that is not the longest frame."""
         self.sock = sock
         self.mtu = mtu
         self.refused: Counter[str] = Counter()  # datagrams that are nobody's, by reason
         # One byte more than fits, so that what is cut off shows.
-        self._size = longest_frame(mtu) + overhead + 1
-        self.devices: set[DatagramDevice] = set()
+        self._size = (longest or longest_frame(mtu)) + 1
+        self.devices: set[Correspondent] = set()
         # A UNIX socket says "full" for one peer that does not read, not for itself.
         self.fills = sock.family != socket.AF_UNIX
         # There, what comes beside the data may be open files, which nobody wants.
@@ -76,7 +85,7 @@ class SharedSocket:
     def _receive(self, judge: Judge) -> None:
         # HOT PATH
         receive, size, room = self.sock.recvmsg, self._size, self._room
-        touched: set[DatagramDevice] = set()
+        touched: set[Correspondent] = set()
         for _ in range(BATCH):
             try:
                 data, ancillary, _, address = receive(size, room)
@@ -95,7 +104,10 @@ class SharedSocket:
             except Exception as error:
                 self._note_fault(error)
         for device in touched:
-            device.wake_reader()
+            try:
+                device.wake_reader()
+            except Exception as error:
+                self._note_fault(error)
 
     def _note_fault(self, error: Exception) -> None:
         note_fault(self.refused, error)
@@ -110,37 +122,83 @@ class SharedSocket:
                 device.wake_writer()
 
 
-class DatagramDevice:
+class Correspondent(ABC):
+    """The device of one peer of a shared socket, as far as that is concerned."""
+
+    def __init__(self, shared: SharedSocket, address: Address, dropped: Counter[str]) -> None:
+        """`dropped`: what of this device's was dropped, by reason."""
+        self.address = address
+        self.dropped = dropped
+        self.asked: Ancillary = []  # the address of ours that its newest datagram came to
+        self._source: Ancillary = []  # what makes datagrams leave from there
+        self._shared = shared
+        shared.devices.add(self)
+
+    @abstractmethod
+    def put_untrusted(self, datagram: bytes) -> None:
+        """Something has come in; the caller wakes the reader."""
+
+    @abstractmethod
+    def wake_reader(self) -> None:
+        """All of one wake-up has come in."""
+
+    @abstractmethod
+    def wake_writer(self) -> None:
+        """The socket takes something again."""
+
+    def answer(self, asked: Ancillary) -> None:
+        """From now on send from where that came to."""
+        self.asked, self._source = asked, answering(asked)
+
+    def _send(self, *parts: bytes) -> bool:
+        """Send a datagram; False if the socket takes none now. What it refuses is counted."""
+        # HOT PATH
+        sock, source = self._shared.sock, self._source
+        try:
+            if source:
+                sock.sendmsg(parts, source, 0, self.address)
+            else:
+                sock.sendto(b"".join(parts), self.address)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if source and error.errno in (errno.EINVAL, errno.ENETUNREACH):
+                # Nothing can be sent from there: it was a broadcast, or is not ours any more.
+                self._source = []
+            self.dropped[SEND_REASONS.get(error.errno or 0, "unreachable")] += 1
+        return True
+
+
+class DatagramDevice(Correspondent):
     """One peer of a shared socket. Implements `vswitch.switch.device.Device`."""
 
     superframes = False
 
     def __init__(
-        self, shared: SharedSocket, address: Address, name: str, *, header: bytes = b""
+        self,
+        shared: SharedSocket,
+        address: Address,
+        name: str,
+        *,
+        mtu: int | None = None,
+        header: bytes = b"",
     ) -> None:
-        """`header` stands in front of each frame that is sent."""
+        """`mtu`: where it is less than that of the socket; `header` stands in front of each frame
+        that is sent.
+        """
+        super().__init__(shared, address, Counter())
         self.name = name
-        self.mtu = shared.mtu
-        self.address = address
+        self.mtu = mtu or shared.mtu
         self.heard = trio.current_time()  # when something came last
-        self.dropped: Counter[str] = Counter()  # frames, by reason
-        self.asked: Ancillary = []  # the address of ours that its newest datagram came to
-        self._source: Ancillary = []  # what makes frames leave from there
-        self._shared = shared
         self._header = header
-        self._longest = longest_frame(shared.mtu)
+        self._longest = longest_frame(self.mtu)
         self._inbox: deque[bytes] = deque()
         self._closed = False
         self._readable, self._writable = Waiter(), Waiter()
-        shared.devices.add(self)
 
     def describe(self) -> Description:
         """Implements `vswitch.switch.device.Describing`."""
         return Description(f"foreign-{self.name}", self.dropped)
-
-    def answer(self, asked: Ancillary) -> None:
-        """From now on send from where that came to."""
-        self.asked, self._source = asked, answering(asked)
 
     def put_untrusted(self, frame: bytes) -> None:
         """A frame has come in; the caller wakes the reader. HOT PATH."""
@@ -178,25 +236,16 @@ class DatagramDevice:
         # HOT PATH
         if not self._can_write():
             return 0
-        sock, header, address = self._shared.sock, self._header, self.address
-        source = self._source
+        header, longest = self._header, HEADER_SIZE + self._longest
         done = 0
         for record in records:
-            try:
-                if source:
-                    sock.sendmsg((header, record[HEADER_SIZE:]), source, 0, address)
-                else:
-                    sock.sendto(header + record[HEADER_SIZE:], address)
-            except BlockingIOError:
+            if len(record) > longest:
+                self.dropped["oversize"] += 1
+            elif not self._send(header, record[HEADER_SIZE:]):
                 if self._shared.fills:
                     self._shared.note_full()
                     return done
                 self.dropped["peer_full"] += 1
-            except OSError as error:
-                if source and error.errno in (errno.EINVAL, errno.ENETUNREACH):
-                    # Nothing can be sent from there: it was a broadcast, or is not ours any more.
-                    source = self._source = []
-                self.dropped[SEND_REASONS.get(error.errno or 0, "unreachable")] += 1
             done += 1
         return done
 

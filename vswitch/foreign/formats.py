@@ -4,6 +4,7 @@
 |---------------|----------------------------------------------------------------------------|
 | udp, qemu-dgram | a datagram is one Ethernet frame without FCS                             |
 | tcp           | `0xBCBC`, length u16 BE, frame; again and again: the records of the switch |
+| kcp           | the same stream, in segments of KCP (`conversations.py`)                     |
 | qemu-stream   | length u32 BE, frame                                                       |
 | vxlan         | a datagram is a header of 8 bytes (RFC 7348) and a frame                   |
 

@@ -20,11 +20,19 @@ from typing import Any, Final, Protocol, TypeAlias
 from attrs import evolve, field, frozen
 
 from vswitch.addresses import HostPort
-from vswitch.config.converters import to_duration, to_optional_name, to_public, whole
+from vswitch.config.converters import (
+    to_duration_or_off,
+    to_optional_mtu,
+    to_optional_name,
+    to_public,
+    whole,
+)
+from vswitch.config.options import DEFAULT_MTU
 from vswitch.config.sources import option, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.formats import QemuStream
+from vswitch.foreign.kcp_clients import KcpClients, KcpDevice, connect_kcp
 from vswitch.foreign.sockets import Place, to_place
 from vswitch.foreign.streams import StreamDevice
 from vswitch.foreign.tcp import StreamClients, connect_tcp
@@ -46,7 +54,7 @@ class Clients(Protocol):
         """Serve until cancelled."""
 
 
-ForeignDevice: TypeAlias = DatagramDevice | StreamDevice
+ForeignDevice: TypeAlias = DatagramDevice | KcpDevice | StreamDevice
 
 
 # Where to, bound to which address or interface of ours, and the MTU.
@@ -67,12 +75,14 @@ class Kind:
     unix: bool = False  # may listen at a path, too
     needs: tuple[str, ...] = ()  # settings that it must have, and kinds without have not
     port: int | None = None  # to listen on, and of a remote, when a file does not say
+    mtu: int | None = None  # of its ports when a file does not say; None: that of the switch
     connect: Connect | None = None  # for `join --via`
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "udp": Kind(serve=DatagramClients, connect=connect_udp),
-    "tcp": Kind(serve=StreamClients, stream=True, connect=connect_tcp),
+    "udp": Kind(serve=DatagramClients, mtu=DEFAULT_MTU, connect=connect_udp),
+    "tcp": Kind(serve=StreamClients, stream=True, mtu=DEFAULT_MTU, connect=connect_tcp),
+    "kcp": Kind(serve=KcpClients, mtu=DEFAULT_MTU, connect=connect_kcp),
     "vxlan": Kind(
         serve=lambda switch, sock, _: VxlanPeers(switch, sock),
         add=VxlanPeers.plug,
@@ -120,8 +130,13 @@ class ForeignSettings:
     max_ports: int = field(default=64, converter=_to_limit, metadata=option("clients at once (64)"))
     idle: float = field(
         default=300.0,
-        converter=to_duration,
-        metadata=option("udp: a client silent for so long is forgotten (300)"),
+        converter=to_duration_or_off,
+        metadata=option("udp, kcp: a client silent for so long is forgotten, or off (300)"),
+    )
+    mtu: int | None = field(
+        default=None,
+        converter=to_optional_mtu,
+        metadata=option("bytes that a frame may carry, that of the switch at most (1500)"),
     )
     remote: HostPort | None = field(
         default=None, converter=to_public, metadata=option("vxlan: the other end, HOST[:PORT]")
@@ -132,6 +147,10 @@ class ForeignSettings:
     def ports(self) -> int:
         """How many ports of the switch it can take."""
         return 1 if self.leads_to_bridge else self.max_ports
+
+    def mtu_in(self, lan: int) -> int:
+        """Bytes that a frame of its ports may carry, where the switch has that MTU."""
+        return min(lan, self.mtu or KINDS[self.kind].mtu or lan)
 
     @property
     def leads_to_bridge(self) -> bool:

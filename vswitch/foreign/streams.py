@@ -18,12 +18,14 @@ from typing import Protocol
 import trio
 
 from vswitch.errors import BadRecord
-from vswitch.frames.records import frame_of
+from vswitch.foreign.formats import longest_frame
+from vswitch.frames.records import HEADER_SIZE, frame_of
 from vswitch.switch.bucket import Bucket
 from vswitch.switch.device import Description
 
 RECEIVE = 64 * 1024  # bytes of one read: about 40 frames
 LOST_STEPS = 16.0  # a second, and at once: who loses the step more often speaks something else
+OUT_OF_STEP = "out of step again and again: something else is sent here"
 
 
 class ConnectionEnded(trio.BrokenResourceError):
@@ -40,6 +42,22 @@ class Codec(Protocol):
 
     def encode(self, records: list[bytes]) -> list[bytes]:
         """What to send for each record."""
+
+
+class StepLimit:
+    """How often a stream may lose the step. `now` in seconds."""
+
+    def __init__(self) -> None:
+        self._steps = Bucket(LOST_STEPS, LOST_STEPS)
+        self._lost = 0  # that the bucket knows of
+
+    def exceeded(self, lost: int, now: float) -> bool:
+        """Whether a stream that has lost it so often by now is something else. HOT PATH."""
+        if lost == self._lost:
+            return False
+        fresh = lost - self._lost
+        self._lost = lost
+        return self._steps.grant(now, fresh) < fresh
 
 
 def tune(sock: socket.socket) -> None:
@@ -75,11 +93,11 @@ class StreamDevice:
         self.on_first: Callable[[bytes], None] | None = None  # gets the first frame, once
         self._sock = sock
         self._codec = codec
+        self._longest = HEADER_SIZE + longest_frame(mtu)  # bytes of a record that is sent
         self._ready: deque[bytes] = deque()  # records of one read
         self._held = b""  # the rest of a record
         self.heard = trio.current_time()  # when something came last
-        self._steps = Bucket(LOST_STEPS, LOST_STEPS)
-        self._lost_steps = 0  # that the bucket knows of
+        self._steps = StepLimit()
         self._gone: str | None = None  # why, once the connection has ended
 
     def describe(self) -> Description:
@@ -124,6 +142,8 @@ class StreamDevice:
             return 0
         if not records:
             return 0
+        if max(map(len, records)) > self._longest:
+            return self._write_fitting(records)
         pieces = self._codec.encode(records)
         data = b"".join(pieces)
         sent = self._send(data)
@@ -138,6 +158,15 @@ class StreamDevice:
                 self._held = data[sent:end]
                 self.on_blocked()
                 return number + 1
+        return len(records)
+
+    def _write_fitting(self, records: list[bytes]) -> int:
+        """Write without those that are too long, as far as the socket takes them; how many."""
+        for at, record in enumerate(records):
+            if len(record) > self._longest:
+                self.dropped["oversize"] += 1
+            elif not self.write_nowait([record]):
+                return at
         return len(records)
 
     def close(self) -> None:
@@ -181,12 +210,8 @@ class StreamDevice:
         if self.on_first is not None and self._ready:
             first, self.on_first = self.on_first, None
             first(frame_of(self._ready[0]))
-        lost = self._codec.lost_steps
-        if lost != self._lost_steps:
-            lost -= self._lost_steps
-            self._lost_steps += lost
-            if self._steps.grant(self.heard, lost) < lost:
-                self._gone = "out of step again and again: something else is sent here"
+        if self._steps.exceeded(self._codec.lost_steps, self.heard):
+            self._gone = OUT_OF_STEP
 
     def _send(self, data: bytes) -> int:
         try:

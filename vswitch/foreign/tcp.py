@@ -116,22 +116,13 @@ class StreamClients:
         # A client of a UNIX socket has no address of its own.
         where = shown(address) if isinstance(address, tuple) else f"unix:{self._count}"
         dropped: Counter[str] = Counter()
-        device = StreamDevice(
-            sock,
-            f"{self._settings.kind}:{where}",
-            self._codec(self._switch.mtu, dropped),
-            self._switch.mtu,
-            dropped,
-        )
+        mtu = self._settings.mtu_in(self._switch.mtu)
+        name = f"{self._settings.kind}:{where}"
+        device = StreamDevice(sock, name, self._codec(mtu, dropped), mtu, dropped)
         port = self._limit.plug(device, f"{self._settings.name}-{where}", _gone, holder)
         if port is not None:
             device.on_blocked = port.flush_soon
-            device.on_first = partial(self._hear, port, holder)
-
-    def _hear(self, port: Port, holder: str, frame: bytes) -> None:
-        station = frame[6:12]
-        self._limit.moves(station, holder)
-        self._limit.settle(station, port, holder, self._nursery)
+            device.on_first = partial(self._limit.note_station, port, holder, self._nursery)
 
 
 def _gone(_: Port) -> None:

@@ -44,10 +44,11 @@ class DatagramClients:
     def __init__(self, switch: Switch, sock: socket.socket, settings: ForeignSettings) -> None:
         self._limit = ClientLimit(switch, settings, forgets=True)
         self._settings = settings
-        self._shared = SharedSocket(sock, switch.mtu)
+        mtu = settings.mtu_in(switch.mtu)
+        self._shared = SharedSocket(sock, mtu)
         self.refused = self._shared.refused = self._limit.refused
         self._switch = switch
-        self._longest = longest_frame(switch.mtu)
+        self._longest = longest_frame(mtu)
         self._clients: dict[Sender, DatagramDevice] = {}
         self._nursery: trio.Nursery  # while it runs
 
@@ -57,7 +58,7 @@ class DatagramClients:
             async with trio.open_nursery() as self._nursery:
                 nursery = self._nursery
                 nursery.start_soon(self._shared.run, self._judge_untrusted)
-                nursery.start_soon(self._forget)
+                nursery.start_soon(self._limit.forget)
         finally:
             self._limit.close()
 
@@ -96,17 +97,6 @@ class DatagramClients:
         self._clients[address] = device
         self._limit.settle(station, port, holder, self._nursery)
         return device
-
-    async def _forget(self) -> None:
-        """Unplug who has been silent for too long."""
-        while True:
-            now, idle = trio.current_time(), self._settings.idle
-            for port, device in list(self._limit.ports.items()):
-                if device.heard + idle <= now:
-                    self._switch.detach(port)
-            # Nobody who comes later has to go before this.
-            heard = [device.heard for device in self._clients.values()]
-            await trio.sleep_until(min(heard, default=now) + idle)
 
 
 @asynccontextmanager

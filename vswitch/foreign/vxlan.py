@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 from vswitch.errors import VswitchError
 from vswitch.foreign.client_limit import ClientLimit
 from vswitch.foreign.datagrams import DatagramDevice, SharedSocket
-from vswitch.foreign.formats import VXLAN_HEADER_SIZE, vxlan_header, without_vxlan_untrusted
+from vswitch.foreign.formats import (
+    VXLAN_HEADER_SIZE,
+    longest_frame,
+    vxlan_header,
+    without_vxlan_untrusted,
+)
 from vswitch.foreign.sockets import Sender, native, reaches, shown
 from vswitch.resolver import resolve
 from vswitch.switch.port import Port
@@ -28,7 +33,9 @@ class VxlanPeers:
 
     def __init__(self, switch: Switch, sock: socket.socket) -> None:
         self._switch = switch
-        self._shared = SharedSocket(sock, switch.mtu, overhead=VXLAN_HEADER_SIZE)
+        self._shared = SharedSocket(
+            sock, switch.mtu, longest=longest_frame(switch.mtu) + VXLAN_HEADER_SIZE
+        )
         self.refused = self._shared.refused
         self._peers: dict[tuple[object, int], DatagramDevice] = {}
         self._limits: list[ClientLimit] = []
@@ -55,7 +62,8 @@ class VxlanPeers:
         if (address[0], vni) in self._peers:
             raise VswitchError(f"foreign port {settings.name}: {remote} has a port of VNI {vni}")
         name = f"vxlan:{remote}/{vni}"
-        device = DatagramDevice(self._shared, address, name, header=vxlan_header(vni))
+        mtu = settings.mtu_in(self._switch.mtu)
+        device = DatagramDevice(self._shared, address, name, mtu=mtu, header=vxlan_header(vni))
         limit = ClientLimit(self._switch, settings)
         self._limits.append(limit)
         key = address[0], vni

@@ -31,9 +31,8 @@ from vswitch.devices.pump import Pump, QueuedPump, Tally
 from vswitch.devices.tap import TapConfig
 from vswitch.devices.upkeep import ADDRESS, MTU, Kept
 from vswitch.errors import BadRecord, NotReachable, VswitchError
-from vswitch.foreign.datagrams import DatagramDevice
-from vswitch.foreign.kinds import ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded
+from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
@@ -43,7 +42,7 @@ from vswitch.members.protocol import Welcome
 log = logging.getLogger(__name__)
 
 ENDS: Final = (ChannelBroken, ConnectionEnded, BadRecord)  # of a connection, by its device
-Remote: TypeAlias = MemberDevice | ForeignDevice
+Remote: TypeAlias = MemberDevice | EchoFilter
 
 
 class LineLimit:
@@ -184,8 +183,7 @@ class HostLink:
         """Carry `early`, then all frames in both directions, until one of them or a job ends."""
         up = QueuedPump(self.interface, device, self.sent)
         down = Pump(device, self.interface, self.received, given=up.take)
-        if not isinstance(device, DatagramDevice):
-            device.on_blocked = up.flush_soon
+        device.on_blocked = up.flush_soon
         all_jobs: list[Callable[[], Awaitable[None]]] = [
             partial(down.run, list(early)),
             up.read,
@@ -274,12 +272,16 @@ async def open_host_link(
     task_status: trio.TaskStatus[Welcome],
     *,
     mac: str | None = None,
+    new_mac: str | None = None,
     address: str | None = None,
 ) -> AsyncIterator[HostLink]:
-    """Make the interface, put it where it belongs, and take it away at the end."""
+    """Make the interface, put it where it belongs, and take it away at the end. `new_mac` is for
+    one that was not there before.
+    """
     wanted = TapConfig(
         name=config.dev,
         mac=mac,
+        new_mac=new_mac,
         mtu=config.mtu or DEFAULT_MTU,
         offload=config.offload,
         address=address,

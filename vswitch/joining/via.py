@@ -1,10 +1,13 @@
 """`join --via`: a TAP of this host and a foreign port of a switch, with no session between.
 
-    TAP ─▶ QueuedPump: cut to the MTU, fair queue ─▶ datagrams, or a TCP stream ─▶ switch, and back
+    TAP ─▶ QueuedPump: cut to the MTU, fair queue ─▶ datagrams, or TCP or KCP ─▶ switch, and back
 
-A UDP switch learns of us from our first frame and may forget us when we are silent, so one that
-goes no further than the next bridge (to 01-80-C2-00-00-0E) is sent at the start and every minute
-without another. A TCP connection that ends or cannot be made is tried again after 10 s ± 10 %.
+A UDP or KCP switch learns of us from our first frame and may forget us when we are silent, so one
+that goes no further than the next bridge (to 01-80-C2-00-00-0E) is sent at the start and every
+minute without another. A TCP connection that ends or cannot be made, and a KCP conversation in
+which nothing comes back, is tried again after 10 s ± 10 %. The MAC address of the TAP is made up
+once and kept in the state directory. What the switch sends back to us of what we have sent is
+dropped (`echoes.py`).
 
 Error contract: `VswitchError` for what has to be mended on this host; with `config.once` the first
 failure is raised.
@@ -15,25 +18,27 @@ from __future__ import annotations
 import logging
 import os
 import random
+import secrets
 from functools import partial
 from typing import Final, NoReturn
 
 import trio
 
-from vswitch.addresses import HostPort
+from vswitch.addresses import HostPort, mac_from_key
 from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
-from vswitch.errors import BadRecord, NotReachable
-from vswitch.foreign.datagrams import DatagramDevice
+from vswitch.errors import BadRecord, ConfigError, NotReachable, VswitchError
 from vswitch.foreign.kinds import KINDS, ForeignDevice
-from vswitch.foreign.streams import ConnectionEnded
-from vswitch.frames.ethernet import parse_mac
+from vswitch.foreign.streams import ConnectionEnded, StreamDevice
+from vswitch.frames.ethernet import format_mac, is_group, parse_mac
 from vswitch.frames.records import frame_record
+from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
 from vswitch.members.protocol import Welcome
 from vswitch.runtime import single_error
+from vswitch.state import file_error, write_file
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +56,42 @@ async def join_via(
     task_status: trio.TaskStatus[Welcome],
 ) -> None:
     """Be plugged into a foreign port until cancelled. Started when frames can pass."""
-    await trio.to_thread.run_sync(config.files.ensure)
+    mac = await trio.to_thread.run_sync(_kept_mac, config)
     address = None if config.address in ("auto", "none") else config.address
     with single_error():
         async with (
-            open_host_link(config, via, open_interface, task_status, address=address) as link,
+            open_host_link(
+                config, via, open_interface, task_status, new_mac=mac, address=address
+            ) as link,
             trio.open_nursery() as nursery,
         ):
             path = config.files.join_socket(config.name)
             await nursery.start(serve_control, path, {"status": link.status})
             await _PlainMember(config, via, link).run()
+
+
+def _kept_mac(config: JoinConfig) -> str:
+    """The MAC address that this host has under its name: made up the first time, since others look
+    for it where it was last. Where it cannot be kept, the log says so.
+    """
+    config.files.ensure()
+    path = config.files.mac(config.name)
+    try:
+        mac = parse_mac(path.read_text().strip())
+        if is_group(mac):
+            raise ValueError("a group's address")
+        return format_mac(mac)
+    except FileNotFoundError:
+        mac = mac_from_key(secrets.token_bytes(32))
+    except OSError as error:
+        raise file_error("MAC address", path, error) from None
+    except ValueError as error:
+        raise ConfigError(f"MAC address {path}: {error}: remove the file") from None
+    try:
+        write_file(path, f"{format_mac(mac)}\n".encode())
+    except VswitchError as error:
+        event(log, "mac-not-kept", logging.WARNING, member=config.name, reason=str(error))
+    return format_mac(mac)
 
 
 class _PlainMember:
@@ -89,7 +120,6 @@ class _PlainMember:
             try:
                 with contain_faults(self._link):
                     async with connect(HostPort.parse(where), self._config.bind, mtu) as device:
-                        self._note_success(device)
                         await self._carry(device)
             except (OSError, NotReachable, ConnectionEnded, BadRecord) as error:
                 failure = NotReachable(_reason(error))
@@ -98,19 +128,21 @@ class _PlainMember:
             self._link.lost(str(failure))
             await trio.sleep(RETRY * random.uniform(1 - RETRY_SPREAD, 1 + RETRY_SPREAD))
 
-    def _note_success(self, device: ForeignDevice) -> None:
+    def _note_success(self, device: EchoFilter) -> None:
         """Nobody welcomes us: what a switch would say is what we have set."""
         interface = self._link.interface
         name, address, mtu = self._config.name, interface.address, interface.mtu
         self._link.connected(device, Welcome(name, 1, address, mtu=mtu, lane="plain"))
 
     async def _carry(self, device: ForeignDevice) -> NoReturn:
-        if isinstance(device, DatagramDevice):
-            await self._link.carry(device, partial(self._say_hello, device))
-        await self._link.carry(device)
+        remote = EchoFilter(device)
+        self._note_success(remote)
+        if isinstance(device, StreamDevice):
+            await self._link.carry(remote)
+        await self._link.carry(remote, partial(self._say_hello, remote))
 
-    async def _say_hello(self, device: DatagramDevice) -> None:
-        """Let a UDP switch know that we are there, whenever nothing else has."""
+    async def _say_hello(self, device: EchoFilter) -> None:
+        """Let a switch without connections know that we are there, whenever nothing else has."""
         mac = parse_mac(self._link.interface.mac)
         hello = frame_record(NEAREST_BRIDGE + mac + LOCAL_EXPERIMENTAL + bytes(46))
         before: int | None = None

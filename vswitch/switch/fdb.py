@@ -5,6 +5,9 @@ evicts fairly, by the rule of Open vSwitch's `lib/mac-learning`: out goes the le
 entry of the port that has the most, so a port that invents addresses pushes out its own and cannot
 drive out another port's.
 
+The stations of a port can be kept though they are silent, with `refresh`, by whoever knows that
+they are there.
+
 Entries can be static: they neither age nor move nor make room for others, and `forget` alone takes
 them away. A `LearningPolicy` has a say where an address is new on a port: what it refuses is not
 learned, and its frames go no further. Stations that are known are not asked about, so it costs the
@@ -211,6 +214,12 @@ class Fdb:
     def pinned(self) -> dict[_Key, int]:
         """The static entries, and their ports."""
         return {key: port for port, keys in self._static.items() for key in keys}
+
+    def refresh(self, port: int, now: float) -> None:
+        """The stations of a port are there, though silent: they count as heard just now."""
+        self._expire_port(port, now)
+        for entry in self._order.get(port, {}).values():
+            entry.heard = now
 
     def unlearn(self, vlan: int, mac: bytes) -> None:
         """Forget a station, unless it is static."""

@@ -50,7 +50,7 @@ class FakeInterface(FakeDevice):
         """In the place of `open_tap`."""
         await trio.lowlevel.checkpoint()
         self.name, self.mtu = config.name, config.mtu
-        self.mac = config.mac or self.mac
+        self.mac = config.mac or (not self.persistent and config.new_mac) or self.mac
         self.opened += 1
         self.closed = False
         try:

@@ -39,10 +39,9 @@ class Ours:
             receive_window=plan.window,
             drops=Counter(),
             now=plan.start - plan.clock,
+            receive_from=plan.first,
+            send_from=plan.first,
         )
-        recovery = self.kcp.recovery
-        recovery.una = recovery._first = recovery._next_sn = plan.first
-        self.kcp.arrivals.next = plan.first
         self.first = plan.first
         self.max_message = self.kcp.max_message
 

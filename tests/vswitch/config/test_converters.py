@@ -18,6 +18,7 @@ from vswitch.config import converters
 from vswitch.config.converters import (
     to_bool,
     to_duration,
+    to_duration_or_off,
     to_frame_limit,
     to_frame_rate,
     to_interface,
@@ -121,7 +122,7 @@ def test_every_setting_has_the_converter_of_its_kind(cls, field):
     if kind in ("bool", "bool | None"):
         assert field.converter in (to_bool, to_optional_bool)
     if kind in ("float", "float | None"):
-        assert field.converter in (to_duration, to_rate, to_frame_rate)
+        assert field.converter in (to_duration, to_duration_or_off, to_rate, to_frame_rate)
     if name == "mtu":
         assert field.converter in (to_mtu, to_optional_mtu)
     if name == "name":

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from vswitch.addresses import HostPort
 from vswitch.errors import VswitchError
@@ -18,7 +19,7 @@ from vswitch.features.settings import Settings
 from vswitch.foreign import client_limit, datagrams, sockets, tcp, udp, vxlan
 from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import open_foreign
-from vswitch.frames.ethernet import format_mac
+from vswitch.frames.ethernet import format_mac, parse_mac
 from vswitch.switch.switch import open_switch
 from vswitch.testing import ethernet
 
@@ -219,6 +220,83 @@ async def test_a_silent_udp_client_is_forgotten_and_known_again():
             await one.send(frame(mac(1)))
             await until(lambda: len(switch.ports) == 2)
             await until(lambda: len(switch.ports) == 0)
+
+
+def stations(switch):
+    return {parse_mac(entry.mac) for entry in switch.fdb_entries()}
+
+
+async def until_quiet():
+    for _ in range(3):
+        await trio.testing.wait_all_tasks_blocked(0.05)
+
+
+@pytest.mark.parametrize("idle", [300, "off"])
+async def test_a_silent_client_keeps_its_place_and_stations_when_asked(idle, mock_clock):
+    async with (
+        serving("udp", idle=idle, max_ports=2) as (switch, listener),
+        UdpClient(address_of(listener)) as one,
+        UdpClient(address_of(listener)) as two,
+        UdpClient(address_of(listener)) as three,
+    ):
+        await one.send(frame(mac(1)))
+        await until_quiet()
+        mock_clock.jump(1)
+        await two.send(frame(mac(2)))
+        await until_quiet()
+        assert len(switch.ports) == 2
+        for _ in range(20):
+            mock_clock.jump(75)
+            await until_quiet()
+        assert stations(switch) == ({mac(1), mac(2)} if idle == "off" else set())
+        assert len(switch.ports) == len(stations(switch))
+        # The longest silent goes once its place is needed.
+        await three.send(frame(mac(3)))
+        await until_quiet()
+        assert stations(switch) == ({mac(2), mac(3)} if idle == "off" else {mac(3)})
+        assert not listener.refused
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "passes"),
+    [
+        ("udp", None, 1500),
+        ("tcp", None, 1500),
+        ("tcp", 1400, 1400),
+        ("udp", 1400, 1400),
+        ("udp", 9000, 9000),
+        ("tcp", 9000, 9000),
+        ("qemu-stream", None, 9000),
+        ("qemu-stream", 1500, 1500),
+    ],
+)
+async def test_a_listener_has_an_mtu_of_its_own(kind, said, passes):
+    settings = ForeignSettings(kind=kind, name="lab", listen="127.0.0.1:0", mtu=said)
+    async with (
+        open_switch(mtu=9000) as switch,
+        open_foreign(switch, [settings]) as (listener,),
+        switch.open_port("bot") as bot,
+        CLIENTS[kind](address_of(listener)) as one,
+    ):
+        await one.send(frame(mac(1)))
+        await bot.receive_frame()
+        (port,) = [port for port in switch.ports if port.name != "bot"]
+        assert port.device.mtu == passes
+        largest, dropped = passes + 14 + 8, port.device.dropped  # a header and two VLAN tags
+        sizes = [60, 9022, largest, min(largest + 1, 9022), largest - 1]
+        for size in sizes:
+            await bot.send(frame(mac(2), mac(1), size))
+        for size in sizes:
+            if size <= largest:
+                assert await one.receive() == frame(mac(2), mac(1), size)
+        above = sum(size > largest for size in sizes)
+        assert dropped["oversize"] == above
+        await one.send(frame(mac(1), mac(2), min(largest + 1, 9022)))
+        await one.send(frame(mac(1), mac(2), 60))
+        while len(received := await bot.receive_frame()) > 60:
+            assert largest == 9022
+        assert received == frame(mac(1), mac(2), 60)
+        assert dropped["oversize"] == above + (largest < 9022)
 
 
 async def test_what_is_no_frame_makes_no_client_and_is_counted():

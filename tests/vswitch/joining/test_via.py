@@ -7,8 +7,9 @@ from contextlib import suppress
 import pytest
 import trio
 
-from vswitch.errors import BadRecord, NotReachable
+from vswitch.errors import BadRecord, ConfigError, NotReachable, VswitchError
 from vswitch.foreign.kinds import KINDS
+from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import NO_OFFLOAD
 from vswitch.joining import via
@@ -28,7 +29,7 @@ async def taken(interface):
     return interface.take()
 
 
-@pytest.mark.parametrize("kind", ["udp", "tcp"])
+@pytest.mark.parametrize("kind", ["udp", "tcp", "kcp"])
 async def test_two_hosts_in_foreign_ports_reach_each_other(site, tmp_path, kind):
     path = tmp_path / "vswitch.toml"
     path.write_text(f'[[foreign]]\nkind = "{kind}"\nlisten = "127.0.0.1:0"\n')
@@ -66,7 +67,7 @@ async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
         async with site.joined("pc1", None, interface=host, via=url) as member:
             await trio.lowlevel.wait_readable(switch)
             hello, client = switch.recvfrom(2000)
-            assert hello[:14] == bytes.fromhex("0180c200000e02000000000188b5")
+            assert hello[:14] == bytes.fromhex("0180c200000e") + parse_mac(host.mac) + b"\x88\xb5"
             switch.sendto(frame(B), client)
             assert await taken(host) == [frame(B)]
             host.feed(frame(A, B, 1514))
@@ -135,7 +136,7 @@ async def test_a_refused_connection_ends_a_join_that_tries_once(site):
 def test_a_url_may_name_the_kinds_that_have_a_client(site, kind):
     url = f"{kind}://192.0.2.1:5555"
     if KINDS[kind].connect is None:
-        with pytest.raises(ValueError, match="write udp://HOST:PORT or tcp://HOST:PORT"):
+        with pytest.raises(ValueError, match="write udp://HOST:PORT, tcp://HOST:PORT or kcp"):
             site.join_config("pc1", via=url)
     else:
         assert site.join_config("pc1", via=url).via == url
@@ -224,3 +225,58 @@ async def test_a_switch_out_of_step_costs_the_connection_alone(site, monkeypatch
                     else:
                         connection.send(b"\xbc\xbc\x00\x3c" + frame(B))
                         assert frame(B) in await taken(host)
+
+
+async def mac_of(site, name, **options):
+    """What an interface has that is made for it."""
+    interface = FakeInterface(**options)
+    async with site.joined(name, None, interface=interface, via="udp://127.0.0.1:9"):
+        return interface.mac
+
+
+async def test_a_host_keeps_its_mac_address(site):
+    first = await mac_of(site, "pc1")
+    assert parse_mac(first)[0] & 3 == 2
+    assert await mac_of(site, "pc1") == first
+    assert await mac_of(site, "pc2") != first
+    # What was there before is left as it is.
+    assert await mac_of(site, "pc3", persistent=True) == FakeInterface().mac
+
+
+@pytest.mark.parametrize("text", ["", "pc1", "ff:ff:ff:ff:ff:ff", "\udcff"])
+async def test_a_file_that_holds_no_mac_address_is_named(site, text):
+    files = site.join_config("pc1", via="udp://127.0.0.1:9").files
+    files.ensure()
+    files.mac("pc1").write_text(text, errors="surrogateescape")
+    error = await site.failing("pc1", via="udp://127.0.0.1:9")
+    assert isinstance(error, ConfigError)
+    assert str(files.mac("pc1")) in str(error)
+
+
+async def test_a_host_whose_state_takes_nothing_comes_in_all_the_same(site, monkeypatch, caplog):
+    def full(*_):
+        raise VswitchError("cannot write: no space left")
+
+    monkeypatch.setattr(via, "write_file", full)
+    assert parse_mac(await mac_of(site, "pc1"))[0] & 3 == 2
+    assert "mac-not-kept member=pc1" in caplog.text
+
+
+async def test_what_an_old_switch_sends_back_is_dropped_and_counted(site):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as switch:
+        switch.bind(("127.0.0.1", 0))
+        switch.setblocking(False)
+        url = f"udp://127.0.0.1:{switch.getsockname()[1]}"
+        host = FakeInterface()
+        async with site.joined("pc1", None, interface=host, via=url) as member:
+            await trio.lowlevel.wait_readable(switch)
+            hello, client = switch.recvfrom(2000)
+            host.feed(frame(A))
+            await trio.lowlevel.wait_readable(switch)
+            echo = switch.recv(2000)
+            for datagram in (echo, hello, frame(B), echo):
+                switch.sendto(datagram, client)
+            assert await taken(host) == [frame(B)]
+            with trio.fail_after(5):
+                while (await member.status()).drops != {"echo": 3}:  # noqa: ASYNC110
+                    await trio.sleep(0.005)

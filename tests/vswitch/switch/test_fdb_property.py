@@ -77,6 +77,14 @@ class FdbMachine(RuleBasedStateMachine):
         assert self.fdb.expire(self.now) == len(self.model) - len(kept)
         self.model = kept
 
+    @rule(port=PORTS)
+    def refresh(self, port):
+        self.fdb.refresh(port, self.now)
+        self.model = [entry for entry in self.model if entry[2] != port or self.young(entry)]
+        for entry in self.model:
+            if entry[2] == port:
+                entry[3] = self.now
+
     @rule(port=st.none() | PORTS, vlan=st.none() | VLANS)
     def flush(self, port, vlan):
         kept = [
