@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.tools import iperf3, ipv4, reach
+from vswitch.devices import netlink
 from vswitch.lab import Lab, PathSpec, WireSpec
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS, Lan
 
@@ -51,6 +52,14 @@ class Site:
         )
         assert client.stdout.readline() == "ready\n"
 
+    def start_via(self):
+        self.lan.programs["via1"] = self.lan._start(
+            self.host("via1"),
+            "join",
+            *("--via", f"kcp://{SWITCH_ADDRESS}:{PORT}", "--dev", DEV),
+            *("--address", ADDRESSES["via1"] + "/24"),
+        )
+
     def host(self, name):
         return self.lan.members[name]
 
@@ -69,12 +78,7 @@ def site():
             lan.host(name)
         site.start_client("kcp1")
         site.start_client("kcp2")
-        lan.programs["via1"] = lan._start(
-            site.host("via1"),
-            "join",
-            *("--via", f"kcp://{SWITCH_ADDRESS}:{PORT}", "--dev", DEV),
-            *("--address", ADDRESSES["via1"] + "/24"),
-        )
+        site.start_via()
         lan.join("pc1")
         lan.wait_connected("pc1")
         site.addresses["pc1"] = ipv4(lan, "pc1")
@@ -137,6 +141,18 @@ def test_a_client_that_is_started_again_is_heard_at_once(site):
     site.start_client("kcp1")
     reach(site.host("kcp1"), site.addresses["pc1"])
     site.reach_all()
+
+
+@pytest.mark.netns("ping", "ip")
+def test_a_host_that_is_started_again_has_the_mac_address_that_it_had(site):
+    host, pc1 = site.host("via1"), site.host("pc1")
+    reach(pc1, ADDRESSES["via1"])
+    before = host.call(netlink.find_link, DEV).mac
+    site.lan.programs["via1"].process.kill()
+    site.lan.programs["via1"].process.wait()
+    site.start_via()
+    reach(pc1, ADDRESSES["via1"])
+    assert host.call(netlink.find_link, DEV).mac == before
 
 
 @pytest.mark.netns("ping", "ip")
