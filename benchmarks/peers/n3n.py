@@ -15,7 +15,7 @@ from benchmarks.peers.peer import Peer, version_of
 __all__ = ["PEER"]
 
 PORT = 7654
-MTU = 1390
+MTU = 1396
 KEY = "a key"  # of a network that lives for a minute
 
 

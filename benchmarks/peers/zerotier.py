@@ -22,7 +22,11 @@ __all__ = ["PEER"]
 
 PORT = 9993
 MTU = 2800
-SETTINGS = {"portMappingEnabled": False, "allowTcpFallbackRelay": False, "softwareUpdate": "disable"}
+SETTINGS = {
+    "portMappingEnabled": False,
+    "allowTcpFallbackRelay": False,
+    "softwareUpdate": "disable",
+}
 LAN = "10.99.0.0"
 
 
@@ -82,12 +86,12 @@ def _answers(home: Path) -> bool:
 
 def _ask(home: Path, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """One question to the service of this host; `OSError` if there is no such answer."""
-    request = urllib.request.Request(  # noqa: S310: the scheme is ours
+    request = urllib.request.Request(
         f"http://127.0.0.1:{PORT}/{path}",
         data=None if body is None else json.dumps(body).encode(),
         headers={"X-ZT1-Auth": (home / "authtoken.secret").read_text().strip()},
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=5) as answer:
         found: dict[str, Any] = json.loads(answer.read())
     return found
 
