@@ -55,6 +55,7 @@ class Bed:
     a_address: str = A_ADDRESS  # addresses on the LAN that the peer makes
     b_address: str = B_ADDRESS
     pids: dict[str, list[int]] = attrs.field(factory=lambda: {"a": [], "s": [], "b": []})
+    device: str = DEVICE  # the interface that the peer makes in A and B
     ports_used: int = 0
     iperf: subprocess.Popen[bytes] | None = None  # the server in B
 
@@ -67,6 +68,11 @@ class Bed:
         path: Path = self.host(role).directory / "peer"
         path.mkdir(mode=0o700, exist_ok=True)
         return path
+
+    def own(self, role: str, *directories: str) -> None:
+        """Empty directories of this host alone, for programs that write to fixed places."""
+        for directory in directories:
+            self.host(role).run(["mount", "-t", "tmpfs", "tmpfs", directory])
 
     def host(self, role: str) -> Host:
         return {"a": self.a, "b": self.b, "s": self.s}[role]
@@ -83,23 +89,26 @@ class Bed:
     def wait_device(self, role: str) -> None:
         """Wait for the interface that the peer makes in this host."""
         host = self.host(role)
-        self._wait(lambda: host.call(netlink.find_link, DEVICE) is not None, f"{DEVICE} in {role}")
+        self.wait(
+            lambda: host.call(netlink.find_link, self.device) is not None,
+            f"{self.device} in {role}",
+        )
 
     def raise_device(self, role: str, *, mtu: int | None = None) -> None:
         """Wait for that interface, and bring it up."""
         self.wait_device(role)
-        self.host(role).call(netlink.configure, DEVICE, mtu=mtu, up=True)
+        self.host(role).call(netlink.configure, self.device, mtu=mtu, up=True)
 
     def address_device(self, *, mtu: int | None = None) -> None:
         """Bring up the interfaces in A and B, with an address each."""
         for role, address in (("a", self.a_address), ("b", self.b_address)):
             self.raise_device(role, mtu=mtu)
-            self.host(role).call(netlink.add_address, DEVICE, f"{address}/{PREFIX}")
+            self.host(role).call(netlink.add_address, self.device, f"{address}/{PREFIX}")
 
     def wait_up(self) -> None:
         """Wait until A reaches B on the LAN."""
         ping = ["ping", "-n", "-c", "1", "-W", "1", self.b_address]
-        self._wait(lambda: self.a.run(ping, check=False).returncode == 0, "way from A to B")
+        self.wait(lambda: self.a.run(ping, check=False).returncode == 0, "way from A to B")
 
     def wire(self, role: str) -> Wire:
         """The emulated wire of that host: forward is away from the host."""
@@ -131,7 +140,8 @@ class Bed:
                 said += [f"  {role}: {line}" for line in lines]
         return "\n".join(said)
 
-    def _wait(self, question: Callable[[], bool], what: str) -> None:
+    def wait(self, question: Callable[[], bool], what: str) -> None:
+        """Wait until it is so; what the peer said is in the error if it does not become so."""
         try:
             wait_until(question, what, timeout=UP_TIMEOUT)
         except TimedOut as error:

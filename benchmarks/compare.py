@@ -39,15 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_machine("compare", TOOLS)
     stop_on_signal()
     peers = [PEERS[name] for name in args.peers]
-    for peer in peers:
-        if peer.missing():
-            tell(f"left out: {peer.name} (apt-get install {peer.package})")
-    peers = [peer for peer in peers if not peer.missing()]
+    absent = {peer.name: peer.remedy() for peer in peers if peer.missing()}
+    for name, remedy in absent.items():
+        tell(f"left out: {name}: {remedy}")
+    peers = [peer for peer in peers if peer.name not in absent]
     plan = QUICK if args.quick else FULL
     rounds = args.rounds or (1 if args.quick else 3)
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "facts": facts(peers),
+        "missing": absent,
         "plan": {"quick": args.quick, "rounds": rounds, **attrs.asdict(plan)},
         "summary": [],
         "cells": [],
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell("interrupted: what follows is what was measured so far")
     print(_head(result))
     print(table(result["summary"], _abouts(result), plan.overloads))
+    print(_missing(absent), end="")
     bad = [cell for cell in result["cells"] if cell["problem"]]
     return 1 if bad or len(result["cells"]) < len(orders) else 0
 
@@ -136,6 +138,12 @@ def _head(result: dict[str, Any]) -> str:
             "",
         )
     )
+
+
+def _missing(absent: dict[str, str]) -> str:
+    """The peers that were asked for and are not in the table, with what to do about it."""
+    lines = [f"  {name:16} {remedy}\n" for name, remedy in absent.items()]
+    return "".join(["\nnot measured:\n", *lines]) if lines else ""
 
 
 def _abouts(result: dict[str, Any]) -> dict[str, str]:

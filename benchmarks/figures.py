@@ -37,11 +37,12 @@ class Plan:
     fast_pings: int  # 2 ms apart
     slow_pings: int  # 50 ms apart
     loaded: int
+    usual_pings: int = 0  # 1 s apart, as ping(8) does by itself; 0: that is not measured
     overloads: tuple[int, ...] = (80_000, 160_000, 300_000)  # datagrams offered a second
 
 
-FULL = Plan(tcp=5, udp=2, rates=8, fast_pings=1000, slow_pings=100, loaded=5)
-QUICK = Plan(tcp=2, udp=1, rates=4, fast_pings=300, slow_pings=20, loaded=2)
+FULL = Plan(tcp=5, udp=2, rates=8, fast_pings=1000, slow_pings=100, loaded=5, usual_pings=20)
+QUICK = Plan(tcp=2, udp=1, rates=4, fast_pings=300, slow_pings=20, loaded=2, usual_pings=5)
 
 
 def tcp(bed: Bed, streams: int, seconds: int, *, reverse: bool) -> dict[str, float]:
@@ -92,7 +93,7 @@ def udp_small(bed: Bed, plan: Plan) -> dict[str, Any]:
 
 
 def pings(bed: Bed, plan: Plan) -> dict[str, dict[str, float]]:
-    """Round trips in ms: left alone (2 ms and 50 ms apart), and beside one TCP stream A to B.
+    """Round trips in ms: left alone (2 ms, 50 ms and 1 s apart), and beside one TCP stream A to B.
 
     `peer_us` is what the peer's processes spend while one is sent, in CPU microseconds.
     """
@@ -100,6 +101,8 @@ def pings(bed: Bed, plan: Plan) -> dict[str, dict[str, float]]:
         "ms2": _ping(bed, plan.fast_pings, 0.002),
         "ms50": _ping(bed, plan.slow_pings, 0.05),
     }
+    if plan.usual_pings:
+        found["ms1000"] = _ping(bed, plan.usual_pings, 1)
     _serve_tcp(bed)
     load = bed.a.popen(
         _iperf(bed, 1, plan.loaded + 1, reverse=False),

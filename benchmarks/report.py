@@ -81,6 +81,7 @@ COLUMNS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("64B overload", lambda f: "/".join(map(_thousands, f["udp_64"]["received_at"].values()))),
     ("ping 2ms", lambda f: _times(f["ping"]["ms2"], "min", "p50", "p99")),
     ("ping 50ms", lambda f: _times(f["ping"]["ms50"], "min", "p50", "p99")),
+    ("ping 1s", lambda f: _times(f["ping"].get("ms1000", {}), "min", "p50", "p99")),
     ("ping loaded", lambda f: _times(f["ping"]["loaded"], "min", "p50", "p99")),
     ("CPU machine", lambda f: _number(_cpu(f["tcp"], "machine_s_per_gb"))),
     ("CPU peer", lambda f: _number(_cpu(f["tcp"], "peer_s_per_gb"))),
@@ -89,7 +90,7 @@ COLUMNS: tuple[tuple[str, Callable[[Any], str]], ...] = (
 LEGEND = """\
 TCP, UDP 1400: Mbit/s (A to B ↑, B to A ↓; UDP at < 1 % loss). 64B: thousands of datagrams with
 64 bytes received a second, at < 1 % loss, and with {overloads} offered. ping: ms min / p50 / p99,
-2 ms apart, 50 ms apart, and beside one TCP stream. CPU: seconds a GB with one stream, both ways,
+2 ms, 50 ms and 1 s apart, and beside one TCP stream. CPU: seconds a GB with one stream, both ways,
 of the whole machine and of the peer's processes. RSS: MiB in each host. Medians of the rounds."""
 
 

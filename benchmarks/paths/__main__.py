@@ -190,7 +190,7 @@ def _rounds(args: argparse.Namespace) -> int:
 def _installed(names: list[str]) -> list[Peer]:
     for name in names:
         if PEERS[name].missing():
-            tell(f"left out: {name} (apt-get install {PEERS[name].package})")
+            tell(f"left out: {name}: {PEERS[name].remedy()}")
     return [PEERS[name] for name in names if not PEERS[name].missing()]
 
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import fastd, kernel, n2n, openvpn, ours, tinc
+from benchmarks.peers import (
+    fastd,
+    kernel,
+    n2n,
+    n3n,
+    openvpn,
+    ours,
+    softether,
+    tinc,
+    wireguard,
+    zerotier,
+)
 from benchmarks.peers.peer import Peer
 
 __all__ = ["PEERS", "Peer"]
@@ -15,6 +26,10 @@ PEERS = {
         openvpn.PEER,
         tinc.PEER,
         n2n.PEER,
+        n3n.PEER,
+        softether.PEER,
+        zerotier.PEER,
+        wireguard.PEER,
         kernel.VXLAN,
         kernel.BARE,
     )

@@ -1,33 +1,42 @@
-"""Bounds: the kernel's VXLAN and bridge in place of a switch, and the underlay by itself."""
+"""Bounds: the kernel's VXLAN and bridge in place of a switch, and the underlay by itself.
+
+`bridged` is also what makes a LAN of a system that carries IP alone.
+"""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 
 from benchmarks.bed import DEVICE, Bed
 from benchmarks.peers.peer import Peer
 
-__all__ = ["BARE", "VXLAN"]
+__all__ = ["BARE", "OVERHEAD", "VXLAN", "bridged"]
 
 PORT = 4789  # RFC 7348
-MTU = 1450  # what VXLAN over IPv4 leaves of 1500
+OVERHEAD = 50  # bytes of an IP packet on the LAN: outer IPv4, UDP, VXLAN, inner Ethernet header
 
 
-def _vxlan(bed: Bed, role: str, name: str, number: int, remote: str) -> None:
-    link = ["ip", "link", "add", name, "mtu", str(MTU), "type", "vxlan", "id", str(number)]
-    way = ["local", getattr(bed, f"{role}_underlay"), "remote", remote, "dstport", str(PORT)]
-    bed.host(role).run([*link, *way])
-    bed.host(role).run(["ip", "link", "set", name, "up"])
+def bridged(bed: Bed, addresses: Mapping[str, str], mtu: int) -> None:
+    """VXLAN between these IPv4 addresses of A, S and B, over a network of that MTU; S bridges."""
+
+    def vxlan(role: str, name: str, number: int, remote: str) -> None:
+        link = ["ip", "link", "add", name, "mtu", str(mtu - OVERHEAD)]
+        way = ["local", addresses[role], "remote", addresses[remote], "dstport", str(PORT)]
+        bed.host(role).run([*link, "type", "vxlan", "id", str(number), *way])
+        bed.host(role).run(["ip", "link", "set", name, "up"])
+
+    bed.s.run(["ip", "link", "add", "switch", "type", "bridge"])
+    for number, role in enumerate("ab", 1):
+        vxlan("s", f"vx{number}", number, role)
+        bed.s.run(["ip", "link", "set", f"vx{number}", "master", "switch"])
+        vxlan(role, DEVICE, number, "s")
+    bed.s.run(["ip", "link", "set", "switch", "up"])
+    bed.address_device()
 
 
 def _start(bed: Bed) -> None:
-    bed.s.run(["ip", "link", "add", "switch", "type", "bridge"])
-    for number, (role, remote) in enumerate((("a", bed.a_underlay), ("b", bed.b_underlay)), 1):
-        _vxlan(bed, "s", f"vx{number}", number, remote)
-        bed.s.run(["ip", "link", "set", f"vx{number}", "master", "switch"])
-        _vxlan(bed, role, DEVICE, number, bed.s_underlay)
-    bed.s.run(["ip", "link", "set", "switch", "up"])
-    bed.address_device()
+    bridged(bed, {"a": bed.a_underlay, "s": bed.s_underlay, "b": bed.b_underlay}, 1500)
 
 
 def _bare(bed: Bed) -> None:

@@ -25,15 +25,26 @@ class Peer:
     name: str
     about: str  # what it does, in the words of the table's legend
     programs: tuple[str, ...]  # that must be installed
-    package: str  # that has them in Debian
+    package: str  # that has them in Debian; empty if it has none
     version: Callable[[], str]
     start: Callable[[Bed], None]
     encrypted: bool = True
     relayed: bool = True  # False: A and B reach each other without S
+    source: str = ""  # whose programs to build and put on PATH, where Debian has none
 
     def missing(self) -> list[str]:
         """Programs that are not installed."""
         return [name for name in self.programs if find(name) is None]
+
+    def remedy(self) -> str:
+        """What is missing and how to get it; empty if nothing is."""
+        if not self.missing():
+            return ""
+        if self.package:
+            how = f"apt-get install {self.package}"
+        else:
+            how = f"not in Debian: build {self.source}, put its programs on PATH"
+        return f"no {', '.join(self.missing())} ({how})"
 
 
 def find(program: str) -> str | None:

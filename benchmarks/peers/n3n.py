@@ -1,0 +1,53 @@
+"""n3n, which goes on from n2n 3: all through the supernode, AES as the payload's cipher.
+
+Told to it beside addresses: no traffic from edge to edge, no multicast filter (IPv6 needs it),
+and the inner MTU that leaves its datagrams whole within 1500; its own default is 1290. Header
+encryption, compression and the cipher are off unless asked for, and only the cipher is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from benchmarks.bed import A_ADDRESS, B_ADDRESS, DEVICE, PREFIX, Bed
+from benchmarks.peers.peer import Peer, version_of
+
+__all__ = ["PEER"]
+
+PORT = 7654
+MTU = 1396
+KEY = "a key"  # of a network that lives for a minute
+
+
+def _start(bed: Bed) -> None:
+    for role in "sab":
+        bed.own(role, "/run")  # where the socket of its management is
+    bed.spawn("s", ["n3n-supernode", "-O", f"connection.bind={bed.s_underlay}:{PORT}", "start"])
+    settings = {
+        "community.name": "benchmark",
+        "community.cipher": "AES",
+        "community.key": KEY,
+        "community.supernode": f"{bed.s_underlay}:{PORT}",
+        "connection.allow_p2p": "false",
+        "filter.allow_multicast": "true",
+        "tuntap.name": DEVICE,
+        "tuntap.mtu": str(MTU),
+        "tuntap.address_mode": "static",
+    }
+    for role, address in (("a", A_ADDRESS), ("b", B_ADDRESS)):
+        argv = ["n3n-edge", "-O", f"tuntap.address={address}/{PREFIX}"]
+        for name, value in settings.items():
+            argv += ["-O", f"{name}={value}"]
+        bed.spawn(role, [*argv, "start"])
+        bed.wait_device(role)
+
+
+PEER = Peer(
+    name="n3n",
+    about=f"n3n, AES, all through the supernode, MTU {MTU}",
+    programs=("n3n-edge", "n3n-supernode"),
+    package="",
+    source="n3n (https://github.com/n42n/n3n)",
+    version=functools.partial(version_of, "n3n-edge", "-V"),
+    start=_start,
+)
