@@ -1,9 +1,12 @@
 """A client of foreign ports as somebody else would write it, from the description alone.
 
-    python foreign_client.py udp|tcp|qemu|kcp HOST PORT IFNAME ADDRESS/PREFIX
+    python foreign_client.py udp|nio|tcp|kcp|qemu|vxlan HOST PORT IFNAME ADDRESS/PREFIX
+    python foreign_client.py lima|vfkit PATH 0 IFNAME ADDRESS/PREFIX
 
 It shares no code with vswitch: a TAP, a socket, and a loop. One that knows only this much has to
-work with our listeners.
+work with our listeners. `nio` is GNS3's UDP NIO (a fixed port at each end), `lima` the stream of
+QEMU over a UNIX socket, `vfkit` one frame a datagram behind a greeting, `vxlan` a router that
+sets what RFC 7348 reserves and sends each flow from another port.
 """
 
 import fcntl
@@ -24,9 +27,42 @@ def open_tap(name, address):
     return tap
 
 
-def carry_datagrams(tap, target):
+def connected(target, own_port=0):
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("", own_port))
     sock.connect(target)
+    return sock
+
+
+def greeted(path):
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(f"{path}-{os.getpid()}")
+    sock.connect(path)
+    sock.send(b"VFKT")
+    return sock
+
+
+def carry_vxlan(tap, target, vni=42):
+    own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    own.bind(("", target[1]))
+    flows = [connected(target) for _ in range(8)]
+    # The bits of a group policy, of its id, and the last byte, all of which are reserved.
+    head = struct.pack(">BBHI", 0x88, 0x40, 0x1234, vni << 8 | 0xA5)
+    while True:
+        for ready in select.select([tap, own], [], [])[0]:
+            if ready is own:
+                data = own.recv(65536)
+                assert data[:8] == struct.pack(">B3xI", 0x08, vni << 8), data[:8]
+                os.write(tap, data[8:])
+                continue
+            frame = os.read(tap, 65536)
+            try:
+                flows[frame[-1] % len(flows)].send(head + frame)
+            except ConnectionRefusedError:
+                pass
+
+
+def carry_datagrams(tap, sock):
     while True:
         for ready in select.select([tap, sock], [], [])[0]:
             try:
@@ -167,8 +203,13 @@ def write_frame(tap, frame):
         print(f"{len(frame)} bytes refused", flush=True)
 
 
-def carry_stream(tap, target, qemu):
-    sock = socket.create_connection(target)
+def stream_to(path):
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect(path)
+    return sock
+
+
+def carry_stream(tap, sock, qemu):
     data = b""
     while True:
         for ready in select.select([tap, sock], [], [])[0]:
@@ -194,12 +235,18 @@ def main():
     kind, host, port, name, address = sys.argv[1:]
     tap = open_tap(name, address)
     print("ready", flush=True)
-    if kind == "udp":
-        carry_datagrams(tap, (host, int(port)))
-    elif kind == "kcp":
-        carry_kcp(tap, (host, int(port)))
+    target = (host, int(port))
+    if kind == "kcp":
+        carry_kcp(tap, target)
+    elif kind == "vxlan":
+        carry_vxlan(tap, target)
+    elif kind in ("udp", "nio"):
+        carry_datagrams(tap, connected(target, target[1] + 1 if kind == "nio" else 0))
+    elif kind == "vfkit":
+        carry_datagrams(tap, greeted(host))
     else:
-        carry_stream(tap, (host, int(port)), kind == "qemu")
+        sock = stream_to(host) if kind == "lima" else socket.create_connection(target)
+        carry_stream(tap, sock, kind != "tcp")
 
 
 if __name__ == "__main__":
