@@ -1,8 +1,8 @@
 """n2n through its supernode: the edges cannot reach each other, so it relays all of it.
 
-Debian 12 has version 1.3 (Twofish), later ones 3.1 (AES, its default with a key). What they were told in
-common: the addresses, a key, and an MTU of the interface; version 3 also not to try without the
-supernode. Header encryption and compression stay off, as they are by default.
+Debian 12 has version 1.3 (Twofish), later ones 3.1 (AES, its default with a key). What they were
+told in common: the addresses, a key, and an MTU of the interface; version 3 also not to try without
+the supernode. Header encryption and compression stay off, as they are by default.
 """
 
 from __future__ import annotations
