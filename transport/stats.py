@@ -64,7 +64,7 @@ class SessionStatistics:
     """One session at one moment."""
 
     suite: str
-    rtt: float | None  # seconds, smoothed; None before the first answer
+    rtt: float | None  # seconds, shortest of the last pings; None before the first answer
     sent_datagrams: int
     sent_bytes: int  # UDP payload
     received_datagrams: int

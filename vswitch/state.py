@@ -2,7 +2,8 @@
 
 Invariants: the directory is mode 0700 when this program makes it, its files are 0600. One that
 somebody else owns or may write to is not used: whoever can change it could put any member or key
-there. A file is replaced whole or not at all, also across a crash or a full disk.
+there. Root alone may `join` in the directory of a service's user, and what it makes there is that
+user's. A file is replaced whole or not at all, also across a crash or a full disk.
 
 Error contract: `VswitchError` with the path, the reason of the operating system and what to do.
 """
@@ -77,16 +78,28 @@ class StateDir:
         """Control socket of a running join of that name."""
         return self.members / f"{name}.sock"
 
-    def ensure(self) -> None:
+    def ensure(self, *, as_guest: bool = False) -> None:
         """Make the directory and its `members`, 0700, where they are missing; `ConfigError` where
-        others could change them.
+        others could change them. Root `as_guest` may use those of another user.
         """
         for directory in (self.path, self.members):
             try:
                 directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-                check_owned("state directory", directory, directory.stat())
+                host = owners_beside(self.path) if as_guest else ()
+                check_owned("state directory", directory, directory.stat(), *host)
             except OSError as error:
                 raise file_error("state directory", directory, error) from None
+
+
+def owners_beside(directory: Path) -> tuple[int, ...]:
+    """Whose files there are as good as root's own to root; nobody's to other users."""
+    return (directory.stat().st_uid,) if os.geteuid() == 0 else ()
+
+
+def hand_over(fd: int, directory: Path) -> None:
+    """A file that root makes is of the user whose directory it is in."""
+    if os.geteuid() == 0 and (owner := directory.stat()).st_uid != 0:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def check_owned(what: str, path: Path, status: os.stat_result, *others: int) -> None:
@@ -145,6 +158,7 @@ def write_file(path: Path, data: bytes) -> None:
         fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(fd, "wb") as file:
             os.fchmod(fd, _FILE_MODE)
+            hand_over(fd, path.parent)
             file.write(data)
             file.flush()
             os.fsync(fd)

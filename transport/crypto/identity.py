@@ -18,6 +18,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from hashlib import blake2s
 from pathlib import Path
 from types import ModuleType
@@ -126,13 +127,13 @@ class PrivateKey:
         return f"<PrivateKey of {self.public.fingerprint()}>"
 
 
-def load_key_file(path: str | os.PathLike[str]) -> PrivateKey:
-    """Read a key file.
+def load_key_file(path: str | os.PathLike[str], owners: Sequence[int] = ()) -> PrivateKey:
+    """Read a key file, which may be of this user, root, or one of `owners` (user ids).
 
     Raises:
         KeyFileError: missing, not a regular file, a stranger's, open to others, or not a key.
     """
-    key = _load(Path(path))
+    key = _load(Path(path), owners)
     if key is None:
         raise KeyFileError(f"key file {path} does not exist")
     return key
@@ -150,13 +151,13 @@ def create_key_file(path: str | os.PathLike[str]) -> PrivateKey:
     return key
 
 
-def load_or_create_key_file(path: str | os.PathLike[str]) -> PrivateKey:
+def load_or_create_key_file(path: str | os.PathLike[str], owners: Sequence[int] = ()) -> PrivateKey:
     """Read the key file, or make it if there is none. Raises `KeyFileError`."""
     # The last step is for whoever lost a race: two programs at once get the same key.
-    return _load(Path(path)) or _create(Path(path)) or load_key_file(path)
+    return _load(Path(path), owners) or _create(Path(path)) or load_key_file(path, owners)
 
 
-def _load(path: Path) -> PrivateKey | None:
+def _load(path: Path, owners: Sequence[int]) -> PrivateKey | None:
     """The key in the file, or None where there is no file."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block us
     try:
@@ -166,7 +167,7 @@ def _load(path: Path) -> PrivateKey | None:
     except OSError as error:  # a symbolic link ends here: too many levels
         raise KeyFileError(f"key file {path} cannot be opened: {error.strerror}") from None
     try:
-        _refuse_unsafe(os.fstat(fd), path)
+        _refuse_unsafe(os.fstat(fd), path, owners)
         text = os.read(fd, _FILE_LIMIT).decode("ascii", "replace")
         return PrivateKey.from_raw(_from_base64(text, "private key"))
     except ValueError as error:
@@ -177,10 +178,10 @@ def _load(path: Path) -> PrivateKey | None:
         os.close(fd)
 
 
-def _refuse_unsafe(status: os.stat_result, path: Path) -> None:
+def _refuse_unsafe(status: os.stat_result, path: Path, owners: Sequence[int]) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise KeyFileError(f"key file {path} is not a regular file")
-    if status.st_uid not in (os.geteuid(), 0):
+    if status.st_uid not in (os.geteuid(), 0, *owners):
         raise KeyFileError(
             f"key file {path} belongs to user {status.st_uid}, neither to this user nor to root: "
             "run this as that user (`runuser -u USER -- ...` from root)"
@@ -213,6 +214,9 @@ def _write_synced(path: Path, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, _FILE_MODE)
     try:
+        owner = path.parent.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:  # root in the directory of a service's user
+            os.fchown(fd, owner.st_uid, owner.st_gid)
         os.fchmod(fd, _FILE_MODE)  # an odd umask must not make the file unreadable to us
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,6 +5,7 @@
     receive_untrusted(plaintext, ...)  what it says; its questions are answered
     queued, take()                     what has to leave, each item with where it has to go
     pinged_at, round_trip              when the last ping was queued; what pings have measured
+    samples, measure_due(now)          the last few of them; whether another one is wanted
 
 Here questions are asked and answered. What an item changes in the session is for `session.py`.
 
@@ -17,6 +18,7 @@ Error contract: `receive_untrusted` raises `BadPacket`, and nothing is answered.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -36,6 +38,9 @@ from transport.wire.control import (
 from transport.wire.trains import Address
 
 PING_BACK_INTERVAL: Final = 1.0  # seconds between pings with which a responder answers
+# The shortest of a few: one may have waited for a busy machine, and tell of that.
+SAMPLES: Final = 4
+MEASURE_INTERVAL: Final = 5.0  # seconds between pings beside traffic, once there are so many
 
 
 class ControlExchange:
@@ -49,6 +54,7 @@ class ControlExchange:
         "pinged_at",
         "queued",
         "round_trip",
+        "samples",
     )
 
     def __init__(
@@ -60,12 +66,18 @@ class ControlExchange:
         self._ping = b""  # what the awaited answer says
         self.pinged_at = now
         self.round_trip: float | None = None  # seconds, smoothed; None before the first answer
+        self.samples = deque[float](maxlen=SAMPLES)  # seconds
         self.queued: list[tuple[Address | None, ControlItem]] = []
 
     def ping(self, now: float) -> None:
         """Queue a question whose answer says that the peer is there, and how far away."""
         self._ping, self.pinged_at = self._random(8), now
         self.queue(Ping(self._ping))
+
+    def measure_due(self, now: float) -> bool:
+        """The round trip was asked for too long ago, or too seldom, to be shown."""
+        few = len(self.samples) < SAMPLES
+        return now - self.pinged_at >= (PING_BACK_INTERVAL if few else MEASURE_INTERVAL)
 
     def queue(self, item: ControlItem, address: Address | None = None) -> None:
         """Queue an item for this address, or for the path that is in use when it leaves."""
@@ -101,6 +113,7 @@ class ControlExchange:
         if data == self._ping:
             rtt, before = now - self.pinged_at, self.round_trip
             self.round_trip = rtt if before is None else before + (rtt - before) / 4
+            self.samples.append(rtt)
             self._ping = b""
 
     def clear(self) -> None:

@@ -170,6 +170,13 @@ class Session:
         rtt = self.lanes.rtt
         return self._exchange.round_trip if rtt is None else rtt
 
+    @property
+    def ping_time(self) -> float | None:
+        """Seconds, the shortest of the last few pings, which a peer answers at once, unlike data,
+        whose acknowledgements wait there (`ACK_DELAY`); None before the first.
+        """
+        return min(self._exchange.samples, default=None)
+
     def probe(self, now: float) -> None:
         """The way to the peer may have changed: show ourselves, and repeat what is under way."""
         if self.ended is None:
@@ -185,7 +192,7 @@ class Session:
         datagrams = self.lanes.datagrams
         return SessionStatistics(
             suite=self.keys.current.suite.name,
-            rtt=self.round_trip,
+            rtt=self.ping_time,
             sent_datagrams=self._outbox.sent_datagrams,
             sent_bytes=self._outbox.sent_bytes,
             received_datagrams=self._received_datagrams,
@@ -505,7 +512,8 @@ class Session:
                     self.events.append(Silent())
             case Action.NOTHING:
                 pass
-        if self.lanes.wants_ping(now):
+        # Where there is traffic there are no keepalives, and nobody else asks how far it is.
+        if self.lanes.wants_ping(now) or (self.initiator and self._exchange.measure_due(now)):
             self._exchange.ping(now)
         self.keys.handle_timeout(now)
         if not self.initiator and self.keys.should_request(now):

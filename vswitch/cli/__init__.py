@@ -8,15 +8,13 @@ Exit codes are those of `vswitch.errors.ExitCode`.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
 from collections.abc import Container, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
 
-from vswitch.cli.common import SUMMARIES, AnswerLost, answer, exit_code_of
+from vswitch.cli.common import SUMMARIES, AnswerLost, answer, drop_stdout, exit_code_of
 from vswitch.errors import ConfigError, ExitCode
 
 __all__ = ["command_line", "main"]
@@ -42,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Here and not at exit, where a full disk would go unnoticed.
         answer()
     except BrokenPipeError:
-        _drop_stdout()
+        drop_stdout()
         return ExitCode.FAILED
     except AnswerLost as error:
-        _drop_stdout()
+        drop_stdout()
         return exit_code_of(error)
     except BaseException as error:
         return exit_code_of(error)
@@ -105,11 +103,3 @@ def _run(argv: Sequence[str] | None) -> int:
     args = command_line({asked}).parse_args(words)
     code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code
-
-
-def _drop_stdout() -> None:
-    """Keep the interpreter from failing once more when it flushes stdout at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)

@@ -7,6 +7,7 @@ on lines that begin with `vswitch:`. A service ends cleanly on SIGINT, SIGTERM a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -93,6 +94,14 @@ def answer(*lines: str) -> None:
         raise
     except OSError as error:
         raise AnswerLost(f"cannot write the answer: {error.strerror}") from None
+
+
+def drop_stdout() -> None:
+    """Keep the interpreter from failing once more when it flushes stdout at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def print_json(data: object) -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.cli.common import (
+    Subparsers,
+    add_command,
+    answer,
+    config_from,
+    drop_stdout,
+    print_json,
+)
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ExitCode
+from vswitch.errors import ExitCode, NotReachable
 from vswitch.logs import clean
 from vswitch.management.client import open_stream, request
 from vswitch.management.status import SCHEMA
@@ -22,7 +30,8 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "events",
         "List the latest events of the running switch: ports and members that came and went,\n"
-        "addresses that moved, what was blocked. With -f go on as they happen.",
+        "addresses that moved, what was blocked. With -f go on as they happen, until Ctrl-C;\n"
+        "ends with 3 when the switch does.",
         "vswitch events -f --json",
     )
     parser.add_argument("-f", "--follow", action="store_true", help="show new ones until stopped")
@@ -40,13 +49,17 @@ def run(args: argparse.Namespace) -> int:
         else:
             answer(*map(_line, events))
         return ExitCode.OK
-    with open_stream(path, "events", follow=True) as stream:
-        waiting = b""
-        while piece := stream.read():
-            *lines, waiting = (waiting + piece).split(b"\n")
-            for line in lines:
-                answer(line.decode() if config.json else _line(json.loads(line)))
-    return ExitCode.OK
+    try:
+        with open_stream(path, "events", follow=True) as stream:
+            waiting = b""
+            while piece := stream.read(sys.stdout.fileno()):
+                *lines, waiting = (waiting + piece).split(b"\n")
+                for line in lines:
+                    answer(line.decode() if config.json else _line(json.loads(line)))
+    except (KeyboardInterrupt, BrokenPipeError):  # enough has been seen
+        drop_stdout()
+        return ExitCode.OK
+    raise NotReachable("the switch has stopped, and its events with it")
 
 
 def _line(event: dict[str, Any]) -> str:

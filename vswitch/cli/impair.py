@@ -21,9 +21,9 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "impair",
         "Make the wire between a port and the running switch worse, until the port goes, the time\n"
-        "is over, or `impair PORT off`. Without a port, list what is impaired. Frames are chosen\n"
-        "by the seed: the same frames meet the same fate. Order is kept but for --reorder, which\n"
-        "holds a frame back for 10 ms.",
+        "is over, or `impair PORT off`. Without orders, show what is impaired; `impair off` ends\n"
+        "all of it. Frames are chosen by the seed: the same frames meet the same fate. Order is\n"
+        "kept but for --reorder, which holds a frame back for 10 ms.",
         "vswitch impair pc1 --delay 40ms~5ms --loss 1% --rate 10M --for 30s",
     )
     parser.add_argument("port", nargs="?", metavar="PORT", help="name or number")
@@ -45,9 +45,12 @@ def run(args: argparse.Namespace) -> int:
     """Ask the switch."""
     config = config_from(args, LookConfig)
     orders = {key: value for key in _ORDERS if (value := vars(args)[key]) is not None}
-    if (args.port is None or args.off) and orders:
-        raise ConfigError("impair PORT with orders, impair PORT off, or impair alone")
-    asked = {"port": args.port, "off": args.off is not None, **orders}
+    everywhere = args.port == "off" and args.off is None  # no port is called so by its number
+    off = args.off is not None or everywhere
+    port = None if everywhere else args.port
+    if (port is None or off) and orders:
+        raise ConfigError("impair PORT with orders, impair PORT off, or impair [PORT] alone")
+    asked = {"port": port, "off": off, "show": not (orders or off), **orders}
     said = request(config.files.control_socket, "impair", **asked)
     if config.json:
         print_json({"schema": SCHEMA, **said})
@@ -61,5 +64,6 @@ def run(args: argparse.Namespace) -> int:
         ]
         for each in said["impaired"]
     ]
-    answer(table(["PORT", "IMPAIRED BY", "LEFT", "HELD"], rows) if rows else "no port is impaired")
+    nothing = f"{port} is not impaired" if asked["show"] and port else "no port is impaired"
+    answer(table(["PORT", "IMPAIRED BY", "LEFT", "HELD"], rows) if rows else nothing)
     return ExitCode.OK

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         elif invite is not None:
             args.name = JoinString.parse_untrusted(invite).name or None
     config = config_from(args, JoinConfig, table="join", invite=invite)
-    config.files.ensure()
+    config.files.ensure(as_guest=True)
     set_up(config.log_level, config.log_file, config.log_days)
     import trio
 

@@ -37,7 +37,7 @@ from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import refusal
-from vswitch.state import StateDir, file_error, write_file
+from vswitch.state import StateDir, file_error, owners_beside, write_file
 
 _FILE_BYTES = 4096  # a profile has about 200
 _REQUIRED = frozenset({"name", "server", "server_key"})
@@ -85,13 +85,13 @@ def resolve(config: JoinConfig) -> Profile:
         token = invite.token_id.hex()
         if stored is not None and stored.token == token:
             return stored
-        files.ensure()
+        files.ensure(as_guest=True)
         with _plain_key_errors():
-            key = load_or_create_key_file(files.key(name))
+            key = load_or_create_key_file(files.key(name), owners_beside(files.path))
         return Profile(name, invite.server, invite.server_key, key, files, invite, token)
     if stored is not None:
         return stored
-    if files.registry.exists() and files.server_key.exists():
+    if files.registry.exists():
         return _enrol_here(files, name)
     raise NotFound(
         f"{name} is not a member of a switch yet (members in {files.path}: "
@@ -131,7 +131,7 @@ def load(files: StateDir, name: str) -> Profile:
             f"profile {path}: {error}; mend it, or remove it and join with a new invite"
         ) from None
     with _plain_key_errors():
-        key = load_key_file(files.key(name))
+        key = load_key_file(files.key(name), owners_beside(files.path))
     token = values.get("token", "")
     return Profile(name, server, server_key, key, files, token=token, network=network)
 
@@ -154,7 +154,7 @@ def store(profile: Profile) -> Profile:
     }
     # These strings are ASCII without control characters; JSON writes such as TOML does.
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
-    profile.files.ensure()
+    profile.files.ensure(as_guest=True)
     write_file(profile.files.profile(profile.name), "".join(lines).encode("utf-8"))
     return evolve(profile, invite=None)
 
@@ -180,13 +180,13 @@ def names(files: StateDir) -> list[str]:
 def _enrol_here(files: StateDir, name: str) -> Profile:
     with Registry.open(files.registry, create=False) as registry, _plain_key_errors():
         served = registry.served()
-        if served is None:
+        # The key that it has noted: its key file is for its own user alone.
+        if served is None or served.key is None:
             raise VswitchError(f"the switch of {files.path} has never run: start `vswitch serve`")
-        server_key = load_key_file(files.server_key).public
-        files.ensure()
+        files.ensure(as_guest=True)
         path = files.key(name)
         fresh = not path.exists()
-        key = create_key_file(path) if fresh else load_key_file(path)
+        key = create_key_file(path) if fresh else load_key_file(path, owners_beside(files.path))
         try:
             registry.enrol_local(key.public.raw, name, time.time())
         except BaseException:
@@ -195,7 +195,7 @@ def _enrol_here(files: StateDir, name: str) -> Profile:
             raise
     first = served.listen[0]
     host = "127.0.0.1" if first.host in _EVERY_ADDRESS else first.host
-    return Profile(name, HostPort(host, first.port), server_key, key, files, local=True)
+    return Profile(name, HostPort(host, first.port), served.key, key, files, local=True)
 
 
 @contextlib.contextmanager

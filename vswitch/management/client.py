@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -62,11 +63,19 @@ class ClientStream:
         self._sock = sock
         self._first = first
 
-    def read(self) -> bytes:
-        """What has come, at least a byte, however long that takes; nothing at the end."""
+    def read(self, sink: int | None = None) -> bytes:
+        """What has come, at least a byte, however long that takes; nothing at the end.
+        `BrokenPipeError` once nobody reads `sink`, a file descriptor, any more.
+        """
         if self._first:
             data, self._first = self._first, b""
             return data
+        if sink is not None:
+            wanted = select.poll()
+            wanted.register(self._sock, select.POLLIN)
+            wanted.register(sink, 0)
+            if any(fd == sink and found & select.POLLERR for fd, found in wanted.poll()):
+                raise BrokenPipeError
         try:
             return self._sock.recv(_CHUNK)
         except OSError:

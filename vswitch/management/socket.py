@@ -36,7 +36,7 @@ import trio
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import event
 from vswitch.runtime import single_error
-from vswitch.state import check_owned, directory_lock, file_error
+from vswitch.state import check_owned, directory_lock, file_error, owners_beside
 
 
 @attrs.frozen
@@ -178,7 +178,7 @@ def _bind(sock: socket.socket, path: Path) -> None:
             "system takes: choose a shorter --state"
         )
     try:
-        check_owned("directory", path.parent, path.parent.stat())
+        check_owned("directory", path.parent, path.parent.stat(), *owners_beside(path.parent))
         if path.is_socket():
             if _answers(path):
                 raise VswitchError(

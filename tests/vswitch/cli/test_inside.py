@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -70,6 +73,7 @@ def run(tmp_path, capfdbinary, monkeypatch):
         out, err = capfdbinary.readouterr()
         return code, out, err.decode()
 
+    run.state = str(files.path)
     run.stop = lambda: token[0].run_sync_soon(stopped.cancel)
     yield run
     with contextlib.suppress(trio.RunFinishedError):
@@ -144,6 +148,42 @@ def test_trace_and_its_exit_code(run):
     assert code == ExitCode.FAILED
     assert json.loads(out)["reason"] == "reserved_destination"
     assert run("trace", "in=pc1")[0] == ExitCode.USAGE
+
+
+def follow(run, **options):
+    """`events -f` as a process of its own, after its first two lines."""
+    argv = [sys.executable, "-m", "vswitch", "events", "-f", "--state", run.state]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    assert [process.stdout.readline().split()[2:] for _ in range(2)] == [
+        [b"port-up", b"port=pc1", b"port_number=1"],
+        [b"port-up", b"port=pc2", b"port_number=2"],
+    ]
+    return process
+
+
+def test_whoever_follows_events_has_seen_enough(run):
+    with follow(run) as stopped, follow(run) as left:
+        stopped.send_signal(signal.SIGINT)
+        assert (stopped.wait(), stopped.stderr.read()) == (ExitCode.OK, b"")
+        left.stdout.close()  # as `head` does; nothing more is written
+        assert (left.wait(), left.stderr.read()) == (ExitCode.OK, b"")
+
+
+def test_events_that_are_followed_end_with_the_switch(run):
+    with follow(run) as process:
+        run.stop()
+        assert process.wait() == ExitCode.NOT_REACHABLE
+        assert b"the switch has stopped" in process.stderr.read()
+
+
+def test_impair_shows_one_port_and_ends_everywhere(run):
+    assert run("impair", "pc1")[1] == b"pc1 is not impaired\n"
+    run("impair", "pc1", "--delay", "1ms")
+    run("impair", "pc2", "--delay", "2ms")
+    assert [line.split()[0] for line in run("impair", "2")[1].splitlines()] == [b"PORT", b"pc2"]
+    assert len(run("impair")[1].splitlines()) == 3
+    assert run("impair", "pc9")[0] == ExitCode.NOT_FOUND
+    assert run("impair", "off")[1] == b"no port is impaired\n"
 
 
 def test_impair_events_and_counters(run):

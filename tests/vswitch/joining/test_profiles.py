@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import attrs
 import pytest
 
@@ -16,6 +18,7 @@ from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, LastServed
 from vswitch.state import StateDir
 
+SERVICE = 65534  # a user
 SERVER = PrivateKey.generate().public
 WHERE = HostPort("switch.example.org", 7450)
 
@@ -155,9 +158,9 @@ def test_a_profile_of_a_name_that_is_a_path_is_never_looked_for(files):
 @pytest.fixture
 def switch(files):
     files.ensure()
-    create_key_file(files.server_key)
+    key = create_key_file(files.server_key).public
     registry = Registry.open(files.registry)
-    served = LastServed((HostPort("::", 7000),), None, ServeConfig().subnet)
+    served = LastServed((HostPort("::", 7000),), None, ServeConfig().subnet, key=key)
     registry.record_served(served)
     yield registry
     registry.close()
@@ -175,8 +178,27 @@ def test_on_the_host_of_the_switch_no_string_is_needed(files, switch):
 
 
 def test_a_switch_on_one_address_is_reached_there(files, switch):
-    switch.record_served(LastServed((HostPort("192.0.2.1", 7),), None, ServeConfig().subnet))
+    switch.record_served(attrs.evolve(switch.served(), listen=(HostPort("192.0.2.1", 7),)))
     assert resolve(config(files)).server == HostPort("192.0.2.1", 7)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_root_joins_on_the_host_of_a_switch_that_another_user_runs(files, switch):
+    for path in (files.path, files.members, files.server_key, files.registry):
+        os.chown(path, SERVICE, SERVICE)
+    files.server_key.write_text("for the switch alone")
+    profile = resolve(config(files))
+    assert profile.server_key == switch.served().key
+    assert files.key("pc1").stat().st_uid == SERVICE
+    assert resolve(config(files)).private_key.public == profile.private_key.public
+    store(resolve(config(files, name="pc2", invite=invite_string())))
+    assert files.profile("pc2").stat().st_uid == files.key("pc2").stat().st_uid == SERVICE
+    assert load(files, "pc2").server == WHERE
+    os.chown(files.key("pc2"), SERVICE + 1, SERVICE)
+    with pytest.raises(ConfigError, match="belongs to user"):
+        load(files, "pc2")
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        files.ensure()  # `serve` is no guest
 
 
 def test_a_local_refusal_leaves_no_key(files, switch):

@@ -14,16 +14,19 @@ from vswitch.management.handlers.common import (
 
 
 async def impair(controlled: Controlled, args: Args) -> Result:
-    """`vswitch impair`: begin, end, or only list."""
+    """`vswitch impair`: begin, end, or only list; of one port with `show`."""
     managed = controlled.managed
     impairments = managed.feature(Impairments)
-    name = args.get("port")
-    if name is not None:
-        port = port_of(managed, str(name))
-        if args.get("off") is True:
+    name, off, show = args.get("port"), args.get("off") is True, args.get("show") is True
+    port = None if name is None else port_of(managed, str(name))
+    if port is not None and not show:
+        if off:
             impairments.end(port)
         else:
             impairments.begin(port, orders_untrusted(args))
+    elif off:
+        for each in list(impairments.active.values()):
+            impairments.end(each.port)
     return {
         "impaired": [
             {
@@ -34,5 +37,6 @@ async def impair(controlled: Controlled, args: Args) -> Result:
                 "held": each.port.held_frames,
             }
             for number, each in sorted(impairments.active.items())
+            if not show or port in (None, each.port)
         ]
     }
