@@ -1,11 +1,17 @@
 """Set the switch beside other programs, in one interleaved run on this machine.
 
-    python -m benchmarks.compare                       # all of it, three rounds: two hours
-    python -m benchmarks.compare --quick               # one short round: a quarter of an hour
+    python -m benchmarks.compare                       # all of it, three rounds: over four hours
+    python -m benchmarks.compare --quick               # one short round: half an hour
+    python -m benchmarks.compare --quick --rounds 3 --underlays nic
     python -m benchmarks.compare --peers vswitch,fastd-aes128-gcm --underlays nic --rounds 3
 
-Needs root, and the peers' programs (those that are missing are named and left out):
-apt-get install openvpn tinc n2n fastd iperf3 ethtool iproute2 iputils-ping openssl
+Needs root, and the peers' programs on PATH; those that are missing are left out, and named below
+the table with where to get them. Those that Debian has:
+
+    apt-get install openvpn tinc n2n fastd softether-vpnserver softether-vpnclient \
+        softether-vpncmd wireguard-go wireguard-tools iperf3 ethtool iproute2 iputils-ping openssl
+
+Newer ones than an older Debian has: benchmarks/peers/newer.
 
 Nothing leaves the network namespaces that it makes. The exit status is 1 if a peer did not come
 up, did not go through S, or put a frame on the wire that the underlay does not allow.
@@ -27,7 +33,7 @@ from benchmarks.command import check_machine, names_of, stop_on_signal, tell
 from benchmarks.facts import facts
 from benchmarks.figures import FULL, QUICK
 from benchmarks.peers import PEERS, Peer
-from benchmarks.report import medians, table
+from benchmarks.report import medians, not_measured, table
 from benchmarks.underlays import UNDERLAYS
 
 SCHEMA = 1
@@ -71,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell("interrupted: what follows is what was measured so far")
     print(_head(result))
     print(table(result["summary"], _abouts(result), plan.overloads))
-    print(_missing(absent), end="")
+    print(not_measured(absent), end="")
     bad = [cell for cell in result["cells"] if cell["problem"]]
     return 1 if bad or len(result["cells"]) < len(orders) else 0
 
@@ -138,12 +144,6 @@ def _head(result: dict[str, Any]) -> str:
             "",
         )
     )
-
-
-def _missing(absent: dict[str, str]) -> str:
-    """The peers that were asked for and are not in the table, with what to do about it."""
-    lines = [f"  {name:16} {remedy}\n" for name, remedy in absent.items()]
-    return "".join(["\nnot measured:\n", *lines]) if lines else ""
 
 
 def _abouts(result: dict[str, Any]) -> dict[str, str]:

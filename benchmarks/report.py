@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["medians", "merged", "table"]
+__all__ = ["medians", "merged", "not_measured", "table"]
 
 Cell = dict[str, Any]
 
@@ -120,6 +120,12 @@ def table(summary: list[Cell], abouts: dict[str, str], overloads: Iterable[int])
     known = (f"  {name:16} {text}" for name, text in abouts.items())
     offered = "/".join(f"{rate / 1000:.0f} k" for rate in overloads)
     return "\n\n".join([*blocks, LEGEND.format(overloads=offered), "\n".join(known)])
+
+
+def not_measured(remedies: dict[str, str]) -> str:
+    """The peers that were asked for and are not in the table, by name, with what to do about it."""
+    lines = [f"  {name:16} {remedy}\n" for name, remedy in remedies.items()]
+    return "".join(["\nnot measured:\n", *lines]) if lines else ""
 
 
 def _align(rows: list[list[str]]) -> list[str]:

@@ -1,8 +1,9 @@
 """n3n, which goes on from n2n 3: all through the supernode, AES as the payload's cipher.
 
-Told to it beside addresses: no traffic from edge to edge, no multicast filter (IPv6 needs it),
-and the inner MTU that leaves its datagrams whole within 1500; its own default is 1290. Header
-encryption, compression and the cipher are off unless asked for, and only the cipher is asked for.
+It is told the addresses, a key, that cipher (its default is none), to send nothing from edge to
+edge, to let multicast through, which IPv6 needs, and the largest MTU that leaves its datagrams
+whole within 1500 (its default is 1290). Header encryption and compression stay off, as they are by
+default.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import re
 from benchmarks.bed import Bed
 from benchmarks.peers.peer import Peer, version_of
 
-__all__ = ["PEER"]
+__all__ = ["PEER", "by_udp"]
 
 PORT = 5555
 NIC = "lan0"  # the interface is then called vpn_lan0
@@ -57,10 +57,13 @@ def _tell(bed: Bed, role: str, *command: str) -> None:
     bed.host(role).run(_argv(role, *command))
 
 
+def by_udp(status: str) -> bool:
+    """Whether frames travel by UDP, from what AccountStatusGet said."""
+    return re.search(r"^UDP Acceleration is Active *\|Yes", status, re.MULTILINE) is not None
+
+
 def _by_udp(bed: Bed, role: str) -> bool:
-    """Whether frames travel by UDP: it begins some ten seconds after the connection."""
-    said = bed.host(role).run(_argv(role, "AccountStatusGet", HUB)).stdout
-    return re.search(r"UDP Acceleration is Active *\|Yes", said) is not None
+    return by_udp(bed.host(role).run(_argv(role, "AccountStatusGet", HUB)).stdout)
 
 
 def _wait(bed: Bed, role: str, question: str) -> None:
