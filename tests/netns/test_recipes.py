@@ -1,10 +1,11 @@
 """docs/recipes.md with the programs that people use: what they find on the LAN, and who plugs in.
 
-One LAN for all of it: the switch's host with a port of its own, two members, and four that speak no
-vswitch, written from the descriptions of their formats.
+Files are taken from the page. One LAN for all of it: the switch's host with a port of its own, two
+members, and four that speak no vswitch, written from the descriptions of their formats.
 """
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -13,44 +14,53 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.tools import Lines, ipv4, reach, until_it_says
+from tests.netns.tools import Lines, answers, ipv4, reach, until_it_says
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS, UNDERLAY
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
-HERE = "vsw9"  # the port of the switch's own host
-HERE_ADDRESS = "10.77.0.1"
-FOREIGN = {  # name: kind there, kind here, address
-    "gns3": ("nio", "udp", "10.77.0.201"),
-    "lima": ("lima", "qemu-stream", "10.77.0.202"),
-    "vfkit": ("vfkit", "qemu-dgram", "10.77.0.203"),
-    "router": ("vxlan", "vxlan", "10.77.0.204"),
-}
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text()
+HERE_ADDRESS = "10.77.0.1"  # of the switch's own host
+FOREIGN = {"gns3": "nio", "lima": "lima", "vfkit": "vfkit", "router": "vxlan"}  # what they speak
+ADDRESSES = {name: f"10.77.0.{200 + number}" for number, name in enumerate(FOREIGN)}
 PORTS = {"gns3": 10000, "router": 8472}
 OUTSIDE = "198.51.100.1"  # of a host that is no member, behind the underlay
 ANSWER = "from a member"
+
+
+def section(title):
+    """What the page has under a heading."""
+    (found,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.M)
+    return found
+
+
+def block(title, language):
+    """The file or the commands there, of that language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", section(title), re.DOTALL | re.M)
+    return found
+
+
+def underlay_address(host):
+    (shown,) = json.loads(host.run(["ip", "-j", "-4", "address", "show", UNDERLAY]).stdout)
+    return shown["addr_info"][0]["local"]
 
 
 @pytest.fixture(scope="module")
 def lan(empty_lan):
     lan = empty_lan
     hosts = {name: lan.host(name) for name in (*FOREIGN, "pc1", "pc2", "outside")}
-    places = {name: f":{PORTS[name]}" for name in PORTS}
-    places |= {name: f"unix:{lan.switch.directory}/{name}" for name in ("lima", "vfkit")}
-    path = lan.switch.directory / "vswitch.toml"
-    remote = hosts["router"].run(["ip", "-j", "-4", "address", "show", UNDERLAY]).stdout
-    (router,) = [a["local"] for each in json.loads(remote) for a in each.get("addr_info", [])]
-    text = ""
-    for name, (_, kind, _) in FOREIGN.items():
-        text += f'[[foreign]]\nkind = "{kind}"\nname = "{name}"\nlisten = "{places[name]}"\n'
-        if kind == "vxlan":
-            text += f'remote = "{router}:{PORTS[name]}"\nvni = 42\n'
-    path.write_text(text)
-    lan.serve("--config", str(path), "--local-port", "--dev", HERE)
-    for name, (stub, _, address) in FOREIGN.items():
-        port = PORTS.get(name, 0)
-        target = SWITCH_ADDRESS if port else str(lan.switch.directory / name)
-        argv = [sys.executable, str(CLIENT), stub, target, str(port), DEV, f"{address}/24"]
+    text = block("GNS3", "toml") + block("A router with VXLAN", "toml")
+    text = text.replace("203.0.113.9", underlay_address(hosts["router"]))
+    sockets = {name: str(lan.switch.directory / name) for name in ("lima", "vfkit")}
+    kinds = re.findall(r"\| `(qemu-\w+)` \| `unix:", section("Virtual machines"))
+    for kind, path in zip(kinds, sockets.values(), strict=True):
+        text += f'[[foreign]]\nkind = "{kind}"\nlisten = "unix:{path}"\n'
+    config = lan.switch.directory / "vswitch.toml"
+    config.write_text(text)
+    lan.serve("--config", str(config), "--local-port")
+    for name, stub in FOREIGN.items():
+        target = [SWITCH_ADDRESS, str(PORTS[name])] if name in PORTS else [sockets[name], "0"]
+        argv = [sys.executable, str(CLIENT), stub, *target, DEV, f"{ADDRESSES[name]}/24"]
         client = hosts[name].popen(argv, stdout=subprocess.PIPE, text=True)
         assert client.stdout.readline() == "ready\n"
     for name in ("pc1", "pc2"):
@@ -62,16 +72,15 @@ def lan(empty_lan):
 
 @pytest.mark.netns("ping", "ip")
 def test_programs_of_others_are_on_the_lan(lan):
-    where = {name: address for name, (_, _, address) in FOREIGN.items()}
-    where |= {name: ipv4(lan, name) for name in ("pc1", "pc2")}
+    where = ADDRESSES | {name: ipv4(lan, name) for name in ("pc1", "pc2")}
     for source, target in permutations(where, 2):
-        # VXLAN takes 50 bytes of the 1,500 below it, as the recipe has it.
+        # VXLAN takes 50 bytes of the 1,500 below it.
         size = "1422" if "router" in (source, target) else "1472"
         reach(lan.members[source], where[target], "-M", "do", "-s", size)
     names = {port["name"].partition("-")[0] for port in lan.status()["ports"]}
-    assert names == {*FOREIGN, "pc1", "pc2", "local"}
+    assert names == {"gns3", "qemu", "router", "pc1", "pc2", "local"}
     refused = {each["name"]: each["refused"] for each in lan.status()["foreign"]}
-    assert refused["vfkit"] == {"no_frame": 1}  # its greeting
+    assert refused["qemu-dgram"] == {"no_frame": 1}  # the greeting
 
 
 BUS = """
@@ -146,12 +155,7 @@ def test_names_and_services_of_mdns_are_found(lan):
 def test_a_talker_and_a_listener_of_dds_find_each_other(lan, tmp_path):
     """As ROS 2 with Cyclone DDS: discovery by multicast, the interface said in a file."""
     config = tmp_path / "cyclonedds.xml"
-    config.write_text(
-        "<CycloneDDS><Domain><General><Interfaces>"
-        f'<NetworkInterface name="{DEV}"/>'
-        "</Interfaces></General></Domain></CycloneDDS>"
-    )
-    config.chmod(0o644)
+    config.write_text(block("DDS and ROS 2", "xml"))
     uri = {"CYCLONEDDS_URI": f"file://{config}"}
     found = ["-Q", "minmatch:1", "-Q", "initwait:40"]
     talker = lan.members["pc1"].popen(
@@ -194,8 +198,8 @@ except TimeoutError:
 
 @contextmanager
 def default_route(host):
-    """By the underlay, as every host has one."""
-    host.run(["ip", "route", "add", "default", "via", SWITCH_ADDRESS, "dev", UNDERLAY])
+    """By the underlay, as every host has one; its router is away."""
+    host.run(["ip", "route", "add", "default", "via", "192.0.2.250", "dev", UNDERLAY])
     yield
     host.run(["ip", "route", "del", "default"])
 
@@ -216,6 +220,7 @@ def test_a_game_that_asks_everybody_is_heard_on_the_lan(lan, to, route):
         seeker.run([sys.executable, "-c", SEEK, to, "0.1"])
         wait_until(lambda: "27015" in leaves.text(), "the question on the default route")
         leaves.stop()
+        assert f"ip route add {route} dev {DEV}\n" in PAGE
         seeker.run(["ip", "route", "add", route, "dev", DEV])
         asked = seeker.run([sys.executable, "-c", SEEK, to, "20"]).stdout
         seeker.run(["ip", "route", "del", route, "dev", DEV])
@@ -237,19 +242,7 @@ print("ready", flush=True)
 server.serve_forever()
 """
 ASK = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).read().decode())"
-NFT = f"""
-table ip vswitch {{
-  chain ways_in {{
-    type nat hook prerouting priority dstnat
-    iifname != "{HERE}" tcp dport 8080 dnat to PC1:80
-  }}
-  chain ways_out {{
-    type nat hook postrouting priority srcnat
-    oifname "{HERE}" ct status dnat masquerade
-    iifname "{HERE}" oifname != "{HERE}" masquerade
-  }}
-}}
-"""
+WAY = "The switch's host as a way in and out"
 NGINX = """
 daemon off; pid {directory}/nginx.pid; error_log {directory}/nginx.log; user root;
 events {{ }}
@@ -258,45 +251,50 @@ http {{
   client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
   fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
-  server {{ listen 8081; location / {{ proxy_pass http://{member}:80; }} }}
+  {server}
 }}
 """
 
 
 @pytest.fixture(scope="module")
 def web(lan):
-    """A web server on a member, which the world outside the LAN cannot reach by itself."""
+    """A web server on a member, which the world outside the LAN does not reach; its address."""
     server = lan.members["pc1"].popen(
         [sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True
     )
     until_it_says(server, "ready")
-    reach(lan.switch, ipv4(lan, "pc1"))
+    address = ipv4(lan, "pc1")
+    reach(lan.switch, address)
+    return address
 
 
-@pytest.mark.netns("ip", "ping", "nft")
+@pytest.mark.netns("ip", "ping", "nft", "sysctl")
 def test_the_switch_lets_the_world_in_and_members_out(lan, web):
     switch, outside, pc2 = lan.switch, lan.members["outside"], lan.members["pc2"]
     switch.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-    switch.run(["nft", "-f", "-"], input=NFT.replace("PC1", ipv4(lan, "pc1")))
+    switch.run(["nft", "-f", "-"], input=block(WAY, "nft").replace("10.77.0.2", web))
     page = outside.run([sys.executable, "-c", ASK, f"http://{SWITCH_ADDRESS}:8080/"]).stdout
     assert page.strip() == ANSWER
-    shown = json.loads(outside.run(["ip", "-j", "-4", "address", "show", UNDERLAY]).stdout)
-    (near,) = [a["local"] for each in shown for a in each.get("addr_info", [])]
-    switch.run(["ip", "route", "add", OUTSIDE, "via", near])
-    pc2.run(["ip", "route", "add", OUTSIDE, "via", HERE_ADDRESS])
-    reach(pc2, OUTSIDE)
+    switch.run(["ip", "route", "add", OUTSIDE, "via", underlay_address(outside)])
+    with default_route(pc2):
+        assert not answers(pc2, OUTSIDE)
+        pc2.run(["ip", "route", "add", SWITCH_ADDRESS, "dev", UNDERLAY])
+        for half in ("0.0.0.0/1", "128.0.0.0/1"):
+            assert f"ip route add {half} via {HERE_ADDRESS}\n" in section(WAY)
+            pc2.run(["ip", "route", "add", half, "via", HERE_ADDRESS])
+        reach(pc2, OUTSIDE)
 
 
 @pytest.mark.netns("ip", "ping", "nginx")
 def test_nginx_on_the_host_of_the_switch_hands_on_to_a_member(lan, web):
-    config = lan.switch.directory / "nginx.conf"
-    config.write_text(NGINX.format(directory=lan.switch.directory, member=ipv4(lan, "pc1")))
-    with (lan.switch.directory / "nginx.out").open("wb") as output:
-        lan.switch.popen(["nginx", "-c", str(config)], stdout=output, stderr=output)
-    outside = lan.members["outside"]
+    place = lan.switch.directory
+    server = block(WAY, "nginx").replace("10.77.0.2", web)
+    (place / "nginx.conf").write_text(NGINX.format(directory=place, server=server))
+    with (place / "nginx.out").open("wb") as output:
+        lan.switch.popen(["nginx", "-c", str(place / "nginx.conf")], stdout=output, stderr=output)
 
     def page():
-        url = f"http://{SWITCH_ADDRESS}:8081/"
-        return outside.run([sys.executable, "-c", ASK, url], check=False).stdout.strip()
+        argv = [sys.executable, "-c", ASK, f"http://{SWITCH_ADDRESS}:8081/"]
+        return lan.members["outside"].run(argv, check=False).stdout.strip()
 
     wait_until(lambda: page() == ANSWER, "the page")
