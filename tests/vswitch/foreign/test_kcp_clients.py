@@ -36,7 +36,7 @@ def record(data):
 
 @asynccontextmanager
 async def serving(**options):
-    settings = ForeignSettings(kind="kcp", name="lab", listen="127.0.0.1:0", **options)
+    settings = ForeignSettings(**{"kind": "kcp", "name": "lab", "listen": "127.0.0.1:0", **options})
     async with (
         open_switch() as switch,
         open_foreign(switch, [settings]) as (listener,),
@@ -174,6 +174,18 @@ async def test_a_client_that_is_started_again_elsewhere_takes_its_mac_address_al
             await until(lambda: len(switch.ports) == 2)
             await bot.send(frame(B, A))
             assert await two.receive() == frame(B, A)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+async def test_answers_leave_from_the_address_that_was_asked(host):
+    async with serving(listen="0.0.0.0:0") as (_, listener, bot):
+        client = Client(listener)
+        client.where = HostPort(host, client.where.port)
+        with client as one:  # hears that address alone
+            one.send(frame(A))
+            assert await bot.receive_frame() == frame(A)
+            await bot.send(frame(B, A))
+            assert await one.receive() == frame(B, A)
 
 
 async def test_places_are_bounded():
