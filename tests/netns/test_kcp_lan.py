@@ -116,9 +116,9 @@ def test_iperf3_crosses_both_ways(site, pair, reverse):
     one, two = pair
     reach(site.host(one), site.addresses[two])
     ends = site.host(one), site.host(two), site.addresses[two]
-    received = iperf3(*ends, "-n", "1M", *reverse)["sum_received"]
+    received = iperf3(*ends, "-n", "512K", *reverse)["sum_received"]
     print(f"{pair} {reverse}: {received['bits_per_second'] / 1e6:.1f} Mbit/s")
-    assert received["bytes"] > 250_000  # the rest was in buffers when the sender had given all
+    assert received["bytes"] > 100_000  # the rest was in buffers when the sender had given all
 
 
 @pytest.mark.netns("ping", "ip")
