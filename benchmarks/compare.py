@@ -1,6 +1,6 @@
 """Set the switch beside other programs, in one interleaved run on this machine.
 
-    python -m benchmarks.compare                       # all of it, three rounds: over four hours
+    python -m benchmarks.compare                       # all of it, three rounds: about four hours
     python -m benchmarks.compare --quick               # one short round: half an hour
     python -m benchmarks.compare --quick --rounds 3 --underlays nic
     python -m benchmarks.compare --peers vswitch,fastd-aes128-gcm --underlays nic --rounds 3
