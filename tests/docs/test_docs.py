@@ -27,8 +27,9 @@ from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.devices.home_filter import STAYS_HOME
 from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
+from vswitch.features.settings import load_settings
 from vswitch.foreign.datagrams import SEND_REASONS
-from vswitch.foreign.kinds import KINDS, ForeignSettings
+from vswitch.foreign.kinds import KINDS, ForeignSettings, load_foreign
 from vswitch.switch.counters import Drop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,14 @@ OF_COMMAND = {
     "status": LookConfig,
     "members": LookConfig,
     "revoke": StateConfig,
+    "port": LookConfig,
+    "switch": LookConfig,
+    "capture": StateConfig,
+    "counters": LookConfig,
+    "events": LookConfig,
+    "impair": LookConfig,
+    "trace": LookConfig,
+    "mac": LookConfig,
 }
 LEVELS = ("debug", "info", "warning", "error", "exception", "log")
 UNITS = sorted((ROOT / "examples").glob("*.service"))
@@ -108,7 +117,8 @@ def test_option_is_in_the_table(command, name):
     metavar = "" if entry.metavar is None else " " + entry.metavar
     assert code(flag) == [f"{flag_of(name)}{metavar}".replace("|", r"\|")]
     assert code(variable) == [variable_of(name)]
-    assert code(key) == ([name] if command in TABLES and entry.in_file else [])
+    has_table = command in ("serve", "join")
+    assert code(key) == ([name] if has_table and entry.in_file else [])
     assert meaning
     if field.default is attrs.NOTHING:
         assert default == "required"
@@ -130,6 +140,54 @@ def test_table_has_no_option_too_many():
         for command in row[1].split(", ")
     }
     assert listed == known
+
+
+def test_commands_without_options_are_named():
+    (said,) = re.findall(r"^(`vswitch .*?) have flags alone", section("Options"), re.DOTALL | re.M)
+    assert {name.removeprefix("vswitch ") for name in code(said)} == set(SUMMARIES) - set(
+        OF_COMMAND
+    )
+
+
+def blocks(page: Path, languages: str) -> list[str]:
+    return re.findall(rf"^```(?:{languages})\n(.*?)^```$", page.read_text(), re.DOTALL | re.M)
+
+
+FILES = [(page, block) for page in PAGES for block in blocks(page, "toml")]
+
+
+@pytest.mark.parametrize(
+    ("page", "block"), FILES, ids=[f"{title_of(page)}-{i}" for i, (page, _) in enumerate(FILES)]
+)
+def test_configuration_in_documents_is_right(page, block, tmp_path):
+    path = tmp_path / "vswitch.toml"
+    path.write_text(block)
+    load(ServeConfig, {"config": str(path)}, {}, table="serve", tables=TABLES)
+    load_settings(path)
+    load_foreign(path)
+
+
+def settings_in(page: Path) -> list[tuple[str, str]]:
+    """(table, `key = value`) of each `vswitch port set NAME KEY=VALUE` and `vswitch switch set`."""
+    inline = code(re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M))
+    text = "\n".join([*blocks(page, "sh|console"), *inline])
+    found = re.findall(r"vswitch (?:(port) set \S+|(switch) set)((?: [\w-]+=[^\s`#]+)+)", text)
+    return [
+        ("port.pc1" if port else "switch", change)
+        for port, _, changes in found
+        for change in changes.split()
+        if change != "KEY=VALUE"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "change"), sorted({change for page in PAGES for change in settings_in(page)})
+)
+def test_settings_that_documents_set_exist(table, change, tmp_path):
+    key, _, value = change.partition("=")
+    path = tmp_path / "vswitch.toml"
+    path.write_text(f'[{table}]\n{key.replace("-", "_")} = "{value}"\n')
+    load_settings(path)
 
 
 def test_every_key_of_foreign_ports_is_explained():

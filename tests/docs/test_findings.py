@@ -1,4 +1,4 @@
-"""Each finding in docs/security.md names tests, and they exist."""
+"""Findings in docs/security.md and reports in docs/testing.md name tests, and these exist."""
 
 import ast
 import re
@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
+TESTING = (TESTS.parent / "docs" / "testing.md").read_text()
 SECURITY = (TESTS.parent / "docs" / "security.md").read_text()
 
 
-def findings(text):
-    """The tests that hold each finding, by its words."""
-    section = text.partition("\n## What was found\n")[2]
-    rows = re.findall(r"^\| (?!Found|-)(.+?) \| (.+) \|$", section, re.MULTILINE)
+def findings(text, title="What was found"):
+    """The tests that hold each row below that heading, by its words."""
+    section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?!Found|Situation|-)(.+?) \| (.+) \|$", section, re.MULTILINE)
     assert rows
     return {found: re.findall(r"`([\w/]+\.py)::(\w+)`", held) for found, held in rows}
 
 
-FINDINGS = findings(SECURITY)
+FINDINGS = findings(SECURITY) | findings(TESTING, "What people have reported")
 
 
 def is_there(path, name):

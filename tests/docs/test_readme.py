@@ -51,3 +51,18 @@ def test_readme_begins_with_what_the_program_is_and_for_whom():
     opening = "\n".join(README.split("\n\n", 2)[1].splitlines()[:5])
     assert "Ethernet switch" in opening
     assert "For people who" in opening
+
+
+def test_pings_of_the_readme_are_those_of_the_table():
+    """Medians of pings 50 ms apart, ours and those of the encrypted others, on the three wires."""
+    table = (ROOT / "docs" / "performance.md").read_text()
+    ours, others = [], []
+    for name, row in re.findall(r"^(vswitch|fastd\S*|openvpn|tinc|n2n)  +(.*)$", table, re.M):
+        pings = re.findall(r"[\d.]+ / ([\d.]+) / [\d.]+", row)  # 2 ms apart, 50 ms, loaded
+        (ours if name == "vswitch" else others).append(float(pings[1]))
+    assert (len(ours), len(others)) == (3, 12)
+    said = re.search(
+        r"half take\s+less than ([\d.]+) to ([\d.]+) ms, where .*? ([\d.]+) to (\d\.\d)", README
+    )
+    found = [min(ours), max(ours), min(others), max(others)]
+    assert list(said.groups()) == [f"{ms:.1f}" for ms in found]
