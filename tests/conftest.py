@@ -19,13 +19,20 @@ missing = functools.cache(missing_for_lab)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """With `-n 2`: file by file, and those with real hosts one after the other, since they look for
-    what others leave; they wait most of the time, and the others run beside them.
+    what others leave; they wait most of the time, and the others run beside them. A file whose
+    tests run inside a host of their own meets nobody there.
     """
     from xdist.scheduler import LoadScopeScheduling
 
+    @functools.cache
+    def scope_of(file):
+        if not file.startswith("tests/netns/"):
+            return file
+        return file if "mark.inside" in (config.rootpath / file).read_text() else "hosts"
+
     class OneForHosts(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return "hosts" if nodeid.startswith("tests/netns/") else nodeid.partition("::")[0]
+            return scope_of(nodeid.partition("::")[0])
 
     return OneForHosts(config, log)
 
