@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.clocks import stamp
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode
@@ -53,7 +53,7 @@ def _line(event: dict[str, Any]) -> str:
     facts = dict(event)
     at, kind, port = facts.pop("at"), facts.pop("kind"), facts.pop("port")
     number = facts.pop("number")
-    when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    when = stamp(at)
     words = [f"#{number}", when, kind, *([f"port={port}"] if port else [])]
     line = " ".join([*words, *(f"{key}={_value(value)}" for key, value in facts.items())])
     return clean(line)

@@ -5,7 +5,6 @@ Error contract: `VswitchError` where the registry cannot be read.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any
 
@@ -15,6 +14,7 @@ from attrs import Factory, define
 
 from transport import Endpoint
 from vswitch.addresses import HostPort
+from vswitch.clocks import uptime
 from vswitch.config.options import ServeConfig
 from vswitch.errors import VswitchError
 from vswitch.features.impair import Impairments, said
@@ -41,7 +41,7 @@ class ServeStatus:
     reception: Reception
     registry: Registry
     managed: FeatureManager
-    started: float = Factory(time.time)
+    started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
 
     async def read(self) -> SwitchStatus:
@@ -51,7 +51,7 @@ class ServeStatus:
         connected = {each.port: each for each in self.reception.connected.values()}
         return SwitchStatus(
             version=VERSION,
-            uptime_s=time.time() - self.started,
+            uptime_s=uptime() - self.started,
             listen=self.listen.text(),
             subnet=str(self.config.subnet),
             mtu=self.switch.mtu,
