@@ -15,12 +15,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Mapping
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from typing import IO, TextIO
 
+from vswitch.clocks import stamp
 from vswitch.errors import ConfigError
 
 _FILE_MODE = 0o600
@@ -85,8 +85,7 @@ class LineFormatter(logging.Formatter):
         ):
             line = f"{colour}{line}{_PLAIN}"
         if self._stamp:
-            seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            line = f"{seconds}.{int(record.msecs):03d}Z {line}"
+            line = f"{stamp(record.created)} {line}"
         if record.exc_info:
             trace = self.formatException(record.exc_info)
             line += "".join(f"\n  {_one_line(part)}" for part in trace.splitlines())

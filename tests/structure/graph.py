@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # the rooms of transport, the lowest fi
     ("testing",),
 )
 MOST_ROOMS = {"vswitch": 28, "transport": 16}
-MOST_LOOSE = {"vswitch": 8}
+MOST_LOOSE = {"vswitch": 9}
 
 Edges = dict[str, set[str]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 from vswitch.cli.common import (
@@ -16,6 +15,7 @@ from vswitch.cli.common import (
     drop_stdout,
     print_json,
 )
+from vswitch.clocks import stamp
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode, NotReachable
@@ -66,7 +66,7 @@ def _line(event: dict[str, Any]) -> str:
     facts = dict(event)
     at, kind, port = facts.pop("at"), facts.pop("kind"), facts.pop("port")
     number = facts.pop("number")
-    when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    when = stamp(at)
     words = [f"#{number}", when, kind, *([f"port={port}"] if port else [])]
     line = " ".join([*words, *(f"{key}={_value(value)}" for key, value in facts.items())])
     return clean(line)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from datetime import UTC, datetime
 
 from vswitch.addresses import HostPort
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
+from vswitch.clocks import utc
 from vswitch.config.converters import to_name
 from vswitch.config.options import InviteConfig
 from vswitch.config.sources import add_flags
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         invite = Invite(invitation.token_id, invitation.psk, name, now, expires)
         registry.add_invite(invite, again=args.again)
     answer(invitation.encode())
-    until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    until = utc(expires, "%Y-%m-%d %H:%M:%S UTC")
     say(
         f"vswitch: the string above makes one host the member {name}, until {until}; there run\n"
         "  vswitch join STRING"

@@ -273,12 +273,13 @@ class Captures:
         self._decisions: dict[bytes, tuple[bool, str]] = {}  # of this batch, by head
         self._source: Port | None = None  # where the batch came in that goes out now, and when
         self._source_at = -math.inf
-        # Frames have the clock of the switch, which began somewhere.
-        self._epoch = time.time_ns() - int(trio.current_time() * 1e9)
+        self._epoch = 0  # of the switch's clock, in ns of the wall clock
 
     def add(self, running: RunningCapture) -> None:
         """From now on it is shown what passes."""
         if not self.running:
+            # Anew each time: the wall clock may have been set since.
+            self._epoch = time.time_ns() - int(trio.current_time() * 1e9)
             self._switch.add_observer(self)
         self.running = (*self.running, running)
 
@@ -289,8 +290,8 @@ class Captures:
             self._switch.remove_observer(self)
 
     def wall(self, now: float) -> int:
-        """Nanoseconds since the epoch at this moment of the switch's clock."""
-        return self._epoch + int(now * 1e9)
+        """Nanoseconds of the epoch, before which pcapng has none, at a moment of the switch."""
+        return max(0, self._epoch + int(now * 1e9))
 
     # --- vswitch.switch.stages.Observer -----------------------------------------------------
 

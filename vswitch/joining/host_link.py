@@ -13,7 +13,6 @@ ends (`ENDS`); `VswitchError` for an interface that does not work any more.
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,6 +22,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 import trio
 
 from transport import ChannelBroken
+from vswitch.clocks import uptime, wall_time_of
 from vswitch.config.options import DEFAULT_MTU, JoinConfig
 from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.home_filter import HomeFilter
@@ -102,7 +102,7 @@ class HostLink:
         self.received, self.sent = Tally(), Tally()
         self._dropped: Counter[str] = Counter()  # by the devices of earlier connections
         self._device: Remote | None = None  # while connected
-        self._since = time.time()
+        self._since = uptime()
         self._error: str | None = None
         self._refused: dict[str, str] = {}  # address, mtu: what the switch said, and why not
         self._limits: dict[str, LineLimit] = {}  # by event
@@ -152,7 +152,7 @@ class HostLink:
     ) -> None:
         """Frames can pass from now on. The rest is for the log."""
         interface = self.interface
-        self._device, self._error, self._since = device, None, time.time()
+        self._device, self._error, self._since = device, None, uptime()
         self.tell(
             "connected",
             member=welcome.name,
@@ -174,7 +174,7 @@ class HostLink:
         if reason != self._error:
             self.tell("disconnected", logging.WARNING, member=self._config.name, reason=reason)
         if self._error is None:
-            self._since = time.time()
+            self._since = uptime()
         self._error = reason
 
     async def carry(
@@ -255,7 +255,7 @@ class HostLink:
                 tx_frames=sent.frames,
                 tx_bytes=sent.bytes,
                 drops=dict(+drops),
-                since=self._since,
+                since=wall_time_of(self._since),
                 error=self._error,
                 refused=dict(self._refused),
                 lacking=lacks,

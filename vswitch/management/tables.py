@@ -6,8 +6,8 @@ Error contract: none of these raises; unknown values are shown as `-`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
+from vswitch.clocks import utc
 from vswitch.logs import clean
 from vswitch.management.status import (
     InviteStatus,
@@ -215,4 +215,4 @@ def _rtt(milliseconds: float | None) -> str:
 
 
 def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    return utc(seconds, "%Y-%m-%d %H:%M")

@@ -10,7 +10,6 @@ message is for its user: it names the holder, or says what to do.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from attrs import Attribute, field, frozen
@@ -18,6 +17,7 @@ from attrs.validators import instance_of, optional
 
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
+from vswitch.clocks import utc
 from vswitch.errors import ByeCode, RefusedError
 
 _YEARS = -62_135_596_800, 253_402_300_800  # seconds of the epoch: 1 to 9999, as `datetime` has them
@@ -214,7 +214,4 @@ def choose_address(
 
 
 def _date(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError, OSError):  # a clock, or a file, that says what cannot be
-        return f"second {seconds:g}"
+    return utc(seconds, "%Y-%m-%d %H:%M UTC")

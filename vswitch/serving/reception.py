@@ -26,6 +26,7 @@ from attrs import define
 
 from transport import Channel, Credential, CredentialKind
 from vswitch.addresses import mac_from_key
+from vswitch.clocks import uptime, wall_time_of
 from vswitch.errors import BadRecord, RefusedError, VswitchError
 from vswitch.frames.ethernet import parse_mac
 from vswitch.logs import clean, event
@@ -64,7 +65,7 @@ class ConnectedMember:
     channel: Channel
     device: MemberDevice
     port: Port
-    since: float  # wall clock
+    since: float  # by `uptime`
     why: str | None = None  # it was unplugged, if not by itself
 
     def status(self) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class ConnectedMember:
                 statistics.datagram_sent, statistics.datagram_received, statistics.datagram_lost
             ),
             "transport_drops": dict(statistics.drops),
-            "since": self.since,
+            "since": wall_time_of(self.since),
         }
 
 
@@ -158,7 +159,7 @@ class Reception:
         attach, name = self._switch.attach, member.name
         port = attach(device, name=name, bridge=hello.bridge, bound=bound)
         device.on_blocked = port.flush_soon
-        connected = ConnectedMember(member, address, channel, device, port, time.time())
+        connected = ConnectedMember(member, address, channel, device, port, uptime())
         self.connected[key] = connected
         try:
             device.send_control(

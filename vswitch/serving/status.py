@@ -5,7 +5,6 @@ Error contract: `VswitchError` where the registry cannot be read.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any
 
@@ -14,6 +13,7 @@ import trio
 from attrs import Factory, define
 
 from transport import Endpoint
+from vswitch.clocks import uptime
 from vswitch.errors import VswitchError
 from vswitch.features.impair import Impairments, said
 from vswitch.features.manager import FeatureManager
@@ -39,7 +39,7 @@ class ServeStatus:
     reception: Reception
     registry: Registry
     managed: FeatureManager
-    started: float = Factory(time.time)
+    started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
 
     async def read(self) -> SwitchStatus:
@@ -49,7 +49,7 @@ class ServeStatus:
         connected = {each.port: each for each in self.reception.connected.values()}
         return SwitchStatus(
             version=VERSION,
-            uptime_s=time.time() - self.started,
+            uptime_s=uptime() - self.started,
             listen=self.served.listen[0].text(),
             listens=[each.text() for each in self.served.listen],
             subnet=str(self.served.subnet),
