@@ -23,7 +23,10 @@ KEY = "a key"  # of a network that lives for a minute
 def _start(bed: Bed) -> None:
     for role in "sab":
         bed.own(role, "/run")  # where the socket of its management is
-    bed.spawn("s", ["n3n-supernode", "-O", f"connection.bind={bed.s_underlay}:{PORT}", "start"])
+    # Whoever changes its user no longer dies with the benchmark.
+    stay = ["-O", "daemon.userid=0", "-O", "daemon.groupid=0"]
+    bind = ["-O", f"connection.bind={bed.s_underlay}:{PORT}"]
+    bed.spawn("s", ["n3n-supernode", *bind, *stay, "start"])
     settings = {
         "community.name": "benchmark",
         "community.cipher": "AES",
@@ -36,7 +39,7 @@ def _start(bed: Bed) -> None:
         "tuntap.address_mode": "static",
     }
     for role, address in (("a", A_ADDRESS), ("b", B_ADDRESS)):
-        argv = ["n3n-edge", "-O", f"tuntap.address={address}/{PREFIX}"]
+        argv = ["n3n-edge", *stay, "-O", f"tuntap.address={address}/{PREFIX}"]
         for name, value in settings.items():
             argv += ["-O", f"{name}={value}"]
         bed.spawn(role, [*argv, "start"])

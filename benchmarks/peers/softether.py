@@ -30,7 +30,8 @@ def _start(bed: Bed) -> None:
     for role in "sab":
         bed.own(role, *DIRECTORIES)
         bed.host(role).run(["mkdir", *(f"{place}/softether" for place in DIRECTORIES)])
-        bed.spawn(role, ["vpnserver" if role == "s" else "vpnclient", "execsvc"])
+        # In the foreground: as a service it is a child of a process that starts it again.
+        bed.spawn(role, ["vpnserver" if role == "s" else "vpnclient", "start", "--foreground"])
     bed.device = f"vpn_{NIC}"
     _wait(bed, "s", "ServerInfoGet")
     for role in "ab":
