@@ -190,6 +190,31 @@ def test_settings_that_documents_set_exist(table, change, tmp_path):
     load_settings(path)
 
 
+def test_troubleshooting_is_about_what_the_program_says():
+    """What stands in bold is a message, but for what differs: a host, an interface, dots."""
+    said = "".join(path.read_text() for path in (ROOT / "vswitch").rglob("*.py"))
+    messages = re.findall(r"^\*\*`([^`]+)`", section("Troubleshooting"), re.M)
+    assert len(messages) > 3
+    for message in messages:
+        for part in re.split(r"HOST:PORT|vsw0|\.\.\.", message):
+            assert part.strip() in said, message
+
+
+def contents(page: Path) -> list[str]:
+    """What a page lists at its beginning."""
+    (listed,) = re.findall(r"\n\n((?:- \[.+\]\(#.+\)\n)+)\n", page.read_text())
+    return re.findall(r"^- \[(.+)\]\(#", listed, re.M)
+
+
+LONG = [page for page in PAGES if re.search(r"\n\n- \[.+\]\(#", page.read_text())]
+
+
+@pytest.mark.parametrize("page", LONG, ids=title_of)
+def test_contents_list_every_section(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M)
+    assert contents(page) == re.findall(r"^## (.+)$", text, re.M)
+
+
 def test_every_key_of_foreign_ports_is_explained():
     listed = [name for row in rows(section("Foreign ports")) for name in code(row[0])]
     assert sorted(listed) == sorted(options_of(ForeignSettings))
