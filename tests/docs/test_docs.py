@@ -416,6 +416,33 @@ def test_the_example_of_a_configuration_file_is_right():
     assert attrs.evolve(joined, config=None) == JoinConfig(name="pc1", state=joined.state)
 
 
+def tools_of_tests() -> set[str]:
+    """The programs that `@pytest.mark.netns(...)` names, also by a constant of the file."""
+    found = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        constants = {}
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+                names = getattr(node.targets[0], "elts", [])
+                constants |= {n.id: v for n, v in zip(names, node.value.elts, strict=False)}
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="netns"), args=args):
+                    named = [constants.get(getattr(arg, "id", None), arg) for arg in args]
+                    found |= {ast.literal_eval(arg) for arg in named}
+    return found
+
+
+def test_ci_installs_every_program_that_tests_name():
+    (listed,) = re.findall(
+        r"^tools=\((.*?)\)$", (ROOT / ".ci" / "run").read_text(), re.DOTALL | re.M
+    )
+    tools = tools_of_tests()
+    assert {"ping", "avahi-daemon", "/usr/lib/frr/bgpd"} <= tools
+    assert tools <= {entry.partition(":")[0] for entry in listed.split()}
+
+
 def test_every_dependency_is_explained_with_its_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
