@@ -190,6 +190,31 @@ def test_settings_that_documents_set_exist(table, change, tmp_path):
     load_settings(path)
 
 
+def test_troubleshooting_is_about_what_the_program_says():
+    """What stands in bold is a message, but for what differs: a host, an interface, dots."""
+    said = "".join(path.read_text() for path in (ROOT / "vswitch").rglob("*.py"))
+    messages = re.findall(r"^\*\*`([^`]+)`", section("Troubleshooting"), re.M)
+    assert len(messages) > 3
+    for message in messages:
+        for part in re.split(r"HOST:PORT|vsw0|\.\.\.", message):
+            assert part.strip() in said, message
+
+
+def contents(page: Path) -> list[str]:
+    """What a page lists at its beginning."""
+    (listed,) = re.findall(r"\n\n((?:- \[.+\]\(#.+\)\n)+)\n", page.read_text())
+    return re.findall(r"^- \[(.+)\]\(#", listed, re.M)
+
+
+LONG = [page for page in PAGES if re.search(r"\n\n- \[.+\]\(#", page.read_text())]
+
+
+@pytest.mark.parametrize("page", LONG, ids=title_of)
+def test_contents_list_every_section(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.M)
+    assert contents(page) == re.findall(r"^## (.+)$", text, re.M)
+
+
 def test_every_key_of_foreign_ports_is_explained():
     listed = [name for row in rows(section("Foreign ports")) for name in code(row[0])]
     assert sorted(listed) == sorted(options_of(ForeignSettings))
@@ -391,6 +416,33 @@ def test_the_example_of_a_configuration_file_is_right():
     assert str(served.public) == "switch.example.org:0"
     assert attrs.evolve(served, public=None, config=None) == ServeConfig(state=served.state)
     assert attrs.evolve(joined, config=None) == JoinConfig(name="pc1", state=joined.state)
+
+
+def tools_of_tests() -> set[str]:
+    """The programs that `@pytest.mark.netns(...)` names, also by a constant of the file."""
+    found = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        constants = {}
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+                names = getattr(node.targets[0], "elts", [])
+                constants |= {n.id: v for n, v in zip(names, node.value.elts, strict=False)}
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="netns"), args=args):
+                    named = [constants.get(getattr(arg, "id", None), arg) for arg in args]
+                    found |= {ast.literal_eval(arg) for arg in named}
+    return found
+
+
+def test_ci_installs_every_program_that_tests_name():
+    (listed,) = re.findall(
+        r"^tools=\((.*?)\)$", (ROOT / ".ci" / "run").read_text(), re.DOTALL | re.M
+    )
+    tools = tools_of_tests()
+    assert {"ping", "avahi-daemon", "/usr/lib/frr/bgpd"} <= tools
+    assert tools <= {entry.partition(":")[0] for entry in listed.split()}
 
 
 def test_every_dependency_is_explained_with_its_version():

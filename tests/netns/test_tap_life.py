@@ -110,7 +110,9 @@ async def test_refused_device_node_says_what_to_do(monkeypatch):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(tap_setup.os, "open", refuse)
-    with pytest.raises(PrivilegeError, match="not permitted; run as root; a container"):
+    with pytest.raises(
+        PrivilegeError, match="not permitted; run as root, or let this user open it"
+    ):
         tap_setup._open_tun()
 
 

@@ -186,7 +186,10 @@ def _open_tun() -> int:
         if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             advice = "load it with `modprobe tun`; a container needs `--device /dev/net/tun`"
         else:
-            advice = "run as root; a container needs `--device /dev/net/tun`"
+            advice = (
+                "run as root, or let this user open it (`chmod 666 /dev/net/tun`, which is usual); "
+                "a container needs `--device /dev/net/tun`"
+            )
         raise PrivilegeError(f"cannot open {TUN_PATH}: {error.strerror}; {advice}") from error
 
 
