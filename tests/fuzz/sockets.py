@@ -54,14 +54,14 @@ class _OddSocket:
     def getsockopt(self, level: int, option: int) -> int:
         return 0  # not of IPv6 alone
 
-    def recvfrom(self, size: int) -> tuple[bytes, object]:
+    def recvmsg(self, size: int, _: int) -> tuple[bytes, list[object], int, object]:
         if not self.waiting:
             self._real.recv(1)  # no more: the loop waits
             raise BlockingIOError
         found = self.waiting.pop(0)
         if isinstance(found, OSError):
             raise found
-        return found[0][:size], found[1]
+        return found[0][:size], [], 0, found[1]
 
     def sendto(self, data: bytes, address: object) -> int:
         self.sent += 1
