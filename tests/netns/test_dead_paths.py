@@ -141,11 +141,15 @@ def test_a_member_without_any_address_is_back_with_the_next_one(lan):
 def test_of_two_addresses_of_a_name_the_one_that_lives_is_taken_and_kept(lan):
     lan.switch.call(netlink.add_address, UNDERLAY, f"{ELSEWHERE}/24")
     names(lan.members["pc1"], "192.0.2.250", SIX, ELSEWHERE, SWITCH_ADDRESS)
-    others = "ether type ip6 drop\nip saddr 192.0.2.11 ip daddr"  # of pc1
-    assert pause(lan, lambda: dropped(lan, f"{others} {SWITCH_ADDRESS}")) < 10
+
+    def without(address):
+        both = f"{{ 192.0.2.11, {address} }}"  # pc1 and the switch
+        dropped(lan, f"ether type ip6 drop\nip saddr {both} ip daddr {both}")
+
+    assert pause(lan, lambda: without(SWITCH_ADDRESS)) < 10
     # Without its first address the switch is still found, though another has just been it.
     lan.underlay.run(["nft", "flush", "ruleset"])
-    assert pause(lan, lambda: dropped(lan, f"{others} {ELSEWHERE}")) < 10
+    assert pause(lan, lambda: without(ELSEWHERE)) < 10
 
 
 @pytest.mark.netns("ip", "ping", "nft", "sysctl")
