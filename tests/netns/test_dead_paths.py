@@ -9,7 +9,9 @@ import pytest
 from tests.netns.tools import ipv4, joined, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, wait_until
+from vswitch.lab.job import WireSpec
 from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.nat import NatSpec
 
 NAME = "switch.example"
 SIX = "2001:db8::1"
@@ -176,3 +178,24 @@ def test_a_switch_behind_a_router_whose_address_changes_is_found(lan):
 
     assert pause(lan, move) < 10
     assert joined(lan, "pc1")["state"] == "up"
+
+
+@pytest.mark.netns("ip", "ping")
+def test_a_member_behind_a_nat_follows_a_switch_that_moves():
+    with Lab() as lab:
+        lan = Lan(lab, paths={"pc1": WireSpec(nat=NatSpec())})
+        lan.switch.call(netlink.add_address, UNDERLAY, f"{ELSEWHERE}/24")
+        lan.serve()
+        host = lan.host("pc1")
+        names(host, ELSEWHERE)
+        lan.join("pc1", invite=lan.invite("pc1", "--public", NAME))
+        lan.join("pc2")
+        lan.wait_connected("pc1", "pc2")
+        reach(host, ipv4(lan, "pc2"))
+
+        def move():
+            lan.switch.call(netlink.remove_address, UNDERLAY, f"{ELSEWHERE}/24")
+            names(host, SWITCH_ADDRESS)
+
+        assert pause(lan, move) < 10
+        lan.stop()
