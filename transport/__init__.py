@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         HandshakeRefused,
         HandshakeTimeout,
         KeyFileError,
+        PeerUnreachable,
         TransportError,
     )
     from transport.handshake.admission import Authority, Grant
@@ -58,6 +59,7 @@ __all__ = [
     "HandshakeTimeout",
     "KeyFileError",
     "Peer",
+    "PeerUnreachable",
     "PrivateKey",
     "PublicKey",
     "Result",
@@ -84,7 +86,8 @@ _NAMES = {  # by the module that has them
     "transport.endpoint.endpoint": "Endpoint open_endpoint",
     "transport.endpoint.listeners": "listen_at",
     "transport.endpoint.udp": "DatagramSocket UdpSocket format_address open_udp",
-    "transport.errors": "BadPacket HandshakeRefused HandshakeTimeout KeyFileError TransportError",
+    "transport.errors": "BadPacket HandshakeRefused HandshakeTimeout KeyFileError "
+    "PeerUnreachable TransportError",
     "transport.handshake.admission": "Authority Grant",
     "transport.handshake.messages": "Peer",
     "transport.stats": "DROP_REASONS EndpointStatistics SessionStatistics",

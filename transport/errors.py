@@ -9,6 +9,9 @@ raises `KeyFileError` with a sentence that an operator can act on. What the Trio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class TransportError(Exception):
     """Base of all errors that this package defines."""
@@ -42,4 +45,15 @@ class HandshakeRefused(TransportError):
 
 
 class HandshakeTimeout(TransportError):
-    """Nobody answered: unreachable, not running, another key, or we are a stranger there."""
+    """Nobody answered: unreachable, not running, another key, or we are a stranger there.
+
+    `obstacles` says of addresses why they are out of reach, as far as anybody has said so.
+    """
+
+    def __init__(self, text: str, obstacles: Mapping[tuple[Any, ...], str]) -> None:
+        super().__init__(text)
+        self.obstacles = obstacles
+
+
+class PeerUnreachable(HandshakeTimeout):
+    """Nothing can be sent to any address, so nobody was waited for."""

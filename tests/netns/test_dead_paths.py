@@ -9,7 +9,9 @@ import pytest
 from tests.netns.tools import ipv4, joined, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, wait_until
+from vswitch.lab.job import WireSpec
 from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.nat import NatSpec
 
 NAME = "switch.example"
 SIX = "2001:db8::1"
@@ -107,3 +109,93 @@ def test_a_switch_that_moves_with_its_name_is_found(lan):
         lan.switch.call(netlink.add_address, UNDERLAY, f"{SWITCH_ADDRESS}/24")
 
     assert pause(lan, move) < 10
+
+
+@pytest.mark.netns("ip", "ping")
+def test_a_member_that_changes_to_the_other_family_and_back_is_back_at_once(lan):
+    host = lan.members["pc1"]
+    assert pause(lan, lambda: host.run(["ip", "-6", "addr", "flush", "dev", UNDERLAY])) < 5
+
+    def back():
+        host.run(["ip", "-4", "addr", "flush", "dev", UNDERLAY])
+        host.run(["ip", "addr", "add", "2001:db8::12/64", "dev", UNDERLAY, "nodad"])
+
+    assert pause(lan, back) < 5
+    assert "2001:db8" in lan.port("pc1")["via"]
+
+
+@pytest.mark.netns("ip", "ping")
+def test_a_member_without_any_address_is_back_with_the_next_one(lan):
+    host = lan.members["pc1"]
+
+    def away():
+        host.run(["ip", "addr", "flush", "dev", UNDERLAY])
+        wait_until(lambda: joined(lan, "pc1")["state"] == "silent", "silence in the status")
+        host.run(["ip", "addr", "add", "192.0.2.77/24", "dev", UNDERLAY])
+        away.back = time.time()
+
+    gap = pause(lan, away)
+    assert gap < 10 + time.time() - away.back
+    assert "192.0.2.77" in lan.port("pc1")["via"]
+
+
+@pytest.mark.netns("ip", "ping", "nft")
+def test_of_two_addresses_of_a_name_the_one_that_lives_is_taken_and_kept(lan):
+    lan.switch.call(netlink.add_address, UNDERLAY, f"{ELSEWHERE}/24")
+    names(lan.members["pc1"], "192.0.2.250", SIX, ELSEWHERE, SWITCH_ADDRESS)
+
+    def without(address):
+        both = f"{{ 192.0.2.11, {address} }}"  # pc1 and the switch
+        dropped(lan, f"ether type ip6 drop\nip saddr {both} ip daddr {both}")
+
+    assert pause(lan, lambda: without(SWITCH_ADDRESS)) < 10
+    # Without its first address the switch is still found, though another has just been it.
+    lan.underlay.run(["nft", "flush", "ruleset"])
+    assert pause(lan, lambda: without(ELSEWHERE)) < 10
+
+
+@pytest.mark.netns("ip", "ping", "nft", "sysctl")
+def test_a_switch_behind_a_router_whose_address_changes_is_found(lan):
+    gate, host = lan.host("gate"), lan.members["pc1"]
+    gate.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0"])
+    before, after = "192.0.2.201", "192.0.2.202"
+    gate.call(netlink.add_address, UNDERLAY, f"{before}/24")
+    rules = "".join(
+        f"chain {name} {{ type nat hook {hook} priority {priority}; {what}\n}}\n"
+        for name, hook, priority, what in (
+            ("in", "prerouting", -100, f"udp dport 7450 dnat to {SWITCH_ADDRESS}"),
+            ("out", "postrouting", 100, "masquerade"),
+        )
+    )
+    gate.run(["nft", "-f", "-"], input=f"table ip t {{\n{rules}}}")
+    names(host, before)
+    assert pause(lan, lambda: dropped(lan, "ether type ip6")) < 10
+
+    def move():
+        gate.call(netlink.remove_address, UNDERLAY, f"{before}/24")
+        gate.call(netlink.add_address, UNDERLAY, f"{after}/24")
+        names(host, after)
+
+    assert pause(lan, move) < 10
+    assert joined(lan, "pc1")["state"] == "up"
+
+
+@pytest.mark.netns("ip", "ping")
+def test_a_member_behind_a_nat_follows_a_switch_that_moves():
+    with Lab() as lab:
+        lan = Lan(lab, paths={"pc1": WireSpec(nat=NatSpec())})
+        lan.switch.call(netlink.add_address, UNDERLAY, f"{ELSEWHERE}/24")
+        lan.serve()
+        host = lan.host("pc1")
+        names(host, ELSEWHERE)
+        lan.join("pc1", invite=lan.invite("pc1", "--public", NAME))
+        lan.join("pc2")
+        lan.wait_connected("pc1", "pc2")
+        reach(host, ipv4(lan, "pc2"))
+
+        def move():
+            lan.switch.call(netlink.remove_address, UNDERLAY, f"{ELSEWHERE}/24")
+            names(host, SWITCH_ADDRESS)
+
+        assert pause(lan, move) < 10
+        lan.stop()

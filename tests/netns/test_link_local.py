@@ -1,10 +1,13 @@
 """A switch that listens on an IPv6 link-local address, and whoever reaches it there."""
 
 import sys
+from functools import partial
 
 import pytest
 
+from tests.netns.tools import ipv4, joined, reach
 from vswitch.lab import Lab, wait_until
+from vswitch.lab.lan import PORT, UNDERLAY
 
 SCRIPT = """
 import socket, sys, time, trio
@@ -44,3 +47,32 @@ def test_a_link_local_listener_is_bound_reached_and_answers():
         wait_until(link_local, "a link-local address")
         run = host.run([sys.executable, "-c", SCRIPT, f"{link_local()}%{dev}"])
         assert run.stdout.split() == ["hello", "there"]
+
+
+@pytest.mark.netns("ip", "ping")
+def test_members_come_to_a_link_local_listener_and_to_another_beside_it(empty_lan):
+    lan = empty_lan
+
+    def own_link_local(host):
+        shown = host.run(["ip", "-6", "-o", "addr", "show", "dev", UNDERLAY, "scope", "link"])
+        words = shown.stdout.split()
+        return "tentative" not in words and words and words[3].partition("/")[0]
+
+    local = wait_until(lambda: own_link_local(lan.switch), "a link-local address")
+    place = f"[{local}%{UNDERLAY}]:7451"
+    lan.serve("--listen", place)
+    assert lan.status()["listens"] == [f"[::]:{PORT}", place]
+    for name in ("pc1", "pc2"):
+        wait_until(partial(own_link_local, lan.host(name)), "a link-local address")
+    lan.join("pc1", invite=lan.invite("pc1", "--public", place))
+    # As it stands in a string without the interface, which `--bind` says then.
+    bound = lan.invite("pc2", "--public", f"[{local}]:7451")
+    lan.join("pc2", "--bind", UNDERLAY, invite=bound)
+    lan.join("pc3")
+    lan.wait_connected("pc1", "pc2", "pc3")
+    assert [lan.port(name)["via"].partition("%")[0] for name in ("pc1", "pc2")] == [
+        f"udp:[{own_link_local(lan.members[name])}" for name in ("pc1", "pc2")
+    ]
+    for name in ("pc1", "pc2"):
+        reach(lan.members[name], ipv4(lan, "pc3"))
+        assert joined(lan, name)["state"] == "up"

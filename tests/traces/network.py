@@ -226,7 +226,9 @@ class Net:
         source = host.address
         if len(data) > self.largest:
             self.trace.add(self.now, source, "refused", len(data))
-            host.demux.too_big([(destination, len(data), 1)], host.demux.live_sessions(), self.now)
+            host.demux.too_big(
+                [(destination, len(data), 1, "")], host.demux.live_sessions(), self.now
+            )
             return
         self.trace.add(self.now, source, destination, len(data), data[0], data)
         way = self._ways.get((source[0], destination[0]))

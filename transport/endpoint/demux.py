@@ -168,7 +168,7 @@ class Demux:
         `sessions` whose path that is learn of it.
         """
         total: Counter[tuple[Address, int]] = Counter()
-        for address, size, datagrams in refused:
+        for address, size, datagrams, _ in refused:
             total[address, size] += datagrams
         leaving = dict(self._unsettled)
         for (address, size), left in total.items():
@@ -189,6 +189,18 @@ class Demux:
                     self.failed(session, error, now)
             if left:
                 self.drops["too_big"] += left
+
+    def obstructed(self, address: Address, now: float) -> None:
+        """Whoever we have connected to at this address is said to be out of reach."""
+        for session in self._initiator.sessions:
+            if session.paths.current == address:
+                session.doubt(now)
+                self.touched[session] = None
+
+    def hurry(self, negotiation: Negotiation, now: float) -> None:
+        """Do not wait with its next init."""
+        negotiation.hurry(now)
+        self._due.append(negotiation)
 
     # --- Receiving ----------------------------------------------------------------------------
 

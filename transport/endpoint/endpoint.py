@@ -42,7 +42,7 @@ from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.demux import Demux, Runs
 from transport.endpoint.fairness import READS_WHEN_BEHIND, TURN, FairQueue
 from transport.endpoint.udp import DatagramSocket, format_address
-from transport.errors import HandshakeRefused, HandshakeTimeout
+from transport.errors import HandshakeRefused, HandshakeTimeout, PeerUnreachable
 from transport.handshake.admission import Authority
 from transport.handshake.attempt import Negotiation
 from transport.handshake.floodgate import OPEN
@@ -74,6 +74,10 @@ class _Attempt:
 
     over: trio.Event = field(factory=trio.Event)
     open: int = 0  # negotiations that may still answer
+    obstacles: dict[Address, str] = field(
+        factory=dict
+    )  # addresses said to be out of reach, and why
+    shut: set[Address] = field(factory=set)  # those to which nothing can be sent at all
     outcome: Connected | Refused | None = None
 
 
@@ -118,9 +122,10 @@ class Endpoint:
         """A channel to `peer`, from the first of `addresses` that answers.
 
         All are tried side by side, so a family that leads nowhere costs little time; each a moment
-        after the one before, so that of many good ones the first is taken. Raises
-        `HandshakeRefused`, `HandshakeTimeout` after `patience` seconds, and ValueError for a
-        public key that nobody can own.
+        after the one before, so that of many good ones the first is taken, and at once where the
+        one before is out of reach. Raises `HandshakeRefused`, `HandshakeTimeout` after `patience`
+        seconds or (`PeerUnreachable`) when all are out of reach, and ValueError for a public key
+        that nobody can own.
         """
         now = self.now()
         attempt = _Attempt()
@@ -148,7 +153,9 @@ class Endpoint:
         if isinstance(outcome, Refused):
             text = outcome.result.name.lower().replace("_", " ")
             raise HandshakeRefused(outcome.result, f"refused: {text}")
-        raise HandshakeTimeout(f"no answer within {patience:g} s")
+        if attempt.open:
+            raise PeerUnreachable("; ".join(attempt.obstacles.values()), attempt.obstacles)
+        raise HandshakeTimeout(f"no answer within {patience:g} s", attempt.obstacles)
 
     def _forget(self, attempt: _Attempt) -> None:
         for each in [n for n, other in self._attempts.items() if other is attempt]:
@@ -269,9 +276,35 @@ class Endpoint:
             if len(data) > size:
                 self._sent += (len(data) - 1) // size
         if sock.refused:
-            self._sent -= sum([datagrams for _, _, datagrams in sock.refused])
-            self._demux.too_big(sock.refused, self._demux.live_sessions(), now)
-            sock.refused.clear()
+            self._heed(now)
+
+    def _heed(self, now: float) -> None:
+        """Some of what was sent is too big for the interface, or on the way to nowhere."""
+        demux, refused = self._demux, list(self._sock.refused)
+        self._sock.refused.clear()
+        self._sent -= sum([datagrams for _, _, datagrams, _ in refused])
+        too_big = [each for each in refused if not each[-1]]
+        if too_big:
+            demux.too_big(too_big, demux.live_sessions(), now)
+        for address, _, datagrams, why in refused:
+            if why:
+                demux.obstructed(address, now)
+                self._obstruct(address, why, now, shut=bool(datagrams))
+
+    def _obstruct(self, address: Address, why: str, now: float, *, shut: bool) -> None:
+        """Whoever tries this address tries its next one at once, if there is any. What was sent and
+        refused may be heard the next time, which this host's own verdict excludes: `shut`.
+        """
+        for attempt in {each for n, each in self._attempts.items() if n.address == address}:
+            attempt.obstacles.setdefault(address, why)
+            if shut:  # of a local firewall that rejects ICMP speaks, too, and knows less
+                attempt.shut.add(address)
+                attempt.obstacles[address] = why
+            tries = [n for n, each in self._attempts.items() if each is attempt]
+            if all(each.address in attempt.shut for each in tries):
+                attempt.over.set()
+            for each in [n for n in tries if not n.sent][:1]:
+                self._demux.hurry(each, now)
 
     def _mourn(self, now: float) -> None:
         """Something of ours has failed: say so, and let go of the sessions that it cost."""
@@ -342,6 +375,9 @@ class Endpoint:
                     for run in runs:
                         demux.receive_run(*run, self._turn)
                     self._deliver(demux.touched)
+                self.pump()
+            elif sock.refused:
+                self._heed(self.now())
                 self.pump()
 
     def _share(self, runs: Runs) -> None:

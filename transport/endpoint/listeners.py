@@ -66,7 +66,7 @@ class Listeners:
             sock.send_nowait(((data, address[:-1], size),))
             if sock.refused:
                 self.refused += [
-                    ((*to, number), octets, count) for to, octets, count in sock.refused
+                    ((*to, number), octets, count, why) for to, octets, count, why in sock.refused
                 ]
                 sock.refused.clear()
 

@@ -5,9 +5,9 @@
 waits: what the kernel does not take is counted, and KCP repeats what mattered.
 
 A socket that listens at every address of a host gives peers' addresses with an end of our own
-behind: the local address that was asked, as the kernel's packet information. What is sent to such
-an address leaves from there, since a firewall or NAT before the peer lets in no answer from
-another. Other sockets leave the source to the routes.
+behind: the local address that was asked, as the control message that makes an answer leave from
+there, since a firewall or NAT before the peer lets in no answer from another. Other sockets leave
+the source to the routes. A socket that does not listen hears ICMP, as does a connected one.
 
 Error contract: opening raises OSError as the kernel gave it. Afterwards nothing is raised for
 what happens on the network; a closed socket raises `trio.ClosedResourceError`.
@@ -28,7 +28,7 @@ from typing import Final, Protocol
 import trio
 
 from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
-from transport.endpoint import socketfilter
+from transport.endpoint import obstacles, socketfilter
 from transport.handshake.floodgate import Shares
 from transport.wire.trains import Address, Bytes, Refusal, Train, cut
 
@@ -55,15 +55,20 @@ _ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of
 _TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
 _LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
 _COPY_UP_TO: Final = 4096  # bytes that are copied out of the buffer of reads
+_NOTICES: Final = 64  # of ICMP, heard at once
 _REFUSALS: Final = 1024  # of one turn, more than a turn's trains
 _TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
+
+
+ControlMessage = tuple[int, int, bytes]
+End = tuple[ControlMessage, ...]  # of our own, behind a peer's address
 
 
 class DatagramSocket(Protocol):
     """What an endpoint needs of a socket."""
 
     drops: Counter[str]
-    refused: deque[Refusal]  # what was too big to send; whoever reads it takes it out
+    refused: deque[Refusal]  # what did not leave; whoever reads it takes it out
 
     @property
     def local_address(self) -> Address: ...
@@ -93,25 +98,35 @@ class UdpSocket:
     """A non-blocking kernel socket, IPv4, IPv6 or both."""
 
     def __init__(
-        self, sock: socket.socket, device: str | None = None, *, pinned: bool = False
+        self,
+        sock: socket.socket,
+        device: str | None = None,
+        *,
+        pinned: bool = False,
+        hears: bool = False,
     ) -> None:
-        """`pinned`: answer from the address that was asked."""
+        """`pinned`: answer from the address that was asked; `hears`: what ICMP says."""
         sock.setblocking(False)
         self._sock = sock
         self._device = device
         self._mapped = sock.family == socket.AF_INET6
         self._ends = 4 if self._mapped else 2  # fields of an address without an end of our own
-        level, kind, ask = (socket.IPPROTO_IP, _IP_PKTINFO, _IP_PKTINFO)
-        if self._mapped:
-            level, kind, ask = (socket.IPPROTO_IPV6, _IPV6_PKTINFO, _IPV6_RECVPKTINFO)
-        self._information = level, kind
-        if pinned:
-            sock.setsockopt(level, ask, 1)
+        self._hears = hears
+        if hears:
+            sock.setsockopt(socket.IPPROTO_IP, obstacles.IP_RECVERR, 1)
+            if self._mapped:
+                sock.setsockopt(socket.IPPROTO_IPV6, obstacles.IPV6_RECVERR, 1)
+        if pinned and self._mapped:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+        elif pinned:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        # What came with the last read, and what that says: nearly always the same again.
+        self._ancillary: list[ControlMessage] = []
+        self._said: tuple[int, End] = (0, ())
         self.drops: Counter[str] = Counter()
         self.refused: deque[Refusal] = deque(maxlen=_REFUSALS)
         self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
         self.drained = True
-        self._said: tuple[list[tuple[int, int, bytes]], int, bytes] = [], 0, b""
         self._sends_trains = True  # until the kernel refuses one
         with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
             sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
@@ -144,7 +159,7 @@ class UdpSocket:
         aligned = True  # it has ended with no shorter datagram
         sender: Address = ()
         peer: Address = ()  # the sender as the kernel gives it, and with what
-        before, joined, local = self._said  # what the kernel said of the last read, and means
+        before, (joined, local) = self._ancillary, self._said
         self.drained = False
         try:
             for _ in range(limit):
@@ -158,7 +173,8 @@ class UdpSocket:
                     self.drops["malformed"] += 1
                     continue
                 if ancillary != before:
-                    before, joined, local = self._said = ancillary, *_read(ancillary)
+                    before = self._ancillary = ancillary
+                    joined, local = self._said = _read(ancillary)
                 segment, peer = joined or size, address
                 if local:
                     address = (*address, local)
@@ -175,14 +191,33 @@ class UdpSocket:
                     break
         except BlockingIOError:
             self.drained = True
+            if not end:  # woken by what ICMP says, which a send has met before
+                self._hear()
         except OSError as error:
             # An ICMP error that belongs to an earlier datagram; the next read is good again.
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError from None
             self.drops["unreachable"] += 1
+            self._hear()
         if end > start:
             trains.append((_laid(view[start:end]), sender, full))
         return trains
+
+    def _hear(self) -> bool:
+        """Take what ICMP has said of datagrams that left; whether it has said anything."""
+        heard = False
+        for _ in range(_NOTICES if self._hears else 0):
+            try:
+                _, ancillary, _, address = self._sock.recvmsg(
+                    0, _ANCILLARY_ROOM, socket.MSG_ERRQUEUE
+                )
+            except OSError:  # that was all; of a closed socket whoever sends or receives hears
+                break
+            said = obstacles.of_notice(ancillary, format_host(address))
+            heard |= said is not None
+            if said:
+                self.refused.append((address, 0, 0, said))
+        return heard
 
     def send_nowait(self, trains: Iterable[Train]) -> None:
         """A train leaves in one call (UDP_SEGMENT), or in several if it is long. HOT PATH."""
@@ -201,7 +236,7 @@ class UdpSocket:
         data, address, size = train
         ancillary = [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))]
         if len(address) > self._ends:
-            ancillary.append((*self._information, address[-1]))
+            ancillary += address[-1]
             address = address[: self._ends]
         try:
             self._sock.sendmsg((data,), ancillary, 0, address)
@@ -213,17 +248,24 @@ class UdpSocket:
             # A device without checksum offload (EIO): singly they may pass, and other paths may
             # still take trains. A kernel that knows no trains says so, but one of before 2025
             # says the same of datagrams that are too big for the interface.
+            heard = self._hear()
             passed = self._send_singly(train)
-            if passed and error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+            if (
+                passed
+                and not heard
+                and error.errno in (errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
+            ):
                 self._sends_trains = False
 
     def _send_singly(self, train: Train) -> bool:
         """Whether the kernel takes what it has room for."""
         data, address, size = train
-        ancillary, to = [], address
+        ancillary: End = ()
+        to = address
         if len(address) > self._ends:
-            ancillary, to = [(*self._information, address[-1])], address[: self._ends]
+            ancillary, to = address[-1], address[: self._ends]
         too_big = unreachable = 0
+        why = ""
         datagrams: Iterable[Bytes] = (data,) if len(data) <= size else cut(train)
         sock = self._sock
         for datagram in datagrams:
@@ -240,15 +282,30 @@ class UdpSocket:
             except OSError as error:
                 if error.errno == errno.EBADF:
                     raise trio.ClosedResourceError from None
-                if error.errno == errno.EMSGSIZE:
+                number = error.errno or 0
+                if self._hear():
+                    number = self._send_again(datagram, ancillary, to)
+                if number == errno.EMSGSIZE:
                     too_big += 1
-                else:
+                elif number:
                     unreachable += 1
+                    why = obstacles.of_send(number, format_host(to))
         if too_big:
-            self.refused.append((address, size, too_big))
+            self.refused.append((address, size, too_big, ""))
         if unreachable:
             self.drops["unreachable"] += unreachable
+        if why:
+            self.refused.append((address, size, unreachable, why))
         return not (too_big or unreachable)
+
+    def _send_again(self, datagram: Bytes, ancillary: End, to: Address) -> int:
+        """Send what ICMP about an earlier one may have stopped; the error of this one, or 0."""
+        try:
+            self._sock.sendmsg((datagram,), ancillary, 0, to)
+        except OSError as error:
+            self._hear()
+            return error.errno or 0
+        return 0
 
     def limit_inits(self, shares: Shares) -> None:
         try:
@@ -296,19 +353,21 @@ def _laid(train: memoryview) -> Bytes:
     return train if len(train) > _COPY_UP_TO else bytes(train)
 
 
-def _read(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes]:
+def _read(ancillary: list[ControlMessage]) -> tuple[int, End]:
     """What the kernel says of a read: bytes of each datagram that it has joined, 0 if it has not;
-    and the packet information that makes an answer leave from where this came to, or nothing.
+    and what makes an answer leave from where this came to, or nothing.
     """
-    joined, local = 0, b""
+    joined = 0
+    local: End = ()
     for level, kind, data in ancillary:
         if level == _SOL_UDP and kind == _UDP_GRO:
             joined = int.from_bytes(data, sys.byteorder)
         elif level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
             # Only a link-local address needs its interface: answers to others go by the routes.
-            local = data if data.startswith(_LINK_LOCAL) else data[:16] + _NO_INTERFACE
+            interface = data[16:] if data.startswith(_LINK_LOCAL) else _NO_INTERFACE
+            local = ((level, kind, data[:16] + interface),)
         elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-            local = _NO_INTERFACE + data[4:8] + bytes(4)
+            local = ((level, kind, _NO_INTERFACE + data[4:8] + bytes(4)),)
     return joined, local
 
 
@@ -318,7 +377,8 @@ def open_udp(
     """A socket bound to `host` (a literal; empty for all of both families) and `port`.
 
     `device`: send and receive on this interface only. `listens`: peers come to it, so answers
-    leave from the address that each has asked, where the host has several. Raises OSError.
+    leave from the address that each has asked, where the host has several; a socket that goes to
+    its peers hears ICMP instead. Raises OSError.
     """
     if host in ("", "::"):
         try:
@@ -344,7 +404,8 @@ def open_udp(
     except OSError:
         sock.close()
         raise
-    return UdpSocket(sock, device, pinned=listens and host in ("", "::", "0.0.0.0"))
+    every = host in ("", "::", "0.0.0.0")
+    return UdpSocket(sock, device, pinned=listens and every, hears=not listens)
 
 
 def _enlarge_buffers(sock: socket.socket) -> None:
@@ -358,7 +419,13 @@ def _enlarge_buffers(sock: socket.socket) -> None:
 
 def format_address(address: Address) -> str:
     """`203.0.113.9:41022`, `[2001:db8::1]:41022` or `[fe80::1%eth0]:41022`, for people."""
-    host, port = str(address[0]), address[1]
+    host, port = format_host(address), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def format_host(address: Address) -> str:
+    """The same without the port."""
+    host = str(address[0])
     if host.startswith("fe80:") and "%" not in host:
         try:
             host += f"%{socket.if_indextoname(address[3])}"
@@ -366,4 +433,4 @@ def format_address(address: Address) -> str:
             host += f"%{address[3]}"
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host

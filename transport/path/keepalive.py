@@ -15,6 +15,8 @@ KEEPALIVE: Final = 15.0  # NAT bindings for UDP live 30 s or more in practice
 KEEPALIVE_JITTER: Final = 0.2  # ± share
 SUSPECT_AFTER: Final = 3.0  # something awaited an answer this long: probe
 PROBE_INTERVAL: Final = 1.0  # between probes of a suspect peer
+DOUBTED_AFTER: Final = 0.5  # the same, once somebody has said that the peer is out of reach
+DOUBT_INTERVAL: Final = 2.0  # who says so may be wrong, or lie
 RECONNECT_AFTER: Final = 5.0  # awaited this long: the client also tries a new handshake
 DEAD_AFTER: Final = 60.0  # nothing authentic for so long: the session ends
 
@@ -31,6 +33,7 @@ class Liveness:
     """The clockwork of one session."""
 
     __slots__ = (
+        "_doubt_at",
         "_every",
         "_heard",
         "_initiator",
@@ -48,6 +51,7 @@ class Liveness:
         self._heard = now
         self.awaiting: float | None = None  # since when an answer is owed
         self._probe_at = 0.0
+        self._doubt_at = now  # not before, or again
         self._every = self._interval()
         self._keepalive_at = now + self._every
         # When `poll` has something to say; a keepalive is always due before its peer is dead.
@@ -73,6 +77,18 @@ class Liveness:
         self._heard = now
         self.awaiting = None
         self.due = self._keepalive_at if self._initiator else now + DEAD_AFTER
+
+    def doubt(self, now: float) -> bool:
+        """Somebody says that the peer is out of reach, which need not be true: without an answer it
+        is suspect soon. True: ping it now.
+        """
+        early = now - SUSPECT_AFTER + DOUBTED_AFTER
+        if now < self._doubt_at or (self.awaiting is not None and self.awaiting <= early):
+            return False
+        self.awaiting, self._probe_at = early, now + DOUBTED_AFTER
+        self._doubt_at = now + DOUBT_INTERVAL
+        self.due = min(self.due, self._probe_at)
+        return True
 
     def idle(self, now: float) -> float:
         """Seconds since anything authentic came in."""

@@ -461,6 +461,11 @@ class Session:
         self.lanes.repeat(now)  # it went to the old one
         self.events.append(PathChanged(address))
 
+    def doubt(self, now: float) -> None:
+        """Somebody says that the peer is out of reach: if it does not answer now, it is silent."""
+        if self.ended is None and self._liveness.doubt(now):
+            self._exchange.ping(now)
+
     def renew(self) -> None:
         """Time may have passed that nobody here has noticed: shake hands again, now."""
         self.keys.wanted = True

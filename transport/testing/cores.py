@@ -190,7 +190,9 @@ class Wire:
                 Datagram(data, host.address, train[1]) for train in trains for data in cut(train)
             ]
             new += [each for each in made if len(each.data) <= self.largest]
-            refused = [(d.destination, len(d.data), 1) for d in made if len(d.data) > self.largest]
+            refused = [
+                (d.destination, len(d.data), 1, "") for d in made if len(d.data) > self.largest
+            ]
             if refused:
                 host.demux.too_big(refused, host.demux.live_sessions(), self.now)
         return new

@@ -98,6 +98,7 @@ class MemorySocket:
         self.drained = True
         self.drops: Counter[str] = Counter()
         self.refused: deque[Refusal] = deque(maxlen=1024)
+        self.barred: dict[Address, str] = {}  # where nothing can be sent to, and why
         self.mtu = 1500  # of its interface, which takes nothing longer, and says so
         self.shares = OPEN  # of inits; it lets in all the same
         self.sent: list[tuple[bytes, Address]] | None = None  # set to a list to record
@@ -113,7 +114,7 @@ class MemorySocket:
 
     async def wait_readable(self) -> None:
         await trio.lowlevel.checkpoint()
-        while not self._queue:
+        while not (self._queue or self.refused):
             if self._closed:
                 raise trio.ClosedResourceError
             await self._readers.park()
@@ -130,8 +131,11 @@ class MemorySocket:
             raise trio.ClosedResourceError
         for train in trains:
             for datagram in cut(train):
+                if train[1] in self.barred:
+                    self.refused.append((train[1], len(datagram), 1, self.barred[train[1]]))
+                    continue
                 if len(datagram) + IPV4_UDP > self.mtu:
-                    self.refused.append((train[1], len(datagram), 1))
+                    self.refused.append((train[1], len(datagram), 1, ""))
                     continue
                 if self.sent is not None:
                     self.sent.append((datagram, train[1]))
@@ -140,6 +144,11 @@ class MemorySocket:
     def deliver(self, datagram: bytes, source: Address) -> None:
         """Put a datagram into the receive queue, as from `source`."""
         self._queue.append((datagram, source))
+        self._readers.unpark_all()
+
+    def notify(self, address: Address, why: str) -> None:
+        """Somebody on the way says why nothing arrives there, as ICMP does."""
+        self.refused.append((address, 0, 0, why))
         self._readers.unpark_all()
 
     def rebind(self) -> None:

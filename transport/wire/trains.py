@@ -23,8 +23,10 @@ What a socket gives may be a view of its buffer: good until it receives again, s
 some of it makes a copy.
 """
 
-Refusal = tuple[Address, int, int]
-"""Datagrams that the local interface did not take: to whom, the size, and how many."""
+Refusal = tuple[Address, int, int, str]
+"""Datagrams that did not leave: to whom, the size, how many, and why; no reason: they were too big
+for the local interface. With no datagram it is what somebody on the way says of an earlier one.
+"""
 
 
 def cut(train: Train) -> list[bytes]:

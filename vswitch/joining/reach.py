@@ -23,6 +23,7 @@ from transport import (
     HandshakeRefused,
     HandshakeTimeout,
     Peer,
+    PeerUnreachable,
     Result,
     UdpSocket,
     open_endpoint,
@@ -144,11 +145,17 @@ async def open_channel(
             if refusal(code).final:
                 raise EnrolRefused(code) from None
             raise NotReachable(refusal(code).sentence) from None
-        except HandshakeTimeout:
-            raise TimedOut(
-                f"no answer from {server}: it is not running or not reachable there, it has "
-                "another key, or it does not know this member"
-            ) from None
+        except PeerUnreachable as unreachable:
+            raise Unreachable(f"cannot reach {server}: {unreachable}") from None
+        except HandshakeTimeout as timeout:
+            said = list(timeout.obstacles.values())
+            if natives.keys() - timeout.obstacles.keys():  # others say nothing
+                said.insert(
+                    0,
+                    "it is not running or not reachable there, it has another key, or it does not "
+                    "know this member",
+                )
+            raise TimedOut(f"no answer from {server}: {'; '.join(said)}") from None
         except ValueError as error:
             raise ConfigError(f"the key of the switch cannot be right: {error}") from None
         try:

@@ -90,7 +90,7 @@ async def test_a_call_into_a_session_raises(world, autojump_clock, monkeypatch, 
         server._demux.touch(session)
         session.bulk.send([b"x"], server.now())
         ((_, address, size),) = server._demux.datagrams_to_send(server.now())
-        server._demux.too_big([(address, size, 1)], [session], server.now())
+        server._demux.too_big([(address, size, 1, "")], [session], server.now())
         server.pump()
     with suppress(ChannelBroken):
         await channel.send([b"x"])

@@ -363,7 +363,7 @@ def test_the_smallest_datagram_is_a_keepalive():
 def test_what_an_interface_refuses_for_nobody_is_counted():
     wire, _client, server = client_and_server()
     size = server.session.statistics(wire.now).datagram_size
-    server.demux.too_big([(STRANGER, 500, 3)], [server.session], wire.now)
+    server.demux.too_big([(STRANGER, 500, 3, "")], [server.session], wire.now)
     assert server.demux.drops == {"too_big": 3}
     assert server.session.statistics(wire.now).datagram_size == size
     assert server.session.drops == {}
@@ -375,7 +375,7 @@ def test_what_an_interface_refuses_did_not_leave_and_is_smaller_from_now_on():
     server.send(*[bytes(1200)] * 3)
     ((train, address, size),) = server.demux.datagrams_to_send(wire.now)
     assert len(train) == 3 * size
-    server.demux.too_big([(address, size, 2)], [server.session], wire.now)
+    server.demux.too_big([(address, size, 2, "")], [server.session], wire.now)
     assert server.session.drops == {"too_big": 2}
     after = server.session.statistics(wire.now)
     assert after.datagram_size < size
@@ -399,7 +399,7 @@ def test_what_one_session_sends_is_refused_to_no_other_at_its_address():
         server.demux.touch(session)
     before, sent = first.statistics(wire.now), second.statistics(wire.now).sent_bytes
     trains = server.demux.datagrams_to_send(wire.now)
-    refused = [(address, size, -(-len(data) // size)) for data, address, size in trains]
+    refused = [(address, size, -(-len(data) // size), "") for data, address, size in trains]
     server.demux.too_big(refused, [first, second], wire.now)
     after = first.statistics(wire.now)
     assert (after.sent_bytes, after.drops) == (before.sent_bytes, before.drops)

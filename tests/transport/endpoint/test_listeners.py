@@ -62,7 +62,7 @@ async def test_what_is_too_big_for_one_and_what_is_no_datagram_is_told_of_all(pl
     peer.send_nowait([(b"x", places[2].local_address, 1)])
     ((_, address, _),) = await some(several)
     several.send_nowait([(bytes(65_530), address, 65_530)])
-    assert list(several.refused) == [(address, 65_530, 1)]
+    assert list(several.refused) == [(address, 65_530, 1, "")]
     assert several.drops == {"malformed": 1}
     several.close()
 

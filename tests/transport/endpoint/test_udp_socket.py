@@ -154,7 +154,7 @@ async def test_a_datagram_that_is_too_big(opened):
     there = (V4, port(b))
     a.send_nowait(lay([bytes(65_508), b"fits"], there))
     assert a.drops == {}
-    assert list(a.refused) == [(there, 65_508, 1)]
+    assert list(a.refused) == [(there, 65_508, 1, "")]
     assert [data for data, _ in await receive(b, 1)] == [b"fits"]
 
 
@@ -217,6 +217,54 @@ async def test_nobody_there_harms_nothing(opened):
     assert [data for data, _ in await receive(a, 1)] == [b"still here"]
 
 
+@pytest.mark.parametrize("host", [V4, pytest.param(V6, marks=needs_ipv6)])
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=needs_ipv6)])
+async def test_a_refusal_by_icmp_is_heard_and_stops_nothing_else(opened, host, both):
+    a, b, gone = opened("" if both else host), opened(host), opened(host)
+    nowhere, there = a.to_native(host, port(gone)), a.to_native(host, port(b))
+    gone._sock.close()
+    said = f"refused by {host}: ICMP port unreachable (nothing listens there, or a firewall " + (
+        "rejects it)"
+    )
+    a.send_nowait([(b"x", nowhere, 1)])
+    await a.wait_readable()
+    assert a.receive_nowait(10) == []
+    assert list(a.refused) == [(nowhere, 0, 0, said)]
+    a.send_nowait([(b"x", nowhere, 1)])
+    a.send_nowait([(b"one", there, 3), (b"two more", there, 4)])  # which meet what ICMP has said
+    assert [data for data, _ in await receive(b, 3)] == [b"one", b"two ", b"more"]
+    assert list(a.refused) == [(nowhere, 0, 0, said)] * 2
+    assert a._sends_trains
+
+
+async def test_a_socket_that_listens_hears_no_icmp(opened):
+    a, gone = opened(V4, listens=True), opened(V4)
+    nowhere = (V4, port(gone))
+    gone._sock.close()
+    for _ in range(3):
+        a.send_nowait([(b"x", nowhere, 1)])
+    assert a.receive_nowait(10) == []
+    assert not a.refused
+    assert a.drops == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENETUNREACH, "no route to 192.0.2.7"),
+        (errno.EHOSTUNREACH, "no route to 192.0.2.7"),
+        (errno.EPERM, "a local firewall rejects what goes to 192.0.2.7"),
+        (errno.EACCES, "a local route or firewall rejects what goes to 192.0.2.7"),
+    ],
+)
+async def test_who_cannot_be_sent_to_is_named_with_the_reason(opened, number, said):
+    sock, there = opened(V4), ("192.0.2.7", 7450)
+    real, sock._sock = sock._sock, Refusing(sock._sock, OSError(number, os.strerror(number)))
+    sock.send_nowait([(b"abc", there, 1)])
+    assert list(sock.refused) == [(there, 1, 3, said)]
+    sock._sock = real
+
+
 async def test_close_wakes_a_waiter(opened):
     sock = opened(V4)
     async with trio.open_nursery() as nursery:
@@ -263,7 +311,7 @@ async def test_a_train_above_the_interface_is_refused_whole_and_asked_once(opene
 
     sock._sock = Interface()
     sock.send_nowait([(bytes(10 * 1400 + 500), (V4, 1), 1400)])
-    assert list(sock.refused) == [((V4, 1), 1400, 10)]
+    assert list(sock.refused) == [((V4, 1), 1400, 10, "")]
     assert asked == [1400, 500]
     assert sock._sends_trains
     assert sock.drops == {}
@@ -377,7 +425,7 @@ async def test_an_address_that_is_gone_costs_what_goes_there_and_nothing_else(op
     switch, peer = opened("", listens=True), opened(V4)
     gone = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.1") + bytes(4)
     there = switch.to_native(V4, port(peer))
-    switch.send_nowait(lay([bytes(100)] * 3, (*there, gone)))
+    switch.send_nowait(lay([bytes(100)] * 3, (*there, ((41, 50, gone),))))
     assert switch.drops == {"unreachable": 3}
     assert switch._sends_trains
     switch.send_nowait(lay([bytes(100)] * 3, there))

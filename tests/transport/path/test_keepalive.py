@@ -4,6 +4,8 @@ import pytest
 
 from transport.path.keepalive import (
     DEAD_AFTER,
+    DOUBT_INTERVAL,
+    DOUBTED_AFTER,
     KEEPALIVE,
     KEEPALIVE_JITTER,
     PROBE_INTERVAL,
@@ -86,6 +88,21 @@ def test_a_datagram_that_deserves_no_answer_makes_no_peer_suspect():
     subject = liveness()
     subject.sent(0.0, wants_answer=False)
     assert not subject.suspect(30.0)
+
+
+def test_a_doubted_peer_is_suspect_soon_unless_it_answers():
+    subject = liveness()
+    assert not subject.doubt(0.0 - DOUBT_INTERVAL)  # it has been heard just now
+    assert subject.doubt(1.0)
+    assert not subject.suspect(1.0)
+    assert subject.due == 1.0 + DOUBTED_AFTER
+    subject.received(1.2)
+    assert not subject.suspect(2.0)
+    assert not subject.doubt(1.0 + DOUBT_INTERVAL - 0.01)  # whoever says so may lie
+    assert subject.doubt(1.0 + DOUBT_INTERVAL)
+    assert not subject.doubt(1.0 + 2 * DOUBT_INTERVAL)  # it has not answered: nothing new
+    assert subject.suspect(1.0 + DOUBT_INTERVAL + DOUBTED_AFTER)
+    assert subject.poll(1.0 + DOUBT_INTERVAL + DOUBTED_AFTER) is Action.PING
 
 
 def test_anything_received_counts_as_the_answer():
