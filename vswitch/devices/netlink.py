@@ -55,6 +55,7 @@ class Link:
     tap: bool  # of kind "tun", and carries Ethernet
     master: str | None = None  # the bridge that it is in
     alias: str = ""
+    carrier: bool = False  # of a TAP: whether a process has it open
 
 
 def find_link(name: str) -> Link | None:
@@ -695,4 +696,5 @@ def _describe(message: Any, master: str | None = None) -> Link:
         tap=kind == "tun" and mac != "",
         master=master,
         alias=message.get("ifalias") or "",
+        carrier=bool(message.get("carrier")),
     )
