@@ -50,7 +50,13 @@ def run(args: argparse.Namespace) -> int:
             args.name = JoinString.parse_untrusted(invite).name or None
     config = config_from(args, JoinConfig, table="join", invite=invite)
     config.files.ensure()
-    set_up(config.log_level, config.log_file, config.log_days)
+    set_up(
+        config.log_level,
+        config.log_file,
+        config.log_days,
+        config.log_size,
+        config.log_only_file,
+    )
     import trio
 
     from vswitch.cli.supervisor import Readiness

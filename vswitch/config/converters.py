@@ -34,6 +34,7 @@ LEVELS = ("debug", "info", "warning", "error")
 INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
+_LOG_SIZE_RANGE = (10_000, 10**12)  # bytes
 _LOG_DAYS_LIMIT = 3650
 _FRAMES_LIMIT = 1_000_000_000  # a second: far beyond any
 _RATE_LIMIT = 1e12  # a second
@@ -46,6 +47,7 @@ _BOOLEANS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(
 _NONE = ("none", "")
 _WHOLE = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([kmg]?) ?([a-z/]*)", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,12}) ?([kmg]?)b?", re.ASCII)
 _THOUSANDS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 _BITS = ("", "bit", "bit/s", "bps")
 _FRAMES = ("", "/s", "fps", "frames/s")
@@ -102,6 +104,16 @@ def to_member_limit(value: int | str) -> int:
 def to_log_days(value: int | str) -> int:
     """How many old log files are kept; 0 keeps all."""
     return whole(value, 0, _LOG_DAYS_LIMIT)
+
+
+def to_log_size(value: int | str) -> int:
+    """Bytes at which a log file is put aside, such as 500k, 10M or 1G; 0 for no limit."""
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.lower())
+        if match is None:
+            raise ValueError("write a size such as 500k, 10M or 1G, or 0")
+        value = int(match[1]) * int(_THOUSANDS[match[2]])
+    return value if value == 0 else whole(value, *_LOG_SIZE_RANGE)
 
 
 def _per_second(
@@ -356,6 +368,14 @@ def parse_station(text: str) -> tuple[bytes, int | None]:
     if mac[0] & 1 or not any(mac):
         raise ValueError(f"not the address of a station: {address}")
     return mac, to_vlan(vlan) if at else None
+
+
+def to_texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Texts without blanks: a list, or one text with commas; nothing for none."""
+    each = value.split(",") if isinstance(value, str) else value
+    if not isinstance(each, list | tuple) or not all(isinstance(text, str) for text in each):
+        raise ValueError("write text, or a list of texts")
+    return tuple(text.strip() for text in each if text.strip())
 
 
 def to_mac_limit(value: int | str | None) -> int | None:

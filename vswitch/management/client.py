@@ -26,6 +26,7 @@ from vswitch.errors import (
     TimedOut,
     VswitchError,
 )
+from vswitch.state import spare_socket
 
 _ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
 _CHUNK = 64 * 1024  # bytes
@@ -109,10 +110,16 @@ def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[
 
 def _connect(sock: socket.socket, path: Path, deadline: float) -> None:
     """Where too many others wait to be let in, the kernel does not wait with them (unix(7))."""
+    spare, first = spare_socket(path), None
     while True:
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
             return sock.connect(os.fspath(path))
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if spare is None or not spare.is_socket():
+                raise first or error from None
+            path, spare, first = spare, None, error
+            continue
         except BlockingIOError:
             if time.monotonic() + _ASK_AGAIN > deadline:
                 raise TimeoutError from None

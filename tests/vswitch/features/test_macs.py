@@ -137,7 +137,7 @@ async def test_the_command(tmp_path, capsys):
 
     async with open_switch() as switch, trio.open_nursery() as nursery:
         managed = FeatureManager(switch)
-        handlers = control_handlers(Controlled(managed, None, None))
+        handlers = control_handlers(Controlled(managed, None, None, None))
         await nursery.start(serve_control, files.control_socket, handlers)
         devices = [FakeDevice() for _ in range(2)]
         for number, device in enumerate(devices, 1):
