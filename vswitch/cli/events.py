@@ -41,11 +41,8 @@ def run(args: argparse.Namespace) -> int:
             answer(*map(_line, events))
         return ExitCode.OK
     with open_stream(path, "events", follow=True) as stream:
-        waiting = b""
-        while piece := stream.read():
-            *lines, waiting = (waiting + piece).split(b"\n")
-            for line in lines:
-                answer(line.decode() if config.json else _line(json.loads(line)))
+        for line in stream.lines():
+            answer(line.decode() if config.json else _line(json.loads(line)))
     return ExitCode.OK
 
 

@@ -371,7 +371,9 @@ def parse_station(text: str) -> tuple[bytes, int | None]:
 
 
 def to_texts(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Texts without blanks: a list, or one text with commas; nothing for none."""
+    """Texts without blanks: a list, or one text with commas; nothing, or `none`, for none."""
+    if isinstance(value, str) and value.lower() in _NONE:
+        return ()
     each = value.split(",") if isinstance(value, str) else value
     if not isinstance(each, list | tuple) or not all(isinstance(text, str) for text in each):
         raise ValueError("write text, or a list of texts")

@@ -73,6 +73,13 @@ class ClientStream:
         except OSError:
             return b""
 
+    def lines(self) -> Iterator[bytes]:
+        """Line by line, without their ends."""
+        waiting = b""
+        while piece := self.read():
+            *lines, waiting = (waiting + piece).split(b"\n")
+            yield from lines
+
     def finish(self) -> None:
         """Ask for the end; `read` still gives what belongs to it."""
         with suppress(OSError):
