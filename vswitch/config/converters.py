@@ -169,6 +169,13 @@ def to_duration(value: str | float) -> float:
     return seconds
 
 
+def to_optional_duration(value: str | float | None) -> float | None:
+    """As `to_duration`; `off` for None."""
+    if value is None or (isinstance(value, str) and value.lower() == "off"):
+        return None
+    return to_duration(value)
+
+
 def _listed(value: str | Sequence[str]) -> list[str]:
     """Words of a list, or of text with spaces or commas between them."""
     if isinstance(value, str):

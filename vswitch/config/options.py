@@ -267,7 +267,7 @@ class JoinConfig(_HostConfig):
     bind: str | None = field(
         default=None,
         converter=to_bind,
-        metadata=option("local address or interface for the underlay", "ADDR|IFNAME"),
+        metadata=option("local address or interface for the underlay, or ask", "ADDR|IFNAME"),
     )
     once: bool = field(
         default=False,
