@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from typing import IO, TextIO
@@ -114,11 +115,38 @@ def _one_line(text: str) -> str:
 
 
 class _DailyFile(TimedRotatingFileHandler):
-    """A log file that is put aside every midnight; all of them are readable by the owner only."""
+    """A log file that is put aside every midnight, and when it has grown to `size` bytes; all of
+    them are readable by the owner only.
 
-    def __init__(self, path: Path, days: int) -> None:
+    What has grown too large gets a number, FILE.1 being the latest of today: `MOST_OF_A_DAY` are
+    kept, and at midnight they go under.
+    """
+
+    MOST_OF_A_DAY = 3
+
+    def __init__(self, path: Path, days: int, size: int) -> None:
         super().__init__(path, when="midnight", backupCount=days, encoding="utf-8", delay=False)
+        self._size = size
         self._complained = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; before that, put the file aside if it has become too large."""
+        if self._size and self.stream is not None:
+            try:
+                if self.stream.tell() >= self._size:
+                    self._put_aside()
+            except (OSError, ValueError):
+                self.handleError(record)
+        super().emit(record)
+
+    def _put_aside(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None  # the next line opens it
+        names = [f"{self.baseFilename}.{number}" for number in range(1, self.MOST_OF_A_DAY + 1)]
+        for newer, older in reversed(list(pairwise([self.baseFilename, *names]))):
+            if os.path.exists(newer):
+                os.replace(newer, older)
 
     def _open(self) -> IO[str]:  # type: ignore[override]
         def opener(name: str, flags: int) -> int:
@@ -141,6 +169,8 @@ def set_up(
     level: str,
     log_file: Path | None = None,
     log_days: int = 14,
+    log_size: int = 0,
+    log_only_file: bool = False,
     *,
     stream: TextIO | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -150,9 +180,11 @@ def set_up(
     Args:
         level: lowest level that is logged: debug, info, warning or error.
         log_file: put aside at midnight; `log_days` old ones are kept, 0 keeps all.
+        log_size: bytes at which it is put aside, too; 0 for no limit.
+        log_only_file: leave `stream` to what cannot be written there.
 
     Raises:
-        ConfigError: the file cannot be opened.
+        ConfigError: the file cannot be opened, or there is none.
     """
     out = sys.stderr if stream is None else stream
     console = logging.StreamHandler(out)
@@ -169,11 +201,13 @@ def set_up(
         if log_file.exists() and not log_file.is_file():
             raise ConfigError(f"log file {log_file}: it is no regular file: see --log-file")
         try:
-            file = _DailyFile(log_file, log_days)
+            file = _DailyFile(log_file, log_days, log_size)
         except OSError as error:
             raise ConfigError(f"log file {log_file}: {error.strerror}: see --log-file") from None
         file.setFormatter(LineFormatter(stamp=True, colour=False))
-        handlers.append(file)
+        handlers = [file] if log_only_file else [console, file]
+    elif log_only_file:
+        raise ConfigError("--log-only-file needs --log-file FILE")
     root = logging.getLogger()
     for old in list(root.handlers):
         if isinstance(old.formatter, LineFormatter):

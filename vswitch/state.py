@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,19 @@ def default_state_dir(environ: Mapping[str, str], uid: int) -> Path:
     if base.startswith("/"):
         return Path(base) / "vswitch"
     return Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "state" / "vswitch"
+
+
+def spare_socket(path: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Where the socket is that its own directory cannot take, read-only or full; None for nowhere.
+
+    That is below /run for root, else below XDG_RUNTIME_DIR, which lie in memory.
+    """
+    base = "/run" if os.geteuid() == 0 else environ.get("XDG_RUNTIME_DIR", "")
+    if not base.startswith("/"):
+        return None
+    directory = os.fsencode(path.parent.resolve())
+    digest = hashlib.blake2b(directory, digest_size=8).hexdigest()
+    return Path(base) / "vswitch" / digest / path.name
 
 
 @frozen
@@ -77,6 +91,13 @@ class StateDir:
     def join_socket(self, name: str) -> Path:
         """Control socket of a running join of that name."""
         return self.members / f"{name}.sock"
+
+    def join_sockets(self) -> list[Path]:
+        """Those of all joins that may be running, sorted; see `spare_socket`, too."""
+        spare = spare_socket(self.join_socket("x"))
+        elsewhere = () if spare is None else spare.parent.glob("*.sock")
+        found = {*self.members.glob("*.sock"), *(self.members / each.name for each in elsewhere)}
+        return sorted(found)
 
     def ensure(self, *, as_guest: bool = False) -> None:
         """Make the directory and its `members`, 0700, where they are missing; `ConfigError` where

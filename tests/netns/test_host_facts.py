@@ -95,3 +95,12 @@ def test_an_address_that_is_refused_leaves_the_one_before(host):
         _replace_address("vsw0", "10.77.0.2/24", "::/0")
     assert "10.77.0.2/24" in netlink.addresses("vsw0")
     assert ip("route") == before
+
+
+def test_interfaces_are_listed_with_their_addresses(host):
+    netlink.add_address("br0", "192.0.2.10/24")
+    found = {link.name: (link.kind, link.up, addresses) for link, addresses in netlink.interfaces()}
+    assert found["br0"][0] == "bridge"
+    assert found["br0"][2][:2] == ["192.0.2.9/24", "192.0.2.10/24"]
+    assert found["vsw0"][:2] == ("tun", True)
+    assert "lo" not in found

@@ -97,6 +97,42 @@ async def test_interface_of_an_administrator_is_used_and_stays():
         netlink.delete("vsw0")
 
 
+@pytest.mark.parametrize("offload", [True, False])
+@pytest.mark.parametrize(
+    "options", [["multi_queue"], ["multi_queue", "vnet_hdr"], ["vnet_hdr"], ["pi"], []]
+)
+async def test_interfaces_of_any_options_are_used_by_one_process(options, offload):
+    words = ["ip", "tuntap", "add", "dev", "vsw0", "mode", "tap", *options]
+    await trio.run_process(words)
+    try:
+        config = TapConfig("vsw0", mac=MAC, offload=offload)
+        async with open_tap(config) as device:
+            assert device.persistent
+            assert device.superframes is offload
+            frames = [frame_record(bytes(12) + b"\x88\xb5" + bytes(46))]
+            assert device.write_nowait(frames) == 1
+            assert not device.dropped
+            with pytest.raises(VswitchError, match=r"vsw0 is in use by another process.*--dev"):
+                async with open_tap(config):
+                    pass
+        async with open_tap(config) as device:
+            assert device.persistent
+    finally:
+        netlink.delete("vsw0")
+
+
+@pytest.mark.netns("setpriv")
+def test_an_interface_of_another_user_is_named():
+    words = ["ip", "tuntap", "add", "dev", "vsw0", "mode", "tap", "user", "4711"]
+    subprocess.run(words, check=True)
+    try:
+        with opener(*WITHOUT_CAPABILITIES) as process:
+            _, error = process.communicate(timeout=TIMEOUT)
+        assert error.startswith("7 cannot attach to vsw0: it is there already, for another user")
+    finally:
+        netlink.delete("vsw0")
+
+
 async def test_missing_device_node_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(tap_setup, "TUN_PATH", str(tmp_path / "tun"))
     with pytest.raises(PrivilegeError, match=r"No such file.*modprobe tun.*--device"):

@@ -142,6 +142,28 @@ def test_the_file_gets_the_same_lines_is_private_and_is_put_aside(tmp_path):
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
 
 
+def test_a_file_that_has_grown_is_put_aside_and_few_of_a_day_are_kept(tmp_path):
+    path = tmp_path / "v.log"
+    logged(log_file=path, log_size=1000)
+    for number in range(100):
+        event(LOG, "x" * 90, number=number)
+    files = [path, *(path.with_name(f"v.log.{number}") for number in (1, 2, 3))]
+    assert sorted(tmp_path.iterdir()) == files
+    assert all(file.stat().st_size < 1200 for file in files)
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    lines = "".join(file.read_text() for file in reversed(files)).splitlines()
+    assert [int(line.rpartition("=")[2]) for line in lines] == list(range(100 - len(lines), 100))
+
+
+def test_the_file_alone(tmp_path):
+    path = tmp_path / "v.log"
+    out = logged(log_file=path, log_only_file=True)
+    event(LOG, "one")
+    assert (out.getvalue(), path.read_text()[-9:]) == ("", "INFO one\n")
+    with pytest.raises(ConfigError, match="--log-only-file needs --log-file"):
+        logged(log_only_file=True)
+
+
 def test_a_log_file_that_cannot_be_opened_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match=r"log file .*gone/v\.log: No such file"):
         logged(log_file=tmp_path / "gone" / "v.log")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from vswitch.cli.common import (
@@ -12,15 +11,15 @@ from vswitch.cli.common import (
     add_command,
     answer,
     config_from,
-    drop_stdout,
     print_json,
 )
+from vswitch.cli.following import follow
 from vswitch.clocks import stamp
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ExitCode, NotReachable
+from vswitch.errors import ExitCode
 from vswitch.logs import clean
-from vswitch.management.client import open_stream, request
+from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
 
 
@@ -49,17 +48,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             answer(*map(_line, events))
         return ExitCode.OK
-    try:
-        with open_stream(path, "events", follow=True) as stream:
-            waiting = b""
-            while piece := stream.read(sys.stdout.fileno()):
-                *lines, waiting = (waiting + piece).split(b"\n")
-                for line in lines:
-                    answer(line.decode() if config.json else _line(json.loads(line)))
-    except (KeyboardInterrupt, BrokenPipeError):  # enough has been seen
-        drop_stdout()
-        return ExitCode.OK
-    raise NotReachable("the switch has stopped, and its events with it")
+    show = bytes.decode if config.json else lambda line: _line(json.loads(line))
+    return follow(path, "events", show, follow=True)
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+import attrs
+
 from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
 from vswitch.config.converters import to_name
 from vswitch.config.options import JoinConfig
@@ -15,6 +17,7 @@ from vswitch.logs import set_up
 from vswitch.registry.invite import JoinString
 
 _PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
+_ASK = "ask"  # of --bind
 _LINE_LIMIT = 4096  # characters; a join string has at most 512
 
 
@@ -49,8 +52,16 @@ def run(args: argparse.Namespace) -> int:
         elif invite is not None:
             args.name = JoinString.parse_untrusted(invite).name or None
     config = config_from(args, JoinConfig, table="join", invite=invite)
+    if config.bind == _ASK:
+        config = attrs.evolve(config, bind=_ask_for_interface(config.dev))
     config.files.ensure(as_guest=True)
-    set_up(config.log_level, config.log_file, config.log_days)
+    set_up(
+        config.log_level,
+        config.log_file,
+        config.log_days,
+        config.log_size,
+        config.log_only_file,
+    )
     import trio
 
     from vswitch.cli.supervisor import Readiness
@@ -74,6 +85,33 @@ def _name_without_registry(args: argparse.Namespace) -> str:
         return to_name(dev)
     except ValueError:
         return "foreign"
+
+
+def _ask_for_interface(dev: str) -> str:
+    """Which interface the datagrams leave by, asked at the terminal: all but the TAP's."""
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "--bind ask asks at a terminal, and there is none: give an address or an interface"
+        )
+    from vswitch.devices import netlink
+    from vswitch.management.tables import table
+
+    found = [each for each in netlink.interfaces() if each[0].name != dev]
+    names = [link.name for link, _ in found]
+    rows = [
+        [str(number), link.name, link.mac or "-", "up" if link.up else "down", ", ".join(addresses)]
+        for number, (link, addresses) in enumerate(found, 1)
+    ]
+    say(table(["#", "INTERFACE", "MAC", "STATE", "ADDRESSES"], rows))
+    while True:
+        say("which one leads to the switch? its number or name:")
+        if not (line := sys.stdin.readline(_LINE_LIMIT)):
+            raise ConfigError("--bind ask: no interface was chosen")
+        said = line.strip()
+        if said in names:
+            return said
+        if said.isascii() and said.isdigit() and 1 <= int(said) <= len(names):
+            return names[int(said) - 1]
 
 
 def _read_invite() -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.cli.following import follow
+from vswitch.clocks import stamp
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
+from vswitch.logs import clean
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
 from vswitch.management.tables import age, table
 
 _OPERANDS = {"list": (0, 0), "add": (2, 3), "del": (1, 2), "flush": (0, 0)}
 _USAGE = {
-    "list": "mac list takes no more than --port and --vlan",
+    "list": "mac list takes no more than --port, --vlan and --watch",
     "add": "write vswitch mac add NAME MAC [VLAN]",
     "del": "write vswitch mac del MAC [VLAN]",
     "flush": "write vswitch mac flush with --port NAME, --vlan VLAN, both, or --all",
@@ -37,6 +41,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--port", metavar="NAME", help="only this port, with list and flush")
     parser.add_argument("--vlan", metavar="VLAN", help="only this VLAN, 0 for untagged")
     parser.add_argument("--all", action="store_true", help="with flush: everything")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="list, and then show each station that comes, moves or goes, until stopped",
+    )
     add_flags(parser, LookConfig)
 
 
@@ -44,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     """Ask the switch."""
     config = config_from(args, LookConfig)
     verb, asked = _request(args)
+    if args.watch:
+        show = bytes.decode if config.json else lambda line: _change(json.loads(line))
+        return follow(config.files.control_socket, "mac-watch", show, **asked)
     said = request(config.files.control_socket, verb, **asked)
     if config.json:
         print_json({"schema": SCHEMA, **said})
@@ -58,6 +70,8 @@ def _request(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     least, most = _OPERANDS[action]
     if not least <= len(operands) <= most or (args.all and (action != "flush" or scoped)):
         raise ConfigError(_USAGE[action])
+    if args.watch and action != "list":
+        raise ConfigError("--watch goes with list alone")
     if action in ("add", "del"):
         if scoped:
             raise ConfigError(_USAGE[action])
@@ -66,6 +80,13 @@ def _request(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if action == "flush" and not scoped and not args.all:
         raise ConfigError(_USAGE[action])
     return f"mac-{action}", {"port": args.port, "vlan": args.vlan}
+
+
+def _change(facts: dict[str, Any]) -> str:
+    vlan = f" vlan={facts['vlan']}" if facts["vlan"] else ""
+    before = f" from={facts['from']}" if "from" in facts else ""
+    port = f" port={facts['name']}"
+    return clean(f"{stamp(facts['at'])} {facts['change']} {facts['mac']}{vlan}{port}{before}")
 
 
 def _told(verb: str, said: dict[str, Any]) -> str:

@@ -9,9 +9,11 @@ from transport.crypto.identity import PublicKey
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
 from vswitch.config.options import StateConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ExitCode, NotReachable, NotRunning
+from vswitch.errors import ExitCode, NotReachable, NotRunning, VswitchError
 from vswitch.management.client import request
+from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
+from vswitch.state import StateDir
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -31,7 +33,10 @@ def run(args: argparse.Namespace) -> int:
     """Write it down first, so that it holds whether or not the switch can be told."""
     config = config_from(args, StateConfig)
     with Registry.open(config.files.registry, create=False) as registry:
-        member = registry.revoke(args.name, time.time())
+        try:
+            member = registry.revoke(args.name, time.time())
+        except NoSpace as error:
+            raise NoSpace(f"{error}\n{_for_now(config.files, args.name)}") from None
     if member is None:
         answer(f"cancelled the open invites for {args.name}")
         return ExitCode.OK
@@ -51,3 +56,15 @@ def run(args: argparse.Namespace) -> int:
             "The switch looks for itself each second; see `vswitch members` whether it is gone"
         ) from None
     return ExitCode.OK
+
+
+def _for_now(files: StateDir, name: str) -> str:
+    """Have the member kept out though that cannot be written down; what came of it."""
+    try:
+        request(files.control_socket, "bar", name=name)
+    except VswitchError as error:
+        return f"{name} is not revoked, and not kept out either: {error}"
+    return (
+        f"{name} is disconnected and kept out until the switch is started again, but not revoked: "
+        f"run `vswitch revoke {name}` again when the disk takes it"
+    )

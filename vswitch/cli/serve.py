@@ -35,7 +35,13 @@ def run(args: argparse.Namespace) -> int:
         return _check(args)
     config = config_from(args, ServeConfig, table="serve")
     config.files.ensure()
-    set_up(config.log_level, config.log_file, config.log_days)
+    set_up(
+        config.log_level,
+        config.log_file,
+        config.log_days,
+        config.log_size,
+        config.log_only_file,
+    )
     from vswitch.cli.supervisor import Readiness
     from vswitch.serving.server import serve
 
@@ -50,10 +56,16 @@ def _check(args: argparse.Namespace) -> int:
     said = args.config or os.environ.get("VSWITCH_CONFIG")
     path = Path(said) if said else None
     problems: list[str] = []
+    urls: tuple[str, ...] = ()
+
+    def options() -> None:
+        nonlocal urls
+        urls = config_from(args, ServeConfig, table="serve").foreign
+
     for look in (
-        partial(config_from, args, ServeConfig, table="serve"),
+        options,
         partial(load_settings, path),
-        partial(load_foreign, path),
+        lambda: load_foreign(path, urls),
     ):
         try:
             look()

@@ -74,7 +74,7 @@ def _ask_all(files: StateDir) -> tuple[SwitchStatus | None, list[JoinStatus]]:
     with suppress(NotRunning):
         switch = from_json(request(files.control_socket, "status"), SwitchStatus)
     joins = []
-    for path in sorted(files.members.glob("*.sock")):
+    for path in files.join_sockets():
         with suppress(NotRunning):
             joins.append(from_json(request(path, "status"), JoinStatus))
     return switch, joins

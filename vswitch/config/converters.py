@@ -37,6 +37,7 @@ INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 MAX_LISTENERS = 16  # sockets of a switch
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
+_LOG_SIZE_RANGE = (10_000, 10**12)  # bytes
 _LOG_DAYS_LIMIT = 3650
 _FRAMES_LIMIT = 1_000_000_000  # a second: far beyond any
 _RATE_LIMIT = 1e12  # a second
@@ -49,6 +50,7 @@ _BOOLEANS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(
 _NONE = ("none", "")
 _WHOLE = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([kmg]?) ?([a-z/]*)", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,12}) ?([kmg]?)b?", re.ASCII)
 _THOUSANDS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 _BITS = ("", "bit", "bit/s", "bps")
 _FRAMES = ("", "/s", "fps", "frames/s")
@@ -107,6 +109,16 @@ def to_log_days(value: int | str) -> int:
     return whole(value, 0, _LOG_DAYS_LIMIT)
 
 
+def to_log_size(value: int | str) -> int:
+    """Bytes at which a log file is put aside, such as 500k, 10M or 1G; 0 for no limit."""
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.lower())
+        if match is None:
+            raise ValueError("write a size such as 500k, 10M or 1G, or 0")
+        value = int(match[1]) * int(_THOUSANDS[match[2]])
+    return value if value == 0 else whole(value, *_LOG_SIZE_RANGE)
+
+
 def _per_second(
     value: object, low: float, high: float, units: tuple[str, ...], example: str
 ) -> float | None:
@@ -163,6 +175,13 @@ def to_duration(value: str | float) -> float:
 def to_duration_or_off(value: str | float) -> float:
     """As `to_duration`, or `off`, which is infinite."""
     return inf if value == "off" else to_duration(value)
+
+
+def to_optional_duration(value: str | float | None) -> float | None:
+    """As `to_duration`; `off` for None."""
+    if value is None or (isinstance(value, str) and value.lower() == "off"):
+        return None
+    return to_duration(value)
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:
@@ -385,6 +404,16 @@ def parse_station(text: str) -> tuple[bytes, int | None]:
     if mac[0] & 1 or not any(mac):
         raise ValueError(f"not the address of a station: {address}")
     return mac, to_vlan(vlan) if at else None
+
+
+def to_texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Texts without blanks: a list, or one text with commas; nothing, or `none`, for none."""
+    if isinstance(value, str) and value.lower() in _NONE:
+        return ()
+    each = value.split(",") if isinstance(value, str) else value
+    if not isinstance(each, list | tuple) or not all(isinstance(text, str) for text in each):
+        raise ValueError("write text, or a list of texts")
+    return tuple(text.strip() for text in each if text.strip())
 
 
 def to_mac_limit(value: int | str | None) -> int | None:

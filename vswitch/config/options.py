@@ -30,6 +30,7 @@ from vswitch.config.converters import (
     to_level,
     to_listen,
     to_log_days,
+    to_log_size,
     to_member_limit,
     to_mtu,
     to_name,
@@ -40,6 +41,7 @@ from vswitch.config.converters import (
     to_path,
     to_public,
     to_subnet,
+    to_texts,
     to_via,
     to_wish,
 )
@@ -121,6 +123,16 @@ class _ServiceConfig(StateConfig):
         converter=to_log_days,
         metadata=option("old log files to keep, 0 for all (14)", "N"),
     )
+    log_size: int = field(
+        default=0,
+        converter=to_log_size,
+        metadata=option("put the file aside at this size, too: 10M; 0 for never (0)", "BYTES"),
+    )
+    log_only_file: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("write the log to the file alone", kind="switch"),
+    )
 
 
 @frozen(kw_only=True)
@@ -184,6 +196,16 @@ class ServeConfig(_HostConfig):
         default=False,
         converter=to_bool,
         metadata=option("plug this host in too, with a TAP (see --dev, --bridge)", kind="switch"),
+    )
+    foreign: tuple[str, ...] = field(
+        default=(),
+        converter=to_texts,
+        metadata=option(
+            "a port for what speaks no vswitch, in plain text: udp://:9999, tcp://:8080; may be "
+            "repeated, and [[foreign]] in a file says more",
+            "URL",
+            kind="list",
+        ),
     )
     silent: bool = field(
         default=False,
@@ -249,7 +271,7 @@ class JoinConfig(_HostConfig):
     bind: str | None = field(
         default=None,
         converter=to_bind,
-        metadata=option("local address or interface for the underlay", "ADDR|IFNAME"),
+        metadata=option("local address or interface for the underlay, or ask", "ADDR|IFNAME"),
     )
     once: bool = field(
         default=False,

@@ -36,7 +36,7 @@ from vswitch.devices.relocation import (
 from vswitch.devices.upkeep import Condition
 from vswitch.errors import PrivilegeError, VswitchError
 
-IFF_UP = 1  # linux/if.h
+IFF_UP, IFF_LOOPBACK = 1, 8  # linux/if.h
 MAX_BRIDGE_MTU = 65_535  # bytes; ETH_MAX_MTU
 RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 GONE = (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH)
@@ -55,6 +55,7 @@ class Link:
     tap: bool  # of kind "tun", and carries Ethernet
     master: str | None = None  # the bridge that it is in
     alias: str = ""
+    carrier: bool = False  # of a TAP: whether a process has it open
 
 
 def find_link(name: str) -> Link | None:
@@ -175,6 +176,17 @@ def renew_link_local(name: str) -> None:
             setting.write_text(each)
     except OSError as error:
         _raise(f"renew the link-local address of {name}", error.errno or 0, (), error)
+
+
+def interfaces() -> list[tuple[Link, list[str]]]:
+    """All interfaces but the loopback, by index, each with its addresses in CIDR form."""
+    with _netlink("list the interfaces") as ipr:
+        found: dict[int, list[str]] = {}
+        for message in ipr.get_addr():
+            text = f"{message.get('local') or message.get('address')}/{message['prefixlen']}"
+            found.setdefault(message["index"], []).append(text)
+        links = [each for each in ipr.get_links() if not each["flags"] & IFF_LOOPBACK]
+        return [(_describe(each), found.get(each["index"], [])) for each in links]
 
 
 def host_facts(name: str) -> HostFacts:
@@ -695,4 +707,5 @@ def _describe(message: Any, master: str | None = None) -> Link:
         tap=kind == "tun" and mac != "",
         master=master,
         alias=message.get("ifalias") or "",
+        carrier=bool(message.get("carrier")),
     )

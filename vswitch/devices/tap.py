@@ -49,6 +49,7 @@ TUN_PATH = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
 TUNSETPERSIST = 0x400454CB
 IFF_TAP = 0x0002
+IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 TUNSETOFFLOAD = 0x400454D0
@@ -157,7 +158,7 @@ def attach(config: TapConfig) -> Attached:
             _create(name)
             config = attrs.evolve(config, mac=config.mac or config.new_mac)
         try:
-            _claim(fd, name, offload=config.offload)
+            _claim(fd, existing, name, offload=config.offload)
         except _NoOffloadsError as error:
             log.warning("tap-without-offload dev=%s reason=%s", name, error)
             config = attrs.evolve(config, offload=False)
@@ -165,7 +166,7 @@ def attach(config: TapConfig) -> Attached:
             os.close(fd)
             fd = -1
             fd = _open_tun()
-            _claim(fd, name, offload=False)
+            _claim(fd, existing, name, offload=False)
         if existing is None:
             fcntl.ioctl(fd, TUNSETPERSIST, 0)
         _configure(config, forgive=existing is not None)
@@ -207,11 +208,20 @@ def _create(name: str) -> None:
             raise
 
 
-def _claim(fd: int, name: str, *, offload: bool) -> None:
+def _claim(fd: int, existing: netlink.Link | None, name: str, *, offload: bool) -> None:
     flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
     try:
-        fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), flags))
+        try:
+            fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), flags))
+        except OSError as error:
+            # One that was made for several queues is for who says so; we take one of them. Others
+            # could have theirs, and the frames with it.
+            if error.errno != errno.EINVAL or existing is None or existing.carrier:
+                raise
+            fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(os.fsencode(name), flags | IFF_MULTI_QUEUE))
     except OSError as error:
+        if error.errno == errno.EINVAL and existing is not None and existing.carrier:
+            error.errno = errno.EBUSY
         if error.errno == errno.EINVAL and offload:
             raise _NoOffloadsError(f"the kernel refuses a virtio-net header on {name}") from error
         if error.errno == errno.EBUSY:
@@ -219,6 +229,11 @@ def _claim(fd: int, name: str, *, offload: bool) -> None:
                 f"{name} is in use by another process; choose another name with --dev"
             ) from error
         if error.errno in (errno.EPERM, errno.EACCES):
+            if existing is not None:
+                raise PrivilegeError(
+                    f"cannot attach to {name}: it is there already, for another user: run as root "
+                    f"or as that user (`ip -d link show {name}`), or choose another name with --dev"
+                ) from error
             refused = PrivilegeError(f"cannot attach to {name}: {error.strerror}")
             raise _with_advice(refused, name) from error
         raise VswitchError(f"cannot attach to {name}: {error.strerror}") from error

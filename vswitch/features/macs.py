@@ -7,9 +7,9 @@ about no others, so established stations cost nothing. The rules of ports:
           static ones, and those that a sticky port has learned
  bound    a port with a list takes no other sources
  limit    a port at its limit learns no more; what it has goes on
- moves    an address that moves `MOVES` times in `MOVES_WINDOW` stays where it is for `FREEZE`, as
-          RFC 7432 15.1 has it for Ethernet over IP networks: somebody claims another's address, or
-          there is a loop, and learning each frame would let the faster one win
+ moves    an address that moves `MOVES` times in `MOVES_WINDOW` stays where it is for `mac_freeze`
+          seconds, as RFC 7432 15.1 has it for Ethernet over IP networks: somebody claims another's
+          address, or there is a loop, and learning each frame would let the faster one win
  reserved what derives from a member's key sticks to no other port, and is held at no other one
 
 A static address belongs to its port while that is not attached, too: another port cannot take it
@@ -31,6 +31,7 @@ from vswitch.config.converters import (
     to_bool,
     to_mac_limit,
     to_macs,
+    to_optional_duration,
     to_stations,
 )
 from vswitch.config.sources import option
@@ -60,6 +61,16 @@ _Key = tuple[int, bytes]  # VLAN, address
 @attrs.frozen(kw_only=True, slots=False)
 class MacSwitchSettings(VlanSwitchSettings, GuardSwitchSettings):
     """Of the switch."""
+
+    mac_freeze: float | None = attrs.field(
+        default=FREEZE,
+        converter=to_optional_duration,
+        metadata=option(
+            "how long an address that moved five times in three minutes stays where it is (60s), "
+            "or off",
+            "TIME",
+        ),
+    )
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -126,6 +137,13 @@ class Stations:
         self._sticky_of: dict[str, set[_Key]] = {}
         self._moving: OrderedDict[_Key, _Moves] = OrderedDict()
         self._reserved: Mapping[bytes, str] = {}
+        self._freeze: float | None = FREEZE
+
+    def set_freeze(self, seconds: float | None) -> None:
+        """How long an address is held that moves too often; None: never, and none is now."""
+        self._freeze = seconds
+        if seconds is None:
+            self.thaw()
 
     def set_rules(self, port: int, rules: PortRules) -> None:
         """The rules of an attached port. What is no longer bound there is forgotten."""
@@ -230,10 +248,11 @@ class Stations:
             moves = self._moving[key] = _Moves()
         self._moving.move_to_end(key)
         moves.times.append(now)
-        if len(moves.times) == MOVES and now - moves.times[0] <= MOVES_WINDOW:
+        often = len(moves.times) == MOVES
+        if self._freeze is not None and often and now - moves.times[0] <= MOVES_WINDOW:
             moves.times.clear()
-            moves.frozen_until = now + FREEZE
-            self._events.add("mac-frozen", source, now=now, seconds=FREEZE, **facts)
+            moves.frozen_until = now + self._freeze
+            self._events.add("mac-frozen", source, now=now, seconds=self._freeze, **facts)
             return MacDrop.MAC_FROZEN
         self._events.add("mac-moved", source, now=now, **facts)
         return None
@@ -282,6 +301,7 @@ class Macs(Feature[MacSwitchSettings, MacSettings]):
         """The static addresses of all ports."""
         self._tagged, self._named = vlans_on(switch, ports), ports
         self._guarded = switch.guard
+        self._stations.set_freeze(switch.mac_freeze)
         said: dict[_Key, str] = {}
         for name, settings in ports.items():
             if name != ANY_PORT:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -158,24 +158,41 @@ class ForeignSettings:
         return KINDS[self.kind].add is not None
 
 
-def load_foreign(path: Path | None) -> tuple[ForeignSettings, ...]:
-    """The foreign ports of a configuration file; none without a file."""
-    if path is None:
-        return ()
-    tables = read_tables(path).get("foreign", [])
+def load_foreign(path: Path | None, urls: Sequence[str] = ()) -> tuple[ForeignSettings, ...]:
+    """The foreign ports of a configuration file, if there is one, and those of `--foreign`."""
+    tables = [] if path is None else read_tables(path).get("foreign", [])
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
         raise ConfigError(f"{path}: foreign: write [[foreign]], with two brackets")
-    if len(tables) > MAX_LISTENERS:
-        raise ConfigError(f"{path}: foreign: more than {MAX_LISTENERS} tables")
+    if len(tables) + len(urls) > MAX_LISTENERS:
+        raise ConfigError(f"{path or '--foreign'}: foreign: more than {MAX_LISTENERS} listeners")
+    said = [(f"{path}: foreign[{number}]", table) for number, table in enumerate(tables, 1)]
+    names = {table.get("name") or table.get("kind") for table in tables}
+    said += [(f"--foreign {url}", _table_of(url, names)) for url in urls]
     found: list[ForeignSettings] = []
-    for number, table in enumerate(tables, 1):
-        place = f"{path}: foreign[{number}]"
+    for place, table in said:
         settings = structure(ForeignSettings, table, place)
         problem = _problem(settings, {each.name for each in found})
         if problem is not None:
             raise ConfigError(f"{place}: {problem}")
         found.append(_complete(settings))
     return tuple(found)
+
+
+def _table_of(url: str, names: set[object]) -> dict[str, str]:
+    """What a file would say instead of `KIND://[HOST]:PORT` or `KIND:///PATH`; several of a kind
+    are called udp, udp-2, udp-3.
+    """
+    kind, separator, where = url.partition("://")
+    if not separator or not where:
+        raise ConfigError(
+            f"--foreign {url}: write KIND://[HOST]:PORT, such as udp://:9999 or tcp://:8080"
+        )
+    number = 1
+    while (name := kind if number == 1 else f"{kind}-{number}") in names:
+        number += 1
+    names.add(name)
+    listen = f"unix:{where}" if where.startswith("/") else where
+    return {"kind": kind, "name": name, "listen": listen}
 
 
 def _complete(settings: ForeignSettings) -> ForeignSettings:

@@ -27,6 +27,7 @@ from vswitch.errors import (
     TimedOut,
     VswitchError,
 )
+from vswitch.state import spare_socket
 
 _ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
 _CHUNK = 64 * 1024  # bytes
@@ -81,6 +82,13 @@ class ClientStream:
         except OSError:
             return b""
 
+    def lines(self, sink: int | None = None) -> Iterator[bytes]:
+        """Line by line, without their ends; `sink` as for `read`."""
+        waiting = b""
+        while piece := self.read(sink):
+            *lines, waiting = (waiting + piece).split(b"\n")
+            yield from lines
+
     def finish(self) -> None:
         """Ask for the end; `read` still gives what belongs to it."""
         with suppress(OSError):
@@ -118,10 +126,16 @@ def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[
 
 def _connect(sock: socket.socket, path: Path, deadline: float) -> None:
     """Where too many others wait to be let in, the kernel does not wait with them (unix(7))."""
+    spare, first = spare_socket(path), None
     while True:
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
             return sock.connect(os.fspath(path))
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if spare is None or not spare.is_socket():
+                raise first or error from None
+            path, spare, first = spare, None, error
+            continue
         except BlockingIOError:
             if time.monotonic() + _ASK_AGAIN > deadline:
                 raise TimeoutError from None

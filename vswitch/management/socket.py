@@ -36,7 +36,7 @@ import trio
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import event
 from vswitch.runtime import single_error
-from vswitch.state import check_owned, directory_lock, file_error, owners_beside
+from vswitch.state import check_owned, directory_lock, file_error, owners_beside, spare_socket
 
 
 @attrs.frozen
@@ -59,6 +59,7 @@ _IDLE_LIMIT = 1.0  # s for a whole request to come
 _ANSWER_LIMIT = 30.0  # s to take an answer, or what belongs to a stream that was to end
 _BACKLOG = 16
 _MODE = 0o600
+_NO_PLACE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,9 @@ async def serve_control(
         VswitchError: a running program answers on this path, or it cannot be made.
     """
     with _listening(path) as listener:
+        if listener is None:
+            task_status.started()
+            await trio.sleep_forever()
         places = _Places()
 
         async def serve(stream: trio.SocketStream) -> None:
@@ -154,12 +158,20 @@ async def _serve_in_place(
 
 
 @contextlib.contextmanager
-def _listening(path: Path) -> Iterator[trio.SocketListener]:
+def _listening(path: Path) -> Iterator[trio.SocketListener | None]:
+    """None where there is no place for a socket, which is logged."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with sock:
-        with directory_lock(path.parent):
-            _bind(sock, path)
-            mine = os.stat(path).st_ino
+        try:
+            mine = _bind(sock, path)
+        except OSError as error:
+            if error.errno not in _NO_PLACE:
+                raise file_error("control socket", path, error) from None
+            placed = _bind_elsewhere(sock, path, error)
+            if placed is None:
+                yield None
+                return
+            path, mine = placed
         sock.setblocking(False)
         try:
             yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
@@ -170,28 +182,53 @@ def _listening(path: Path) -> Iterator[trio.SocketListener]:
                     os.unlink(path)
 
 
-def _bind(sock: socket.socket, path: Path) -> None:
+def _bind_elsewhere(sock: socket.socket, path: Path, error: OSError) -> tuple[Path, int] | None:
+    """Where the directory takes no socket: in the one for that, or nowhere. The latter costs the
+    commands that ask this program, and nothing else.
+    """
+    reason, spare = error.strerror, spare_socket(path)
+    if spare is not None:
+        try:
+            spare.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mine = _bind(sock, spare)
+        except OSError as other:
+            reason = f"{reason}; {spare}: {other.strerror}"
+        else:
+            event(_log, "control-elsewhere", logging.WARNING, path=spare, reason=reason)
+            return spare, mine
+    effect = "status and all that asks this program finds nothing"
+    event(_log, "control-missing", logging.WARNING, path=path, reason=reason, effect=effect)
+    return None
+
+
+def _bind(sock: socket.socket, path: Path) -> int:
+    """Listen there; the inode of the socket. Raises `OSError`, and `VswitchError` for what is no
+    fault of the disk.
+    """
+    with directory_lock(path.parent):
+        _bind_locked(sock, path)
+        return os.stat(path).st_ino
+
+
+def _bind_locked(sock: socket.socket, path: Path) -> None:
     length = len(os.fsencode(path))
     if length > PATH_LIMIT:
         raise ConfigError(
             f"the path of control socket {path} has {length} bytes, {PATH_LIMIT} is what the "
             "system takes: choose a shorter --state"
         )
-    try:
-        check_owned("directory", path.parent, path.parent.stat(), *owners_beside(path.parent))
-        if path.is_socket():
-            if _answers(path):
-                raise VswitchError(
-                    f"another vswitch is running and answers on {path}: stop it first, or use "
-                    "another --state or --name"
-                )
-            path.unlink()
-        # The file gets the mode of the socket (unix(7)), so it is never another one.
-        os.fchmod(sock.fileno(), _MODE)
-        sock.bind(os.fspath(path))
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        raise file_error("control socket", path, error) from None
+    check_owned("directory", path.parent, path.parent.stat(), *owners_beside(path.parent))
+    if path.is_socket():
+        if _answers(path):
+            raise VswitchError(
+                f"another vswitch is running and answers on {path}: stop it first, or use "
+                "another --state or --name"
+            )
+        path.unlink()
+    # The file gets the mode of the socket (unix(7)), so it is never another one.
+    os.fchmod(sock.fileno(), _MODE)
+    sock.bind(os.fspath(path))
+    sock.listen(_BACKLOG)
 
 
 def _answers(path: Path) -> bool:

@@ -5,6 +5,9 @@ reported (synchronous=FULL), because a spent invite must stay spent through a po
 processes (serve, invite, revoke) and several threads of each may use the file at once: one
 connection reads, one writes, each behind its own lock, and SQLite arbitrates between processes.
 
+Where nothing can be written, on a full disk or a read-only one, the file is read as it is and each
+transaction fails; every later use looks first whether that has changed.
+
 Error contract: `VswitchError` with the path and what to do; a transaction that raises has
 changed nothing.
 """
@@ -12,6 +15,7 @@ changed nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -27,6 +31,15 @@ Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
 
 _BUSY_TIMEOUT = 5000  # ms to wait for another process; a commit takes a few ms
 _FILE_MODE = 0o600
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN")
+_NO_SPACE = (
+    "the disk is full or read-only; nothing was changed: free some space, or mount it for writing, "
+    "and try again"
+)
+
+
+class NoSpace(VswitchError):
+    """The file cannot be written, for want of space or because its disk is read-only."""
 
 
 class Database:
@@ -36,11 +49,37 @@ class Database:
         self.path = path
         self._read_lock = threading.Lock()
         self._write_lock = threading.Lock()
+        self._schema = schema
+        self._opened = 0  # times
+        self._writer: sqlite3.Connection | None = None  # None: nothing can be written
+        try:
+            self._open_whole()
+        except NoSpace:
+            with self.plain_errors():
+                self._reader = self._connect_as_it_is()
+
+    def _open_whole(self) -> None:
+        if os.statvfs(self.path).f_flag & os.ST_RDONLY:  # SQLite would find out when it writes
+            raise NoSpace(f"{self.path}: {_NO_SPACE}")
         with contextlib.ExitStack() as undo, self.plain_errors():
-            self._writer = undo.enter_context(contextlib.closing(self._connect()))
-            self._reader = undo.enter_context(contextlib.closing(self._connect()))
-            self._prepare(schema)
+            writer = undo.enter_context(contextlib.closing(self._connect()))
+            reader = undo.enter_context(contextlib.closing(self._connect()))
+            self._prepare(writer)
             undo.pop_all()
+        self._writer, self._reader, self._opened = writer, reader, self._opened + 1
+
+    @property
+    def writable(self) -> bool:
+        """Whether it could be opened for writing."""
+        return self._writer is not None
+
+    def _try_again(self) -> None:
+        """Where nothing could be written, look whether it can be now. Locks are held."""
+        if self._writer is None:
+            before = self._reader
+            with contextlib.suppress(NoSpace):
+                self._open_whole()
+                before.close()
 
     @classmethod
     def open(cls, path: Path, schema: Sequence[str], *, create: bool) -> Self:
@@ -66,7 +105,8 @@ class Database:
         """Close both connections. Calling it again does nothing."""
         with self._write_lock, self._read_lock:
             self._reader.close()
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -81,21 +121,29 @@ class Database:
 
     def version(self) -> int:
         """A number that is another one after any commit, of this process or another."""
+        if self._writer is None:
+            with self._write_lock, self._read_lock:
+                self._try_again()
         number: int = self.read("PRAGMA data_version")[0][0]
-        return number
+        return (self._opened << 32) + number  # which SQLite counts for each connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
         """Run statements that take effect together, at the end of the block, or not at all."""
         with self._write_lock, self.plain_errors():
-            self._writer.execute("BEGIN IMMEDIATE")
+            if self._writer is None:
+                with self._read_lock:
+                    self._try_again()
+            if (writer := self._writer) is None:
+                raise NoSpace(f"{self.path}: {_NO_SPACE}")
+            writer.execute("BEGIN IMMEDIATE")
             try:
-                yield self._writer.execute
-                self._writer.execute("COMMIT")
+                yield writer.execute
+                writer.execute("COMMIT")
             except BaseException:
                 # After some errors, a full disk among them, SQLite has rolled back already.
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
                 raise
 
     def _connect(self) -> sqlite3.Connection:
@@ -116,19 +164,42 @@ class Database:
             raise
         return connection
 
-    def _prepare(self, schema: Sequence[str]) -> None:
-        version: int = self._reader.execute("PRAGMA user_version").fetchone()[0]
+    def _connect_as_it_is(self) -> sqlite3.Connection:
+        """To read alone. Without its two files beside it, which are gone after an orderly end, a
+        database with a write-ahead log can be read by who promises that nobody writes.
+        """
+        log = self.path.with_name(f"{self.path.name}-wal")
+        alone = not log.exists() or not log.stat().st_size
+        connection = sqlite3.connect(
+            f"file:{_quoted(self.path)}?mode=ro{'&immutable=1' * alone}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != len(self._schema):  # nothing is there yet, or all has to be made anew
+                raise NoSpace(f"{self.path}: {_NO_SPACE}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, writer: sqlite3.Connection) -> None:
+        schema = self._schema
+        version: int = writer.execute("PRAGMA user_version").fetchone()[0]
         if version > len(schema):
             raise ConfigError(
                 f"{self.path} was made by a newer vswitch (format {version}, this one knows "
                 f"{len(schema)}): use that version, or another --state"
             )
         if version < len(schema):
-            with self.transaction() as run:
-                for script in schema[version:]:
-                    for statement in filter(str.strip, script.split(";")):
-                        run(statement, ())
-                run(f"PRAGMA user_version={len(schema)}", ())
+            writer.execute("BEGIN IMMEDIATE")
+            for script in schema[version:]:
+                for statement in filter(str.strip, script.split(";")):
+                    writer.execute(statement)
+            writer.execute(f"PRAGMA user_version={len(schema)}")
+            writer.execute("COMMIT")  # else closing the connection undoes it
 
     @contextlib.contextmanager
     def plain_errors(self) -> Iterator[None]:
@@ -138,15 +209,23 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "") in _FULL or _full(error, self.path):
+                raise NoSpace(f"{self.path}: {_NO_SPACE}") from error
             raise VswitchError(f"{self.path}: {_explain(error)}") from error
         except (ValueError, TypeError, OverflowError, LookupError) as error:
             raise VswitchError(f"{self.path}: {_damaged(error)}") from error
 
 
+def _full(error: sqlite3.Error, path: Path) -> bool:
+    """Whether a file beside the database could not be made because there is no room for it."""
+    if getattr(error, "sqlite_errorname", "") != "SQLITE_CANTOPEN":
+        return False
+    disk = os.statvfs(path.parent)
+    return not disk.f_bavail or not disk.f_favail
+
+
 def _explain(error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", "")
-    if name == "SQLITE_FULL" or name == "SQLITE_IOERR_WRITE" or name == "SQLITE_IOERR_SHMSIZE":
-        return "the disk is full; nothing was changed: free some space and try again"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return f"another program kept it locked for {_BUSY_TIMEOUT // 1000} s: try again"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
@@ -163,9 +242,14 @@ def _damaged(error: Exception) -> str:
 
 def _check_file(path: Path, create: bool) -> None:
     """Make sure that the file exists, is ours, and that nobody else can read it."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(path, flags | (os.O_CREAT if create else 0), _FILE_MODE)
+        try:
+            fd = os.open(path, flags | os.O_RDWR | (os.O_CREAT if create else 0), _FILE_MODE)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            fd = os.open(path, flags | os.O_RDONLY)
     except FileNotFoundError:
         raise NotFound(
             f"there is no registry {path}: has a switch run with this --state?"

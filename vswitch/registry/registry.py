@@ -95,6 +95,11 @@ class Registry:
         """Open the registry file; see `Database.open` for what it raises."""
         return cls(Database.open(path, _SCHEMA, create=create), max_members)
 
+    @property
+    def writable(self) -> bool:
+        """Whether the file could be opened for writing."""
+        return self._database.writable
+
     def close(self) -> None:
         """Close the file. Calling it again does nothing."""
         self._database.close()
@@ -212,8 +217,11 @@ class Registry:
         """Make `key` a member for who has access to this file. Raises as `enrol`, and `ConfigError`
         for a name that no member may have.
         """
-        if self.look_up(key) is None:
+        known = self.look_up(key)
+        if known is None:
             self._check_reserved(name)
+        elif known.revoked is None and known.name == name:
+            return known  # nothing has to be written, or can be on a disk that is full
         with self._database.transaction() as run:
             return _known(run, key, name) or self._insert(run, key, name, now)
 
@@ -244,18 +252,27 @@ class Registry:
         Raises:
             EnrolRefused: no member, the address cannot be had, or none is left.
         """
-        with self._database.transaction() as run:
-            row = _one(run, _MEMBER + "WHERE key = ? AND revoked IS NULL", (key,))
-            if row is None:
+
+        def choose(read: Callable[[str, Sequence[Any]], Iterable[Any]]) -> tuple[str | None, bool]:
+            rows = list(read(_MEMBER + "WHERE key = ? AND revoked IS NULL", (key,)))
+            if not rows:
                 raise EnrolRefused(ByeCode.UNKNOWN)
-            member = Member(*row)
-            others = run(_OTHER_ADDRESSES, (key,))
+            member = Member(*rows[0])
+            others = read(_OTHER_ADDRESSES, (key,))
             holders = {IPv4Address(address): holder for address, holder in others}
             address = choose_address(member, wish, subnet, holders)
             text = None if address is None else str(address)
-            if text != member.address:
-                run("UPDATE member SET address = ? WHERE key = ?", (text, key))
-        return None if address is None else f"{address}/{subnet.prefixlen}"
+            return text, text == member.address
+
+        # Who keeps its address comes in on a full disk, too.
+        with self._database.plain_errors():
+            text, unchanged = choose(self._database.read)
+        if not unchanged:
+            with self._database.transaction() as run:
+                text, unchanged = choose(run)
+                if not unchanged:
+                    run("UPDATE member SET address = ? WHERE key = ?", (text, key))
+        return None if text is None else f"{text}/{subnet.prefixlen}"
 
     def revoke(self, name: str, now: float) -> Member | None:
         """Refuse this member's key from now on, free its name, and cancel its open invites.
@@ -284,7 +301,9 @@ class Registry:
                 run("UPDATE member SET last_seen = ? WHERE key = ?", (now, key))
 
     def record_served(self, served: LastServed) -> None:
-        """Note how the switch runs, for `invite` and for joins on the same host."""
+        """Note how the switch runs, for `invite` and for joins on the same host, if that is new."""
+        if self.served() == served:
+            return
         public = "" if served.public is None else served.public.text()
         with self._database.transaction() as run:
             run(_SET, ("listen", " ".join(each.text() for each in served.listen)))

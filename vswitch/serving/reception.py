@@ -27,7 +27,7 @@ from attrs import define
 from transport import Channel, Credential, CredentialKind
 from vswitch.addresses import mac_from_key
 from vswitch.clocks import uptime, wall_time_of
-from vswitch.errors import BadRecord, RefusedError, VswitchError
+from vswitch.errors import BadRecord, NotFound, RefusedError, VswitchError
 from vswitch.frames.ethernet import parse_mac
 from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
@@ -97,6 +97,7 @@ class Reception:
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
+        self._barred: set[bytes] = set()  # keys that could not be written down as revoked
         self._macs: dict[bytes, str] = {}  # reserved now
         self._addresses: dict[bytes, str] = {}  # the same
         self._lines = LineLimit()
@@ -224,6 +225,8 @@ class Reception:
         if known is None:
             raise EnrolRefused(ByeCode.UNKNOWN)
         check_known(known, "")
+        if key in self._barred:
+            raise EnrolRefused(ByeCode.SERVER_ERROR, "the switch has failed")
 
     async def _refuse(
         self, channel: Channel, device: MemberDevice, code: ByeCode, reason: str
@@ -282,6 +285,16 @@ class Reception:
         if key in self.connected:
             self._look.set()
 
+    def bar(self, name: str) -> list[str]:
+        """Keep a member out until this switch ends or it is revoked: that could not be written
+        down. The names of the unplugged.
+        """
+        member = self._registry.named(name)
+        if member is None:
+            raise NotFound(f"no member is named {name}: see `vswitch members`")
+        self._barred.add(member.key)
+        return self.check_revoked()
+
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more, and keep the MACs and addresses
         of those that are; the names of the unplugged.
@@ -289,9 +302,12 @@ class Reception:
         gone = []
         for key, connected in list(self.connected.items()):
             member = self._registry.look_up(key)
-            if member is None or member.revoked is not None:
+            if member is None or member.revoked is not None or key in self._barred:
                 connected.why = "revoked"
-                connected.device.close(ByeCode.REVOKED, f"{connected.member.name} was revoked")
+                if key in self._barred:  # not for good: its host goes on asking
+                    connected.device.close(ByeCode.SERVER_ERROR, "the switch has failed")
+                else:
+                    connected.device.close(ByeCode.REVOKED, f"{connected.member.name} was revoked")
                 self._switch.detach(connected.port)
                 gone.append(connected.member.name)
         members = self._registry.current()

@@ -39,6 +39,7 @@ from vswitch.logs import event
 from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
+from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
@@ -76,7 +77,7 @@ async def serve(
     if config.bridge is not None and not config.local_port:
         raise ConfigError("--bridge of serve is for its local port: give --local-port, too")
     settings = await trio.to_thread.run_sync(load_settings, config.config)
-    foreign = await trio.to_thread.run_sync(load_foreign, config.config)
+    foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
@@ -111,14 +112,14 @@ async def serve(
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
             status = ServeStatus(served, endpoint, switch, reception, registry, managed)
-            controlled = Controlled(managed, status.read, reception.check_revoked)
+            controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
-            await trio.to_thread.run_sync(registry.record_served, served)
+            await trio.to_thread.run_sync(_record, registry, served)
             await nursery.start(endpoint.serve, reception.receive)
             if (swallowed := _swallowed(config)) is not None:
                 event(
@@ -139,6 +140,28 @@ async def serve(
                 state=files.path,
             )
             task_status.started(Serving(switch, managed, endpoint, registry, listens))
+
+
+def _record(registry: Registry, served: LastServed) -> None:
+    """Note it where that is possible: whoever is a member comes in without."""
+    try:
+        registry.record_served(served)
+    except NoSpace as error:
+        event(
+            log,
+            "registry-failed",
+            logging.ERROR,
+            error=error,
+            effect="known members come in; invites and joins on this host may miss the switch",
+        )
+        return
+    if not registry.writable:
+        event(
+            log,
+            "registry-read-only",
+            logging.ERROR,
+            effect="known members come in; nobody new does, and no invite or revocation is kept",
+        )
 
 
 def _swallowed(config: ServeConfig) -> str | None:

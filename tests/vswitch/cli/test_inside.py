@@ -53,7 +53,7 @@ def run(tmp_path, capfdbinary, monkeypatch):
                 said = {"version": "1", "uptime_s": 1.0, "listen": "", "subnet": "", "mtu": 1500}
                 return SwitchStatus(**said, members=2, ports=ports, totals=totals)
 
-            handlers = control_handlers(Controlled(managed, status, None))
+            handlers = control_handlers(Controlled(managed, status, None, None))
             await nursery.start(serve_control, files.control_socket, handlers)
             async with switch.open_port("pc1") as pc1, switch.open_port("pc2"):
                 token.append(trio.lowlevel.current_trio_token())

@@ -19,6 +19,7 @@ from transport.errors import KeyFileError
 from vswitch.addresses import HostPort
 from vswitch.cli import main
 from vswitch.cli.common import exit_code_of
+from vswitch.devices.netlink import Link
 from vswitch.errors import (
     ConfigError,
     ExitCode,
@@ -331,3 +332,34 @@ def test_check_says_all_that_is_wrong_and_starts_nothing(services, tmp_path, cap
     assert capsys.readouterr().err == f"vswitch: {file}: nothing is wrong\n"
     assert not services.configs
     assert not (tmp_path / "s").exists()
+
+
+class AtTerminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_join_asks_for_the_interface(services, tmp_path, monkeypatch, capsys):
+    found = [
+        (
+            Link(2, "eth0", "02:00:00:00:00:01", 1500, True, "", False),
+            ["192.0.2.7/24", "fe80::1/64"],
+        ),
+        (Link(3, "vsw0", "02:00:00:00:00:02", 1500, True, "tun", True), ["10.77.0.2/24"]),
+        (Link(4, "wlan0", "02:00:00:00:00:03", 1500, False, "", False), []),
+    ]
+    monkeypatch.setattr("vswitch.devices.netlink.interfaces", lambda: found)
+    argv = ["join", "vsw1:x", "--name", "pc1", "--state", str(tmp_path), "--bind", "ask"]
+    for said, bound in (("2\n", "wlan0"), ("9\nx\n1\n", "eth0"), ("wlan0\n", "wlan0")):
+        monkeypatch.setattr(sys, "stdin", AtTerminal(said))
+        assert main(argv) == ExitCode.OK
+        assert services.configs[-1].bind == bound
+        told = capsys.readouterr().err
+        assert "1  eth0       02:00:00:00:00:01  up     192.0.2.7/24, fe80::1/64" in told
+        assert "vsw0" not in told
+    monkeypatch.setattr(sys, "stdin", AtTerminal(""))
+    assert main(argv) == ExitCode.USAGE
+    assert "no interface was chosen" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1\n"))
+    assert main(argv) == ExitCode.USAGE
+    assert "asks at a terminal, and there is none" in capsys.readouterr().err

@@ -64,7 +64,7 @@ class Bench:
         self.devices = [FakeDevice() for _ in range(3)]
         for number, device in enumerate(self.devices, 1):
             switch.attach(device, name=f"pc{number}")
-        controlled = Controlled(FeatureManager(switch), None, None)
+        controlled = Controlled(FeatureManager(switch), None, None, None)
         self.captures = controlled.captures
         self.begin = control_handlers(controlled)["capture"]
 

@@ -1,13 +1,16 @@
 """The MAC table under management: settings, `vswitch mac` over the control socket, VLANs."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.cli import main
-from vswitch.errors import ConfigError, NotFound
+from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.features.macs import BRIDGE_LIMIT, MAC_LIMIT, MAX_STATIC, Macs
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
@@ -137,7 +140,7 @@ async def test_the_command(tmp_path, capsys):
 
     async with open_switch() as switch, trio.open_nursery() as nursery:
         managed = FeatureManager(switch)
-        handlers = control_handlers(Controlled(managed, None, None))
+        handlers = control_handlers(Controlled(managed, None, None, None))
         await nursery.start(serve_control, files.control_socket, handlers)
         devices = [FakeDevice() for _ in range(2)]
         for number, device in enumerate(devices, 1):
@@ -176,6 +179,55 @@ async def test_the_command(tmp_path, capsys):
             code, said = await command(*wrong)
             assert code == 2, said
             assert said.startswith("vswitch: error: ")
+        nursery.cancel_scope.cancel()
+
+
+async def test_stations_are_watched_as_they_come_move_and_go(tmp_path):
+    state = str(tmp_path / "s")
+    files = StateDir(tmp_path / "s")
+    files.ensure()
+    argv = [sys.executable, "-m", "vswitch", "mac", "--watch", "--state", state]
+
+    async with open_switch() as switch, trio.open_nursery() as nursery:
+        managed = FeatureManager(switch)
+        handlers = control_handlers(Controlled(managed, None, None, None))
+        await nursery.start(serve_control, files.control_socket, handlers)
+        devices = [FakeDevice() for _ in range(2)]
+        for number, device in enumerate(devices, 1):
+            switch.attach(device, name=f"p{number}")
+        await heard(devices, frame(ALL, A))
+
+        async def watch():
+            return await trio.lowlevel.open_process(
+                argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+
+        async def line(process):
+            said = b""
+            while not said.endswith(b"\n"):
+                said += await process.stdout.receive_some(1)
+            return said.decode().split()[1:]
+
+        watching = await watch()
+        assert await line(watching) == ["known", "02:00:00:00:00:0a", "port=p1"]
+        await heard(devices, frame(ALL, B), at=1)
+        assert await line(watching) == ["learned", "02:00:00:00:00:0b", "port=p2"]
+        await heard(devices, frame(ALL, A), at=1)
+        assert await line(watching) == ["moved", "02:00:00:00:00:0a", "port=p2", "from=p1"]
+        switch.fdb.flush()
+        gone = sorted([await line(watching), await line(watching)])
+        assert gone == [["gone", f"02:00:00:00:00:0{x}", "port=p2"] for x in "ab"]
+        watching.send_signal(signal.SIGINT)
+        assert await watching.wait() == ExitCode.INTERRUPTED
+        assert await watching.stderr.receive_some() == b""
+
+        await heard(devices, frame(ALL, A))
+        watching = await watch()
+        assert await line(watching) == ["known", "02:00:00:00:00:0a", "port=p1"]
+        await watching.stdout.aclose()
+        await heard(devices, frame(ALL, B))
+        await watching.wait()
+        assert await watching.stderr.receive_some() == b""
         nursery.cancel_scope.cancel()
 
 

@@ -159,3 +159,19 @@ def test_memory_is_bounded_whatever_the_sources():
     assert len(fdb) <= fdb.capacity
     assert all(fdb.lookup(0, victim, 1.0) == 3 for victim in victims)
     assert len(events.since()) < 100
+
+
+def test_nothing_is_held_where_that_is_off():
+    fdb, stations, events = made()
+
+    def flap(times, since):
+        return [fdb.learn(0, mac(1), 1 + each % 2, since + each) for each in range(times)]
+
+    stations.set_freeze(None)
+    assert flap(40, 0.0) == [True] * 40
+    assert "mac-frozen" not in {kind for kind, _ in kinds(events)}
+    stations.set_freeze(5.0)
+    assert MacDrop.MAC_FROZEN in flap(10, 100.0)
+    stations.set_freeze(None)
+    assert fdb.learn(0, mac(1), 1, 110.0) in (True, False)
+    assert fdb.learn(0, mac(1), 2, 110.1) is True

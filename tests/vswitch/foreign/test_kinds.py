@@ -1,5 +1,6 @@
 """What a file may say of foreign ports, and what wrong words are told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,34 @@ listen = "127.0.0.1:1234"
 def test_a_wrong_table_is_refused_with_the_reason(load, text, message):
     with pytest.raises(ConfigError, match=message):
         load(text)
+
+
+def test_flags_are_listeners_beside_those_of_a_file(tmp_path):
+    path = tmp_path / "f.toml"
+    path.write_text('[[foreign]]\nkind = "udp"\nlisten = ":9000"\n')
+    urls = ("udp://:9999", "tcp://[::1]:8080", "udp://127.0.0.1:9998", "qemu-stream:///run/q")
+    found = load_foreign(path, urls)
+    assert [(each.kind, each.name, str(each.listen)) for each in found] == [
+        ("udp", "udp", "[::]:9000"),
+        ("udp", "udp-2", "[::]:9999"),
+        ("tcp", "tcp", "[::1]:8080"),
+        ("udp", "udp-3", "127.0.0.1:9998"),
+        ("qemu-stream", "qemu-stream", "/run/q"),
+    ]
+    assert load_foreign(None, urls[:1])[0].listen == HostPort("::", 9999)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("udp", "write KIND://"),
+        ("udp://", "write KIND://"),
+        ("upd://:9999", "must be one of udp, tcp"),
+        ("udp://9999", "--foreign udp://9999"),
+        ("udp:///run/x", "udp listens on an address, not on a path"),
+        ("vxlan://:4789", "vxlan needs remote and vni"),
+    ],
+)
+def test_a_wrong_flag_is_named(url, reason):
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        load_foreign(None, (url,))

@@ -26,7 +26,9 @@ async def look(tmp_path):
         managed = FeatureManager(switch)
         for name in ("pc1", "pc2", "pc3"):
             switch.attach(FakeDevice(), name=name)
-        await nursery.start(serve_control, path, control_handlers(Controlled(managed, None, None)))
+        await nursery.start(
+            serve_control, path, control_handlers(Controlled(managed, None, None, None))
+        )
 
         async def ask(verb, **args):
             return await trio.to_thread.run_sync(lambda: request(path, verb, **args))
@@ -61,7 +63,9 @@ async def test_trace_is_right_under_guards(tmp_path):
         managed.change_switch({"guard": "yes"})
         switch.attach(FakeDevice(), name="pc1", bound=Bound(A, "10.77.0.2"))
         switch.attach(FakeDevice(), name="pc2", bound=Bound(B, "10.77.0.3"))
-        await nursery.start(serve_control, path, control_handlers(Controlled(managed, None, None)))
+        await nursery.start(
+            serve_control, path, control_handlers(Controlled(managed, None, None, None))
+        )
 
         async def ask(text):
             said = await trio.to_thread.run_sync(lambda: request(path, "trace", frame=text))

@@ -138,7 +138,7 @@ def test_a_full_database_leaves_the_invite_unused(registry):
         registry._database._writer.execute(f"PRAGMA max_page_count={pages}")
 
     number, message = fill(registry, database_full)
-    assert "the disk is full; nothing was changed: free some space and try again" in message
+    assert "the disk is full or read-only; nothing was changed: free some space" in message
     assert_nothing_half_done(registry, number)
     registry._database._writer.execute("PRAGMA max_page_count=100000")
     assert enrol(registry, number).name == f"x{number}"

@@ -16,18 +16,20 @@ from vswitch.management.handlers.capture import capture_frames
 from vswitch.management.handlers.common import Args, Controlled, Result
 from vswitch.management.handlers.events import events
 from vswitch.management.handlers.impair import impair
-from vswitch.management.handlers.mac import mac_add, mac_del, mac_flush, mac_list
+from vswitch.management.handlers.mac import mac_add, mac_del, mac_flush, mac_list, mac_watch
 from vswitch.management.handlers.port import port_set, switch_set
-from vswitch.management.handlers.status import revoked, status
+from vswitch.management.handlers.status import bar, revoked, status
 from vswitch.management.handlers.trace import trace
 from vswitch.management.socket import Handler, Stream
 
 HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = {
     "status": status,
     "revoked": revoked,
+    "bar": bar,
     "switch-set": switch_set,
     "port-set": port_set,
     "mac-list": mac_list,
+    "mac-watch": mac_watch,
     "mac-add": mac_add,
     "mac-del": mac_del,
     "mac-flush": mac_flush,

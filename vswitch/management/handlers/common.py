@@ -28,6 +28,7 @@ class Controlled:
     managed: FeatureManager
     status: Callable[[], Awaitable[SwitchStatus]]
     check_revoked: Callable[[], list[str]]  # disconnects them; their names
+    bar: Callable[[str], list[str]]  # a member, until the switch ends; the disconnected
     captures: capture.Captures = attrs.field(init=False)
 
     @captures.default

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+from functools import partial
+
+import attrs
+import trio
+
 from vswitch.config.converters import to_vlan
 from vswitch.errors import ConfigError
 from vswitch.features.macs import Macs
@@ -10,9 +17,50 @@ from vswitch.management.handlers.common import (
     Args,
     Controlled,
     Result,
+    Send,
     named_of,
     text_of,
 )
+from vswitch.management.socket import Stream
+from vswitch.switch.switch import Switch
+
+WATCH_PAUSE = 0.2  # seconds between two looks whether the table has changed
+
+
+async def mac_watch(controlled: Controlled, args: Args) -> Stream:
+    """`vswitch mac --watch`: a line of JSON for each station that is known, and then for each that
+    comes, moves or goes.
+    """
+    port, vlan = named_of(controlled, args, "port"), _vlan(args)
+    return Stream({}, partial(_watch, controlled.managed.switch, port, vlan))
+
+
+async def _watch(
+    switch: Switch, port: str | None, vlan: int | None, send: Send, ended: trio.Event
+) -> None:
+    before: dict[tuple[int, str], str] = {}
+    version: object = None
+    change = "known"
+    while not ended.is_set():
+        if version != (version := attrs.evolve(switch.fdb.statistics(), entries=0)):
+            names = {each.number: each.name for each in switch.ports}
+            found = {(e.vlan, e.mac): names.get(e.port, "") for e in switch.fdb_entries()}
+            at, lines = time.time(), []
+            for key in [*found, *(before.keys() - found.keys())]:
+                now, was = found.get(key), before.get(key)
+                if now == was or vlan not in (None, key[0]) or port not in (None, now, was):
+                    continue
+                what = "gone" if now is None else change if was is None else "moved"
+                facts = {"at": at, "change": what, "mac": key[1], "vlan": key[0]}
+                facts |= {"name": was if now is None else now}
+                facts |= {"from": was} if what == "moved" else {}
+                lines.append(json.dumps(facts) + "\n")
+            if lines:
+                await send("".join(lines).encode())
+            before = found
+        change = "learned"
+        with trio.move_on_after(WATCH_PAUSE):
+            await ended.wait()
 
 
 async def mac_list(controlled: Controlled, args: Args) -> Result:
