@@ -282,17 +282,24 @@ class Reception:
             self._look.set()
 
     def check_revoked(self) -> list[str]:
-        """Unplug every member whose key is not welcome any more, and keep the MACs and addresses
-        of those that are; the names of the unplugged.
+        """Unplug every member whose key is not welcome any more, or that has another name now, and
+        keep the MACs and addresses of those that are; the names of the unplugged.
         """
         gone = []
         for key, connected in list(self.connected.items()):
-            member = self._registry.look_up(key)
+            name, member = connected.member.name, self._registry.look_up(key)
             if member is None or member.revoked is not None:
-                connected.why = "revoked"
-                connected.device.close(ByeCode.REVOKED, f"{connected.member.name} was revoked")
-                self._switch.detach(connected.port)
-                gone.append(connected.member.name)
+                why, code, said = "revoked", ByeCode.REVOKED, f"{name} was revoked"
+            elif member.disabled is not None:
+                why, code, said = "disabled", ByeCode.DISABLED, f"{name} is disabled at the switch"
+            elif member.name != name:  # it comes again at once
+                why, code, said = "renamed", ByeCode.SHUTDOWN, f"{name} is {member.name} now"
+            else:
+                continue
+            connected.why = why
+            connected.device.close(code, said)
+            self._switch.detach(connected.port)
+            gone.append(name)
         members = self._registry.current()
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},
