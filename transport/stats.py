@@ -64,7 +64,7 @@ class SessionStatistics:
     """One session at one moment."""
 
     suite: str
-    rtt: float | None  # seconds, shortest of the last pings; None before the first answer
+    rtt: float | None  # seconds, of pings, or else of acknowledgements, which may be delayed
     sent_datagrams: int
     sent_bytes: int  # UDP payload
     received_datagrams: int
@@ -80,6 +80,7 @@ class SessionStatistics:
     datagram_sent: int = 0  # units of the datagram lane
     datagram_received: int = 0  # the same
     datagram_lost: int = 0  # units of ours, of any lane, while reports came in
+    measuring: bool = False  # a ping is not answered yet
 
 
 @frozen

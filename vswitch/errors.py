@@ -42,6 +42,7 @@ class ByeCode(IntEnum):
     FULL = 10
     SERVER_ERROR = 11
     UNKNOWN = 12
+    DISABLED = 13  # to older members it is UNKNOWN, and they try again
 
     @classmethod
     def _missing_(cls, value: object) -> ByeCode:

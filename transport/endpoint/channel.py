@@ -214,6 +214,11 @@ class Channel(trio.abc.AsyncResource):
     def statistics(self) -> SessionStatistics:
         return self._session.statistics(self._shell.now())
 
+    def measure(self) -> None:
+        """Ask how far the peer is; `statistics` says it in a round trip, `measuring` until then."""
+        self._session.measure(self._shell.now())
+        self._shell.transmit(self._session)
+
     def forget_credential(self) -> None:
         """The peer knows our key by now: rekeys show that alone. For a single-use token."""
         self._shell.forget_credential(self._session)

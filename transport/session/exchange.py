@@ -5,7 +5,7 @@
     receive_untrusted(plaintext, ...)  what it says; its questions are answered
     queued, take()                     what has to leave, each item with where it has to go
     pinged_at, round_trip              when the last ping was queued; what pings have measured
-    samples, measure_due(now)          the last few of them; whether another one is wanted
+    shortest(now), asking              the shortest of late; whether an answer is awaited
 
 Here questions are asked and answered. What an item changes in the session is for `session.py`.
 
@@ -40,7 +40,7 @@ from transport.wire.trains import Address
 PING_BACK_INTERVAL: Final = 1.0  # seconds between pings with which a responder answers
 # The shortest of a few: one may have waited for a busy machine, and tell of that.
 SAMPLES: Final = 4
-MEASURE_INTERVAL: Final = 5.0  # seconds between pings beside traffic, once there are so many
+SAMPLE_LIFE: Final = 30.0  # seconds; a path may have become another one since
 
 
 class ControlExchange:
@@ -51,10 +51,10 @@ class ControlExchange:
         "_initiator",
         "_ping",
         "_random",
+        "_samples",
         "pinged_at",
         "queued",
         "round_trip",
-        "samples",
     )
 
     def __init__(
@@ -66,7 +66,7 @@ class ControlExchange:
         self._ping = b""  # what the awaited answer says
         self.pinged_at = now
         self.round_trip: float | None = None  # seconds, smoothed; None before the first answer
-        self.samples = deque[float](maxlen=SAMPLES)  # seconds
+        self._samples = deque[tuple[float, float]](maxlen=SAMPLES)  # when, seconds
         self.queued: list[tuple[Address | None, ControlItem]] = []
 
     def ping(self, now: float) -> None:
@@ -74,10 +74,17 @@ class ControlExchange:
         self._ping, self.pinged_at = self._random(8), now
         self.queue(Ping(self._ping))
 
-    def measure_due(self, now: float) -> bool:
-        """The round trip was asked for too long ago, or too seldom, to be shown."""
-        few = len(self.samples) < SAMPLES
-        return now - self.pinged_at >= (PING_BACK_INTERVAL if few else MEASURE_INTERVAL)
+    @property
+    def asking(self) -> bool:
+        """The last ping is not answered yet."""
+        return bool(self._ping)
+
+    def shortest(self, now: float) -> float | None:
+        """Seconds of the shortest round trip of late, else of the last; pings are answered at once,
+        unlike data, whose acknowledgements may wait (`ACK_DELAY`). None before the first.
+        """
+        late = [took for at, took in self._samples if now - at < SAMPLE_LIFE]
+        return min(late or [took for _, took in self._samples][-1:], default=None)
 
     def queue(self, item: ControlItem, address: Address | None = None) -> None:
         """Queue an item for this address, or for the path that is in use when it leaves."""
@@ -113,7 +120,7 @@ class ControlExchange:
         if data == self._ping:
             rtt, before = now - self.pinged_at, self.round_trip
             self.round_trip = rtt if before is None else before + (rtt - before) / 4
-            self.samples.append(rtt)
+            self._samples.append((now, rtt))
             self._ping = b""
 
     def clear(self) -> None:

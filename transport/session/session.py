@@ -42,7 +42,7 @@ from transport.path.keepalive import Action, Liveness
 from transport.path.mtu import Probing
 from transport.session.closing import Ending
 from transport.session.events import Ended, Event, PathChanged, Rekeyed, Silent
-from transport.session.exchange import ControlExchange
+from transport.session.exchange import PING_BACK_INTERVAL, ControlExchange
 from transport.session.keyring import KeyPair, Keyring
 from transport.session.outbox import Outbox, Outgoing
 from transport.session.reassembly import Reassembly
@@ -170,12 +170,10 @@ class Session:
         rtt = self.lanes.rtt
         return self._exchange.round_trip if rtt is None else rtt
 
-    @property
-    def ping_time(self) -> float | None:
-        """Seconds, the shortest of the last few pings, which a peer answers at once, unlike data,
-        whose acknowledgements wait there (`ACK_DELAY`); None before the first.
-        """
-        return min(self._exchange.samples, default=None)
+    def measure(self, now: float) -> None:
+        """Ask how far the peer is, for whoever reads the statistics in a moment."""
+        if self.ended is None and now - self._exchange.pinged_at >= PING_BACK_INTERVAL:
+            self._exchange.ping(now)
 
     def probe(self, now: float) -> None:
         """The way to the peer may have changed: show ourselves, and repeat what is under way."""
@@ -192,7 +190,8 @@ class Session:
         datagrams = self.lanes.datagrams
         return SessionStatistics(
             suite=self.keys.current.suite.name,
-            rtt=self.ping_time,
+            rtt=self._exchange.shortest(now) or self.lanes.rtt,
+            measuring=self._exchange.asking,
             sent_datagrams=self._outbox.sent_datagrams,
             sent_bytes=self._outbox.sent_bytes,
             received_datagrams=self._received_datagrams,
@@ -517,8 +516,7 @@ class Session:
                     self.events.append(Silent())
             case Action.NOTHING:
                 pass
-        # Where there is traffic there are no keepalives, and nobody else asks how far it is.
-        if self.lanes.wants_ping(now) or (self.initiator and self._exchange.measure_due(now)):
+        if self.lanes.wants_ping(now):
             self._exchange.ping(now)
         self.keys.handle_timeout(now)
         if not self.initiator and self.keys.should_request(now):

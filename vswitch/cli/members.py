@@ -88,6 +88,7 @@ def _status(member: Member, vias: dict[str, str | None] | None) -> MemberStatus:
         address=member.address,
         last_seen=member.last_seen,
         revoked=member.revoked,
+        disabled=member.disabled,
         connected=None if vias is None else here,
         via=vias[member.name] if vias is not None and here else None,
     )

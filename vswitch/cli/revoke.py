@@ -6,10 +6,11 @@ import argparse
 import time
 
 from transport.crypto.identity import PublicKey
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
+from vswitch.cli.common import Subparsers, add_command, answer, config_from
+from vswitch.cli.recheck import recheck
 from vswitch.config.options import StateConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ExitCode, NotReachable, NotRunning, VswitchError
+from vswitch.errors import ExitCode, VswitchError
 from vswitch.management.client import request
 from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
@@ -42,19 +43,7 @@ def run(args: argparse.Namespace) -> int:
         return ExitCode.OK
     key = PublicKey(member.key)
     answer(f"revoked {member.name} (key {key.fingerprint()})")
-    try:
-        request(config.files.control_socket, "revoked", name=member.name, key=key.text())
-    except NotRunning:
-        # It may run with its socket removed, and then it sees for itself what was written down.
-        say(
-            "vswitch: no switch answers here: one that runs ends the member's session within "
-            "seconds, one that starts refuses the member"
-        )
-    except NotReachable as error:
-        raise NotReachable(
-            f"{member.name} is revoked, but the switch has not said that it is out: {error}\n"
-            "The switch looks for itself each second; see `vswitch members` whether it is gone"
-        ) from None
+    recheck(config.files, f"{member.name} is revoked", name=member.name, key=key.text())
     return ExitCode.OK
 
 

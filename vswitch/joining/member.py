@@ -40,7 +40,7 @@ from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
 from vswitch.management.status import datagram_counts
-from vswitch.members.device import MemberDevice
+from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
 from vswitch.registry.rules import EnrolRefused
 from vswitch.runtime import single_error
@@ -262,6 +262,7 @@ class Member:
         channel, device = self._channel, self._device
         if channel is None or device is None:
             return await self._link.status(args)
+        await measured([channel])
         session = channel.statistics()
         return await self._link.status(
             args,

@@ -118,6 +118,7 @@ class MemberStatus:
     address: str | None = None
     last_seen: float | None = None
     revoked: float | None = None
+    disabled: float | None = None
     connected: bool | None = None
     via: str | None = None
 

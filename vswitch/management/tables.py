@@ -198,6 +198,8 @@ def invites_table(invites: Sequence[InviteStatus]) -> str:
 def _member_state(member: MemberStatus) -> str:
     if member.revoked is not None:
         return f"revoked {_day(member.revoked)}"
+    if member.disabled is not None:
+        return "disabled"
     if member.connected is None:
         return "-"
     return f"connected {member.via or ''}".strip() if member.connected else "away"

@@ -22,8 +22,9 @@ to 7. The file knows the transport by the shape of its channel alone.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -43,6 +44,12 @@ from vswitch.members.protocol import (
 )
 from vswitch.members.sparse import LaneChooser
 from vswitch.switch.device import Description
+
+if TYPE_CHECKING:
+    from transport import Channel
+
+MEASURE_WAIT: Final = 0.2  # seconds; whoever asks for a status sits there
+_LOOKS: Final = 20  # meanwhile
 
 # Control messages are a handful in the life of a session; a queue this long means that the peer has
 # stopped reading.
@@ -391,3 +398,13 @@ def _how_many(records: list[bytes], credit: int) -> int:
             return index
         credit -= len(record)
     return len(records)
+
+
+async def measured(channels: Sequence[Channel]) -> None:
+    """Have their round trips measured anew, as far as that takes no longer than people wait."""
+    for channel in channels:
+        channel.measure()
+    for _ in range(_LOOKS):
+        if not any(channel.statistics().measuring for channel in channels):
+            break
+        await trio.sleep(MEASURE_WAIT / _LOOKS)

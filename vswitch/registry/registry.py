@@ -18,6 +18,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from attrs import evolve
+
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort, check_name, parse_subnet
 from vswitch.errors import ByeCode, ConfigError, NotFound
@@ -39,6 +41,7 @@ _INVITE_KEPT = 30 * 86400.0  # s after expiry that a used invite is still known,
 # What nobody has used is kept by number, not by time: the clock may be wrong for a while, and then
 # an invite that is open must not be gone.
 _UNUSED_KEPT = 4096
+_FORMER_NAMES = 8  # that a member had and its host may still say
 
 _SCHEMA = (
     """
@@ -63,8 +66,12 @@ _SCHEMA = (
     ) WITHOUT ROWID;
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
     """,
+    """
+    ALTER TABLE member ADD COLUMN disabled REAL;
+    ALTER TABLE member ADD COLUMN former TEXT NOT NULL DEFAULT ''
+    """,
 )
-_MEMBER = "SELECT name, key, address, created, last_seen, revoked FROM member "
+_MEMBER = "SELECT name, key, address, created, last_seen, revoked, disabled, former FROM member "
 _BY_NAME = _MEMBER + "WHERE name = ? AND revoked IS NULL"
 _CURRENT = _MEMBER + "WHERE revoked IS NULL"
 _COUNT = "SELECT count(*) FROM member WHERE revoked IS NULL"
@@ -287,12 +294,54 @@ class Registry:
             cancelled = run("DELETE FROM invite WHERE name = ? AND used IS NULL", (name,)).rowcount
             row = _one(run, _BY_NAME, (name,))
             if row is None and not cancelled:
-                raise NotFound(f"no member is named {name}: see `vswitch members`")
+                raise _nobody(name)
             run(
                 "UPDATE member SET revoked = ?, address = NULL WHERE name = ? AND revoked IS NULL",
                 (now, name),
             )
         return None if row is None else self.look_up(row[1])
+
+    def rename(self, name: str, new: str, first: Callable[[], None] = lambda: None) -> Member:
+        """Give a member another name; key and address stay, and its open invites are for the new
+        name. Its host may go on to say the old one. `first` is called before, once it can be done.
+
+        Raises:
+            ConfigError: no member may have the new name.
+            EnrolRefused: somebody has it.
+            NotFound: nobody has the old one.
+        """
+        check_name(new)
+        self._check_reserved(new)
+        with self._database.transaction() as run:
+            if (row := _one(run, _BY_NAME, (name,))) is None:
+                raise _nobody(name)
+            member = Member(*row)
+            if holder := _one(run, _BY_NAME, (new,)):
+                raise name_taken(Member(*holder))
+            former = [each for each in member.former.split() if each not in (name, new)]
+            said = " ".join([*former, name][-_FORMER_NAMES:])
+            first()
+            run("UPDATE member SET name = ?, former = ? WHERE key = ?", (new, said, member.key))
+            run("UPDATE invite SET name = ? WHERE name = ? AND used IS NULL", (new, name))
+        return evolve(member, name=new, former=said)
+
+    def disable(self, name: str, since: float | None) -> Member:
+        """Keep a member out from `since` on, or with None let it in again. It keeps its place.
+
+        Raises:
+            NotFound: nobody has this name.
+        """
+        with self._database.transaction() as run:
+            if (row := _one(run, _BY_NAME, (name,))) is None:
+                raise _nobody(name)
+            member = Member(*row)
+            run("UPDATE member SET disabled = ? WHERE key = ?", (since, member.key))
+        return evolve(member, disabled=since)
+
+    def leave(self, key: bytes) -> None:
+        """Forget a member who wants that: key, name and address are strangers' again."""
+        with self._database.transaction() as run:
+            run("DELETE FROM member WHERE key = ? AND revoked IS NULL", (key,))
 
     def touch(self, keys: Iterable[bytes], now: float) -> None:
         """Note that these members were connected at `now`."""
@@ -328,6 +377,10 @@ class Registry:
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:
     return run(statement, values).fetchone()
+
+
+def _nobody(name: str) -> NotFound:
+    return NotFound(f"no member is named {name}: see `vswitch members`")
 
 
 def _known(run: Execute, key: bytes, name: str) -> Member | None:

@@ -31,7 +31,9 @@ def _is_time(_: object, attribute: Attribute[float], value: object) -> None:
 
 @frozen
 class Member:
-    """One member. `address` has no prefix length; `revoked` is when, or None."""
+    """One member. `address` has no prefix length; `revoked` and `disabled` are when, or None;
+    `former` are names that it had, which its host may still say, the latest last.
+    """
 
     name: str = field(validator=instance_of(str))
     key: bytes = field(validator=instance_of(bytes))
@@ -39,6 +41,8 @@ class Member:
     created: float = field(validator=_is_time)
     last_seen: float | None = field(validator=optional(_is_time))
     revoked: float | None = field(validator=optional(_is_time))
+    disabled: float | None = field(default=None, validator=optional(_is_time))
+    former: str = field(default="", validator=instance_of(str))  # separated by spaces
 
 
 @frozen
@@ -93,6 +97,7 @@ REFUSALS: Mapping[int, Refusal] = {
     ByeCode.INVITE_EXPIRED: Refusal("the invite has expired: ask for a new one", known=False),
     ByeCode.FULL: Refusal("the switch is full", final=False),
     ByeCode.UNKNOWN: Refusal("this key is not of a member", known=False),
+    ByeCode.DISABLED: Refusal("this member is disabled at the switch", final=False),
 }
 _OTHER = Refusal(final=False)  # also what only newer switches know
 
@@ -117,7 +122,13 @@ def check_known(member: Member, name: str) -> Member:
             ByeCode.REVOKED,
             f"the key of {member.name} was revoked on {_date(member.revoked)}; {_LET_IN_AGAIN}",
         )
-    if name not in ("", member.name):
+    if member.disabled is not None:
+        raise EnrolRefused(
+            ByeCode.DISABLED,
+            f"{member.name} was disabled on {_date(member.disabled)}, until `vswitch enable "
+            f"{member.name}` at the switch",
+        )
+    if name not in ("", member.name, *member.former.split()):
         raise EnrolRefused(
             ByeCode.NAME_TAKEN,
             f"this key is a member named {member.name}: join with --name {member.name}",

@@ -296,20 +296,26 @@ class Reception:
         return self.check_revoked()
 
     def check_revoked(self) -> list[str]:
-        """Unplug every member whose key is not welcome any more, and keep the MACs and addresses
-        of those that are; the names of the unplugged.
+        """Unplug every member whose key is not welcome any more, or that has another name now, and
+        keep the MACs and addresses of those that are; the names of the unplugged.
         """
         gone = []
         for key, connected in list(self.connected.items()):
-            member = self._registry.look_up(key)
-            if member is None or member.revoked is not None or key in self._barred:
-                connected.why = "revoked"
-                if key in self._barred:  # not for good: its host goes on asking
-                    connected.device.close(ByeCode.SERVER_ERROR, "the switch has failed")
-                else:
-                    connected.device.close(ByeCode.REVOKED, f"{connected.member.name} was revoked")
-                self._switch.detach(connected.port)
-                gone.append(connected.member.name)
+            name, member = connected.member.name, self._registry.look_up(key)
+            if member is None or member.revoked is not None:
+                why, code, said = "revoked", ByeCode.REVOKED, f"{name} was revoked"
+            elif member.disabled is not None:
+                why, code, said = "disabled", ByeCode.DISABLED, f"{name} is disabled at the switch"
+            elif key in self._barred:  # not for good: its host goes on asking
+                why, code, said = "revoked", ByeCode.SERVER_ERROR, "the switch has failed"
+            elif member.name != name:  # it comes again at once
+                why, code, said = "renamed", ByeCode.SHUTDOWN, f"{name} is {member.name} now"
+            else:
+                continue
+            connected.why = why
+            connected.device.close(code, said)
+            self._switch.detach(connected.port)
+            gone.append(name)
         members = self._registry.current()
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},

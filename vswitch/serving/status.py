@@ -19,6 +19,7 @@ from vswitch.features.impair import Impairments, said
 from vswitch.features.manager import FeatureManager
 from vswitch.foreign.serve import Listener
 from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, SwitchStatus
+from vswitch.members.device import measured
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.serving.reception import ConnectedMember, Reception
@@ -44,6 +45,7 @@ class ServeStatus:
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
+        await measured([each.channel for each in self.reception.connected.values()])
         members = await trio.to_thread.run_sync(self.registry.members)
         impaired = self._impaired()
         connected = {each.port: each for each in self.reception.connected.values()}

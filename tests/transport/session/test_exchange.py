@@ -6,7 +6,7 @@ import pytest
 
 from transport.constants import CONTROL_PER_SECOND, SEALED_OVERHEAD
 from transport.errors import BadPacket
-from transport.session.exchange import MEASURE_INTERVAL, PING_BACK_INTERVAL, ControlExchange
+from transport.session.exchange import PING_BACK_INTERVAL, SAMPLE_LIFE, ControlExchange
 from transport.wire.control import (
     Close,
     MtuAck,
@@ -163,16 +163,17 @@ def test_datagrams_are_limited_and_the_limit_ends():
     assert len(subject.queued) == 1
 
 
-def test_the_last_few_pings_are_kept_and_asked_for_in_time():
+def test_the_shortest_round_trip_of_late_is_shown():
     subject = exchange()
-    assert not subject.measure_due(PING_BACK_INTERVAL - 0.1)
+    assert subject.shortest(0.0) is None
     for number, took in enumerate([0.5, 0.1, 0.2, 0.3]):
-        at = 10.0 + number
-        assert subject.measure_due(at)
-        hear(subject, Pong(ping(subject, at)), now=at + took)
-    assert min(subject.samples) == pytest.approx(0.1)
-    assert not subject.measure_due(13.0 + MEASURE_INTERVAL - 0.1)
-    assert subject.measure_due(13.0 + MEASURE_INTERVAL)
+        data = ping(subject, 10.0 + number)
+        assert subject.asking
+        hear(subject, Pong(data), now=10.0 + number + took)
+        assert not subject.asking
+    assert subject.shortest(14.0) == pytest.approx(0.1)
+    assert subject.shortest(11.15 + SAMPLE_LIFE) == pytest.approx(0.2)  # the shortest is too old
+    assert subject.shortest(99.0) == pytest.approx(0.3)  # all are: the last one
     hear(subject, Pong(ping(subject, 20.0)), now=20.4)
     hear(subject, Pong(ping(subject, 30.0)), now=30.4)
-    assert min(subject.samples) == pytest.approx(0.2)  # the shortest one has left
+    assert subject.shortest(30.5) == pytest.approx(0.2)  # four are kept

@@ -326,7 +326,22 @@ def test_both_sides_know_the_round_trip():
     client.send(b"x")
     wire.advance(1.0)
     late = ACK_DELAY  # a lone message is acknowledged that much later
-    assert client.session.statistics(wire.now).rtt == pytest.approx(0.05 + late)
+    assert client.session.round_trip == pytest.approx(0.05 + late)
+    assert client.session.statistics(wire.now).rtt == pytest.approx(0.05)  # of pings alone
+
+
+def test_a_round_trip_is_measured_when_somebody_asks():
+    wire, _, server = client_and_server(delay=0.025)
+    wire.advance(1.0)
+    assert server.session.statistics(wire.now).rtt is None
+    server.session.measure(wire.now)
+    assert server.session.statistics(wire.now).measuring
+    server.send(b"x")  # what is asked leaves with it
+    wire.advance(0.1)
+    assert not server.session.statistics(wire.now).measuring
+    assert server.session.statistics(wire.now).rtt == pytest.approx(0.05)
+    server.session.measure(wire.now)  # just asked
+    assert not server.session.statistics(wire.now).measuring
 
 
 def test_towards_a_silent_peer_little_is_sent():

@@ -212,7 +212,7 @@ def test_an_error_of_the_other_side_keeps_its_exit_code(run, files, answering):
 @pytest.fixture
 def silent(files, monkeypatch):
     """Something listens on the switch's control socket, and says nothing."""
-    for command in ("revoke", "status", "members"):
+    for command in ("recheck", "status", "members"):
         monkeypatch.setattr(
             f"vswitch.cli.{command}.request",
             lambda path, verb, timeout=0.0, **args: request(path, verb, timeout=0.01, **args),
@@ -240,7 +240,7 @@ def test_revoke_says_when_nobody_has_confirmed_it(run, switch, silent):
     code, out, err = run("revoke", "pc1")
     assert code == ExitCode.NOT_REACHABLE
     assert "revoked pc1" in out
-    assert "has not said that it is out" in err
+    assert "has not said that it has seen it" in err
     assert switch.look_up(bytes(32)).revoked is not None
 
 
@@ -264,3 +264,37 @@ def test_status_says_which_features_and_listeners_have_ended(run, files, answeri
     assert "the foreign listener lab has ended by a fault of vswitch" in said
     assert said.count("0badcafe") == said.count("00c0ffee") == 1
     assert "well has ended" not in said
+
+
+def test_rename_takes_the_settings_along(run, switch, files, answering):
+    told = []
+
+    async def copy(args):
+        told.append(("port-copy", args))
+        return {"settings": ["isolated"]}
+
+    async def revoked(args):
+        told.append(("revoked", args))
+        return {}
+
+    answering(files.control_socket, {"port-copy": copy, "revoked": revoked})
+    switch.enrol_local(bytes(32), "pc1", 0.0)
+    code, out, err = run("rename", "pc1", "office")
+    assert (code, out) == (ExitCode.OK, "pc1 is office now\n")
+    assert "isolated of pc1 holds for office" in err
+    assert told == [("port-copy", {"name": "pc1", "to": "office"}), ("revoked", {})]
+    assert switch.named("office") is not None
+    assert run("rename", "pc1", "x")[0] == ExitCode.NOT_FOUND
+    assert run("rename", "office", "X Y")[0] == ExitCode.USAGE
+    assert run("rename", "office", "local")[0] == ExitCode.USAGE
+
+
+def test_disable_and_enable(run, switch):
+    switch.enrol_local(bytes(32), "pc1", 0.0)
+    code, out, err = run("disable", "pc1")
+    assert (code, out) == (ExitCode.OK, "pc1 is disabled\n")
+    assert "no switch answers here" in err
+    assert run("members")[1].splitlines()[1].endswith("disabled")
+    assert run("enable", "pc1") == (ExitCode.OK, "pc1 is enabled\n", "")
+    assert "disabled" not in run("members")[1]
+    assert run("disable", "pc9")[0] == run("enable", "pc9")[0] == ExitCode.NOT_FOUND

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from ipaddress import IPv4Network
 
 import pytest
@@ -11,7 +13,7 @@ from vswitch.addresses import HostPort
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import EnrolRefused, Invite, LastServed
+from vswitch.registry.rules import EnrolRefused, Invite, LastServed, check_known
 
 NOW = 1_000_000.0
 HOUR = 3600.0
@@ -264,3 +266,65 @@ def test_current_members_are_those_who_are_not_revoked(registry):
         registry.enrol_local(key, name, 1.0)
     registry.revoke("pc1", 2.0)
     assert [(each.key, each.name) for each in registry.current()] == [(KEY2, "pc2")]
+
+
+def test_a_renamed_member_keeps_its_place_and_its_host_may_say_the_old_name(registry):
+    registry.enrol_local(KEY1, "pc1", NOW)
+    address = registry.lease(KEY1, "auto", SUBNET)
+    registry.add_invite(make_invite(name="pc1"), again=True)
+    assert registry.rename("pc1", "office") == registry.look_up(KEY1)
+    assert registry.named("pc1") is None
+    assert registry.lease(KEY1, "auto", SUBNET) == address
+    assert [each.name for each in registry.open_invites(NOW)] == ["office"]
+    registry.rename("office", "lab")
+    for said in ("", "pc1", "office", "lab"):
+        assert check_known(registry.look_up(KEY1), said).name == "lab"
+    with pytest.raises(EnrolRefused):
+        check_known(registry.look_up(KEY1), "pc2")
+    registry.enrol_local(KEY2, "pc1", NOW)  # the old name is free
+    with pytest.raises(EnrolRefused, match="pc1 is taken"):
+        registry.rename("lab", "pc1")
+    with pytest.raises(NotFound):
+        registry.rename("nobody", "pc3")
+    for wrong in ("local", "7"):
+        with pytest.raises(ConfigError):
+            registry.rename("lab", wrong)
+    for number in range(20):  # what is kept of former names is bounded
+        registry.rename(registry.look_up(KEY1).name, f"x{number}")
+    assert registry.look_up(KEY1).former.split() == [f"x{number}" for number in range(11, 19)]
+
+
+def test_a_disabled_member_is_refused_and_keeps_its_place(registry):
+    registry.enrol_local(KEY1, "pc1", NOW)
+    address = registry.lease(KEY1, "auto", SUBNET)
+    assert registry.disable("pc1", NOW).disabled == NOW
+    with pytest.raises(EnrolRefused, match="`vswitch enable pc1`") as caught:
+        registry.enrol(KEY1, "pc1", bytes(8), NOW)
+    assert caught.value.code == ByeCode.DISABLED
+    registry.disable("pc1", None)
+    assert registry.enrol(KEY1, "pc1", bytes(8), NOW).name == "pc1"
+    assert registry.lease(KEY1, "auto", SUBNET) == address
+    with pytest.raises(NotFound):
+        registry.disable("pc2", NOW)
+
+
+def test_a_registry_of_the_first_format_is_read_on(tmp_path):
+    path = tmp_path / "registry.sqlite"
+    with Registry.open(path) as registry:
+        registry.enrol_local(KEY1, "pc1", NOW)
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        for column in ("disabled", "former"):
+            file.execute(f"ALTER TABLE member DROP COLUMN {column}")
+        file.execute("PRAGMA user_version=1")
+    with Registry.open(path) as registry:
+        assert registry.rename("pc1", "pc2").former == "pc1"
+
+
+def test_who_leaves_is_a_stranger_and_who_was_revoked_stays_known(registry):
+    for key, name in ((KEY1, "pc1"), (KEY2, "pc2")):
+        registry.enrol_local(key, name, NOW)
+    registry.revoke("pc2", NOW)
+    for key in (KEY1, KEY2, KEY3):
+        registry.leave(key)
+    assert registry.look_up(KEY1) is None
+    assert registry.look_up(KEY2).revoked == NOW

@@ -220,3 +220,28 @@ async def test_a_slow_kernel_holds_the_session_back_and_loses_nothing_here(site,
                 await until(drained)
                 assert got == frames
                 assert (await other.status()).drops == {}
+
+
+async def test_a_member_that_is_renamed_comes_back_as_it_was(site, until):
+    async with site.serving() as running, site.joined("pc1", running) as member:
+        address = member.interface.address
+        with site.registry() as registry:
+            registry.rename("pc1", "office")
+        await until(lambda: [port.name for port in running.switch.ports] == ["office"])
+        assert (await site.status()).ports[0].address == address == member.interface.address
+        member.scope.cancel()
+        await until(lambda: not running.switch.ports)
+        async with site.joined("pc1", None) as member:
+            assert member.welcome.name == "office"  # its host says what it always said
+
+
+async def test_a_disabled_member_is_out_and_comes_back_by_itself(site, until, caplog):
+    async with site.serving() as running, site.joined("pc1", running) as member:
+        address = member.interface.address
+        with site.registry() as registry:
+            registry.disable("pc1", 1.0)
+            await until(lambda: not running.switch.ports)
+            await until(lambda: "until `vswitch enable pc1`" in caplog.text)
+            registry.disable("pc1", None)
+        await until(lambda: running.switch.ports)
+        assert (await site.status()).ports[0].address == address == member.interface.address

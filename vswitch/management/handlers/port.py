@@ -47,6 +47,17 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
     }
 
 
+async def port_copy(controlled: Controlled, args: Args) -> Result:
+    """`vswitch rename`: what is said of a port holds for another name, too."""
+    managed, name, to = controlled.managed, args.get("name"), args.get("to")
+    if not isinstance(name, str) or not isinstance(to, str):
+        raise ConfigError("port-copy needs two names")
+    said = managed.settings.ports.get(name, {})
+    if said:
+        managed.change_port(to, {**said, **managed.settings.ports.get(to, {})})
+    return {"settings": sorted(said)}
+
+
 def _in_force(each: InForce) -> Result:
     """`text` is the value as it is written in a configuration file."""
     said = {"key": each.key, "value": each.value, "text": each.text}
