@@ -141,11 +141,12 @@ class Network:
         offered: float = inf,
         size: int | None = None,
         program: Program | None = None,
+        parity: bool = True,
     ) -> Flow:
         """One more sender, which has as much to send as the lane takes, or so much a second, or
-        what `program` gives it.
+        what `program` gives it; without `parity` both ends are of a version that has none.
         """
-        ends = [End(_lane(), self.forward), End(_lane(), self.back)]
+        ends = [End(_lane(parity), self.forward), End(_lane(parity), self.back)]
         ends[0].peer, ends[1].peer = ends[1], ends[0]
         flow = Flow(*ends, start, offered, size, program)
         self.flows.append(flow)
@@ -286,8 +287,15 @@ class Network:
             self.serve(flow, peer)
 
 
-def _lane() -> ReliableLane:
-    return ReliableLane(7, kcp_mtu=KCP_MTU, receive_window=RECEIVE_WINDOW, drops=Counter(), now=0.0)
+def _lane(parity: bool) -> ReliableLane:
+    return ReliableLane(
+        7,
+        kcp_mtu=KCP_MTU,
+        receive_window=RECEIVE_WINDOW,
+        drops=Counter(),
+        now=0.0,
+        parity=parity,
+    )
 
 
 def bottleneck(

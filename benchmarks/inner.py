@@ -11,9 +11,9 @@ phases of gain, and a look at the empty path every ten seconds. `Cubic` is RFC 9
 test of the round trip (RFC 9406) and without losses, so it only grows.
 
 The stream is as fast as its host, and the path faster, unless told otherwise. The command shows for
-each path and controller: goodput in Mbit/s, the inner round trip over that of
-the path (mean, and 95th percentile), and bytes on the wire for a byte of payload. The first third of
-a run is left out, but for the wire.
+each path and controller: goodput in Mbit/s, the inner round trip over that of the path (mean, and
+95th percentile), and bytes on the wire for a byte of payload. The first third of a run is left out,
+but for the wire.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ QUANTUM = 0.001  # seconds of the pace that leave together, as one superframe
 SUPERFRAME = 44  # packets, at most
 LIMIT = 4096  # packets under way, whatever the controller says: a receive window of 6 MB
 SECONDS = 9.0
-LINK = 4.0  # times what the stream's host makes: the queue at the bottleneck is not what is measured
+LINK = (
+    4.0  # times what the stream's host makes: the queue at the bottleneck is not what is measured
+)
 
 
 @frozen
@@ -253,8 +255,8 @@ class InnerTcp:
     _arrived: deque[int] = Factory(deque)  # superframes of each acknowledgement
     _acks_read: int = 0
 
-    def start(self) -> None:
-        self.flow = self.network.flow(program=self)
+    def start(self, *, parity: bool = True) -> None:
+        self.flow = self.network.flow(program=self, parity=parity)
 
     def rate(self, start: float, end: float) -> float:
         """Bits of payload a second in that time."""
@@ -370,11 +372,12 @@ def measure(
     seed: int,
     seconds: float = SECONDS,
     link: float = LINK,
+    parity: bool = True,
 ) -> tuple[float, float, float, float]:
     """Goodput in Mbit/s, the inner round trip over the path's (mean and p95), wire bytes a byte."""
     network = bottleneck(mbit * link, rtt, 1.0, loss, seed=seed)
     inner = InnerTcp(network, CONTROLS[name](), mbit * 1e6 / 8 / PAYLOAD)
-    inner.start()
+    inner.start(parity=parity)
     network.run(seconds)
     start = seconds / 3
     mean, p95 = inner.stretch(start, seconds, rtt / 1e3)
@@ -384,13 +387,15 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="a TCP inside the LAN, in virtual time")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of virtual time, a run")
-    parser.add_argument("--link", type=float, default=LINK, help="rate of the path, times the rate")
-    parser.add_argument("--rates", type=float, nargs="+", default=[20.0, 100.0], help="Mbit/s of the host")
-    parser.add_argument("--rtts", type=float, nargs="+", default=[20.0, 50.0], help="ms")
-    parser.add_argument("--losses", type=float, nargs="+", default=[0.0, 1.0, 5.0], help="per cent")
-    parser.add_argument("--controls", nargs="+", choices=CONTROLS, default=list(CONTROLS))
+    add = parser.add_argument
+    add("--seeds", type=int, nargs="+", default=[1])
+    add("--seconds", type=float, default=SECONDS, help="of virtual time, a run")
+    add("--link", type=float, default=LINK, help="rate of the path, times the rate")
+    add("--rates", type=float, nargs="+", default=[20.0, 100.0], help="Mbit/s of the host")
+    add("--rtts", type=float, nargs="+", default=[20.0, 50.0], help="ms")
+    add("--losses", type=float, nargs="+", default=[0.0, 1.0, 5.0], help="per cent")
+    add("--no-parity", action="store_true", help="as versions without it")
+    add("--controls", nargs="+", choices=CONTROLS, default=list(CONTROLS))
     options = parser.parse_args()
     print(f"{'':28}{'Mbit/s':>8}{'× rtt':>8}{'p95':>8}{'wire':>8}")
     for name in options.controls:
@@ -406,6 +411,7 @@ def main() -> None:
                             seed=seed,
                             seconds=options.seconds,
                             link=options.link,
+                            parity=not options.no_parity,
                         )
                         path = f"{name} {mbit:g}x{rtt:g} {loss:g} % seed {seed}"
                         print(f"{path:28}" + "".join(f"{each:8.2f}" for each in found), flush=True)

@@ -32,6 +32,8 @@ MIN_REORDER_WINDOW: Final = 0.002  # seconds that a segment may come behind one 
 MAX_BACKOFF: Final = 4  # doublings of the timeout, and of the segments that are sent again at one
 REORDER_LIFETIME: Final = 16  # losses without a false one, after which less reordering is expected
 _SN_MASK: Final = 0xFFFFFFFF
+# In place of the time of a copy: none has come, the peer has computed the segment from parity.
+REBUILT: Final = 0xFFFFFFFF
 
 
 class Segment(SentSegment):
@@ -131,6 +133,16 @@ class Recovery:
         return None if segment is None else first
 
     @property
+    def next(self) -> int:
+        """The number of the next segment that leaves for the first time."""
+        return self._next_sn
+
+    @property
+    def under_way(self) -> int:
+        """Segments that are believed to be in flight."""
+        return len(self._in_flight)
+
+    @property
     def outstanding(self) -> int:
         """Numbers from the oldest on that were given."""
         oldest = self.oldest
@@ -163,7 +175,10 @@ class Recovery:
         segment = self.segments.get(sn)
         if segment is None or segment.acked:
             return
-        if segment.copies > 1 and stamp != segment.stamp:
+        if stamp == REBUILT:
+            if segment.copies == 1 and not segment.lost:
+                self.found_lost.append(segment)  # by the path
+        elif segment.copies > 1 and stamp != segment.stamp:
             # An earlier copy: the later one was not needed. Its round trip counts all the same, or
             # a path that became longer than the timeout would never be known as such.
             if stamp == segment.first_stamp:

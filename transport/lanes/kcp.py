@@ -32,7 +32,7 @@ from transport.congestion.recovery import Recovery
 from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS, SHUT_INTERVAL
 from transport.errors import BadPacket
 from transport.lanes.arrivals import Arrivals
-from transport.lanes.segments import ACK, ASK, HEADER, PUSH, ROUND, TELL, joined
+from transport.lanes.segments import ACK, ASK, HEADER, PARITY, PUSH, ROUND, TELL, joined
 
 PEER_WINDOW: Final = 128  # segments, until the peer says how many it takes: KCP's own least
 
@@ -51,6 +51,7 @@ class Conversation:
         "max_message",
         "message_size",
         "mtu",
+        "parity",
         "queue",
         "queued",
         "receive",
@@ -77,6 +78,8 @@ class Conversation:
         self.recovery = Recovery(now)
         self.acknowledgements = b""  # in the first datagram that `flush` gave last
         self._start = now
+        # What `lanes/parity.py` takes: rows that have come, and nobody has looked at.
+        self.parity: list[tuple[int, int, int, bytes]] = []
         self.arrivals = Arrivals(receive_window, drops)
         self.receive = self.arrivals.read
         self.queue: deque[tuple[int, bytes]] = deque()  # fragments that follow, and content
@@ -122,7 +125,7 @@ class Conversation:
                         raise BadPacket("not_kcp")
                     conv, command, fragment, window, time, number, told, size = unpack(datagram, at)
                     at = start + size
-                    if conv != conversation or at > end or not PUSH <= command <= TELL:
+                    if conv != conversation or at > end or not PUSH <= command <= PARITY:
                         raise BadPacket("not_kcp")
                     una = told
                     self._peer_window = window
@@ -132,6 +135,8 @@ class Conversation:
                         recovery.on_ack(number, time, now)
                     elif command == ASK:
                         arrivals.tell = True
+                    elif command == PARITY:
+                        self.parity.append((fragment, number, time, datagram[start:at]))
                     if at == end:
                         break
             except BadPacket:
@@ -190,6 +195,7 @@ class Conversation:
         """Nothing more comes or goes. Whole messages that have arrived can be read."""
         self.queue.clear()
         self.queued = 0
+        self.parity.clear()
         self.recovery.close()
         self.arrivals.close()
 
@@ -214,6 +220,12 @@ class Conversation:
         window = arrivals.told = arrivals.window
         size = len(content)
         return HEADER.pack(self.conv, PUSH, fragment, window, clock, number, una, size) + content
+
+    def parity_unit(self, row: int, number: int, time: int, content: bytes) -> bytes:
+        """A datagram with a row of parity, as `parity.Groups.add` gave it."""
+        una, window = self.arrivals.next, self.arrivals.window
+        size = len(content)
+        return HEADER.pack(self.conv, PARITY, row, window, time, number, una, size) + content
 
     @property
     def in_flight(self) -> int:

@@ -57,6 +57,11 @@ class Redundancy:
         """So many bytes leave, after some of the budget was `spent`."""
         self.spent = max(0, self.spent - size // BYTES_PER_COPY)
 
+    def on_parity(self, size: int) -> None:
+        """So many bytes of parity leave: what is new needs so many fewer copies."""
+        if self.spent < self._most_new:
+            self.spent = min(self.spent + size, self._most_new)
+
     def duplicates(self, units: Sequence[bytes]) -> list[bytes]:
         """What leaves at once beside these, which are repeated: one copy of each, at most."""
         return [unit for unit in units if self.path_lossy and self._pays(unit, BUDGET)]
