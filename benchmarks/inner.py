@@ -7,8 +7,8 @@ sees of a bad path is how long packets wait behind one that is repeated.
 
 `Bbr` is version 1 as Linux has it (draft-cardwell-iccrg-bbr-congestion-control-00, and the bound on
 aggregation that the kernel has added): rate and round trip are filtered, start-up, drain, eight
-phases of gain, and a look at the empty path every ten seconds. `Cubic` is RFC 9438 with HyStart++'s
-test of the round trip (RFC 9406) and without losses, so it only grows.
+phases of gain, and a look at the empty path every ten seconds. `Cubic` is RFC 9438 with HyStart's
+test of the round trip and without losses, so it only grows.
 
 The stream is as fast as its host, and the path faster, unless told otherwise. The command shows for
 each path and controller: goodput in Mbit/s, the inner round trip over that of the path (mean, and
@@ -188,29 +188,29 @@ class Bbr:
 
 
 class Cubic:
-    """CUBIC of a stream that loses nothing: slow start until a round trip is longer, then the curve
-    from there on.
+    """CUBIC of a stream that loses nothing: slow start until all samples of a round are longer than
+    the shortest ever by an eighth of it, as Linux has it, then the curve from there on.
     """
 
-    C, BETA, NEEDED = 0.4, 0.7, 8  # samples a round
+    C, NEEDED, LOW = 0.4, 8, 16  # samples of a round, and packets, before slow start may end
 
     def __init__(self) -> None:
         self.window, self.pace = 10.0, inf
-        self._slow_start, self._epoch = True, -1.0
-        self._best = 0.0
-        self._round_ends, self._samples = 0, 0
-        self._last, self._shortest = inf, inf
+        self._slow_start, self._epoch, self._best = True, 0.0, 0.0
+        self._round_ends, self._samples, self._of_round = 0, 0, inf
+        self._shortest = inf
 
     def on_ack(self, sample: Sample, now: float) -> None:
         if sample.prior >= self._round_ends:
-            self._round_ends, self._samples = sample.delivered, 0
-            self._last, self._shortest = self._shortest, inf
+            self._round_ends, self._samples, self._of_round = sample.delivered, 0, inf
         self._samples += 1
+        self._of_round = min(self._of_round, sample.rtt)
         self._shortest = min(self._shortest, sample.rtt)
         if self._slow_start:
             self.window += sample.acked
-            late = min(0.016, max(0.004, self._last / 8))
-            if self._samples >= self.NEEDED and self._shortest >= self._last + late:
+            late = min(0.016, max(0.004, self._shortest / 8))
+            seen = self._samples >= self.NEEDED and self.window >= self.LOW
+            if seen and self._of_round > self._shortest + late:
                 self._slow_start, self._epoch, self._best = False, now, self.window
             return
         target = self.C * (now - self._epoch + sample.rtt) ** 3 + self._best

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from tests.fuzz import decoders, foreign, frames, handshake, members, session, sockets, switch
+from tests.fuzz import (
+    decoders,
+    foreign,
+    frames,
+    handshake,
+    members,
+    parity,
+    session,
+    sockets,
+    switch,
+)
 
 Seeds = Iterable[tuple[str, bytes]]
 
@@ -25,6 +35,7 @@ TARGETS = {
     "control": Target(members.run_control, members.control_seeds, 10_000),
     "records": Target(members.run_records, members.record_seeds, 3_000),
     "handshake": Target(handshake.run, handshake.seeds, 500),
+    "parity": Target(parity.run, parity.seeds, 300),
     "session": Target(session.run, session.seeds, 1_000),
     "switch": Target(switch.run, switch.seeds, 800),
     "foreign": Target(foreign.run, foreign.seeds, 4_000),

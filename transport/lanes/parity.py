@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import ceil, sqrt
 from typing import Final
 
 from transport.constants import KCP_HEADER_SIZE
@@ -38,10 +38,10 @@ MAX_ROWS: Final = 8  # of a group
 MAX_GROUP: Final = 48  # segments; more would take longer to compute than it saves rows
 MIN_GROUP: Final = 8  # shorter ones are more parity than a copy of what is lost costs
 PER_ROUND: Final = 4  # groups in a round trip: known before the sender takes a segment for lost
-# Rows for a group that loses `n` segments on average: n + DEVIATIONS * sqrt(n). At 1 and at 5 % one
-# group in 60 is then not computed, and at 100 Mbit/s and 50 ms one round trip in seven waits.
-DEVIATIONS: Final = 2.5
-PER_ROW: Final = 6  # segments at least: a sixth more on the wire
+# Rows for a group that loses `n` segments on average: n + DEVIATIONS * sqrt(n), so that one full
+# group in 100 is not computed, about, at 1 % loss, and one in 50 at 5 %, where `PER_ROW` bounds it.
+DEVIATIONS: Final = 3.0
+PER_ROW: Final = 8  # segments at least: an eighth more on the wire
 MIN_LOSS: Final = 0.0005  # share of what is sent, below which it is not worth it
 # Bytes a second that may leave, below which there is none: a row would be 1.4 ms of queue.
 MIN_PACE: Final = 1e6
@@ -59,7 +59,7 @@ _LOG: Final = {_value: _power for _power, _value in enumerate(_EXP)}
 def rows_for(loss: float, members: int) -> int:
     """How many rows a group of so many segments should have, at this share of losses."""
     expected = loss * members
-    wanted = round(expected + DEVIATIONS * sqrt(expected))
+    wanted = ceil(expected + DEVIATIONS * sqrt(expected))
     return max(1, min(MAX_ROWS, members // PER_ROW, wanted))
 
 

@@ -46,6 +46,8 @@ MOST_SPACING_DOUBLINGS = 3  # of the time between them: 8 ms are 1.4 Mbit/s
 UNANSWERED = 3  # acknowledgements in a row that nothing has carried: then one does not wait that
 QUIET = 0.020  # seconds after the last comes
 COPY_WITHIN = 0.25  # of a round trip: a copy that leaves later saves little of the stall
+# Seconds after the first loss in which the share that is lost is not known, and share until then.
+YOUNG, YOUNG_LOSS = 2.0, 0.03
 BUFFER_LOSS = 0.08  # share of losses from which on a buffer may be what drops
 BUFFER_LOSS_APP_LIMITED = 0.25  # the same where little is sent: paths hardly lose as much
 
@@ -81,6 +83,7 @@ class ReliableLane:
         self.flush_due = False
         self.sent = 0  # messages, or the segments of larger ones, given to `send`
         self.lost_at = -inf  # when something was found lost, last
+        self._first_lost_at = inf
         self.closed = False
         self.broken = False  # the peer sends what never makes a message
         self._drops = drops
@@ -305,6 +308,7 @@ class ReliableLane:
 
     def _notice_losses(self, now: float) -> None:
         self.lost_at = now
+        self._first_lost_at = min(self._first_lost_at, now)
         self.congestion.on_lost(self._recovery.take_lost(), now)
         self._redundancy.on_lost()
         self._units.on_lost()
@@ -437,6 +441,8 @@ class ReliableLane:
         segments, end = recovery.segments, recovery.next
         largest = min(unit_bytes(1, self.slice_size) - KCP_HEADER_SIZE, SLICE_SIZE)
         loss, under_way = self.congestion.loss, recovery.under_way
+        if now - self._first_lost_at < YOUNG:
+            loss = max(loss, YOUNG_LOSS)
         if self.pace < MIN_PACE or (loss >= BUFFER_LOSS and not self._roomy):
             loss = 0.0
         units: list[bytes] = []

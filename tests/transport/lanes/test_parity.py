@@ -19,6 +19,7 @@ from transport.lanes.parity import (
     MIN_GROUP,
     MOST_WAITING,
     PER_ROUND,
+    PER_ROW,
     Groups,
     Rebuilder,
     encode,
@@ -132,9 +133,10 @@ def test_a_size_that_no_member_can_have():
 def test_more_loss_has_more_rows_but_not_many():
     assert rows_for(0.001, MAX_GROUP) == 1
     assert 2 <= rows_for(0.01, MAX_GROUP) <= 4
-    assert 6 <= rows_for(0.05, MAX_GROUP) <= MAX_ROWS == rows_for(0.5, MAX_GROUP)
+    assert rows_for(0.05, MAX_GROUP) == rows_for(0.5, MAX_GROUP) == MAX_GROUP // PER_ROW
+    assert MAX_GROUP // PER_ROW <= MAX_ROWS
     for size in range(MIN_GROUP, MAX_GROUP + 1):
-        assert 1 <= rows_for(0.05, size) <= max(1, size // 6)
+        assert 1 <= rows_for(0.05, size) <= max(1, size // PER_ROW)
 
 
 # --- The sender's half --------------------------------------------------------------------------
