@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import count
 from math import inf
+from typing import Protocol
 
 from attrs import Factory, define, field
 
@@ -83,6 +84,16 @@ class End:
     partial: dict[int, int] = Factory(dict)  # datagrams of a unit that are missing yet
 
 
+class Program(Protocol):
+    """What uses the two lanes of a flow, in place of a sender that always has more."""
+
+    def serve(self, end: End) -> None:
+        """Give the lane of this end what it takes."""
+
+    def take(self, end: End, messages: list[bytes]) -> None:
+        """These have arrived at this end."""
+
+
 @define
 class Flow:
     """A sender and a receiver; what the one offers and the other got."""
@@ -92,6 +103,7 @@ class Flow:
     start: float
     offered: float = inf  # bits a second
     size: int | None = None  # bytes of a message; what fills a unit else
+    program: Program | None = None
     started: bool = False
     got: list[tuple[float, int]] = Factory(list)  # (time, bytes)
     sent_at: deque[float] = Factory(deque)
@@ -122,11 +134,21 @@ class Network:
         """Call it at that time."""
         heapq.heappush(self._events, (max(when, self.now), next(self._numbers), what))
 
-    def flow(self, start: float = 0.0, *, offered: float = inf, size: int | None = None) -> Flow:
-        """One more sender, which has as much to send as the lane takes, or so much a second."""
-        ends = [End(_lane(), self.forward), End(_lane(), self.back)]
+    def flow(
+        self,
+        start: float = 0.0,
+        *,
+        offered: float = inf,
+        size: int | None = None,
+        program: Program | None = None,
+        parity: bool = True,
+    ) -> Flow:
+        """One more sender, which has as much to send as the lane takes, or so much a second, or
+        what `program` gives it; without `parity` both ends are of a version that has none.
+        """
+        ends = [End(_lane(parity), self.forward), End(_lane(parity), self.back)]
         ends[0].peer, ends[1].peer = ends[1], ends[0]
-        flow = Flow(*ends, start, offered, size)
+        flow = Flow(*ends, start, offered, size, program)
         self.flows.append(flow)
         self.at(start, lambda: self._begin(flow))
         return flow
@@ -156,7 +178,7 @@ class Network:
         flow.started = True
         if flow.offered < inf:
             self._offer(flow)
-        self._serve(flow, flow.sender)
+        self.serve(flow, flow.sender)
 
     def _offer(self, flow: Flow) -> None:
         assert flow.size is not None
@@ -164,11 +186,16 @@ class Network:
         flow.sender.lane.send([message], self.now)
         flow.sent_at.append(self.now)
         self.at(self.now + flow.size * 8 / flow.offered, lambda: self._offer(flow))
-        self._serve(flow, flow.sender)
+        self.serve(flow, flow.sender)
 
     def _take(self, flow: Flow, end: End) -> None:
         messages = end.lane.take_messages()
-        if not messages or end is flow.sender:
+        if not messages:
+            return
+        if flow.program is not None:
+            flow.program.take(end, messages)
+            return
+        if end is flow.sender:
             return
         flow.got.append((self.now, sum(map(len, messages))))
         for message in messages:
@@ -180,10 +207,13 @@ class Network:
 
     # --- What a session does ---------------------------------------------------------------------
 
-    def _serve(self, flow: Flow, end: End) -> None:
+    def serve(self, flow: Flow, end: End) -> None:
         """After anything has happened to an end."""
         lane = end.lane
-        if end is flow.sender and flow.started and flow.offered == inf:
+        if flow.program is not None:
+            if flow.started:
+                flow.program.serve(end)
+        elif end is flow.sender and flow.started and flow.offered == inf:
             while lane.credit > 0:
                 number = next(flow.numbers).to_bytes(8, "big")
                 lane.send([number.ljust(lane.message_size, b"\0")], self.now)
@@ -201,7 +231,7 @@ class Network:
         if end.timer == due:
             end.timer = inf
         end.lane.handle_timeout(self.now)
-        self._serve(flow, end)
+        self.serve(flow, end)
 
     def _send_units(self, flow: Flow, end: End) -> None:
         lane = end.lane
@@ -254,11 +284,18 @@ class Network:
             del peer.partial[number]
             peer.lane.receive_units([unit], self.now)
             self._take(flow, peer)
-            self._serve(flow, peer)
+            self.serve(flow, peer)
 
 
-def _lane() -> ReliableLane:
-    return ReliableLane(7, kcp_mtu=KCP_MTU, receive_window=RECEIVE_WINDOW, drops=Counter(), now=0.0)
+def _lane(parity: bool) -> ReliableLane:
+    return ReliableLane(
+        7,
+        kcp_mtu=KCP_MTU,
+        receive_window=RECEIVE_WINDOW,
+        drops=Counter(),
+        now=0.0,
+        parity=parity,
+    )
 
 
 def bottleneck(

@@ -44,6 +44,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "cpu_share": "waiting for their turn, when too much of their session waited already",
     "repeated": "segments of a reliable lane that had come already; copies, where a path loses",
     "beyond_window": "segments of a reliable lane, more than may wait behind a gap or unread",
+    "bad_parity": "opened, but no parity of anything that has come",
     "bad_control": "opened, but its content is no list of control items",
     "control_limited": "more control datagrams than a session may send",
     "incomplete": "slices of a sealed unit that others of it never followed",

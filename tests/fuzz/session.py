@@ -31,7 +31,7 @@ DEEDS = (
     "rekey", "time", "read", "open", "send", "train",
 )  # fmt: skip
 MOST_DEEDS = 150
-COMMANDS = (81, 82, 83, 84)
+COMMANDS = (81, 82, 83, 84, 85)
 SPARSE = 1  # by this bit the sparse lane's conversation differs from the bulk lane's
 
 

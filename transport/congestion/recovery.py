@@ -32,6 +32,8 @@ MIN_REORDER_WINDOW: Final = 0.002  # seconds that a segment may come behind one 
 MAX_BACKOFF: Final = 4  # doublings of the timeout, and of the segments that are sent again at one
 REORDER_LIFETIME: Final = 16  # losses without a false one, after which less reordering is expected
 _SN_MASK: Final = 0xFFFFFFFF
+# In place of the time of a copy: none has come, the peer has computed the segment from parity.
+REBUILT: Final = 0xFFFFFFFF
 
 
 class Segment(SentSegment):
@@ -106,6 +108,8 @@ class Recovery:
         self._given_up = False  # all that was under way, since something has arrived
         self._reorder_at = inf
         self._acked: list[Segment] = []
+        # Arrived by parity, oldest first: until when it may come itself, or it was lost.
+        self._rebuilt: OrderedDict[int, tuple[float, Segment]] = OrderedDict()
 
     # --- Sending ----------------------------------------------------------------------------
 
@@ -132,6 +136,16 @@ class Recovery:
             first = (first + 1) & _SN_MASK
         self._first = first
         return None if segment is None else first
+
+    @property
+    def next(self) -> int:
+        """The number of the next segment that leaves for the first time."""
+        return self._next_sn
+
+    @property
+    def under_way(self) -> int:
+        """Segments that are believed to be in flight."""
+        return len(self._in_flight)
 
     @property
     def outstanding(self) -> int:
@@ -165,8 +179,13 @@ class Recovery:
         """The peer has this one; `stamp` is that of the copy which reached it. HOT PATH."""
         segment = self.segments.get(sn)
         if segment is None or segment.acked:
+            if self._rebuilt and stamp != REBUILT:
+                self._rebuilt.pop(sn, None)  # it was only late
             return
-        if segment.copies > 1 and stamp != segment.stamp:
+        if stamp == REBUILT:
+            if segment.copies == 1 and not segment.lost:
+                self._rebuilt[sn] = now + self._patience, segment
+        elif segment.copies > 1 and stamp != segment.stamp:
             # An earlier copy: the later one was not needed. Its round trip counts all the same, or
             # a path that became longer than the timeout would never be known as such.
             if stamp == segment.first_stamp:
@@ -234,16 +253,23 @@ class Recovery:
             if mean is not None:
                 self._usual_timeout = max(MIN_RTO, mean + 4 * deviation + self._ack_delay)
             self.timeout = self._usual_timeout
+            while self._rebuilt and next(iter(self._rebuilt.values()))[0] <= now:
+                self.found_lost.append(self._rebuilt.popitem(last=False)[1][1])
             if self._in_flight:
                 self._find_lost(now)
             else:
                 self._reorder_at = inf
         return acked
 
+    @property
+    def _patience(self) -> float:
+        """Seconds that a segment may come behind one that was sent later."""
+        return max(self._reorder_window, 0.0 if self._min_rtt == inf else self._min_rtt / 4)
+
     def _find_lost(self, now: float) -> None:
         """What was sent so long before something that has arrived that it should have, too."""
         self._reorder_at = inf
-        wait = max(self._reorder_window, 0.0 if self._min_rtt == inf else self._min_rtt / 4)
+        wait = self._patience
         while self._in_flight:
             segment = next(iter(self._in_flight.values()))
             if segment.number > self._newest:
@@ -284,6 +310,7 @@ class Recovery:
     def close(self) -> None:
         """Nobody waits for what is under way; what has arrived stays known."""
         self.pipe = self.unacknowledged = self.span = 0
+        self._rebuilt.clear()
         for each in (self.segments, self._in_flight, self.to_repeat, self.found_lost, self._acked):
             each.clear()
 

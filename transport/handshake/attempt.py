@@ -119,6 +119,7 @@ class Negotiation:
             kcp_mtu=KCP_MTU,
             receive_window=RECEIVE_WINDOW,
             max_slices=MAX_SLICES,
+            takes_parity=True,
         )
         return self._stamper.stamp(initiation.init(payload), now)
 

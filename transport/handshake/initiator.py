@@ -218,6 +218,7 @@ class Initiator:
                 pair=pair,
                 kcp_mtu=min(KCP_MTU, response.kcp_mtu),
                 max_slices=response.max_slices,
+                parity=response.takes_parity,
                 receive_window=RECEIVE_WINDOW,
                 address=negotiation.address,
                 now=now,

@@ -57,6 +57,7 @@ class HalfOpen:
     resumes: Session | None
     kcp_mtu: int
     max_slices: int  # that the peer takes
+    parity: bool  # the same
     address: Address  # where the response went: who confirms could read there
     expires: float
 
@@ -197,6 +198,7 @@ class Responder:
             receive_window=RECEIVE_WINDOW,
             max_slices=MAX_SLICES,
             reset_token=self.resets.token(index),
+            takes_parity=True,
         )
         datagram, pair = admitted.reader.respond(response, now)
         if begins:
@@ -209,6 +211,7 @@ class Responder:
                 resumes=resumes,
                 kcp_mtu=response.kcp_mtu,
                 max_slices=payload.max_slices,
+                parity=payload.takes_parity,
                 address=address,
                 expires=HalfOpenTable.expiry(now),
             )
@@ -248,6 +251,7 @@ class Responder:
                 pair=entry.pair,
                 kcp_mtu=entry.kcp_mtu,
                 max_slices=entry.max_slices,
+                parity=entry.parity,
                 receive_window=RECEIVE_WINDOW,
                 address=entry.address,  # a copy of this datagram may come from anywhere
                 now=now,

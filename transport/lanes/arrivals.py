@@ -72,6 +72,10 @@ class Arrivals:
             return 0  # the other half is for what is under way
         return max(0, self.limit - len(self._messages) - len(self._parts))
 
+    def misses(self, number: int) -> bool:
+        """Whether this segment has not come."""
+        return (number - self.next) & ROUND <= HALF and number not in self.ahead
+
     def take_untrusted(
         self, number: int, fragment: int, time: int, datagram: bytes, start: int, stop: int
     ) -> None:

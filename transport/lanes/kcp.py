@@ -33,7 +33,7 @@ from transport.congestion.recovery import RTO_SLACK, Recovery
 from transport.constants import KCP_HEADER_SIZE, MAX_FRAGMENTS, SHUT_INTERVAL
 from transport.errors import BadPacket
 from transport.lanes.arrivals import Arrivals
-from transport.lanes.segments import ACK, ASK, HEADER, PUSH, ROUND, TELL, joined
+from transport.lanes.segments import ACK, ASK, HEADER, PARITY, PUSH, ROUND, TELL, joined
 
 PEER_WINDOW: Final = 128  # segments, until the peer says how many it takes: KCP's own least
 
@@ -43,6 +43,7 @@ class Conversation:
 
     __slots__ = (
         "_ask_at",
+        "_last_command",
         "_peer_window",
         "_start",
         "acknowledgements",
@@ -51,6 +52,7 @@ class Conversation:
         "max_message",
         "message_size",
         "mtu",
+        "parity",
         "queue",
         "queued",
         "receive",
@@ -70,10 +72,11 @@ class Conversation:
         receive_from: int = 0,
         send_from: int = 0,
         ack_delay: float = RTO_SLACK,
+        takes_parity: bool = False,
     ) -> None:
         """`mtu`: bytes of a datagram that comes out of `flush`; windows in segments; what of the
         peer's segments is dropped is counted in `drops`; the numbers with which both begin;
-        `ack_delay` as in `Recovery`.
+        `ack_delay` as in `Recovery`. `takes_parity`: the caller looks at `parity` after each input.
         """
         self.conv = conv
         self.mtu = mtu
@@ -82,6 +85,9 @@ class Conversation:
         self.recovery = Recovery(now, send_from, ack_delay)
         self.acknowledgements = b""  # in the first datagram that `flush` gave last
         self._start = now
+        # What `lanes/parity.py` takes: rows that have come, and nobody has looked at.
+        self.parity: list[tuple[int, int, int, bytes]] = []
+        self._last_command = PARITY if takes_parity else TELL
         self.arrivals = Arrivals(receive_window, drops, receive_from)
         self.receive = self.arrivals.read
         self.queue: deque[tuple[int, bytes]] = deque()  # fragments that follow, and content
@@ -115,6 +121,7 @@ class Conversation:
         acknowledged. HOT PATH.
         """
         recovery, arrivals, conversation = self.recovery, self.arrivals, self.conv
+        last = self._last_command
         take, unpack = arrivals.take_untrusted, HEADER.unpack_from
         refused = False
         for datagram in datagrams:
@@ -127,7 +134,7 @@ class Conversation:
                         raise BadPacket("not_kcp")
                     conv, command, fragment, window, time, number, told, size = unpack(datagram, at)
                     at = start + size
-                    if conv != conversation or at > end or not PUSH <= command <= TELL:
+                    if conv != conversation or at > end or not PUSH <= command <= last:
                         raise BadPacket("not_kcp")
                     una = told
                     self._peer_window = window
@@ -137,6 +144,8 @@ class Conversation:
                         recovery.on_ack(number, time, now)
                     elif command == ASK:
                         arrivals.tell = True
+                    elif command == PARITY:
+                        self.parity.append((fragment, number, time, datagram[start:at]))
                     if at == end:
                         break
             except BadPacket:
@@ -195,6 +204,7 @@ class Conversation:
         """Nothing more comes or goes. Whole messages that have arrived can be read."""
         self.queue.clear()
         self.queued = 0
+        self.parity.clear()
         self.recovery.close()
         self.arrivals.close()
 
@@ -219,6 +229,12 @@ class Conversation:
         window = arrivals.told = arrivals.window
         size = len(content)
         return HEADER.pack(self.conv, PUSH, fragment, window, clock, number, una, size) + content
+
+    def parity_unit(self, row: int, number: int, time: int, content: bytes) -> bytes:
+        """A datagram with a row of parity, as `parity.Groups.add` gave it."""
+        una, window = self.arrivals.next, self.arrivals.window
+        size = len(content)
+        return HEADER.pack(self.conv, PARITY, row, window, time, number, una, size) + content
 
     @property
     def in_flight(self) -> int:

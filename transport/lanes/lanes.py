@@ -163,6 +163,7 @@ class Lanes:
         drops: Counter[str],
         now: float,
         config: TransportConfig = DEFAULT_CONFIG,
+        parity: bool = False,
     ) -> None:
         """See `ReliableLane`; `number` is that of the bulk lane."""
         self._drops = drops
@@ -175,6 +176,7 @@ class Lanes:
             drops=drops,
             now=now,
             config=config,
+            parity=parity,
         )
         self.sparse = SparseLane(number ^ SPARSE, self.bulk, receive_window, drops, config)
         self.datagrams: DatagramLane | None = None  # until the program above has opened it

@@ -7,7 +7,7 @@ takes a hundred of them. Those copies leave when nothing else wants to, and soon
 
 A path loses things from the first loss on, until enough has come through in a row; until a part of
 that has, it may lose many, and one copy would not be enough. Copies have a budget: so much at
-once, what is new some windows of it, and a share of what is sent.
+once, what is new some windows of it, and a share of what is sent. Small units are free.
 
 Pure; sizes in bytes, times in seconds. No errors.
 """
@@ -26,6 +26,9 @@ BUDGET: Final = 2 * 1024 * 1024  # bytes of copies at once; of what is new
 BUDGET_WINDOWS: Final = 3  # times the window: a TCP that begins has sent two when it fills the path
 BYTES_PER_COPY: Final = 10  # bytes have to be sent for one more
 LARGEST_COPIED: Final = 2 * SLICE_SIZE  # of a unit; larger ones leave where little is lost
+# Bytes of a unit that costs nothing: acknowledgements of a TCP, of which each that is lost holds up
+# those behind it, and so the TCP.
+SMALL: Final = 400
 MOST_WAITING: Final = 256  # copies that wait; the oldest are forgotten
 
 
@@ -57,6 +60,11 @@ class Redundancy:
         """So many bytes leave, after some of the budget was `spent`."""
         self.spent = max(0, self.spent - size // BYTES_PER_COPY)
 
+    def on_parity(self, size: int) -> None:
+        """So many bytes of parity leave: what is new needs so many fewer copies."""
+        if self.spent < self._most_new:
+            self.spent = min(self.spent + size, self._most_new)
+
     def duplicates(self, units: Sequence[bytes]) -> list[bytes]:
         """What leaves at once beside these, which are repeated: one copy of each, at most."""
         return [unit for unit in units if self.path_lossy and self._pays(unit, BUDGET)]
@@ -74,7 +82,7 @@ class Redundancy:
         """The next of those that wait, if one is of use still."""
         while self.waiting:
             until, unit = self.waiting.popleft()
-            if now <= until and self._pays(unit, self._most_new):
+            if now <= until and (len(unit) <= SMALL or self._pays(unit, self._most_new)):
                 return unit
         return None
 

@@ -19,11 +19,12 @@ from math import inf
 from transport.congestion.choice import CONTROLLERS, DEFAULT_CONFIG, TransportConfig
 from transport.congestion.controller import Controller
 from transport.congestion.pacing import Pacer
-from transport.congestion.recovery import Segment
+from transport.congestion.recovery import REBUILT, Segment
 from transport.constants import (
     ACK_BYTES,
     ACK_DELAY,
     INBOX_BYTES,
+    KCP_HEADER_SIZE,
     RECEIVE_BYTES,
     SEND_WINDOW,
     SHUT_INTERVAL,
@@ -35,6 +36,7 @@ from transport.constants import (
 )
 from transport.errors import BadPacket
 from transport.lanes.kcp import Conversation
+from transport.lanes.parity import MIN_PACE, Groups, Rebuilder
 from transport.lanes.redundancy import Redundancy
 from transport.lanes.segments import only_acknowledgements
 from transport.lanes.units import BURST, UnitSize, unit_bytes
@@ -44,6 +46,8 @@ MOST_SPACING_DOUBLINGS = 3  # of the time between them: 8 ms are 1.4 Mbit/s
 UNANSWERED = 3  # acknowledgements in a row that nothing has carried: then one does not wait that
 QUIET = 0.020  # seconds after the last comes
 COPY_WITHIN = 0.25  # of a round trip: a copy that leaves later saves little of the stall
+# Seconds after the first loss in which the share that is lost is not known, and share until then.
+YOUNG, YOUNG_LOSS = 2.0, 0.03
 BUFFER_LOSS = 0.08  # share of losses from which on a buffer may be what drops
 BUFFER_LOSS_APP_LIMITED = 0.25  # the same where little is sent: paths hardly lose as much
 
@@ -61,9 +65,11 @@ class ReliableLane:
         now: float,
         config: TransportConfig = DEFAULT_CONFIG,
         beside: ReliableLane | None = None,
+        parity: bool = False,
     ) -> None:
         """`number`: KCP's conversation number; `kcp_mtu`: bytes of the largest unit; `beside`:
-        another lane on the same path, which is as wide for this one as that one has found it.
+        another lane on the same path, which is as wide for this one as that one has found it;
+        `parity`: the peer takes it.
         """
         self._beside = beside
         self.kcp = Conversation(
@@ -73,10 +79,12 @@ class ReliableLane:
             receive_window=receive_window,
             drops=drops,
             now=now,
+            takes_parity=True,
         )
         self.flush_due = False
         self.sent = 0  # messages, or the segments of larger ones, given to `send`
         self.lost_at = -inf  # when something was found lost, last
+        self._first_lost_at = inf
         self.closed = False
         self.broken = False  # the peer sends what never makes a message
         self._drops = drops
@@ -106,6 +114,8 @@ class ReliableLane:
         self.probe_allowed_at = 0.0  # towards a peer that is silent
         self._ping_at = 0.0
         self._redundancy = Redundancy()
+        self._groups = Groups() if parity else None
+        self._rebuilder = Rebuilder()
         self._split = 0  # how hard it is to get a unit through that was lost repeatedly
 
     # --- The program above ------------------------------------------------------------------
@@ -162,7 +172,7 @@ class ReliableLane:
     @property
     def held(self) -> int:
         """Bytes that are kept: unread and unacknowledged. HOT PATH."""
-        received = self._inbox_bytes + self._arrivals.held
+        received = self._inbox_bytes + self._arrivals.held + self._rebuilder.held
         return received + self._recovery.unacknowledged + self.kcp.queued + self._staged_bytes
 
     @property
@@ -237,6 +247,7 @@ class ReliableLane:
         self._staged.clear()
         self._staged_bytes = 0
         self._redundancy.clear()
+        self._rebuilder.clear()
         self._inbox_bytes += self._arrivals.held
         self.inbox.extend(self.kcp.receive(sys.maxsize))
 
@@ -256,6 +267,8 @@ class ReliableLane:
         except BadPacket as bad:
             self._drops[bad.reason] += 1
             self.broken |= arrivals.broken
+        if self._rebuilder.active or self.kcp.parity:
+            self._rebuild(units)
         # Acknowledge much at once, and a little together with the answer to it, if one comes soon:
         # a datagram less for each lone frame, and a wake-up less for the peer. Where none comes,
         # waiting costs a wake-up here.
@@ -313,8 +326,24 @@ class ReliableLane:
             or self._redundancy.waiting
         )
 
+    def _rebuild(self, units: list[bytes]) -> None:
+        """Compute what is missing, as far as parity says it. HOT PATH where the path loses."""
+        rebuilder, arrivals, parity = self._rebuilder, self._arrivals, self.kcp.parity
+        try:
+            rebuilder.keep(units, SLICE_SIZE)
+            for row in parity:
+                rebuilder.take_untrusted(*row, SLICE_SIZE)
+            for number, fragment, content in rebuilder.rebuilt():
+                if arrivals.misses(number):
+                    arrivals.take_untrusted(number, fragment, REBUILT, content, 0, len(content))
+        except BadPacket as bad:
+            self._drops[bad.reason] += 1
+            self.broken |= arrivals.broken
+        parity.clear()
+
     def _notice_losses(self, now: float) -> None:
         self.lost_at = now
+        self._first_lost_at = min(self._first_lost_at, now)
         self.congestion.on_lost(self._recovery.take_lost(), now)
         self._redundancy.on_lost()
         self._units.on_lost()
@@ -431,8 +460,40 @@ class ReliableLane:
         self.burst = 1 if self._split else size.allowed
         copies = redundancy.path_lossy or redundancy.waiting
         if copies and not (suspect or busy or self._split):
+            parity = [] if self._groups is None else self._parity_units(self._groups, now)
             self._copy(units, flushed, now)
+            if parity:
+                redundancy.on_parity(sum(map(len, parity)))
+                units += parity
         return units
+
+    def _parity_units(self, groups: Groups, now: float) -> list[bytes]:
+        """The rows of groups that are complete with what leaves now. HOT PATH where the path loses.
+
+        The window pays for them: it follows what arrives, and the queue in which they wait, too.
+        """
+        recovery = self._recovery
+        segments, end = recovery.segments, recovery.next
+        largest = min(unit_bytes(1, self.slice_size) - KCP_HEADER_SIZE, SLICE_SIZE)
+        loss, under_way = self.congestion.loss, recovery.under_way
+        if now - self._first_lost_at < YOUNG:
+            loss = max(loss, YOUNG_LOSS)
+        if self.pace < MIN_PACE or (loss >= BUFFER_LOSS and not self._roomy):
+            loss = 0.0
+        units: list[bytes] = []
+        while groups.next != end:
+            segment = segments.get(groups.next)
+            if segment is None or segment.first_sent < now:  # left while there was no parity
+                groups.begin(end)
+                break
+            rows = groups.add(segment.fragment, segment.content, largest, loss, under_way)
+            units += [self.kcp.parity_unit(*row) for row in rows]
+        return units
+
+    @property
+    def _roomy(self) -> bool:
+        """So little of the path is used that what is lost is not lost in its buffer."""
+        return self.congestion.app_limited and self.congestion.loss < BUFFER_LOSS_APP_LIMITED
 
     def _copy(self, units: list[bytes], flushed: list[bytes], now: float) -> None:
         """Add the copies of what has been repeated, and those that have waited until nothing new
@@ -440,15 +501,14 @@ class ReliableLane:
         """
         redundancy, pacer = self._redundancy, self._pacer
         if redundancy.path_lossy and units:
-            loss = self.congestion.loss
-            roomy = self.congestion.app_limited and loss < BUFFER_LOSS_APP_LIMITED
+            loss, roomy = self.congestion.loss, self._roomy
             # Much loss where there is no room is that of a buffer, which copies would fill again;
             # and while more has to be repeated, they would only hold that up.
             if not self._recovery.to_repeat and (roomy or loss < BUFFER_LOSS):
                 again = redundancy.duplicates(units[: len(units) - len(flushed)])
                 pacer.tokens -= sum(map(len, again))
                 units += again
-            if roomy:
+            if roomy and not (self._groups is not None and self._groups.covering):
                 new = [unit for unit in flushed if not only_acknowledgements(unit)]
                 redundancy.defer(new, now + COPY_WITHIN * (self.rtt or 0), self.window)
         while redundancy.waiting and not self._staged:

@@ -22,6 +22,7 @@ PUSH: Final = 81
 ACK: Final = 82
 ASK: Final = 83  # for the window
 TELL: Final = 84
+PARITY: Final = 85  # ours: `lanes/parity.py`, in a datagram of its own
 ROUND: Final = 0xFFFFFFFF  # mask of numbers and times
 HALF: Final = 0x7FFFFFFF  # so far ahead a number may be of another, or it is behind it
 

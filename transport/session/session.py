@@ -79,10 +79,11 @@ class Session:
         now: float,
         random_bytes: Callable[[int], bytes],
         config: TransportConfig = DEFAULT_CONFIG,
+        parity: bool = False,
     ) -> None:
         """`initiator`: it starts the handshakes, its datagrams confirm new keys, and it goes on
         sending where it connected to, whatever comes from where. `kcp_mtu`: bytes of the largest
-        unit; `max_slices`: of a unit that the peer takes.
+        unit; `max_slices`: of a unit that the peer takes; `parity`: it takes that, too.
         """
 
         def jitter() -> float:
@@ -109,6 +110,7 @@ class Session:
             drops=self.drops,
             now=now,
             config=config,
+            parity=parity,
         )
         self.bulk, self.sparse = self.lanes.bulk, self.lanes.sparse
         self.reassembly = Reassembly(kcp_mtu + TAG_SIZE, self.drops, self.keys.seen)

@@ -78,7 +78,7 @@ class Result(enum.IntEnum):
 # --- Handshake ---------------------------------------------------------------------------------
 
 _INIT = Struct("<BBBBI8s32s48s104s")  # 200 bytes, then the two MACs
-_INIT_PAYLOAD = Struct("<Q16sQHHB51x")
+_INIT_PAYLOAD = Struct("<Q16sQHHB3xI44x")
 _RESPONSE = Struct("<BBHII32s64s")  # 108 bytes, then the two MACs
 _RESPONSE_PAYLOAD = Struct("<QIBBHHBx16sIQ")
 
@@ -89,6 +89,7 @@ assert _INIT_PAYLOAD.size == 88
 assert _RESPONSE.size == _RESPONSE_BODY_SIZE
 assert _RESPONSE_PAYLOAD.size == 48
 
+_TAKES_PARITY = 1  # of the bits that say what a side takes
 INIT_CLEAR_SIZE: Final = 16  # type … credential id: authenticated as part of the prologue
 
 
@@ -114,6 +115,7 @@ class InitPayload:
     kcp_mtu: int = KCP_MTU
     receive_window: int = 0  # segments
     max_slices: int = 1
+    takes_parity: bool = False
 
     def encode(self) -> bytes:
         return _INIT_PAYLOAD.pack(
@@ -123,6 +125,7 @@ class InitPayload:
             self.kcp_mtu,
             self.receive_window,
             self.max_slices,
+            _TAKES_PARITY * self.takes_parity,
         )
 
 
@@ -148,6 +151,7 @@ class ResponsePayload:
     max_slices: int = 1
     reset_token: bytes = bytes(16)
     server_time_ms: int = 0
+    takes_parity: bool = False
 
     def encode(self) -> bytes:
         return _RESPONSE_PAYLOAD.pack(
@@ -159,7 +163,7 @@ class ResponsePayload:
             self.receive_window,
             self.max_slices,
             self.reset_token,
-            0,
+            _TAKES_PARITY * self.takes_parity,
             self.server_time_ms,
         )
 
@@ -194,7 +198,9 @@ def decode_init_untrusted(datagram: bytes) -> InitHeader:
 def decode_init_payload_untrusted(payload: bytes) -> InitPayload:
     if len(payload) != _INIT_PAYLOAD.size:
         raise BadPacket("malformed")
-    decoded = InitPayload(*_INIT_PAYLOAD.unpack(payload))
+    timestamp, cookie, resume, mtu, window, slices, takes = _INIT_PAYLOAD.unpack(payload)
+    takes_parity = bool(takes & _TAKES_PARITY)
+    decoded = InitPayload(timestamp, cookie, resume, mtu, window, slices, takes_parity)
     _check_parameters(decoded.kcp_mtu, decoded.receive_window, decoded.max_slices)
     return decoded
 
@@ -218,7 +224,7 @@ def decode_response_untrusted(datagram: bytes) -> ResponseHeader:
 def decode_response_payload_untrusted(payload: bytes) -> ResponsePayload:
     if len(payload) != _RESPONSE_PAYLOAD.size:
         raise BadPacket("malformed")
-    association, index_copy, flags, result, mtu, window, slices, token, _, server_time = (
+    association, index_copy, flags, result, mtu, window, slices, token, takes, server_time = (
         _RESPONSE_PAYLOAD.unpack(payload)
     )
     try:
@@ -227,7 +233,16 @@ def decode_response_payload_untrusted(payload: bytes) -> ResponsePayload:
         raise BadPacket("malformed") from None
     _check_parameters(mtu, window, slices)
     return ResponsePayload(
-        association, index_copy, bool(flags & 1), outcome, mtu, window, slices, token, server_time
+        association,
+        index_copy,
+        bool(flags & 1),
+        outcome,
+        mtu,
+        window,
+        slices,
+        token,
+        server_time,
+        bool(takes & _TAKES_PARITY),
     )
 
 

@@ -31,6 +31,7 @@ def entry(index, owner, now=0.0):
         resumes=None,
         kcp_mtu=1400,
         max_slices=1,
+        parity=False,
         address=("192.0.2.1", 1),
         expires=HalfOpenTable.expiry(now),
     )

@@ -25,7 +25,7 @@ from transport.lanes.kcp import PEER_WINDOW, Conversation
 from transport.lanes.segments import HEADER
 
 CONV = 0x11223344
-PUSH, ACK, ASK, TELL = 81, 82, 83, 84
+PUSH, ACK, ASK, TELL, PARITY = 81, 82, 83, 84, 85
 MSS = KCP_MTU - 24
 EVERYTHING = 1 << 40
 
@@ -316,7 +316,7 @@ def test_the_window_counts_what_waits_to_be_read():
         bytes(24),  # another conversation
         segment()[:23],
         segment(command=80),
-        segment(command=85),
+        segment(command=86),
         segment(size=1),
         segment(size=0xFFFFFFFF),
         segment(size=0x80000000),
@@ -328,7 +328,7 @@ def test_the_window_counts_what_waits_to_be_read():
         "conv",
         "short",
         "cmd-80",
-        "cmd-85",
+        "cmd-86",
         "len-1",
         "len-max",
         "len-negative",
@@ -602,7 +602,7 @@ def test_tiny_segments_in_descending_order_wait_behind_a_gap_until_it_closes(dat
 # --- Whatever comes ---------------------------------------------------------------------------
 
 FIELDS = st.tuples(
-    st.sampled_from([PUSH, PUSH, PUSH, ACK, ASK, TELL, 80, 85]),
+    st.sampled_from([PUSH, PUSH, PUSH, ACK, ASK, TELL, 80, PARITY, 86]),
     st.sampled_from([0, 0, 0, 1, 2, 126, 127, 255]),  # fragment
     st.sampled_from([0, 1, 128, 0xFFFF]),  # window
     st.one_of(st.integers(0, 40), st.integers(0, 0xFFFFFFFF)),  # number, from the first on

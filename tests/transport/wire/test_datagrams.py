@@ -84,18 +84,18 @@ def test_init_payload_layout():
         kcp_mtu=1200,
         receive_window=512,
         max_slices=4,
+        takes_parity=True,
     )
     data = payload.encode()
     assert len(data) == 88
-    assert data == struct.pack("<Q16sQHHB", 0x1122334455667788, b"c" * 16, 0x99, 1200, 512, 4) + (
-        bytes(51)
-    )
+    fields = 0x1122334455667788, b"c" * 16, 0x99, 1200, 512, 4, 1
+    assert data == struct.pack("<Q16sQHHB3xI", *fields) + bytes(44)
     assert wire.decode_init_payload_untrusted(data) == payload
 
 
 def test_init_payload_ignores_what_later_versions_may_use():
     payload = InitPayload(timestamp_ns=1, receive_window=128)
-    data = payload.encode()[:37] + b"\xff" * 51
+    data = payload.encode()[:37] + b"\xff" * 3 + b"\xfe" + b"\xff" * 47
     assert wire.decode_init_payload_untrusted(data) == payload
 
 
@@ -159,12 +159,13 @@ def test_response_payload_layout():
         receive_window=256,
         max_slices=2,
         reset_token=b"r" * 16,
+        takes_parity=True,
         server_time_ms=0x55,
     )
     data = payload.encode()
     assert len(data) == 48
     assert data == struct.pack(
-        "<QIBBHHBx16sIQ", 0x1122334455667788, 0x01020304, 1, 3, 1300, 256, 2, b"r" * 16, 0, 0x55
+        "<QIBBHHBx16sIQ", 0x1122334455667788, 0x01020304, 1, 3, 1300, 256, 2, b"r" * 16, 1, 0x55
     )
     assert wire.decode_response_payload_untrusted(data) == payload
 

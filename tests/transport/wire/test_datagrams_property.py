@@ -45,10 +45,11 @@ def fixed(size):
 
 
 credentials = st.builds(Credential, st.sampled_from(CredentialKind), fixed(8))
-init_payloads = st.builds(InitPayload, u64, fixed(16), u64, mtus, windows, slices)
+init_payloads = st.builds(InitPayload, u64, fixed(16), u64, mtus, windows, slices, st.booleans())
 response_payloads = st.builds(
     ResponsePayload,
     *(u64, u32, st.booleans(), st.sampled_from(Result), mtus, windows, slices, fixed(16), u64),
+    st.booleans(),
 )
 # A reason that fits, of characters that a terminal may see.
 reasons = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=MAX_CLOSE_REASON // 4)

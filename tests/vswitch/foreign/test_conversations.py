@@ -8,6 +8,7 @@ from collections import Counter, deque
 import pytest
 
 from tests.netns.foreign_client import Kcp
+from transport.lanes.segments import HEADER, PARITY
 from vswitch.errors import BadRecord
 from vswitch.foreign import conversations
 from vswitch.foreign.conversations import (
@@ -186,3 +187,15 @@ def test_segments_from_a_liar_are_bounded():
 def test_an_opening_says_where_to_take_up():
     ack = struct.pack("<IBBHIIII", CONV, 82, 0, 32, 7, 3, 9, 0)
     assert opening_untrusted(ack + push(b"x", number=4, una=9)) == Opening(CONV, 4, 9)
+
+
+def test_parity_is_for_sessions_alone():
+    """What a listener would never look at must not pile up in its conversation."""
+    dropped = Counter()
+    conversation = PlainConversation(Opening(7), 1500, dropped, 0.0)
+    row = HEADER.pack(7, PARITY, 0, 32, 0, 0, 0, 4) + b"rows"
+    for _ in range(100):
+        conversation.receive_untrusted([row], 0.0)
+    assert dropped["not_kcp"] == 100
+    assert conversation.held == 0
+    assert conversation._kcp.parity == []
