@@ -1,9 +1,9 @@
 """What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
 
 The member opens with `hello`, the switch answers `welcome`; `notice`, `update` and `bye` may follow
-from the switch, `bye` and `after` from either. What the reader does not know, kind or field, is
-ignored, so that either side may be the newer one; so is a kind that the other side may not send.
-Anything else that is malformed is a `BadRecord` and ends the session.
+from the switch, `leave` from the member, `bye` and `after` from either. What the reader does not
+know, kind or field, is ignored, so that either side may be the newer one; so is a kind that the
+other side may not send. Anything else that is malformed is a `BadRecord` and ends the session.
 
 Every field is checked on the way in, because the member configures an interface, as root, with what
 a switch says, and both log what the other says: an address is one, without a zone; a text is
@@ -199,6 +199,11 @@ class Bye:
 
 
 @attrs.frozen
+class Leave:
+    """From a member: forget its key. The switch ends the session when it has, with `bye`."""
+
+
+@attrs.frozen
 class After:
     """From either: a fence. What follows on the bulk lane is handled after so many messages of the
     sparse lane, counted from the beginning of the session.
@@ -207,13 +212,14 @@ class After:
     sparse: int = attrs.field(validator=between(0, 2**63 - 1))
 
 
-ControlMessage = Hello | Welcome | Notice | Update | Bye | After
+ControlMessage = Hello | Welcome | Notice | Update | Leave | Bye | After
 
 _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "hello": Hello,
     "welcome": Welcome,
     "notice": Notice,
     "update": Update,
+    "leave": Leave,
     "bye": Bye,
     "after": After,
 }
@@ -222,6 +228,7 @@ _KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
 # Who may send what. `after` is of the channel, and is always looked at.
 ALL_KINDS: Final = frozenset(_KINDS)
 FROM_MEMBER: Final = frozenset({"hello", "bye"})
+AFTER_HELLO: Final = frozenset({"leave"})  # of a member that was admitted
 FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "bye"})
 
 # As `encode_control` writes it. In a transfer there are many: this costs a tenth of reading JSON.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import IPv4Network, ip_address
 from typing import Any
 
@@ -39,6 +40,7 @@ from vswitch.members.protocol import (
     ByeCode,
     ControlMessage,
     Hello,
+    Leave,
     Welcome,
 )
 from vswitch.registry.registry import Registry
@@ -66,6 +68,7 @@ class ConnectedMember:
     port: Port
     since: float  # wall clock
     why: str | None = None  # it was unplugged, if not by itself
+    leaving: bool = False  # it has asked to be forgotten
 
     def status(self) -> dict[str, Any]:
         """What `vswitch.management.status.PortStatus` has of a member."""
@@ -100,6 +103,7 @@ class Reception:
         self._addresses: dict[bytes, str] = {}  # the same
         self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
+        self._leaving: list[bytes] = []  # keys of members
 
     async def receive(self, channel: Channel) -> None:
         """From the handshake to the end of the session."""
@@ -160,6 +164,7 @@ class Reception:
         device.on_blocked = port.flush_soon
         connected = ConnectedMember(member, address, channel, device, port, time.time())
         self.connected[key] = connected
+        device.on_control = partial(self._hear, connected)
         try:
             device.send_control(
                 Welcome(
@@ -257,9 +262,16 @@ class Reception:
         """For `vswitch events`."""
         self._switch.events.add(kind, name, now=trio.current_time(), **facts)
 
+    def _hear(self, connected: ConnectedMember, message: ControlMessage) -> None:
+        """What a member says after its hello."""
+        if isinstance(message, Leave) and not connected.leaving:
+            connected.leaving = True
+            self._leaving.append(connected.channel.peer.raw)
+            self._look.set()
+
     async def watch(self) -> None:
-        """Unplug who is revoked, also where nobody could tell this program of it; until
-        cancelled.
+        """Forget who wants to leave, and unplug who is not welcome any more, also where nobody
+        could tell this program of it; until cancelled.
         """
         seen = None
         while True:
@@ -267,6 +279,9 @@ class Reception:
                 await self._look.wait()
             asked, self._look = self._look.is_set(), trio.Event()
             try:
+                leaving, self._leaving = self._leaving, []
+                for key in leaving:
+                    await trio.to_thread.run_sync(self._registry.leave, key)
                 version = self._registry.version()
                 if asked or version != seen:
                     self.check_revoked()
@@ -288,7 +303,9 @@ class Reception:
         gone = []
         for key, connected in list(self.connected.items()):
             name, member = connected.member.name, self._registry.look_up(key)
-            if member is None or member.revoked is not None:
+            if member is None and connected.leaving:
+                why, code, said = "left", ByeCode.NORMAL, f"{name} is forgotten"
+            elif member is None or member.revoked is not None:
                 why, code, said = "revoked", ByeCode.REVOKED, f"{name} was revoked"
             elif member.disabled is not None:
                 why, code, said = "disabled", ByeCode.DISABLED, f"{name} is disabled at the switch"
