@@ -23,29 +23,33 @@ from ipaddress import IPv4Network, ip_address
 from typing import Any
 
 import trio
-from attrs import define
+from attrs import Factory, define
 
 from transport import Channel, Credential, CredentialKind
 from vswitch.addresses import mac_from_key
 from vswitch.errors import BadRecord, RefusedError, VswitchError
-from vswitch.frames.ethernet import parse_mac
+from vswitch.frames.ethernet import format_mac, parse_mac
 from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
 from vswitch.members.protocol import (
     FROM_MEMBER,
+    MAX_PEERS,
     MAX_TEXT,
     Bye,
     ByeCode,
     ControlMessage,
     Hello,
     Leave,
+    Peers,
     Welcome,
+    Who,
 )
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.serving.line_limit import LineLimit
+from vswitch.switch.bucket import Bucket
 from vswitch.switch.port import Bound, Port
 from vswitch.switch.port_lifecycle import READ_BATCH
 from vswitch.switch.switch import Switch
@@ -53,6 +57,7 @@ from vswitch.version import SOFTWARE
 
 LOOK_INTERVAL = 1.0  # seconds between two looks whether the registry has changed
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
+WHO_RATE, WHO_BURST = 1.0, 16.0  # answers a second to one member, of up to 14 KB; all at once
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +74,7 @@ class ConnectedMember:
     since: float  # wall clock
     why: str | None = None  # it was unplugged, if not by itself
     leaving: bool = False  # it has asked to be forgotten
+    questions: Bucket = Factory(lambda: Bucket(WHO_RATE, WHO_BURST))  # who else is there
 
     def status(self) -> dict[str, Any]:
         """What `vswitch.management.status.PortStatus` has of a member."""
@@ -95,7 +101,10 @@ class Reception:
         # Told all MACs that derive from members' keys, and all packed addresses that members have,
         # each with the member's name.
         self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
+        # Whether a member of that name may not know of others, nor they of it.
+        self.separated: Callable[[str], bool] = lambda _: False
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
+        self._roster: list[Member] = []  # by name
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
@@ -268,6 +277,27 @@ class Reception:
             connected.leaving = True
             self._leaving.append(connected.channel.peer.raw)
             self._look.set()
+        elif isinstance(message, Who) and connected.questions.allow(trio.current_time(), 1):
+            connected.device.send_control(self._peers(connected.member.name, message.after))
+
+    def _peers(self, asks: str, after: str) -> Peers:
+        alone = self.separated(asks)
+        told = [
+            member
+            for member in self._roster
+            if member.name > after
+            and (member.name == asks or not (alone or self.separated(member.name)))
+        ]
+        return Peers(
+            tuple(self._peer(each) for each in told[:MAX_PEERS]), more=len(told) > MAX_PEERS
+        )
+
+    def _peer(self, member: Member) -> str:
+        connected = self.connected.get(member.key)
+        bound = None if connected is None else connected.port.bound
+        mac = mac_from_key(member.key) if bound is None else bound.mac
+        state = "away" if connected is None else "up"
+        return f"{member.name} {state} {member.address or '-'} {'-' if mac is None else format_mac(mac)}"
 
     async def watch(self) -> None:
         """Forget who wants to leave, and unplug who is not welcome any more, also where nobody
@@ -318,6 +348,7 @@ class Reception:
             self._switch.detach(connected.port)
             gone.append(name)
         members = self._registry.current()
+        self._roster = sorted(members, key=lambda member: member.name)
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},
             {packed: each.name for each in members for packed in _packed(each.address)},
