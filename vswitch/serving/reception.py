@@ -297,7 +297,8 @@ class Reception:
         bound = None if connected is None else connected.port.bound
         mac = mac_from_key(member.key) if bound is None else bound.mac
         state = "away" if connected is None else "up"
-        return f"{member.name} {state} {member.address or '-'} {'-' if mac is None else format_mac(mac)}"
+        where = "-" if mac is None else format_mac(mac)
+        return f"{member.name} {state} {member.address or '-'} {where}"
 
     async def watch(self) -> None:
         """Forget who wants to leave, and unplug who is not welcome any more, also where nobody
