@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 from transport.crypto.identity import PublicKey
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
@@ -19,10 +20,11 @@ from vswitch.management.status import (
     from_json,
     to_json,
 )
-from vswitch.management.tables import invites_table, members_table
+from vswitch.management.tables import invites_table, members_table, table
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Member
 
+_PEER_KEYS = ("name", "address", "mac", "state")
 _TIMEOUT = 2.0  # s; without the running switch the list is still worth showing
 
 
@@ -32,7 +34,8 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "members",
         "List the members of the switch and the invites that can still be used, on the host where\n"
-        "it runs. `revoke NAME` ends either. Times are UTC.",
+        "it runs. `revoke NAME` ends either. Times are UTC. On a member: who else is there, as\n"
+        "the switch says.",
         "vswitch members --json",
     )
     parser.add_argument(
@@ -44,6 +47,9 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """List the registry, with what the running switch knows added."""
     config = config_from(args, LookConfig)
+    joined = sorted(config.files.members.glob("*.sock"))
+    if joined and not config.files.registry.exists():
+        return _of_joins(config, joined)
     with Registry.open(config.files.registry, create=False) as registry:
         if args.purge:
             say(f"vswitch: {registry.purge()} revoked members forgotten")
@@ -74,6 +80,20 @@ def run(args: argparse.Namespace) -> int:
         answer(members_table(members))
         if invites:
             answer("", invites_table(invites))
+    return ExitCode.OK
+
+
+def _of_joins(config: LookConfig, paths: list[Path]) -> int:
+    """What the switches say of whose LANs this host is."""
+    told = {path.stem: request(path, "peers", timeout=30.0)["members"] for path in paths}
+    if config.json:
+        print_json({"schema": SCHEMA, "lans": told})
+        return ExitCode.OK
+    for name, peers in told.items():
+        if len(told) > 1:
+            answer(f"as {name}:")
+        rows = [[each[key] or "-" for key in _PEER_KEYS] for each in peers]
+        answer(table([key.upper() for key in _PEER_KEYS], rows))
     return ExitCode.OK
 
 

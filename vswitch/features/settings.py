@@ -122,6 +122,14 @@ class Settings:
             found.append(InForce(key, value, source, fields[key].help))
         return found
 
+    def separated(self, name: str) -> bool:
+        """Whether the port of that name is kept from others: isolated, or of VLANs."""
+        tables = (self.ports.get(ANY_PORT, {}), self.ports.get(name, {}))
+        if not any(key in table for table in tables for key in ("isolated", "vlan", "trunk")):
+            return False  # no parsing: this is asked of every member for one
+        settings = self.of_port(name)
+        return settings.isolated or settings.vlan is not None or settings.trunk is not None
+
     def by_name(self) -> dict[str, PortSettings]:
         """What holds for each name that anything is said of."""
         return {name: self.of_port(name) for name in self.ports}

@@ -38,13 +38,17 @@ from vswitch.members.protocol import (
     ControlMessage,
     Hello,
     Notice,
+    Peers,
     Update,
     Welcome,
+    Who,
 )
 from vswitch.registry.rules import EnrolRefused, refusal
 from vswitch.version import SOFTWARE
 
 WELCOME_TIMEOUT: Final = 10.0  # seconds from hello to welcome: a disk sync at worst
+PEERS_TIMEOUT: Final = 3.0  # seconds for one answer
+PEERS_PAGES: Final = 8  # answers: as many members as a switch has
 UPDATES: Final = 16  # that may wait while an earlier one is carried out
 
 
@@ -88,6 +92,9 @@ class Connection:
         self._reached = reached
         self._welcome: Welcome | None = None
         self._bye: Bye | None = None
+        self._peers = Peers(())
+        self._told = trio.Event()
+        self._asking = trio.Lock()
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
 
     async def run(self, welcomed: Callable[[Welcome], Awaitable[None]]) -> NoReturn:
@@ -108,6 +115,22 @@ class Connection:
         except BadRecord as error:
             self.device.close(ByeCode.PROTOCOL, str(error))
             raise NotReachable(f"the switch sent what makes no sense: {error}") from None
+
+    async def peers(self) -> list[str]:
+        """Who the members are, as in `Peers`; `NotReachable` if the switch does not say."""
+        told: list[str] = []
+        async with self._asking:
+            for _ in range(PEERS_PAGES):
+                self._told = trio.Event()
+                self.device.send_control(Who(told[-1].partition(" ")[0] if told else ""))
+                with trio.move_on_after(PEERS_TIMEOUT) as waiting:
+                    await self._told.wait()
+                if waiting.cancelled_caught:
+                    raise NotReachable("the switch cannot say who is there: an older one cannot")
+                told += self._peers.members
+                if not (self._peers.more and self._peers.members):
+                    break
+        return told
 
     def _verdict(self, broken: ChannelBroken) -> VswitchError:
         """What the end of the session means. A goodbye says more than the transport can."""
@@ -143,6 +166,9 @@ class Connection:
                     raise BadRecord("more updates than can be followed") from None
             case Bye():
                 self._bye = message
+            case Peers():
+                self._peers = message
+                self._told.set()
             case Notice(text):
                 self._link.tell("notice", text=text)
 

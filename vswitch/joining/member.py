@@ -76,7 +76,9 @@ async def join(
         ):
             member = Member(config, profile, link, partial(_look, config.bind))
             path = config.files.join_socket(config.name)
-            await nursery.start(serve_control, path, {"status": member.status})
+            await nursery.start(
+                serve_control, path, {"status": member.status, "peers": member.peers}
+            )
             nursery.start_soon(watch_sleep, member.woke)
             nursery.start_soon(watch_network, member.network_changed)
             await member.run()
@@ -118,6 +120,7 @@ class Member:
         self._profile = profile
         self._link = link
         self._channel: Channel | None = None  # while connected
+        self._connection: Connection | None = None  # the same
         self._device: MemberDevice | None = None  # of the session that is or was last
         self._connected_at = 0.0  # on Trio's clock
         self._addresses = ResolvedAddresses()
@@ -220,7 +223,7 @@ class Member:
             self._profile.network,
             partial(self._remember_network, channel),
         )
-        self._device = connection.device
+        self._device, self._connection = connection.device, connection
 
         async def welcomed(welcome: Welcome) -> None:
             await self._remember(channel)
@@ -256,6 +259,20 @@ class Member:
             suite=channel.statistics().suite,
             lane=device.lane_mode,
         )
+
+    async def peers(self, args: dict[str, Any]) -> dict[str, Any]:
+        """The answer to `vswitch members`: who else is there."""
+        if self._channel is None or self._connection is None:
+            raise NotReachable(f"{self._config.name} is not connected: see `vswitch status`")
+        keys = ("name", "state", "address", "mac")
+        told = [each.split(" ") for each in await self._connection.peers()]
+        nothing = {"-": None}
+        return {
+            "members": [
+                {key: nothing.get(value, value) for key, value in zip(keys, each, strict=True)}
+                for each in told
+            ]
+        }
 
     async def status(self, args: dict[str, Any]) -> dict[str, Any]:
         """The answer to the control socket."""

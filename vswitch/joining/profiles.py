@@ -172,6 +172,15 @@ def discard(profile: Profile, code: int) -> bool:
     return True
 
 
+def forget(files: StateDir, name: str) -> None:
+    """Remove a membership from this host: the profile first, which is of no use without its key."""
+    for path in (files.profile(name), files.key(name)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise file_error("cannot remove", path, error) from None
+
+
 def names(files: StateDir) -> list[str]:
     """Names of the stored profiles, sorted."""
     return sorted(path.stem for path in files.members.glob("*.toml"))

@@ -36,6 +36,7 @@ from vswitch.members.channel import MessageChannel
 from vswitch.members.incoming import Incoming
 from vswitch.members.lane_choice import AUTO, DATAGRAM, KCP, LaneRule
 from vswitch.members.protocol import (
+    AFTER_HELLO,
     ALL_KINDS,
     After,
     ByeCode,
@@ -115,11 +116,11 @@ class MemberDevice:
 
     def admit(self, name: str, lane: str, *, superframes: bool) -> None:
         """The peer is this member, and this was agreed with it; once, before frames are carried.
-        What it says in control messages from now on is not looked at, but for fences.
+        Of control messages that come from now on only those of `AFTER_HELLO` are looked at.
         """
         self.name = name
         self.superframes = superframes
-        self.hears = frozenset()
+        self.hears = AFTER_HELLO
         self.use_lane(lane)
 
     @property

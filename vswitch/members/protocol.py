@@ -1,9 +1,10 @@
 """What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
 
-The member opens with `hello`, the switch answers `welcome`; `notice`, `update` and `bye` may follow
-from the switch, `bye` and `after` from either. What the reader does not know, kind or field, is
-ignored, so that either side may be the newer one; so is a kind that the other side may not send.
-Anything else that is malformed is a `BadRecord` and ends the session.
+The member opens with `hello`, the switch answers `welcome`. `notice`, `update`, `peers` and `bye`
+may follow from the switch, `who`, `leave` and `bye` from the member, `after` from either. What the
+reader does not know, kind or field, is ignored, so that either side may be the newer one; so is a
+kind that the other side may not send. Anything else that is malformed is a `BadRecord` and ends
+the session.
 
 Every field is checked on the way in, because the member configures an interface, as root, with what
 a switch says, and both log what the other says: an address is one, without a zone; a text is
@@ -198,6 +199,46 @@ class Bye:
     reason: str = attrs.field(default="", validator=TEXT)
 
 
+MAX_PEERS = 128  # of one `peers`: of the longest names that is 14 KB
+_PEER = re.compile(r"(\S{1,63}) (up|away) (\S{1,43}|-) ([0-9a-f:]{17}|-)")
+
+
+def _peer(text: str) -> None:
+    found = _PEER.fullmatch(text)
+    if found is None:
+        raise ValueError(f"no member: {text[:60]!r}")
+    name, _, address, mac = found.groups()
+    _label(name)
+    if address != "-":
+        _address(address)
+    if mac != "-":
+        parse_mac(mac)
+
+
+@attrs.frozen
+class Who:
+    """From a member: who else is a member? Those behind this name in the order of names."""
+
+    after: str = attrs.field(default="", validator=LABEL_OR_NONE)
+
+
+@attrs.frozen
+class Peers:
+    """The switch's answer, each as `pc2 up 10.77.0.3 02:00:00:00:00:01`, with `-` for what is not
+    there or not known. `more` says that there are others behind the last.
+    """
+
+    members: tuple[str, ...] = attrs.field(
+        validator=[attrs.validators.max_len(MAX_PEERS), check(_peer)]
+    )
+    more: bool = False
+
+
+@attrs.frozen
+class Leave:
+    """From a member: forget its key. The switch ends the session when it has, with `bye`."""
+
+
 @attrs.frozen
 class After:
     """From either: a fence. What follows on the bulk lane is handled after so many messages of the
@@ -207,13 +248,16 @@ class After:
     sparse: int = attrs.field(validator=between(0, 2**63 - 1))
 
 
-ControlMessage = Hello | Welcome | Notice | Update | Bye | After
+ControlMessage = Hello | Welcome | Notice | Update | Who | Peers | Leave | Bye | After
 
 _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "hello": Hello,
     "welcome": Welcome,
     "notice": Notice,
     "update": Update,
+    "who": Who,
+    "peers": Peers,
+    "leave": Leave,
     "bye": Bye,
     "after": After,
 }
@@ -222,7 +266,8 @@ _KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
 # Who may send what. `after` is of the channel, and is always looked at.
 ALL_KINDS: Final = frozenset(_KINDS)
 FROM_MEMBER: Final = frozenset({"hello", "bye"})
-FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "bye"})
+AFTER_HELLO: Final = frozenset({"who", "leave"})  # of a member that was admitted
+FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "peers", "bye"})
 
 # As `encode_control` writes it. In a transfer there are many: this costs a tenth of reading JSON.
 _AFTER: Final = re.compile(rb'\{"kind": "after", "sparse": (0|[1-9][0-9]{0,17})\}')

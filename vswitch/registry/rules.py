@@ -85,7 +85,7 @@ class Refusal:
     known: bool = True  # the switch may know the key as a member's: a new key would lose its name
 
 
-_LET_IN_AGAIN = "to let this host in again, remove its profile and key, and join with a new invite"
+_LET_IN_AGAIN = "to let this host in again, run `vswitch leave NAME` on it and use a new invite"
 
 REFUSALS: Mapping[int, Refusal] = {
     ByeCode.REVOKED: Refusal(f"the key of this member was revoked; {_LET_IN_AGAIN}"),

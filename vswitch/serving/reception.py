@@ -18,33 +18,39 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import IPv4Network, ip_address
 from typing import Any
 
 import trio
-from attrs import define
+from attrs import Factory, define
 
 from transport import Channel, Credential, CredentialKind
 from vswitch.addresses import mac_from_key
 from vswitch.clocks import uptime, wall_time_of
 from vswitch.errors import BadRecord, NotFound, RefusedError, VswitchError
-from vswitch.frames.ethernet import parse_mac
+from vswitch.frames.ethernet import format_mac, parse_mac
 from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
 from vswitch.members.protocol import (
     FROM_MEMBER,
+    MAX_PEERS,
     MAX_TEXT,
     Bye,
     ByeCode,
     ControlMessage,
     Hello,
+    Leave,
+    Peers,
     Welcome,
+    Who,
 )
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
 from vswitch.serving.line_limit import LineLimit
+from vswitch.switch.bucket import Bucket
 from vswitch.switch.port import Bound, Port
 from vswitch.switch.port_lifecycle import READ_BATCH
 from vswitch.switch.switch import Switch
@@ -52,6 +58,7 @@ from vswitch.version import SOFTWARE
 
 LOOK_INTERVAL = 1.0  # seconds between two looks whether the registry has changed
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
+WHO_RATE, WHO_BURST = 1.0, 16.0  # answers a second to one member, of up to 14 KB; all at once
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +74,8 @@ class ConnectedMember:
     port: Port
     since: float  # by `uptime`
     why: str | None = None  # it was unplugged, if not by itself
+    leaving: bool = False  # it has asked to be forgotten
+    questions: Bucket = Factory(lambda: Bucket(WHO_RATE, WHO_BURST))  # who else is there
 
     def status(self) -> dict[str, Any]:
         """What `vswitch.management.status.PortStatus` has of a member."""
@@ -93,7 +102,10 @@ class Reception:
         # Told all MACs that derive from members' keys, and all packed addresses that members have,
         # each with the member's name.
         self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
+        # Whether a member of that name may not know of others, nor they of it.
+        self.separated: Callable[[str], bool] = lambda _: False
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
+        self._roster: list[Member] = []  # by name
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
@@ -102,6 +114,7 @@ class Reception:
         self._addresses: dict[bytes, str] = {}  # the same
         self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
+        self._leaving: list[bytes] = []  # keys of members
 
     async def receive(self, channel: Channel) -> None:
         """From the handshake to the end of the session."""
@@ -162,6 +175,7 @@ class Reception:
         device.on_blocked = port.flush_soon
         connected = ConnectedMember(member, address, channel, device, port, uptime())
         self.connected[key] = connected
+        device.on_control = partial(self._hear, connected)
         try:
             device.send_control(
                 Welcome(
@@ -261,9 +275,38 @@ class Reception:
         """For `vswitch events`."""
         self._switch.events.add(kind, name, now=trio.current_time(), **facts)
 
+    def _hear(self, connected: ConnectedMember, message: ControlMessage) -> None:
+        """What a member says after its hello."""
+        if isinstance(message, Leave) and not connected.leaving:
+            connected.leaving = True
+            self._leaving.append(connected.channel.peer.raw)
+            self._look.set()
+        elif isinstance(message, Who) and connected.questions.allow(trio.current_time(), 1):
+            connected.device.send_control(self._peers(connected.member.name, message.after))
+
+    def _peers(self, asks: str, after: str) -> Peers:
+        alone = self.separated(asks)
+        told = [
+            member
+            for member in self._roster
+            if member.name > after
+            and (member.name == asks or not (alone or self.separated(member.name)))
+        ]
+        return Peers(
+            tuple(self._peer(each) for each in told[:MAX_PEERS]), more=len(told) > MAX_PEERS
+        )
+
+    def _peer(self, member: Member) -> str:
+        connected = self.connected.get(member.key)
+        bound = None if connected is None else connected.port.bound
+        mac = mac_from_key(member.key) if bound is None else bound.mac
+        state = "away" if connected is None else "up"
+        where = "-" if mac is None else format_mac(mac)
+        return f"{member.name} {state} {member.address or '-'} {where}"
+
     async def watch(self) -> None:
-        """Unplug who is revoked, also where nobody could tell this program of it; until
-        cancelled.
+        """Forget who wants to leave, and unplug who is not welcome any more, also where nobody
+        could tell this program of it; until cancelled.
         """
         seen = None
         while True:
@@ -271,6 +314,9 @@ class Reception:
                 await self._look.wait()
             asked, self._look = self._look.is_set(), trio.Event()
             try:
+                leaving, self._leaving = self._leaving, []
+                for key in leaving:
+                    await trio.to_thread.run_sync(self._registry.leave, key)
                 version = self._registry.version()
                 if asked or version != seen:
                     self.check_revoked()
@@ -302,7 +348,9 @@ class Reception:
         gone = []
         for key, connected in list(self.connected.items()):
             name, member = connected.member.name, self._registry.look_up(key)
-            if member is None or member.revoked is not None:
+            if member is None and connected.leaving:
+                why, code, said = "left", ByeCode.NORMAL, f"{name} is forgotten"
+            elif member is None or member.revoked is not None:
                 why, code, said = "revoked", ByeCode.REVOKED, f"{name} was revoked"
             elif member.disabled is not None:
                 why, code, said = "disabled", ByeCode.DISABLED, f"{name} is disabled at the switch"
@@ -317,6 +365,7 @@ class Reception:
             self._switch.detach(connected.port)
             gone.append(name)
         members = self._registry.current()
+        self._roster = sorted(members, key=lambda member: member.name)
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},
             {packed: each.name for each in members for packed in _packed(each.address)},

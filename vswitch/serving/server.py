@@ -108,6 +108,7 @@ async def serve(
             nursery.start_soon(managed.run)
             reception = Reception(registry, switch, config.subnet)
             reception.reserve = managed.reserve
+            reception.separated = lambda name: managed.settings.separated(name)
             reception.check_revoked()  # before anybody can claim what is theirs
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
