@@ -30,7 +30,7 @@ from vswitch.members.lane_choice import LANES
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
-LEVELS = ("debug", "info", "warning", "error")
+LEVELS = ("trace", "debug", "info", "warning", "error")
 INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
