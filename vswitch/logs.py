@@ -24,6 +24,9 @@ from typing import IO, TextIO
 from vswitch.clocks import stamp
 from vswitch.errors import ConfigError
 
+TRACE = 5  # below DEBUG: a line for each frame
+logging.addLevelName(TRACE, "TRACE")
+
 _FILE_MODE = 0o600
 _ROOTS = ("vswitch", "transport")  # our own loggers; other libraries keep to warnings
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
@@ -178,7 +181,7 @@ def set_up(
     """Send the events of this program to `stream` (stderr) and, if given, to a file as well.
 
     Args:
-        level: lowest level that is logged: debug, info, warning or error.
+        level: lowest level that is logged: trace, debug, info, warning or error.
         log_file: put aside at midnight; `log_days` old ones are kept, 0 keeps all.
         log_size: bytes at which it is put aside, too; 0 for no limit.
         log_only_file: leave `stream` to what cannot be written there.

@@ -32,7 +32,7 @@ from vswitch.members.lane_choice import LANES
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
-LEVELS = ("debug", "info", "warning", "error")
+LEVELS = ("trace", "debug", "info", "warning", "error")
 INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 MAX_LISTENERS = 16  # sockets of a switch
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out

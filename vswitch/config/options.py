@@ -111,7 +111,7 @@ class _ServiceConfig(StateConfig):
     log_level: str = field(
         default="info",
         converter=to_level,
-        metadata=option("debug, info, warning or error (info)", "LEVEL"),
+        metadata=option("trace, debug, info, warning or error (info)", "LEVEL"),
     )
     log_file: Path | None = field(
         default=None,

@@ -44,6 +44,7 @@ from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.authority import RegistryAuthority
+from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.reception import Reception
 from vswitch.serving.status import ServeStatus
@@ -117,6 +118,7 @@ async def serve(
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
+            nursery.start_soon(log_frames, controlled.captures)
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)

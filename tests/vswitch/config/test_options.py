@@ -104,7 +104,7 @@ def test_the_invite_is_no_option_and_is_not_shown():
         ("[serve]\nlisten = 'example.org:1'\n", ["serve.listen", "listen on an IP address"]),
         ("[serve]\nsubnet = '10.0.0.1/24'\n", ["serve.subnet", "write 10.0.0.0/24"]),
         ("[serve]\nstate = ''\n", ["serve.state = ''", "must be a path"]),
-        ("[serve]\nlog_level = 'loud'\n", ["serve.log_level = loud", "debug, info"]),
+        ("[serve]\nlog_level = 'loud'\n", ["serve.log_level = loud", "trace, debug, info"]),
         ("[serve]\nconfig = 'x'\n", ["unknown option config"]),
         ("[sevre]\n", ["unknown table sevre", "did you mean 'serve'"]),
         ("mtu = 1\n", ["unknown table mtu"]),
