@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "demo": "see it work: a switch and two members on this machine",
     "genkey": "make a key pair ahead of time",
 }
+_WIDTH = 79  # columns
 T = TypeVar("T")
 Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
 
@@ -52,12 +54,19 @@ def add_command(
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=SUMMARIES[name],
-        description=details,
+        description="\n\n".join(map(_filled, details.split("\n\n"))),
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     return parser
+
+
+def _filled(paragraph: str) -> str:
+    """For the 80 columns of a terminal; one with indented lines is a list, and stays as it is."""
+    if any(line.startswith(" ") for line in paragraph.split("\n")):
+        return paragraph
+    return textwrap.fill(paragraph.replace("\n", " "), _WIDTH, break_on_hyphens=False)
 
 
 def config_from(

@@ -12,6 +12,7 @@ import pytest
 from transport.crypto.identity import load_key_file
 from vswitch.addresses import HostPort
 from vswitch.cli import main
+from vswitch.cli.common import SUMMARIES
 from vswitch.errors import ExitCode
 from vswitch.registry.invite import JoinString
 
@@ -28,6 +29,13 @@ def test_help_is_short_and_each_command_ends_with_an_example(capsys):
         last = capsys.readouterr().out.rstrip().splitlines()[-2:]
         assert last[0] == "example:"
         assert last[1].startswith(f"  vswitch {command} ")
+
+
+def test_every_help_fits_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for argv in [["--help"], *([command, "--help"] for command in SUMMARIES)]:
+        assert main(argv) == ExitCode.OK
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 80, argv
 
 
 def test_version(capsys):
