@@ -453,7 +453,7 @@ class ReliableLane:
         if units:
             sent = sum(map(len, units))
             size.clean += sent
-            if size.clean >= size.grows_at:
+            if size.clean >= size.grows_at and not self._covered:
                 size.grow()
             if redundancy.spent:
                 redundancy.on_sent(sent)
@@ -491,6 +491,11 @@ class ReliableLane:
         return units
 
     @property
+    def _covered(self) -> bool:
+        """What leaves has parity, for which units have to stay small."""
+        return self._groups is not None and self._groups.covering and self._redundancy.path_lossy
+
+    @property
     def _roomy(self) -> bool:
         """So little of the path is used that what is lost is not lost in its buffer."""
         return self.congestion.app_limited and self.congestion.loss < BUFFER_LOSS_APP_LIMITED
@@ -508,7 +513,7 @@ class ReliableLane:
                 again = redundancy.duplicates(units[: len(units) - len(flushed)])
                 pacer.tokens -= sum(map(len, again))
                 units += again
-            if roomy and not (self._groups is not None and self._groups.covering):
+            if roomy and not self._covered:
                 new = [unit for unit in flushed if not only_acknowledgements(unit)]
                 redundancy.defer(new, now + COPY_WITHIN * (self.rtt or 0), self.window)
         while redundancy.waiting and not self._staged:

@@ -99,7 +99,9 @@ async def test_frames_and_drops_are_counted_through_all_connections(link, interf
     assert (status["tx_frames"], status["rx_frames"]) == (2, 4)
 
 
-async def test_each_reason_is_logged_once_and_since_is_when_the_state_began(link, caplog, monkeypatch):
+async def test_each_reason_is_logged_once_and_since_is_when_the_state_began(
+    link, caplog, monkeypatch
+):
     now = 1000.0
     monkeypatch.setattr("time.time", lambda: now)
     monkeypatch.setattr("time.clock_gettime", lambda _: now)
