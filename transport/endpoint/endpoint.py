@@ -74,9 +74,7 @@ class _Attempt:
 
     over: trio.Event = field(factory=trio.Event)
     open: int = 0  # negotiations that may still answer
-    obstacles: dict[Address, str] = field(
-        factory=dict
-    )  # addresses said to be out of reach, and why
+    obstacles: dict[Address, str] = field(factory=dict)  # who is said to be out of reach, and why
     shut: set[Address] = field(factory=set)  # those to which nothing can be sent at all
     outcome: Connected | Refused | None = None
 
