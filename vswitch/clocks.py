@@ -3,6 +3,7 @@
 Durations come from the kernel's boot clock, which counts sleep and which nobody sets; the wall
 clock may say anything, before 1970 or after 2100, and jump. A moment that is shown as a date is
 kept on the boot clock and becomes a date when it is asked for, by what the wall clock says then.
+It is the same date each time, until the wall clock has been set by more than `_SET`.
 
 Nothing here raises.
 """
@@ -13,6 +14,9 @@ import math
 import time
 from datetime import UTC, datetime
 
+_SET = 0.1  # seconds; less lies between the two readings, or is a clock that is slewed
+_began = 0.0  # when the system began, by the wall clock
+
 
 def uptime() -> float:
     """Seconds since the system began, sleep included."""
@@ -21,7 +25,11 @@ def uptime() -> float:
 
 def wall_time_of(moment: float) -> float:
     """Seconds of the epoch, by the wall clock of now, of a moment of `uptime`."""
-    return time.time() - (uptime() - moment)
+    global _began
+    began = time.time() - uptime()
+    if abs(began - _began) > _SET:
+        _began = began
+    return _began + moment
 
 
 def utc(seconds: float, form: str) -> str:

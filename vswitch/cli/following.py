@@ -1,5 +1,5 @@
-"""Commands that show what happens until they are stopped: Ctrl-C and a reader that has gone are the
-end, and no failure. `NotReachable` when the switch ends before.
+"""Commands that show what happens until they are stopped: a reader that has gone is the end,
+and no failure. `NotReachable` when the switch ends before; Ctrl-C is for the caller.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def follow(path: Path, verb: str, show: Callable[[bytes], str], **args: Any) -> 
         with open_stream(path, verb, **args) as stream:
             for line in stream.lines(sys.stdout.fileno()):
                 answer(show(line))
-    except (KeyboardInterrupt, BrokenPipeError):  # enough has been seen
+    except BrokenPipeError:  # enough has been seen
         drop_stdout()
         return ExitCode.OK
     raise NotReachable("the switch has stopped, and what it tells with it")

@@ -172,16 +172,17 @@ def to_duration(value: str | float) -> float:
     return seconds
 
 
-def to_duration_or_off(value: str | float) -> float:
-    """As `to_duration`, or `off`, which is infinite."""
-    return inf if value == "off" else to_duration(value)
-
-
 def to_optional_duration(value: str | float | None) -> float | None:
     """As `to_duration`; `off` for None."""
     if value is None or (isinstance(value, str) and value.lower() == "off"):
         return None
     return to_duration(value)
+
+
+def to_duration_or_off(value: str | float) -> float:
+    """As `to_duration`; `off` for what is infinite."""
+    seconds = to_optional_duration(value)
+    return inf if seconds is None else seconds
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:

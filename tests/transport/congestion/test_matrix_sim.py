@@ -137,7 +137,7 @@ def test_an_outage():
 # --- Several, and little -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rtt", "loss", "seeds"), [(10, 0.0, 3), (50, 0.0, 1), (50, 0.05, 1)])
+@pytest.mark.parametrize(("rtt", "loss", "seeds"), [(10, 0.0, 3), (50, 0.0, 1), (50, 0.05, 3)])
 def test_three_flows_get_the_same(rtt, loss, seeds):
     indices = []
     for seed in range(SEED, SEED + seeds):
@@ -148,9 +148,9 @@ def test_three_flows_get_the_same(rtt, loss, seeds):
         shares = [flow.rate(20.0, 35.0) for flow in network.flows]
         assert sum(shares) >= (0.70 if loss else 0.85) * 20e6
         indices.append(jain(shares))
-    # With a queue of 10 ms all three lose a tenth of what they send, and chance has its part:
-    # 0.73 to 0.98 with seven seeds.
-    assert median(indices) >= (0.9 if rtt > 10 else 0.75)
+    # Where packets are lost, at random or since all three overfill a queue of 10 ms, chance has its
+    # part: 0.71 to 1.00 with ten seeds, 0.73 to 0.98 with seven.
+    assert median(indices) >= (0.75 if loss or rtt == 10 else 0.9)
 
 
 @pytest.mark.parametrize(("loss", "p99"), [(0.05, 0.150), (0.10, 0.200), (0.20, 0.300)])

@@ -25,6 +25,7 @@ from vswitch.config.converters import (
     to_mtu,
     to_name,
     to_optional_bool,
+    to_optional_duration,
     to_optional_interface,
     to_optional_mtu,
     to_optional_name,
@@ -122,7 +123,8 @@ def test_every_setting_has_the_converter_of_its_kind(cls, field):
     if kind in ("bool", "bool | None"):
         assert field.converter in (to_bool, to_optional_bool)
     if kind in ("float", "float | None"):
-        assert field.converter in (to_duration, to_duration_or_off, to_rate, to_frame_rate)
+        durations = (to_duration, to_duration_or_off, to_optional_duration)
+        assert field.converter in (*durations, to_rate, to_frame_rate)
     if name == "mtu":
         assert field.converter in (to_mtu, to_optional_mtu)
     if name == "name":

@@ -111,7 +111,9 @@ def test_a_kernel_without_virtio_net_headers_gives_a_tap_without_offloads_and_a_
     driver = Driver(monkeypatch, refuses, error, existing)
     attached = tap_setup.attach(TapConfig("vsw0", offload=True))
     assert (attached.offload, attached.persistent) == (False, existing)
-    assert driver.flags == [0x5002, 0x1002]
+    # One that is there could have been made for several queues, which is tried between.
+    several = [0x5102] if existing and refuses == tap_setup.TUNSETIFF else []
+    assert driver.flags == [0x5002, *several, 0x1002]
     # The first was closed before the second was opened, so they have the same number.
     assert driver.opened == [attached.fd] * 2
     assert driver.configured["gso_max_size"] is None
