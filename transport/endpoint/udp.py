@@ -30,7 +30,7 @@ import trio
 from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
 from transport.endpoint import obstacles, socketfilter
 from transport.handshake.floodgate import Shares
-from transport.wire.trains import Address, Bytes, Refusal, Train, cut
+from transport.wire.trains import Address, Bytes, PipeAddress, Refusal, Train, cut
 
 # From linux/in.h and linux/in6.h; Python does not name them all.
 _IP_MTU_DISCOVER: Final = 10
@@ -418,7 +418,11 @@ def _enlarge_buffers(sock: socket.socket) -> None:
 
 
 def format_address(address: Address) -> str:
-    """`203.0.113.9:41022`, `[2001:db8::1]:41022` or `[fe80::1%eth0]:41022`, for people."""
+    """For people: `203.0.113.9:41022`, `[2001:db8::1]:41022` or `[fe80::1%eth0]:41022`; of a pipe,
+    what it is called.
+    """
+    if isinstance(address, PipeAddress):
+        return address.description
     host, port = format_host(address), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

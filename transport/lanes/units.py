@@ -84,6 +84,12 @@ class UnitSize:
         self.clean = 0
         self._await_growth()
 
+    def trust(self) -> None:
+        """Nothing gets lost: units as large as the pace allows."""
+        self._clean_slices, self.clean = self.most, 0
+        self.slices = min(self.most, self.allowed)
+        self._await_growth()
+
     def grow(self) -> None:
         """Enough has left without a loss."""
         self._clean_slices, self.clean = min(self.most, 2 * self._clean_slices), 0
