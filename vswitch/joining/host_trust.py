@@ -159,7 +159,7 @@ def _this_network(address: Address) -> bool:
 
 
 def _address(text: str) -> Address:
-    """Of `HOST:PORT` as a socket writes it; IPv4 in IPv6 is IPv4."""
-    host = text.rpartition(":")[0].strip("[]").partition("%")[0]
+    """Of `HOST:PORT` as a socket writes it, or a pipe; IPv4 in IPv6 is IPv4."""
+    host = text.removeprefix("https:").rpartition(":")[0].strip("[]").partition("%")[0]
     address = ipaddress.ip_address(host)
     return (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address

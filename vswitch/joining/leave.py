@@ -17,6 +17,7 @@ from vswitch.config.options import DEFAULT_MTU
 from vswitch.devices.pump import BATCH
 from vswitch.errors import ByeCode, NotReachable
 from vswitch.frames.ethernet import MAX_MTU, format_mac
+from vswitch.joining.paths import PathPolicy
 from vswitch.joining.profiles import Profile
 from vswitch.joining.reach import ResolvedAddresses, open_channel
 from vswitch.members.device import MemberDevice
@@ -35,7 +36,12 @@ async def leave(profile: Profile) -> None:
     end: ChannelBroken | None = None
     try:
         async with open_channel(
-            profile, None, ResolvedAddresses(), patience=PATIENCE, resolved=trio.lowlevel.checkpoint
+            profile,
+            None,
+            ResolvedAddresses(),
+            PathPolicy(https=False),
+            patience=PATIENCE,
+            resolved=trio.lowlevel.checkpoint,
         ) as reached:
             said: list[ControlMessage] = []
             device = MemberDevice(

@@ -35,6 +35,8 @@ from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
+from vswitch.joining.paths import PathPolicy
+from vswitch.joining.pipes import RunPipe
 from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
 from vswitch.logs import event
@@ -55,11 +57,13 @@ async def join(
     config: JoinConfig,
     *,
     open_interface: OpenInterface = open_tap,
+    run_pipe: RunPipe | None = None,
     task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a member until cancelled. Started, with the switch's welcome, when first plugged in.
 
-    `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`.
+    `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`; `run_pipe`
+    carries the HTTPS path, where the switch has one.
     """
     if config.via is not None:
         await join_via(config, config.via, open_interface, task_status)
@@ -74,7 +78,7 @@ async def join(
             open_host_link(config, server, open_interface, task_status, mac=mac) as link,
             trio.open_nursery() as nursery,
         ):
-            member = Member(config, profile, link, partial(_look, config.bind))
+            member = Member(config, profile, link, partial(_look, config.bind), run_pipe)
             path = config.files.join_socket(config.name)
             await nursery.start(
                 serve_control, path, {"status": member.status, "peers": member.peers}
@@ -89,8 +93,8 @@ async def _look(bind: str | None, hosts: list[str]) -> dict[str, Way | None]:
 
 
 def _host(remote: str) -> str:
-    """Of `HOST:PORT` as a socket writes it; IPv4 in IPv6 is IPv4."""
-    host = remote.rpartition(":")[0].strip("[]")
+    """Of `HOST:PORT` as a socket writes it, or a pipe; IPv4 in IPv6 is IPv4."""
+    host = remote.removeprefix("https:").rpartition(":")[0].strip("[]")
     return host.removeprefix("::ffff:") if "." in host else host
 
 
@@ -113,7 +117,12 @@ class Member:
     """This host as a member, through all its sessions."""
 
     def __init__(
-        self, config: JoinConfig, profile: profiles.Profile, link: HostLink, look: Look
+        self,
+        config: JoinConfig,
+        profile: profiles.Profile,
+        link: HostLink,
+        look: Look,
+        run_pipe: RunPipe | None = None,
     ) -> None:
         """`look` finds out how this host reaches addresses."""
         self._config = config
@@ -124,6 +133,8 @@ class Member:
         self._device: MemberDevice | None = None  # of the session that is or was last
         self._connected_at = 0.0  # on Trio's clock
         self._addresses = ResolvedAddresses()
+        self._run_pipe = run_pipe
+        self._policy = PathPolicy(https=run_pipe is not None and bool(profile.https))
         self._ways = WayWatch(look)
         self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
 
@@ -159,6 +170,8 @@ class Member:
                     self._profile,
                     self._config.bind,
                     self._addresses,
+                    self._policy,
+                    self._run_pipe,
                     patience=PATIENCE,
                     resolved=self._resolved,
                 ) as reached:
@@ -286,6 +299,7 @@ class Member:
             silent=channel.silent,
             rtt_ms=None if session.rtt is None else session.rtt * 1000,
             datagram_size=session.datagram_size,
+            path=session.path,
             lane=device.lane,
             lane_mode=device.lane_mode,
             **datagram_counts(

@@ -28,7 +28,9 @@ SCHEMA = 1
 
 @frozen(kw_only=True)
 class PortStatus:
-    """One port of a switch. `via` says how it is attached, such as `udp:203.0.113.9:41022`."""
+    """One port of a switch. `via` says how it is attached now, such as `udp:203.0.113.9:41022` or
+    `https:203.0.113.9:41022`.
+    """
 
     port: int
     name: str
@@ -146,6 +148,7 @@ class JoinStatus:
     mac: str | None = None
     address: str | None = None
     mtu: int | None = None
+    path: str | None = None  # how the switch is reached now: udp, or https:ADDRESS:PORT
     rtt_ms: float | None = None
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
     lane: str | None = None  # what frames leave on now: kcp or datagram

@@ -133,7 +133,20 @@ def _special(port: PortStatus) -> Iterator[str]:
 def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
     """The running joins of a host."""
     return table(
-        ["NAME", "STATE", "SINCE", "DEV", "ADDRESS", "MTU", "SERVER", "LANE", "RTT", "RX", "TX"],
+        [
+            "NAME",
+            "STATE",
+            "SINCE",
+            "DEV",
+            "ADDRESS",
+            "MTU",
+            "SERVER",
+            "PATH",
+            "LANE",
+            "RTT",
+            "RX",
+            "TX",
+        ],
         [
             [
                 join.name,
@@ -143,6 +156,7 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
                 join.address or "-",
                 "-" if join.mtu is None else str(join.mtu),
                 join.server,
+                join.path or "-",
                 _lane(join.lane, join.lane_mode),
                 _rtt(join.rtt_ms),
                 size(join.rx_bytes),

@@ -1,9 +1,10 @@
 """Join strings: what `vswitch invite` prints and `vswitch join` takes.
 
 `vsw2:` + base32 of fields ‖ check 4. A field is tag u8 ‖ length u8 ‖ value; the tags are 1 server
-key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name. Others are passed over, and so is a second
-place, so that a later version can say more. The check is the first 4 bytes of BLAKE2s over
-"vsw2" and the fields. A string without a name is written as it always was:
+key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name, 7 where it is reached over HTTPS. Others are
+passed over, and so is a second place, so that a later version can say more. The check is the first
+4 bytes of BLAKE2s over "vsw2" and the fields. A string with neither name nor HTTPS is written as it
+always was:
 
 `vsw1:` + 96 lower-case base32 characters (RFC 4648 without padding) of server key 32 ‖ token id
 8 ‖ token secret 16 ‖ check 4, + `@HOST:PORT`. The check is the first 4 bytes of BLAKE2s over
@@ -28,7 +29,7 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, check_name
+from vswitch.addresses import HostPort, check_name, parse_https
 from vswitch.errors import ConfigError
 
 _PREFIX = "vsw1:"
@@ -38,7 +39,8 @@ _LIMIT = 512  # characters: prefix, code, and the longest host name with port
 _TAGGED = "vsw2:"
 _TAGGED_LABEL = b"vsw2"
 _TAGGED_LIMIT = 2048  # characters: what this version writes and more than as much again
-_KEY, _ID, _SECRET, _SERVER, _NAME = 1, 2, 3, 4, 5
+_KEY, _ID, _SECRET, _SERVER, _NAME, _HTTPS = 1, 2, 3, 4, 5, 7
+_HTTPS_LIMIT = 4  # addresses
 _SIZES = {_KEY: _KEY_BYTES, _ID: _ID_BYTES, _SECRET: _SECRET_BYTES}
 _PSK_LABEL = b"vswitch psk v1"
 
@@ -52,11 +54,19 @@ class JoinString:
     token_secret: bytes = field(repr=False)
     server: HostPort
     name: str = ""  # of the member that it makes, where the string says it
+    https: tuple[str, ...] = ()  # as `addresses.parse_https` writes them
 
     @classmethod
-    def new(cls, server_key: PublicKey, server: HostPort, name: str = "") -> Self:
+    def new(
+        cls,
+        server_key: PublicKey,
+        server: HostPort,
+        name: str = "",
+        https: tuple[str, ...] = (),
+    ) -> Self:
         """A string with a new token from the operating system's random source."""
-        return cls(server_key, os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES), server, name)
+        token_id, secret = os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES)
+        return cls(server_key, token_id, secret, server, name, https)
 
     @property
     def psk(self) -> bytes:
@@ -65,12 +75,16 @@ class JoinString:
 
     def encode(self) -> str:
         """The text form."""
-        if self.name:
-            values = (self.server_key.raw, self.token_id, self.token_secret)
-            texts = (self.server.text().encode(), self.name.encode())
-            body = b"".join(
-                bytes((tag, len(value))) + value for tag, value in enumerate(values + texts, 1)
-            )
+        if self.name or self.https:
+            fields = [
+                (_KEY, self.server_key.raw),
+                (_ID, self.token_id),
+                (_SECRET, self.token_secret),
+                (_SERVER, self.server.text().encode()),
+            ]
+            fields += [(_NAME, self.name.encode())] if self.name else []
+            fields += [(_HTTPS, each.encode()) for each in self.https]
+            body = b"".join(bytes((tag, len(value))) + value for tag, value in fields)
             return _TAGGED + _base32(body + _check(_TAGGED_LABEL + body, ""))
         body = self.server_key.raw + self.token_id + self.token_secret
         where = f"@{self.server.text()}"
@@ -126,19 +140,24 @@ class JoinString:
         if check != _check(_TAGGED_LABEL + body, "") or _base32(data) != code:
             raise _wrong("its check sum differs: a character is wrong, or some are missing")
         fields: dict[int, bytes] = {}
+        https: list[bytes] = []
         at = 0
         while at < len(body):
             tag, size = body[at], int.from_bytes(body[at + 1 : at + 2])
-            fields.setdefault(tag, body[at + 2 : at + 2 + size])
+            value = body[at + 2 : at + 2 + size]
+            fields.setdefault(tag, value)
+            if tag == _HTTPS:
+                https.append(value)
             at += 2 + size
         if at != len(body) or any(len(fields.get(tag, b"")) != n for tag, n in _SIZES.items()):
             raise _wrong("a field is missing or has another size")
         try:
             server = _place(fields.get(_SERVER, b"").decode())
             name = check_name(fields[_NAME].decode()) if _NAME in fields else ""
+            urls = tuple(parse_https(each.decode()) for each in https[:_HTTPS_LIMIT])
         except ValueError as error:
             raise _wrong(str(error)) from None
-        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], server, name)
+        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], server, name, urls)
 
 
 def _base32(data: bytes) -> str:

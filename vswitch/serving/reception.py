@@ -82,7 +82,9 @@ class ConnectedMember:
         statistics = self.channel.statistics()
         return {
             "address": self.address,
-            "via": f"udp:{self.channel.remote}",
+            "via": self.channel.remote
+            if statistics.path != "udp"
+            else f"udp:{self.channel.remote}",
             "rtt_ms": None if statistics.rtt is None else statistics.rtt * 1000,
             "datagram_size": statistics.datagram_size,
             "lane": self.device.lane,
