@@ -190,8 +190,9 @@ class Recovery:
             if segment.copies == 1 and not segment.lost:
                 self._rebuilt[sn] = now + self._patience, segment
         elif stamp != segment.stamp:
-            # An earlier copy, perhaps by another path: the later one was not needed. Its round trip counts all the same, or
-            # a path that became longer than the timeout would never be known as such.
+            # An earlier copy: the later one was not needed, but on another path. Its round trip
+            # counts all the same, or a path that became longer than the timeout would never be
+            # known as such.
             if stamp == segment.first_stamp:
                 segment.rtt = now - segment.first_sent
             self._reorder_window = min(self._reorder_window * 2, self.rtt or MIN_REORDER_WINDOW)
