@@ -82,7 +82,6 @@ class SessionStatistics:
     datagram_sent: int = 0  # units of the datagram lane
     datagram_received: int = 0  # the same
     datagram_lost: int = 0  # units of ours, of any lane, while reports came in
-    path: str = "udp"  # or what the pipe is called
     measuring: bool = False  # a ping is not answered yet
 
 

@@ -189,9 +189,10 @@ class Recovery:
         if stamp == REBUILT:
             if segment.copies == 1 and not segment.lost:
                 self._rebuilt[sn] = now + self._patience, segment
-        elif segment.copies > 1 and stamp != segment.stamp:
-            # An earlier copy: the later one was not needed. Its round trip counts all the same, or
-            # a path that became longer than the timeout would never be known as such.
+        elif stamp != segment.stamp:
+            # An earlier copy: the later one was not needed, but on another path. Its round trip
+            # counts all the same, or a path that became longer than the timeout would never be
+            # known as such.
             if stamp == segment.first_stamp:
                 segment.rtt = now - segment.first_sent
             self._reorder_window = min(self._reorder_window * 2, self.rtt or MIN_REORDER_WINDOW)
@@ -323,7 +324,8 @@ class Recovery:
         self._timeouts = 0
         self.lose_all()
         for segment in self.segments.values():
-            segment.first_stamp = -1  # so that an answer from there says nothing of the new path
+            # So that an answer to what went there says nothing of the new path.
+            segment.stamp = segment.first_stamp = -1
         self.rtt, self._rttvar, self._min_rtt = None, 0.0, inf
         self._reorder_window, self._reorder_at = MIN_REORDER_WINDOW, inf
         self.timeout = self._usual_timeout = PIPE_TIMEOUT if in_pipe else INITIAL_RTO

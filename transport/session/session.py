@@ -213,7 +213,6 @@ class Session:
             in_flight=self.lanes.in_flight,
             window=self.bulk.window,
             datagram_size=self._probing.size if self._pipe is None else MAX_DATAGRAM,
-            path=self.path_kind,
             rekeys=self.keys.rekeys,
             path_changes=self.paths.changes,
             age=now - self._born,
