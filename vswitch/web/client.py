@@ -173,6 +173,6 @@ def upgrade_status_untrusted(handshake: WSConnection, head: bytes) -> int | None
                 return 101
             if isinstance(event, RejectConnection):
                 return event.status_code
-    except RemoteProtocolError:
+    except (RemoteProtocolError, ValueError):  # the latter for what is no ASCII
         pass
     return None
