@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         served = registry.served()
         if served is None or served.key is None:
             raise no_switch
-        invitation = JoinString.new(served.key, _where(config.public, served), name)
+        invitation = JoinString.new(served.key, _where(config.public, served), name, served.https)
         now = time.time()
         expires = now + config.expires
         invite = Invite(invitation.token_id, invitation.psk, name, now, expires)

@@ -25,6 +25,8 @@ from vswitch.config.converters import (
     to_bind,
     to_bool,
     to_duration,
+    to_https_listen,
+    to_https_public,
     to_interface,
     to_lane,
     to_level,
@@ -39,6 +41,9 @@ from vswitch.config.converters import (
     to_optional_mtu,
     to_optional_path,
     to_path,
+    to_path_wish,
+    to_prefix,
+    to_proxy,
     to_public,
     to_subnet,
     to_texts,
@@ -207,6 +212,31 @@ class ServeConfig(_HostConfig):
             kind="list",
         ),
     )
+    https: HostPort | None = field(
+        default=None,
+        converter=to_https_listen,
+        metadata=option("members come over HTTPS too, at this TCP address: :443", "[HOST]:PORT"),
+    )
+    https_certificate: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("its certificate, PEM (a self-signed one)", "FILE"),
+    )
+    https_key: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("the key of that, PEM", "FILE"),
+    )
+    https_prefix: str = field(
+        default="",
+        converter=to_prefix,
+        metadata=option("the path below which it is, where others share the host", "/PATH"),
+    )
+    https_public: str | None = field(
+        default=None,
+        converter=to_https_public,
+        metadata=option("where members reach it (at --public): what invites say", "https://..."),
+    )
     silent: bool = field(
         default=False,
         converter=to_bool,
@@ -262,6 +292,23 @@ class JoinConfig(_HostConfig):
         metadata=option(
             "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
         ),
+    )
+    path: str = field(
+        default="auto",
+        converter=to_path_wish,
+        metadata=option(
+            "auto: UDP, or HTTPS where that does not pass; udp; https (auto)", "auto|udp|https"
+        ),
+    )
+    proxy: HostPort | None = field(
+        default=None,
+        converter=to_proxy,
+        metadata=option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT"),
+    )
+    proxy_credentials: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE"),
     )
     via: str | None = field(
         default=None,

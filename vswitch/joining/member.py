@@ -30,13 +30,13 @@ from vswitch.devices.notices import watch_network
 from vswitch.devices.open_tap import open_tap
 from vswitch.errors import ConfigError, NotReachable, TimedOut, VswitchError
 from vswitch.frames.ethernet import format_mac
-from vswitch.joining import profiles
+from vswitch.joining import profiles, proxies
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.joining.paths import PathPolicy
-from vswitch.joining.pipes import RunPipe
+from vswitch.joining.pipes import RunPipe, over_https
 from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
 from vswitch.logs import event
@@ -63,7 +63,7 @@ async def join(
     """Be a member until cancelled. Started, with the switch's welcome, when first plugged in.
 
     `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`; `run_pipe`
-    carries the HTTPS path, where the switch has one.
+    carries the HTTPS path: a WebSocket, if nothing is said.
     """
     if config.via is not None:
         await join_via(config, config.via, open_interface, task_status)
@@ -71,6 +71,8 @@ async def join(
     if config.bridge is not None and config.address not in ("auto", "none"):
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
+    if run_pipe is None:
+        run_pipe = over_https(await trio.to_thread.run_sync(proxies.read, config))
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.server.text()
     with single_error():
@@ -93,8 +95,8 @@ async def _look(bind: str | None, hosts: list[str]) -> dict[str, Way | None]:
 
 
 def _host(remote: str) -> str:
-    """Of `HOST:PORT` as a socket writes it, or a pipe; IPv4 in IPv6 is IPv4."""
-    host = remote.removeprefix("https:").rpartition(":")[0].strip("[]")
+    """Of `HOST:PORT` as a socket writes it; IPv4 in IPv6 is IPv4."""
+    host = remote.rpartition(":")[0].strip("[]")
     return host.removeprefix("::ffff:") if "." in host else host
 
 
@@ -134,7 +136,12 @@ class Member:
         self._connected_at = 0.0  # on Trio's clock
         self._addresses = ResolvedAddresses()
         self._run_pipe = run_pipe
-        self._policy = PathPolicy(https=run_pipe is not None and bool(profile.https))
+        self._policy = PathPolicy(config.path, https=run_pipe is not None and bool(profile.https))
+        if config.path == "https" and not self._policy.takes_https:
+            raise ConfigError(
+                "--path https: where the switch is reached by HTTPS is not known: join with an "
+                "invite of a switch that has --https"
+            )
         self._ways = WayWatch(look)
         self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
 
@@ -200,7 +207,7 @@ class Member:
         lead to the switch.
         """
         hosts = self._addresses.hosts
-        if self._channel is not None:
+        if self._channel is not None and self._channel.path_kind == "udp":
             hosts.append(_host(self._channel.remote))
         changed = await self._ways.changed(hosts)
         if changed or not hosts:
@@ -299,7 +306,7 @@ class Member:
             silent=channel.silent,
             rtt_ms=None if session.rtt is None else session.rtt * 1000,
             datagram_size=session.datagram_size,
-            path=session.path,
+            path=channel.path_kind,
             lane=device.lane,
             lane_mode=device.lane_mode,
             **datagram_counts(

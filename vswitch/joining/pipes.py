@@ -8,7 +8,7 @@ Error contract: `NotReachable` with a reason for each address that was tried.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
@@ -16,13 +16,14 @@ import trio
 
 from transport import Address, Endpoint
 from vswitch.errors import NotReachable
+from vswitch.web.client import Proxy
+from vswitch.web.links import LINK_PATH, open_link
 
 OPEN_PATIENCE: Final = 5.0  # seconds for one address: TCP, a proxy, TLS and the upgrade
 
 
 class RunPipe(Protocol):
-    """Carries a pipe to the switch behind `url`. Its description is `https:ADDRESS:PORT`, of where
-    its connection leads.
+    """Carries a pipe to the switch behind `url`.
 
     Started, with its address at the endpoint, when datagrams can pass; returns when it is over.
     `NotReachable` with the reason where it does not come to that.
@@ -56,10 +57,10 @@ class OpenPipes:
         """Why the last attempt has failed, to be put behind another reason; "" if it has not."""
         return "".join(f"; {each}" for each in self._failures)
 
-    async def open(self, *, but: Address | None = None) -> Address:
-        """The address of a pipe: the one that is open, unless that is `but`, or a new one."""
+    async def open(self, *, but: Collection[Address] = ()) -> Address:
+        """The address of a pipe: the one that is open, unless it is in `but`, or a new one."""
         async with self._opening:
-            if self._address is not None and self._address != but:
+            if self._address is not None and self._address not in but:
                 return self._address
             self._failures = []
             for url in self._urls:
@@ -78,6 +79,9 @@ class OpenPipes:
         own = _Kept(task_status)
         try:
             await self._run_pipe(self._endpoint, url, task_status=own)
+        except NotReachable:
+            if own.address is None:  # else it has only ended
+                raise
         finally:
             if self._address == own.address:
                 self._address = None
@@ -104,3 +108,18 @@ async def open_pipes(
     async with trio.open_nursery() as nursery:
         yield OpenPipes(nursery, endpoint, urls, run_pipe)
         nursery.cancel_scope.cancel()
+
+
+def over_https(proxy_for: Callable[[str], Proxy | None]) -> RunPipe:
+    """Pipes that are WebSockets; `proxy_for` says what an address is reached through."""
+
+    async def run(endpoint: Endpoint, url: str, *, task_status: trio.TaskStatus[Address]) -> None:
+        try:
+            proxy = proxy_for(url)
+            async with open_link(endpoint, f"{url}{LINK_PATH}", proxy=proxy) as (address, over):
+                task_status.started(address)
+                await over.wait()
+        except OSError as error:
+            raise NotReachable(str(error)) from None
+
+    return run

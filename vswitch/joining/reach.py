@@ -13,6 +13,7 @@ import errno
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import Final
 
 import trio
@@ -115,11 +116,15 @@ class Reached:
         one of a fresh look-up, and over HTTPS; whichever answers is where the session goes on. For
         ever.
         """
+        asked = -inf
         while True:
             await self.channel.wait_silent()
+            if trio.current_time() - asked > 2 * SEEK_INTERVAL:
+                self._piped = []  # another silence
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ask_udp)
                 nursery.start_soon(self._ask_pipe)
+            asked = trio.current_time()
             await trio.sleep(SEEK_INTERVAL)
 
     async def _ask_udp(self) -> None:
@@ -132,7 +137,9 @@ class Reached:
         if self._policy.takes_https:
             with suppress(NotReachable):
                 # The one that it is on is silent.
-                self._piped = [await self._pipes.open(but=self.channel.address)]
+                # One that is silent, or that was asked in vain, is not worth asking.
+                but = [*self._piped, self.channel.address]
+                self._piped = [await self._pipes.open(but=but)]
                 self.channel.seek([*self._piped, *self._udp])
 
     async def prefer_udp(self) -> None:

@@ -100,6 +100,7 @@ class SwitchStatus:
     members: int
     listens: list[str] = Factory(list)
     public: str | None = None
+    https: str | None = None  # where it listens for HTTPS
     foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
     totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included

@@ -62,6 +62,7 @@ def switch_line(status: SwitchStatus) -> str:
     """The line above the ports of a switch."""
     public = f"  public {status.public}" if status.public else ""
     listens = " and ".join(status.listens or [status.listen])
+    listens += f"  https {status.https}" if status.https else ""
     return clean(
         f"switch {status.subnet}  on {listens}{public}  mtu {status.mtu}  "
         f"members {status.members}  up {age(status.uptime_s)}  vswitch {status.version}"

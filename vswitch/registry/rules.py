@@ -67,6 +67,7 @@ class LastServed:
     subnet: IPv4Network
     reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
     key: PublicKey | None = None  # None where an older version has noted it
+    https: tuple[str, ...] = ()  # where members reach it over HTTPS, as far as that is known
 
     def reached_at(self, public: HostPort) -> HostPort:
         """Where members reach it. Port 0 stands for that of the place of this address, or of the

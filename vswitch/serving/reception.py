@@ -79,7 +79,7 @@ class ConnectedMember:
 
     def status(self) -> dict[str, Any]:
         """What `vswitch.management.status.PortStatus` has of a member."""
-        statistics = self.channel.statistics()
+        statistics, kind = self.channel.statistics(), self.channel.path_kind
         return {
             "address": self.address,
             "via": self.channel.remote

@@ -42,6 +42,7 @@ class ServeStatus:
     managed: FeatureManager
     started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
+    https: str | None = None  # where it listens, while it does
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
@@ -58,6 +59,7 @@ class ServeStatus:
             mtu=self.switch.mtu,
             members=sum(member.revoked is None for member in members),
             public=self._public(),
+            https=self.https,
             transport_drops=dict(self.endpoint.statistics().drops),
             foreign=[
                 ForeignStatus(

@@ -37,7 +37,7 @@ class Https:
             pair.first.address.description = PATH
             self.pairs.append(pair)
             task_status.started(pair.first.address)
-            while not pair.first.address.closed:  # noqa: ASYNC110 (nothing sets an event)
+            while not (pair.first.address.closed or pair.second.aborted):  # noqa: ASYNC110 (nothing sets an event)
                 await trio.sleep(0.1)
 
 
