@@ -82,9 +82,7 @@ class ConnectedMember:
         statistics, kind = self.channel.statistics(), self.channel.path_kind
         return {
             "address": self.address,
-            "via": self.channel.remote
-            if statistics.path != "udp"
-            else f"udp:{self.channel.remote}",
+            "via": kind if kind != "udp" else f"udp:{self.channel.remote}",
             "rtt_ms": None if statistics.rtt is None else statistics.rtt * 1000,
             "datagram_size": statistics.datagram_size,
             "lane": self.device.lane,
