@@ -238,6 +238,17 @@ async def test_large_units_of_a_fast_pipe_get_through_on_a_path_that_loses_much(
             assert channel._session.drained
 
 
+async def test_what_is_under_way_is_due_at_once_on_the_new_path(autojump_clock):
+    async with open_network() as network, open_server(network) as server:
+        async with open_client(network) as client, open_pipe(client, server, delay=0.1) as pair:
+            channel = await client.connect(PEER, [HERE])
+            network.link.up = False
+            await channel.send([b"%d" % n for n in range(10)])
+            channel.seek([pair.first.address], elsewhere=True)
+            with trio.fail_after(0.5):  # two round trips, and a little
+                assert await receive(channel, 10) == [b"%d" % n for n in range(10)]
+
+
 async def test_whoever_waits_for_silence_hears_of_a_closed_pipe_at_once(autojump_clock):
     async with open_network() as network, open_server(network) as server:
         async with open_client(network) as client, open_pipe(client, server) as pair:
