@@ -393,10 +393,7 @@ class ReliableLane:
         recovery.take_lost()
         self.congestion.change_path(now)
         self._redundancy = Redundancy()
-        if in_pipe:
-            self._units.trust()
-        else:
-            self._units.on_lost()
+        self._units.change_path(in_pipe=in_pipe)
         if self._staged or recovery.to_repeat:
             self.flush_due = True
 

@@ -1,13 +1,14 @@
 """Pipes beside the socket: handshakes in them, moves to them and back, back-pressure, the end."""
 
 import random
+from contextlib import suppress
 
 import pytest
 import trio
 
 from tests.transport.endpoint.test_endpoint import PEER, SERVER, open_client, open_server
-from transport import HandshakeTimeout, PeerUnreachable, PrivateKey
-from transport.constants import MACS_SIZE, PIPE_BACKLOG, PIPE_UNUSED
+from transport import ChannelBroken, HandshakeTimeout, PeerUnreachable, PrivateKey
+from transport.constants import MACS_SIZE, PIPE_BACKLOG, PIPE_UNUSED, SLICE_SIZE
 from transport.endpoint.pipes import Pipes
 from transport.handshake.admission import ANSWERS_PER_INIT, COOKIE_REPLIES_PER_ADDRESS
 from transport.handshake.cookie import MacStamper
@@ -38,6 +39,13 @@ async def test_a_session_begins_in_a_pipe_and_carries_messages_both_ways(autojum
             await channel.send([b"a", MESSAGE, b"b"])
             assert await receive(channel, 3) == [b"a", MESSAGE, b"b"]
             await channel.aclose()
+
+
+async def sink(channel):
+    """Read, and keep nothing."""
+    with suppress(ChannelBroken):
+        while True:
+            await channel.receive()
 
 
 class Traffic:
@@ -208,6 +216,39 @@ async def test_any_order_of_opening_moving_and_breaking_loses_nothing(autojump_c
     await run_world(seed, steps)
 
 
+@pytest.mark.parametrize("seed", range(2))
+async def test_large_units_of_a_fast_pipe_get_through_on_a_path_that_loses_much(
+    autojump_clock, seed
+):
+    link = Link(delay=0.01, loss=0.1)
+    async with open_network(seed, link) as network, open_server(network, sink) as server:
+        async with (
+            open_client(network) as client,
+            open_pipe(client, server, rate=1.25e7, delay=0.005) as pair,
+        ):
+            channel = await client.connect(PEER, [pair.first.address])
+            until = trio.current_time() + 1.0
+            while trio.current_time() < until:
+                await channel.send([bytes(channel.bulk.message_size)])
+            assert channel.bulk.message_size > 7 * SLICE_SIZE
+            channel.seek([HERE], elsewhere=True)
+            await trio.sleep(0.5)
+            assert channel.path_kind == "udp"
+            await trio.sleep(20.0)
+            assert channel._session.drained
+
+
+async def test_what_is_under_way_is_due_at_once_on_the_new_path(autojump_clock):
+    async with open_network() as network, open_server(network) as server:
+        async with open_client(network) as client, open_pipe(client, server, delay=0.1) as pair:
+            channel = await client.connect(PEER, [HERE])
+            network.link.up = False
+            await channel.send([b"%d" % n for n in range(10)])
+            channel.seek([pair.first.address], elsewhere=True)
+            with trio.fail_after(0.5):  # two round trips, and a little
+                assert await receive(channel, 10) == [b"%d" % n for n in range(10)]
+
+
 async def test_whoever_waits_for_silence_hears_of_a_closed_pipe_at_once(autojump_clock):
     async with open_network() as network, open_server(network) as server:
         async with open_client(network) as client, open_pipe(client, server) as pair:
@@ -265,7 +306,7 @@ async def test_nothing_is_repeated_or_copied_or_probed_in_a_pipe(autojump_clock)
 
 @pytest.mark.parametrize("rate", [2.5e5, 2.5e6])
 async def test_what_waits_in_a_pipe_is_bounded_and_pings_pass_what_waits(autojump_clock, rate):
-    async with open_network() as network, open_server(network) as server:
+    async with open_network() as network, open_server(network, sink) as server:
         async with open_client(network) as client:
             async with open_pipe(client, server, rate=rate, delay=0.02) as pair:
                 channel = await client.connect(PEER, [pair.first.address])
@@ -275,15 +316,8 @@ async def test_what_waits_in_a_pipe_is_bounded_and_pings_pass_what_waits(autojum
                     while True:
                         await channel.send([bytes(min(30_000, channel.bulk.message_size))])
 
-                async def read():
-                    while True:
-                        await channel.wait_readable()
-                        if channel.bulk.readable:
-                            channel.bulk.receive_nowait()
-
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(stream)
-                    nursery.start_soon(read)
                     await trio.sleep(5.0)
                     before = channel.statistics()
                     for _ in range(100):
@@ -299,8 +333,9 @@ async def test_what_waits_in_a_pipe_is_bounded_and_pings_pass_what_waits(autojum
                 assert pair.first.most_waiting <= PIPE_BACKLOG + 66_000
                 assert sorted(late)[95] <= 0.04 + 0.06 + PIPE_BACKLOG / rate
                 lasted = after.age - before.age
-                if rate < 1e7:
-                    assert after.sent_bytes - before.sent_bytes >= 0.85 * rate * lasted
+                # On a slow pipe a drain of the queue costs more of it.
+                share = (after.sent_bytes - before.sent_bytes) / (rate * lasted)
+                assert share >= (0.85 if rate > 1e6 else 0.7)
 
 
 async def test_a_handshake_in_a_pipe_is_not_repeated_in_copies(autojump_clock):
