@@ -286,6 +286,28 @@ async def test_garbage_instead_of_tls_and_a_slow_handshake(autojump_clock):
         assert server.counters["slow"] == 1
 
 
+async def test_handshakes_have_a_rate(autojump_clock):
+    """So many at once, and a second; who would wait for more than five seconds is not kept."""
+    ended, context = [], Certificate().context()
+
+    async def client(stream):
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(b"garbage garbage")
+        await everything(stream)
+        ended.append(trio.current_time() - began)
+
+    async with serving(None, Limits(tls_rate=64), context=context) as (server, connect):
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(400):
+                nursery.start_soon(client, connect("127.0.0.1"))
+        await wait_all_tasks_blocked()
+        assert server.counters["broken"] == 6 * 64
+        assert server.counters["tls_limited"] == 400 - 6 * 64
+        assert sum(each == 0 for each in ended) == 64 + 400 - 6 * 64
+        assert max(ended) == pytest.approx(5)
+
+
 async def test_tls(autojump_clock):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
