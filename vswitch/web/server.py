@@ -8,10 +8,11 @@ What is asked for and not there, or asked for in another way than it is there, i
 all. With a prefix the routes answer below it and without it, since some reverse proxies take it
 off. What a reverse proxy says of its clients (X-Forwarded-For) is not believed.
 
-Invariants: connections in all and of one address, header, body, time for TLS, for a header, for a
-body, for taking an answer, and between requests are bounded (`Limits`); where all places are taken,
-the one goes that has kept us waiting for longest. A connection that fails, whatever a handler or a
-client does, ends alone. No task and no socket outlives its connection.
+Invariants: connections in all and of one address, header, body, time and rate of TLS handshakes,
+time for a header, for a body, for taking an answer, and between requests are bounded (`Limits`);
+where all places are taken, the one goes that has kept us waiting for longest. A connection that
+fails, whatever a handler or a client does, ends alone. No task and no socket outlives its
+connection.
 
 Error contract: `serve` raises `OSError` of its listeners; clients never make it raise. A handler
 answers what is wrong by `HttpError`; any other exception is logged and answered with 500.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import math
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -58,6 +60,7 @@ class Limits:
     connections: int = 1024
     per_address: int = 64  # and per /64; loopback, where reverse proxies are, has no such limit
     tls: float = 10.0  # for a handshake
+    tls_rate: float = 100.0  # handshakes a second, and at once: some 0.1 s of CPU
     header: float = 10.0  # for a header to be whole
     header_size: int = 16 * 1024
     body: float = 30.0  # for a body to be whole
@@ -160,6 +163,7 @@ class WebServer:
         self._limits = limits or Limits()
         self._prefix = prefix.rstrip("/")
         self._open: Counter[str] = Counter()  # by network
+        self._tls_turn = -math.inf  # when the last handshake has its turn
         self._waiting: dict[trio.CancelScope, None] = {}  # in the order in which they came
 
     @property
@@ -203,7 +207,7 @@ class WebServer:
                     await self._serve(stream, client, context, scope)
                 finally:
                     self._waiting.pop(scope, None)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             self.counters["broken"] += 1
         except Exception:
             # A mistake of ours. It costs this connection, and nobody else anything.
@@ -237,6 +241,9 @@ class WebServer:
                 secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
                 stream = secured
                 with trio.move_on_after(self._limits.tls) as patience:
+                    if not await self._turn_for_tls():
+                        self.counters["tls_limited"] += 1
+                        return
                     await secured.do_handshake()
                 if patience.cancelled_caught:
                     self.counters["slow"] += 1
@@ -244,6 +251,16 @@ class WebServer:
             await _Connection(self, self._routes, self._limits, stream, client, scope).run()
         finally:
             await trio.aclose_forcefully(stream)
+
+    async def _turn_for_tls(self) -> bool:
+        """Wait for it; whether it comes in time. Else strangers would take the members' CPU."""
+        now, rate = trio.current_time(), self._limits.tls_rate
+        turn = max(self._tls_turn, now - 1.0) + 1 / rate
+        if turn > now + self._limits.tls / 2:
+            return False
+        self._tls_turn = turn
+        await trio.sleep_until(turn)
+        return True
 
     def strip(self, path: str) -> str:
         """The path without the prefix, if it has that."""

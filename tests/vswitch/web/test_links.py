@@ -114,6 +114,26 @@ async def test_a_link_through_a_proxy_with_a_password():
                 nursery.cancel_scope.cancel()
 
 
+async def test_who_is_cancelled_leaves_no_socket():
+    """In the middle of TLS, with somebody who says nothing."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        url = f"https://127.0.0.1:{listener.socket.getsockname()[1]}/"
+        async with trio.open_nursery() as nursery:
+
+            async def connect():
+                async with open_websocket(url):
+                    pass
+
+            nursery.start_soon(connect)
+            other = await listener.accept()
+            assert (await other.receive_some()).startswith(b"\x16\x03")
+            nursery.cancel_scope.cancel()
+        async with other:
+            with contextlib.suppress(trio.BrokenResourceError):
+                assert await other.receive_some() == b""
+
+
 async def test_where_there_is_no_link_it_is_said():
     async with open_network() as network, open_server(network) as server:
         async with serving(server) as (web, url):

@@ -142,9 +142,9 @@ async def test_an_answer_in_pieces_ends_when_its_client_goes(autojump_clock):
 
     async def pieces():
         try:
-            while True:
+            for _ in range(3):
                 yield b"data: 1\n\n"
-                await trio.sleep(1)
+            await trio.sleep_forever()  # says nothing more, by which it would notice
         finally:
             ended.set()
 
@@ -161,7 +161,8 @@ async def test_an_answer_in_pieces_ends_when_its_client_goes(autojump_clock):
             got += await client.receive_some()
         assert b"chunked" in got
         await client.aclose()
-        await ended.wait()
+        with trio.fail_after(60):
+            await ended.wait()
         await wait_all_tasks_blocked()
         assert server.connections == 0
 
@@ -284,6 +285,28 @@ async def test_garbage_instead_of_tls_and_a_slow_handshake(autojump_clock):
         await everything(connect())
         assert trio.current_time() - began == pytest.approx(Limits().tls)
         assert server.counters["slow"] == 1
+
+
+async def test_handshakes_have_a_rate(autojump_clock):
+    """So many at once, and a second; who would wait for more than five seconds is not kept."""
+    ended, context = [], Certificate().context()
+
+    async def client(stream):
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(b"garbage garbage")
+        await everything(stream)
+        ended.append(trio.current_time() - began)
+
+    async with serving(None, Limits(tls_rate=64), context=context) as (server, connect):
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(400):
+                nursery.start_soon(client, connect("127.0.0.1"))
+        await wait_all_tasks_blocked()
+        assert server.counters["broken"] == 6 * 64
+        assert server.counters["tls_limited"] == 400 - 6 * 64
+        assert sum(each == 0 for each in ended) == 64 + 400 - 6 * 64
+        assert max(ended) == pytest.approx(5)
 
 
 async def test_tls(autojump_clock):
