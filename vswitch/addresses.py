@@ -36,6 +36,9 @@ def check_name(text: str) -> str:
     return text
 
 
+MAX_PLACES = 4  # where members reach one switch: of each, two addresses can be tried at once
+
+
 @frozen(order=True)
 class HostPort:
     """Where a UDP socket is or shall be. `host` has no brackets; "" means every address."""

@@ -144,9 +144,10 @@ def text_seeds() -> Iterator[tuple[str, bytes]]:
     for name, text in texts.items():
         for found in _input(name, text.encode()):
             yield name, b"\0" + found
-    host = HostPort("192.0.2.1", 7450)
-    for label, member in ("join", ""), ("join-tagged", "pc1"):
-        join = JoinString(PublicKey(bytes(range(32))), bytes(8), bytes(16), host, member).encode()
+    places = HostPort("192.0.2.1", 7450), HostPort("a.example", 1)
+    for label, count, member in ("join", 1, ""), ("join-tagged", 2, "pc1"):
+        key, where = PublicKey(bytes(range(32))), places[:count]
+        join = JoinString(key, bytes(8), bytes(16), where, member).encode()
         yield label, b"\2\0\0" + join.encode()
     orders = {"delay": "40ms~5ms", "loss": "1.5%", "rate": "10M", "seed": 7, "direction": "in"}
     yield "orders", b"\3\0\0" + json.dumps(orders).encode()

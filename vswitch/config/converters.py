@@ -19,7 +19,7 @@ from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
-from vswitch.addresses import HostPort, check_name, parse_subnet, parse_wish
+from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_subnet, parse_wish
 from vswitch.frames.ethernet import (
     MAX_MTU,
     MAX_VLAN,
@@ -301,6 +301,17 @@ def to_public(value: str | HostPort | None) -> HostPort | None:
     if not where.host:
         raise ValueError("the host is missing: write HOST or HOST:PORT")
     return where
+
+
+def to_publics(value: str | HostPort | Sequence[str | HostPort]) -> tuple[HostPort, ...]:
+    """As `to_public`: one, a list, or text with commas or spaces; each once."""
+    if isinstance(value, str):
+        value = _listed(value)
+    places = map(to_public, value if isinstance(value, list | tuple) else [value])
+    found = tuple(dict.fromkeys(each for each in places if each is not None))
+    if len(found) > MAX_PLACES:
+        raise ValueError(f"members try {MAX_PLACES} places at most")
+    return found
 
 
 def to_via(value: str | None) -> str | None:

@@ -39,7 +39,7 @@ from vswitch.config.converters import (
     to_optional_mtu,
     to_optional_path,
     to_path,
-    to_public,
+    to_publics,
     to_subnet,
     to_texts,
     to_via,
@@ -92,10 +92,14 @@ class InviteConfig(StateConfig):
         converter=to_duration,
         metadata=option("how long the string can be used: 30s, 10m, 24h, 7d (24h)", "TIME"),
     )
-    public: HostPort | None = field(
-        default=None,
-        converter=to_public,
-        metadata=option("where members reach the switch (what serve was told)", "HOST[:PORT]"),
+    public: tuple[HostPort, ...] = field(
+        default=(),
+        converter=to_publics,
+        metadata=option(
+            "where members reach the switch (what serve was told); may be repeated",
+            "HOST[:PORT]",
+            kind="list",
+        ),
     )
 
 
@@ -172,10 +176,15 @@ class ServeConfig(_HostConfig):
             kind="list",
         ),
     )
-    public: HostPort | None = field(
-        default=None,
-        converter=to_public,
-        metadata=option("where members reach this switch: what invites say", "HOST[:PORT]"),
+    public: tuple[HostPort, ...] = field(
+        default=(),
+        converter=to_publics,
+        metadata=option(
+            "where members reach this switch: what invites say; may be repeated, for a LAN and the "
+            "Internet",
+            "HOST[:PORT]",
+            kind="list",
+        ),
     )
     subnet: IPv4Network = field(
         default=IPv4Network("10.77.0.0/24"),

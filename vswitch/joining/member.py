@@ -68,7 +68,7 @@ async def join(
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
-    server = profile.server.text()
+    server = profile.where
     with single_error():
         async with (
             open_host_link(config, server, open_interface, task_status, mac=mac) as link,
@@ -131,7 +131,7 @@ class Member:
         """Session after session, until one ends in a way that time does not mend."""
         config = self._config
         backoff = Backoff()
-        event(log, "connecting", member=config.name, server=self._profile.server)
+        event(log, "connecting", member=config.name, server=self._profile.where)
         while True:
             try:
                 await self._session(backoff)

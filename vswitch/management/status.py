@@ -87,7 +87,7 @@ class FaultStatus:
 @frozen(kw_only=True)
 class SwitchStatus:
     """A running switch. `members` counts those who may connect, `ports` shows who is; `listen` is
-    the first of `listens`.
+    the first of `listens`, as `public` is of `publics`.
     """
 
     version: str
@@ -98,6 +98,7 @@ class SwitchStatus:
     members: int
     listens: list[str] = Factory(list)
     public: str | None = None
+    publics: list[str] = Factory(list)
     foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
     totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included

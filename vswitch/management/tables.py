@@ -60,7 +60,7 @@ def age(seconds: float) -> str:
 
 def switch_line(status: SwitchStatus) -> str:
     """The line above the ports of a switch."""
-    public = f"  public {status.public}" if status.public else ""
+    public = f"  public {' and '.join(status.publics)}" if status.publics else ""
     listens = " and ".join(status.listens or [status.listen])
     return clean(
         f"switch {status.subnet}  on {listens}{public}  mtu {status.mtu}  "

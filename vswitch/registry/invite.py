@@ -1,9 +1,10 @@
 """Join strings: what `vswitch invite` prints and `vswitch join` takes.
 
 `vsw2:` + base32 of fields ‖ check 4. A field is tag u8 ‖ length u8 ‖ value; the tags are 1 server
-key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name. Others are passed over, and so is a second
-place, so that a later version can say more. The check is the first 4 bytes of BLAKE2s over
-"vsw2" and the fields. A string without a name is written as it always was:
+key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name. The place may be there several times: the
+switch is at each of them. Other tags are passed over, so that a later version can say more. The
+check is the first 4 bytes of BLAKE2s over "vsw2" and the fields. A string of one place and without
+a name is written as it always was:
 
 `vsw1:` + 96 lower-case base32 characters (RFC 4648 without padding) of server key 32 ‖ token id
 8 ‖ token secret 16 ‖ check 4, + `@HOST:PORT`. The check is the first 4 bytes of BLAKE2s over
@@ -28,7 +29,7 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, check_name
+from vswitch.addresses import MAX_PLACES, HostPort, check_name
 from vswitch.errors import ConfigError
 
 _PREFIX = "vsw1:"
@@ -45,18 +46,18 @@ _PSK_LABEL = b"vswitch psk v1"
 
 @frozen
 class JoinString:
-    """What a join string says. `server` is where the switch is, by name or address."""
+    """What a join string says. `servers` is where the switch is, by names or addresses."""
 
     server_key: PublicKey = field(validator=instance_of(PublicKey))
     token_id: bytes
     token_secret: bytes = field(repr=False)
-    server: HostPort
+    servers: tuple[HostPort, ...]
     name: str = ""  # of the member that it makes, where the string says it
 
     @classmethod
-    def new(cls, server_key: PublicKey, server: HostPort, name: str = "") -> Self:
+    def new(cls, server_key: PublicKey, *servers: HostPort, name: str = "") -> Self:
         """A string with a new token from the operating system's random source."""
-        return cls(server_key, os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES), server, name)
+        return cls(server_key, os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES), servers, name)
 
     @property
     def psk(self) -> bytes:
@@ -65,15 +66,18 @@ class JoinString:
 
     def encode(self) -> str:
         """The text form."""
-        if self.name:
-            values = (self.server_key.raw, self.token_id, self.token_secret)
-            texts = (self.server.text().encode(), self.name.encode())
-            body = b"".join(
-                bytes((tag, len(value))) + value for tag, value in enumerate(values + texts, 1)
-            )
+        if self.name or len(self.servers) > 1:
+            fields = [
+                (_KEY, self.server_key.raw),
+                (_ID, self.token_id),
+                (_SECRET, self.token_secret),
+            ]
+            fields += [(_SERVER, each.text().encode()) for each in self.servers]
+            fields += [(_NAME, self.name.encode())] if self.name else []
+            body = b"".join(bytes((tag, len(value))) + value for tag, value in fields)
             return _TAGGED + _base32(body + _check(_TAGGED_LABEL + body, ""))
         body = self.server_key.raw + self.token_id + self.token_secret
-        where = f"@{self.server.text()}"
+        where = f"@{self.servers[0].text()}"
         code = base64.b32encode(body + _check(body, where)).decode("ascii").lower()
         return f"{_PREFIX}{code}{where}"
 
@@ -111,7 +115,7 @@ class JoinString:
         except ValueError as error:
             raise _wrong(f"{address!r}: {error}") from None
         token = body[_KEY_BYTES:]
-        return cls(PublicKey(body[:_KEY_BYTES]), token[:_ID_BYTES], token[_ID_BYTES:], server)
+        return cls(PublicKey(body[:_KEY_BYTES]), token[:_ID_BYTES], token[_ID_BYTES:], (server,))
 
     @classmethod
     def _parse_tagged_untrusted(cls, code: str) -> Self:
@@ -126,19 +130,24 @@ class JoinString:
         if check != _check(_TAGGED_LABEL + body, "") or _base32(data) != code:
             raise _wrong("its check sum differs: a character is wrong, or some are missing")
         fields: dict[int, bytes] = {}
+        places: list[bytes] = []
         at = 0
         while at < len(body):
             tag, size = body[at], int.from_bytes(body[at + 1 : at + 2])
-            fields.setdefault(tag, body[at + 2 : at + 2 + size])
+            value = body[at + 2 : at + 2 + size]
+            fields.setdefault(tag, value)
+            if tag == _SERVER:
+                places.append(value)
             at += 2 + size
         if at != len(body) or any(len(fields.get(tag, b"")) != n for tag, n in _SIZES.items()):
             raise _wrong("a field is missing or has another size")
         try:
-            server = _place(fields.get(_SERVER, b"").decode())
+            found = (_place(each.decode()) for each in (places or [b""])[:MAX_PLACES])
+            servers = tuple(dict.fromkeys(found))
             name = check_name(fields[_NAME].decode()) if _NAME in fields else ""
         except ValueError as error:
             raise _wrong(str(error)) from None
-        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], server, name)
+        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], servers, name)
 
 
 def _base32(data: bytes) -> str:

@@ -83,7 +83,7 @@ def test_invite_prints_the_string_alone(run, switch, files):
     assert code == ExitCode.OK
     assert out.count("\n") == 1
     join = JoinString.parse_untrusted(out)
-    assert join.server == HostPort("switch.example.org", 7000)
+    assert join.servers == (HostPort("switch.example.org", 7000),)
     assert join.server_key == load_key_file(files.server_key).public
     invite = switch.invite(join.token_id)
     assert (invite.name, invite.psk) == ("pc1", join.psk)
@@ -93,16 +93,21 @@ def test_invite_prints_the_string_alone(run, switch, files):
     assert out.strip() not in err
 
 
+def leads(done):
+    return [each.text() for each in JoinString.parse_untrusted(done[1]).servers]
+
+
 def test_where_invites_lead(run, switch, monkeypatch):
     monkeypatch.setenv("VSWITCH_PUBLIC", "other.example.org:9")
-    assert JoinString.parse_untrusted(run("invite", "a")[1]).server.text() == "other.example.org:9"
-    _, out, _ = run("invite", "a", "--public", "[2001:db8::1]")
-    assert JoinString.parse_untrusted(out).server.text() == "[2001:db8::1]:7000"
+    assert leads(run("invite", "a")) == ["other.example.org:9"]
+    assert leads(run("invite", "a", "--public", "[2001:db8::1]")) == ["[2001:db8::1]:7000"]
+    two = run("invite", "a", "--public", "10.0.0.1", "--public", "x.example:9")
+    assert leads(two) == ["10.0.0.1:7000", "x.example:9"]
 
 
 def test_an_invite_to_an_unknown_place_is_refused(run, switch):
     served = switch.served()
-    switch.record_served(attrs.evolve(served, public=None))
+    switch.record_served(attrs.evolve(served, public=()))
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.USAGE, "")
     assert "give --public HOST[:PORT]" in err

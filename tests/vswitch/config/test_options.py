@@ -39,7 +39,7 @@ def test_defaults():
     config = serve()
     assert config.listen == (HostPort("::", 7450),)
     assert config.subnet == IPv4Network("10.77.0.0/24")
-    assert (config.mtu, config.max_members, config.public) == (1500, 1024, None)
+    assert (config.mtu, config.max_members, config.public) == (1500, 1024, ())
     assert (config.log_level, config.log_file, config.log_days) == ("info", None, 14)
     member = join()
     assert (member.dev, member.address, member.mtu) == ("vsw0", "auto", None)
@@ -261,7 +261,11 @@ def test_wrong_durations(text):
 
 
 def test_public_without_a_port_takes_the_listening_one():
-    assert serve({"public": "example.org"}).public == HostPort("example.org", 0)
+    assert serve({"public": "example.org"}).public == (HostPort("example.org", 0),)
+    places = serve({"public": ["example.org", "10.0.0.1:9", "example.org"]}).public
+    assert places == (HostPort("example.org", 0), HostPort("10.0.0.1", 9))
+    with pytest.raises(ConfigError, match="4 places at most"):
+        serve({"public": [f"10.0.0.{number}" for number in range(5)]})
     with pytest.raises(ConfigError, match="the host is missing"):
         serve({"public": ":7450"})
 
