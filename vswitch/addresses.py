@@ -102,7 +102,7 @@ def _check_host(host: str) -> str:
 def _check_port(text: str | None, default: int | None) -> int:
     if text is None:
         if default is None:
-            raise ValueError("the port is missing: write HOST:PORT")
+            raise ValueError("the port is missing: write HOST:PORT, or :PORT for every address")
         return default
     # isdigit alone accepts digits that int() reads and people do not, such as superscripts.
     if not (text.isascii() and text.isdigit()):

@@ -41,6 +41,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "bench": "measure the link to another member",
     "demo": "see it work: a switch and two members on this machine",
     "genkey": "make a key pair ahead of time",
+    "pubkey": "print the public key of a private one",
 }
 _WIDTH = 79  # columns
 T = TypeVar("T")

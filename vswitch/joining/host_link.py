@@ -104,6 +104,7 @@ class HostLink:
         self._device: Remote | None = None  # while connected
         self._since = uptime()
         self._error: str | None = None
+        self._attempts = 0  # that failed since the last connection
         self._refused: dict[str, str] = {}  # address, mtu: what the switch said, and why not
         self._limits: dict[str, LineLimit] = {}  # by event
 
@@ -153,6 +154,7 @@ class HostLink:
         """Frames can pass from now on. The rest is for the log."""
         interface = self.interface
         self._device, self._error, self._since = device, None, uptime()
+        self._attempts = 0
         self.tell(
             "connected",
             member=welcome.name,
@@ -170,11 +172,19 @@ class HostLink:
             self._task_status = None
 
     def lost(self, reason: str) -> None:
-        """There is no connection just now. Logged once for each new reason."""
-        if reason != self._error:
-            self.tell("disconnected", logging.WARNING, member=self._config.name, reason=reason)
+        """There is no connection just now. Logged for each new reason, and at each power of ten of
+        the attempts that have failed.
+        """
         if self._error is None:
             self._since = uptime()
+        self._attempts += 1
+        often = str(self._attempts).strip("0") == "1"
+        if reason != self._error or often:
+            facts = {"reason": reason, "attempts": self._attempts, "effect": "trying again"}
+            if self._task_status is None:
+                self.tell("disconnected", logging.WARNING, member=self._config.name, **facts)
+            else:  # it never was
+                self.tell("not-connected", logging.WARNING, member=self._config.name, **facts)
         self._error = reason
 
     async def carry(
@@ -257,6 +267,7 @@ class HostLink:
                 drops=dict(+drops),
                 since=wall_time_of(self._since),
                 error=self._error,
+                attempts=self._attempts,
                 refused=dict(self._refused),
                 lacking=lacks,
                 **session,

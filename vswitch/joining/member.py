@@ -277,12 +277,14 @@ class Member:
     async def status(self, args: dict[str, Any]) -> dict[str, Any]:
         """The answer to the control socket."""
         channel, device = self._channel, self._device
+        key = self._profile.server_key.fingerprint()
         if channel is None or device is None:
-            return await self._link.status(args)
+            return await self._link.status(args, switch_key=key)
         await measured([channel])
         session = channel.statistics()
         return await self._link.status(
             args,
+            switch_key=key,
             silent=channel.silent,
             rtt_ms=None if session.rtt is None else session.rtt * 1000,
             datagram_size=session.datagram_size,

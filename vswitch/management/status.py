@@ -99,6 +99,7 @@ class SwitchStatus:
     listens: list[str] = Factory(list)
     public: str | None = None
     publics: list[str] = Factory(list)
+    key: str | None = None  # fingerprint of its public key, which members have pinned
     foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
     totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included
@@ -164,6 +165,8 @@ class JoinStatus:
     drops: dict[str, int] = Factory(dict)
     since: float | None = None
     error: str | None = None
+    attempts: int = 0  # to connect, that have failed since it last was
+    switch_key: str | None = None  # fingerprint of what this member has pinned
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
     schema: int = SCHEMA

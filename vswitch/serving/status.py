@@ -60,6 +60,7 @@ class ServeStatus:
             members=sum(member.revoked is None for member in members),
             public=reached[0] if reached else None,
             publics=reached,
+            key=None if self.served.key is None else self.served.key.fingerprint(),
             transport_drops=dict(self.endpoint.statistics().drops),
             foreign=[
                 ForeignStatus(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import socket
 import subprocess
 import sys
 
 import attrs
 import pytest
+import trio
 
 from transport.crypto.identity import load_key_file
 from vswitch.addresses import HostPort
@@ -163,6 +166,43 @@ def test_genkey_into_a_pipe_but_not_onto_a_terminal(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert main(["genkey"]) == ExitCode.USAGE
     assert capsys.readouterr().out == ""
+
+
+def test_pubkey_of_a_file_and_of_standard_input(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "k"
+    assert main(["genkey", str(path)]) == ExitCode.OK
+    public = capsys.readouterr().out
+    assert main(["pubkey", str(path)]) == ExitCode.OK
+    assert capsys.readouterr().out == public
+    monkeypatch.setattr(sys, "stdin", io.StringIO(path.read_text()))
+    assert main(["pubkey", "--fingerprint"]) == ExitCode.OK
+    assert capsys.readouterr().out.strip() == load_key_file(path).public.fingerprint()
+    for text in ("", "x", "AAAA", "é"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        assert main(["pubkey"]) == ExitCode.USAGE
+        assert "no private key" in capsys.readouterr().err
+    path.chmod(0o644)
+    assert main(["pubkey", str(path)]) == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])
+def test_a_private_key_into_a_file_that_others_read_is_warned_of(tmp_path, mode, warned):
+    path = tmp_path / "k"
+    path.touch(mode)
+    path.chmod(mode)
+    with path.open("wb") as out:
+        done = vswitch("genkey", stdout=out)
+    assert (done.returncode, "others can read" in done.stderr) == (ExitCode.OK, warned)
+
+
+def test_bench_with_a_name_that_is_not_known_says_so(capsys, monkeypatch):
+    async def nowhere(*_):
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", nowhere)
+    assert main(["bench", "pc2", "--seconds", "2s"]) == ExitCode.NOT_FOUND
+    assert "pc2 is not known here: Name or service not known" in capsys.readouterr().err
 
 
 def vswitch(*args, **more):

@@ -176,6 +176,12 @@ def test_events_that_are_followed_end_with_the_switch(run):
         assert b"the switch has stopped" in process.stderr.read()
 
 
+def test_a_port_that_is_not_there_has_no_mac_table(run):
+    code, _, err = run("mac", "--port", "nosuch")
+    assert (code, b"no port 'nosuch'" in err) == (ExitCode.NOT_FOUND, True)
+    assert run("mac", "--port", "pc1")[0] == ExitCode.OK
+
+
 def test_impair_shows_one_port_and_ends_everywhere(run):
     assert run("impair", "pc1")[1] == b"pc1 is not impaired\n"
     run("impair", "pc1", "--delay", "1ms")

@@ -110,6 +110,7 @@ def test_the_invite_is_no_option_and_is_not_shown():
         ("mtu = 1\n", ["unknown table mtu"]),
         ("serve = 1\n", ["serve: must be a table"]),
         ("[serve]\nmtu = \n", ["not TOML", "line 2"]),
+        ("[serve]\nmtu = 1500\nmtu = 1400\n", ["not TOML", "line 3", "mtu = 1400"]),
         (b"[serve]\nmtu = '\xff'\n", ["not UTF-8", "line 2"]),
         ("x = " + "[" * 5000, ["not TOML"]),
         (b"#" * (2 << 20), ["larger than"]),
