@@ -316,6 +316,7 @@ class Session:
             match item:
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
+                        self._liveness.answered()
                         self.lanes.repeat(now)  # it went to the old address
                         self.events.append(PathChanged(address))
                 case Pong():
@@ -327,6 +328,7 @@ class Session:
                 case MtuProbe(epoch):
                     self._probing.peer_searches(epoch, now)
                 case MtuAck(size, epoch):
+                    self._liveness.answered()
                     self._probing.acknowledged(size, epoch, now)
                     self._fit_lanes()
                 case Close(code, reason):
