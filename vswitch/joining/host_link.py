@@ -137,6 +137,9 @@ class HostLink:
         address = self.interface.address
         if address is None or (reason := swallows(address, hosts)) is None:
             return
+        with suppress(VswitchError):
+            if (await self.interface.facts()).apart:
+                return
         self.refuse("address", address, reason)
         with suppress(VswitchError):  # not ours to take: the attempt will show it
             await self.interface.set_address(None)
