@@ -17,6 +17,7 @@ from transport.stats import DROP_REASONS
 from vswitch.cli.common import SUMMARIES
 from vswitch.config.options import (
     TABLES,
+    ExecConfig,
     InviteConfig,
     JoinConfig,
     LookConfig,
@@ -40,6 +41,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 OF_COMMAND = {
     "serve": ServeConfig,
     "join": JoinConfig,
+    "exec": ExecConfig,
     "invite": InviteConfig,
     "status": LookConfig,
     "members": LookConfig,
@@ -121,7 +123,7 @@ def test_option_is_in_the_table(command, name):
     metavar = "" if entry.metavar is None else " " + entry.metavar
     assert code(flag) == [f"{flag_of(name)}{metavar}".replace("|", r"\|")]
     assert code(variable) == [variable_of(name)]
-    has_table = command in ("serve", "join")
+    has_table = command in ("serve", "join", "exec")
     assert code(key) == ([name] if has_table and entry.in_file else [])
     assert meaning
     if field.default is attrs.NOTHING:
@@ -132,7 +134,7 @@ def test_option_is_in_the_table(command, name):
         assert default == ""
     else:
         (text,) = code(default)
-        fixed = {} if name == "name" or cls is not JoinConfig else {"name": "pc1"}
+        fixed = {} if name == "name" or not issubclass(cls, JoinConfig) else {"name": "pc1"}
         assert getattr(load(cls, {name: text}, {}, **fixed), name) == field.default
 
 

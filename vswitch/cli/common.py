@@ -28,6 +28,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "enable": "let it in again",
     "revoke": "shut a member out for good",
     "join": "plug this machine into a switch",
+    "exec": "run a program on the LAN, as an ordinary user",
     "leave": "give a membership of this machine up",
     "status": "show the running switch and joins",
     "port": "show or change the settings of a port",

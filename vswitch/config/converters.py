@@ -222,6 +222,14 @@ def _network(value: object) -> Network:
         raise ValueError("write networks such as 10.77.0.0/24, no host bits set") from None
 
 
+def to_resolvers(value: str | Sequence[str]) -> tuple[str, ...]:
+    """IP addresses: a list, or text with commas or spaces."""
+    try:
+        return tuple(str(ipaddress.ip_address(_text(each))) for each in to_texts(value))
+    except ValueError:
+        raise ValueError("write addresses such as 10.77.0.1") from None
+
+
 def to_path(value: str | Path) -> Path:
     """A path; `~` is the home directory."""
     if isinstance(value, Path):

@@ -40,6 +40,7 @@ from vswitch.config.converters import (
     to_optional_path,
     to_path,
     to_public,
+    to_resolvers,
     to_subnet,
     to_texts,
     to_via,
@@ -49,7 +50,8 @@ from vswitch.config.sources import option
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import StateDir, default_state_dir
 
-TABLES = ("foreign", "join", "port", "serve", "switch")  # tables that a configuration file may have
+# Tables that a configuration file may have.
+TABLES = ("exec", "foreign", "join", "port", "serve", "switch")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
@@ -277,4 +279,49 @@ class JoinConfig(_HostConfig):
         default=False,
         converter=to_bool,
         metadata=option("end when the first connection fails or ends", kind="switch"),
+    )
+
+
+@frozen(kw_only=True)
+class ExecConfig(JoinConfig):
+    """Options of `exec`: those of `join`, in a network where there is nothing but the LAN."""
+
+    shell: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("run your shell ($SHELL)", kind="switch"),
+    )
+    keep: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("stay a member when the program has ended, until Ctrl-C", kind="switch"),
+    )
+    dhcp: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("have the address from a DHCP server of the LAN", kind="switch"),
+    )
+    root: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("be root inside, for programs that look at the user id", kind="switch"),
+    )
+    resolver: tuple[str, ...] = field(
+        default=(),
+        converter=to_resolvers,
+        metadata=option("name server inside (none); may be repeated", "ADDR", kind="list"),
+    )
+    accept_ra: str = field(
+        default="on",
+        converter=to_accept_ra,
+        metadata=option(
+            "of IPv6 router advertisements of the LAN: off (nothing), addresses, or on (addresses"
+            " and the way to the Internet, too) (on)",
+            "WISH",
+        ),
+    )
+    log_level: str = field(
+        default="warning",
+        converter=to_level,
+        metadata=option("trace, debug, info, warning or error (warning)", "LEVEL"),
     )

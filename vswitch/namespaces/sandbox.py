@@ -59,6 +59,7 @@ HIDDEN: Final = (
     "/run/systemd/resolve/io.systemd.Resolve",
     "/var/lib/dhcp",
 )
+TO_ALL: Final = ("255.255.255.255/32", "224.0.0.0/4")  # for programs that name no interface
 SYSCTL: Final = Path("/proc/sys")
 PING_GROUPS: Final = SYSCTL / "net/ipv4/ping_group_range"
 
@@ -166,6 +167,17 @@ async def open_sandbox(settings: Settings = Settings()) -> AsyncIterator[Sandbox
         shutil.rmtree(base, ignore_errors=True)
 
 
+async def until_it_ends(child: subprocess.Popen[bytes]) -> int:
+    """Wait for a child process; its exit status, 128 and the signal for one that was killed."""
+    fd = os.pidfd_open(child.pid)
+    try:
+        await trio.lowlevel.wait_readable(fd)
+    finally:
+        os.close(fd)
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
 async def _watch(ended: int) -> None:
     await trio.lowlevel.wait_readable(ended)
     raise VswitchError("the process that held the namespaces has ended: somebody killed it")
@@ -233,6 +245,8 @@ def _prepare(gid: int) -> None:
 
 def _attach(config: TapConfig) -> WithDescriptors:
     attached = attach(config)
+    for network in TO_ALL:
+        netlink.add_route(config.name, network)
     return WithDescriptors(attached, (attached.fd,))
 
 
