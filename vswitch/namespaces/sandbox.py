@@ -31,7 +31,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -240,7 +240,9 @@ def _lines(resolvers: Sequence[str]) -> str:
 
 def _prepare(gid: int) -> None:
     netlink.configure("lo", up=True)
-    PING_GROUPS.write_text(f"{gid} {gid}")  # for `ping` that has no other right
+    # For programs that drop their capabilities. In a container it may be read-only.
+    with suppress(OSError):
+        PING_GROUPS.write_text(f"{gid} {gid}")
 
 
 def _attach(config: TapConfig) -> WithDescriptors:
