@@ -3,8 +3,8 @@
     python -m benchmarks.rootless                # five rounds of both, one after the other
     python -m benchmarks.rootless --rounds 2 --seconds 3
 
-One TCP stream to and from a third member, by `vswitch exec` and by a member whose TAP root has made,
-in turn. Needs root and iperf3. The exit status is 1 where the median is less than 0.8 of it.
+One TCP stream to and from a third member, by `vswitch exec` and by a member with a TAP of root, in
+turn. Needs root and iperf3. The exit status is 1 where the median is less than 0.8 of it.
 """
 
 from __future__ import annotations
