@@ -95,7 +95,7 @@ async def _main(config: ExecConfig, argv: list[str]) -> int:
             nursery.start_soon(program.follow, signals, nursery.cancel_scope)
             await _be_member(config, argv, program)
             nursery.cancel_scope.cancel()
-    return program.status
+    return program.status or ExitCode.OK
 
 
 async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> None:
@@ -137,7 +137,7 @@ class _Program:
     """The program, and what it has to do with signals."""
 
     def __init__(self) -> None:
-        self.status: int = ExitCode.OK
+        self.status: int | None = None  # once something has ended it
         self._child: subprocess.Popen[Any] | None = None  # while it runs
 
     async def run(self, child: subprocess.Popen[Any]) -> None:
@@ -156,9 +156,8 @@ class _Program:
         """Pass signals on; end the member with the first one that comes while nothing runs."""
         async for number in signals:
             if self._child is None:
-                self.status = self.status or (
-                    ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
-                )
+                if self.status is None and number == signal.SIGINT:
+                    self.status = ExitCode.INTERRUPTED
                 scope.cancel()
             elif number not in _KEYS or not _has_terminal():
                 self._child.send_signal(number)
