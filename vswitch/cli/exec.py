@@ -18,9 +18,9 @@ import attrs
 
 from vswitch.cli.common import Subparsers, add_command, say
 from vswitch.cli.join import member_config
-from vswitch.config.options import ExecConfig
+from vswitch.config.options import ExecConfig, JoinConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ConfigError, ExitCode
+from vswitch.errors import ConfigError, ExitCode, NotReachable
 from vswitch.logs import set_up
 
 _SIGNALS = (
@@ -110,7 +110,7 @@ async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> 
     settings = Settings(root=config.root, resolvers=config.resolver)
     async with open_sandbox(settings) as sandbox, trio.open_nursery() as nursery:
         await nursery.start(partial(join, config, open_interface=sandbox.open_interface))
-        await sandbox.set_hosts(await trio.to_thread.run_sync(_names, config))
+        await sandbox.set_hosts(await trio.to_thread.run_sync(_known_names, config))
         if config.dhcp:
             await ask_for_lease(sandbox, config.dev)
         if argv:
@@ -121,15 +121,18 @@ async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> 
         nursery.cancel_scope.cancel()
 
 
-def _names(config: ExecConfig) -> dict[str, str]:
-    """The members of the LAN that have an address, as the switch knows them now."""
-    from vswitch.errors import NotReachable
-    from vswitch.management.client import request
-
+def _known_names(config: JoinConfig) -> dict[str, str]:
     try:
-        peers = request(config.files.join_socket(config.name), "peers", timeout=10.0)["members"]
+        return names_of(config)
     except NotReachable:  # an older switch, or a foreign one: there are no names
         return {}
+
+
+def names_of(config: JoinConfig) -> dict[str, str]:
+    """The members of the LAN that have an address, as the switch knows them now; `NotReachable`."""
+    from vswitch.management.client import request
+
+    peers = request(config.files.join_socket(config.name), "peers", timeout=10.0)["members"]
     return {each["name"]: each["address"].partition("/")[0] for each in peers if each["address"]}
 
 

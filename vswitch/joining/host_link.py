@@ -35,7 +35,7 @@ from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
 from vswitch.logs import event
-from vswitch.management.status import JoinStatus, to_json
+from vswitch.management.status import JoinStatus, ProxyStatus, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 
@@ -97,6 +97,7 @@ class HostLink:
         """`server` is the switch, for people; `task_status` hears of the first connection."""
         self.interface = interface
         self.server = server
+        self.listeners: Callable[[], list[ProxyStatus]] = list  # of what runs on this membership
         self._config = config
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
         self.received, self.sent = Tally(), Tally()
@@ -262,6 +263,7 @@ class HostLink:
                 error=self._error,
                 refused=dict(self._refused),
                 lacking=lacks,
+                proxy=self.listeners(),
                 **session,
             )
         )
