@@ -131,7 +131,8 @@ def _taken(lan: Network, host: HostFacts, switch: Address, *, agreed: bool) -> s
             return f"{lan} holds {what} of this host, {found}; {REMEDY}"
     if agreed:
         return None
-    if (found := _first(host.resolvers, lan)) is not None:
+    # In a network apart a name server is one that the user has named on the LAN.
+    if not host.apart and (found := _first(host.resolvers, lan)) is not None:
         return f"{lan} holds a name server of this host, {found}; {unless}"
     if (found := _first(_METADATA, lan)) is not None:
         return f"{lan} holds {found}, where a cloud tells its machines what to do; {unless}"
