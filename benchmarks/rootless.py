@@ -15,8 +15,10 @@ import json
 import os
 import statistics
 import subprocess
+from functools import partial
 
-from vswitch.lab import Lab, wait_until
+from vswitch.errors import VswitchError
+from vswitch.lab import Host, Lab, wait_until
 from vswitch.lab.lan import Lan
 
 ASKED = {"exec": 0.8, "proxy": 0.6}  # of the TAP member's throughput
@@ -57,11 +59,14 @@ def main() -> None:
         for number in range(args.rounds):
             for way, options in WAYS.items():
                 client = ["iperf3", f"-t{args.seconds}", "-J", *options, "-c"]
+                wait_until(partial(_idle, pc2), "the end of the run before")
                 tap = _mbit(lan.members["pc1"].run([*client, address], timeout=seconds).stdout)
                 for what, host_argv in (
-                    ("exec", [*inside, "--", *client, address]),
+                    # It stays until its last segments have left.
+                    ("exec", [*inside, "--", "sh", "-c", '"$@"; sleep 1', "sh", *client, address]),
                     ("proxy", [*client, "127.0.0.1", "-p", FORWARDED]),
                 ):
+                    wait_until(partial(_idle, pc2), "the end of the run before")
                     own = _mbit(box.run(host_argv, timeout=seconds).stdout)
                     kept.setdefault((what, way), []).append(own / tap)
                     print(
@@ -79,8 +84,16 @@ def main() -> None:
     raise SystemExit(any(ratio < ASKED[what] for (what, _), ratio in medians.items()))
 
 
+def _idle(server: Host) -> bool:
+    """Whether iperf3 takes a client: it has one at a time, and sees the end of one late."""
+    return "5201" not in server.run(["ss", "-Htn", "state", "established"]).stdout
+
+
 def _mbit(report: str) -> float:
-    return float(json.loads(report)["end"]["sum_received"]["bits_per_second"]) / 1e6
+    said = json.loads(report)
+    if "error" in said:
+        raise VswitchError(f"iperf3: {said['error']}")
+    return float(said["end"]["sum_received"]["bits_per_second"]) / 1e6
 
 
 if __name__ == "__main__":

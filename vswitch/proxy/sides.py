@@ -27,7 +27,7 @@ PATIENCE: Final = 30.0  # seconds for all of them, and the name
 BACKLOG: Final = 1024  # connections that wait to be taken; the kernel may have a lower limit
 _MOST_ADDRESSES: Final = 8
 _FREEBIND: Final = 15  # IP_FREEBIND of linux/in.h: the member may not have its address yet
-_REASONS: Final = {
+REASONS: Final = {
     errno.ECONNREFUSED: "refused",
     errno.ETIMEDOUT: "timeout",
     errno.ENETUNREACH: "unreachable",
@@ -107,7 +107,7 @@ class Side:
         except trio.TooSlowError:
             raise CannotConnect("timeout") from None
         except OSError as error:
-            raise CannotConnect(_REASONS.get(error.errno or 0, "failed")) from error
+            raise CannotConnect(REASONS.get(error.errno or 0, "failed")) from error
         return sock
 
     async def listen(self, place: Place) -> trio.socket.SocketType:
