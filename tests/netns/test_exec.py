@@ -137,7 +137,7 @@ def test_exit_status_is_that_of_the_program(user, program, status):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_are_passed_on(user, number):
     name = number.name.removeprefix("SIG")
-    script = f"trap 'echo got; kill $!; exit 9' {name}; echo ready; sleep 300 & wait"
+    script = f"trap 'echo got; kill $!; exit 9' {name}; sleep 300 & echo ready; wait"
     running = user.start("t1", "sh", "-c", script)
     until_it_says(running, "ready")
     running.send_signal(number)
@@ -243,10 +243,11 @@ def test_address_by_dhcp_with_routes_and_name_server(user, lan):
 @pytest.mark.netns("setpriv", "avahi-daemon", "avahi-browse", "avahi-publish", "dbus-daemon")
 def test_mdns_both_ways(user):
     """Two users' networks with an avahi-daemon each: one offers a printer, the other finds it."""
-    publish = user.start("t2", "sh", "-c", avahi("t2") + "avahi-publish -s printer _ipp._tcp 631")
+    publish = avahi("t2") + "exec avahi-publish -s printer _ipp._tcp 631"
+    publish = user.start("t2", "sh", "-c", publish, options=["--root"])
     until_it_says(publish, "Established under name")
     browse = avahi("t1") + "until avahi-browse -rpt _ipp._tcp | grep ^=; do sleep 0.3; done"
-    done = user.exec("t1", "sh", "-c", browse)
+    done = user.exec("t1", "sh", "-c", browse, options=["--root"])
     assert ";printer;" in done.stdout, done.stderr
     assert ";t2.local;" in done.stdout
     publish.send_signal(signal.SIGTERM)
@@ -258,7 +259,14 @@ def avahi(name):
     """Shell commands that start a bus and an avahi-daemon of this network."""
     place = f"$HOME/{name}"
     return f"""
-mkdir -p {place}; cat > {place}/bus.conf <<END
+mount -t tmpfs none /run; mkdir /run/avahi-daemon
+mkdir -p {place}
+for file in passwd group; do
+    sed 's/^avahi:x:[0-9]*/avahi:x:0/; s/^avahi:x:0:[0-9]*:/avahi:x:0:0:/' /etc/$file \\
+        > {place}/$file
+    mount --bind {place}/$file /etc/$file
+done
+cat > {place}/bus.conf <<END
 <busconfig><listen>unix:path={place}/bus</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*"/><allow own="*"/>
 <allow receive_sender="*"/><allow user="*"/></policy></busconfig>
@@ -280,7 +288,9 @@ def test_without_namespaces_one_line_names_the_setting(user):
     host = user.host
     # In a user namespace of its own, where that setting is its own too.
     argv = ["unshare", "-Ur", "sh", "-c", f'echo 0 > {limit} && exec "$@"', "sh"]
-    argv += [sys.executable, "-m", "vswitch", "exec", "--name", "t1", "--", "true"]
+    state = HOME / ".local/state/vswitch"
+    argv += [sys.executable, "-m", "vswitch", "exec", "--name", "t1", "--state", str(state)]
+    argv += ["--", "true"]
     done = host.run(["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", *argv],
                     env={"HOME": str(HOME)}, check=False)  # fmt: skip
     assert done.returncode == ExitCode.PRIVILEGE, done.stderr

@@ -7,6 +7,7 @@ the TUN driver may be root's alone: on that host, in its mount namespace, others
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from vswitch.namespaces.holder import PACKAGES
@@ -25,7 +26,7 @@ def settle(uid):
         _mount("-t", "tmpfs", "-o", "mode=755", "none", str(closed))
         for path, fd in held:
             path.mkdir(parents=True)
-            _mount("--bind", f"/proc/self/fd/{fd}", str(path), pass_fds=[fd])
+            _mount("-c", "--bind", f"/proc/self/fd/{fd}", str(path), pass_fds=[fd])
             os.close(fd)
     _mount("-t", "tmpfs", "-o", "mode=755", "none", str(HOME.parent))
     HOME.mkdir()
@@ -38,12 +39,13 @@ def settle(uid):
 
 
 def _closed_to_others():
-    """Directories that others may not search, and what they need below."""
+    """Directories that others may not search, and what of them they need, whole."""
     closed = {}
-    for path in {Path(each).resolve() for each in (sys.base_prefix, sys.prefix, PACKAGES)}:
-        for parent in reversed(path.parents):
+    for path in map(Path, (sys.base_prefix, sys.prefix, PACKAGES)):
+        steps = [*reversed(path.parents), path]
+        for parent, child in pairwise(steps):
             if not parent.stat().st_mode & 0o001:
-                closed.setdefault(parent, []).append(path)
+                closed.setdefault(parent, set()).add(child)
                 break
     return closed
 

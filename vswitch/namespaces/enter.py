@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 
 # linux/sched.h
 CLONE_NEWNS = 0x00020000
@@ -35,7 +36,7 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h: sets of 64 bits, in two halves
 
-CANNOT_ENTER = 126
+CANNOT_ENTER = CANNOT_RUN = 126
 NO_PROGRAM = 127
 
 
@@ -130,12 +131,12 @@ def _keep_capabilities() -> None:
 def _make_namespaces(binds: list[str], hidden: list[str]) -> None:
     _call("unshare", CLONE_NEWNET | CLONE_NEWNS)
     _mount("none", "/", "none", MS_REC | MS_PRIVATE)
-    try:
-        # /sys/class/net shows the namespace that it was mounted from.
-        _call("umount2", b"/sys", MNT_DETACH)
+    # /sys/class/net shows the namespace that it was mounted from. Containers may keep it locked:
+    # then that is wrong, and nothing here depends on it.
+    with suppress(OSError):
+        _call("umount2", b"/sys", MNT_DETACH)  # not for users, who mount another over it
+    with suppress(OSError):
         _mount("sysfs", "/sys", "sysfs", 0)
-    except OSError:
-        pass  # containers may keep it locked; nothing in a lab depends on it
     for bind in binds:
         source, target = bind.split("=", 1)
         if os.path.exists(target):
@@ -185,7 +186,7 @@ def main(arguments: list[str]) -> int:
         os.execvp(options.argv[0], options.argv)
     except OSError as error:
         print(f"cannot run {options.argv[0]}: {error.strerror}", file=sys.stderr)
-        return NO_PROGRAM
+        return NO_PROGRAM if isinstance(error, FileNotFoundError) else CANNOT_RUN
 
 
 if __name__ == "__main__":
