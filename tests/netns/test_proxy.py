@@ -11,14 +11,13 @@ import pytest
 
 from tests.netns.test_exec import gone
 from tests.netns.tools import ipv4, until_it_says
-from tests.netns.user import HOME, User
+from tests.netns.user import HOME, UID, User
 from vswitch.errors import ExitCode
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import DEV, Lan
 
 WORD = "said on the LAN"
 NAME, ANSWER = "printer.lan.example", "10.9.8.7"
-STATE = HOME / ".local/state/vswitch"
 # A client of UDP ASSOCIATE that asks a name server for an A record; no tool here has that.
 ASSOCIATE = """
 import socket, struct, sys
@@ -177,6 +176,22 @@ def test_curl_by_socks_and_by_a_forward_and_by_a_unix_socket(user, lan):
         assert (third["listen"], third["total"]) == (str(path), 1)
         shown = user.host.run(user.argv("status", "t1"), env={"HOME": str(HOME)}).stdout
         assert re.search(r"t1 +forward +127.0.0.1:8081 +pc1:8080 +0 +1 ", shown)
+
+
+@pytest.mark.netns("setpriv", "curl", "nginx")
+def test_curl_with_a_password(user, lan):
+    pc1, users = lan.members["pc1"], HOME / "users"
+    write = 'umask 077; echo me:pass:word > "$1"; chown "$2" "$1"'
+    user.host.run(["sh", "-c", write, "sh", str(users), str(UID)])
+    with (
+        website(pc1, ipv4(lan, "pc1"), 8080),
+        proxy(user, "--socks", "1080", "--socks-users", str(users)),
+    ):
+        for said, code in ("me:pass%3Aword@", 0), ("me:wrong@", 97), ("", 97):
+            place = f"socks5h://{said}127.0.0.1:1080"
+            done = curl(user, "--proxy", place, "http://pc1:8080/")
+            assert (done.returncode, done.stdout) == (code, "" if code else WORD), done.stderr
+        assert listeners(user)[0]["failed"] == {"not_allowed": 2}
 
 
 @pytest.mark.netns("setpriv", "dig", "dnsmasq", "curl")
