@@ -20,7 +20,7 @@ from vswitch.cli.common import Subparsers, add_command, say
 from vswitch.cli.join import member_config
 from vswitch.config.options import ExecConfig, JoinConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ConfigError, ExitCode, NotReachable
+from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import set_up
 
 _SIGNALS = (
@@ -124,12 +124,12 @@ async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> 
 def _known_names(config: JoinConfig) -> dict[str, str]:
     try:
         return names_of(config)
-    except NotReachable:  # an older switch, or a foreign one: there are no names
+    except VswitchError:  # an older switch, or a foreign one: there are no names
         return {}
 
 
 def names_of(config: JoinConfig) -> dict[str, str]:
-    """The members of the LAN that have an address, as the switch knows them now; `NotReachable`."""
+    """The members of the LAN that have an address, as the switch knows them now; `VswitchError`."""
     from vswitch.management.client import request
 
     peers = request(config.files.join_socket(config.name), "peers", timeout=10.0)["members"]

@@ -1,9 +1,9 @@
 """Names on the LAN: its members, as the switch knows them, and then DNS.
 
 Members are asked for again when what is known is older than `FRESH`; while the switch does not
-say, the last answer holds. Other names are looked up in the network of the LAN by `getent`, which
-does what any program there would get, each in a process of its own: a slow name server holds
-nothing else up.
+say, because it is away, older or a foreign one, the last answer holds. Other names are looked up
+in the network of the LAN by `getent`, which does what any program there would get, each in a
+process of its own: a slow name server holds nothing else up.
 
 Error contract: none of these raises for a name; what is not known has no addresses.
 """
@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import trio
 
-from vswitch.errors import NotReachable
+from vswitch.errors import VswitchError
 
 FRESH: Final = 5.0  # seconds
 LOOKUP: Final = 20.0  # seconds for DNS: two name servers, twice
@@ -38,7 +38,7 @@ class LanNames:
     """`lookup` is that of the LAN's side."""
 
     def __init__(self, members: Callable[[], Awaitable[Mapping[str, str]]], dns: Lookup) -> None:
-        """`members` gives the addresses by name, or raises `NotReachable`."""
+        """`members` gives the addresses by name, or raises `VswitchError`."""
         self._ask = members
         self._dns = dns
         self._members: Mapping[str, str] = {}
@@ -52,7 +52,7 @@ class LanNames:
             if trio.current_time() - self._asked >= FRESH:
                 try:
                     self._members = await self._ask()
-                except NotReachable:
+                except VswitchError:
                     pass
                 self._asked = trio.current_time()
         if name in self._members:

@@ -19,7 +19,7 @@ from typing import Final
 import trio
 from attrs import define
 
-CHUNK: Final = 256 * 1024  # bytes of one read: several superframes, for fewer system calls
+CHUNK: Final = 128 * 1024  # bytes of one read: half the system calls of 64 KiB, at twice the memory
 _LINGER: Final = struct.pack("ii", 1, 0)  # closing sends a reset (SO_LINGER of socket(7))
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from vswitch.config.places import Place, parse_forward
-from vswitch.errors import NotReachable, VswitchError
+from vswitch.errors import VswitchError
 from vswitch.proxy import names, socks
 from vswitch.proxy.counts import Limit
 from vswitch.proxy.listeners import Limits
@@ -444,7 +444,7 @@ async def test_other_addresses_than_loopback_are_said_aloud(caplog):
 
 
 async def test_names_are_asked_anew_and_kept_while_the_switch_is_silent(autojump_clock):
-    answers = [{"pc1": "10.0.0.1"}, NotReachable("away"), {"pc1": "10.0.0.2"}]
+    answers = [{"pc1": "10.0.0.1"}, VswitchError("away"), {"pc1": "10.0.0.2"}]
     asked = 0
 
     async def ask():
