@@ -462,3 +462,11 @@ async def test_names_are_asked_anew_and_kept_while_the_switch_is_silent(autojump
         await trio.sleep(names.FRESH)
     assert told == [["10.0.0.1"]] * 4 + [["10.0.0.2"]] * 2
     assert asked == 3
+
+
+async def test_member_listens_at_an_address_that_it_will_have():
+    place = Place("192.0.2.77", 0)
+    with await Side(host_socket, no_dns, may_be_absent=True).listen(place) as sock:
+        assert sock.getsockname()[0] == place.host
+    with pytest.raises(VswitchError, match=r"cannot listen at 192\.0\.2\.77:0"):
+        await Side(host_socket, no_dns).listen(place)
