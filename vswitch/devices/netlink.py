@@ -121,6 +121,12 @@ def add_address(name: str, address: str, *, metric: int | None = None) -> None:
         ipr.addr("replace", index=_index(ipr, name), **what)
 
 
+def add_route(name: str, network: str) -> None:
+    """Lead a network, in CIDR form, to the interface; such a route that is there is no error."""
+    with _netlink(f"lead {network} to {name}", forgive=(errno.EEXIST,)) as ipr:
+        ipr.route("add", dst=network, oif=_index(ipr, name), scope="link")
+
+
 def remove_address(name: str, address: str) -> None:
     """Take an address in CIDR form from the interface; one that is gone already is no error."""
     interface = ipaddress.ip_interface(address)

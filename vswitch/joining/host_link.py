@@ -35,7 +35,7 @@ from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
 from vswitch.logs import event
-from vswitch.management.status import JoinStatus, to_json
+from vswitch.management.status import JoinStatus, ProxyStatus, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 
@@ -97,6 +97,7 @@ class HostLink:
         """`server` is the switch, for people; `task_status` hears of the first connection."""
         self.interface = interface
         self.server = server
+        self.listeners: Callable[[], list[ProxyStatus]] = list  # of what runs on this membership
         self._config = config
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
         self.received, self.sent = Tally(), Tally()
@@ -138,6 +139,9 @@ class HostLink:
         address = self.interface.address
         if address is None or (reason := swallows(address, hosts)) is None:
             return
+        with suppress(VswitchError):
+            if (await self.interface.facts()).apart:
+                return
         self.refuse("address", address, reason)
         with suppress(VswitchError):  # not ours to take: the attempt will show it
             await self.interface.set_address(None)
@@ -270,6 +274,7 @@ class HostLink:
                 attempts=self._attempts,
                 refused=dict(self._refused),
                 lacking=lacks,
+                proxy=self.listeners(),
                 **session,
             )
         )

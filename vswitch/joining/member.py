@@ -14,6 +14,7 @@ Error contract: `RefusedError` when the switch said no in a way that time does n
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -39,7 +40,7 @@ from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import datagram_counts
+from vswitch.management.status import ProxyStatus, datagram_counts
 from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
 from vswitch.registry.rules import EnrolRefused
@@ -55,14 +56,16 @@ async def join(
     config: JoinConfig,
     *,
     open_interface: OpenInterface = open_tap,
+    listeners: Callable[[], list[ProxyStatus]] = list,
     task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a member until cancelled. Started, with the switch's welcome, when first plugged in.
 
-    `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`.
+    `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`;
+    `listeners` are what `status` tells of a proxy on this membership.
     """
     if config.via is not None:
-        await join_via(config, config.via, open_interface, task_status)
+        await join_via(config, config.via, open_interface, task_status, listeners)
         return
     if config.bridge is not None and config.address not in ("auto", "none"):
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
@@ -74,6 +77,7 @@ async def join(
             open_host_link(config, server, open_interface, task_status, mac=mac) as link,
             trio.open_nursery() as nursery,
         ):
+            link.listeners = listeners
             member = Member(config, profile, link, partial(_look, config.bind))
             path = config.files.join_socket(config.name)
             await nursery.start(

@@ -136,6 +136,24 @@ class InviteStatus:
 
 
 @frozen(kw_only=True)
+class ProxyStatus:
+    """One listener of `vswitch proxy`. `kind` is socks, forward or reverse; `up` is to the target;
+    `open` and `total` are connections or UDP associations, `failed` those that came to nothing,
+    `drops` datagrams, both by reason.
+    """
+
+    kind: str
+    listen: str
+    target: str | None = None
+    open: int = 0
+    total: int = 0
+    up_bytes: int = 0
+    down_bytes: int = 0
+    failed: dict[str, int] = Factory(dict)
+    drops: dict[str, int] = Factory(dict)
+
+
+@frozen(kw_only=True)
 class JoinStatus:
     """A running join. `state` is `connecting`, `up`, or `silent` while the switch owes answers for
     three seconds or more; `since` is when it connected, or lost the connection.
@@ -169,6 +187,7 @@ class JoinStatus:
     switch_key: str | None = None  # fingerprint of what this member has pinned
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
+    proxy: list[ProxyStatus] = Factory(list)  # the listeners, of `vswitch proxy` alone
     schema: int = SCHEMA
 
 

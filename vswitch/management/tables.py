@@ -176,6 +176,28 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
     )
 
 
+def proxy_table(joins: Sequence[JoinStatus]) -> str:
+    """The listeners of the proxies among these; "" for none."""
+    rows = [
+        [
+            join.name,
+            each.kind,
+            each.listen,
+            each.target or "-",
+            str(each.open),
+            size(each.total),
+            size(sum(each.failed.values())),
+            size(sum(each.drops.values())),
+            size(each.up_bytes),
+            size(each.down_bytes),
+        ]
+        for join in joins
+        for each in join.proxy
+    ]
+    heads = ["NAME", "PROXY", "LISTEN", "TARGET", "OPEN", "ALL", "FAILED", "DROPS", "UP", "DOWN"]
+    return table(heads, rows) if rows else ""
+
+
 def refusals(joins: Sequence[JoinStatus]) -> str:
     """What hosts do without though their switch has said it, or though it was set up, a line each;
     "" for nothing.

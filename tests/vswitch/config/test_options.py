@@ -11,7 +11,14 @@ import pytest
 
 import vswitch.config.options
 from vswitch.addresses import HostPort
-from vswitch.config.options import TABLES, InviteConfig, JoinConfig, LookConfig, ServeConfig
+from vswitch.config.options import (
+    TABLES,
+    ExecConfig,
+    InviteConfig,
+    JoinConfig,
+    LookConfig,
+    ServeConfig,
+)
 from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.errors import ConfigError
 
@@ -66,7 +73,7 @@ def test_an_empty_variable_counts_as_unset():
     assert serve({}, {"VSWITCH_MTU": ""}).mtu == 1500
 
 
-@pytest.mark.parametrize("cls", [ServeConfig, JoinConfig, InviteConfig, LookConfig])
+@pytest.mark.parametrize("cls", [ServeConfig, JoinConfig, ExecConfig, InviteConfig, LookConfig])
 def test_every_option_has_flag_variable_and_help(cls):
     for name, entry in options_of(cls).items():
         assert flag_of(name).startswith("--")
@@ -82,7 +89,8 @@ def test_every_option_is_declared_once():
         for node in ast.walk(tree)
         if isinstance(node, ast.AnnAssign) and "option(" in ast.unparse(node)
     ]
-    shared = {"mtu", "public"}  # the same word for two commands, with other defaults or meanings
+    # The same word for two commands, with other defaults or meanings.
+    shared = {"accept_ra", "log_level", "mtu", "public"}
     assert {name for name in declared if declared.count(name) > 1} == shared
 
 

@@ -152,6 +152,11 @@ def test_what_is_the_hosts_or_nobodys_is_not_taken(offered, why):
     assert any(each in reason for each in why.split("|")), reason
 
 
+def test_name_server_of_a_network_apart_may_be_on_the_lan():
+    facts = HostFacts(resolvers=HOST.resolvers, apart=True)
+    assert refusal("10.53.0.1/24", host=facts) is None
+
+
 @pytest.mark.parametrize(
     ("offered", "stated"),
     [
