@@ -19,7 +19,6 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
-from transport.endpoint.kernel import KERNEL
 from transport.platform import LINUX
 from vswitch.addresses import HostPort
 from vswitch.errors import NotReachable, PrivilegeError, VswitchError
@@ -198,7 +197,9 @@ def client_socket(
             try:
                 sock.bind((bind, 0))
             except OSError:
-                KERNEL.bind_interface(sock, bind)
+                if not LINUX:
+                    raise
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bind.encode())
     except BaseException:
         sock.close()
         raise
