@@ -23,6 +23,7 @@ from typing import Any
 
 import attrs
 
+from transport.platform import LINUX
 from vswitch.devices.host_interface import Address, HostFacts, Way
 from vswitch.devices.relocation import (
     FOREVER,
@@ -644,6 +645,8 @@ def _netlink(
     forgive: tuple[int, ...] = (),
 ) -> Iterator[Any]:
     """A socket for what `action` says; `detail` may say it better once something has failed."""
+    if not LINUX:
+        raise VswitchError("interfaces and routes of this host need Linux")
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 

@@ -34,6 +34,7 @@ from typing import Any
 import attrs
 import trio
 
+from transport.platform import LINUX
 from vswitch.config.converters import to_interface, to_mtu
 from vswitch.devices import netlink
 from vswitch.devices.host_interface import HostFacts
@@ -148,6 +149,11 @@ class _NoOffloadsError(VswitchError):
 
 def attach(config: TapConfig) -> Attached:
     """Make the interface that `config` names, or take the one that is there, and attach to it."""
+    if not LINUX:
+        raise VswitchError(
+            "a TAP interface needs Linux: here only `serve` without one, and members in a "
+            "program of your own (the library), run"
+        )
     name = config.name
     existing = netlink.find_link(name)
     if existing is not None and not existing.tap:
