@@ -14,8 +14,9 @@ import json
 import os
 import statistics
 import subprocess
+from collections.abc import Sequence
 
-from vswitch.lab import Lab, wait_until
+from vswitch.lab import Host, Lab, wait_until
 from vswitch.lab.lan import Lan
 
 ASKED = 0.8  # of the TAP member's throughput
@@ -43,30 +44,31 @@ def main() -> None:
         assert port is not None
         address = port["address"].partition("/")[0]
         pc2, box = lan.members["pc2"], lan.host("box")
-        server = pc2.popen(["iperf3", "-s", "-B", address], stdout=subprocess.DEVNULL)
-        wait_until(lambda: "5201" in pc2.run(["ss", "-ltn"]).stdout, "a listening iperf3")
+
+        def mbit(host: Host, *before: str, options: Sequence[str]) -> float:
+            serving = pc2.popen(["iperf3", "-s", "-1", "-B", address], stdout=subprocess.DEVNULL)
+            wait_until(lambda: "5201" in pc2.run(["ss", "-ltn"]).stdout, "a listening iperf3")
+            client = ["iperf3", "-c", address, f"-t{args.seconds}", "-J", *options]
+            done = host.run([*before, *client], timeout=args.seconds * 5 + 60)
+            serving.wait(60)
+            end = json.loads(done.stdout)["end"]
+            return float(end["sum_received"]["bits_per_second"]) / 1e6
+
         argv = lan.argv(box, "exec", "--name", "t1")
         box.run([*argv, lan.invite("t1"), "--", "true"])
         for number in range(args.rounds):
             for way, options in WAYS.items():
-                client = ["iperf3", "-c", address, f"-t{args.seconds}", "-J", *options]
-                tap = _mbit(lan.members["pc1"].run(client, timeout=args.seconds * 5 + 60).stdout)
-                inside = box.run([*argv, "--", *client], timeout=args.seconds * 5 + 60)
-                own = _mbit(inside.stdout)
+                tap = mbit(lan.members["pc1"], options=options)
+                own = mbit(box, *argv, "--", options=options)
                 kept[way].append(own / tap)
                 print(
                     f"{number + 1} {way}: TAP {tap:.0f} Mbit/s, exec {own:.0f}: {own / tap:.2f}",
                     flush=True,
                 )
-        server.terminate()
         lan.stop()
     medians = {way: statistics.median(ratios) for way, ratios in kept.items()}
     print("exec, of a TAP:", ", ".join(f"{way} {ratio:.2f}" for way, ratio in medians.items()))
     raise SystemExit(0 if min(medians.values()) >= ASKED else 1)
-
-
-def _mbit(report: str) -> float:
-    return float(json.loads(report)["end"]["sum_received"]["bits_per_second"]) / 1e6
 
 
 if __name__ == "__main__":
