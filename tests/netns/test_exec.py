@@ -146,6 +146,38 @@ def test_signals_are_passed_on(user, number):
     gone(user)
 
 
+SINK = """
+import socket, sys, time
+with socket.create_server((sys.argv[1], 9000)) as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    print("ready", flush=True)
+    peer, _ = server.accept()
+    total = 0
+    while data := peer.recv(8192):
+        total += len(data)
+        time.sleep(0.005)  # most of it waits in the kernel of the other end
+    print(total, flush=True)
+"""
+SOURCE = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 9000)) as sock:
+    sock.sendall(bytes(1_000_000))
+"""
+
+
+@pytest.mark.netns("setpriv")
+def test_what_the_program_has_sent_arrives_though_it_has_ended(user, lan):
+    address = ipv4(lan, "pc1")
+    sink = lan.members["pc1"].popen(
+        [sys.executable, "-c", SINK, address], stdout=subprocess.PIPE, text=True
+    )
+    until_it_says(sink, "ready")
+    done = user.exec("t1", sys.executable, "-c", SOURCE, address)
+    assert done.returncode == 0, done.stderr
+    out, _ = sink.communicate(timeout=60)
+    assert out == "1000000\n"
+
+
 @pytest.mark.netns("setpriv")
 def test_what_runs_in_the_background_ends_with_the_program(user):
     done = user.exec("t1", "sh", "-c", "setsid sleep 300 > /dev/null 2>&1 & exit 3")

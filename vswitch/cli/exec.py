@@ -115,6 +115,7 @@ async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> 
             await ask_for_lease(sandbox, config.dev)
         if argv:
             await program.run(sandbox.start(argv))
+            await sandbox.linger()
         if config.keep:
             say(f"vswitch: {config.name} stays until Ctrl-C; to go in: {sandbox.enter}")
             await trio.sleep_forever()

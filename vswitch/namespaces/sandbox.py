@@ -60,6 +60,11 @@ HIDDEN: Final = (
     "/var/lib/dhcp",
 )
 TO_ALL: Final = ("255.255.255.255/32", "224.0.0.0/4")  # for programs that name no interface
+LINGER: Final = 5.0  # seconds for TCP connections of ended programs: some repetitions
+DATAGRAMS: Final = 0.05  # seconds from a TAP into the session
+# States of /proc/net/tcp in which our end is not acknowledged yet (include/net/tcp_states.h):
+# FIN_WAIT1, LAST_ACK, CLOSING.
+UNACKNOWLEDGED: Final = ("04", "09", "0B")
 SYSCTL: Final = Path("/proc/sys")
 PING_GROUPS: Final = SYSCTL / "net/ipv4/ping_group_range"
 
@@ -125,6 +130,16 @@ class Sandbox:
             parent=os.getpid(),
         )
         return subprocess.Popen(command, env=env, **options)
+
+    async def linger(self) -> None:
+        """Let the kernel deliver what ended programs have sent, as a host would: datagrams, and the
+        rest of TCP connections, for `LINGER` seconds at most.
+        """
+        with trio.move_on_after(LINGER):
+            while True:
+                await trio.sleep(DATAGRAMS)
+                if not await self.call(_undelivered):
+                    break
 
     async def resolve_with(self, resolvers: Sequence[str]) -> None:
         """These name servers from now on; with none, names end at once with an error."""
@@ -243,6 +258,18 @@ def _prepare(gid: int) -> None:
     # For programs that drop their capabilities. In a container it may be read-only.
     with suppress(OSError):
         PING_GROUPS.write_text(f"{gid} {gid}")
+
+
+def _undelivered() -> bool:
+    """Whether a TCP connection that was closed has something that the other end does not."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/self/net", table).read_text().splitlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        if any(line.split()[3] in UNACKNOWLEDGED for line in lines):
+            return True
+    return False
 
 
 def _attach(config: TapConfig) -> WithDescriptors:
