@@ -29,7 +29,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "revoke": "shut a member out for good",
     "join": "plug this machine into a switch",
     "exec": "run a program on the LAN, as an ordinary user",
-    "proxy": "give programs here the LAN, and the LAN programs here, without root",
+    "proxy": "hand the LAN to programs here, without root",
     "leave": "give a membership of this machine up",
     "status": "show the running switch and joins",
     "port": "show or change the settings of a port",
