@@ -88,6 +88,22 @@ def test_arp_is_asked_and_seen(user, lan):
 
 
 @pytest.mark.netns("setpriv")
+def test_name_server_of_the_lan(user, lan):
+    server = ipv4(lan, "pc1")
+    script = "cat /etc/resolv.conf; ip -br -4 address"
+    done = user.exec("t1", "sh", "-c", script, options=["--resolver", server])
+    assert done.stdout.startswith(f"nameserver {server}\n"), done.stderr
+    assert f"{ipv4_of(user)}/24" in done.stdout
+    assert done.stderr == ""
+
+
+def ipv4_of(user):
+    """The address of t1, from its own list of names."""
+    done = user.exec("t1", "grep", "-w", "t1", "/etc/hosts")
+    return done.stdout.split()[0]
+
+
+@pytest.mark.netns("setpriv")
 @pytest.mark.parametrize(("options", "uid"), [((), UID), (["--root"], 0)])
 def test_who_the_user_is_inside(user, options, uid):
     done = user.exec("t1", "sh", "-c", "id -u; touch $HOME/mine", options=options)

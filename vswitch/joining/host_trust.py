@@ -124,7 +124,9 @@ def _unusable(given: IPv4Interface | IPv6Interface) -> str | None:
 def _taken(lan: Network, host: HostFacts, switch: Address, *, agreed: bool) -> str | None:
     """What of the host, or of the way to the switch, the LAN would stand before."""
     unless = f"if that is meant, join with --allow-network {lan}"
-    if not host.apart and (reason := swallows(str(lan), [str(switch)])) is not None:
+    if host.apart:  # all that is there is of the LAN
+        return None
+    if (reason := swallows(str(lan), [str(switch)])) is not None:
         return reason
     for what, addresses in (("an address", host.addresses), ("a gateway", host.gateways)):
         if (found := _first(addresses, lan)) is not None:

@@ -234,3 +234,10 @@ def test_the_mtu_leaves_the_host_its_ipv6():
     for mtu in (576, 1279):
         assert "IPv6 needs 1280" in refuse_mtu(mtu, HOST)
         assert refuse_mtu(mtu, HostFacts()) is None
+
+
+def test_a_network_of_its_own_may_hold_the_switch_and_its_name_server():
+    apart = HostFacts(apart=True, resolvers=frozenset([ip_address("192.168.1.1")]))
+    assert refusal("192.168.1.9/24", host=apart, remote="192.168.1.5:7450") is None
+    assert refusal("192.168.1.9/24", remote="192.168.1.5:7450") is not None
+    assert refusal("203.0.113.9/24", host=apart) is not None
