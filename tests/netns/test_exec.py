@@ -104,7 +104,7 @@ def ipv4_of(user):
 
 
 @pytest.mark.netns("setpriv")
-@pytest.mark.parametrize(("options", "uid"), [((), UID), (["--root"], 0)])
+@pytest.mark.parametrize(("options", "uid"), [((), UID), (["--root"], 0)], ids=["user", "root"])
 def test_who_the_user_is_inside(user, options, uid):
     done = user.exec("t1", "sh", "-c", "id -u; touch $HOME/mine", options=options)
     assert done.stdout.split() == [str(uid)], done.stderr
