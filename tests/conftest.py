@@ -10,6 +10,7 @@ import shutil
 
 import pytest
 
+from transport.platform import LINUX
 from vswitch.lab import missing_for_lab
 
 TOOL_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
@@ -39,10 +40,14 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
+    if not LINUX and item.get_closest_marker("linux"):
+        pytest.skip("needs the Linux part")
     marks = list(item.iter_markers("netns"))
     if not marks:
         return
     tools = {tool for mark in marks for tool in mark.args}
+    if not LINUX:
+        pytest.skip("needs the Linux part")
     absent = missing() + sorted(tool for tool in tools if not shutil.which(tool, path=TOOL_PATH))
     if absent:
         pytest.skip("missing: " + ", ".join(absent))

@@ -40,6 +40,9 @@ def check_name(text: str) -> str:
     return text
 
 
+MAX_PLACES = 4  # where members reach one switch: of each, two addresses can be tried at once
+
+
 @frozen(order=True)
 class HostPort:
     """Where a UDP socket is or shall be. `host` has no brackets; "" means every address."""
@@ -103,7 +106,7 @@ def _check_host(host: str) -> str:
 def _check_port(text: str | None, default: int | None) -> int:
     if text is None:
         if default is None:
-            raise ValueError("the port is missing: write HOST:PORT")
+            raise ValueError("the port is missing: write HOST:PORT, or :PORT for every address")
         return default
     # isdigit alone accepts digits that int() reads and people do not, such as superscripts.
     if not (text.isascii() and text.isdigit()):

@@ -147,6 +147,14 @@ async def measure(host: str, port: int = DEFAULT_PORT, *, seconds: float = 3.0) 
 async def _connect(host: str, port: int, wish: bytes) -> trio.SocketStream:
     try:
         with trio.fail_after(CONNECT_TIMEOUT):
+            await trio.socket.getaddrinfo(host, port)
+    except (OSError, trio.TooSlowError) as error:
+        why = getattr(error, "strerror", None) or "no name server answers"
+        raise NotFound(
+            f"{host} is not known here: {why}; give its address, which `vswitch members` shows"
+        ) from error
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT):
             stream = await trio.open_tcp_stream(host, port)
             await stream.send_all(wish)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:

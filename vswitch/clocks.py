@@ -14,13 +14,15 @@ import math
 import time
 from datetime import UTC, datetime
 
+from transport.platform import boot_time
+
 _SET = 0.1  # seconds; less lies between the two readings, or is a clock that is slewed
 _began = 0.0  # when the system began, by the wall clock
 
 
 def uptime() -> float:
-    """Seconds since the system began, sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Seconds since the system began, sleep included where the system counts it."""
+    return boot_time()
 
 
 def wall_time_of(moment: float) -> float:

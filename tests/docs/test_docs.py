@@ -17,9 +17,11 @@ from transport.stats import DROP_REASONS
 from vswitch.cli.common import SUMMARIES
 from vswitch.config.options import (
     TABLES,
+    ExecConfig,
     InviteConfig,
     JoinConfig,
     LookConfig,
+    ProxyConfig,
     ServeConfig,
     StateConfig,
 )
@@ -30,6 +32,8 @@ from vswitch.errors import ExitCode
 from vswitch.features.settings import load_settings
 from vswitch.foreign.datagrams import SEND_REASONS
 from vswitch.foreign.kinds import KINDS, ForeignSettings, load_foreign
+from vswitch.proxy.relay import End
+from vswitch.proxy.sides import REASONS
 from vswitch.switch.counters import Drop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +44,8 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 OF_COMMAND = {
     "serve": ServeConfig,
     "join": JoinConfig,
+    "exec": ExecConfig,
+    "proxy": ProxyConfig,
     "invite": InviteConfig,
     "status": LookConfig,
     "members": LookConfig,
@@ -121,18 +127,18 @@ def test_option_is_in_the_table(command, name):
     metavar = "" if entry.metavar is None else " " + entry.metavar
     assert code(flag) == [f"{flag_of(name)}{metavar}".replace("|", r"\|")]
     assert code(variable) == [variable_of(name)]
-    has_table = command in ("serve", "join")
+    has_table = command in ("serve", "join", "exec", "proxy")
     assert code(key) == ([name] if has_table and entry.in_file else [])
     assert meaning
     if field.default is attrs.NOTHING:
         assert default == "required"
     elif isinstance(field.default, attrs.Factory):
         assert "#files" in default
-    elif field.default is None:
-        assert default == ""
+    elif field.default is None or default == "":
+        assert not field.default
     else:
         (text,) = code(default)
-        fixed = {} if name == "name" or cls is not JoinConfig else {"name": "pc1"}
+        fixed = {} if name == "name" or not issubclass(cls, JoinConfig) else {"name": "pc1"}
         assert getattr(load(cls, {name: text}, {}, **fixed), name) == field.default
 
 
@@ -255,6 +261,14 @@ def test_every_drop_is_explained():
         {"refused", *DROP_REASON.values(), *STAYS_HOME, *foreign, *named}
     )
     assert sorted(of_transport) == sorted(DROP_REASONS)
+
+
+def test_every_failure_and_drop_of_the_proxy_is_explained():
+    sources = "".join(path.read_text() for path in (ROOT / "vswitch/proxy").glob("*.py"))
+    named = set(re.findall(r'(?:(?:failed|drops)\[|CannotConnect\()"(\w+)"', sources))
+    named |= {"failed", *REASONS.values(), *(end.value for end in End if end is not End.DONE)}
+    listed = {code(row[0])[0] for row in rows(section("Proxy"))}
+    assert {word for word in listed if not word.startswith("--")} == named
 
 
 def events(source: str) -> set[str]:
@@ -405,11 +419,20 @@ def test_units_start_what_exists(unit):
     program, command, *arguments = shlex.split(start.replace("%i", "pc1").replace("%S", "/var/lib"))
     assert program == "/opt/vswitch/bin/vswitch"
     given = parser_of(command).parse_args(arguments)
-    assert given.state == "/var/lib/vswitch"
+    assert given.state == (None if unit.name in OF_USERS else "/var/lib/vswitch")
 
 
-def test_there_are_two_units():
-    assert [unit.name for unit in UNITS] == ["vswitch-join@.service", "vswitch-serve.service"]
+OF_USERS = {"vswitch-proxy@.service"}
+
+
+def test_there_are_three_units_and_all_are_in_the_wheel():
+    names = ["vswitch-join@.service", "vswitch-proxy@.service", "vswitch-serve.service"]
+    assert [unit.name for unit in UNITS] == names
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    data = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    for name in names:
+        manager = "user" if name in OF_USERS else "system"
+        assert data[f"examples/{name}"] == f"lib/systemd/{manager}/{name}"
 
 
 def test_the_example_of_a_configuration_file_is_right():
@@ -417,7 +440,7 @@ def test_the_example_of_a_configuration_file_is_right():
     flags = {"config": str(path)}
     served = load(ServeConfig, flags, {}, table="serve", tables=TABLES)
     joined = load(JoinConfig, flags, {}, table="join", tables=TABLES, name="pc1")
-    assert str(served.public) == "switch.example.org:0"
+    assert [str(each) for each in served.public] == ["switch.example.org:0"]
     assert attrs.evolve(served, public=None, config=None) == ServeConfig(state=served.state)
     assert attrs.evolve(joined, config=None) == JoinConfig(name="pc1", state=joined.state)
 

@@ -36,6 +36,7 @@ from vswitch.frames.build import arp_request, icmp_echo, vlan_tagged
 from vswitch.frames.records import CONTROL, FRAME, SUPERFRAME, encode_record
 from vswitch.members.protocol import Hello
 from vswitch.members.protocol import encode_control as encode_message
+from vswitch.proxy.socks import datagram as socks_datagram
 from vswitch.registry.invite import JoinString
 from vswitch.testing.groups import igmp3_report, mld2_report
 
@@ -121,6 +122,10 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         "without_vxlan_untrusted": vxlan_header(42) + arp_request(A, "10.0.0.1", "10.0.0.2"),
         "read_untrusted": igmp3_report(A, [(4, "239.1.2.3", [])]),
         "autoconfiguration_untrusted": b"\0" + icmp_echo(A, "10.0.0.1", A, "10.0.0.2"),
+        "read_greeting_untrusted": b"\5\2\0\2",
+        "read_credentials_untrusted": b"\1\2me\4word",
+        "read_request_untrusted": b"\5\1" + socks_datagram("2001:db8::7", 53, b"")[2:],
+        "read_datagram_untrusted": b"\0\0\0\3\3pc1\0\x35word",
     }
     for name, body in bodies.items():
         for found in _input(name, body):
@@ -144,9 +149,10 @@ def text_seeds() -> Iterator[tuple[str, bytes]]:
     for name, text in texts.items():
         for found in _input(name, text.encode()):
             yield name, b"\0" + found
-    host = HostPort("192.0.2.1", 7450)
-    for label, member in ("join", ""), ("join-tagged", "pc1"):
-        join = JoinString(PublicKey(bytes(range(32))), bytes(8), bytes(16), host, member).encode()
+    places = HostPort("192.0.2.1", 7450), HostPort("a.example", 1)
+    for label, count, member in ("join", 1, ""), ("join-tagged", 2, "pc1"):
+        key, where = PublicKey(bytes(range(32))), places[:count]
+        join = JoinString(key, bytes(8), bytes(16), where, member).encode()
         yield label, b"\2\0\0" + join.encode()
     orders = {"delay": "40ms~5ms", "loss": "1.5%", "rate": "10M", "seed": 7, "direction": "in"}
     yield "orders", b"\3\0\0" + json.dumps(orders).encode()

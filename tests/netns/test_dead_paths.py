@@ -81,6 +81,17 @@ def test_a_family_that_is_dropped_on_the_way_is_left(lan):
 
 
 @pytest.mark.netns("ip", "ping", "nft")
+@pytest.mark.parametrize("way", ["saddr", "daddr"])
+def test_a_family_that_is_dropped_in_one_direction_is_left(lan, way):
+    """The other end is heard, and answers nothing that the member sends; or the other way round."""
+    other = lan.members["pc2"].popen(["ping", "-i0.2", "-w60", ipv4(lan, "pc1")])
+    assert pause(lan, lambda: dropped(lan, f"ip6 {way} 2001:db8::11 meta l4proto udp")) < 10
+    assert lan.port("pc1")["via"].startswith("udp:192.0.2.")
+    other.terminate()
+    other.wait(10)
+
+
+@pytest.mark.netns("ip", "ping", "nft")
 def test_the_status_says_that_the_switch_is_silent_while_it_is(lan):
     host, there = lan.members["pc1"], ipv4(lan, "pc2")
     dropped(lan, "ether type { ip, ip6 }")

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.structure.source import PACKAGES, module_name, room_of, sources
 
 LAYERS: tuple[tuple[str, ...], ...] = (  # the rooms of transport, the lowest first
-    ("constants", "errors", "stats", "ratelimit", "emulation"),
+    ("constants", "errors", "stats", "ratelimit", "emulation", "platform"),
     ("wire",),
     ("crypto",),
     ("congestion",),

@@ -76,6 +76,9 @@ KEY_USERS = ("vswitch.registry", "vswitch.cli")
 EMULATION = ("transport.emulation",)
 EMULATION_USERS = ("vswitch.lab", "vswitch.features.impair")
 
+# On what system all of it runs.
+PLATFORM = ("transport.platform",)
+
 
 def module_name(path: Path) -> str:
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
@@ -131,7 +134,8 @@ def violations(module: str, names: set[str]) -> list[str]:
 
 
 def may_use_transport(module: str, names: set[str]) -> bool:
-    if is_in(module, TRANSPORT_USERS):
+    names = {name for name in names if not consists_of({name}, PLATFORM)}
+    if is_in(module, TRANSPORT_USERS) or not names:
         return True
     if consists_of(names, EMULATION):
         return is_in(module, EMULATION_USERS)

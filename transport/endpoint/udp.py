@@ -1,4 +1,4 @@
-"""The UDP socket: batches in, batches out, and everything that is particular to the kernel.
+"""The UDP socket: batches in, batches out; what not every kernel does is asked of `kernel.py`.
 
 `DatagramSocket` is the small protocol that the endpoint knows; `UdpSocket` is the real one and
 `testing.MemorySocket` the other. Receiving never blocks and takes a bounded batch; sending never
@@ -18,50 +18,24 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-import sys
 from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
-from struct import Struct
 from typing import Final, Protocol
 
 import trio
 
-from transport.constants import MAX_DATAGRAM, SOCKET_BUFFER
-from transport.endpoint import obstacles, socketfilter
+from transport.constants import MAX_DATAGRAM
+from transport.endpoint import obstacles
+from transport.endpoint.kernel import ANCILLARY_ROOM, KERNEL, ControlMessage, End, Kernel
 from transport.handshake.floodgate import Shares
 from transport.wire.trains import Address, Bytes, PipeAddress, Refusal, Train, cut
 
-# From linux/in.h and linux/in6.h; Python does not name them all.
-_IP_MTU_DISCOVER: Final = 10
-_IPV6_MTU_DISCOVER: Final = 23
-# Never fragment, and ask nobody but the interface what is too big: path/mtu.py finds the path's
-# size, and routers' messages about it can be forged.
-_PMTUDISC_PROBE: Final = 3
-
-# From linux/udp.h.
-_SOL_UDP: Final = 17
-_UDP_SEGMENT: Final = 103  # control message, u16: cut what is sent to datagrams of this size
-_UDP_GRO: Final = 104  # control message, int: what was received is datagrams of this size
-_U16: Final = Struct("=H")
-
-# Packet information, both ways: struct in_pktinfo of linux/in.h, in6_pktinfo of linux/ipv6.h.
-_IP_PKTINFO: Final = 8
-_IPV6_RECVPKTINFO: Final = 49
-_IPV6_PKTINFO: Final = 50
-_NO_INTERFACE: Final = bytes(4)  # the routes choose it
-_LINK_LOCAL: Final = b"\xfe\x80"  # addresses that are good on one interface alone
-_ANCILLARY_ROOM: Final = 128  # bytes; a dual-stack socket may bring messages of both families
 _TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
 _LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
 _COPY_UP_TO: Final = 4096  # bytes that are copied out of the buffer of reads
-_NOTICES: Final = 64  # of ICMP, heard at once
 _REFUSALS: Final = 1024  # of one turn, more than a turn's trains
 _TRAIN_BYTES: Final = 65_000  # in one call, below the largest UDP payload of 65,507
-
-
-ControlMessage = tuple[int, int, bytes]
-End = tuple[ControlMessage, ...]  # of our own, behind a peer's address
 
 
 class DatagramSocket(Protocol):
@@ -104,6 +78,7 @@ class UdpSocket:
         *,
         pinned: bool = False,
         hears: bool = False,
+        kernel: Kernel = KERNEL,
     ) -> None:
         """`pinned`: answer from the address that was asked; `hears`: what ICMP says."""
         sock.setblocking(False)
@@ -112,14 +87,9 @@ class UdpSocket:
         self._mapped = sock.family == socket.AF_INET6
         self._ends = 4 if self._mapped else 2  # fields of an address without an end of our own
         self._hears = hears
-        if hears:
-            sock.setsockopt(socket.IPPROTO_IP, obstacles.IP_RECVERR, 1)
-            if self._mapped:
-                sock.setsockopt(socket.IPPROTO_IPV6, obstacles.IPV6_RECVERR, 1)
-        if pinned and self._mapped:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
-        elif pinned:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        kernel.prepare(sock, pinned=pinned, hears=hears)
+        self._kernel = kernel
+        self._read = kernel.read
         # What came with the last read, and what that says: nearly always the same again.
         self._ancillary: list[ControlMessage] = []
         self._said: tuple[int, End] = (0, ())
@@ -127,9 +97,7 @@ class UdpSocket:
         self.refused: deque[Refusal] = deque(maxlen=_REFUSALS)
         self._view = memoryview(bytearray(_LAY_UP_TO + MAX_DATAGRAM + 1))
         self.drained = True
-        self._sends_trains = True  # until the kernel refuses one
-        with suppress(OSError):  # before Linux 5.0; then every datagram is a read of its own
-            sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        self._sends_trains = kernel.sends_trains  # until the kernel refuses one
 
     @property
     def local_address(self) -> Address:
@@ -163,7 +131,7 @@ class UdpSocket:
         self.drained = False
         try:
             for _ in range(limit):
-                size, ancillary, _, address = receive((view[end:],), _ANCILLARY_ROOM)
+                size, ancillary, _, address = receive((view[end:],), ANCILLARY_ROOM)
                 if size == full and ancillary == before and address == peer and aligned:
                     end += size  # one more of the same: on a plain wire that is nearly all
                     if end > _LAY_UP_TO:
@@ -174,7 +142,7 @@ class UdpSocket:
                     continue
                 if ancillary != before:
                     before = self._ancillary = ancillary
-                    joined, local = self._said = _read(ancillary)
+                    joined, local = self._said = self._read(ancillary)
                 segment, peer = joined or size, address
                 if local:
                     address = (*address, local)
@@ -206,13 +174,7 @@ class UdpSocket:
     def _hear(self) -> bool:
         """Take what ICMP has said of datagrams that left; whether it has said anything."""
         heard = False
-        for _ in range(_NOTICES if self._hears else 0):
-            try:
-                _, ancillary, _, address = self._sock.recvmsg(
-                    0, _ANCILLARY_ROOM, socket.MSG_ERRQUEUE
-                )
-            except OSError:  # that was all; of a closed socket whoever sends or receives hears
-                break
+        for ancillary, address in self._kernel.notices(self._sock) if self._hears else ():
             said = obstacles.of_notice(ancillary, format_host(address))
             heard |= said is not None
             if said:
@@ -234,7 +196,7 @@ class UdpSocket:
 
     def _send_train(self, train: Train) -> None:
         data, address, size = train
-        ancillary = [(_SOL_UDP, _UDP_SEGMENT, _U16.pack(size))]
+        ancillary = self._kernel.cutting(size)
         if len(address) > self._ends:
             ancillary += address[-1]
             address = address[: self._ends]
@@ -309,8 +271,8 @@ class UdpSocket:
 
     def limit_inits(self, shares: Shares) -> None:
         try:
-            socketfilter.apply(self._sock, shares)
-        except OSError:  # a sandbox may forbid it: then each is looked at, as ever
+            self._kernel.limit_inits(self._sock, shares)
+        except OSError:  # no Linux, or a sandbox forbids it: then each is looked at, as ever
             self.drops["no_filter"] += 1
 
     def rebind(self) -> None:
@@ -319,9 +281,7 @@ class UdpSocket:
         """
         if self._device is not None:
             with suppress(OSError):  # it is not there, or we have no privilege: as before
-                self._sock.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode()
-                )
+                self._kernel.bind_interface(self._sock, self._device)
 
     def can_reach(self, host: str) -> bool:
         """Whether `host`, a literal, is of a family that this socket can send to."""
@@ -353,26 +313,13 @@ def _laid(train: memoryview) -> Bytes:
     return train if len(train) > _COPY_UP_TO else bytes(train)
 
 
-def _read(ancillary: list[ControlMessage]) -> tuple[int, End]:
-    """What the kernel says of a read: bytes of each datagram that it has joined, 0 if it has not;
-    and what makes an answer leave from where this came to, or nothing.
-    """
-    joined = 0
-    local: End = ()
-    for level, kind, data in ancillary:
-        if level == _SOL_UDP and kind == _UDP_GRO:
-            joined = int.from_bytes(data, sys.byteorder)
-        elif level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
-            # Only a link-local address needs its interface: answers to others go by the routes.
-            interface = data[16:] if data.startswith(_LINK_LOCAL) else _NO_INTERFACE
-            local = ((level, kind, data[:16] + interface),)
-        elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-            local = ((level, kind, _NO_INTERFACE + data[4:8] + bytes(4)),)
-    return joined, local
-
-
 def open_udp(
-    host: str = "", port: int = 0, *, device: str | None = None, listens: bool = False
+    host: str = "",
+    port: int = 0,
+    *,
+    device: str | None = None,
+    listens: bool = False,
+    kernel: Kernel = KERNEL,
 ) -> UdpSocket:
     """A socket bound to `host` (a literal; empty for all of both families) and `port`.
 
@@ -382,21 +329,19 @@ def open_udp(
     """
     if host in ("", "::"):
         try:
-            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         except OSError:  # a kernel without IPv6
-            host, sock = "", socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            host, sock = "", socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     else:
         version = ipaddress.ip_address(host.partition("%")[0]).version
         family = socket.AF_INET if version == 4 else socket.AF_INET6
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in ("", "::"))
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        kernel.before_bind(sock)
         if device is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        _enlarge_buffers(sock)
+            kernel.bind_interface(sock, device)
         # As the kernel wants it: a link-local address has its interface in a field of its own.
         numeric = socket.AI_NUMERICHOST | socket.AI_PASSIVE
         found = socket.getaddrinfo(host or None, port, sock.family, sock.type, flags=numeric)
@@ -405,16 +350,7 @@ def open_udp(
         sock.close()
         raise
     every = host in ("", "::", "0.0.0.0")
-    return UdpSocket(sock, device, pinned=listens and every, hears=not listens)
-
-
-def _enlarge_buffers(sock: socket.socket) -> None:
-    """As much buffer as we want where we may, as much as the system allows elsewhere."""
-    for force, plain in ((33, socket.SO_RCVBUF), (32, socket.SO_SNDBUF)):  # SO_*BUFFORCE
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER)
+    return UdpSocket(sock, device, pinned=listens and every, hears=not listens, kernel=kernel)
 
 
 def format_address(address: Address) -> str:

@@ -58,6 +58,7 @@ class Conversation:
         "receive",
         "recovery",
         "send_window",
+        "told",
     )
 
     def __init__(
@@ -83,6 +84,7 @@ class Conversation:
         self.message_size = mtu - KCP_HEADER_SIZE  # one segment, one datagram
         self.max_message = self.message_size * MAX_FRAGMENTS
         self.recovery = Recovery(now, send_from, ack_delay)
+        self.told = False  # the peer has answered when asked for its window; the caller resets it
         self.acknowledgements = b""  # in the first datagram that `flush` gave last
         self._start = now
         # What `lanes/parity.py` takes: rows that have come, and nobody has looked at.
@@ -146,6 +148,8 @@ class Conversation:
                         arrivals.tell = True
                     elif command == PARITY:
                         self.parity.append((fragment, number, time, datagram[start:at]))
+                    else:
+                        self.told = True
                     if at == end:
                         break
             except BadPacket:

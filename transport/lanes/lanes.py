@@ -122,9 +122,9 @@ class SparseLane:
         """All messages that have arrived, in order."""
         return [] if self.reliable is None else self.reliable.take_messages()
 
-    def receive_units(self, units: list[bytes], now: float) -> None:
+    def receive_units(self, units: list[bytes], now: float) -> bool:
         """As `ReliableLane.receive_units`."""
-        self._opened(now).receive_units(units, now)
+        return self._opened(now).receive_units(units, now)
 
     def units_to_send(self, now: float, *, suspect: bool) -> list[bytes]:
         """As `ReliableLane.units_to_send`. Where the path loses things each leaves twice: whoever

@@ -261,8 +261,10 @@ class ReliableLane:
 
     # --- Receiving --------------------------------------------------------------------------
 
-    def receive_units(self, units: list[bytes], now: float) -> None:
-        """Plaintexts of sealed units, each one KCP datagram. HOT PATH."""
+    def receive_units(self, units: list[bytes], now: float) -> bool:
+        """Plaintexts of sealed units, each one KCP datagram. Whether they say that something of
+        ours has reached the peer. HOT PATH.
+        """
         recovery, arrivals = self._recovery, self._arrivals
         under_way = recovery.pipe + self.kcp.queued
         try:
@@ -302,6 +304,10 @@ class ReliableLane:
                 self.learn()
         if arrivals.ready:
             self._drain()
+        if self.kcp.told:
+            self.kcp.told = False
+            return True
+        return bool(acked)
 
     def learn(self) -> None:
         """Take in what is `unlearned`. HOT PATH."""

@@ -1,8 +1,10 @@
 """Liveness of the peer: keepalives, probes of a silent peer, and the moment to give up.
 
 Pure: the session tells what it sent and received, asks `poll(now)` what to do and sleeps until
-`due`. An answer is *awaited* from the first datagram that deserves one (data, a ping)
-until anything authentic comes in. KCP's own dead-link verdict takes minutes and is not used.
+`due`. An answer is *awaited* from the first datagram that deserves one (data, a ping) until the
+peer says that something of ours has come: what it sends by itself also comes where nothing of ours
+gets there. The session ends when nothing authentic comes at all, which is so at one end at least.
+KCP's own dead-link verdict takes minutes and is not used.
 """
 
 from __future__ import annotations
@@ -76,8 +78,15 @@ class Liveness:
     def received(self, now: float) -> None:
         """Something authentic came in. HOT PATH."""
         self._heard = now
+        if self.awaiting is None:
+            self.due = self._keepalive_at if self._initiator else now + DEAD_AFTER
+        else:
+            self.due = min(now + DEAD_AFTER, self._probe_at)
+
+    def answered(self) -> None:
+        """What came in says that something of ours has reached the peer. HOT PATH."""
         self.awaiting = None
-        self.due = self._keepalive_at if self._initiator else now + DEAD_AFTER
+        self.due = self._keepalive_at if self._initiator else self._heard + DEAD_AFTER
 
     def doubt(self, now: float) -> bool:
         """Somebody says that the peer is out of reach, which need not be true: without an answer it

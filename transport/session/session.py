@@ -285,10 +285,10 @@ class Session:
             challenge = self.paths.observe(address, newest, now)
             if challenge is not None:
                 self._exchange.queue(PathChallenge(challenge), address)
-        if sparse:
-            lanes.sparse.receive_units(sparse, now)
-        if bulk:
-            lanes.bulk.receive_units(bulk, now)
+        if sparse and lanes.sparse.receive_units(sparse, now):
+            self._liveness.answered()
+        if bulk and lanes.bulk.receive_units(bulk, now):
+            self._liveness.answered()
         reliable = lanes.sparse.reliable
         if lanes.bulk.broken or (reliable is not None and reliable.broken):
             self._close_broken(now)
@@ -310,10 +310,10 @@ class Session:
                 lanes.datagrams.receive_untrusted(plaintext, datagram[2], now)
             elif not plaintext:
                 pass
-            elif lanes.is_sparse_untrusted(plaintext):
-                lanes.sparse.receive_units([plaintext], now)
             else:
-                lanes.bulk.receive_units([plaintext], now)
+                lane = lanes.sparse if lanes.is_sparse_untrusted(plaintext) else lanes.bulk
+                if lane.receive_units([plaintext], now):
+                    self._liveness.answered()
         except BadPacket as bad:
             self.drops[bad.reason] += 1
         if lanes.broken:
@@ -328,8 +328,10 @@ class Session:
             match item:
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
+                        self._liveness.answered()
                         self._change_path(address, now)
                 case Pong():
+                    self._liveness.answered()
                     if self.lanes.overdue:
                         self._outbox.paced.clear()  # what leaves so slowly is sent again, too
                     self.lanes.on_pong(now)
@@ -337,6 +339,7 @@ class Session:
                 case MtuProbe(epoch):
                     self._probing.peer_searches(epoch, now)
                 case MtuAck(size, epoch):
+                    self._liveness.answered()
                     self._probing.acknowledged(size, epoch, now)
                     self._fit_lanes()
                 case Close(code, reason):
@@ -344,6 +347,7 @@ class Session:
                 case Rekey():
                     self.keys.wanted = True
                 case Arrivals(received, expected):
+                    self._liveness.answered()
                     if self.lanes.datagrams is not None:
                         self.lanes.datagrams.reported_untrusted(
                             received,

@@ -100,6 +100,10 @@ def _run(argv: Sequence[str] | None) -> int:
         from vswitch.config.sources import unknown
 
         raise ConfigError(unknown(asked, SUMMARIES, "command"))
-    args = command_line({asked}).parse_args(words)
+    program: list[str] = []
+    if asked == "exec" and "--" in words:  # what is behind is the program's, flags and all
+        at = words.index("--")
+        words, program = words[:at], words[at + 1 :]
+    args = command_line({asked}).parse_args(words, argparse.Namespace(program=program))
     code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code

@@ -102,7 +102,7 @@ def _port(text: str) -> int:
 
 def _seconds(text: str) -> float:
     try:
-        seconds = float(text)
+        seconds = float(text.removesuffix("s"))
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= LONGEST:

@@ -28,6 +28,8 @@ SUMMARIES = {  # of every command, in the order of the help
     "enable": "let it in again",
     "revoke": "shut a member out for good",
     "join": "plug this machine into a switch",
+    "exec": "run a program on the LAN, as an ordinary user",
+    "proxy": "hand the LAN to programs here, without root",
     "leave": "give a membership of this machine up",
     "status": "show the running switch and joins",
     "port": "show or change the settings of a port",
@@ -41,6 +43,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "bench": "measure the link to another member",
     "demo": "see it work: a switch and two members on this machine",
     "genkey": "make a key pair ahead of time",
+    "pubkey": "print the public key of a private one",
 }
 _WIDTH = 79  # columns
 T = TypeVar("T")

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         served = registry.served()
         if served is None or served.key is None:
             raise no_switch
-        invitation = JoinString.new(served.key, _where(config.public, served), name, served.https)
+        places = _where(config.public, served)
+        invitation = JoinString.new(served.key, *places, name=name, https=served.https)
         now = time.time()
         expires = now + config.expires
         invite = Invite(invitation.token_id, invitation.psk, name, now, expires)
@@ -66,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _where(asked: HostPort | None, served: LastServed) -> HostPort:
+def _where(asked: tuple[HostPort, ...], served: LastServed) -> tuple[HostPort, ...]:
     public = asked or served.public
-    if public is None:
+    if not public:
         raise ConfigError(
             "where members reach the switch is not known: give --public HOST[:PORT] here or to "
             "`vswitch serve`"

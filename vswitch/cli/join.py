@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TypeVar
 
 import attrs
 
@@ -15,6 +16,8 @@ from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
 from vswitch.logs import set_up
 from vswitch.registry.invite import JoinString
+
+T = TypeVar("T")
 
 _PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
 _ASK = "ask"  # of --bind
@@ -42,16 +45,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stay joined until a signal comes or the switch refuses."""
-    invite = args.invite
-    if invite == "-":
-        invite = _read_invite()
-    elsewhere = args.config or os.environ.get("VSWITCH_CONFIG") or os.environ.get("VSWITCH_NAME")
-    if args.name is None and not elsewhere:
-        if args.via is not None:
-            args.name = _name_without_registry(args)
-        elif invite is not None:
-            args.name = JoinString.parse_untrusted(invite).name or None
-    config = config_from(args, JoinConfig, table="join", invite=invite)
+    config = member_config(args, JoinConfig, "join")
     if config.bind == _ASK:
         config = attrs.evolve(config, bind=_ask_for_interface(config.dev))
     config.files.ensure(as_guest=True)
@@ -76,6 +70,20 @@ def run(args: argparse.Namespace) -> int:
             nursery.cancel_scope.cancel()
 
     return run_service(service)
+
+
+def member_config(args: argparse.Namespace, cls: type[T], table: str) -> T:
+    """The options of a command that makes a member, with the name that its string may have."""
+    invite = args.invite
+    if invite == "-":
+        invite = _read_invite()
+    elsewhere = args.config or os.environ.get("VSWITCH_CONFIG") or os.environ.get("VSWITCH_NAME")
+    if args.name is None and not elsewhere:
+        if args.via is not None:
+            args.name = _name_without_registry(args)
+        elif invite is not None:
+            args.name = JoinString.parse_untrusted(invite).name or None
+    return config_from(args, cls, table=table, invite=invite)
 
 
 def _name_without_registry(args: argparse.Namespace) -> str:

@@ -47,7 +47,7 @@ def change(args: argparse.Namespace, verb: str, **what: Any) -> int:
     if (args.action == "set") != bool(changes):
         raise ConfigError("set needs KEY=VALUE, and show takes none")
     said = request(config.files.control_socket, verb, changes=changes, **what)
-    if changes and said.get("ports") == 0:
+    if said.get("ports") == 0:
         say(f"vswitch: no port is called {said['name']} now: this is for one that comes")
     if config.json:
         print_json({"schema": SCHEMA, **said})

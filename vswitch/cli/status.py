@@ -23,6 +23,7 @@ from vswitch.management.tables import (
     ended_lines,
     joins_table,
     ports_table,
+    proxy_table,
     refusals,
     switch_line,
 )
@@ -90,6 +91,8 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
         blocks.append(ports_table(ports))
     if joins:
         blocks.append(joins_table(joins, time.time()))
+    if listeners := proxy_table(joins):
+        blocks.append(listeners)
     if refused := refusals(joins):
         blocks.append(refused)
     answer("\n\n".join(blocks))

@@ -17,9 +17,10 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import permutations
 from math import inf
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from vswitch.addresses import (
+    MAX_PLACES,
     HostPort,
     check_name,
     parse_https,
@@ -27,6 +28,7 @@ from vswitch.addresses import (
     parse_subnet,
     parse_wish,
 )
+from vswitch.config.places import Forward, Place, parse_forward, parse_socks
 from vswitch.frames.ethernet import (
     MAX_MTU,
     MAX_VLAN,
@@ -38,10 +40,13 @@ from vswitch.frames.ethernet import (
 from vswitch.members.lane_choice import LANES
 
 Network: TypeAlias = IPv4Network | IPv6Network
+T = TypeVar("T")
 
 LEVELS = ("trace", "debug", "info", "warning", "error")
 INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 MAX_LISTENERS = 16  # sockets of a switch
+_CONNECTIONS_LIMIT = 65536
+_PLACES_LIMIT = 64  # listeners of a proxy, of one kind
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
 _LOG_SIZE_RANGE = (10_000, 10**12)  # bytes
@@ -229,6 +234,14 @@ def _network(value: object) -> Network:
         raise ValueError("write networks such as 10.77.0.0/24, no host bits set") from None
 
 
+def to_resolvers(value: str | Sequence[str]) -> tuple[str, ...]:
+    """IP addresses: a list, or text with commas or spaces."""
+    try:
+        return tuple(str(ipaddress.ip_address(_text(each))) for each in to_texts(value))
+    except ValueError:
+        raise ValueError("write addresses such as 10.77.0.1") from None
+
+
 def to_path(value: str | Path) -> Path:
     """A path; `~` is the home directory."""
     if isinstance(value, Path):
@@ -300,6 +313,34 @@ def _takes(one: str, other: str) -> bool:
     return one in ("::", other) or (one == "0.0.0.0" and ":" not in other)
 
 
+def to_connection_limit(value: int | str) -> int:
+    """How many connections or UDP associations a proxy has at once."""
+    return whole(value, 1, _CONNECTIONS_LIMIT)
+
+
+def to_socks(value: str | Sequence[str | Place]) -> tuple[Place, ...]:
+    """Where a proxy listens for SOCKS clients: a list, or text with spaces or commas."""
+    return tuple(each if isinstance(each, Place) else parse_socks(each) for each in _places(value))
+
+
+def to_forwards(value: str | Sequence[str | Forward]) -> tuple[Forward, ...]:
+    """What a proxy listens at, and where that goes: a list, or text with spaces or commas."""
+    return tuple(
+        each if isinstance(each, Forward) else parse_forward(each) for each in _places(value)
+    )
+
+
+def _places(value: str | Sequence[T]) -> Sequence[str | T]:
+    if isinstance(value, str):
+        value = [] if value.lower() in _NONE else _listed(value)  # type: ignore[assignment]
+    if not isinstance(value, list | tuple) or len(value) > _PLACES_LIMIT:
+        raise ValueError(f"must be a list of {_PLACES_LIMIT} at most")
+    for each in value:
+        if not isinstance(each, Place | Forward):
+            _text(each)
+    return value
+
+
 def to_public(value: str | HostPort | None) -> HostPort | None:
     """`HOST[:PORT]`; port 0 stands for the port that the switch listens on."""
     if value is None or isinstance(value, HostPort):
@@ -308,6 +349,17 @@ def to_public(value: str | HostPort | None) -> HostPort | None:
     if not where.host:
         raise ValueError("the host is missing: write HOST or HOST:PORT")
     return where
+
+
+def to_publics(value: str | HostPort | Sequence[str | HostPort]) -> tuple[HostPort, ...]:
+    """As `to_public`: one, a list, or text with commas or spaces; each once."""
+    if isinstance(value, str):
+        value = _listed(value)
+    places = map(to_public, value if isinstance(value, list | tuple) else [value])
+    found = tuple(dict.fromkeys(each for each in places if each is not None))
+    if len(found) > MAX_PLACES:
+        raise ValueError(f"members try {MAX_PLACES} places at most")
+    return found
 
 
 def to_proxy(value: str | HostPort | None) -> HostPort | None:

@@ -24,7 +24,10 @@ from vswitch.config.converters import (
     to_accept_ra,
     to_bind,
     to_bool,
+    to_connection_limit,
     to_duration,
+    to_duration_or_off,
+    to_forwards,
     to_https_listen,
     to_https_public,
     to_interface,
@@ -44,17 +47,21 @@ from vswitch.config.converters import (
     to_path_wish,
     to_prefix,
     to_proxy,
-    to_public,
+    to_publics,
+    to_resolvers,
+    to_socks,
     to_subnet,
     to_texts,
     to_via,
     to_wish,
 )
+from vswitch.config.places import Forward, Place
 from vswitch.config.sources import option
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import StateDir, default_state_dir
 
-TABLES = ("foreign", "join", "port", "serve", "switch")  # tables that a configuration file may have
+# Tables that a configuration file may have.
+TABLES = ("exec", "foreign", "join", "port", "proxy", "serve", "switch")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
@@ -97,10 +104,14 @@ class InviteConfig(StateConfig):
         converter=to_duration,
         metadata=option("how long the string can be used: 30s, 10m, 24h, 7d (24h)", "TIME"),
     )
-    public: HostPort | None = field(
-        default=None,
-        converter=to_public,
-        metadata=option("where members reach the switch (what serve was told)", "HOST[:PORT]"),
+    public: tuple[HostPort, ...] = field(
+        default=(),
+        converter=to_publics,
+        metadata=option(
+            "where members reach the switch (what serve was told); may be repeated",
+            "HOST[:PORT]",
+            kind="list",
+        ),
     )
 
 
@@ -177,10 +188,15 @@ class ServeConfig(_HostConfig):
             kind="list",
         ),
     )
-    public: HostPort | None = field(
-        default=None,
-        converter=to_public,
-        metadata=option("where members reach this switch: what invites say", "HOST[:PORT]"),
+    public: tuple[HostPort, ...] = field(
+        default=(),
+        converter=to_publics,
+        metadata=option(
+            "where members reach this switch: what invites say; may be repeated, for a LAN and the "
+            "Internet",
+            "HOST[:PORT]",
+            kind="list",
+        ),
     )
     subnet: IPv4Network = field(
         default=IPv4Network("10.77.0.0/24"),
@@ -324,4 +340,115 @@ class JoinConfig(_HostConfig):
         default=False,
         converter=to_bool,
         metadata=option("end when the first connection fails or ends", kind="switch"),
+    )
+
+
+@frozen(kw_only=True)
+class _SandboxConfig(JoinConfig):
+    """Options of a member in a network of its own, where there is nothing but the LAN."""
+
+    dhcp: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("have the address from a DHCP server of the LAN", kind="switch"),
+    )
+    resolver: tuple[str, ...] = field(
+        default=(),
+        converter=to_resolvers,
+        metadata=option("name server on the LAN (none); may be repeated", "ADDR", kind="list"),
+    )
+    accept_ra: str = field(
+        default="on",
+        converter=to_accept_ra,
+        metadata=option(
+            "of IPv6 router advertisements of the LAN: off (nothing), addresses, or on (addresses"
+            " and the way to the Internet, too) (on)",
+            "WISH",
+        ),
+    )
+
+
+@frozen(kw_only=True)
+class ExecConfig(_SandboxConfig):
+    """Options of `exec`."""
+
+    shell: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("run your shell ($SHELL)", kind="switch"),
+    )
+    keep: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("stay a member when the program has ended, until Ctrl-C", kind="switch"),
+    )
+    root: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("be root inside, for programs that look at the user id", kind="switch"),
+    )
+    log_level: str = field(
+        default="warning",
+        converter=to_level,
+        metadata=option("trace, debug, info, warning or error (warning)", "LEVEL"),
+    )
+
+
+@frozen(kw_only=True)
+class ProxyConfig(_SandboxConfig):
+    """Options of `proxy`. Times are in seconds, infinite for none."""
+
+    socks: tuple[Place, ...] = field(
+        default=(),
+        converter=to_socks,
+        metadata=option(
+            "SOCKS5 for programs here, TCP and UDP, names of the LAN (at 127.0.0.1); ADDR:PORT,"
+            " or the /PATH of a Unix socket; may be repeated",
+            "[ADDR:]PORT",
+            kind="list",
+        ),
+    )
+    socks_users: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("ask for one of these: lines of USER:PASSWORD in a file", "FILE"),
+    )
+    forward: tuple[Forward, ...] = field(
+        default=(),
+        converter=to_forwards,
+        metadata=option(
+            "what comes here goes on to the LAN; udp: in front for UDP; may be repeated",
+            "[ADDR:]PORT=NAME:PORT",
+            kind="list",
+        ),
+    )
+    reverse: tuple[Forward, ...] = field(
+        default=(),
+        converter=to_forwards,
+        metadata=option(
+            "what comes to this member's PORT on the LAN goes on to here; udp: in front for UDP;"
+            " may be repeated",
+            "PORT=ADDR:PORT",
+            kind="list",
+        ),
+    )
+    max_connections: int = field(
+        default=1024,
+        converter=to_connection_limit,
+        metadata=option("more at once are refused (1024)", "N"),
+    )
+    max_associations: int = field(
+        default=512,
+        converter=to_connection_limit,
+        metadata=option("the same of UDP clients (512)", "N"),
+    )
+    idle: float = field(
+        default=3 * 3600.0,
+        converter=to_duration_or_off,
+        metadata=option("end a connection that has been silent for so long; or off (3h)", "TIME"),
+    )
+    udp_idle: float = field(
+        default=120.0,
+        converter=to_duration_or_off,
+        metadata=option("forget a UDP client that has been silent for so long (2m)", "TIME"),
     )

@@ -12,6 +12,7 @@ variable, or file and TOML path), the value, and the reason.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,6 +20,7 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from vswitch.errors import ConfigError
+from vswitch.logs import clean
 
 T = TypeVar("T")
 
@@ -135,7 +137,10 @@ def read_tables(path: Path) -> dict[str, Any]:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: not UTF-8 (at line {line})") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+        place = re.search(r"at line (\d+)", str(error))
+        text = "" if place is None else data.decode().split("\n")[int(place[1]) - 1].strip()
+        said = f": {clean(text)}" if text else ""
+        raise ConfigError(f"{path}: not TOML: {error}{said}") from None
     except RecursionError:
         raise ConfigError(f"{path}: not TOML that can be read: nested too deeply") from None
 

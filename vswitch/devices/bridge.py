@@ -77,7 +77,9 @@ async def open_host_end(
             "an address and --bridge: a bridge port has none; give it to the bridge instead"
         )
     async with open_interface(wanted) as interface:
-        if isinstance(interface, TapDevice):  # what else there is has no part in the host
+        if (
+            isinstance(interface, TapDevice) and not interface.private
+        ):  # what else there is has no part in the host
             await trio.to_thread.run_sync(put_back_left_behind, wishes.bridge)
         if wishes.bridge is None:
             async with _kept(interface):
@@ -94,7 +96,7 @@ async def _kept(interface: HostInterface) -> AsyncIterator[None]:
     """Look after the interface meanwhile, if others can change it."""
     with single_error():
         async with trio.open_nursery() as nursery:
-            if isinstance(interface, Kept):
+            if isinstance(interface, Kept) and not interface.private:
                 nursery.start_soon(keep, interface)
             yield
             nursery.cancel_scope.cancel()

@@ -26,6 +26,7 @@ class HostFacts:
     gateways: frozenset[Address] = frozenset()  # next hops of its routes
     resolvers: frozenset[Address] = frozenset()  # name servers
     networks: frozenset[Network] = frozenset()  # that it has routes to
+    apart: bool = False  # none of what leads to the switch is in the network of the interface
     ipv6: bool = False  # is on at the interface, or at the bridge that it is in
 
 

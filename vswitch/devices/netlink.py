@@ -23,6 +23,7 @@ from typing import Any
 
 import attrs
 
+from transport.platform import LINUX
 from vswitch.devices.host_interface import Address, HostFacts, Way
 from vswitch.devices.relocation import (
     FOREVER,
@@ -119,6 +120,12 @@ def add_address(name: str, address: str, *, metric: int | None = None) -> None:
         if metric is not None:
             what["rt_priority"] = metric
         ipr.addr("replace", index=_index(ipr, name), **what)
+
+
+def add_route(name: str, network: str) -> None:
+    """Lead a network, in CIDR form, to the interface; such a route that is there is no error."""
+    with _netlink(f"lead {network} to {name}", forgive=(errno.EEXIST,)) as ipr:
+        ipr.route("add", dst=network, oif=_index(ipr, name), scope="link")
 
 
 def remove_address(name: str, address: str) -> None:
@@ -638,6 +645,8 @@ def _netlink(
     forgive: tuple[int, ...] = (),
 ) -> Iterator[Any]:
     """A socket for what `action` says; `detail` may say it better once something has failed."""
+    if not LINUX:
+        raise VswitchError("interfaces and routes of this host need Linux")
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 

@@ -13,6 +13,8 @@ from typing import Final
 
 import trio
 
+from transport.platform import LINUX
+
 # From linux/rtnetlink.h: links, addresses and routes of both families.
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 _NOTICE: Final = 65536  # bytes; one that is longer is cut off, and not read anyway
@@ -22,9 +24,11 @@ REST: Final = 0.4  # seconds without a look after two: so that they cost next to
 
 async def watch_network(changed: Callable[[], Awaitable[None]]) -> None:
     """Await `changed()` after each volley of changes; for ever, or until that is impossible."""
+    if not LINUX:
+        return
     try:
         sock = trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    except (AttributeError, OSError):  # no Linux, or not allowed here
+    except OSError:  # not allowed here
         return
     with sock:
         try:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from vswitch.devices.tap import TapConfig, TapDevice, attach
+from vswitch.devices.tap import Ask, Attached, TapConfig, TapDevice, attach
 from vswitch.devices.tap_offload import OffloadTapDevice
 
 
@@ -21,17 +21,29 @@ async def open_tap(config: TapConfig) -> AsyncIterator[TapDevice]:
 
     `superframes` of the device says whether it has the offloads that `config` may ask for.
     """
-    attached = await trio.to_thread.run_sync(attach, config)
+    device = tap_device(await trio.to_thread.run_sync(attach, config), config)
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+def tap_device(
+    attached: Attached,
+    config: TapConfig,
+    *,
+    ask: Ask = trio.to_thread.run_sync,
+    private: bool = False,
+) -> TapDevice:
+    """The device for an attached interface, whose descriptor it closes; see `TapDevice`."""
     kind = OffloadTapDevice if attached.offload else TapDevice
-    device = kind(
+    return kind(
         name=config.name,
         mac=attached.link.mac,
         mtu=attached.link.mtu,
         persistent=attached.persistent,
         fd=attached.fd,
         address=config.address,
+        ask=ask,
+        private=private,
     )
-    try:
-        yield device
-    finally:
-        device.close()

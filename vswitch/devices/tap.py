@@ -26,13 +26,15 @@ import os
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
 
+from transport.platform import LINUX
 from vswitch.config.converters import to_interface, to_mtu
 from vswitch.devices import netlink
 from vswitch.devices.host_interface import HostFacts
@@ -56,6 +58,7 @@ TUNSETOFFLOAD = 0x400454D0
 TUNSETVNETHDRSZ = 0x400454D8
 TUNSETVNETLE = 0x400454DC
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 1, 2, 4, 8, 32, 64
+Ask = Callable[..., Awaitable[Any]]  # of a function that blocks, and its arguments
 IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags, rest of the union
 
 # What the host may leave undone, best first. A kernel refuses a set of which it does not know a
@@ -146,6 +149,11 @@ class _NoOffloadsError(VswitchError):
 
 def attach(config: TapConfig) -> Attached:
     """Make the interface that `config` names, or take the one that is there, and attach to it."""
+    if not LINUX:
+        raise VswitchError(
+            "a TAP interface needs Linux: here only `serve` without one, and members in a "
+            "program of your own (the library), run"
+        )
     name = config.name
     existing = netlink.find_link(name)
     if existing is not None and not existing.tap:
@@ -315,6 +323,9 @@ class TapDevice:
     address: str | None = None  # the one that we set, in CIDR form
     superframes: bool = False
     dropped: Counter[str] = attrs.field(factory=Counter)  # frames, by reason
+    # Calls what asks the kernel, where the interface is: here, or in another network namespace.
+    _ask: Ask = attrs.field(default=trio.to_thread.run_sync, repr=False)
+    private: bool = False  # in a network that nobody else sets up: what is done there is meant
     _gone: str | None = attrs.field(init=False, default=None)  # why, once the kernel said so
     _setting: trio.Lock = attrs.field(init=False, factory=trio.Lock)  # while anything is set
     _had_link_local: bool = attrs.field(init=False, default=False)
@@ -377,7 +388,8 @@ class TapDevice:
 
     async def facts(self) -> HostFacts:
         """Implements `vswitch.devices.host_interface.HostInterface`."""
-        return await trio.to_thread.run_sync(netlink.host_facts, self.name)
+        facts: HostFacts = await self._ask(netlink.host_facts, self.name)
+        return attrs.evolve(facts, apart=self.private)
 
     async def set_address(self, address: str | None) -> None:
         """Replace the address that we set by another, in CIDR form, or by none."""
@@ -386,7 +398,7 @@ class TapDevice:
             if address == self.address:
                 return
             try:
-                await trio.to_thread.run_sync(_replace_address, self.name, self.address, address)
+                await self._ask(_replace_address, self.name, self.address, address)
             except PrivilegeError as error:
                 if not self.persistent:
                     raise
@@ -398,7 +410,7 @@ class TapDevice:
         self._open_fd()
         _check(to_mtu, "MTU", mtu)
         async with self._setting:
-            await trio.to_thread.run_sync(lambda: netlink.configure(self.name, mtu=mtu))
+            await self._ask(partial(netlink.configure, self.name, mtu=mtu))
             self._set_lengths(mtu)
 
     async def lacking(self) -> dict[str, str]:
@@ -413,11 +425,11 @@ class TapDevice:
         async with self._setting:
             lacks = await self._look()
             if lacks:
-                await trio.to_thread.run_sync(_mend, self.name, self.mtu, self.address, lacks)
+                await self._ask(_mend, self.name, self.mtu, self.address, lacks)
             return lacks
 
     async def _look(self) -> dict[str, str]:
-        found = await trio.to_thread.run_sync(netlink.condition, self.name)
+        found = await self._ask(netlink.condition, self.name)
         self._had_link_local |= found.link_local
         addresses = () if self.address is None else (self.address,)
         return lacking(Condition(True, self.mtu, addresses, self._had_link_local), found)

@@ -60,6 +60,10 @@ class Kept(Protocol):
     def name(self) -> str:
         """Of the interface."""
 
+    @property
+    def private(self) -> bool:
+        """Whether only who uses it can change it, so that nothing is put back."""
+
     async def lacking(self) -> dict[str, str]:
         """What of it is not as it was set up, of `address`, `link-local`, `up`, `mtu`, and what it
         is instead. `VswitchError` if that cannot be found out.

@@ -2,18 +2,11 @@
 
     socket readable ─▶ up to 256 datagrams ─▶ whose is it? ─▶ that device's inbox ─▶ its port
 
-<<<<<<< HEAD
-Used for raw UDP, VXLAN and QEMU's datagrams, by the switch and by `join --via`. A datagram that
-the kernel refuses is dropped and counted at its device; when the socket itself is full, all its
-devices are until it is not. Where the socket listens at every address of a host, a device sends
-from the one that its peer's newest datagram came to. The inbox of a device is bounded, and what is
-too much is dropped and counted, so that one peer neither stalls nor starves another.
-=======
 Used for raw UDP, VXLAN, QEMU's datagrams and KCP, by the switch and by `join --via`. A datagram
 that the kernel refuses is dropped and counted at its device; when the socket itself is full, all
-its devices are until it is not. The inbox of a device is bounded, and what is too much is dropped
-and counted, so that one peer neither stalls nor starves another.
->>>>>>> h1
+its devices are until it is not. Where the socket listens at every address of a host, a device sends
+from the one that its peer's newest datagram came to. The inbox of a device is bounded, and what is
+too much is dropped and counted, so that one peer neither stalls nor starves another.
 
 Error contract: nothing from the network raises. A fault in a program costs the datagram that has
 shown it, which is counted (`fault`), and the first is logged with its traceback.

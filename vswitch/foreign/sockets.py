@@ -19,6 +19,7 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
+from transport.platform import LINUX
 from vswitch.addresses import HostPort
 from vswitch.errors import NotReachable, PrivilegeError, VswitchError
 from vswitch.logs import clean
@@ -142,7 +143,8 @@ def _bound(place: Place, kind: socket.SocketKind) -> socket.socket:
     if host == "::" and not _has_ipv6():
         family, host = socket.AF_INET, "0.0.0.0"  # every address of a host without IPv6
     what = "TCP" if kind == socket.SOCK_STREAM else "UDP"
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = socket.socket(family, kind)
+    sock.setblocking(False)
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
@@ -150,9 +152,9 @@ def _bound(place: Place, kind: socket.SocketKind) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
             enlarge(sock)
-            if host == "::":
+            if LINUX and host == "::":
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
-            elif host == "0.0.0.0":
+            elif LINUX and host == "0.0.0.0":
                 sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         sock.bind((host, place.port))
     except OSError as error:
@@ -188,12 +190,15 @@ def client_socket(
 ) -> socket.socket:
     """A non-blocking socket for that address, bound to one of ours or to an interface if given."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = socket.socket(family, kind)
+    sock.setblocking(False)
     try:
         if bind is not None:
             try:
                 sock.bind((bind, 0))
             except OSError:
+                if not LINUX:
+                    raise
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bind.encode())
     except BaseException:
         sock.close()
@@ -217,7 +222,8 @@ def _has_ipv6() -> bool:
 
 
 def _bound_path(path: Path, kind: socket.SocketKind) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.setblocking(False)
     try:
         _remove_stale(path, kind)
         old = os.umask(0o177)  # from the first moment: mode 0600

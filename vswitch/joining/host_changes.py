@@ -21,6 +21,7 @@ from typing import Final, TypeAlias
 
 import trio
 
+from transport.platform import boot_time
 from vswitch.devices.host_interface import Way
 from vswitch.errors import VswitchError
 
@@ -45,12 +46,8 @@ class SleepDetector:
 
 
 def read_clocks() -> tuple[float, float]:
-    """Boot time and monotonic time."""
-    monotonic = time.clock_gettime(time.CLOCK_MONOTONIC)
-    try:
-        return time.clock_gettime(time.CLOCK_BOOTTIME), monotonic
-    except (AttributeError, OSError):  # a system without
-        return monotonic, monotonic
+    """Boot time and monotonic time; the same where the system does not count sleep."""
+    return boot_time(), time.monotonic()
 
 
 async def watch_sleep(

@@ -35,7 +35,7 @@ from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
 from vswitch.logs import event
-from vswitch.management.status import JoinStatus, to_json
+from vswitch.management.status import JoinStatus, ProxyStatus, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 
@@ -97,6 +97,7 @@ class HostLink:
         """`server` is the switch, for people; `task_status` hears of the first connection."""
         self.interface = interface
         self.server = server
+        self.listeners: Callable[[], list[ProxyStatus]] = list  # of what runs on this membership
         self._config = config
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
         self.received, self.sent = Tally(), Tally()
@@ -104,6 +105,7 @@ class HostLink:
         self._device: Remote | None = None  # while connected
         self._since = uptime()
         self._error: str | None = None
+        self._attempts = 0  # that failed since the last connection
         self._refused: dict[str, str] = {}  # address, mtu: what the switch said, and why not
         self._limits: dict[str, LineLimit] = {}  # by event
 
@@ -137,6 +139,9 @@ class HostLink:
         address = self.interface.address
         if address is None or (reason := swallows(address, hosts)) is None:
             return
+        with suppress(VswitchError):
+            if (await self.interface.facts()).apart:
+                return
         self.refuse("address", address, reason)
         with suppress(VswitchError):  # not ours to take: the attempt will show it
             await self.interface.set_address(None)
@@ -153,6 +158,7 @@ class HostLink:
         """Frames can pass from now on. The rest is for the log."""
         interface = self.interface
         self._device, self._error, self._since = device, None, uptime()
+        self._attempts = 0
         self.tell(
             "connected",
             member=welcome.name,
@@ -170,11 +176,19 @@ class HostLink:
             self._task_status = None
 
     def lost(self, reason: str) -> None:
-        """There is no connection just now. Logged once for each new reason."""
-        if reason != self._error:
-            self.tell("disconnected", logging.WARNING, member=self._config.name, reason=reason)
+        """There is no connection just now. Logged for each new reason, and at each power of ten of
+        the attempts that have failed.
+        """
         if self._error is None:
             self._since = uptime()
+        self._attempts += 1
+        often = str(self._attempts).strip("0") == "1"
+        if reason != self._error or often:
+            facts = {"reason": reason, "attempts": self._attempts, "effect": "trying again"}
+            if self._task_status is None:
+                self.tell("disconnected", logging.WARNING, member=self._config.name, **facts)
+            else:  # it never was
+                self.tell("not-connected", logging.WARNING, member=self._config.name, **facts)
         self._error = reason
 
     async def carry(
@@ -257,8 +271,10 @@ class HostLink:
                 drops=dict(+drops),
                 since=wall_time_of(self._since),
                 error=self._error,
+                attempts=self._attempts,
                 refused=dict(self._refused),
                 lacking=lacks,
+                proxy=self.listeners(),
                 **session,
             )
         )

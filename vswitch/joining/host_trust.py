@@ -125,6 +125,8 @@ def _unusable(given: IPv4Interface | IPv6Interface) -> str | None:
 def _taken(lan: Network, host: HostFacts, remote: str, *, agreed: bool) -> str | None:
     """What of the host, or of the way to the switch, the LAN would stand before."""
     unless = f"if that is meant, join with --allow-network {lan}"
+    if host.apart:  # all that is there is of the LAN
+        return None
     # Where it is reached through a name or a proxy, that is not for us to know.
     with suppress(ValueError):
         if (reason := swallows(str(lan), [str(_address(remote))])) is not None:
@@ -134,7 +136,8 @@ def _taken(lan: Network, host: HostFacts, remote: str, *, agreed: bool) -> str |
             return f"{lan} holds {what} of this host, {found}; {REMEDY}"
     if agreed:
         return None
-    if (found := _first(host.resolvers, lan)) is not None:
+    # In a network apart a name server is one that the user has named on the LAN.
+    if not host.apart and (found := _first(host.resolvers, lan)) is not None:
         return f"{lan} holds a name server of this host, {found}; {unless}"
     if (found := _first(_METADATA, lan)) is not None:
         return f"{lan} holds {found}, where a cloud tells its machines what to do; {unless}"

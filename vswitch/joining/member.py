@@ -14,6 +14,7 @@ Error contract: `RefusedError` when the switch said no in a way that time does n
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -41,7 +42,7 @@ from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import datagram_counts
+from vswitch.management.status import ProxyStatus, datagram_counts
 from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
 from vswitch.registry.rules import EnrolRefused
@@ -58,15 +59,17 @@ async def join(
     *,
     open_interface: OpenInterface = open_tap,
     run_pipe: RunPipe | None = None,
+    listeners: Callable[[], list[ProxyStatus]] = list,
     task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a member until cancelled. Started, with the switch's welcome, when first plugged in.
 
     `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`; `run_pipe`
-    carries the HTTPS path: a WebSocket, if nothing is said.
+    carries the HTTPS path: a WebSocket, if nothing is said; `listeners` are what `status` tells of
+    a proxy on this membership.
     """
     if config.via is not None:
-        await join_via(config, config.via, open_interface, task_status)
+        await join_via(config, config.via, open_interface, task_status, listeners)
         return
     if config.bridge is not None and config.address not in ("auto", "none"):
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
@@ -74,12 +77,13 @@ async def join(
     if run_pipe is None:
         run_pipe = over_https(await trio.to_thread.run_sync(proxies.read, config))
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
-    server = profile.server.text()
+    server = profile.where
     with single_error():
         async with (
             open_host_link(config, server, open_interface, task_status, mac=mac) as link,
             trio.open_nursery() as nursery,
         ):
+            link.listeners = listeners
             member = Member(config, profile, link, partial(_look, config.bind), run_pipe)
             path = config.files.join_socket(config.name)
             await nursery.start(
@@ -149,7 +153,7 @@ class Member:
         """Session after session, until one ends in a way that time does not mend."""
         config = self._config
         backoff = Backoff()
-        event(log, "connecting", member=config.name, server=self._profile.server)
+        event(log, "connecting", member=config.name, server=self._profile.where)
         while True:
             try:
                 await self._session(backoff)
@@ -297,12 +301,14 @@ class Member:
     async def status(self, args: dict[str, Any]) -> dict[str, Any]:
         """The answer to the control socket."""
         channel, device = self._channel, self._device
+        key = self._profile.server_key.fingerprint()
         if channel is None or device is None:
-            return await self._link.status(args)
+            return await self._link.status(args, switch_key=key)
         await measured([channel])
         session = channel.statistics()
         return await self._link.status(
             args,
+            switch_key=key,
             silent=channel.silent,
             rtt_ms=None if session.rtt is None else session.rtt * 1000,
             datagram_size=session.datagram_size,

@@ -31,7 +31,7 @@ from transport.crypto.identity import (
     load_or_create_key_file,
 )
 from transport.errors import KeyFileError
-from vswitch.addresses import HostPort, check_name, parse_https
+from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_https
 from vswitch.config.options import JoinConfig
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.registry.invite import JoinString
@@ -57,7 +57,7 @@ class Profile:
     """
 
     name: str
-    server: HostPort
+    servers: tuple[HostPort, ...]
     server_key: PublicKey
     private_key: PrivateKey = field(repr=False)
     files: StateDir
@@ -66,6 +66,11 @@ class Profile:
     local: bool = False
     network: str = ""
     https: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The places of the switch, as text with spaces between."""
+        return " ".join(each.text() for each in self.servers)
 
 
 def resolve(config: JoinConfig) -> Profile:
@@ -92,7 +97,7 @@ def resolve(config: JoinConfig) -> Profile:
             key = load_or_create_key_file(files.key(name), owners_beside(files.path))
         return Profile(
             name,
-            invite.server,
+            invite.servers,
             invite.server_key,
             key,
             files,
@@ -128,7 +133,9 @@ def load(files: StateDir, name: str) -> Profile:
             raise ValueError("all values must be text in quotes")
         if values["name"] != name:
             raise ValueError(f"it is for {values['name']!r}")
-        server = HostPort.parse(values["server"])
+        servers = tuple(map(HostPort.parse, values["server"].split()))
+        if not 0 < len(servers) <= MAX_PLACES:
+            raise ValueError(f"server must say 1 to {MAX_PLACES} places, with spaces between")
         server_key = PublicKey.from_text(values["server_key"])
         network = values.get("network", "")
         if network:
@@ -145,7 +152,7 @@ def load(files: StateDir, name: str) -> Profile:
     with _plain_key_errors():
         key = load_key_file(files.key(name), owners_beside(files.path))
     token = values.get("token", "")
-    return Profile(name, server, server_key, key, files, token=token, network=network, https=https)
+    return Profile(name, servers, server_key, key, files, token=token, network=network, https=https)
 
 
 def store(profile: Profile) -> Profile:
@@ -159,7 +166,7 @@ def store(profile: Profile) -> Profile:
         return profile
     values = {
         "name": profile.name,
-        "server": profile.server.text(),
+        "server": profile.where,
         "server_key": profile.server_key.text(),
         "token": profile.token,
         "network": profile.network,
@@ -217,7 +224,7 @@ def _enrol_here(files: StateDir, name: str) -> Profile:
             raise
     first = served.listen[0]
     host = "127.0.0.1" if first.host in _EVERY_ADDRESS else first.host
-    return Profile(name, HostPort(host, first.port), served.key, key, files, local=True)
+    return Profile(name, (HostPort(host, first.port),), served.key, key, files, local=True)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import zip_longest
 from math import inf
 from typing import Final
 
@@ -33,6 +34,7 @@ from transport import (
     open_endpoint,
     open_udp,
 )
+from vswitch.addresses import HostPort
 from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
 from vswitch.joining.paths import ASK_FOR, PathPolicy
 from vswitch.joining.pipes import OpenPipes, RunPipe, open_pipes
@@ -67,21 +69,38 @@ class ResolvedAddresses:
     """
 
     def __init__(self) -> None:
-        self.known: list[tuple[str, int]] = []
+        self._found: dict[HostPort, list[tuple[str, int]]] = {}  # of each place, the last known
         self._worked: tuple[str, int] | None = None
 
-    async def look_up(self, host: str, port: int) -> list[tuple[str, int]]:
-        """All addresses, asked for anew; `Unreachable` if there are none and never were."""
-        reason = f"no name server has answered within {RESOLVE_PATIENCE:g} s"
-        with trio.move_on_after(RESOLVE_PATIENCE):
+    async def look_up(self, places: Iterable[HostPort]) -> list[tuple[str, int]]:
+        """All addresses of all places, asked for anew and at once, the first of each place before
+        the second of any; `Unreachable` if there are none and never were.
+        """
+        reasons: dict[HostPort, str] = {}
+
+        async def ask(place: HostPort) -> None:
+            reasons[place] = f"no name server has answered within {RESOLVE_PATIENCE:g} s"
             try:
-                self.known = await resolve(host, port)
-                reason = "it has no address"
+                self._found[place] = await resolve(place.host, place.port)
+                reasons[place] = "it has no address"
             except OSError as error:
-                reason = str(error.strerror or error)
+                reasons[place] = str(error.strerror or error)
+
+        with trio.move_on_after(RESOLVE_PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for place in places:
+                    self._found.setdefault(place, [])  # in the order of the places
+                    nursery.start_soon(ask, place)
         if not self.known:
-            raise Unreachable(f"cannot resolve {host}: {reason}")
+            said = (f"cannot resolve {place.host}: {why}" for place, why in reasons.items())
+            raise Unreachable("; ".join(said))
         return sorted(self.known, key=lambda each: each != self._worked)
+
+    @property
+    def known(self) -> list[tuple[str, int]]:
+        """All addresses of the last look-up that had an answer, of each place."""
+        turns = zip_longest(*self._found.values())
+        return list(dict.fromkeys(each for turn in turns for each in turn if each is not None))
 
     @property
     def hosts(self) -> list[str]:
@@ -181,16 +200,16 @@ async def open_channel(
     each path where there are two; `resolved` is awaited once `addresses` are known, before the
     first of them is tried.
     """
-    server = profile.server
+    server, places = profile.where, profile.servers
 
     async def look(*, fresh: bool) -> dict[Address, tuple[str, int]]:
         if not policy.takes_udp:
             return {}
         known = addresses.known
         if fresh or not known:
-            known = await addresses.look_up(server.host, server.port)
+            known = await addresses.look_up(places)
             await resolved()
-        return _natives(sock, known, server.host, bind)
+        return _natives(sock, known, server, bind)
 
     async def find(fresh: bool) -> list[Address]:
         return list(await look(fresh=fresh))
@@ -283,15 +302,15 @@ async def _connect(
 
 
 def _natives(
-    sock: UdpSocket, found: list[tuple[str, int]], host: str, bind: str | None
+    sock: UdpSocket, found: list[tuple[str, int]], server: str, bind: str | None
 ) -> dict[Address, tuple[str, int]]:
     """Those of `found` that the socket can send to, as it writes them."""
     try:
         natives = {sock.to_native(*each): each for each in found if sock.can_reach(each[0])}
     except OSError as error:  # the interface after the % of a link-local address
-        raise Unreachable(f"cannot reach {host}: {error.strerror or error}") from None
+        raise Unreachable(f"cannot reach {server}: {error.strerror or error}") from None
     if not natives:
-        raise Unreachable(f"{host} has no address that {bind or 'this host'} can reach")
+        raise Unreachable(f"{server} has no address that {bind or 'this host'} can reach")
     return natives
 
 

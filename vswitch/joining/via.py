@@ -19,6 +19,7 @@ import logging
 import os
 import random
 import secrets
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NoReturn
 
@@ -36,6 +37,7 @@ from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
+from vswitch.management.status import ProxyStatus
 from vswitch.members.protocol import Welcome
 from vswitch.runtime import single_error
 from vswitch.state import file_error, write_file
@@ -54,6 +56,7 @@ async def join_via(
     via: str,
     open_interface: OpenInterface,
     task_status: trio.TaskStatus[Welcome],
+    listeners: Callable[[], list[ProxyStatus]] = list,
 ) -> None:
     """Be plugged into a foreign port until cancelled. Started when frames can pass."""
     mac = await trio.to_thread.run_sync(_kept_mac, config)
@@ -65,6 +68,7 @@ async def join_via(
             ) as link,
             trio.open_nursery() as nursery,
         ):
+            link.listeners = listeners
             path = config.files.join_socket(config.name)
             await nursery.start(serve_control, path, {"status": link.status})
             await _PlainMember(config, via, link).run()

@@ -14,23 +14,18 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import attrs
 
-from vswitch.errors import TimedOut, VswitchError
-from vswitch.lab import namespaces
+from vswitch.namespaces import enter
+from vswitch.namespaces.holder import CALL_TIMEOUT, PACKAGES, Holder, start_holder
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PACKAGES = Path(__file__).resolve().parents[2]  # the directory that holds the vswitch package
-START_TIMEOUT = 20  # seconds: a loaded machine starts Python slowly
-CALL_TIMEOUT = 60  # seconds
 STOP_TIMEOUT = 5  # seconds between SIGTERM and SIGKILL
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
 
@@ -43,7 +38,7 @@ class Call(Generic[T]):
 
     def result(self, timeout: float = CALL_TIMEOUT) -> T:
         """Wait for the end, `timeout` seconds at most (`TimedOut`), and give what it returned."""
-        return self._host._answer(timeout)  # type: ignore[no-any-return]
+        return self._host._holder.answer(timeout)  # type: ignore[no-any-return]
 
 
 @attrs.define(eq=False)
@@ -52,12 +47,14 @@ class Host:
 
     name: str
     directory: Path  # private to the host, removed with it; its HOME
-    pid: int  # of the process that holds the namespaces
     rootless: bool
-    _agent: subprocess.Popen[bytes]
-    _connection: Connection
+    _holder: Holder
     _children: list[subprocess.Popen[Any]] = attrs.field(factory=list)
-    _calling: bool = False
+
+    @property
+    def pid(self) -> int:
+        """Of the process that holds the namespaces."""
+        return self._holder.pid
 
     @property
     def environment(self) -> dict[str, str]:
@@ -83,13 +80,7 @@ class Host:
 
     def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
         """Begin to call an importable function in the host; its result must be collected."""
-        if self._calling:
-            raise RuntimeError(f"{self.name} is busy with another call")
-        try:
-            self._connection.send((function, args, kwargs))
-        except OSError as error:
-            raise VswitchError(f"the lab host {self.name} is gone") from error
-        self._calling = True
+        self._holder.begin(function, *args, **kwargs)
         return Call(self)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -104,7 +95,7 @@ class Host:
         It is killed when the calling thread ends: call from one that lives as long as the lab.
         """
         child = subprocess.Popen(
-            namespaces.command(list(argv), join=self.pid, parent=os.getpid()),
+            enter.command(list(argv), join=self.pid, parent=os.getpid()),
             env={**self.environment, **(env or {})},
             start_new_session=True,
             **{"stdin": subprocess.DEVNULL, **options},
@@ -151,9 +142,7 @@ class Host:
         for child in self._children:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
-        for child in (*self._children, self._agent):
-            if child is self._agent:
-                self._connection.close()
+        for child in self._children:
             try:
                 child.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
@@ -163,18 +152,7 @@ class Host:
                 if stream is not None:
                     stream.close()
         self._children.clear()
-
-    def _answer(self, timeout: float) -> Any:
-        try:
-            if not self._connection.poll(timeout):
-                raise TimedOut(f"the lab host {self.name} did not answer in {timeout:g} s")
-            ok, value = self._connection.recv()
-        except (EOFError, ConnectionResetError) as error:
-            raise VswitchError(f"the lab host {self.name} is gone") from error
-        self._calling = False
-        if not ok:
-            raise value
-        return value
+        self._holder.close()
 
 
 def start_host(name: str, directory: Path, *, rootless: bool, join_user: int | None) -> Host:
@@ -183,27 +161,11 @@ def start_host(name: str, directory: Path, *, rootless: bool, join_user: int | N
     hosts, resolv = directory / "etc-hosts", directory / "etc-resolv.conf"
     hosts.write_text(HOSTS)
     resolv.write_text("")
-    ours, theirs = Pipe()
-    agent = [sys.executable, "-m", "vswitch.lab.agent", str(theirs.fileno()), str(directory)]
-    process = subprocess.Popen(
-        namespaces.command(
-            agent,
-            join_user=join_user,
-            new_user=rootless and join_user is None,
-            new=True,
-            binds={str(hosts): "/etc/hosts", str(resolv): "/etc/resolv.conf"},
-        ),
-        env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(PACKAGES)},
-        stdin=subprocess.DEVNULL,
-        pass_fds=[theirs.fileno()],
-        start_new_session=True,
+    holder = start_holder(
+        f"the lab host {name}",
+        directory,
+        new_user=rootless and join_user is None,
+        join_user=join_user,
+        binds={str(hosts): "/etc/hosts", str(resolv): "/etc/resolv.conf"},
     )
-    theirs.close()
-    host = Host(name, directory, process.pid, rootless, process, ours)
-    try:
-        host.start(os.getpid).result(START_TIMEOUT)
-    except BaseException:
-        process.kill()
-        host.close()
-        raise
-    return host
+    return Host(name, directory, rootless, holder)

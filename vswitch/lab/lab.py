@@ -16,8 +16,8 @@ import attrs
 from vswitch.devices import netlink
 from vswitch.devices.tap import TUN_PATH
 from vswitch.errors import PrivilegeError
-from vswitch.lab import namespaces
 from vswitch.lab.host import Host, start_host
+from vswitch.namespaces import enter
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ PROBE_TIMEOUT = 20  # seconds
 
 
 def _can(*, rootless: bool) -> bool:
-    probe = namespaces.command(["true"], new_user=rootless, new=True)
+    probe = enter.command(["true"], new_user=rootless, new=True)
     return (
         subprocess.run(
             probe,

@@ -29,11 +29,12 @@ import attrs
 
 from vswitch.devices import netlink
 from vswitch.errors import TimedOut, VswitchError
-from vswitch.lab.host import PACKAGES, Host
+from vswitch.lab.host import Host
 from vswitch.lab.job import WireSpec
 from vswitch.lab.lab import BRIDGE, Lab
 from vswitch.lab.wait import wait_until
 from vswitch.lab.wire import End, Wire
+from vswitch.namespaces.holder import PACKAGES
 
 T = TypeVar("T")
 

@@ -36,10 +36,11 @@ from transport.emulation import PathSpec
 from vswitch.devices import netlink
 from vswitch.devices.tap import TapConfig, attach
 from vswitch.errors import TimedOut, VswitchError
-from vswitch.lab.host import PACKAGES, Host
+from vswitch.lab.host import Host
 from vswitch.lab.job import Carried, WireSpec
 from vswitch.lab.lab import Lab
 from vswitch.lab.nat import NatSpec
+from vswitch.namespaces.holder import PACKAGES
 
 IFNAME = "wire0"
 # RFC 2544: addresses for benchmarks.

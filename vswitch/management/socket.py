@@ -6,7 +6,8 @@ code of errors.py. A connection may ask several times, one after the other. Afte
 verb that gives a `Stream` the connection is that stream, of bytes, until it ends. A client that
 closes its writing half asks for the end, and still gets what belongs to it.
 
-Invariants: the socket is mode 0600 and answers only its own user and root (SO_PEERCRED).
+Invariants: the socket is mode 0600 and answers only its own user and root; where
+the system does not tell who asks, the mode alone sees to that.
 Requests, connections, streams and waiting are bounded. There is always a place for one more
 question: where all are taken, the connection goes that has kept the program waiting for longest. A
 socket file is replaced only if nobody answers on it, and removed at the end. A handler that fails
@@ -25,7 +26,6 @@ import logging
 import os
 import secrets
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from typing import Any
 import attrs
 import trio
 
+from transport.platform import peer_user
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 from vswitch.logs import event
 from vswitch.runtime import single_error
@@ -60,7 +61,6 @@ _ANSWER_LIMIT = 30.0  # s to take an answer, or what belongs to a stream that wa
 _BACKLOG = 16
 _MODE = 0o600
 _NO_PLACE = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-_UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 
 _log = logging.getLogger(__name__)
 
@@ -239,9 +239,7 @@ def _answers(path: Path) -> bool:
 
 
 def _peer_allowed(stream: trio.SocketStream) -> bool:
-    data = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    uid = _UCRED.unpack(data)[1]
-    return uid in (0, os.geteuid())
+    return peer_user(stream.socket) in (None, 0, os.geteuid())
 
 
 async def _serve_requests(

@@ -89,7 +89,7 @@ class FaultStatus:
 @frozen(kw_only=True)
 class SwitchStatus:
     """A running switch. `members` counts those who may connect, `ports` shows who is; `listen` is
-    the first of `listens`.
+    the first of `listens`, as `public` is of `publics`.
     """
 
     version: str
@@ -100,6 +100,8 @@ class SwitchStatus:
     members: int
     listens: list[str] = Factory(list)
     public: str | None = None
+    publics: list[str] = Factory(list)
+    key: str | None = None  # fingerprint of its public key, which members have pinned
     https: str | None = None  # where it listens for HTTPS
     foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
@@ -137,6 +139,24 @@ class InviteStatus:
 
 
 @frozen(kw_only=True)
+class ProxyStatus:
+    """One listener of `vswitch proxy`. `kind` is socks, forward or reverse; `up` is to the target;
+    `open` and `total` are connections or UDP associations, `failed` those that came to nothing,
+    `drops` datagrams, both by reason.
+    """
+
+    kind: str
+    listen: str
+    target: str | None = None
+    open: int = 0
+    total: int = 0
+    up_bytes: int = 0
+    down_bytes: int = 0
+    failed: dict[str, int] = Factory(dict)
+    drops: dict[str, int] = Factory(dict)
+
+
+@frozen(kw_only=True)
 class JoinStatus:
     """A running join. `state` is `connecting`, `up`, or `silent` while the switch owes answers for
     three seconds or more; `since` is when it connected, or lost the connection.
@@ -167,8 +187,11 @@ class JoinStatus:
     drops: dict[str, int] = Factory(dict)
     since: float | None = None
     error: str | None = None
+    attempts: int = 0  # to connect, that have failed since it last was
+    switch_key: str | None = None  # fingerprint of what this member has pinned
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
+    proxy: list[ProxyStatus] = Factory(list)  # the listeners, of `vswitch proxy` alone
     schema: int = SCHEMA
 
 

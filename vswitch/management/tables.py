@@ -1,10 +1,13 @@
-"""Status for people: columns, sizes, ages. Pure; no line is ever broken by what a peer sent.
+"""Status for people: columns, sizes, ages. Pure, but for how wide a terminal is; no line is ever
+broken by what a peer sent.
 
 Error contract: none of these raises; unknown values are shown as `-`.
 """
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 
 from vswitch.clocks import utc
@@ -21,15 +24,34 @@ _UNITS = "kMGTPE"
 # Drops that a LAN has where nothing is wrong: they are in the JSON and in `vswitch counters`.
 _USUAL_DROPS = frozenset(("no_destination", "same_port", "reserved_destination", "group_report"))
 
+_NARROWEST = 8  # characters of a column that is cut
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns, two spaces apart, without spaces at the ends of lines."""
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], room: int | None = None) -> str:
+    """Left-aligned columns, two spaces apart, without spaces at the ends of lines.
+
+    Where that is wider than `room` characters, by default those of a terminal that it is for, one
+    space is between them, and the widest are cut, with a mark, to no less than `_NARROWEST`.
+    """
     lines = [list(headers), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    room = _room() if room is None else room
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= room else " "
+    over = sum(widths) + len(gap) * (len(widths) - 1) - room
+    while over > 0 and max(widths) > _NARROWEST:
+        widest = widths.index(max(widths))
+        widths[widest] -= 1
+        over -= 1
+    return "\n".join(gap.join(map(_fit, line, widths)).rstrip() for line in lines)
+
+
+def _fit(cell: str, width: int) -> str:
+    return cell.ljust(width) if len(cell) <= width else f"{cell[: width - 1]}…"
+
+
+def _room() -> int:
+    """Columns of the terminal that this is for; a file and a program take any number."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def size(number: float) -> str:
@@ -60,12 +82,13 @@ def age(seconds: float) -> str:
 
 def switch_line(status: SwitchStatus) -> str:
     """The line above the ports of a switch."""
-    public = f"  public {status.public}" if status.public else ""
+    public = f"  public {' and '.join(status.publics)}" if status.publics else ""
+    key = f"  key {status.key}" if status.key else ""
     listens = " and ".join(status.listens or [status.listen])
     listens += f"  https {status.https}" if status.https else ""
     return clean(
         f"switch {status.subnet}  on {listens}{public}  mtu {status.mtu}  "
-        f"members {status.members}  up {age(status.uptime_s)}  vswitch {status.version}"
+        f"members {status.members}{key}  up {age(status.uptime_s)}  vswitch {status.version}"
     )
 
 
@@ -166,6 +189,28 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
             for join in joins
         ],
     )
+
+
+def proxy_table(joins: Sequence[JoinStatus]) -> str:
+    """The listeners of the proxies among these; "" for none."""
+    rows = [
+        [
+            join.name,
+            each.kind,
+            each.listen,
+            each.target or "-",
+            str(each.open),
+            size(each.total),
+            size(sum(each.failed.values())),
+            size(sum(each.drops.values())),
+            size(each.up_bytes),
+            size(each.down_bytes),
+        ]
+        for join in joins
+        for each in join.proxy
+    ]
+    heads = ["NAME", "PROXY", "LISTEN", "TARGET", "OPEN", "ALL", "FAILED", "DROPS", "UP", "DOWN"]
+    return table(heads, rows) if rows else ""
 
 
 def refusals(joins: Sequence[JoinStatus]) -> str:

@@ -1,10 +1,10 @@
 """Join strings: what `vswitch invite` prints and `vswitch join` takes.
 
 `vsw2:` + base32 of fields ‖ check 4. A field is tag u8 ‖ length u8 ‖ value; the tags are 1 server
-key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name, 7 where it is reached over HTTPS. Others are
-passed over, and so is a second place, so that a later version can say more. The check is the first
-4 bytes of BLAKE2s over "vsw2" and the fields. A string with neither name nor HTTPS is written as it
-always was:
+key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name, 7 where it is reached over HTTPS. Both kinds of
+place may be there several times: the switch is at each of them. Other tags are passed over, so that
+a later version can say more. The check is the first 4 bytes of BLAKE2s over "vsw2" and the fields. A string
+of one place, with neither name nor HTTPS, is written as it always was:
 
 `vsw1:` + 96 lower-case base32 characters (RFC 4648 without padding) of server key 32 ‖ token id
 8 ‖ token secret 16 ‖ check 4, + `@HOST:PORT`. The check is the first 4 bytes of BLAKE2s over
@@ -29,7 +29,7 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, check_name, parse_https
+from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_https
 from vswitch.errors import ConfigError
 
 _PREFIX = "vsw1:"
@@ -47,12 +47,12 @@ _PSK_LABEL = b"vswitch psk v1"
 
 @frozen
 class JoinString:
-    """What a join string says. `server` is where the switch is, by name or address."""
+    """What a join string says. `servers` is where the switch is, by names or addresses."""
 
     server_key: PublicKey = field(validator=instance_of(PublicKey))
     token_id: bytes
     token_secret: bytes = field(repr=False)
-    server: HostPort
+    servers: tuple[HostPort, ...]
     name: str = ""  # of the member that it makes, where the string says it
     https: tuple[str, ...] = ()  # as `addresses.parse_https` writes them
 
@@ -60,13 +60,13 @@ class JoinString:
     def new(
         cls,
         server_key: PublicKey,
-        server: HostPort,
+        *servers: HostPort,
         name: str = "",
         https: tuple[str, ...] = (),
     ) -> Self:
         """A string with a new token from the operating system's random source."""
         token_id, secret = os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES)
-        return cls(server_key, token_id, secret, server, name, https)
+        return cls(server_key, token_id, secret, servers, name, https)
 
     @property
     def psk(self) -> bytes:
@@ -75,19 +75,19 @@ class JoinString:
 
     def encode(self) -> str:
         """The text form."""
-        if self.name or self.https:
+        if self.name or self.https or len(self.servers) > 1:
             fields = [
                 (_KEY, self.server_key.raw),
                 (_ID, self.token_id),
                 (_SECRET, self.token_secret),
-                (_SERVER, self.server.text().encode()),
             ]
+            fields += [(_SERVER, each.text().encode()) for each in self.servers]
             fields += [(_NAME, self.name.encode())] if self.name else []
             fields += [(_HTTPS, each.encode()) for each in self.https]
             body = b"".join(bytes((tag, len(value))) + value for tag, value in fields)
             return _TAGGED + _base32(body + _check(_TAGGED_LABEL + body, ""))
         body = self.server_key.raw + self.token_id + self.token_secret
-        where = f"@{self.server.text()}"
+        where = f"@{self.servers[0].text()}"
         code = base64.b32encode(body + _check(body, where)).decode("ascii").lower()
         return f"{_PREFIX}{code}{where}"
 
@@ -125,7 +125,7 @@ class JoinString:
         except ValueError as error:
             raise _wrong(f"{address!r}: {error}") from None
         token = body[_KEY_BYTES:]
-        return cls(PublicKey(body[:_KEY_BYTES]), token[:_ID_BYTES], token[_ID_BYTES:], server)
+        return cls(PublicKey(body[:_KEY_BYTES]), token[:_ID_BYTES], token[_ID_BYTES:], (server,))
 
     @classmethod
     def _parse_tagged_untrusted(cls, code: str) -> Self:
@@ -140,24 +140,28 @@ class JoinString:
         if check != _check(_TAGGED_LABEL + body, "") or _base32(data) != code:
             raise _wrong("its check sum differs: a character is wrong, or some are missing")
         fields: dict[int, bytes] = {}
+        places: list[bytes] = []
         https: list[bytes] = []
         at = 0
         while at < len(body):
             tag, size = body[at], int.from_bytes(body[at + 1 : at + 2])
             value = body[at + 2 : at + 2 + size]
             fields.setdefault(tag, value)
-            if tag == _HTTPS:
+            if tag == _SERVER:
+                places.append(value)
+            elif tag == _HTTPS:
                 https.append(value)
             at += 2 + size
         if at != len(body) or any(len(fields.get(tag, b"")) != n for tag, n in _SIZES.items()):
             raise _wrong("a field is missing or has another size")
         try:
-            server = _place(fields.get(_SERVER, b"").decode())
+            found = (_place(each.decode()) for each in (places or [b""])[:MAX_PLACES])
+            servers = tuple(dict.fromkeys(found))
             name = check_name(fields[_NAME].decode()) if _NAME in fields else ""
             urls = tuple(parse_https(each.decode()) for each in https[:_HTTPS_LIMIT])
         except ValueError as error:
             raise _wrong(str(error)) from None
-        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], server, name, urls)
+        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], servers, name, urls)
 
 
 def _base32(data: bytes) -> str:

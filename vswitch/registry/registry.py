@@ -353,10 +353,9 @@ class Registry:
         """Note how the switch runs, for `invite` and for joins on the same host, if that is new."""
         if self.served() == served:
             return
-        public = "" if served.public is None else served.public.text()
         with self._database.transaction() as run:
             run(_SET, ("listen", " ".join(each.text() for each in served.listen)))
-            run(_SET, ("public", public))
+            run(_SET, ("public", " ".join(each.text() for each in served.public)))
             run(_SET, ("subnet", str(served.subnet)))
             run(_SET, ("reserved", " ".join(served.reserved)))
             run(_SET, ("https", " ".join(served.https)))
@@ -368,7 +367,7 @@ class Registry:
             rows = dict(self._database.read("SELECT name, value FROM meta"))
             if "listen" not in rows:
                 return None
-            public = HostPort.parse(rows["public"]) if rows["public"] else None
+            public = tuple(map(HostPort.parse, rows["public"].split()))
             subnet = parse_subnet(rows["subnet"])
             reserved = tuple(rows.get("reserved", "").split())
             key = PublicKey.from_text(rows["key"]) if rows.get("key") else None

@@ -9,7 +9,7 @@ message is for its user: it names the holder, or says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from attrs import Attribute, field, frozen
@@ -63,18 +63,19 @@ class LastServed:
     """How the switch was run last; where it listens, the first place before others."""
 
     listen: tuple[HostPort, ...]
-    public: HostPort | None
+    public: tuple[HostPort, ...]
     subnet: IPv4Network
     reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
     key: PublicKey | None = None  # None where an older version has noted it
     https: tuple[str, ...] = ()  # where members reach it over HTTPS, as far as that is known
 
-    def reached_at(self, public: HostPort) -> HostPort:
+    def reached_at(self, public: Iterable[HostPort]) -> tuple[HostPort, ...]:
         """Where members reach it. Port 0 stands for that of the place of this address, or of the
         first one.
         """
-        here = [each.port for each in self.listen if each.host == public.host]
-        return HostPort(public.host, public.port or [*here, self.listen[0].port][0])
+        ports = {"": self.listen[0].port} | {each.host: each.port for each in reversed(self.listen)}
+        found = [(each.host, each.port or ports.get(each.host, ports[""])) for each in public]
+        return tuple(HostPort(*each) for each in dict.fromkeys(found))
 
 
 @frozen

@@ -32,10 +32,10 @@ def public_https(config: ServeConfig) -> tuple[str, ...]:
         return ()
     if config.https_public is not None:
         return (config.https_public,)
-    if config.public is None or not config.https.port:
+    if not config.https.port:
         return ()
-    where = HostPort(config.public.host, config.https.port)
-    return (parse_https(f"https://{where}{config.https_prefix}"),)
+    places = [HostPort(each.host, config.https.port) for each in config.public]
+    return tuple(parse_https(f"https://{each}{config.https_prefix}") for each in places)
 
 
 def certificate_of(config: ServeConfig) -> Certificate:

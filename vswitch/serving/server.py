@@ -179,9 +179,9 @@ def _swallowed(config: ServeConfig) -> str | None:
     """The address of the switch, as far as options say it, that its members could not reach any
     more once they had one of the subnet.
     """
-    for where in (config.public, *config.listen):
+    for where in (*config.public, *config.listen):
         try:
-            if where is not None and ipaddress.ip_address(where.host) in config.subnet:
+            if ipaddress.ip_address(where.host) in config.subnet:
                 return where.host
         except ValueError:  # a name, or every address
             continue

@@ -50,6 +50,7 @@ class ServeStatus:
         members = await trio.to_thread.run_sync(self.registry.members)
         impaired = self._impaired()
         connected = {each.port: each for each in self.reception.connected.values()}
+        reached = [each.text() for each in self.served.reached_at(self.served.public)]
         return SwitchStatus(
             version=VERSION,
             uptime_s=uptime() - self.started,
@@ -58,8 +59,10 @@ class ServeStatus:
             subnet=str(self.served.subnet),
             mtu=self.switch.mtu,
             members=sum(member.revoked is None for member in members),
-            public=self._public(),
+            public=reached[0] if reached else None,
+            publics=reached,
             https=self.https,
+            key=None if self.served.key is None else self.served.key.fingerprint(),
             transport_drops=dict(self.endpoint.statistics().drops),
             foreign=[
                 ForeignStatus(
@@ -94,10 +97,6 @@ class ServeStatus:
     def _settings(self, port: Port) -> dict[str, Any]:
         in_force = self.managed.settings.in_force(port.name, port)
         return {each.key: each.value for each in in_force if each.source}
-
-    def _public(self) -> str | None:
-        public = self.served.public
-        return None if public is None else self.served.reached_at(public).text()
 
 
 def _fault_status(fault: Fault) -> FaultStatus:

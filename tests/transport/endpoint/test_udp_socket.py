@@ -76,6 +76,7 @@ async def test_datagrams_of_all_sizes(opened, host):
     assert b.drops == {"malformed": 1}  # the empty one is nobody's
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("kernel_joins", [True, False])
 async def test_trains(opened, kernel_joins):
     """A run of one size leaves in few calls and arrives as a train, whoever joins it."""
@@ -96,6 +97,7 @@ async def test_trains(opened, kernel_joins):
     assert len(trains) == 2
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.EIO, errno.EINVAL])
 async def test_a_train_that_is_refused_goes_singly(opened, number):
     a, b = opened(V4), opened(V4)
@@ -149,6 +151,7 @@ async def test_a_batch_is_bounded(opened):
     assert b.receive_nowait(64) == []
 
 
+@pytest.mark.linux
 async def test_a_datagram_that_is_too_big(opened):
     a, b = opened(V4), opened(V4)
     there = (V4, port(b))
@@ -217,6 +220,7 @@ async def test_nobody_there_harms_nothing(opened):
     assert [data for data, _ in await receive(a, 1)] == [b"still here"]
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("host", [V4, pytest.param(V6, marks=needs_ipv6)])
 @pytest.mark.parametrize("both", [False, pytest.param(True, marks=needs_ipv6)])
 async def test_a_refusal_by_icmp_is_heard_and_stops_nothing_else(opened, host, both):
@@ -291,6 +295,7 @@ async def test_buffers_are_enlarged(opened):
     assert opened(V4).receive_buffer >= usual
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.EINVAL])
 async def test_a_train_above_the_interface_is_refused_whole_and_asked_once(opened, number):
     """Kernels before 6.13 or so say EINVAL of such a train, as of trains that they do not know."""
@@ -324,6 +329,7 @@ async def test_refusals_that_nobody_reads_are_bounded(opened):
     assert len(sock.refused) == 1024
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     ("host", "level", "option"), [(V4, 0, 10), pytest.param(V6, 41, 23, marks=needs_ipv6)]
 )
@@ -332,6 +338,7 @@ async def test_nobody_fragments(opened, host, level, option):
     assert opened(host)._sock.getsockopt(level, option) == probe
 
 
+@pytest.mark.linux
 @needs_ipv6
 async def test_nobody_fragments_on_a_socket_for_both_families(opened):
     sock = opened()._sock
@@ -351,6 +358,7 @@ async def test_an_address_that_is_not_ours(opened):
     assert caught.value.errno == errno.EADDRNOTAVAIL
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(os.geteuid() != 0, reason="binding to a device needs root")
 async def test_bound_to_a_device(opened):
     a, b = opened(V4, device="lo"), opened(V4)
@@ -392,6 +400,7 @@ async def test_a_session_over_the_loopback(autojump_clock, host):
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.linux
 @needs_ipv6
 @pytest.mark.parametrize(
     ("every", "asked"),
@@ -412,6 +421,7 @@ async def test_answers_leave_from_the_address_that_was_asked(opened, every, aske
     assert switch.drops == {}
 
 
+@pytest.mark.linux
 async def test_what_came_to_two_addresses_is_told_apart(opened):
     switch, peer = opened("", listens=True), opened(V4)
     for asked in ("127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.2"):
@@ -421,6 +431,7 @@ async def test_what_came_to_two_addresses_is_told_apart(opened):
     assert len({sender[:4] for sender in senders}) == 1
 
 
+@pytest.mark.linux
 async def test_an_address_that_is_gone_costs_what_goes_there_and_nothing_else(opened):
     switch, peer = opened("", listens=True), opened(V4)
     gone = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.1") + bytes(4)

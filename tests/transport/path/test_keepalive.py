@@ -16,6 +16,11 @@ from transport.path.keepalive import (
 )
 
 
+def answer(subject, now):
+    subject.received(now)
+    subject.answered()
+
+
 def liveness(*, initiator=True, jitter=0.0, now=0.0):
     return Liveness(now, initiator=initiator, jitter=lambda: jitter)
 
@@ -42,7 +47,7 @@ def test_keepalive_of_an_idle_initiator(jitter):
     assert subject.due == every
     assert subject.poll(every - 0.001) is Action.NOTHING
     assert subject.poll(every) is Action.PING
-    subject.received(every)
+    answer(subject, every)
     assert subject.due == 2 * every
 
 
@@ -78,7 +83,7 @@ def test_suspect_and_reconnect():
     assert subject.suspect(10.0 + SUSPECT_AFTER)
     assert not subject.wants_reconnect(10.0 + RECONNECT_AFTER - 0.001)
     assert subject.wants_reconnect(10.0 + RECONNECT_AFTER)
-    subject.received(16.0)
+    answer(subject, 16.0)
     assert not subject.suspect(16.0)
     assert not subject.wants_reconnect(16.0)
     assert subject.idle(17.0) == 1.0
@@ -96,7 +101,7 @@ def test_a_doubted_peer_is_suspect_soon_unless_it_answers():
     assert subject.doubt(1.0)
     assert not subject.suspect(1.0)
     assert subject.due == 1.0 + DOUBTED_AFTER
-    subject.received(1.2)
+    answer(subject, 1.2)
     assert not subject.suspect(2.0)
     assert not subject.doubt(1.0 + DOUBT_INTERVAL - 0.01)  # whoever says so may lie
     assert subject.doubt(1.0 + DOUBT_INTERVAL)
@@ -105,13 +110,31 @@ def test_a_doubted_peer_is_suspect_soon_unless_it_answers():
     assert subject.poll(1.0 + DOUBT_INTERVAL + DOUBTED_AFTER) is Action.PING
 
 
-def test_anything_received_counts_as_the_answer():
+def test_each_answer_is_for_all_that_was_sent():
     subject = liveness(initiator=False)
     for second in range(200):
         subject.sent(float(second), wants_answer=True)
         assert subject.poll(second + 0.9) is Action.NOTHING
-        subject.received(second + 0.9)
+        answer(subject, second + 0.9)
         assert not subject.suspect(second + 0.95)
+
+
+@pytest.mark.parametrize("initiator", [True, False])
+def test_a_peer_that_talks_and_answers_nothing_is_suspect_and_not_dead(initiator):
+    subject = liveness(initiator=initiator)
+    subject.sent(1.0, wants_answer=True)
+    pings = []
+    for now in (tenth / 10 for tenth in range(10, 2000)):
+        subject.received(now)
+        assert subject.suspect(now) == (now >= 1.0 + SUSPECT_AFTER)
+        if now >= subject.due:
+            assert subject.poll(now) is Action.PING
+            subject.sent(now, wants_answer=True)
+            pings.append(now)
+    assert pings == [1.0 + SUSPECT_AFTER + PROBE_INTERVAL * n for n in range(196)]
+    answer(subject, 200.0)
+    assert not subject.suspect(200.0)
+    assert subject.due == (199.0 + KEEPALIVE if initiator else 200.0 + DEAD_AFTER)
 
 
 def test_an_idle_initiator_whose_peer_is_gone():

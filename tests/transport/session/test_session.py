@@ -494,6 +494,43 @@ def test_a_partition_heals_and_loses_nothing(outage, direction):
     assert len(client.events) == len(server.events) == 1
 
 
+@pytest.mark.parametrize("deaf", ["client", "server"])
+def test_a_path_that_is_dead_in_one_direction_is_as_silent_as_one_that_is_dead(deaf):
+    """One end hears what the other says by itself, and never an answer."""
+    wire, client, server = client_and_server(delay=0.02)
+    for host in (client, server):
+        host.send(b"x")
+    wire.advance(1.0)
+    one_way(wire, client if deaf == "client" else server)
+    for _ in range(round(10 * SUSPECT_AFTER)):
+        assert not client.session.silent(wire.now)
+        for host in (client, server):
+            host.send(b"x")
+        wire.advance(0.1)
+    wire.advance(0.1)
+    assert client.session.silent(wire.now)
+    assert server.session.silent(wire.now)
+    wire.heal()
+    wire.advance(2.0)
+    assert client.session.drained
+    assert server.session.drained
+    assert not client.session.silent(wire.now)
+    assert not server.session.silent(wire.now)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_peer_that_answers_is_never_silent(reads):
+    """However much is sent, and where its window is shut, too: it is asked, and says so."""
+    wire, client, server = client_and_server(delay=0.2)
+    for _ in range(200):
+        while client.session.bulk.credit > 0:
+            client.send(bytes(client.session.bulk.message_size))
+        wire.advance(0.05)
+        if reads:
+            server.read()
+        assert not client.session.silent(wire.now)
+
+
 def test_a_peer_that_is_gone_ends_the_session():
     wire, client, server = client_and_server()
     client.send(b"x")

@@ -157,6 +157,7 @@ def searched(world):
 def searches(world, now):
     """Whether the search begins anew in this turn."""
     world.liveness.received(now)
+    world.liveness.answered()
     return USUAL_SIZE in [len(each) for each in world.turn(now)]
 
 

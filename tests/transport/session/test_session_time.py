@@ -42,6 +42,7 @@ class World:
                 self.liveness.sent(now, wants_answer=True)
                 if heard:
                     self.liveness.received(now)
+                    self.liveness.answered()
         return seen
 
 

@@ -37,7 +37,7 @@ def switch(files):
     key = create_key_file(files.server_key).public
     with Registry.open(files.registry) as registry:
         registry.record_served(
-            LastServed((HostPort("::", 7000),), PUBLIC, ServeConfig().subnet, key=key)
+            LastServed((HostPort("::", 7000),), (PUBLIC,), ServeConfig().subnet, key=key)
         )
         yield registry
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import socket
 import subprocess
 import sys
 
 import attrs
 import pytest
+import trio
 
 from transport.crypto.identity import load_key_file
 from vswitch.addresses import HostPort
@@ -22,7 +25,7 @@ COMMANDS = ["serve", "invite", "members", "revoke", "join", "status", "genkey"]
 def test_help_is_short_and_each_command_ends_with_an_example(capsys):
     assert main(["--help"]) == ExitCode.OK
     text = capsys.readouterr().out
-    assert len(text.splitlines()) <= 40
+    assert len(text.splitlines()) <= 44
     for command in COMMANDS:
         assert f"\n    {command} " in text
         assert main([command, "--help"]) == ExitCode.OK
@@ -83,7 +86,7 @@ def test_invite_prints_the_string_alone(run, switch, files):
     assert code == ExitCode.OK
     assert out.count("\n") == 1
     join = JoinString.parse_untrusted(out)
-    assert join.server == HostPort("switch.example.org", 7000)
+    assert join.servers == (HostPort("switch.example.org", 7000),)
     assert join.server_key == load_key_file(files.server_key).public
     invite = switch.invite(join.token_id)
     assert (invite.name, invite.psk) == ("pc1", join.psk)
@@ -93,16 +96,21 @@ def test_invite_prints_the_string_alone(run, switch, files):
     assert out.strip() not in err
 
 
+def leads(done):
+    return [each.text() for each in JoinString.parse_untrusted(done[1]).servers]
+
+
 def test_where_invites_lead(run, switch, monkeypatch):
     monkeypatch.setenv("VSWITCH_PUBLIC", "other.example.org:9")
-    assert JoinString.parse_untrusted(run("invite", "a")[1]).server.text() == "other.example.org:9"
-    _, out, _ = run("invite", "a", "--public", "[2001:db8::1]")
-    assert JoinString.parse_untrusted(out).server.text() == "[2001:db8::1]:7000"
+    assert leads(run("invite", "a")) == ["other.example.org:9"]
+    assert leads(run("invite", "a", "--public", "[2001:db8::1]")) == ["[2001:db8::1]:7000"]
+    two = run("invite", "a", "--public", "10.0.0.1", "--public", "x.example:9")
+    assert leads(two) == ["10.0.0.1:7000", "x.example:9"]
 
 
 def test_an_invite_to_an_unknown_place_is_refused(run, switch):
     served = switch.served()
-    switch.record_served(attrs.evolve(served, public=None))
+    switch.record_served(attrs.evolve(served, public=()))
     code, out, err = run("invite", "pc1")
     assert (code, out) == (ExitCode.USAGE, "")
     assert "give --public HOST[:PORT]" in err
@@ -158,6 +166,43 @@ def test_genkey_into_a_pipe_but_not_onto_a_terminal(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert main(["genkey"]) == ExitCode.USAGE
     assert capsys.readouterr().out == ""
+
+
+def test_pubkey_of_a_file_and_of_standard_input(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "k"
+    assert main(["genkey", str(path)]) == ExitCode.OK
+    public = capsys.readouterr().out
+    assert main(["pubkey", str(path)]) == ExitCode.OK
+    assert capsys.readouterr().out == public
+    monkeypatch.setattr(sys, "stdin", io.StringIO(path.read_text()))
+    assert main(["pubkey", "--fingerprint"]) == ExitCode.OK
+    assert capsys.readouterr().out.strip() == load_key_file(path).public.fingerprint()
+    for text in ("", "x", "AAAA", "é"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        assert main(["pubkey"]) == ExitCode.USAGE
+        assert "no private key" in capsys.readouterr().err
+    path.chmod(0o644)
+    assert main(["pubkey", str(path)]) == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])
+def test_a_private_key_into_a_file_that_others_read_is_warned_of(tmp_path, mode, warned):
+    path = tmp_path / "k"
+    path.touch(mode)
+    path.chmod(mode)
+    with path.open("wb") as out:
+        done = vswitch("genkey", stdout=out)
+    assert (done.returncode, "others can read" in done.stderr) == (ExitCode.OK, warned)
+
+
+def test_bench_with_a_name_that_is_not_known_says_so(capsys, monkeypatch):
+    async def nowhere(*_):
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", nowhere)
+    assert main(["bench", "pc2", "--seconds", "2s"]) == ExitCode.NOT_FOUND
+    assert "pc2 is not known here: Name or service not known" in capsys.readouterr().err
 
 
 def vswitch(*args, **more):

@@ -161,10 +161,10 @@ def follow(run, **options):
     return process
 
 
-def test_whoever_follows_events_has_seen_enough(run):
+def test_whoever_follows_events_ends_with_ctrl_c_or_with_its_reader(run):
     with follow(run) as stopped, follow(run) as left:
         stopped.send_signal(signal.SIGINT)
-        assert (stopped.wait(), stopped.stderr.read()) == (ExitCode.OK, b"")
+        assert (stopped.wait(), stopped.stderr.read()) == (ExitCode.INTERRUPTED, b"")
         left.stdout.close()  # as `head` does; nothing more is written
         assert (left.wait(), left.stderr.read()) == (ExitCode.OK, b"")
 
@@ -174,6 +174,11 @@ def test_events_that_are_followed_end_with_the_switch(run):
         run.stop()
         assert process.wait() == ExitCode.NOT_REACHABLE
         assert b"the switch has stopped" in process.stderr.read()
+
+
+def test_a_port_that_is_not_there_has_no_mac_table(run):
+    assert run("mac", "--port", "nosuch")[0] == ExitCode.NOT_FOUND
+    assert run("mac", "--port", "pc1")[0] == ExitCode.OK
 
 
 def test_impair_shows_one_port_and_ends_everywhere(run):

@@ -90,7 +90,7 @@ def test_join_gets_its_options(services, tmp_path, monkeypatch):
 
 def test_join_takes_its_name_from_the_string(services, tmp_path, monkeypatch, capsys):
     key = PublicKey(bytes(range(32)))
-    text = JoinString.new(key, HostPort("192.0.2.1", 7450), "pc7").encode()
+    text = JoinString.new(key, HostPort("192.0.2.1", 7450), name="pc7").encode()
     state = ["--state", str(tmp_path / "s")]
     assert main(["join", text, *state]) == ExitCode.OK
     assert main(["join", text, "--name", "pc8", *state]) == ExitCode.OK

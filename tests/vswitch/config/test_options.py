@@ -11,7 +11,14 @@ import pytest
 
 import vswitch.config.options
 from vswitch.addresses import HostPort
-from vswitch.config.options import TABLES, InviteConfig, JoinConfig, LookConfig, ServeConfig
+from vswitch.config.options import (
+    TABLES,
+    ExecConfig,
+    InviteConfig,
+    JoinConfig,
+    LookConfig,
+    ServeConfig,
+)
 from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.errors import ConfigError
 
@@ -39,7 +46,7 @@ def test_defaults():
     config = serve()
     assert config.listen == (HostPort("::", 7450),)
     assert config.subnet == IPv4Network("10.77.0.0/24")
-    assert (config.mtu, config.max_members, config.public) == (1500, 1024, None)
+    assert (config.mtu, config.max_members, config.public) == (1500, 1024, ())
     assert (config.log_level, config.log_file, config.log_days) == ("info", None, 14)
     member = join()
     assert (member.dev, member.address, member.mtu) == ("vsw0", "auto", None)
@@ -66,7 +73,7 @@ def test_an_empty_variable_counts_as_unset():
     assert serve({}, {"VSWITCH_MTU": ""}).mtu == 1500
 
 
-@pytest.mark.parametrize("cls", [ServeConfig, JoinConfig, InviteConfig, LookConfig])
+@pytest.mark.parametrize("cls", [ServeConfig, JoinConfig, ExecConfig, InviteConfig, LookConfig])
 def test_every_option_has_flag_variable_and_help(cls):
     for name, entry in options_of(cls).items():
         assert flag_of(name).startswith("--")
@@ -82,7 +89,8 @@ def test_every_option_is_declared_once():
         for node in ast.walk(tree)
         if isinstance(node, ast.AnnAssign) and "option(" in ast.unparse(node)
     ]
-    shared = {"mtu", "public"}  # the same word for two commands, with other defaults or meanings
+    # The same word for two commands, with other defaults or meanings.
+    shared = {"accept_ra", "log_level", "mtu", "public"}
     assert {name for name in declared if declared.count(name) > 1} == shared
 
 
@@ -110,6 +118,7 @@ def test_the_invite_is_no_option_and_is_not_shown():
         ("mtu = 1\n", ["unknown table mtu"]),
         ("serve = 1\n", ["serve: must be a table"]),
         ("[serve]\nmtu = \n", ["not TOML", "line 2"]),
+        ("[serve]\nmtu = 1500\nmtu = 1400\n", ["not TOML", "line 3", "mtu = 1400"]),
         (b"[serve]\nmtu = '\xff'\n", ["not UTF-8", "line 2"]),
         ("x = " + "[" * 5000, ["not TOML"]),
         (b"#" * (2 << 20), ["larger than"]),
@@ -261,7 +270,11 @@ def test_wrong_durations(text):
 
 
 def test_public_without_a_port_takes_the_listening_one():
-    assert serve({"public": "example.org"}).public == HostPort("example.org", 0)
+    assert serve({"public": "example.org"}).public == (HostPort("example.org", 0),)
+    places = serve({"public": ["example.org", "10.0.0.1:9", "example.org"]}).public
+    assert places == (HostPort("example.org", 0), HostPort("10.0.0.1", 9))
+    with pytest.raises(ConfigError, match="4 places at most"):
+        serve({"public": [f"10.0.0.{number}" for number in range(5)]})
     with pytest.raises(ConfigError, match="the host is missing"):
         serve({"public": ":7450"})
 

@@ -49,7 +49,7 @@ def test_join_strings():
             PublicKey(rng.randbytes(32)),
             rng.randbytes(8),
             rng.randbytes(16),
-            HostPort("a.example", 1 + number % 65535),
+            (HostPort("a.example", 1 + number % 65535),),
         ).encode()
         text = mutated(rng, valid) if number % 2 else garbage(rng, 200)
         try:
@@ -76,13 +76,14 @@ def test_sealed_addresses():
     rng = random.Random(2)
     for _ in range(5_000):
         where = garbage(rng) if rng.random() < 0.5 else mutated(rng, "[2001:db8::1]:7450")
-        text = JoinString(PublicKey(bytes(32)), bytes(8), bytes(16), Sealed(where)).encode()
+        text = JoinString(PublicKey(bytes(32)), bytes(8), bytes(16), (Sealed(where),)).encode()
         try:
             join = JoinString.parse_untrusted(text)
         except ConfigError:
             continue
-        assert 1 <= join.server.port <= 65535
-        assert HostPort.parse(join.server.text()) == join.server
+        (server,) = join.servers
+        assert 1 <= server.port <= 65535
+        assert HostPort.parse(server.text()) == server
 
 
 SAMPLES = {

@@ -43,7 +43,7 @@ def test_a_few_times_at_once_then_once_a_minute():
 class Contested:
     """An interface of which somebody takes the address away as often as it is given."""
 
-    name = "vsw0"
+    name, private = "vsw0", False
 
     def __init__(self):
         self.lacks, self.mended, self.refuse = {}, [], None

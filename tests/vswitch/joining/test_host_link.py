@@ -113,6 +113,18 @@ async def test_each_reason_is_logged_once_and_since_is_when_the_state_began(
         link.lost(reason)
     status = await link.status({})
     assert (status["since"], status["error"]) == (since, "no answer")
-    assert caplog.text.count("disconnected") == 2
+    assert (status["attempts"], caplog.text.count("disconnected")) == (4, 2)
+    for _ in range(16):
+        link.lost("no answer")
+    assert caplog.text.count("disconnected") == 3  # at the tenth once more
+    assert "attempts=10 effect=" in caplog.text
     link.connected(Connection(), WELCOME)
-    assert (await link.status({}))["error"] is None
+    status = await link.status({})
+    assert (status["error"], status["attempts"]) == (None, 0)
+
+
+async def test_who_never_was_connected_is_told_so(link, caplog):
+    link.lost("no answer")
+    assert "not-connected" in caplog.text
+    assert 'reason="no answer" attempts=1 effect="trying again"' in caplog.text
+    assert "disconnected" not in caplog.text

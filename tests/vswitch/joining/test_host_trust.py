@@ -152,6 +152,11 @@ def test_what_is_the_hosts_or_nobodys_is_not_taken(offered, why):
     assert any(each in reason for each in why.split("|")), reason
 
 
+def test_name_server_of_a_network_apart_may_be_on_the_lan():
+    facts = HostFacts(resolvers=HOST.resolvers, apart=True)
+    assert refusal("10.53.0.1/24", host=facts) is None
+
+
 @pytest.mark.parametrize(
     ("offered", "stated"),
     [
@@ -229,3 +234,10 @@ def test_the_mtu_leaves_the_host_its_ipv6():
     for mtu in (576, 1279):
         assert "IPv6 needs 1280" in refuse_mtu(mtu, HOST)
         assert refuse_mtu(mtu, HostFacts()) is None
+
+
+def test_a_network_of_its_own_may_hold_the_switch_and_its_name_server():
+    apart = HostFacts(apart=True, resolvers=frozenset([ip_address("192.168.1.1")]))
+    assert refusal("192.168.1.9/24", host=apart, remote="192.168.1.5:7450") is None
+    assert refusal("192.168.1.9/24", remote="192.168.1.5:7450") is not None
+    assert refusal("203.0.113.9/24", host=apart) is not None

@@ -60,7 +60,7 @@ async def test_an_invite_that_the_switch_does_not_know_gets_no_answer(site, monk
     monkeypatch.setattr("vswitch.joining.member.PATIENCE", 0.2)
     async with site.serving() as running:
         known = JoinString.parse_untrusted(site.invite("pc1", running.listen))
-        unknown = JoinString.new(known.server_key, known.server).encode()
+        unknown = JoinString.new(known.server_key, *known.servers).encode()
         error = await site.failing("pc1", invite=unknown, once=True)
         assert isinstance(error, TimedOut)
         assert error.exit_code == ExitCode.TIMEOUT

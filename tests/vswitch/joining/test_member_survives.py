@@ -125,7 +125,7 @@ async def test_a_network_that_cannot_be_kept_is_no_reason_to_leave(site, monkeyp
         profile = load(member.config.files, "pc1")
         monkeypatch.setattr(
             "vswitch.joining.profiles.load",
-            lambda *_: attrs.evolve(profile, server=HostPort(listen.host, listen.port)),
+            lambda *_: attrs.evolve(profile, servers=(HostPort(listen.host, listen.port),)),
         )
         async with site.joined("pc1", None, allow_network="10.9.0.0/24") as member:
             assert member.interface.address == "10.9.0.2/24"
@@ -178,7 +178,7 @@ async def test_a_name_that_does_not_resolve_is_tried_again(site, nursery, monkey
             string.server_key,
             string.token_id,
             string.token_secret,
-            HostPort("switch.example.org", running.listen.port),
+            (HostPort("switch.example.org", running.listen.port),),
         )
         text = named.encode()
         error = await site.failing("pc1", invite=text, once=True)

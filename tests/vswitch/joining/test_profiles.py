@@ -39,7 +39,7 @@ def config(files, **options):
 def test_an_invite_gives_a_pending_profile_with_a_key_on_the_disk(files):
     text = invite_string()
     profile = resolve(config(files, invite=text))
-    assert (profile.server, profile.server_key, profile.local) == (WHERE, SERVER, False)
+    assert (profile.servers, profile.server_key, profile.local) == ((WHERE,), SERVER, False)
     assert profile.invite == JoinString.parse_untrusted(text)
     assert load_key_file(files.key("pc1")).public == profile.private_key.public
     assert not files.profile("pc1").exists()
@@ -59,7 +59,7 @@ def test_a_stored_profile_is_enough_afterwards(files):
     assert store(pending).invite is None
     assert names(files) == ["pc1"]
     stored = resolve(config(files))
-    assert (stored.server, stored.server_key, stored.invite) == (WHERE, SERVER, None)
+    assert (stored.servers, stored.server_key, stored.invite) == ((WHERE,), SERVER, None)
     assert stored.private_key.public == pending.private_key.public
     assert files.profile("pc1").stat().st_mode & 0o777 == 0o600
     secret = pending.invite.token_secret
@@ -104,7 +104,7 @@ def test_a_refused_second_invite_does_not_remove_the_first_membership(files):
     store(resolve(config(files, invite=invite_string())))
     again = resolve(config(files, invite=invite_string()))
     assert not discard(again, ByeCode.INVITE_USED)
-    assert load(files, "pc1").server == WHERE
+    assert load(files, "pc1").servers == (WHERE,)
 
 
 def test_nothing_to_go_by_says_what_to_do_and_makes_nothing(files):
@@ -160,7 +160,7 @@ def switch(files):
     files.ensure()
     key = create_key_file(files.server_key).public
     registry = Registry.open(files.registry)
-    served = LastServed((HostPort("::", 7000),), None, ServeConfig().subnet, key=key)
+    served = LastServed((HostPort("::", 7000),), (), ServeConfig().subnet, key=key)
     registry.record_served(served)
     yield registry
     registry.close()
@@ -168,7 +168,7 @@ def switch(files):
 
 def test_on_the_host_of_the_switch_no_string_is_needed(files, switch):
     profile = resolve(config(files))
-    assert (profile.server, profile.local) == (HostPort("127.0.0.1", 7000), True)
+    assert (profile.servers, profile.local) == ((HostPort("127.0.0.1", 7000),), True)
     assert profile.server_key == load_key_file(files.server_key).public
     assert switch.named("pc1").key == profile.private_key.public.raw
     store(profile)
@@ -179,7 +179,7 @@ def test_on_the_host_of_the_switch_no_string_is_needed(files, switch):
 
 def test_a_switch_on_one_address_is_reached_there(files, switch):
     switch.record_served(attrs.evolve(switch.served(), listen=(HostPort("192.0.2.1", 7),)))
-    assert resolve(config(files)).server == HostPort("192.0.2.1", 7)
+    assert resolve(config(files)).servers == (HostPort("192.0.2.1", 7),)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
@@ -193,7 +193,7 @@ def test_root_joins_on_the_host_of_a_switch_that_another_user_runs(files, switch
     assert resolve(config(files)).private_key.public == profile.private_key.public
     store(resolve(config(files, name="pc2", invite=invite_string())))
     assert files.profile("pc2").stat().st_uid == files.key("pc2").stat().st_uid == SERVICE
-    assert load(files, "pc2").server == WHERE
+    assert load(files, "pc2").servers == (WHERE,)
     os.chown(files.key("pc2"), SERVICE + 1, SERVICE)
     with pytest.raises(ConfigError, match="belongs to user"):
         load(files, "pc2")

@@ -13,8 +13,9 @@ import pytest
 
 from vswitch.devices import netlink
 from vswitch.errors import TimedOut, VswitchError
-from vswitch.lab import Lab, missing_for_lab, namespaces, wait_until
+from vswitch.lab import Lab, missing_for_lab, wait_until
 from vswitch.lab import lab as lab_module
+from vswitch.namespaces import enter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -130,7 +131,7 @@ def test_run_tells_what_failed():
         assert host.run(["cat"], input="text").stdout == "text"
         with pytest.raises(subprocess.CalledProcessError) as caught:
             host.run(["no-such-program"])
-        assert caught.value.returncode == namespaces.NO_PROGRAM
+        assert caught.value.returncode == enter.NO_PROGRAM
 
 
 @pytest.mark.netns
@@ -189,12 +190,12 @@ def test_lab_without_privilege_says_what_to_do(monkeypatch):
 
 
 def test_namespaces_of_nobody_cannot_be_entered(capsys):
-    assert namespaces.main(["--join", "999999999", "--", "true"]) == namespaces.CANNOT_ENTER
+    assert enter.main(["--join", "999999999", "--", "true"]) == enter.CANNOT_ENTER
     assert "cannot enter namespaces: No such file" in capsys.readouterr().err
 
 
 def test_missing_program_is_named(capsys):
-    assert namespaces.main(["--", "/no/such/program"]) == namespaces.NO_PROGRAM
+    assert enter.main(["--", "/no/such/program"]) == enter.NO_PROGRAM
     assert capsys.readouterr().err == ("cannot run /no/such/program: No such file or directory\n")
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-import struct
 
 import pytest
 import trio
@@ -240,15 +239,12 @@ async def test_where_the_queue_of_connections_is_full_the_client_waits_for_a_pla
             assert await ask(path, "echo", timeout=60) == {"here": 1}
 
 
-async def test_another_user_gets_nothing(path, monkeypatch):
-    monkeypatch.setattr(control, "_UCRED", _Stranger("3i"))
+@pytest.mark.parametrize(("user", "served"), [(0, True), (1, False), (None, True)])
+async def test_another_user_gets_nothing(path, monkeypatch, user, served):
+    """None: the system does not say, and the mode of the file decides."""
+    monkeypatch.setattr(control, "peer_user", lambda _: user and os.geteuid() + user)
     async with serving(path):
-        assert await raw(path, b'{"verb": "echo"}\n') == []
-
-
-class _Stranger(struct.Struct):
-    def unpack(self, _data):
-        return (1, os.geteuid() + 1, 1)
+        assert (await raw(path, b'{"verb": "echo"}\n') != []) == served
 
 
 async def test_the_socket_is_private_and_removed_at_the_end(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -92,6 +93,25 @@ def test_ages_have_at_most_two_units(seconds, text):
 def test_columns_are_aligned_and_lines_cannot_be_forged():
     text = table(["A", "LONG"], [["wide cell", "x"], ["a\nb", "\x1b[2J"]])
     assert text.splitlines() == ["A          LONG", "wide cell  x", "a?b        ?[2J"]
+
+
+@pytest.mark.parametrize("room", [80, 40, 20, 5])
+def test_a_table_fits_a_terminal_and_what_is_cut_has_a_mark(room):
+    rows = [["pc1", "udp:[2001:db8::1234]:41415", "up, vlan 10, isolated, mirror"], ["b", "c", "d"]]
+    whole = table(["NAME", "VIA", "STATE"], rows, sys.maxsize)
+    assert "…" not in whole
+    shown = table(["NAME", "VIA", "STATE"], rows, room).splitlines()
+    assert max(map(len, shown)) <= max(room, 4 + 8 + 8 + 2)
+    assert [line.split()[0] for line in shown] == ["NAME", "pc1", "b"]
+    assert ("…" in shown[1]) == (room < 64)
+
+
+def test_a_table_takes_the_room_of_the_terminal_and_any_in_a_file(monkeypatch):
+    row = ["x" * 300]
+    assert table(["A"], [row]).endswith("x" * 300)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert table(["A"], [row]).splitlines()[1] == "x" * 79 + "…"
 
 
 def test_the_ports_of_a_switch():

@@ -267,7 +267,7 @@ def test_a_garbled_row_is_damage_or_a_refusal_in_every_call(registry, change):
     key = bytes(32)
     registry.enrol_local(key, "pc1", NOW)
     registry.add_invite(make_invite("pc2"))
-    registry.record_served(LastServed((HostPort("::", 1),), None, IPv4Network("10.0.0.0/24")))
+    registry.record_served(LastServed((HostPort("::", 1),), (), IPv4Network("10.0.0.0/24")))
     writer = registry._database._writer
     writer.execute("PRAGMA ignore_check_constraints=ON")
     writer.execute(change)

@@ -16,7 +16,7 @@ from vswitch.errors import ConfigError, ExitCode
 from vswitch.registry.invite import JoinString
 
 KEY = PublicKey(bytes(range(32)))
-JOIN = JoinString(KEY, bytes(8), bytes(range(16)), HostPort("switch.example.org", 7450))
+JOIN = JoinString(KEY, bytes(8), bytes(range(16)), (HostPort("switch.example.org", 7450),))
 
 
 def test_the_text_form_is_the_documented_one():
@@ -79,7 +79,7 @@ def test_a_string_that_is_sealed_but_leads_nowhere_is_refused(where):
         def text(self):
             return where
 
-    text = JoinString(KEY, bytes(8), bytes(16), Nowhere()).encode()
+    text = JoinString(KEY, bytes(8), bytes(16), (Nowhere(),)).encode()
     with pytest.raises(ConfigError, match="not a join string"):
         JoinString.parse_untrusted(text)
 
@@ -89,11 +89,16 @@ def test_a_string_that_is_sealed_but_leads_nowhere_is_refused(where):
     st.binary(min_size=32, max_size=32),
     st.binary(min_size=8, max_size=8),
     st.binary(min_size=16, max_size=16),
-    st.ip_addresses(),
-    st.integers(1, 65535),
+    st.lists(
+        st.builds(HostPort, st.ip_addresses().map(str), st.integers(1, 65535)),
+        min_size=1,
+        max_size=4,
+        unique=True,
+    ).map(tuple),
+    st.sampled_from(["", "pc1"]),
 )
-def test_every_string_is_read_back(key, token_id, secret, host, port):
-    join = JoinString(PublicKey(key), token_id, secret, HostPort(str(host), port))
+def test_every_string_is_read_back(key, token_id, secret, places, name):
+    join = JoinString(PublicKey(key), token_id, secret, places, name)
     assert JoinString.parse_untrusted(join.encode()) == join
 
 
@@ -135,15 +140,30 @@ def test_a_string_with_a_name_is_the_documented_one():
 
 
 def test_what_a_later_version_says_is_passed_over():
-    later = [(200, b"x" * 255), *FIELDS, (4, b"10.0.0.1:1"), (6, b"")]
+    later = [(200, b"x" * 255), *FIELDS, (6, b"")]
     assert JoinString.parse_untrusted(tagged(later)) == NAMED
     assert JoinString.parse_untrusted(tagged(FIELDS[:4])) == JOIN
+
+
+def test_a_switch_that_is_at_several_places():
+    home = HostPort("10.0.0.1", 1)
+    both = evolve(NAMED, servers=(*JOIN.servers, home))
+    assert both.encode() == tagged([*FIELDS[:4], (4, b"10.0.0.1:1"), FIELDS[4]])
+    assert JoinString.parse_untrusted(both.encode()) == both
+    nameless = evolve(both, name="")
+    assert JoinString.parse_untrusted(nameless.encode()) == nameless
+    again = tagged([*FIELDS, FIELDS[3], (4, b"10.0.0.1:1")])
+    assert JoinString.parse_untrusted(again) == both
+    many = [(4, b"192.0.2.%d:1" % number) for number in range(9)]
+    servers = JoinString.parse_untrusted(tagged([*FIELDS[:3], *many])).servers
+    assert [each.host for each in servers] == [f"192.0.2.{number}" for number in range(4)]
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         [],
+        [*FIELDS, (4, b"switch")],
         FIELDS[1:],
         FIELDS[:3],
         [*FIELDS[:4], (5, b"Not a name")],

@@ -205,7 +205,7 @@ def test_unused_invites_are_bounded_by_number(registry, monkeypatch):
 
 @pytest.mark.parametrize("name", ["local", "0", "1", "23", "lab", "lab-7", "vx"])
 def test_names_of_other_ports_are_for_no_member(registry, name):
-    registry.record_served(LastServed((HostPort("::", 1),), None, SUBNET, ("lab", "vx")))
+    registry.record_served(LastServed((HostPort("::", 1),), (), SUBNET, ("lab", "vx")))
     with pytest.raises(ConfigError, match=f"no member can be called {name}") as caught:
         registry.add_invite(make_invite(name))
     assert caught.value.exit_code == ExitCode.USAGE
@@ -215,13 +215,13 @@ def test_names_of_other_ports_are_for_no_member(registry, name):
 
 @pytest.mark.parametrize("name", ["local1", "pc1", "1a", "lab7", "lab-x", "xlab"])
 def test_other_names_are_free(registry, name):
-    registry.record_served(LastServed((HostPort("::", 1),), None, SUBNET, ("lab", "vx")))
+    registry.record_served(LastServed((HostPort("::", 1),), (), SUBNET, ("lab", "vx")))
     registry.add_invite(make_invite(name))
 
 
 def test_a_member_that_has_such_a_name_already_keeps_it(registry):
     registry.enrol_local(KEY1, "lab", NOW)
-    registry.record_served(LastServed((HostPort("::", 1),), None, SUBNET, ("lab",)))
+    registry.record_served(LastServed((HostPort("::", 1),), (), SUBNET, ("lab",)))
     assert registry.enrol_local(KEY1, "lab", NOW).name == "lab"
 
 
@@ -233,13 +233,13 @@ def test_touch_notes_when_members_were_seen(registry):
 
 def test_how_the_switch_was_served_last_is_read_back(registry):
     assert registry.served() is None
-    served = LastServed((HostPort("::", 7450),), None, SUBNET)
+    served = LastServed((HostPort("::", 7450),), (), SUBNET)
     registry.record_served(served)
     assert registry.served() == served
     key = PublicKey(bytes(range(32)))
     net = IPv4Network("10.0.0.0/8")
     places = (HostPort("::", 1), HostPort("fe80::1%eth0", 2))
-    served = LastServed(places, HostPort("example.org", 0), net, ("lab",), key)
+    served = LastServed(places, (HostPort("example.org", 0), places[1]), net, ("lab",), key)
     registry.record_served(served)
     assert registry.served() == served
 
@@ -254,7 +254,7 @@ def test_how_the_switch_was_served_last_is_read_back(registry):
 )
 def test_a_public_place_without_a_port_has_that_of_its_address_or_of_the_first(public, reached):
     places = (HostPort("192.0.2.1", 7450), HostPort("192.0.2.2", 443))
-    assert LastServed(places, None, SUBNET).reached_at(public) == reached
+    assert LastServed(places, (), SUBNET).reached_at((public,)) == (reached,)
 
 
 def test_no_secret_in_the_repr_of_an_invite():

@@ -100,7 +100,7 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
             status = ServeStatus(
                 LastServed(
                     (HostPort("::", 7450), HostPort("192.0.2.1", 443)),
-                    HostPort("switch.example.org", 0),
+                    (HostPort("switch.example.org", 0),),
                     ServeConfig().subnet,
                 ),
                 SimpleNamespace(statistics=lambda: SimpleNamespace(drops={"unknown": 1})),

@@ -19,6 +19,7 @@ from vswitch.management.handlers.common import (
     Result,
     Send,
     named_of,
+    port_of,
     text_of,
 )
 from vswitch.management.socket import Stream
@@ -66,7 +67,8 @@ async def _watch(
 async def mac_list(controlled: Controlled, args: Args) -> Result:
     """`vswitch mac`."""
     switch, table = controlled.managed.switch, controlled.managed.feature(Macs)
-    port, vlan = named_of(controlled, args, "port"), _vlan(args)
+    said, vlan = text_of(args, "port"), _vlan(args)
+    port = None if said is None else port_of(controlled.managed, said).name
     names = {each.number: each.name for each in switch.ports}
     statistics = switch.fdb.statistics()
     macs = [

@@ -38,7 +38,7 @@ class Stage:
         self.identity = PrivateKey.generate()
         self.interface = FakeInterface()
         self.way = Way("eth0", 2, "192.0.2.254", "192.0.2.1")  # to wherever
-        key, where = PrivateKey.generate(), HostPort(*SERVER)
+        key, where = PrivateKey.generate(), (HostPort(*SERVER),)
         self.profile = Profile(
             "pc1", where, self.identity.public, key, self.files, network="10.77.0.0/24"
         )

@@ -1,7 +1,7 @@
 """Enter or make namespaces, then become another program. A script of its own, and a library.
 
-    python -I -S namespaces.py [--join PID] [--join-user PID] [--new-user] [--new]
-                               [--bind SOURCE=TARGET] [--parent PID] -- ARGV...
+    python -I -S enter.py [--join PID] [--join-user PID] [--new-user] [--new] [--ambient]
+                          [--bind SOURCE=TARGET] [--hide PATH] [--parent PID] -- ARGV...
 
 It runs before the program that it becomes and shares no process with the caller, so nothing is
 forked from a process with threads, and a user namespace can be made or entered, which the kernel
@@ -18,6 +18,8 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 
 # linux/sched.h
 CLONE_NEWNS = 0x00020000
@@ -28,9 +30,13 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MNT_DETACH = 2
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h: sets of 64 bits, in two halves
 
-CANNOT_ENTER = 126
+CANNOT_ENTER = CANNOT_RUN = 126
 NO_PROGRAM = 127
 
 
@@ -41,22 +47,28 @@ def command(
     join_user: int | None = None,
     new_user: bool = False,
     new: bool = False,
+    ambient: bool = False,
     binds: dict[str, str] | None = None,
+    hidden: Iterable[str] = (),
     parent: int | None = None,
 ) -> list[str]:
     """The command line that runs `argv` in the namespaces of process `join`, or in new ones.
 
     `join_user` names a process whose user namespace is entered, `new_user` makes one in which
     the caller is root, `new` makes a network and a mount namespace, in which `binds` puts files
-    over others. With `parent`, the caller's process id, the program is killed when it dies.
+    over others and `hidden` names what is empty. With `ambient` the caller stays who he is, and
+    the program and all that it starts have every capability over the namespaces. With `parent`,
+    the caller's process id, the program is killed when it dies.
     """
     options: list[str] = []
     for flag, value in (("--join", join), ("--join-user", join_user), ("--parent", parent)):
         if value is not None:
             options += [flag, str(value)]
-    options += ["--new-user"] * new_user + ["--new"] * new
+    options += ["--new-user"] * new_user + ["--new"] * new + ["--ambient"] * ambient
     for source, target in (binds or {}).items():
         options += ["--bind", f"{source}={target}"]
+    for path in hidden:
+        options += ["--hide", path]
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), *options, "--", *argv]
 
 
@@ -85,31 +97,55 @@ def _join(pid: int, kinds: tuple[str, ...]) -> None:
     os.chdir(directory)  # a mount namespace is entered at its root
 
 
-def _make_user_namespace() -> None:
+def _make_user_namespace(*, ambient: bool) -> None:
+    """One in which the caller is root; with `ambient`, himself."""
     uid, gid = os.geteuid(), os.getegid()
+    inside = (uid, gid) if ambient else (0, 0)
     _call("unshare", CLONE_NEWUSER)
     for name, content in (
         ("setgroups", "deny"),
-        ("uid_map", f"0 {uid} 1"),
-        ("gid_map", f"0 {gid} 1"),
+        ("uid_map", f"{inside[0]} {uid} 1"),
+        ("gid_map", f"{inside[1]} {gid} 1"),
     ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(content)
 
 
-def _make_namespaces(binds: list[str]) -> None:
+def _keep_capabilities() -> None:
+    """All that this process may, programs may as well that it becomes or starts: a user other than
+    root loses what is not ambient with the next program.
+    """
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    halves = (ctypes.c_uint32 * 6)()  # twice: effective, permitted, inheritable
+    _call("capget", header, halves)
+    halves[2], halves[5] = halves[1], halves[4]
+    _call("capset", header, halves)
+    permitted = halves[1] | halves[4] << 32
+    for number in range(permitted.bit_length()):
+        if permitted >> number & 1:
+            capability = ctypes.c_ulong(number)
+            raised = ctypes.c_ulong(PR_CAP_AMBIENT_RAISE)
+            _call("prctl", PR_CAP_AMBIENT, raised, capability, ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def _make_namespaces(binds: list[str], hidden: list[str]) -> None:
     _call("unshare", CLONE_NEWNET | CLONE_NEWNS)
     _mount("none", "/", "none", MS_REC | MS_PRIVATE)
-    try:
-        # /sys/class/net shows the namespace that it was mounted from.
-        _call("umount2", b"/sys", MNT_DETACH)
+    # /sys/class/net shows the namespace that it was mounted from. Containers may keep it locked:
+    # then that is wrong, and nothing here depends on it.
+    with suppress(OSError):
+        _call("umount2", b"/sys", MNT_DETACH)  # not for users, who mount another over it
+    with suppress(OSError):
         _mount("sysfs", "/sys", "sysfs", 0)
-    except OSError:
-        pass  # containers may keep it locked; nothing in a lab depends on it
     for bind in binds:
         source, target = bind.split("=", 1)
         if os.path.exists(target):
             _mount(source, target, "none", MS_BIND)
+    for path in hidden:
+        if os.path.isdir(path):
+            _mount("none", path, "tmpfs", 0)
+        elif os.path.exists(path):
+            _mount(os.devnull, path, "none", MS_BIND)
 
 
 def _die_with(parent: int) -> None:
@@ -119,12 +155,14 @@ def _die_with(parent: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="namespaces", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="enter", allow_abbrev=False)
     parser.add_argument("--join", type=int)
     parser.add_argument("--join-user", type=int)
     parser.add_argument("--new-user", action="store_true")
     parser.add_argument("--new", action="store_true")
+    parser.add_argument("--ambient", action="store_true")
     parser.add_argument("--bind", action="append", default=[])
+    parser.add_argument("--hide", action="append", default=[])
     parser.add_argument("--parent", type=int)
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args(arguments)
@@ -134,9 +172,11 @@ def main(arguments: list[str]) -> int:
         if options.join_user is not None:
             _join(options.join_user, ("user",))
         if options.new_user:
-            _make_user_namespace()
+            _make_user_namespace(ambient=options.ambient)
         if options.new:
-            _make_namespaces(options.bind)
+            _make_namespaces(options.bind, options.hide)
+        if options.ambient:
+            _keep_capabilities()
         if options.parent is not None:
             _die_with(options.parent)
     except OSError as error:
@@ -146,7 +186,7 @@ def main(arguments: list[str]) -> int:
         os.execvp(options.argv[0], options.argv)
     except OSError as error:
         print(f"cannot run {options.argv[0]}: {error.strerror}", file=sys.stderr)
-        return NO_PROGRAM
+        return NO_PROGRAM if isinstance(error, FileNotFoundError) else CANNOT_RUN
 
 
 if __name__ == "__main__":

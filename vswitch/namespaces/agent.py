@@ -1,11 +1,12 @@
-"""The process that is a lab host: it holds the host's namespaces and calls functions in them.
+"""The process that holds namespaces and calls functions in them.
 
-    python -m vswitch.lab.agent FD DIRECTORY
+    python -m vswitch.namespaces.agent [--kill] FD DIRECTORY
 
 Over the connection FD come pickled `(function, args, kwargs)`, one at a time; back goes
-`(True, result)` or `(False, exception)`. The end of the connection is the end of the host, also
-in the middle of a call: the agent removes DIRECTORY and exits, so that nothing stays behind when
-its lab is killed.
+`(True, result)` or `(False, exception)`, and the file descriptors of a result that has some. The
+end of the connection is the end of all, also in the middle of a call: the agent removes DIRECTORY
+and exits, so that nothing stays behind when its holder is killed. With `--kill` whatever runs in
+its network namespace is killed before.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from vswitch.namespaces.answers import kill_all_in, send_answer
 
-def main(fd: int, directory: Path) -> None:
+
+def main(fd: int, directory: Path, *, kill: bool) -> None:
     connection: Connection = Connection(fd)
-    end = threading.Thread(target=_end_with, args=(fd, directory), name="end")
+    end = threading.Thread(target=_end_with, args=(fd, directory, kill), name="end")
     end.start()
     try:
         while True:
@@ -32,20 +35,22 @@ def main(fd: int, directory: Path) -> None:
                 answer = (True, function(*args, **kwargs))
             except Exception as error:
                 answer = (False, _portable(error))
-            connection.send(answer)
+            send_answer(connection, answer)
     except (EOFError, OSError):
         pass
     end.join()
 
 
-def _end_with(fd: int, directory: Path) -> None:
+def _end_with(fd: int, directory: Path, kill: bool) -> None:
     """Wait until the other end of the connection is closed; then end, whatever is being called."""
     poll = select.poll()
     poll.register(fd, 0)  # a hang-up is always told
     poll.poll()
+    if kill:
+        kill_all_in("/proc/self/ns/net")
     shutil.rmtree(directory, ignore_errors=True)
     try:
-        os.rmdir(directory.parent)  # the last host of a killed lab takes its directory away
+        os.rmdir(directory.parent)  # the last one of a killed lab takes its directory away
     except OSError:
         pass
     os._exit(0)
@@ -65,4 +70,4 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[-2]), Path(sys.argv[-1]), kill="--kill" in sys.argv[1:-2])

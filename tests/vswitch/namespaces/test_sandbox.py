@@ -1,0 +1,139 @@
+"""A sandbox as whoever runs the tests: what it passes out, what it hides, and why it is refused."""
+
+import os
+import socket
+import subprocess
+
+import pytest
+import trio
+
+from tests.vswitch.namespaces.inside import interfaces
+from vswitch.devices.tap import TapConfig
+from vswitch.errors import VswitchError
+from vswitch.lab import lab as lab_module
+from vswitch.namespaces.answers import kill_all_in
+from vswitch.namespaces.sandbox import Settings, forbidden, open_sandbox, until_it_ends
+
+
+@pytest.fixture
+async def sandbox():
+    if not lab_module._can(rootless=True):
+        pytest.skip("missing: user namespaces")
+    async with open_sandbox(Settings(resolvers=["10.0.0.53"])) as sandbox:
+        yield sandbox
+
+
+@pytest.mark.netns
+async def test_sockets_of_the_namespace_speak_to_each_other_and_to_nobody_else(sandbox):
+    listening = await sandbox.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with listening, await sandbox.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        await listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        await client.connect(listening.getsockname())
+        served, _ = await listening.accept()
+        with served:
+            await served.send(b"word")
+            assert await client.recv(10) == b"word"
+        with trio.socket.socket() as outside, pytest.raises(ConnectionRefusedError):
+            await outside.connect(listening.getsockname())
+
+
+@pytest.mark.netns
+async def test_refused_socket_is_the_callers_error(sandbox):
+    with pytest.raises(OSError, match="not supported"):
+        await sandbox.socket(socket.AF_INET, socket.SOCK_SEQPACKET)
+    assert await sandbox.call(os.getpid) > 0
+
+
+@pytest.mark.netns
+async def test_tap_is_inside_and_its_frames_come_out(sandbox):
+    config = TapConfig(name="vsw0", address="10.1.2.1/24", mtu=1300)
+    async with sandbox.open_interface(config) as interface:
+        assert interface.mtu == 1300
+        assert (await interface.facts()).apart
+        assert "vsw0" in await sandbox.call(interfaces)
+        assert "vsw0" not in interfaces()
+        with await sandbox.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            await sock.sendto(b"", ("10.1.2.9", 9))
+        asked = bytes.fromhex("0806")
+        with trio.fail_after(60):
+            while not any(asked in record[16:20] for record in await read(interface)):
+                pass
+        await interface.set_address("10.1.3.1/24")
+        assert (await interface.lacking()) == {}
+    assert "vsw0" not in await sandbox.call(interfaces)
+
+
+async def read(interface):
+    await interface.wait_readable()
+    try:
+        return interface.read_nowait(64)
+    except trio.WouldBlock:
+        return []
+
+
+@pytest.mark.netns
+async def test_programs_have_files_of_their_own(sandbox):
+    await sandbox.set_hosts({"pc1": "10.77.0.2"})
+    files = ["cat", "/etc/resolv.conf", "/etc/hosts"]
+    child = sandbox.start(files, stdout=subprocess.PIPE, text=True)
+    assert await until_it_ends(child) == 0
+    with child.stdout as output:
+        assert output.read() == (
+            "nameserver 10.0.0.53\n127.0.0.1 localhost\n::1 localhost\n10.77.0.2 pc1\n"
+        )
+
+
+async def lose_the_holder(children):
+    async with open_sandbox() as sandbox:
+        children.append(sandbox.start(["sleep", "300"]))
+        os.kill(await sandbox.call(os.getpid), 9)
+        await trio.sleep_forever()
+
+
+@pytest.mark.netns
+async def test_killed_holder_is_told():
+    if not lab_module._can(rootless=True):
+        pytest.skip("missing: user namespaces")
+    children = []
+    with pytest.raises(VswitchError, match="somebody killed it"):
+        await lose_the_holder(children)
+    assert children[0].wait(60) != 0
+
+
+@pytest.mark.netns
+async def test_all_of_a_network_is_killed_and_nobody_else(sandbox):
+    script = ["sh", "-c", "echo inside; exec sleep 300"]
+    children = [sandbox.start(script, stdout=subprocess.PIPE) for _ in range(3)]
+    for child in children:
+        with child.stdout as output:
+            assert output.readline() == b"inside\n"
+    holder = await sandbox.call(os.getpid)
+    await sandbox.call(kill_all_in, "/proc/self/ns/net")
+    assert [child.wait(60) for child in children] == [-9] * 3
+    assert await sandbox.call(os.getpid) == holder
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("kernel.unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        ("user.max_user_namespaces", "0", "user.max_user_namespaces=15000"),
+        (
+            "kernel.apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        (None, None, "a container needs them from its engine"),
+    ],
+)
+def test_what_forbids_namespaces_is_named(setting, value, said):
+    allowed = {
+        "kernel.unprivileged_userns_clone": "1",
+        "user.max_user_namespaces": "96365",
+        "kernel.apparmor_restrict_unprivileged_userns": "0",
+    }
+    line = forbidden("unshare: not permitted", ({**allowed, setting: value}).get)
+    assert line.startswith("unshare: not permitted: ")
+    assert said in line
+    assert "\n" not in line

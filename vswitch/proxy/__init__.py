@@ -1,0 +1,1 @@
+"""`vswitch proxy`: connections and datagrams between programs of the host and the LAN."""
