@@ -1,10 +1,10 @@
 """Join strings: what `vswitch invite` prints and `vswitch join` takes.
 
 `vsw2:` + base32 of fields ‖ check 4. A field is tag u8 ‖ length u8 ‖ value; the tags are 1 server
-key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name, 7 where it is reached over HTTPS. Both kinds of
-place may be there several times: the switch is at each of them. Other tags are passed over, so that
-a later version can say more. The check is the first 4 bytes of BLAKE2s over "vsw2" and the fields. A string
-of one place, with neither name nor HTTPS, is written as it always was:
+key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name, 7 where it is reached over HTTPS. Tags 4 and 7
+may be there several times: the switch is at each of these places. Other tags are passed over, so
+that a later version can say more. The check is the first 4 bytes of BLAKE2s over "vsw2" and the
+fields. A string of one place, with neither name nor HTTPS, is written as it always was:
 
 `vsw1:` + 96 lower-case base32 characters (RFC 4648 without padding) of server key 32 ‖ token id
 8 ‖ token secret 16 ‖ check 4, + `@HOST:PORT`. The check is the first 4 bytes of BLAKE2s over

@@ -21,7 +21,7 @@ async def test_a_member_joins_over_https_alone_and_comes_again(site, nursery):
             assert registry.served().https == (f"https://127.0.0.1:{port}/lan",)
             https = registry.served().https
         invite = JoinString.parse_untrusted(site.invite("pc1", running.listen))
-        invite = evolve(invite, server=HostPort("127.0.0.1", free_port()), https=https).encode()
+        invite = evolve(invite, servers=(HostPort("127.0.0.1", free_port()),), https=https).encode()
         async with site.joined("pc1", None, invite=invite, path="https") as member:
             status = await member.status()
             assert (status.state, status.path) == ("up", f"https:127.0.0.1:{port}")
