@@ -155,7 +155,6 @@ class Reached:
     async def _ask_pipe(self) -> None:
         if self._policy.takes_https:
             with suppress(NotReachable):
-                # The one that it is on is silent.
                 # One that is silent, or that was asked in vain, is not worth asking.
                 but = [*self._piped, self.channel.address]
                 self._piped = [await self._pipes.open(but=but)]
