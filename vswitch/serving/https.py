@@ -38,10 +38,15 @@ def public_https(config: ServeConfig) -> tuple[str, ...]:
     return tuple(parse_https(f"https://{each}{config.https_prefix}") for each in places)
 
 
-def certificate_of(config: ServeConfig) -> Certificate:
-    """That of the files, or a self-signed one."""
-    if (config.https_certificate is None) != (config.https_key is None):
-        raise ConfigError("--https-certificate and --https-key: give both, or none")
+def certificate_of(config: ServeConfig) -> Certificate | None:
+    """That of the files, or a self-signed one; None where there is no HTTPS side."""
+    files = config.https_certificate, config.https_key
+    if files.count(None) == 1:
+        raise ConfigError("[https] certificate and key (--https-...): give both, or none")
+    if config.https is None:
+        if config.https_prefix or config.https_public or any(files):
+            raise ConfigError("[https] is for an HTTPS side: give its listen (--https), too")
+        return None
     return Certificate(config.https_certificate, config.https_key)
 
 
