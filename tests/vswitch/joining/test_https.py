@@ -18,8 +18,8 @@ async def test_a_member_joins_over_https_alone_and_comes_again(site, nursery):
     options = {"https": f"127.0.0.1:{port}", "https_prefix": "/lan", "public": "127.0.0.1"}
     async with site.serving(**options) as running:
         with site.registry() as registry:
-            assert registry.served().https == (f"https://127.0.0.1:{port}/lan",)
-            https = registry.served().https
+            https = registry.served().https_at([HostPort("127.0.0.1", 7450)])
+            assert https == (f"https://127.0.0.1:{port}/lan",)
         invite = JoinString.parse_untrusted(site.invite("pc1", running.listen))
         invite = evolve(invite, servers=(HostPort("127.0.0.1", free_port()),), https=https).encode()
         async with site.joined("pc1", None, invite=invite, path="https") as member:
