@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         if served is None or served.key is None:
             raise no_switch
         places = _where(config.public, served)
-        invitation = JoinString.new(served.key, *places, name=name, https=served.https)
+        https = served.https_at(places)
+        invitation = JoinString.new(served.key, *places, name=name, https=https)
         now = time.time()
         expires = now + config.expires
         invite = Invite(invitation.token_id, invitation.psk, name, now, expires)

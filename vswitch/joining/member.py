@@ -75,7 +75,8 @@ async def join(
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     if run_pipe is None:
-        run_pipe = over_https(await trio.to_thread.run_sync(proxies.read, config))
+        proxy = config.proxy, config.proxy_credentials
+        run_pipe = over_https(await trio.to_thread.run_sync(proxies.read, *proxy))
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
     with single_error():

@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from vswitch.addresses import HostPort
-from vswitch.config.options import JoinConfig
 from vswitch.errors import ConfigError
 from vswitch.state import file_error
 from vswitch.web.client import Proxy
@@ -23,13 +22,13 @@ _FILE_BYTES = 1024
 _DEFAULT_PORT = 8080
 
 
-def read(config: JoinConfig) -> Callable[[str], Proxy | None]:
+def read(
+    where: HostPort | None = None, credentials_file: Path | None = None
+) -> Callable[[str], Proxy | None]:
     """A function from an address (`https://...`) to the proxy that leads there, None for none."""
-    credentials = None
-    if config.proxy_credentials is not None:
-        credentials = read_credentials(config.proxy_credentials)
-    if config.proxy is not None:
-        proxy = Proxy(config.proxy.host, config.proxy.port or _DEFAULT_PORT, credentials)
+    credentials = None if credentials_file is None else read_credentials(credentials_file)
+    if where is not None:
+        proxy = Proxy(where.host, where.port or _DEFAULT_PORT, credentials)
         return lambda url: proxy
     found = urllib.request.getproxies_environment().get("https")
     if not found:

@@ -14,7 +14,7 @@ import logging
 import trio
 
 from transport import Endpoint
-from vswitch.addresses import HostPort, parse_https
+from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.logs import event
@@ -26,22 +26,24 @@ from vswitch.web.server import WebServer
 log = logging.getLogger(__name__)
 
 
-def public_https(config: ServeConfig) -> tuple[str, ...]:
-    """Where members reach the HTTPS side, as far as the options say it."""
+def public_https(config: ServeConfig) -> str:
+    """Where members reach the HTTPS side, as far as the options say it: `LastServed.https`."""
     if config.https is None:
-        return ()
+        return ""
     if config.https_public is not None:
-        return (config.https_public,)
-    if not config.https.port:
-        return ()
-    places = [HostPort(each.host, config.https.port) for each in config.public]
-    return tuple(parse_https(f"https://{each}{config.https_prefix}") for each in places)
+        return config.https_public
+    return f"https://:{config.https.port}{config.https_prefix}" if config.https.port else ""
 
 
-def certificate_of(config: ServeConfig) -> Certificate:
-    """That of the files, or a self-signed one."""
-    if (config.https_certificate is None) != (config.https_key is None):
-        raise ConfigError("--https-certificate and --https-key: give both, or none")
+def certificate_of(config: ServeConfig) -> Certificate | None:
+    """That of the files, or a self-signed one; None where there is no HTTPS side."""
+    files = config.https_certificate, config.https_key
+    if files.count(None) == 1:
+        raise ConfigError("[https] certificate and key (--https-...): give both, or none")
+    if config.https is None:
+        if config.https_prefix or config.https_public or any(files):
+            raise ConfigError("[https] is for an HTTPS side: give its listen (--https), too")
+        return None
     return Certificate(config.https_certificate, config.https_key)
 
 

@@ -80,9 +80,7 @@ async def serve(
         raise ConfigError("--bridge of serve is for its local port: give --local-port, too")
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
-    certificate = None
-    if config.https is not None:
-        certificate = await trio.to_thread.run_sync(certificate_of, config)
+    certificate = await trio.to_thread.run_sync(certificate_of, config)
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)

@@ -108,6 +108,22 @@ def test_where_invites_lead(run, switch, monkeypatch):
     assert leads(two) == ["10.0.0.1:7000", "x.example:9"]
 
 
+def test_where_invites_lead_over_https(run, switch):
+    def https(*options):
+        return JoinString.parse_untrusted(run("invite", "a", *options)[1]).https
+
+    assert https() == ()
+    places = ("--public", "[2001:db8::1]:1", "--public", "x.example:9", "--public", "x.example:8")
+    served = attrs.evolve(switch.served(), https="https://:8443/lan")
+    switch.record_served(served)
+    assert https() == ("https://switch.example.org:8443/lan",)
+    assert https(*places) == ("https://[2001:db8::1]:8443/lan", "https://x.example:8443/lan")
+    switch.record_served(attrs.evolve(served, public=(), https="https://:443"))
+    assert https("--public", "192.0.2.1") == ("https://192.0.2.1",)
+    switch.record_served(attrs.evolve(served, https="https://www.example.org/lan"))
+    assert https(*places) == ("https://www.example.org/lan",)
+
+
 def test_an_invite_to_an_unknown_place_is_refused(run, switch):
     served = switch.served()
     switch.record_served(attrs.evolve(served, public=()))

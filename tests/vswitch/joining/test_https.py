@@ -6,9 +6,10 @@ from attrs import evolve
 
 from tests.vswitch.joining.test_member_survives import broadcast, free_port
 from vswitch.addresses import HostPort
-from vswitch.config.options import JoinConfig
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, TimedOut
 from vswitch.joining import proxies
+from vswitch.joining.leave import leave
+from vswitch.joining.pipes import over_https
 from vswitch.joining.profiles import load
 from vswitch.registry.invite import JoinString
 
@@ -18,8 +19,8 @@ async def test_a_member_joins_over_https_alone_and_comes_again(site, nursery):
     options = {"https": f"127.0.0.1:{port}", "https_prefix": "/lan", "public": "127.0.0.1"}
     async with site.serving(**options) as running:
         with site.registry() as registry:
-            assert registry.served().https == (f"https://127.0.0.1:{port}/lan",)
-            https = registry.served().https
+            https = registry.served().https_at([HostPort("127.0.0.1", 7450)])
+            assert https == (f"https://127.0.0.1:{port}/lan",)
         invite = JoinString.parse_untrusted(site.invite("pc1", running.listen))
         invite = evolve(invite, servers=(HostPort("127.0.0.1", free_port()),), https=https).encode()
         async with site.joined("pc1", None, invite=invite, path="https") as member:
@@ -33,10 +34,11 @@ async def test_a_member_joins_over_https_alone_and_comes_again(site, nursery):
         assert load(member.config.files, "pc1").https == https
         async with site.joined("pc1", None, path="auto") as member:  # its UDP port is nobody's
             assert (await member.status()).path == f"https:127.0.0.1:{port}"
-
-
-def config(tmp_path, **options):
-    return JoinConfig(name="pc1", state=tmp_path, **options)
+        profile = load(member.config.files, "pc1")
+        with pytest.raises(TimedOut):
+            await leave(profile)
+        await leave(profile, over_https(proxies.read()))
+        assert running.registry.named("pc1") is None
 
 
 def test_a_proxy_of_the_options_comes_before_that_of_the_environment(tmp_path, monkeypatch):
@@ -45,10 +47,10 @@ def test_a_proxy_of_the_options_comes_before_that_of_the_environment(tmp_path, m
     secret = tmp_path / "secret"
     secret.write_text("pc1:word\n")
     secret.chmod(0o600)
-    found = proxies.read(config(tmp_path, proxy="http://p.example:80", proxy_credentials=secret))
+    found = proxies.read(HostPort("p.example", 80), secret)
     proxy = found("https://switch.example.org")
     assert (proxy.host, proxy.port, proxy.credentials) == ("p.example", 80, "pc1:word")
-    found = proxies.read(config(tmp_path))
+    found = proxies.read()
     proxy = found("https://switch.example.org")
     assert (proxy.host, proxy.port, proxy.credentials) == ("other.example", 81, "user:s t")
     assert found("https://inside.example") is None
@@ -68,5 +70,5 @@ def test_credentials_that_cannot_be_used(tmp_path, text, mode, reason):
     path.write_text(text)
     path.chmod(mode)
     with pytest.raises(ConfigError, match=reason) as caught:
-        proxies.read(config(tmp_path, proxy="p.example", proxy_credentials=path))
+        proxies.read(HostPort("p.example", 80), path)
     assert "word" not in str(caught.value)
