@@ -121,7 +121,9 @@ async def _connect(stream: trio.abc.Stream, proxy: Proxy, authority: str) -> Non
     status = connect_status_untrusted(head)
     if status is None or rest:
         raise ConnectionError(f"{where}: it answers what is no HTTP: is it an HTTP proxy?")
-    if status == 407:
+    if status in (401, 407) and proxy.credentials is not None:  # 401 is what tinyproxy says
+        raise ConnectionError(f"{where}: it does not take the name and password")
+    if status in (401, 407):
         raise ConnectionError(f"{where}: it wants a name and a password: see --proxy-credentials")
     if not 200 <= status < 300:
         raise ConnectionError(f"{where}: it does not connect to {authority}: status {status}")
