@@ -146,7 +146,7 @@ while True:
 """
 
 
-@pytest.mark.netns("nft", "ping", "sleep")
+@pytest.mark.netns("nft", "ping")
 def test_a_middlebox_that_resets_what_is_idle(lan):
     box = lan.host("box")
     address = underlay_address(box)
