@@ -13,8 +13,7 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
-# NAT bindings for UDP live 30 s or more in practice, as do idle connections of a pipe on their way.
-KEEPALIVE: Final = 15.0
+KEEPALIVE: Final = 15.0  # NAT bindings for UDP live 30 s or more in practice
 KEEPALIVE_JITTER: Final = 0.2  # ± share
 SUSPECT_AFTER: Final = 3.0  # something awaited an answer this long: probe
 PROBE_INTERVAL: Final = 1.0  # between probes of a suspect peer

@@ -63,13 +63,13 @@ class Stage:
         async with open_endpoint(sock, self.identity, authority=Anyone()) as endpoint:
             async with trio.open_nursery() as nursery:
                 await nursery.start(endpoint.serve, handle)
-                yield endpoint
+                yield
                 nursery.cancel_scope.cancel()
 
-    def member(self, *, run_pipe=None, **options):
+    def member(self, **options):
         config = JoinConfig(name="pc1", state=self.files.path, **options)
         link = HostLink(config, SERVER[0], self.interface)
-        return Member(config, self.profile, link, self.look, run_pipe)
+        return Member(config, self.profile, link, self.look)
 
     async def look(self, hosts):
         await trio.lowlevel.checkpoint()
