@@ -105,6 +105,14 @@ CONTROL_PER_SECOND: Final = 50.0  # control datagrams accepted from one session
 MAX_CONTROL_ITEMS: Final = 16  # in one control datagram
 ACCEPT_BACKLOG: Final = 256  # confirmed sessions that wait for serve()
 
+# --- Pipes (see endpoint/pipes.py) --------------------------------------------------------------
+
+# Bytes that wait in a pipe, from which on it gets no more: 13 ms of 20 Mbit/s. What has to wait
+# waits in the lanes, where a lone packet passes it.
+PIPE_BACKLOG: Final = 32 * 1024
+PIPE_HOST: Final = "pipe "  # begins the host of an address, where others have that of IP
+PIPE_UNUSED: Final = 15.0  # seconds; a pipe that no session has used for one or two of them goes
+
 # --- Sockets ---------------------------------------------------------------------------------
 
 RECEIVE_BATCH: Final = 128  # reads in one turn: three large units, then other tasks have theirs

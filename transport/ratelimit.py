@@ -21,6 +21,8 @@ from typing import Final
 from attrs import define, field, setters
 from attrs.validators import ge, gt
 
+from transport.constants import PIPE_HOST
+
 ADDRESS_TABLE: Final = 8192  # rate-limiter entries, least recently used forgotten first
 
 
@@ -149,7 +151,8 @@ class FairBucket:
 
 
 def address_key(host: str) -> bytes:
-    """The part of an address that one subscriber holds: 4 bytes of IPv4, 8 bytes of IPv6.
+    """The part of an address that one subscriber holds: 4 bytes of IPv4, 8 bytes of IPv6; all of
+    that of a pipe.
 
     An IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`, what a dual-stack socket reports) gives
     the key of the IPv4 address; a scope (`%eth0`) does not matter.
@@ -161,6 +164,8 @@ def address_key(host: str) -> bytes:
     parts = host.removeprefix(_MAPPED).split(".")
     if len(parts) == 4 and _OCTETS.issuperset(parts):
         return bytes(map(int, parts))
+    if host.startswith(PIPE_HOST):
+        return host.encode()
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:

@@ -55,6 +55,7 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "loose_silent": "units of the datagram lane while the peer had fallen silent",
     "socket_full": "the kernel's send buffer was full; KCP repeats what mattered",
     "unreachable": "the kernel refused to send: no route, no permission",
+    "pipe_closed": "for a pipe that is closed; sent again on the next path, if that mattered",
     "no_filter": "times that the kernel would not filter a flood of inits for us",
     "too_big": "larger than the local interface takes; sent again in smaller ones",
 }

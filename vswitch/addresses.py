@@ -23,6 +23,10 @@ DEFAULT_PORT = 7450  # UDP; free of the ports of n2n, tinc, fastd, ZeroTier, Wir
 _HOST_CHARS = 253  # RFC 1035 section 2.3.4, without the root dot
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+# Of the unreserved characters of RFC 3986 section 2.3, and no "." or "..".
+_PART = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]+", re.ASCII)
+_HTTPS_PORT = 443
+_PREFIX_CHARS = 100
 _LONGEST_PREFIX = 30  # a /31 has no room for the switch, a member, network and broadcast
 _SHORTEST_PREFIX = 8
 
@@ -110,6 +114,36 @@ def _check_port(text: str | None, default: int | None) -> int:
     if len(text) > 5 or int(text) > 65535:
         raise ValueError(f"port {text} is not in 0..65535")
     return int(text)
+
+
+def parse_https(text: str) -> str:
+    """Where a switch is reached over HTTPS: `https://HOST[:PORT][/PREFIX]`, with the port where it
+    is not 443 and no `/` at the end.
+    """
+    scheme, _, rest = text.partition("://")
+    authority, slash, prefix = rest.partition("/")
+    if scheme != "https" or not authority:
+        raise ValueError("write https://HOST, https://HOST:PORT or https://HOST:PORT/PREFIX")
+    where = HostPort.parse(authority, default_port=_HTTPS_PORT)
+    if not where.host or not where.port:
+        raise ValueError("host and port must be given")
+    at = where.text()
+    if where.port == _HTTPS_PORT:
+        at = at.removesuffix(f":{_HTTPS_PORT}")
+    return f"https://{at}{parse_prefix(slash + prefix)}"
+
+
+def parse_prefix(text: str) -> str:
+    """The path below which something is on a web server: `/lan`, or "" for `/`."""
+    parts = text.strip("/").split("/")
+    if parts == [""]:
+        return ""
+    if len(text) > _PREFIX_CHARS or not all(map(_PART.fullmatch, parts)):
+        raise ValueError(
+            f"a prefix is /NAME or /NAME/NAME of letters, digits, '-', '_', '.' and '~', at most "
+            f"{_PREFIX_CHARS} characters"
+        )
+    return "/" + "/".join(parts)
 
 
 def parse_subnet(text: str) -> IPv4Network:

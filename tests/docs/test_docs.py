@@ -128,7 +128,7 @@ def test_option_is_in_the_table(command, name):
     assert code(flag) == [f"{flag_of(name)}{metavar}".replace("|", r"\|")]
     assert code(variable) == [variable_of(name)]
     has_table = command in ("serve", "join", "exec", "proxy")
-    assert code(key) == ([name] if has_table and entry.in_file else [])
+    assert code(key) == ([entry.at or name] if has_table and entry.in_file else [])
     assert meaning
     if field.default is attrs.NOTHING:
         assert default == "required"

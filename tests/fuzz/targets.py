@@ -15,6 +15,7 @@ from tests.fuzz import (
     session,
     sockets,
     switch,
+    web,
 )
 
 Seeds = Iterable[tuple[str, bytes]]
@@ -42,6 +43,9 @@ TARGETS = {
     "foreign": Target(foreign.run, foreign.seeds, 4_000),
     "sockets": Target(sockets.run, sockets.seeds, 1_500),
     "kcp": Target(kcp_clients.run, kcp_clients.seeds, 800),
+    "websocket": Target(web.run_frames, web.frame_seeds, 3_000),
+    "answers": Target(web.run_answers, web.answer_seeds, 3_000),
+    "web": Target(web.run_server, web.server_seeds, 500),
     "listener": Target(sockets.run_bench, sockets.bench_seeds, 2_000),
 }
 

@@ -65,6 +65,7 @@ TRANSPORT_USERS = (
     "vswitch.serving",
     "vswitch.joining",
     "vswitch.members.device",
+    "vswitch.web.links",
     "vswitch.foreign.conversations",  # KCP without a session
 )
 # Keys have their text form and files in transport.crypto.identity: whoever names members needs

@@ -56,6 +56,9 @@ class Controller(Protocol):
     def on_acknowledged(self, acked: Sequence[SentSegment], in_flight: int, now: float) -> None:
         """These have arrived; `in_flight`: bytes that were under way before they did. HOT PATH."""
 
+    def change_path(self, now: float) -> None:
+        """The path is another, of another kind: what was known of it is not true any more."""
+
     def on_lost(self, lost: Sequence[SentSegment], now: float) -> None:
         """These were found lost, and will be retransmitted."""
 

@@ -187,6 +187,15 @@ class DelayController:
         self.window = INITIAL_WINDOW  # bytes that may be in flight
         self.pacing_rate = inf  # bytes a second that may leave; before a round trip was seen, all
 
+    def change_path(self, now: float) -> None:
+        """Begin anew (RFC 9000 section 9.4), at the pace of the first window in a round trip of the
+        old path, since all that was under way is due at once.
+        """
+        rtt = self.rtt
+        self.__init__(now)  # type: ignore[misc]
+        self.rtt = rtt
+        self._publish()
+
     def _begin_round(self, now: float) -> None:
         self._round_start = now
         self._round_min_rtt = inf

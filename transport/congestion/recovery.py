@@ -31,6 +31,9 @@ MAX_RTO: Final = 0.25
 MIN_REORDER_WINDOW: Final = 0.002  # seconds that a segment may come behind one that was sent later
 MAX_BACKOFF: Final = 4  # doublings of the timeout, and of the segments that are sent again at one
 REORDER_LIFETIME: Final = 16  # losses without a false one, after which less reordering is expected
+# In a pipe, where nothing gets lost: seconds until something that the peer does not acknowledge is
+# asked about, since it may have thrown it away, as what came when its key was too old.
+PIPE_TIMEOUT: Final = 1.0
 _SN_MASK: Final = 0xFFFFFFFF
 # In place of the time of a copy: none has come, the peer has computed the segment from parity.
 REBUILT: Final = 0xFFFFFFFF
@@ -87,6 +90,7 @@ class Recovery:
         self.timeout = self._usual_timeout = INITIAL_RTO
         self._rttvar = 0.0
         self._ack_delay = ack_delay
+        self._in_pipe = False
         self._min_rtt = inf
         self.segments: dict[int, Segment] = {}  # from `una` on, by sn; those that arrived, too
         # By time of the last transmission; without those that wait to be sent again.
@@ -185,9 +189,10 @@ class Recovery:
         if stamp == REBUILT:
             if segment.copies == 1 and not segment.lost:
                 self._rebuilt[sn] = now + self._patience, segment
-        elif segment.copies > 1 and stamp != segment.stamp:
-            # An earlier copy: the later one was not needed. Its round trip counts all the same, or
-            # a path that became longer than the timeout would never be known as such.
+        elif stamp != segment.stamp:
+            # An earlier copy: the later one was not needed, but on another path. Its round trip
+            # counts all the same, or a path that became longer than the timeout would never be
+            # known as such.
             if stamp == segment.first_stamp:
                 segment.rtt = now - segment.first_sent
             self._reorder_window = min(self._reorder_window * 2, self.rtt or MIN_REORDER_WINDOW)
@@ -251,7 +256,8 @@ class Recovery:
                     self._min_rtt = rtt
             self.rtt, self._rttvar = mean, deviation
             if mean is not None:
-                self._usual_timeout = max(MIN_RTO, mean + 4 * deviation + self._ack_delay)
+                least = PIPE_TIMEOUT if self._in_pipe else MIN_RTO
+                self._usual_timeout = max(least, mean + 4 * deviation + self._ack_delay)
             self.timeout = self._usual_timeout
             while self._rebuilt and next(iter(self._rebuilt.values()))[0] <= now:
                 self.found_lost.append(self._rebuilt.popitem(last=False)[1][1])
@@ -264,6 +270,8 @@ class Recovery:
     @property
     def _patience(self) -> float:
         """Seconds that a segment may come behind one that was sent later."""
+        if self._in_pipe:
+            return PIPE_TIMEOUT
         return max(self._reorder_window, 0.0 if self._min_rtt == inf else self._min_rtt / 4)
 
     def _find_lost(self, now: float) -> None:
@@ -307,6 +315,21 @@ class Recovery:
             for segment in self.segments.values():
                 segment.excused = segment.copies
 
+    def change_path(self, *, in_pipe: bool) -> None:
+        """What is under way went another way, and is lost; times are of that one. In a pipe nothing
+        is lost, so nothing is repeated but what the peer has thrown away.
+        """
+        self._in_pipe = in_pipe
+        self._given_up = self.overdue = False
+        self._timeouts = 0
+        self.lose_all()
+        for segment in self.segments.values():
+            # So that an answer to what went there says nothing of the new path.
+            segment.stamp = segment.first_stamp = -1
+        self.rtt, self._rttvar, self._min_rtt = None, 0.0, inf
+        self._reorder_window, self._reorder_at = MIN_REORDER_WINDOW, inf
+        self.timeout = self._usual_timeout = PIPE_TIMEOUT if in_pipe else INITIAL_RTO
+
     def close(self) -> None:
         """Nobody waits for what is under way; what has arrived stays known."""
         self.pipe = self.unacknowledged = self.span = 0
@@ -326,7 +349,10 @@ class Recovery:
         """Notice what is lost by now. What it finds is for `repeat`."""
         if now >= self._reorder_at:
             self._find_lost(now)
-        if self._in_flight and now >= self._idle_since + self.timeout:
+        if self._in_pipe and now >= self._idle_since + self.timeout:
+            self.overdue = True  # the peer is asked, and `lose_all` if it only has not got it
+            self._idle_since = now
+        elif self._in_flight and now >= self._idle_since + self.timeout:
             for segment in list(islice(self._in_flight.values(), 2**self._timeouts)):
                 self._lose(segment)
             self._back_off()

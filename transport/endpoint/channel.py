@@ -58,7 +58,9 @@ class _Shell(Protocol):
     def close(self, session: Session, code: int, reason: str) -> None: ...
     def failed(self, session: Session, error: Exception) -> None: ...
     def forget_credential(self, session: Session) -> None: ...
-    def seek(self, session: Session, addresses: Sequence[Address]) -> None: ...
+    def seek(
+        self, session: Session, addresses: Sequence[Address], *, elsewhere: bool = False
+    ) -> None: ...
     def rebind(self) -> None: ...
     def now(self) -> float: ...
 
@@ -158,6 +160,11 @@ class Channel(trio.abc.AsyncResource):
         return self._session.paths.current
 
     @property
+    def path_kind(self) -> str:
+        """How the peer is reached: `udp`, or what the pipe is called."""
+        return self._session.path_kind
+
+    @property
     def round_trip(self) -> float | None:
         """Seconds to the peer and back, smoothed; None while that is not known."""
         return self._session.round_trip
@@ -247,11 +254,12 @@ class Channel(trio.abc.AsyncResource):
         """The peer may not be where it was: whoever waits for its silence goes on."""
         self._doubters.unpark_all()
 
-    def seek(self, addresses: Sequence[Address]) -> None:
+    def seek(self, addresses: Sequence[Address], *, elsewhere: bool = False) -> None:
         """Ask at all these addresses, and where the peer was, for the session; where it is answered
-        the session goes on. For whoever has connected.
+        first the session goes on. For whoever has connected. `elsewhere`: not where the peer was,
+        so that the session moves as soon as another answers; meanwhile it goes on where it is.
         """
-        self._shell.seek(self._session, addresses)
+        self._shell.seek(self._session, addresses, elsewhere=elsewhere)
 
     def renew(self) -> None:
         """We may have slept: ask at once, with a new handshake, whether the session still is."""

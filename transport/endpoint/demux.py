@@ -54,7 +54,7 @@ from transport.wire.datagrams import (
     decode_cookie_index_untrusted,
     decode_response_untrusted,
 )
-from transport.wire.trains import Address, Bytes, Refusal, Train, cut
+from transport.wire.trains import Address, Bytes, PipeAddress, Refusal, Train, cut
 
 _SEALED = frozenset((DATA, CONTROL, DATAGRAM))
 _TYPES = _SEALED | {INIT, RESPONSE, COOKIE, RESET}
@@ -128,6 +128,7 @@ class Demux:
         self._due: list[Negotiation] = []  # may have an init to send
         self._replies: Outgoing = []
         self._accepted: deque[Accepted] = deque()
+        self._blocked: dict[Address, dict[Session, None]] = {}  # until their pipe has room
 
     @property
     def sessions(self) -> int:
@@ -155,9 +156,18 @@ class Demux:
         """From now on a session that we initiated shows its key alone."""
         self._initiator.forget_credential(session)
 
-    def seek(self, session: Session, addresses: Sequence[Address], now: float) -> None:
-        """A session that we initiated may be reached at other addresses: ask at all of them."""
-        self._initiator.seek(session, addresses, now)
+    def seek(
+        self,
+        session: Session,
+        addresses: Sequence[Address],
+        now: float,
+        *,
+        elsewhere: bool = False,
+    ) -> None:
+        """A session that we initiated may be reached at other addresses: ask at all of them, and
+        where it was unless it should go `elsewhere`.
+        """
+        self._initiator.seek(session, addresses, now, elsewhere=elsewhere)
 
     def touch(self, session: Session) -> None:
         """The program above gave `session` something to do. HOT PATH."""
@@ -189,6 +199,26 @@ class Demux:
                     self.failed(session, error, now)
             if left:
                 self.drops["too_big"] += left
+
+    def addresses(self) -> set[Address]:
+        """Those that a session uses, or at which we ask for one."""
+        used = {session.paths.current for session in self.live_sessions()}
+        return used | self._initiator.addresses()
+
+    def pipe_writable(self, address: Address) -> None:
+        """There is room in a pipe again: sessions that waited for it go on."""
+        for session in self._blocked.pop(address, ()):
+            if session.blocked and not session.finished:
+                session.unblock()
+                self.touched[session] = None
+
+    def pipe_closed(self, address: Address, now: float) -> None:
+        """A pipe is gone, and what was in it with it: whoever used it needs another way."""
+        self._blocked.pop(address, None)
+        for session in self.live_sessions():
+            if session.paths.current == address and session.ended is None:
+                session.path_closed(now)
+                self.touched[session] = None
 
     def obstructed(self, address: Address, now: float) -> None:
         """Whoever we have connected to at this address is said to be out of reach."""
@@ -448,6 +478,8 @@ class Demux:
                     bulk.learn()
                     if bulk.flush_due:
                         self.touched[session] = None
+                if session.blocked:
+                    self._await_room(session)
                 if session.initiator and session.wants_handshake(now):
                     self._initiator.rekey(session, now)
                 due = self._timers.schedule(session)
@@ -472,6 +504,15 @@ class Demux:
         if responder is not None:
             responder.tight = budget.total > budget.tight_above
         return bool(self.touched or self._replies or self._initiator.started or self._due)
+
+    def _await_room(self, session: Session) -> None:
+        """What it has waits for room in its pipe: by now there may be some."""
+        address = session.paths.current
+        if not isinstance(address, PipeAddress) or address.room > 0:
+            session.unblock()
+            self.touched[session] = None
+        elif not address.closed:
+            self._blocked.setdefault(address, {})[session] = None
 
     def _release(self, session: Session) -> None:
         for index in session.keys.retired:

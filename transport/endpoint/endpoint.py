@@ -34,6 +34,7 @@ from transport.constants import (
     CONNECT_ADDRESSES,
     CONNECT_STAGGER,
     MAX_SESSIONS,
+    PIPE_UNUSED,
     RECEIVE_BATCH,
 )
 from transport.crypto.identity import PrivateKey
@@ -41,6 +42,7 @@ from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.demux import Demux, Runs
 from transport.endpoint.fairness import READS_WHEN_BEHIND, TURN, FairQueue
+from transport.endpoint.pipes import Pipe, Pipes
 from transport.endpoint.udp import DatagramSocket, format_address
 from transport.errors import HandshakeRefused, HandshakeTimeout, PeerUnreachable
 from transport.handshake.admission import Authority
@@ -55,7 +57,7 @@ from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import Credential, Suite
-from transport.wire.trains import Address, Train
+from transport.wire.trains import Address, Bytes, Train
 
 # Tracebacks in the log, a second and at once: whoever can cause one may do so again and again.
 FAILURE_LINES: Final = 0.2
@@ -98,6 +100,8 @@ class Endpoint:
         self._receiving = False  # what channels send meanwhile leaves at the end of the turn
         self._turn = 0.0  # when this turn began
         self._waiting = FairQueue()  # what was received and has to wait for others
+        self._pipes = Pipes()
+        self._piped = trio.Event()  # there has been one
 
     @property
     def local_address(self) -> Address:
@@ -210,13 +214,65 @@ class Endpoint:
         """Interfaces may have come and gone."""
         self._sock.rebind()
 
-    def seek(self, session: Session, addresses: Sequence[Address]) -> None:
-        self._demux.seek(session, addresses, self.now())
+    def seek(
+        self, session: Session, addresses: Sequence[Address], *, elsewhere: bool = False
+    ) -> None:
+        self._demux.seek(session, addresses, self.now(), elsewhere=elsewhere)
         if not self._receiving:
             self.pump()
 
     def forget_credential(self, session: Session) -> None:
         self._demux.forget_credential(session)
+
+    # --- Pipes --------------------------------------------------------------------------------
+
+    def add_pipe(self, pipe: Pipe) -> Address:
+        """The address that this pipe has from now on: to connect to, to seek, and where what comes
+        from its other end comes from. It is let go of (`Pipe.abort`) at the endpoint's end, and
+        when no session or handshake has used it for `PIPE_UNUSED` seconds or twice that.
+        """
+        address = self._pipes.add(pipe)
+        self._piped.set()
+        return address
+
+    def pipe_received(self, address: Address, datagrams: Sequence[Bytes]) -> None:
+        """A pipe has brought these, in order. Nothing of a pipe waits for the turn of its session
+        or is dropped for want of one, as it would not come again: its reader has its own turns.
+        """
+        if address not in self._pipes:
+            return
+        demux, now = self._demux, self._clock()
+        self._turn = now
+        trains = [(each, address, len(each)) for each in datagrams if each]
+        for run in demux.sort_trains(trains, now):
+            demux.receive_run(*run, now)
+        self._deliver(demux.touched)
+        self.pump()
+
+    def pipe_writable(self, address: Address) -> None:
+        """Its backlog has fallen below `PIPE_BACKLOG`."""
+        self._demux.pipe_writable(address)
+        self.pump()
+
+    def close_pipe(self, address: Address) -> None:
+        """It is broken, or over: sessions on it look for another way. Idempotent."""
+        if self._pipes.remove(address) is not None:
+            now = self.now()
+            self._demux.pipe_closed(address, now)
+            self._obstruct(address, f"{format_address(address)} is closed", now, shut=True)
+            self.pump()
+
+    async def pipes_task(self) -> None:
+        """Let go of pipes that nobody uses; sleeps while there has been none."""
+        await self._piped.wait()
+        while True:
+            await trio.sleep(PIPE_UNUSED)
+            for pipe in self._pipes.sweep(self._demux.addresses() if self._pipes else ()):
+                pipe.abort()
+
+    def abort_pipes(self) -> None:
+        """The endpoint is over."""
+        self._pipes.abort()
 
     # --- The engine ---------------------------------------------------------------------------
 
@@ -268,11 +324,16 @@ class Endpoint:
 
     def _send(self, trains: list[Train], now: float) -> None:
         sock = self._sock
-        sock.send_nowait(trains)
         self._sent += len(trains)
         for data, _, size in trains:
             if len(data) > size:
                 self._sent += (len(data) - 1) // size
+        if self._pipes:
+            trains, lost = self._pipes.send(trains)
+            if lost:
+                self._sent -= lost
+                self._demux.drops["pipe_closed"] += lost
+        sock.send_nowait(trains)
         if sock.refused:
             self._heed(now)
 
@@ -519,6 +580,7 @@ async def open_endpoint(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(endpoint.receive_task)
             nursery.start_soon(endpoint.timer_task)
+            nursery.start_soon(endpoint.pipes_task)
             try:
                 yield endpoint
             except BaseException as error:
@@ -534,6 +596,7 @@ async def open_endpoint(
         if body_error is None or _leaves(group) != _leaves(body_error):
             raise
     finally:
+        endpoint.abort_pipes()
         sock.close()
     if body_error is not None:
         try:

@@ -29,7 +29,7 @@ from transport.constants import MAX_DATAGRAM
 from transport.endpoint import obstacles
 from transport.endpoint.kernel import ANCILLARY_ROOM, KERNEL, ControlMessage, End, Kernel
 from transport.handshake.floodgate import Shares
-from transport.wire.trains import Address, Bytes, Refusal, Train, cut
+from transport.wire.trains import Address, Bytes, PipeAddress, Refusal, Train, cut
 
 _TRAIN_DATAGRAMS: Final = 64  # in one call: UDP_MAX_SEGMENTS of the kernels before 6.9
 _LAY_UP_TO: Final = 256 * 1024  # bytes of reads in one turn, unless one read more
@@ -354,7 +354,11 @@ def open_udp(
 
 
 def format_address(address: Address) -> str:
-    """`203.0.113.9:41022`, `[2001:db8::1]:41022` or `[fe80::1%eth0]:41022`, for people."""
+    """For people: `203.0.113.9:41022`, `[2001:db8::1]:41022` or `[fe80::1%eth0]:41022`; of a pipe,
+    what it is called.
+    """
+    if isinstance(address, PipeAddress):
+        return address.description
     host, port = format_host(address), address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -25,7 +25,7 @@ from transport.handshake.cookie import MacStamper, check_mac1_untrusted
 from transport.handshake.messages import Initiation, Peer
 from transport.session.keyring import KeyPair
 from transport.wire.datagrams import InitPayload, ResponsePayload, Suite, decode_response_untrusted
-from transport.wire.trains import Address
+from transport.wire.trains import Address, PipeAddress
 
 HANDSHAKE_RETRY_FIRST: Final = 0.5
 # A path that heals is found within this time; 232 bytes each. Across attempts the caller backs off.
@@ -106,6 +106,8 @@ class Negotiation:
         cookie = self._stamper.cookie(now)
         copies = INIT_COPIES if cookie is None else PROVEN_COPIES
         self._copies = copies[min(self._unanswered, len(copies) - 1)] - 1
+        if isinstance(self.address, PipeAddress):
+            self._copies = 0  # it loses none
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1

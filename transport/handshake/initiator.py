@@ -116,14 +116,25 @@ class Initiator:
         stamper, until = relation.stamper, now + REKEY_PATIENCE
         return self._negotiate(relation, address, stamper, session.association, now, until)
 
-    def seek(self, session: Session, addresses: Sequence[Address], now: float) -> None:
-        """Ask for the session where it was and at these addresses, and nowhere else any more."""
+    def addresses(self) -> set[Address]:
+        """Where something is asked now."""
+        return {negotiation.address for negotiation in self._negotiations}
+
+    def seek(
+        self, session: Session, addresses: Sequence[Address], now: float, *, elsewhere: bool
+    ) -> None:
+        """Ask for the session where it was, unless it should go `elsewhere`, and at these
+        addresses, and nowhere else any more.
+        """
         relation = self._sessions.get(session)
         if relation is None or session.ended is not None:
             return
-        self.rekey(session, now)
+        if not elsewhere:
+            self.rekey(session, now)
         others = [each for each in addresses if each != session.paths.current]
-        asked = {session.paths.current, *others[: CONNECT_ADDRESSES - 1]}
+        asked = set(others[: CONNECT_ADDRESSES - 1])
+        if not elsewhere:
+            asked.add(session.paths.current)
         for address in relation.negotiations.keys() - asked:
             self.abandon(relation.negotiations[address])
         for address in others[: CONNECT_ADDRESSES - 1]:

@@ -32,7 +32,13 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final
 
-from transport.constants import DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, MESSAGE_COST, TAG_SIZE
+from transport.constants import (
+    DATAGRAM_INBOX_BYTES,
+    DATAGRAM_OUTBOX_BYTES,
+    MESSAGE_COST,
+    PIPE_BACKLOG,
+    TAG_SIZE,
+)
 
 REPORT_INTERVAL: Final = 0.25  # seconds between reports, while anything comes
 CLEAN_BYTES: Final = 256 * 1024  # without a loss, until a new path gets large units
@@ -122,6 +128,7 @@ class DatagramLane:
         "_silent_since",
         "_since_report",
         "closed",
+        "in_pipe",
         "max_message",
         "meter",
         "received",
@@ -132,6 +139,7 @@ class DatagramLane:
     def __init__(self, max_message: int, drops: Counter[str], now: float) -> None:
         """`max_message`: bytes of the largest one, which is that of the largest unit."""
         self.closed = False
+        self.in_pipe = False  # what is sent waits for room in a pipe
         self.max_message = max_message
         self.slice_size = max_message + TAG_SIZE  # of a unit in one datagram; the session says
         self.meter = LossMeter(now)
@@ -157,7 +165,8 @@ class DatagramLane:
     @property
     def credit(self) -> int:
         """Bytes that may be given to `send` in this turn; none if zero or less."""
-        return DATAGRAM_OUTBOX_BYTES - self._outbox_bytes
+        most = PIPE_BACKLOG if self.in_pipe else DATAGRAM_OUTBOX_BYTES
+        return most - self._outbox_bytes
 
     @property
     def readable(self) -> bool:
@@ -243,6 +252,8 @@ class DatagramLane:
         """Whether so much is lost that the path may carry less than it did: nothing has been
         reported for a while, or much was missing. Once for each time.
         """
+        if self.in_pipe:
+            return False
         if self.meter.heavy_loss or now - self._silent_since >= STALL + 2 * (rtt or 0.0):
             self.meter.heavy_loss = False
             self._silent_since = inf

@@ -36,6 +36,7 @@ from transport.errors import BadPacket
 from transport.lanes.datagram import DatagramLane
 from transport.lanes.reliable import ReliableLane
 from transport.lanes.units import unit_bytes
+from transport.wire.trains import PipeAddress
 
 SPARSE: Final = 1  # what differs in the conversation number
 LOSSY_FOR: Final = 5.0  # seconds after a loss in which sparse units leave twice
@@ -89,6 +90,8 @@ class SparseLane:
                 beside=self._bulk,
             )
             self.reliable.resize(self._bulk.slice_size)
+            if self._bulk.in_pipe:
+                self.reliable.change_path(in_pipe=True, now=now)
         return self.reliable
 
     @property
@@ -130,7 +133,9 @@ class SparseLane:
         """
         reliable = self._opened(now)
         units = reliable.units_to_send(now, suspect=suspect)
-        if now - max(self._bulk.lost_at, reliable.lost_at) < LOSSY_FOR and not suspect:
+        if now - max(self._bulk.lost_at, reliable.lost_at) < LOSSY_FOR and not (
+            suspect or reliable.in_pipe
+        ):
             return units * 2
         return units
 
@@ -187,6 +192,7 @@ class Lanes:
         if self.datagrams is None:
             self.datagrams = DatagramLane(self.bulk.mtu, self._drops, now)
             self.datagrams.slice_size = slice_size
+            self.datagrams.in_pipe = self.bulk.in_pipe
         return self.datagrams
 
     @property
@@ -307,6 +313,28 @@ class Lanes:
         """Send all that is under way again, at the pace of the path: it is lost."""
         for lane in self._reliable:
             lane.repeat(now)
+
+    def change_path(self, pipe: PipeAddress | None, now: float) -> None:
+        """Everything leaves by a pipe from now on, or by none any more: it is lost where it is, and
+        what is known of the path is of another.
+        """
+        for lane in self._reliable:
+            lane.change_path(in_pipe=pipe is not None, now=now)
+        if self.datagrams is not None:
+            self.datagrams.in_pipe = pipe is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something could leave, if there were room and the pace allowed it."""
+        datagrams = self.datagrams
+        return any(lane.waiting for lane in self._reliable) or (
+            datagrams is not None and datagrams.flush_due
+        )
+
+    def go_on(self) -> None:
+        """There may be room for what waits."""
+        for lane in self._reliable:
+            lane.flush_due |= lane.waiting
 
     def resize(self, slice_size: int) -> None:
         """The path takes slices of this size now. HOT PATH, of two comparisons."""

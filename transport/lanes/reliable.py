@@ -116,6 +116,9 @@ class ReliableLane:
         self._redundancy = Redundancy()
         self._groups = Groups() if parity else None
         self._rebuilder = Rebuilder()
+        self.in_pipe = False  # the path is a pipe: it loses nothing, and copies are of no use
+        self.path_room = inf  # bytes of what is new or repeated that it takes in the next flush
+        self._pongs = 0  # while acknowledgements are overdue in a pipe
         self._split = 0  # how hard it is to get a unit through that was lost repeatedly
 
     # --- The program above ------------------------------------------------------------------
@@ -348,6 +351,9 @@ class ReliableLane:
         parity.clear()
 
     def _notice_losses(self, now: float) -> None:
+        if self.in_pipe:  # the peer has thrown it away, which says nothing of the path
+            self._recovery.take_lost()
+            return
         self.lost_at = now
         self._first_lost_at = min(self._first_lost_at, now)
         self.congestion.on_lost(self._recovery.take_lost(), now)
@@ -371,13 +377,36 @@ class ReliableLane:
 
     def on_pong(self, now: float) -> None:
         """A ping was answered: if acknowledgements are overdue, the path has healed."""
-        if self.overdue:
+        if not self.overdue:
+            self._pongs = 0
+        elif not self.in_pipe or self._pongs:
             self.repeat(now)
+        else:  # in a pipe this one may have overtaken acknowledgements, but not the next
+            self._pongs = 1
 
     def repeat(self, now: float) -> None:
         """Send all that is under way again, at the pace of the path: it is lost."""
         self._recovery.lose_all()
         self._look_for_losses(now)
+
+    def change_path(self, *, in_pipe: bool, now: float) -> None:
+        """The path is a pipe from now on, or none any more: all that was under way is due on it."""
+        self.in_pipe = in_pipe
+        self.path_room = inf
+        self._pongs = 0
+        recovery = self._recovery
+        recovery.change_path(in_pipe=in_pipe)
+        recovery.take_lost()
+        self.congestion.change_path(now)
+        self._redundancy = Redundancy()
+        self._units.change_path(in_pipe=in_pipe)
+        if self._staged or recovery.to_repeat:
+            self.flush_due = True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something could leave, if there were room and the pace allowed it."""
+        return bool(self._staged or self._recovery.to_repeat)
 
     def _look_for_losses(self, now: float) -> None:
         """Something was found lost, perhaps; what is to be sent leaves with the next flush."""
@@ -453,7 +482,7 @@ class ReliableLane:
         most = self.kcp.mtu if whole else size.slices * self.slice_size - TAG_SIZE
         flushed = self.kcp.flush(now, most)
         if flushed:
-            if acknowledged and self._arrivals.ahead:
+            if acknowledged and self._arrivals.ahead and not self.in_pipe:
                 self._acknowledge_twice(flushed, acknowledged)
             units += flushed
         if units:
@@ -538,9 +567,12 @@ class ReliableLane:
             if pacer.tokens <= 0:
                 self._pace_at = pacer.ready_at()
                 return
+            if self.path_room <= 0:
+                return
             unit = self.kcp.repeat(now)
             if unit is not None:
                 pacer.tokens -= len(unit)
+                self.path_room -= len(unit)
                 units.append(unit)
                 self._split_if_lost_again(unit)
                 if self._split:
@@ -561,7 +593,9 @@ class ReliableLane:
         messages: list[bytes] = []
         window = self.congestion.window if self._beside is None else self.window
         # Behind a gap the peer has to hold all that comes, and drops what is more.
-        room = min(window - recovery.pipe, RECEIVE_BYTES - recovery.span) - self.kcp.queued
+        room: float = min(window - recovery.pipe, RECEIVE_BYTES - recovery.span) - self.kcp.queued
+        if self.path_room < room:
+            room = self.path_room
         while staged and room > 0:
             if pacer.tokens <= 0:
                 self._pace_at = pacer.ready_at()

@@ -13,7 +13,8 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
-KEEPALIVE: Final = 15.0  # NAT bindings for UDP live 30 s or more in practice
+# NAT bindings for UDP live 30 s or more in practice, as do idle connections of a pipe on their way.
+KEEPALIVE: Final = 15.0
 KEEPALIVE_JITTER: Final = 0.2  # ± share
 SUSPECT_AFTER: Final = 3.0  # something awaited an answer this long: probe
 PROBE_INTERVAL: Final = 1.0  # between probes of a suspect peer

@@ -33,7 +33,7 @@ from typing import Final
 
 from transport.constants import DATA_HEADER_SIZE, MAX_SLICES, SEALED_OVERHEAD, TAG_SIZE
 from transport.wire.control import MTU_PROBE_SIZE, MtuProbe, encode_control
-from transport.wire.trains import Address
+from transport.wire.trains import Address, PipeAddress
 
 MTU_WATCH_INTERVAL: Final = 0.1  # between two looks whether data gets through at all
 
@@ -240,7 +240,9 @@ class PathMtu:
 class Probing(PathMtu):
     """The search of one session on the path that it has now, as padded control datagrams.
 
-    Probes go to the proven path alone, and none leaves while the peer is suspected to be gone.
+    Probes go to the proven path alone, and none leaves while the peer is suspected to be gone. In a
+    pipe nothing is searched, as it takes any datagram; the size then is only what units are counted
+    in, so that a slow pipe gets no larger ones than a slow path.
     """
 
     __slots__ = ("_last", "path", "unanswered", "watch_at")
@@ -254,6 +256,19 @@ class Probing(PathMtu):
         self.watch_at = now  # when `watch` should be called again, while something is on its way
         self._last: tuple[float, list[int]] = (now, [])  # when, and the sizes of the last probes
         self.unanswered = 0
+        if isinstance(path, PipeAddress):
+            self._rest()
+
+    def begin(self, now: float) -> None:
+        """As there."""
+        if not isinstance(self.path, PipeAddress):
+            super().begin(now)
+
+    def _rest(self) -> None:
+        """Search nothing, and take answers to earlier probes for nothing."""
+        self.epoch = (self.epoch + 1) & 0xFFFFFFFF
+        self._asked.clear()
+        self._low, self.size, self.due = 0, USUAL_SIZE, inf
 
     @property
     def slice_size(self) -> int:
@@ -268,7 +283,12 @@ class Probing(PathMtu):
         """
         if path is not self.path:
             self.path = path
-            self.restart(now)
+            if isinstance(path, PipeAddress):
+                self._rest()
+            else:
+                self.restart(now)
+        if isinstance(path, PipeAddress):
+            return []
         if suspect:
             self.hold(now)
         self._last = (now, list(self.probes(now, rtt)))

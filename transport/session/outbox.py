@@ -4,6 +4,7 @@
     seal_probe(plaintext, size)         one that tries a size
     seal_units(lane, units, bulk, now)  of a reliable lane; large ones may leave in pieces
     seal_datagrams(units, size, now)    of the datagram lane
+    seal_whole(kind, units, now)        of any lane, for a pipe
     next_piece(now)                     of a unit that was sealed whole and leaves in pieces
     take()                              all of that, in order
 
@@ -102,6 +103,11 @@ class Outbox:
         out, self._out = self._out, []
         return out
 
+    @property
+    def waiting(self) -> int:
+        """Bytes sealed since then."""
+        return sum(len(data) for data, _, _ in self._out)
+
     def refused(self, datagrams: int, octets: int) -> None:
         """So many, with so many bytes, did not leave after all."""
         self.sent_datagrams -= datagrams
@@ -190,6 +196,18 @@ class Outbox:
             small = []
         self._put(*lay(small, address))
         self._liveness.sent(now, wants_answer=True)
+
+    def seal_whole(
+        self, kind: int, units: Sequence[bytes], now: float, *, wants_answer: bool = True
+    ) -> None:
+        """Units of a lane, for a pipe: each is one datagram, whatever its size."""
+        if not units:
+            return
+        seal, address = self._keys.current.sealer.seal, self._paths.current
+        for unit in units:
+            datagram = seal(kind, unit)
+            self._put((datagram, address, len(datagram)))
+        self._liveness.sent(now, wants_answer=wants_answer)
 
     def _put(self, *trains: Train) -> None:
         for data, _, size in trains:

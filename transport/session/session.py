@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
-from transport.constants import CONFIRM_INTERVAL, DATA_HEADER_SIZE, TAG_SIZE
+from transport.constants import CONFIRM_INTERVAL, DATA_HEADER_SIZE, MAX_DATAGRAM, TAG_SIZE
 from transport.crypto.cipher import conversation_number
 from transport.crypto.identity import PublicKey
 from transport.errors import BadPacket, KeyExhausted
@@ -59,7 +59,7 @@ from transport.wire.control import (
     Rekey,
 )
 from transport.wire.datagrams import CONTROL, DATA, DATAGRAM
-from transport.wire.trains import Address, Bytes
+from transport.wire.trains import Address, Bytes, PipeAddress
 
 
 class Session:
@@ -97,6 +97,9 @@ class Session:
         self.entry: float | None = None
         self.prompted = -inf  # when it was last asked before its timer
         self.held_above = 0  # bytes that the program has taken out of the lanes and keeps
+        # What it has waits for room in its pipe, until `unblock`.
+        self.blocked = False
+        self._pipe: PipeAddress | None = None  # the path, where that is a pipe
         self.drops = Counter[str]()
         self.events = deque[Event]()  # what `next_event` gives
         self._born = now
@@ -122,6 +125,9 @@ class Session:
         self._exchange = ControlExchange(now, random_bytes, initiator=initiator)
         self._outbox = Outbox(self.keys, self.paths, self._liveness)
         self.ending = Ending(self.lanes, self._exchange, self._outbox.paced, self.events)
+        if isinstance(address, PipeAddress):
+            self._pipe = address
+            self.lanes.change_path(address, now)
         # The first datagram of an initiator is what confirms its keys to the responder.
         if initiator:
             self._exchange.ping(now)
@@ -181,11 +187,17 @@ class Session:
         """The way to the peer may have changed: show ourselves, and repeat what is under way."""
         if self.ended is None:
             self._exchange.ping(now)
-            self.lanes.repeat(now)
+            if self._pipe is None:
+                self.lanes.repeat(now)
 
     def silent(self, now: float) -> bool:
         """The peer owes an answer for seconds."""
         return self.ended is None and self._liveness.suspect(now)
+
+    @property
+    def path_kind(self) -> str:
+        """How the peer is reached: `udp`, or what the pipe is called."""
+        return "udp" if self._pipe is None else self._pipe.description
 
     def statistics(self, now: float) -> SessionStatistics:
         """What its parts have counted."""
@@ -200,7 +212,7 @@ class Session:
             received_bytes=self._received_bytes,
             in_flight=self.lanes.in_flight,
             window=self.bulk.window,
-            datagram_size=self._probing.size,
+            datagram_size=self._probing.size if self._pipe is None else MAX_DATAGRAM,
             rekeys=self.keys.rekeys,
             path_changes=self.paths.changes,
             age=now - self._born,
@@ -317,8 +329,7 @@ class Session:
                 case PathResponse(data):
                     if self.paths.answered(data, address, now):
                         self._liveness.answered()
-                        self.lanes.repeat(now)  # it went to the old address
-                        self.events.append(PathChanged(address))
+                        self._change_path(address, now)
                 case Pong():
                     self._liveness.answered()
                     if self.lanes.overdue:
@@ -401,8 +412,14 @@ class Session:
                 self._fit_lanes()
         if datagrams is not None and datagrams.flush_due:
             datagrams.slice_size = probing.slice_size
-            units = datagrams.take_units(now, suspect=suspect)
-            outbox.seal_datagrams(units, datagrams.slice_size, now)
+            if self._pipe is None:
+                units = datagrams.take_units(now, suspect=suspect)
+                outbox.seal_datagrams(units, datagrams.slice_size, now)
+            elif suspect or self._pipe.room > outbox.waiting:
+                outbox.seal_whole(DATAGRAM, datagrams.take_units(now, suspect=suspect), now)
+        if self._pipe is not None:
+            self._fill_pipe(self._pipe, now, suspect=suspect)
+            return
         if now >= paced.at:
             outbox.next_piece(now)
             if paced.at == inf:
@@ -414,6 +431,20 @@ class Session:
         if bulk.flush_due:
             units = bulk.units_to_send(now, suspect=suspect, busy=paced.at < inf)
             outbox.seal_units(bulk, units, bulk, now)
+        self._quiet |= suspect
+
+    def _fill_pipe(self, pipe: PipeAddress, now: float, *, suspect: bool) -> None:
+        """The reliable lanes, as far as there is room; what is sparse does not wait for that. What
+        waits then waits in the lanes.
+        """
+        outbox, lanes = self._outbox, self.lanes
+        for lane in (lanes.sparse.reliable, lanes.bulk):
+            if lane is None or not lane.flush_due:
+                continue
+            lane.path_room = pipe.room - outbox.waiting if lane is lanes.bulk else inf
+            units = lane.units_to_send(now, suspect=suspect)
+            outbox.seal_whole(DATA, units, now, wants_answer=lane.has_work)
+        self.blocked = lanes.waiting and pipe.room <= outbox.waiting
         self._quiet |= suspect
 
     def _fit_lanes(self) -> None:
@@ -463,8 +494,32 @@ class Session:
     def moved(self, address: Address, now: float) -> None:
         """A handshake has proven another address of the peer: everything goes there now."""
         self.paths.moved(address, now)
-        self.lanes.repeat(now)  # it went to the old one
+        self._change_path(address, now)
+
+    def _change_path(self, address: Address, now: float) -> None:
+        """All that is under way went to the old address, and is due at the new one."""
+        before = self._pipe
+        self._pipe = address if isinstance(address, PipeAddress) else None
+        if before is self._pipe:  # from one address of the socket to another
+            self.lanes.repeat(now)
+        else:
+            self.blocked = False
+            self._outbox.paced.clear()
+            self.lanes.change_path(self._pipe, now)
         self.events.append(PathChanged(address))
+
+    def path_closed(self, now: float) -> None:
+        """The pipe that is our path is gone. Whoever has connected is told at once, to seek another
+        way; the other side waits for that.
+        """
+        if self.initiator:
+            self._liveness.doubt(now)
+            self.events.append(Silent())
+
+    def unblock(self) -> None:
+        """There may be room in our pipe."""
+        self.blocked = False
+        self.lanes.go_on()
 
     def doubt(self, now: float) -> None:
         """Somebody says that the peer is out of reach: if it does not answer now, it is silent."""

@@ -8,11 +8,37 @@ Pure, and without errors: every train that is not empty can be cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from transport.constants import PIPE_BACKLOG, PIPE_HOST
 
 # What datagram sockets use: (host, port), with flow and scope behind it for IPv6.
 Address = tuple[Any, ...]
+
+
+class PipeAddress(tuple[Any, ...]):
+    """An address that is a pipe: a reliable way of datagrams beside the socket, in order, with one
+    end alone (`endpoint/pipes.py`). Equal to itself only, since its number is never given again.
+    """
+
+    description: str  # for people
+    closed: bool  # what is sent here goes nowhere
+    _backlog: Callable[[], int]
+
+    def __new__(cls, number: int, description: str, backlog: Callable[[], int]) -> PipeAddress:
+        """`backlog`: how many bytes wait in the pipe."""
+        address = super().__new__(cls, (f"{PIPE_HOST}{number}", 0))
+        address.description = description
+        address.closed = False
+        address._backlog = backlog
+        return address
+
+    @property
+    def room(self) -> int:
+        """Bytes that the pipe should be given now; none if zero or less."""
+        return 0 if self.closed else PIPE_BACKLOG - self._backlog()
+
 
 Bytes = bytes | bytearray | memoryview
 

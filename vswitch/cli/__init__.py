@@ -104,6 +104,10 @@ def _run(argv: Sequence[str] | None) -> int:
     if asked == "exec" and "--" in words:  # what is behind is the program's, flags and all
         at = words.index("--")
         words, program = words[:at], words[at + 1 :]
-    args = command_line({asked}).parse_args(words, argparse.Namespace(program=program))
+    args, more = command_line({asked}).parse_known_args(words, argparse.Namespace(program=program))
+    if more:  # argparse would show how to write `vswitch`, and not this command
+        raise ConfigError(
+            f"{args.command} takes no {' '.join(more)}: see `vswitch {args.command} --help`"
+        )
     code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code

@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
         served = registry.served()
         if served is None or served.key is None:
             raise no_switch
-        invitation = JoinString.new(served.key, *_where(config.public, served), name=name)
+        places = _where(config.public, served)
+        https = served.https_at(places)
+        invitation = JoinString.new(served.key, *places, name=name, https=https)
         now = time.time()
         expires = now + config.expires
         invite = Invite(invitation.token_id, invitation.psk, name, now, expires)

@@ -62,9 +62,11 @@ def run(args: argparse.Namespace) -> int:
 def _ask(profile: profiles.Profile) -> None:
     import trio
 
+    from vswitch.joining import proxies
     from vswitch.joining.leave import leave
+    from vswitch.joining.pipes import over_https
 
-    trio.run(leave, profile)
+    trio.run(leave, profile, over_https(proxies.read()))
 
 
 def _leave_here(files: StateDir, name: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
 from vswitch.cli.following import follow
 from vswitch.clocks import stamp
 from vswitch.config.options import LookConfig
@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         show = bytes.decode if config.json else lambda line: _change(json.loads(line))
         return follow(config.files.control_socket, "mac-watch", show, **asked)
     said = request(config.files.control_socket, verb, **asked)
+    if said.get("ports") == 0:
+        say(f"vswitch: no port is called {said['name']} now: this is for one that comes")
     if config.json:
         print_json({"schema": SCHEMA, **said})
     else:

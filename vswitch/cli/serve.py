@@ -52,6 +52,7 @@ def _check(args: argparse.Namespace) -> int:
     """All that is wrong with the options and with each table of the file; nothing is started."""
     from vswitch.features.settings import load_settings
     from vswitch.foreign.kinds import load_foreign
+    from vswitch.serving.https import certificate_of
 
     said = args.config or os.environ.get("VSWITCH_CONFIG")
     path = Path(said) if said else None
@@ -60,7 +61,9 @@ def _check(args: argparse.Namespace) -> int:
 
     def options() -> None:
         nonlocal urls
-        urls = config_from(args, ServeConfig, table="serve").foreign
+        config = config_from(args, ServeConfig, table="serve")
+        urls = config.foreign
+        certificate_of(config)
 
     for look in (
         options,

@@ -19,7 +19,15 @@ from math import inf
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_subnet, parse_wish
+from vswitch.addresses import (
+    MAX_PLACES,
+    HostPort,
+    check_name,
+    parse_https,
+    parse_prefix,
+    parse_subnet,
+    parse_wish,
+)
 from vswitch.config.places import Forward, Place, parse_forward, parse_socks
 from vswitch.frames.ethernet import (
     MAX_MTU,
@@ -352,6 +360,38 @@ def to_publics(value: str | HostPort | Sequence[str | HostPort]) -> tuple[HostPo
     if len(found) > MAX_PLACES:
         raise ValueError(f"members try {MAX_PLACES} places at most")
     return found
+
+
+def to_proxy(value: str | HostPort | None) -> HostPort | None:
+    """An HTTP proxy, `http://HOST[:PORT]` or `HOST[:PORT]`; port 0 stands for the usual one."""
+    if value is None or isinstance(value, HostPort):
+        return value
+    text = _text(value).removeprefix("http://").removesuffix("/")
+    if "@" in text:
+        raise ValueError("a password is for a file: see --proxy-credentials")
+    return to_public(text)
+
+
+def to_path_wish(value: str) -> str:
+    """Which paths to a switch a member takes."""
+    if _text(value).lower() not in ("auto", "udp", "https"):
+        raise ValueError("must be auto, udp or https")
+    return value.lower()
+
+
+def to_https_listen(value: str | HostPort | None) -> HostPort | None:
+    """Where a switch listens for HTTPS: one TCP address of this host; None for nowhere."""
+    return None if value is None else _listener(value)
+
+
+def to_https_public(value: str | None) -> str | None:
+    """Where members reach a switch over HTTPS, as `parse_https` has it."""
+    return None if value is None else parse_https(_text(value))
+
+
+def to_prefix(value: str) -> str:
+    """The path below which the HTTPS side of a switch is."""
+    return parse_prefix(_text(value))
 
 
 def to_via(value: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """What can be configured: one class per command, one field per option.
 
 Every option is declared here once and has a flag, a variable `VSWITCH_<NAME>` and, for serve and
-join, a key in the TOML table of the command; options.py fills the classes from those. The
-classes check themselves, so a program that makes one by hand gets the same messages.
+join, a key in the TOML table of the command, or in `[https]`; sources.py fills the classes from
+those. The classes check themselves, so a program that makes one by hand gets the same messages.
 
 Invariants: no option takes a secret. The invite string, which holds a single-use token, is an
 argument of join and never a flag, a variable or a key of a file; it is not in any repr.
@@ -28,6 +28,8 @@ from vswitch.config.converters import (
     to_duration,
     to_duration_or_off,
     to_forwards,
+    to_https_listen,
+    to_https_public,
     to_interface,
     to_lane,
     to_level,
@@ -42,6 +44,9 @@ from vswitch.config.converters import (
     to_optional_mtu,
     to_optional_path,
     to_path,
+    to_path_wish,
+    to_prefix,
+    to_proxy,
     to_publics,
     to_resolvers,
     to_socks,
@@ -56,7 +61,7 @@ from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import StateDir, default_state_dir
 
 # Tables that a configuration file may have.
-TABLES = ("exec", "foreign", "join", "port", "proxy", "serve", "switch")
+TABLES = ("exec", "foreign", "https", "join", "port", "proxy", "serve", "switch")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
@@ -223,6 +228,41 @@ class ServeConfig(_HostConfig):
             kind="list",
         ),
     )
+    https: HostPort | None = field(
+        default=None,
+        converter=to_https_listen,
+        metadata=option(
+            "members come over HTTPS too, at this TCP address: :443",
+            "[HOST]:PORT",
+            at="https.listen",
+        ),
+    )
+    https_certificate: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("its certificate, PEM (a self-signed one)", "FILE", at="https.certificate"),
+    )
+    https_key: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("the key of that, PEM", "FILE", at="https.key"),
+    )
+    https_prefix: str = field(
+        default="",
+        converter=to_prefix,
+        metadata=option(
+            "the path below which it is, where others share the host", "/PATH", at="https.prefix"
+        ),
+    )
+    https_public: str | None = field(
+        default=None,
+        converter=to_https_public,
+        metadata=option(
+            "where members reach it (at --public): what invites say",
+            "https://...",
+            at="https.public",
+        ),
+    )
     silent: bool = field(
         default=False,
         converter=to_bool,
@@ -278,6 +318,23 @@ class JoinConfig(_HostConfig):
         metadata=option(
             "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
         ),
+    )
+    path: str = field(
+        default="auto",
+        converter=to_path_wish,
+        metadata=option(
+            "auto: UDP, or HTTPS where that does not pass; udp; https (auto)", "auto|udp|https"
+        ),
+    )
+    proxy: HostPort | None = field(
+        default=None,
+        converter=to_proxy,
+        metadata=option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT"),
+    )
+    proxy_credentials: Path | None = field(
+        default=None,
+        converter=to_optional_path,
+        metadata=option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE"),
     )
     via: str | None = field(
         default=None,

@@ -1,9 +1,10 @@
 """How a class of options is filled: flags, then VSWITCH_* variables, then a TOML table.
 
 An option is one attrs field with `metadata=option(...)`; its flag, its variable and its TOML
-key follow from the name of the field. The field's converter turns text or a TOML value into the
-option's value, accepts a value that is already right, and raises `ValueError` with the reason
-alone; this module adds where the value came from. The first source that has an option wins.
+key follow from the name of the field, unless `at` names a key of another table. The field's
+converter turns text or a TOML value into the option's value, accepts a value that is already right,
+and raises `ValueError` with the reason alone; this module adds where the value came from. The first
+source that has an option wins.
 
 Error contract: `ConfigError`, one line for each thing that is wrong, with its place (flag,
 variable, or file and TOML path), the value, and the reason.
@@ -35,13 +36,19 @@ class Option:
     metavar: str | None = None
     kind: str = "text"  # "switch": a flag without a value; "list": one that may be given again
     in_file: bool = True
+    at: str | None = None  # TABLE.KEY in a file, for a key that is not in the command's own table
 
 
 def option(
-    help: str, metavar: str | None = None, *, kind: str = "text", in_file: bool = True
+    help: str,
+    metavar: str | None = None,
+    *,
+    kind: str = "text",
+    in_file: bool = True,
+    at: str | None = None,
 ) -> dict[str, Any]:
     """The `metadata` of a field that is an option."""
-    return {"option": Option(help, metavar, kind, in_file)}
+    return {"option": Option(help, metavar, kind, in_file, at)}
 
 
 def options_of(cls: type[attrs.AttrsInstance]) -> dict[str, Option]:
@@ -108,13 +115,40 @@ def load(
             try:
                 values[name] = _convert(fields[name], text)
             except ValueError as error:
-                said = text if isinstance(text, str) else " ".join(text)
-                problems.append(f"{place}{_short(said)}: {error}")
+                shown = text if isinstance(text, str) else " ".join(text)
+                problems.append(f"{place}{_short(shown)}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     file = values.get("config")
-    from_file = _read_table(file, table, set(tables)) if file and table else {}
-    return _structure(cls, {**from_file, **values}, from_file, f"{file}: {table}")
+    said: dict[str, _Said] = {}
+    if file and table:
+        document = _read_known(file, set(tables))
+        for name, keys in _keys_of(cls, table).items():
+            part = _table(document, name, file)
+            problems += _pick(part, keys, f"{file}: {name}", said)
+    return _structure(cls, values, said, problems)
+
+
+_Said = tuple[str, object]  # a value in a file, or instead of one, after its place
+
+
+def _keys_of(cls: type[Any], table: str) -> dict[str, dict[str, str]]:
+    """The tables that a class is filled from; field names by the keys of each."""
+    found: dict[str, dict[str, str]] = {table: {}}
+    for name, entry in options_of(cls).items():
+        if entry.in_file:
+            part, key = (table, name) if entry.at is None else entry.at.split(".")
+            found.setdefault(part, {})[key] = name
+    return found
+
+
+def _pick(
+    table: Mapping[str, Any], keys: Mapping[str, str], place: str, said: dict[str, _Said]
+) -> list[str]:
+    """Put what a table says into `said`, by field name; what is wrong with its keys."""
+    for key in keys.keys() & table.keys():
+        said[keys[key]] = f"{place}.{key}", table[key]
+    return [f"{place}: {unknown(key, keys, 'option')}" for key in table if key not in keys]
 
 
 def _convert(field: attrs.Attribute[Any], value: object) -> Any:
@@ -145,11 +179,15 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML that can be read: nested too deeply") from None
 
 
-def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
+def _read_known(path: Path, known: set[str]) -> dict[str, Any]:
     document = read_tables(path)
     problems = [f"{path}: {unknown(key, known, 'table')}" for key in document if key not in known]
     if problems:
         raise ConfigError("\n".join(problems))
+    return document
+
+
+def _table(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
     table = document.get(name, {})
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {name}: must be a table: write [{name}] on a line of its own")
@@ -158,21 +196,26 @@ def _read_table(path: Path, name: str, known: set[str]) -> dict[str, Any]:
 
 def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
     """An instance of `cls` from a table of a file, or from what somebody has said instead."""
-    return _structure(cls, dict(table), dict(table), place)
+    said: dict[str, _Said] = {}
+    problems = _pick(table, _keys_of(cls, "")[""], place, said)
+    return _structure(cls, {}, said, problems)
 
 
-def _structure(cls: type[T], values: dict[str, Any], table: dict[str, Any], place: str) -> T:
-    """An instance from values by field name; what is wrong with those of `table` has its place."""
+def _structure(
+    cls: type[T], values: dict[str, Any], said: Mapping[str, _Said], problems: list[str]
+) -> T:
+    """An instance from values that are right, and else from those of a file, by field name."""
     fields = attrs.fields(cast(type[attrs.AttrsInstance], cls))
-    known = {name for name, entry in options_of(cast(Any, cls)).items() if entry.in_file}
-    problems = [f"{place}: {unknown(key, known, 'option')}" for key in table if key not in known]
     for field in fields:
         name = field.name
         if name in values:
+            continue
+        if name in said:
+            place, value = said[name]
             try:
-                values[name] = _convert(field, values[name])
+                values[name] = _convert(field, value)
             except ValueError as error:
-                problems.append(f"{place}.{name} = {_short(table.get(name))}: {error}")
+                problems.append(f"{place} = {_short(value)}: {error}")
         elif field.default is attrs.NOTHING:
             problems.append(f"{name} is missing: give {flag_of(name)}, or set {variable_of(name)}")
     if problems:

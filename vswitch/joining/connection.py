@@ -108,7 +108,11 @@ class Connection:
                 raise VswitchError(f"{error}; start join again to make it anew") from error
             await welcomed(welcome)
             await self._link.carry(
-                self.device, self._follow_updates, self._reached.follow, early=early
+                self.device,
+                self._follow_updates,
+                self._reached.follow,
+                self._reached.prefer_udp,
+                early=early,
             )
         except ChannelBroken as broken:
             raise self._verdict(broken) from None

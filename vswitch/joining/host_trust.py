@@ -21,6 +21,7 @@ Pure. `refuse_address` and `refuse_mtu` return the reason, with what to do; None
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
@@ -82,7 +83,7 @@ def refuse_address(
                 return f"{lan} is no private network; {unless}"
             if known not in ("", str(lan)):
                 return f"the LAN was {known} before; {unless}"
-    return _taken(lan, host, _address(remote), agreed=lan in config.allow_network)
+    return _taken(lan, host, remote, agreed=lan in config.allow_network)
 
 
 def refuse_mtu(mtu: int, host: HostFacts) -> str | None:
@@ -121,13 +122,15 @@ def _unusable(given: IPv4Interface | IPv6Interface) -> str | None:
     return next((f"it is {kind}" for kind, holds in kinds.items() if holds), None)
 
 
-def _taken(lan: Network, host: HostFacts, switch: Address, *, agreed: bool) -> str | None:
+def _taken(lan: Network, host: HostFacts, remote: str, *, agreed: bool) -> str | None:
     """What of the host, or of the way to the switch, the LAN would stand before."""
     unless = f"if that is meant, join with --allow-network {lan}"
     if host.apart:  # all that is there is of the LAN
         return None
-    if (reason := swallows(str(lan), [str(switch)])) is not None:
-        return reason
+    # Where it is reached through a name or a proxy, that is not for us to know.
+    with suppress(ValueError):
+        if (reason := swallows(str(lan), [str(_address(remote))])) is not None:
+            return reason
     for what, addresses in (("an address", host.addresses), ("a gateway", host.gateways)):
         if (found := _first(addresses, lan)) is not None:
             return f"{lan} holds {what} of this host, {found}; {REMEDY}"
@@ -162,7 +165,7 @@ def _this_network(address: Address) -> bool:
 
 
 def _address(text: str) -> Address:
-    """Of `HOST:PORT` as a socket writes it; IPv4 in IPv6 is IPv4."""
-    host = text.rpartition(":")[0].strip("[]").partition("%")[0]
+    """Of `HOST:PORT` as a socket writes it, or a pipe; IPv4 in IPv6 is IPv4."""
+    host = text.removeprefix("https:").rpartition(":")[0].strip("[]").partition("%")[0]
     address = ipaddress.ip_address(host)
     return (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address

@@ -17,6 +17,8 @@ from vswitch.config.options import DEFAULT_MTU
 from vswitch.devices.pump import BATCH
 from vswitch.errors import ByeCode, NotReachable
 from vswitch.frames.ethernet import MAX_MTU, format_mac
+from vswitch.joining.paths import PathPolicy
+from vswitch.joining.pipes import RunPipe
 from vswitch.joining.profiles import Profile
 from vswitch.joining.reach import ResolvedAddresses, open_channel
 from vswitch.members.device import MemberDevice
@@ -30,12 +32,21 @@ CONFIRM: Final = 10.0  # seconds for the rest: two syncs of a disk at worst
 _FORGOTTEN: Final = (ByeCode.REVOKED, ByeCode.UNKNOWN)  # it was done before
 
 
-async def leave(profile: Profile) -> None:
-    """Return once the switch does not know this member any more."""
+async def leave(profile: Profile, run_pipe: RunPipe | None = None) -> None:
+    """Return once the switch does not know this member any more.
+
+    `run_pipe` carries the HTTPS path where UDP does not pass, if the profile has one.
+    """
     end: ChannelBroken | None = None
     try:
         async with open_channel(
-            profile, None, ResolvedAddresses(), patience=PATIENCE, resolved=trio.lowlevel.checkpoint
+            profile,
+            None,
+            ResolvedAddresses(),
+            PathPolicy(https=run_pipe is not None and bool(profile.https)),
+            run_pipe,
+            patience=PATIENCE,
+            resolved=trio.lowlevel.checkpoint,
         ) as reached:
             said: list[ControlMessage] = []
             device = MemberDevice(

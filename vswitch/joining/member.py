@@ -31,11 +31,13 @@ from vswitch.devices.notices import watch_network
 from vswitch.devices.open_tap import open_tap
 from vswitch.errors import ConfigError, NotReachable, TimedOut, VswitchError
 from vswitch.frames.ethernet import format_mac
-from vswitch.joining import profiles
+from vswitch.joining import profiles, proxies
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
+from vswitch.joining.paths import PathPolicy
+from vswitch.joining.pipes import RunPipe, over_https
 from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
 from vswitch.joining.via import join_via
 from vswitch.logs import event
@@ -56,13 +58,15 @@ async def join(
     config: JoinConfig,
     *,
     open_interface: OpenInterface = open_tap,
+    run_pipe: RunPipe | None = None,
     listeners: Callable[[], list[ProxyStatus]] = list,
     task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a member until cancelled. Started, with the switch's welcome, when first plugged in.
 
-    `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`;
-    `listeners` are what `status` tells of a proxy on this membership.
+    `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`; `run_pipe`
+    carries the HTTPS path: a WebSocket, if nothing is said; `listeners` are what `status` tells of
+    a proxy on this membership.
     """
     if config.via is not None:
         await join_via(config, config.via, open_interface, task_status, listeners)
@@ -70,6 +74,9 @@ async def join(
     if config.bridge is not None and config.address not in ("auto", "none"):
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
+    if run_pipe is None:
+        proxy = config.proxy, config.proxy_credentials
+        run_pipe = over_https(await trio.to_thread.run_sync(proxies.read, *proxy))
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
     with single_error():
@@ -78,7 +85,7 @@ async def join(
             trio.open_nursery() as nursery,
         ):
             link.listeners = listeners
-            member = Member(config, profile, link, partial(_look, config.bind))
+            member = Member(config, profile, link, partial(_look, config.bind), run_pipe)
             path = config.files.join_socket(config.name)
             await nursery.start(
                 serve_control, path, {"status": member.status, "peers": member.peers}
@@ -117,7 +124,12 @@ class Member:
     """This host as a member, through all its sessions."""
 
     def __init__(
-        self, config: JoinConfig, profile: profiles.Profile, link: HostLink, look: Look
+        self,
+        config: JoinConfig,
+        profile: profiles.Profile,
+        link: HostLink,
+        look: Look,
+        run_pipe: RunPipe | None = None,
     ) -> None:
         """`look` finds out how this host reaches addresses."""
         self._config = config
@@ -128,6 +140,13 @@ class Member:
         self._device: MemberDevice | None = None  # of the session that is or was last
         self._connected_at = 0.0  # on Trio's clock
         self._addresses = ResolvedAddresses()
+        self._run_pipe = run_pipe
+        self._policy = PathPolicy(config.path, https=run_pipe is not None and bool(profile.https))
+        if config.path == "https" and not self._policy.takes_https:
+            raise ConfigError(
+                "--path https: where the switch is reached by HTTPS is not known: join with an "
+                "invite of a switch that has --https"
+            )
         self._ways = WayWatch(look)
         self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
 
@@ -163,6 +182,8 @@ class Member:
                     self._profile,
                     self._config.bind,
                     self._addresses,
+                    self._policy,
+                    self._run_pipe,
                     patience=PATIENCE,
                     resolved=self._resolved,
                 ) as reached:
@@ -191,7 +212,7 @@ class Member:
         lead to the switch.
         """
         hosts = self._addresses.hosts
-        if self._channel is not None:
+        if self._channel is not None and self._channel.path_kind == "udp":
             hosts.append(_host(self._channel.remote))
         changed = await self._ways.changed(hosts)
         if changed or not hosts:
@@ -292,6 +313,7 @@ class Member:
             silent=channel.silent,
             rtt_ms=None if session.rtt is None else session.rtt * 1000,
             datagram_size=session.datagram_size,
+            path=channel.path_kind,
             lane=device.lane,
             lane_mode=device.lane_mode,
             **datagram_counts(

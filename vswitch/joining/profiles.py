@@ -31,7 +31,7 @@ from transport.crypto.identity import (
     load_or_create_key_file,
 )
 from transport.errors import KeyFileError
-from vswitch.addresses import MAX_PLACES, HostPort, check_name
+from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_https
 from vswitch.config.options import JoinConfig
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.registry.invite import JoinString
@@ -39,9 +39,9 @@ from vswitch.registry.registry import Registry
 from vswitch.registry.rules import refusal
 from vswitch.state import StateDir, file_error, owners_beside, write_file
 
-_FILE_BYTES = 4096  # a profile has about 200
+_FILE_BYTES = 8192  # a profile has about 200, and more where HTTPS addresses are long
 _REQUIRED = frozenset({"name", "server", "server_key"})
-_ALLOWED = _REQUIRED | {"token", "network"}
+_ALLOWED = _REQUIRED | {"token", "network", "https"}
 _EVERY_ADDRESS = ("", "::", "0.0.0.0")
 
 
@@ -52,7 +52,8 @@ class Profile:
     `invite` is there until the switch has accepted the member for the first time. `token` is the
     id (hex) of the invite that it came from; it tells that a string was used here before. `network`
     is what the LAN had for addresses, "" for none yet: no other is taken unasked. `local`
-    means that the switch is on this host and its registry was written directly.
+    means that the switch is on this host and its registry was written directly. `https` are the
+    addresses at which it is reached where UDP does not pass.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Profile:
     token: str = ""
     local: bool = False
     network: str = ""
+    https: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -93,7 +95,16 @@ def resolve(config: JoinConfig) -> Profile:
         files.ensure(as_guest=True)
         with _plain_key_errors():
             key = load_or_create_key_file(files.key(name), owners_beside(files.path))
-        return Profile(name, invite.servers, invite.server_key, key, files, invite, token)
+        return Profile(
+            name,
+            invite.servers,
+            invite.server_key,
+            key,
+            files,
+            invite,
+            token,
+            https=invite.https,
+        )
     if stored is not None:
         return stored
     if files.registry.exists():
@@ -129,6 +140,7 @@ def load(files: StateDir, name: str) -> Profile:
         network = values.get("network", "")
         if network:
             ipaddress.ip_network(network)
+        https = tuple(map(parse_https, values.get("https", "").split()))
     except FileNotFoundError:
         raise NotFound(f"there is no profile {path}") from None
     except OSError as error:
@@ -140,7 +152,7 @@ def load(files: StateDir, name: str) -> Profile:
     with _plain_key_errors():
         key = load_key_file(files.key(name), owners_beside(files.path))
     token = values.get("token", "")
-    return Profile(name, servers, server_key, key, files, token=token, network=network)
+    return Profile(name, servers, server_key, key, files, token=token, network=network, https=https)
 
 
 def store(profile: Profile) -> Profile:
@@ -158,6 +170,7 @@ def store(profile: Profile) -> Profile:
         "server_key": profile.server_key.text(),
         "token": profile.token,
         "network": profile.network,
+        "https": " ".join(profile.https),
     }
     # These strings are ASCII without control characters; JSON writes such as TOML does.
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]

@@ -28,7 +28,9 @@ SCHEMA = 1
 
 @frozen(kw_only=True)
 class PortStatus:
-    """One port of a switch. `via` says how it is attached, such as `udp:203.0.113.9:41022`."""
+    """One port of a switch. `via` says how it is attached now, such as `udp:203.0.113.9:41022` or
+    `https:203.0.113.9:41022`.
+    """
 
     port: int
     name: str
@@ -100,6 +102,7 @@ class SwitchStatus:
     public: str | None = None
     publics: list[str] = Factory(list)
     key: str | None = None  # fingerprint of its public key, which members have pinned
+    https: str | None = None  # where it listens for HTTPS
     foreign: list[ForeignStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
     totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included
@@ -166,6 +169,7 @@ class JoinStatus:
     mac: str | None = None
     address: str | None = None
     mtu: int | None = None
+    path: str | None = None  # how the switch is reached now: udp, or https:ADDRESS:PORT
     rtt_ms: float | None = None
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
     lane: str | None = None  # what frames leave on now: kcp or datagram

@@ -85,6 +85,7 @@ def switch_line(status: SwitchStatus) -> str:
     public = f"  public {' and '.join(status.publics)}" if status.publics else ""
     key = f"  key {status.key}" if status.key else ""
     listens = " and ".join(status.listens or [status.listen])
+    listens += f"  https {status.https}" if status.https else ""
     return clean(
         f"switch {status.subnet}  on {listens}{public}  mtu {status.mtu}  "
         f"members {status.members}{key}  up {age(status.uptime_s)}  vswitch {status.version}"
@@ -156,7 +157,20 @@ def _special(port: PortStatus) -> Iterator[str]:
 def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
     """The running joins of a host."""
     return table(
-        ["NAME", "STATE", "SINCE", "DEV", "ADDRESS", "MTU", "SERVER", "LANE", "RTT", "RX", "TX"],
+        [
+            "NAME",
+            "STATE",
+            "SINCE",
+            "DEV",
+            "ADDRESS",
+            "MTU",
+            "SERVER",
+            "PATH",
+            "LANE",
+            "RTT",
+            "RX",
+            "TX",
+        ],
         [
             [
                 join.name,
@@ -166,6 +180,7 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
                 join.address or "-",
                 "-" if join.mtu is None else str(join.mtu),
                 join.server,
+                join.path or "-",
                 _lane(join.lane, join.lane_mode),
                 _rtt(join.rtt_ms),
                 size(join.rx_bytes),

@@ -1,10 +1,10 @@
 """Join strings: what `vswitch invite` prints and `vswitch join` takes.
 
 `vsw2:` + base32 of fields ‖ check 4. A field is tag u8 ‖ length u8 ‖ value; the tags are 1 server
-key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name. The place may be there several times: the
-switch is at each of them. Other tags are passed over, so that a later version can say more. The
-check is the first 4 bytes of BLAKE2s over "vsw2" and the fields. A string of one place and without
-a name is written as it always was:
+key, 2 token id, 3 token secret, 4 HOST:PORT, 5 name, 7 where it is reached over HTTPS. Tags 4 and 7
+may be there several times: the switch is at each of these places. Other tags are passed over, so
+that a later version can say more. The check is the first 4 bytes of BLAKE2s over "vsw2" and the
+fields. A string of one place, with neither name nor HTTPS, is written as it always was:
 
 `vsw1:` + 96 lower-case base32 characters (RFC 4648 without padding) of server key 32 ‖ token id
 8 ‖ token secret 16 ‖ check 4, + `@HOST:PORT`. The check is the first 4 bytes of BLAKE2s over
@@ -29,7 +29,7 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import MAX_PLACES, HostPort, check_name
+from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_https
 from vswitch.errors import ConfigError
 
 _PREFIX = "vsw1:"
@@ -39,7 +39,8 @@ _LIMIT = 512  # characters: prefix, code, and the longest host name with port
 _TAGGED = "vsw2:"
 _TAGGED_LABEL = b"vsw2"
 _TAGGED_LIMIT = 2048  # characters: what this version writes and more than as much again
-_KEY, _ID, _SECRET, _SERVER, _NAME = 1, 2, 3, 4, 5
+_KEY, _ID, _SECRET, _SERVER, _NAME, _HTTPS = 1, 2, 3, 4, 5, 7
+_HTTPS_LIMIT = 4  # addresses
 _SIZES = {_KEY: _KEY_BYTES, _ID: _ID_BYTES, _SECRET: _SECRET_BYTES}
 _PSK_LABEL = b"vswitch psk v1"
 
@@ -53,11 +54,19 @@ class JoinString:
     token_secret: bytes = field(repr=False)
     servers: tuple[HostPort, ...]
     name: str = ""  # of the member that it makes, where the string says it
+    https: tuple[str, ...] = ()  # as `addresses.parse_https` writes them
 
     @classmethod
-    def new(cls, server_key: PublicKey, *servers: HostPort, name: str = "") -> Self:
+    def new(
+        cls,
+        server_key: PublicKey,
+        *servers: HostPort,
+        name: str = "",
+        https: tuple[str, ...] = (),
+    ) -> Self:
         """A string with a new token from the operating system's random source."""
-        return cls(server_key, os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES), servers, name)
+        token_id, secret = os.urandom(_ID_BYTES), os.urandom(_SECRET_BYTES)
+        return cls(server_key, token_id, secret, servers, name, https)
 
     @property
     def psk(self) -> bytes:
@@ -66,7 +75,7 @@ class JoinString:
 
     def encode(self) -> str:
         """The text form."""
-        if self.name or len(self.servers) > 1:
+        if self.name or self.https or len(self.servers) > 1:
             fields = [
                 (_KEY, self.server_key.raw),
                 (_ID, self.token_id),
@@ -74,6 +83,7 @@ class JoinString:
             ]
             fields += [(_SERVER, each.text().encode()) for each in self.servers]
             fields += [(_NAME, self.name.encode())] if self.name else []
+            fields += [(_HTTPS, each.encode()) for each in self.https]
             body = b"".join(bytes((tag, len(value))) + value for tag, value in fields)
             return _TAGGED + _base32(body + _check(_TAGGED_LABEL + body, ""))
         body = self.server_key.raw + self.token_id + self.token_secret
@@ -131,6 +141,7 @@ class JoinString:
             raise _wrong("its check sum differs: a character is wrong, or some are missing")
         fields: dict[int, bytes] = {}
         places: list[bytes] = []
+        https: list[bytes] = []
         at = 0
         while at < len(body):
             tag, size = body[at], int.from_bytes(body[at + 1 : at + 2])
@@ -138,6 +149,8 @@ class JoinString:
             fields.setdefault(tag, value)
             if tag == _SERVER:
                 places.append(value)
+            elif tag == _HTTPS:
+                https.append(value)
             at += 2 + size
         if at != len(body) or any(len(fields.get(tag, b"")) != n for tag, n in _SIZES.items()):
             raise _wrong("a field is missing or has another size")
@@ -145,9 +158,10 @@ class JoinString:
             found = (_place(each.decode()) for each in (places or [b""])[:MAX_PLACES])
             servers = tuple(dict.fromkeys(found))
             name = check_name(fields[_NAME].decode()) if _NAME in fields else ""
+            urls = tuple(parse_https(each.decode()) for each in https[:_HTTPS_LIMIT])
         except ValueError as error:
             raise _wrong(str(error)) from None
-        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], servers, name)
+        return cls(PublicKey(fields[_KEY]), fields[_ID], fields[_SECRET], servers, name, urls)
 
 
 def _base32(data: bytes) -> str:

@@ -358,6 +358,7 @@ class Registry:
             run(_SET, ("public", " ".join(each.text() for each in served.public)))
             run(_SET, ("subnet", str(served.subnet)))
             run(_SET, ("reserved", " ".join(served.reserved)))
+            run(_SET, ("https", served.https))
             run(_SET, ("key", "" if served.key is None else served.key.text()))
 
     def served(self) -> LastServed | None:
@@ -371,7 +372,8 @@ class Registry:
             reserved = tuple(rows.get("reserved", "").split())
             key = PublicKey.from_text(rows["key"]) if rows.get("key") else None
             listen = tuple(map(HostPort.parse, rows["listen"].split()))
-            return LastServed(listen, public, subnet, reserved, key)
+            https = rows.get("https", "")
+            return LastServed(listen, public, subnet, reserved, key, https)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

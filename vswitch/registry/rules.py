@@ -16,7 +16,7 @@ from attrs import Attribute, field, frozen
 from attrs.validators import instance_of, optional
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, lowest_free, parse_wish, reserved_reason
+from vswitch.addresses import HostPort, lowest_free, parse_https, parse_wish, reserved_reason
 from vswitch.clocks import utc
 from vswitch.errors import ByeCode, RefusedError
 
@@ -67,6 +67,7 @@ class LastServed:
     subnet: IPv4Network
     reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
     key: PublicKey | None = None  # None where an older version has noted it
+    https: str = ""  # where members reach it over HTTPS; without a host, at each public place
 
     def reached_at(self, public: Iterable[HostPort]) -> tuple[HostPort, ...]:
         """Where members reach it. Port 0 stands for that of the place of this address, or of the
@@ -75,6 +76,14 @@ class LastServed:
         ports = {"": self.listen[0].port} | {each.host: each.port for each in reversed(self.listen)}
         found = [(each.host, each.port or ports.get(each.host, ports[""])) for each in public]
         return tuple(HostPort(*each) for each in dict.fromkeys(found))
+
+    def https_at(self, public: Iterable[HostPort]) -> tuple[str, ...]:
+        """Where members reach it over HTTPS, as `addresses.parse_https` writes it."""
+        start, colon, rest = self.https.partition("//:")
+        if not colon:
+            return (self.https,) if self.https else ()
+        hosts = dict.fromkeys(HostPort(each.host, 0).text().removesuffix(":0") for each in public)
+        return tuple(parse_https(f"{start}//{host}:{rest}") for host in hosts)
 
 
 @frozen

@@ -79,10 +79,10 @@ class ConnectedMember:
 
     def status(self) -> dict[str, Any]:
         """What `vswitch.management.status.PortStatus` has of a member."""
-        statistics = self.channel.statistics()
+        statistics, kind = self.channel.statistics(), self.channel.path_kind
         return {
             "address": self.address,
-            "via": f"udp:{self.channel.remote}",
+            "via": kind if kind != "udp" else f"udp:{self.channel.remote}",
             "rtt_ms": None if statistics.rtt is None else statistics.rtt * 1000,
             "datagram_size": statistics.datagram_size,
             "lane": self.device.lane,

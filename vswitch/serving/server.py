@@ -45,6 +45,7 @@ from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.frame_log import log_frames
+from vswitch.serving.https import certificate_of, public_https, serve_members_over_https
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.reception import Reception
 from vswitch.serving.status import ServeStatus
@@ -79,6 +80,7 @@ async def serve(
         raise ConfigError("--bridge of serve is for its local port: give --local-port, too")
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
+    certificate = await trio.to_thread.run_sync(certificate_of, config)
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
@@ -92,7 +94,9 @@ async def serve(
             for place, sock in zip(config.listen, sockets, strict=True)
         )
         names = tuple(each.name for each in foreign)
-        served = LastServed(listens, config.public, config.subnet, names, identity.public)
+        served = LastServed(
+            listens, config.public, config.subnet, names, identity.public, public_https(config)
+        )
         authority = RegistryAuthority(registry)
         async with (
             open_endpoint(
@@ -124,6 +128,8 @@ async def serve(
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
             await trio.to_thread.run_sync(_record, registry, served)
             await nursery.start(endpoint.serve, reception.receive)
+            if certificate is not None:
+                await nursery.start(serve_members_over_https, endpoint, config, certificate, status)
             if (swallowed := _swallowed(config)) is not None:
                 event(
                     log,

@@ -42,6 +42,7 @@ class ServeStatus:
     managed: FeatureManager
     started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
+    https: str | None = None  # where it listens, while it does
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
@@ -60,6 +61,7 @@ class ServeStatus:
             members=sum(member.revoked is None for member in members),
             public=reached[0] if reached else None,
             publics=reached,
+            https=self.https,
             key=None if self.served.key is None else self.served.key.fingerprint(),
             transport_drops=dict(self.endpoint.statistics().drops),
             foreign=[

@@ -14,6 +14,7 @@ from collections import Counter
 import pytest
 import trio
 
+from tests.vswitch.web.test_certificates import make
 from transport.crypto.identity import PublicKey
 from transport.errors import KeyFileError
 from vswitch.addresses import HostPort
@@ -316,7 +317,30 @@ vlan = 9999
 isolated = "perhaps"
 [[foreign]]
 name = "lab"
+
+[https]
+listn = ":443"
+prefix = 7
 """
+
+
+def test_check_says_where_the_https_side_is_wrong(services, tmp_path, capsys):
+    file = tmp_path / "f.toml"
+    argv = ["serve", "--check", "--config", str(file), "--state", str(tmp_path / "s")]
+    certificate, key = make(tmp_path)
+    cases = {
+        f"certificate = '{certificate}'\n": "give both, or none",
+        f"certificate = '{key}'\nkey = '{key}'\n": f"certificate {key} with key {key}",
+        f"certificate = '{certificate}'\nkey = '{tmp_path}/none'\n": "No such file",
+        f"certificate = '{certificate}'\nkey = '{key}'\n": "nothing is wrong",
+    }
+    for text, part in cases.items():
+        file.write_text(f'[https]\nlisten = ":443"\n{text}')
+        main(argv)
+        assert part in capsys.readouterr().err
+    file.write_text("[https]\nprefix = '/lan'\n")
+    assert main(argv) == ExitCode.USAGE
+    assert "give its listen" in capsys.readouterr().err
 
 
 def test_check_says_all_that_is_wrong_and_starts_nothing(services, tmp_path, capsys):
@@ -325,7 +349,15 @@ def test_check_says_all_that_is_wrong_and_starts_nothing(services, tmp_path, cap
     argv = ["serve", "--check", "--config", str(file), "--state", str(tmp_path / "s")]
     assert main(argv) == ExitCode.USAGE
     lines = capsys.readouterr().err.splitlines()
-    for part in ("mtuu", "switch: unknown option gard", "port.a.vlan", "port.b.iso", "foreign[1]"):
+    for part in (
+        "mtuu",
+        "switch: unknown option gard",
+        "port.a.vlan",
+        "port.b.iso",
+        "foreign[1]",
+        "https: unknown option listn",
+        "https.prefix = 7",
+    ):
         assert sum(part in line for line in lines) == 1, (part, lines)
     file.write_text("[serve]\nmtu = 1500\n")
     assert main(argv) == ExitCode.OK

@@ -65,6 +65,12 @@ def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(config_file)
     assert config.max_members == 1024
 
 
+def test_https_has_a_table_of_its_own(config_file):
+    file = config_file("[https]\nlisten = ':443'\nprefix = '/lan'\n[serve]\nmtu = 900\n")
+    config = serve({"config": file}, {"VSWITCH_HTTPS_PREFIX": "/other"})
+    assert (config.https, config.https_prefix, config.mtu) == (HostPort("::", 443), "/other", 900)
+
+
 def test_the_file_can_be_named_by_a_variable(config_file):
     assert serve({}, {"VSWITCH_CONFIG": config_file("[serve]\nmtu = 900\n")}).mtu == 900
 
@@ -104,6 +110,10 @@ def test_the_invite_is_no_option_and_is_not_shown():
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
+        ("[https]\nlisten = 'x'\n", ["https.listen = x: "]),
+        ("[https]\nlistn = ':443'\n", ["https: unknown option listn", "did you mean 'listen'"]),
+        ("[serve]\nhttps = ':443'\n", ["serve: unknown option https"]),
+        ("https = ':443'\n", ["https: must be a table"]),
         ("[serve]\nmut = 1500\n", ["serve: unknown option mut", "did you mean 'mtu'"]),
         ("[serve]\nmtu = 70000\n", ["serve.mtu = 70000", "must be 576 to 9000"]),
         ("[serve]\nmtu = 'big'\n", ["serve.mtu = big", "must be a whole number"]),

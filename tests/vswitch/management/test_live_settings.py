@@ -140,3 +140,15 @@ async def test_settings_for_a_port_that_is_not_there_are_taken_with_a_word(site,
         assert "no port is called bto now" in await run("show", "bto")
         assert await run("set", "bot", "mac-limit=5") == ""
         assert await run("set", "*", "mac-limit=5") == ""
+
+
+async def test_an_address_for_a_port_that_is_not_there_is_taken_with_a_word(site, capsys):
+    async with site.serving() as running, running.switch.open_port("bot"):
+
+        async def run(name):
+            words = ["mac", "add", name, "02:00:00:00:00:0a", "--state", str(site.files.path)]
+            assert await trio.to_thread.run_sync(main, words) == ExitCode.OK
+            return capsys.readouterr().err
+
+        assert "no port is called bto now" in await run("bto")
+        assert await run("bot") == ""

@@ -144,7 +144,7 @@ def test_state_and_drops_of_a_port_say_what_is_special():
 def test_joins_and_members():
     join = JoinStatus(name="pc1", state="connecting", server="switch.example.org:7450", since=100.0)
     line = joins_table([join], now=160.0).splitlines()[1]
-    assert squeezed(line) == "pc1 connecting 1m - - - switch.example.org:7450 - - 0 0"
+    assert squeezed(line) == "pc1 connecting 1m - - - switch.example.org:7450 - - - 0 0"
     common = {"fingerprint": "abcdefgh", "key": "k", "created": 0.0}
     members = [
         MemberStatus(name="a", connected=True, via="udp:[::1]:5", last_seen=60.0, **common),

@@ -89,7 +89,7 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
         ports["fake"].blocked = "loop"
         ports["udp"].counters.drop(DropReason.RUNT, 7)
         about = Member("pc1", bytes(32), None, 1.0, None, None)
-        seen = SimpleNamespace(remote="203.0.113.9:41022", statistics=statistics)
+        seen = SimpleNamespace(remote="203.0.113.9:41022", path_kind="udp", statistics=statistics)
         seen.measure = lambda: None
         connected = ConnectedMember(about, "10.0.0.2/24", seen, member, ports["pc1"], 900.0)
         async with switch.open_port("bot"):

@@ -99,7 +99,9 @@ async def mac_add(controlled: Controlled, args: Args) -> Result:
     name, mac = named_of(controlled, args, "name"), _mac(args)
     if name is None:
         raise ConfigError("mac-add needs the name of a port")
-    return {"name": name, "mac": format_mac(mac), "vlan": table.add(name, mac, _vlan(args))}
+    vlan = table.add(name, mac, _vlan(args))
+    here = sum(port.name == name for port in controlled.managed.switch.ports)
+    return {"name": name, "mac": format_mac(mac), "vlan": vlan, "ports": here}
 
 
 async def mac_del(controlled: Controlled, args: Args) -> Result:

@@ -63,13 +63,13 @@ class Stage:
         async with open_endpoint(sock, self.identity, authority=Anyone()) as endpoint:
             async with trio.open_nursery() as nursery:
                 await nursery.start(endpoint.serve, handle)
-                yield
+                yield endpoint
                 nursery.cancel_scope.cancel()
 
-    def member(self, **options):
+    def member(self, *, run_pipe=None, **options):
         config = JoinConfig(name="pc1", state=self.files.path, **options)
         link = HostLink(config, SERVER[0], self.interface)
-        return Member(config, self.profile, link, self.look)
+        return Member(config, self.profile, link, self.look, run_pipe)
 
     async def look(self, hosts):
         await trio.lowlevel.checkpoint()

@@ -1,0 +1,318 @@
+"""The server, on streams in memory: what it answers, and what it does about odd clients."""
+
+import contextlib
+import ssl
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+
+from vswitch.web import server as web
+from vswitch.web.certificates import Certificate
+from vswitch.web.server import HttpError, Limits, Response, Routes, WebServer
+
+GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
+LINK = (
+    b"GET /v1/link HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@contextlib.asynccontextmanager
+async def serving(routes=None, limits=None, prefix="", context=None):
+    """A server, and what opens a connection to it."""
+    server = WebServer(routes or Routes(), limits or Limits(), prefix=prefix)
+    async with trio.open_nursery() as nursery:
+
+        def connect(client="192.0.2.1"):
+            ours, theirs = memory_stream_pair()
+            nursery.start_soon(server.serve_connection, theirs, client, context)
+            return ours
+
+        yield server, connect
+        nursery.cancel_scope.cancel()
+    assert server.connections == 0
+
+
+async def everything(stream):
+    """All that comes until the connection ends."""
+    got = b""
+    with contextlib.suppress(trio.BrokenResourceError):
+        async for data in stream:
+            got += data
+    return got
+
+
+async def ask(connect, data, **options):
+    stream = connect(**options)
+    await stream.send_all(data)
+    await stream.send_eof()
+    return await everything(stream)
+
+
+async def test_what_is_not_there_is_one_page(autojump_clock):
+    async def answer(request):
+        return Response(200, b"x")
+
+    routes = Routes()
+    routes.add("GET", "/there", answer)
+    async with serving(routes) as (_, connect):
+        welcome = await ask(connect, GET % b"/")
+        assert welcome.startswith(b"HTTP/1.1 200 OK")
+        assert welcome.endswith(web.WELCOME.encode())
+        assert (await ask(connect, GET % b"/there")).endswith(b"\r\n\r\nx")
+        missing = {
+            await ask(connect, data)
+            for data in (
+                GET % b"/v1/link",
+                GET % b"/v1/",
+                GET % b"/there/",
+                GET % b"//",
+                GET % b"/%2e%2e/etc/passwd",
+                (GET % b"/there").replace(b"GET", b"DELETE"),
+                LINK.replace(b"/v1/link", b"/v1/lin"),
+                LINK.replace(b": 13", b": 12"),
+            )
+        }
+        assert len(missing) == 1
+        assert missing.pop().startswith(b"HTTP/1.1 404 Not Found\r\n")
+
+
+async def test_a_prefix_that_a_proxy_leaves_or_takes_off(autojump_clock):
+    async def answer(request):
+        return Response(200, request.path.encode())
+
+    routes = Routes()
+    routes.add("GET", "/x", answer)
+    async with serving(routes, prefix="/office/") as (_, connect):
+        assert (await ask(connect, GET % b"/office/x?a=b")).endswith(b"\r\n/x")
+        assert (await ask(connect, GET % b"/x")).endswith(b"\r\n/x")
+        assert b" 404 " in await ask(connect, GET % b"/officex")
+
+
+async def test_bodies_and_pipelining(autojump_clock):
+    async def echo(request):
+        return Response(200, await request.body(10))
+
+    async def ignore(request):
+        return Response(200, b"ignored")
+
+    async def refuse(request):
+        raise HttpError(409, "it is so")
+
+    routes = Routes()
+    routes.add("POST", "/echo", echo)
+    routes.add("POST", "/ignore", ignore)
+    routes.add("POST", "/refuse", refuse)
+    post = b"POST /%s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s"
+    async with serving(routes) as (_, connect):
+        got = await ask(
+            connect,
+            post % (b"echo", 3, b"abc")
+            + post % (b"ignore", 3, b"abc")
+            + post % (b"refuse", 0, b"")
+            + GET % b"/",
+        )
+        assert got.count(b"HTTP/1.1") == 4
+        assert got.index(b"abc") < got.index(b"ignored") < got.index(b"it is so")
+        assert got.endswith(web.WELCOME.encode())
+        got = await ask(connect, post % (b"echo", 99, bytes(98)) + GET % b"/")
+        assert got.startswith(b"HTTP/1.1 413 ")
+        got = await ask(connect, post % (b"ignore", 11, b"") + b"x")
+        assert b"connection: close" in got.lower()
+
+
+async def test_a_mistake_in_a_handler_costs_its_answer(autojump_clock, caplog):
+    async def fail(request):
+        raise RuntimeError("a planted fault")
+
+    routes = Routes()
+    routes.add("GET", "/fail", fail)
+    async with serving(routes) as (server, connect):
+        got = await ask(connect, GET % b"/fail" + GET % b"/")
+        assert got.startswith(b"HTTP/1.1 500 ")
+        assert b"planted" not in got
+        assert got.endswith(web.WELCOME.encode())
+        assert server.counters["failed"] == 1
+    assert "a planted fault" in caplog.text
+
+
+async def test_an_answer_in_pieces_ends_when_its_client_goes(autojump_clock):
+    ended = trio.Event()
+
+    async def pieces():
+        try:
+            for _ in range(3):
+                yield b"data: 1\n\n"
+            await trio.sleep_forever()  # says nothing more, by which it would notice
+        finally:
+            ended.set()
+
+    async def stream(request):
+        return Response(200, pieces(), [("Content-Type", "text/event-stream")])
+
+    routes = Routes()
+    routes.add("GET", "/events", stream)
+    async with serving(routes) as (server, connect):
+        client = connect()
+        await client.send_all(GET % b"/events")
+        got = b""
+        while got.count(b"data") < 3:
+            got += await client.receive_some()
+        assert b"chunked" in got
+        await client.aclose()
+        with trio.fail_after(60):
+            await ended.wait()
+        await wait_all_tasks_blocked()
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00garbage\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # no host
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + bytes(20_000).replace(b"\0", b"x"), b"431"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\nHost: h\r\n\r\n", b"400"),
+        (b"\x80" * 100 + b"\r\n\r\n", b"400"),
+    ],
+)
+async def test_garbage_is_answered_once(autojump_clock, data, status):
+    async with serving() as (server, connect):
+        got = await ask(connect, data)
+        assert got.startswith(b"HTTP/1.1 " + status)
+        assert got.count(b"HTTP/1.1") == 1
+        assert server.counters["malformed"] == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n"])
+async def test_slow_headers(autojump_clock, said):
+    async with serving() as (server, connect):
+        stream, began = connect(), trio.current_time()
+
+        async def drip():
+            with contextlib.suppress(trio.BrokenResourceError):
+                await stream.send_all(said)
+                while said:
+                    await trio.sleep(1)
+                    await stream.send_all(b"x")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip)
+            assert await everything(stream) == b""
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - began == pytest.approx(Limits().header)
+        assert server.counters["slow"] == 1
+
+
+async def test_an_idle_client(autojump_clock):
+    async with serving() as (_, connect):
+        stream, began = connect(), trio.current_time()
+        await stream.send_all(GET % b"/")
+        await everything(stream)
+        assert trio.current_time() - began == pytest.approx(Limits().idle)
+
+
+async def test_places(autojump_clock):
+    """One address has so many, loopback more; who waited for longest goes."""
+    limits = Limits(connections=4, per_address=2)
+    async with serving(limits=limits) as (server, connect):
+        first = connect()
+        await wait_all_tasks_blocked()
+        connect()
+        await wait_all_tasks_blocked()
+        assert await everything(connect()) == b""
+        assert server.counters["address_full"] == 1
+        near = [connect("127.0.0.1") for _ in range(3)]
+        await wait_all_tasks_blocked()
+        assert server.counters["displaced"] == 1
+        assert server.connections == 4
+        assert await everything(first) == b""
+        await near[-1].send_all(GET % b"/")
+        assert b"200 OK" in await near[-1].receive_some()
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:127.0.0.9", "127.0.0.0/8"),
+        ("::1", "::1"),
+    ],
+)
+def test_whose_limit_it_is(address, network):
+    assert web._network(address) == network
+
+
+async def test_a_websocket_and_who_has_proven_itself_keeps_its_place(autojump_clock):
+    async def link(asked):
+        asked.proven()
+
+        def receive(datagrams):
+            asked.socket.send_nowait(datagrams)
+
+        await asked.socket.run(receive, lambda: None)
+
+    routes = Routes()
+    routes.add_websocket("/v1/link", link)
+    async with serving(routes, Limits(connections=1)) as (server, connect):
+        member = connect()
+        # RFC 6455 section 1.3 has this key and its answer; a frame comes right behind.
+        await member.send_all(LINK + bytes.fromhex("82810000000007"))
+        got = b""
+        while not got.endswith(b"\x82\x01\x07"):
+            got += await member.receive_some()
+        assert b"101" in got
+        assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in got
+        assert await everything(connect("198.51.100.1")) == b""
+        assert server.counters["full"] == 1
+        await member.send_all(b"\x82\x05garbage")
+        assert (await everything(member)).startswith(b"\x88\x02")
+        await wait_all_tasks_blocked()
+        assert server.connections == 0
+
+
+async def test_garbage_instead_of_tls_and_a_slow_handshake(autojump_clock):
+    async with serving(context=Certificate().context()) as (server, connect):
+        await ask(connect, GET % b"/")
+        await wait_all_tasks_blocked()
+        assert server.counters["broken"] == 1
+        began = trio.current_time()
+        await everything(connect())
+        assert trio.current_time() - began == pytest.approx(Limits().tls)
+        assert server.counters["slow"] == 1
+
+
+async def test_handshakes_have_a_rate(autojump_clock):
+    """So many at once, and a second; who would wait for more than five seconds is not kept."""
+    ended, context = [], Certificate().context()
+
+    async def client(stream):
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(b"garbage garbage")
+        await everything(stream)
+        ended.append(trio.current_time() - began)
+
+    async with serving(None, Limits(tls_rate=64), context=context) as (server, connect):
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(400):
+                nursery.start_soon(client, connect("127.0.0.1"))
+        await wait_all_tasks_blocked()
+        assert server.counters["broken"] == 6 * 64
+        assert server.counters["tls_limited"] == 400 - 6 * 64
+        assert sum(each == 0 for each in ended) == 64 + 400 - 6 * 64
+        assert max(ended) == pytest.approx(5)
+
+
+async def test_tls(autojump_clock):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with serving(context=Certificate().context()) as (_, connect):
+        stream = trio.SSLStream(connect(), context, server_hostname="h", https_compatible=True)
+        await stream.send_all(GET % b"/")
+        assert b"200 OK" in await stream.receive_some()

@@ -1,0 +1,171 @@
+"""A WebSocket over a stream in memory: what waits, what is answered, and how it ends."""
+
+import contextlib
+
+import pytest
+import trio
+from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+
+from vswitch.web.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode, encode_all
+from vswitch.web.links import PROOF, Links
+from vswitch.web.server import LinkRequest, Request
+from vswitch.web.websocket import WAITING_LIMIT, WebSocket
+
+KEY = b"key!"
+MARK = 1000
+CLOSED = (CLOSE, b"\x03\xe8")
+
+
+@contextlib.asynccontextmanager
+async def running(pair=memory_stream_pair, **options):
+    """A server's end that runs, the raw stream of its client, what came, and why it ended."""
+    ours, theirs = pair()
+    socket = WebSocket(theirs, client=False, description="https:test", mark=MARK)
+    came, calls, why = [], [], []
+
+    async def run():
+        why.append(await socket.run(came.extend, lambda: calls.append(socket.backlog), **options))
+        await theirs.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        yield socket, ours, came, calls, why
+        nursery.cancel_scope.cancel()
+
+
+async def messages(stream):
+    """Until the connection ends."""
+    reader, got = FrameReader(masked=False), []
+    with contextlib.suppress(trio.BrokenResourceError):
+        async for data in stream:
+            got += reader.feed_untrusted(data)
+    return got
+
+
+def sent(kind, data=b""):
+    return b"".join(encode(kind, data, KEY))
+
+
+async def test_datagrams_pings_and_the_close(autojump_clock):
+    async with running() as (socket, ours, came, _, why):
+        await ours.send_all(
+            encode_all([b"a", b""], KEY + KEY) + sent(PING, b"1") + sent(PING, b"2")
+        )
+        await wait_all_tasks_blocked()
+        socket.send_nowait([b"b", bytearray(b"c")])
+        await wait_all_tasks_blocked()
+        await ours.send_all(sent(PONG) + sent(BINARY, b"d") + sent(CLOSE))
+        assert await messages(ours) == [(PONG, b"2"), (BINARY, b"b"), (BINARY, b"c"), CLOSED]
+        assert came == [b"a", b"", b"d"]
+        assert why == ["the other side has closed it"]
+
+
+async def test_what_the_other_side_does_not_read_is_backlog(autojump_clock):
+    """A lockstep stream has no buffer, as a kernel that is full."""
+    async with running(lockstep_stream_pair) as (socket, ours, _, calls, _):
+        socket.send_nowait([bytes(MARK // 2)])
+        await wait_all_tasks_blocked()
+        assert socket.backlog == MARK // 2
+        socket.send_nowait([bytes(MARK)] * 100)
+        await wait_all_tasks_blocked()
+        assert socket.backlog == MARK // 2 + 100 * MARK
+        assert calls == []
+        reader, got = FrameReader(masked=False), []
+        while len(got) < 101:
+            got += reader.feed_untrusted(await ours.receive_some(10_000))
+        await wait_all_tasks_blocked()
+        assert calls == [0]
+        assert socket.backlog == 0
+
+
+async def test_who_never_reads_is_given_up(autojump_clock):
+    async with running(lockstep_stream_pair) as (socket, _, _, _, why):
+        socket.send_nowait([bytes(1000)] * (WAITING_LIMIT // 1000 + 1))
+        await wait_all_tasks_blocked()
+        assert why == ["the other side does not read"]
+        socket.send_nowait([b"dropped"])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x82\x01a", "masked where it must not be, or not where it must"),
+        (b"\x82\xff" + b"\xff" * 8, "a message that is too long"),
+        (b"GET / HTTP/1.1\r\n", "no kind of frame that is spoken here"),
+    ],
+)
+async def test_garbage_ends_it(autojump_clock, data, reason):
+    async with running() as (_, ours, came, _, why):
+        await ours.send_all(data)
+        assert await messages(ours) == [CLOSED]
+        assert came == []
+        assert why == [reason]
+
+
+async def test_silence_and_the_end_of_the_connection(autojump_clock):
+    async with running(idle=60) as (_, ours, _, _, why):
+        began = trio.current_time()
+        await messages(ours)
+        assert trio.current_time() - began == pytest.approx(60)
+        assert why == ["nothing came any more"]
+    async with running() as (socket, ours, _, _, why):
+        await ours.aclose()
+        socket.send_nowait([b"a"])
+        await wait_all_tasks_blocked()
+        assert why[0].startswith("the connection ")
+
+
+class NoEndpoint:
+    """Knows nobody, until it is told to answer."""
+
+    def __init__(self):
+        self.answers = False
+
+    def add_pipe(self, pipe):
+        self.pipe = pipe
+        return ("pipe", 0)
+
+    def pipe_received(self, address, datagrams):
+        if self.answers:
+            self.pipe.send_nowait(datagrams)
+
+    def pipe_writable(self, address):
+        pass
+
+    def close_pipe(self, address):
+        self.pipe = None
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_stranger_has_so_long(autojump_clock, known):
+    """Whatever it sends; and who is answered stays."""
+    endpoint, proven = NoEndpoint(), []
+    endpoint.answers = known
+    links = Links(endpoint)
+    ours, theirs = memory_stream_pair()
+    socket = WebSocket(theirs, client=False, description="https:test")
+    request = Request("GET", "/", "", {}, "192.0.2.1", None)
+
+    async def serve():
+        await links.serve(LinkRequest(request, socket, lambda: proven.append(True)))
+        await theirs.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        began = trio.current_time()
+        for _ in range(5):
+            await ours.send_all(sent(BINARY, bytes(100)))
+            await trio.sleep(1)
+        got = await messages(ours)
+        took = trio.current_time() - began
+        if known:
+            assert len(got) == 6
+            assert took > 2 * PROOF  # for as long as a link may be silent
+            assert links.counters["unproven"] == 0
+            assert proven == [True]
+        else:
+            assert got == [CLOSED]
+            assert took == pytest.approx(PROOF)
+            assert links.counters["unproven"] == 1
+            assert proven == []
+        assert endpoint.pipe is None

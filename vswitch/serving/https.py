@@ -1,0 +1,102 @@
+"""The HTTPS side of a switch: members that cannot come by UDP.
+
+A bulkhead: a fault in here ends this side alone, and is logged with its traceback.
+
+Error contract: `VswitchError` where it cannot listen, `ConfigError` for a certificate or key that
+cannot be used.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import trio
+
+from transport import Endpoint
+from vswitch.addresses import HostPort
+from vswitch.config.options import ServeConfig
+from vswitch.errors import ConfigError, PrivilegeError, VswitchError
+from vswitch.logs import event
+from vswitch.serving.status import ServeStatus
+from vswitch.web.certificates import Certificate
+from vswitch.web.links import serve_https
+from vswitch.web.server import WebServer
+
+log = logging.getLogger(__name__)
+
+
+def public_https(config: ServeConfig) -> str:
+    """Where members reach the HTTPS side, as far as the options say it: `LastServed.https`."""
+    if config.https is None:
+        return ""
+    if config.https_public is not None:
+        return config.https_public
+    return f"https://:{config.https.port}{config.https_prefix}" if config.https.port else ""
+
+
+def certificate_of(config: ServeConfig) -> Certificate | None:
+    """That of the files, or a self-signed one; None where there is no HTTPS side."""
+    files = config.https_certificate, config.https_key
+    if files.count(None) == 1:
+        raise ConfigError("[https] certificate and key (--https-...): give both, or none")
+    if config.https is None:
+        if config.https_prefix or config.https_public or any(files):
+            raise ConfigError("[https] is for an HTTPS side: give its listen (--https), too")
+        return None
+    return Certificate(config.https_certificate, config.https_key)
+
+
+async def serve_members_over_https(
+    endpoint: Endpoint,
+    config: ServeConfig,
+    certificate: Certificate,
+    status: ServeStatus,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Until cancelled, or a fault. Started when it listens."""
+    where = config.https
+    assert where is not None
+    host = None if where.host == "::" else where.host
+    try:
+        async with trio.open_nursery() as nursery:
+            listening = await nursery.start(
+                _listen, endpoint, host, where, certificate, config.https_prefix
+            )
+            assert isinstance(listening, WebServer)
+            status.https = where.text()
+            event(log, "serving-https", listen=where, prefix=config.https_prefix or None)
+            task_status.started()
+    except Exception:
+        if status.https is None:  # it could not begin
+            raise
+        log.exception("https-ended")
+    finally:
+        status.https = None
+
+
+async def _listen(
+    endpoint: Endpoint,
+    host: str | None,
+    where: HostPort,
+    certificate: Certificate,
+    prefix: str,
+    *,
+    task_status: trio.TaskStatus[WebServer],
+) -> None:
+    try:
+        await serve_https(
+            endpoint, host, where.port, certificate, prefix=prefix, task_status=task_status
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise VswitchError(
+                f"TCP port {where} is in use by another program: choose another with --https"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise PrivilegeError(
+                f"TCP port {where} needs a privilege: run as root, give CAP_NET_BIND_SERVICE, or "
+                "choose a port above 1023 with --https"
+            ) from None
+        raise VswitchError(f"cannot listen for HTTPS on {where}: {error.strerror}") from None

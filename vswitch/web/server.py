@@ -1,0 +1,488 @@
+"""A small HTTP/1.1 server on h11: a table of routes, answers at once or bit by bit, WebSockets.
+
+    server = WebServer(routes, limits, prefix="/office")
+    routes.add("GET", "/v1/status", handler)
+    routes.add_websocket("/v1/link", link)
+
+What is asked for and not there, or asked for in another way than it is there, is the same page for
+all. With a prefix the routes answer below it and without it, since some reverse proxies take it
+off. What a reverse proxy says of its clients (X-Forwarded-For) is not believed.
+
+Invariants: connections in all and of one address, header, body, time and rate of TLS handshakes,
+time for a header, for a body, for taking an answer, and between requests are bounded (`Limits`);
+where all places are taken, the one goes that has kept us waiting for longest. A connection that
+fails, whatever a handler or a client does, ends alone. No task and no socket outlives its
+connection.
+
+Error contract: `serve` raises `OSError` of its listeners; clients never make it raise. A handler
+answers what is wrong by `HttpError`; any other exception is logged and answered with 500.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import math
+import ssl
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import attrs
+import h11
+import trio
+
+from vswitch.runtime import single_error
+from vswitch.web.websocket import WebSocket, accept, tune
+
+_READ = 16 * 1024  # bytes of one read
+_LINGER = 1.0  # seconds to hear the end of what a refused client says, so that it hears us
+_LINGER_BYTES = 256 * 1024
+_LOOPBACK = frozenset(("127.0.0.0/8", "::1"))  # as `_network` says it
+_PAGE = (
+    "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+    "<body><h1>{title}</h1><p>{text}</p></body></html>\n"
+)
+WELCOME: Final = _PAGE.format(title="Hello", text="There is nothing to see here.")
+MISSING: Final = _PAGE.format(title="Not found", text="There is no such page.")
+HTML: Final = ("Content-Type", "text/html; charset=utf-8")
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Limits:
+    """What clients may take. Seconds and bytes."""
+
+    connections: int = 1024
+    per_address: int = 64  # and per /64; loopback, where reverse proxies are, has no such limit
+    tls: float = 10.0  # for a handshake
+    tls_rate: float = 100.0  # handshakes a second, and at once: some 0.1 s of CPU
+    header: float = 10.0  # for a header to be whole
+    header_size: int = 16 * 1024
+    body: float = 30.0  # for a body to be whole
+    body_size: int = 1024 * 1024
+    answer: float = 30.0  # for a piece of an answer to be taken
+    idle: float = 30.0  # between two requests
+
+
+class HttpError(Exception):
+    """What a handler cannot do, as a status and a sentence for whoever asked."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@attrs.define
+class Request:
+    """What a client asks for. `path` is without the prefix; names of headers are in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    client: str  # the address of the connection
+    _body: Callable[[int], Awaitable[bytes]] = attrs.field(repr=False)
+
+    async def body(self, limit: int | None = None) -> bytes:
+        """All of it, once. Raises `HttpError` for one that is larger than the limit."""
+        return await self._body(limit or 0)
+
+
+@attrs.frozen
+class Response:
+    """An answer. A body that is a generator is sent piece by piece, and closed in any case."""
+
+    status: int = 200
+    body: bytes | AsyncGenerator[bytes, None] = b""
+    headers: Sequence[tuple[str, str]] = ()
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+Link: TypeAlias = Callable[["LinkRequest"], Awaitable[None]]
+
+
+@attrs.frozen
+class LinkRequest:
+    """A WebSocket that has been asked for and accepted.
+
+    `proven` is called when its client has shown that it belongs here: from then on it keeps its
+    place, whoever comes.
+    """
+
+    request: Request
+    socket: WebSocket
+    proven: Callable[[], None]
+
+
+class Routes:
+    """Who answers what."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[tuple[str, str], Handler] = {}
+        self._links: dict[str, Link] = {}
+
+    def add(self, method: str, path: str, handler: Handler) -> None:
+        """`path` is compared as a whole; HEAD is answered by the handler of GET."""
+        self._handlers[method, path] = handler
+
+    def add_websocket(self, path: str, link: Link) -> None:
+        """`link` gets each WebSocket that is asked for there; when it returns, that ends."""
+        self._links[path] = link
+
+    def handler(self, request: Request) -> Handler:
+        """Never none: what is not there has its page, too."""
+        method = "GET" if request.method == "HEAD" else request.method
+        found = self._handlers.get((method, request.path))
+        if found is not None:
+            return found
+        return _welcome if (method, request.path) == ("GET", "/") else _missing
+
+    def link(self, request: Request) -> Link | None:
+        return self._links.get(request.path)
+
+
+async def _welcome(request: Request) -> Response:
+    return Response(200, WELCOME.encode(), [HTML])
+
+
+async def _missing(request: Request) -> Response:
+    return Response(404, MISSING.encode(), [HTML])
+
+
+class WebServer:
+    """The connections of one or more listeners."""
+
+    def __init__(self, routes: Routes, limits: Limits | None = None, *, prefix: str = "") -> None:
+        self.counters: Counter[str] = Counter()  # why connections were ended or refused
+        self._routes = routes
+        self._limits = limits or Limits()
+        self._prefix = prefix.rstrip("/")
+        self._open: Counter[str] = Counter()  # by network
+        self._tls_turn = -math.inf  # when the last handshake has its turn
+        self._waiting: dict[trio.CancelScope, None] = {}  # in the order in which they came
+
+    @property
+    def connections(self) -> int:
+        return self._open.total()
+
+    async def serve(
+        self,
+        listeners: list[trio.SocketListener],
+        context: Callable[[], ssl.SSLContext] | None,
+        *,
+        task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Answer until cancelled. `context` is asked for each connection; None is without TLS."""
+
+        async def handle(stream: trio.SocketStream) -> None:
+            try:
+                peer = str(stream.socket.getpeername()[0])
+            except OSError:
+                await trio.aclose_forcefully(stream)
+                return
+            await self.serve_connection(stream, peer, context and context())
+
+        await trio.serve_listeners(handle, listeners, task_status=task_status)
+
+    async def serve_connection(
+        self, stream: trio.abc.Stream, client: str, context: ssl.SSLContext | None
+    ) -> None:
+        """Answer what comes on one connection, and close it. Raises nothing but `Cancelled`."""
+        network = _network(client)
+        over = self._open[network] >= self._limits.per_address and network not in _LOOPBACK
+        if over or not self._make_room():
+            self.counters["address_full" if over else "full"] += 1
+            await trio.aclose_forcefully(stream)
+            return
+        self._open[network] += 1
+        try:
+            with trio.CancelScope() as scope:
+                self._waiting[scope] = None
+                try:
+                    await self._serve(stream, client, context, scope)
+                finally:
+                    self._waiting.pop(scope, None)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            self.counters["broken"] += 1
+        except Exception:
+            # A mistake of ours. It costs this connection, and nobody else anything.
+            self.counters["failed"] += 1
+            _log.exception("web-failed client=%s", client)
+        finally:
+            self._open[network] -= 1
+            if not self._open[network]:
+                del self._open[network]
+
+    def _make_room(self) -> bool:
+        if self.connections >= self._limits.connections:
+            if not self._waiting:
+                return False
+            longest = next(iter(self._waiting))
+            del self._waiting[longest]
+            longest.cancel()
+            self.counters["displaced"] += 1
+        return True
+
+    async def _serve(
+        self,
+        stream: trio.abc.Stream,
+        client: str,
+        context: ssl.SSLContext | None,
+        scope: trio.CancelScope,
+    ) -> None:
+        try:
+            tune(stream)
+            if context is not None:
+                secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+                stream = secured
+                with trio.move_on_after(self._limits.tls) as patience:
+                    if not await self._turn_for_tls():
+                        self.counters["tls_limited"] += 1
+                        return
+                    await secured.do_handshake()
+                if patience.cancelled_caught:
+                    self.counters["slow"] += 1
+                    return
+            await _Connection(self, self._routes, self._limits, stream, client, scope).run()
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _turn_for_tls(self) -> bool:
+        """Wait for it; whether it comes in time. Else strangers would take the members' CPU."""
+        now, rate = trio.current_time(), self._limits.tls_rate
+        turn = max(self._tls_turn, now - 1.0) + 1 / rate
+        if turn > now + self._limits.tls / 2:
+            return False
+        self._tls_turn = turn
+        await trio.sleep_until(turn)
+        return True
+
+    def strip(self, path: str) -> str:
+        """The path without the prefix, if it has that."""
+        below = path.removeprefix(self._prefix)
+        return below if below.startswith("/") else path
+
+    def keep(self, scope: trio.CancelScope) -> None:
+        """This connection has proven who it is, and gives way to nobody."""
+        self._waiting.pop(scope, None)
+
+
+def _network(client: str) -> str:
+    """Whose limit it is: an IPv4 address, a /64; one word for loopback."""
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return "127.0.0.0/8" if address.version == 4 else "::1"
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+class _Connection:
+    """One connection, request after request."""
+
+    def __init__(
+        self,
+        server: WebServer,
+        routes: Routes,
+        limits: Limits,
+        stream: trio.abc.Stream,
+        client: str,
+        scope: trio.CancelScope,
+    ) -> None:
+        self._server = server
+        self._routes = routes
+        self._limits = limits
+        self._stream = stream
+        self._client = client
+        self._scope = scope
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_size)
+
+    async def run(self) -> None:
+        wait = self._limits.header
+        try:
+            while await self._one(wait):
+                if self._http.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+                    break  # the last one, by either side's wish
+                self._http.start_next_cycle()
+                wait = self._limits.idle
+        except h11.RemoteProtocolError as error:
+            self._server.counters["malformed"] += 1
+            await self._refuse(error.error_status_hint)
+        except trio.TooSlowError:
+            self._server.counters["slow"] += 1
+
+    async def _one(self, wait: float) -> bool:
+        """A request and its answer; whether there was one."""
+        with trio.fail_after(wait):
+            found = await self._next()
+        if not isinstance(found, h11.Request):
+            return False
+        request = self._request(found)
+        link = self._routes.link(request)
+        if link is not None:
+            answer = accept(found.target, found.headers.raw_items())
+            if answer is not None:
+                await self._upgrade(request, link, answer)
+                return False
+        await self._answer(request, self._routes.handler(request))
+        return True
+
+    async def _next(self) -> Any:
+        """The next event of h11. Bounded: it refuses a header that does not end."""
+        while (found := self._http.next_event()) is h11.NEED_DATA:
+            if self._http.they_are_waiting_for_100_continue:
+                await self._send(
+                    h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                )
+            self._http.receive_data(bytes(await self._stream.receive_some(_READ)))
+        return found
+
+    def _request(self, found: h11.Request) -> Request:
+        try:
+            parts = urlsplit(found.target.decode("ascii"))
+        except ValueError:
+            raise h11.RemoteProtocolError("no target") from None
+        return Request(
+            method=found.method.decode("ascii"),
+            path=self._server.strip(parts.path),
+            query=parts.query,
+            headers={
+                name.decode("ascii"): value.decode("latin-1") for name, value in found.headers
+            },
+            client=self._client,
+            body=self._body,
+        )
+
+    async def _body(self, limit: int) -> bytes:
+        limit = limit or self._limits.body_size
+        whole = bytearray()
+        with trio.fail_after(self._limits.body):
+            while not isinstance(found := await self._next(), h11.EndOfMessage):
+                if not isinstance(found, h11.Data):
+                    break
+                whole += found.data
+                if len(whole) > limit:
+                    raise HttpError(413, f"the body has more than {limit} bytes")
+        return bytes(whole)
+
+    async def _answer(self, request: Request, handler: Handler) -> None:
+        try:
+            response = await handler(request)
+        except HttpError as error:
+            response = Response(
+                error.status, f"{error}\n".encode(), [("Content-Type", "text/plain")]
+            )
+        except (h11.RemoteProtocolError, trio.TooSlowError, trio.BrokenResourceError):
+            raise
+        except Exception:
+            # A mistake of ours: it costs this answer.
+            self._server.counters["failed"] += 1
+            _log.exception("web-handler-failed")
+            response = Response(500, b"Something went wrong.\n", [("Content-Type", "text/plain")])
+        if isinstance(response.body, bytes):
+            await self._answer_whole(request, response, response.body)
+        else:
+            async with contextlib.aclosing(response.body) as pieces:
+                await self._answer_in_pieces(request, response, pieces)
+
+    async def _answer_whole(self, request: Request, response: Response, body: bytes) -> None:
+        headers = [*response.headers, ("Content-Length", str(len(body)))]
+        # What was not read of a body would be the next request.
+        unread = self._http.their_state is h11.SEND_BODY and not await self._drained()
+        if unread:
+            headers.append(("Connection", "close"))
+        await self._send(_head(response.status, headers))
+        if request.method != "HEAD":
+            await self._send(h11.Data(data=body))
+        await self._send(h11.EndOfMessage())
+        if unread:
+            await self._linger()
+
+    async def _drained(self) -> bool:
+        """Whether all of a body is here already, which costs nothing to read."""
+        while True:
+            found = self._http.next_event()
+            if isinstance(found, h11.EndOfMessage):
+                return True
+            if not isinstance(found, h11.Data):
+                return False
+
+    async def _answer_in_pieces(
+        self, request: Request, response: Response, pieces: AsyncGenerator[bytes, None]
+    ) -> None:
+        """The connection ends with it, or before, when its client closes."""
+        headers = [*response.headers, ("Connection", "close")]
+        await self._send(_head(response.status, headers))
+        if request.method != "HEAD":
+            with single_error():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch, nursery.cancel_scope)
+                    async for piece in pieces:
+                        await self._send(h11.Data(data=piece))
+                    nursery.cancel_scope.cancel()
+        if self._http.our_state is h11.SEND_BODY:
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self._send(h11.EndOfMessage())
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """What a client says meanwhile is not heard, but that it has gone."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await self._stream.receive_some(_READ):
+                pass
+        scope.cancel()
+
+    async def _upgrade(self, request: Request, link: Link, answer: bytes) -> None:
+        with trio.fail_after(self._limits.answer):
+            await self._stream.send_all(answer)
+        socket = WebSocket(
+            self._stream,
+            client=False,
+            description=f"https:{self._client}",
+            received=bytes(self._http.trailing_data[0]),
+        )
+        await link(LinkRequest(request, socket, lambda: self._server.keep(self._scope)))
+
+    async def _refuse(self, status: int) -> None:
+        """Say so if there is still a way to."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        body = f"{HTTPStatus(status).phrase}\n".encode()
+        headers = [
+            ("Content-Type", "text/plain"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        with contextlib.suppress(trio.TooSlowError, trio.BrokenResourceError):
+            await self._send(_head(status, headers))
+            await self._send(h11.Data(data=body))
+            await self._send(h11.EndOfMessage())
+            await self._linger()
+
+    async def _linger(self) -> None:
+        """Who closes on what was not read takes back what was sent."""
+        left = _LINGER_BYTES
+        with trio.move_on_after(_LINGER), contextlib.suppress(trio.BrokenResourceError):
+            while left > 0 and (data := await self._stream.receive_some(_READ)):
+                left -= len(data)
+
+    async def _send(self, what: h11.Event) -> None:
+        data = self._http.send(what)
+        if data:
+            with trio.fail_after(self._limits.answer):
+                await self._stream.send_all(data)
+
+
+def _head(status: int, headers: Sequence[tuple[str, str]]) -> h11.Response:
+    return h11.Response(
+        status_code=status, headers=list(headers), reason=HTTPStatus(status).phrase.encode()
+    )

@@ -1,0 +1,218 @@
+"""A WebSocket that carries datagrams: binary messages, each a datagram, several in a write.
+
+wsproto makes the handshake at both ends, `frames.py` the frames. `accept` is the server's side of
+it, `vswitch/web/client.py` the client's.
+
+Invariants: what waits to be sent is bounded by `WAITING_LIMIT`, and who is given more than that has
+broken down; one pong waits at most. `run` ends when either side does, and leaves no task; the
+stream belongs to its caller.
+
+Error contract: `run` returns why it has ended, and raises nothing for what the other side does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request
+from wsproto.utilities import RemoteProtocolError
+
+from vswitch.errors import BadRecord
+from vswitch.web import frames
+from vswitch.web.frames import Bytes, FrameReader
+
+RECEIVE: Final = 64 * 1024  # bytes of one read
+WAITING_LIMIT: Final = 1 << 20  # bytes; the transport stops at its `PIPE_BACKLOG`
+_WRITE = 32 * 1024  # bytes of one write, but for the last datagram in it
+_NOT_SENT = 32 * 1024  # bytes in the kernel that have not left yet: 13 ms of 20 Mbit/s
+_NORMAL = (1000).to_bytes(2, "big")  # reason of a close, RFC 6455 section 7.4.1
+_CLOSE_PATIENCE = 1.0  # seconds for a close to leave
+
+
+def tune(stream: trio.abc.Stream) -> None:
+    """What is sent leaves at once; little waits in the kernel, where nothing can overtake it."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if isinstance(stream, trio.SocketStream):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
+
+
+def accept(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    """The answer to a request for a WebSocket; None if it is none, or of another version."""
+    handshake = WSConnection(ConnectionType.SERVER)
+    try:
+        handshake.initiate_upgrade_connection(list(headers), target)
+        if not any(isinstance(each, Request) for each in handshake.events()):
+            return None
+        return handshake.send(AcceptConnection())
+    except (RemoteProtocolError, ValueError):
+        return None
+
+
+class WebSocket:
+    """One WebSocket, open. Implements `transport.endpoint.pipes.Pipe`."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        client: bool,
+        description: str,
+        mark: int = _WRITE,
+        received: bytes = b"",
+    ) -> None:
+        """
+        Args:
+            stream: the connection; its caller closes it when `run` has returned.
+            client: whose end this is.
+            description: for people.
+            mark: bytes of backlog below which `writable` is called, see `run`.
+            received: bytes that came right behind the handshake.
+        """
+        self.given = False  # something has been sent here
+        self.on_given: Callable[[], None] | None = None  # called once, then
+        self._stream = stream
+        self._client = client
+        self._description = description
+        self._mark = mark
+        self._received = received
+        self._reader = FrameReader(masked=not client)
+        self._waiting: deque[bytes] = deque()
+        self._backlog = 0
+        self._pong: bytes | None = None
+        self._wake = trio.Event()
+        self._scope = trio.CancelScope()
+        self._sending = False  # a write has begun, of which a part may have left
+        self._why = "let go of"
+
+    def send_nowait(self, datagrams: Sequence[Bytes]) -> None:
+        """Queue all. HOT PATH."""
+        if self._scope.cancel_called:
+            return
+        if not self.given:
+            self.given = True
+            if self.on_given is not None:
+                self.on_given()
+        for each in datagrams:
+            self._waiting.append(bytes(each))
+            self._backlog += len(each)
+        if self._backlog > WAITING_LIMIT:
+            self._end("the other side does not read")
+        self._wake.set()
+
+    @property
+    def backlog(self) -> int:
+        return self._backlog
+
+    @property
+    def description(self) -> str:
+        return self._description
+
+    def abort(self) -> None:
+        self._scope.cancel()
+
+    async def run(
+        self,
+        receive: Callable[[list[bytes]], None],
+        writable: Callable[[], None],
+        *,
+        idle: float = math.inf,
+    ) -> str:
+        """Read and write until either side has ended it; why, for people.
+
+        Args:
+            receive: gets what came, in order; must not wait.
+            writable: the backlog has fallen below the mark.
+            idle: seconds without a byte from the other side after which it is over.
+        """
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, writable)
+                await self._read(receive, idle)
+                nursery.cancel_scope.cancel()
+        self._waiting.clear()
+        if not self._sending:
+            with trio.move_on_after(_CLOSE_PATIENCE), suppress(trio.BrokenResourceError):
+                await self._stream.send_all(b"".join(self._frame(frames.CLOSE, _NORMAL)))
+        return self._why
+
+    def _end(self, why: str) -> None:
+        if not self._scope.cancel_called:
+            self._why = why
+            self._scope.cancel()
+
+    def _frame(self, kind: int, data: bytes) -> list[Bytes]:
+        return frames.encode(kind, data, os.urandom(4) if self._client else None)
+
+    async def _read(self, receive: Callable[[list[bytes]], None], idle: float) -> None:
+        data: bytes | bytearray = self._received
+        self._received = b""
+        while True:
+            if data:
+                # HOT PATH
+                try:
+                    messages = self._reader.feed_untrusted(data)
+                except BadRecord as error:
+                    return self._end(str(error))
+                came = [body for kind, body in messages if kind == frames.BINARY]
+                if came:
+                    receive(came)
+                if len(came) < len(messages) and self._control(messages):
+                    return self._end("the other side has closed it")
+            try:
+                with trio.fail_after(idle):
+                    data = await self._stream.receive_some(RECEIVE)
+            except trio.TooSlowError:
+                return self._end("nothing came any more")
+            except trio.BrokenResourceError:
+                return self._end("the connection is broken")
+            if not data:
+                return self._end("the connection has ended")
+
+    def _control(self, messages: Iterable[frames.Message]) -> bool:
+        """Whether there is a close. Of several pings the last one is answered."""
+        for kind, body in messages:
+            if kind == frames.CLOSE:
+                return True
+            if kind == frames.PING:
+                self._pong = body
+                self._wake.set()
+        return False
+
+    async def _write(self, writable: Callable[[], None]) -> None:
+        waiting = self._waiting
+        try:
+            while True:
+                if not waiting and self._pong is None:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                    continue
+                # HOT PATH
+                batch, size = [], 0
+                while waiting and size < _WRITE:
+                    batch.append(waiting.popleft())
+                    size += len(batch[-1])
+                keys = os.urandom(4 * len(batch)) if self._client else None
+                data = frames.encode_all(batch, keys)
+                if self._pong is not None:
+                    data = b"".join(self._frame(frames.PONG, self._pong)) + data
+                    self._pong = None
+                self._sending = True
+                await self._stream.send_all(data)
+                self._sending = False
+                full = self._backlog >= self._mark
+                self._backlog -= size
+                if full and self._backlog < self._mark:
+                    writable()
+        except trio.BrokenResourceError:
+            self._end("the connection is broken")
