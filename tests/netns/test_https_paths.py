@@ -48,6 +48,7 @@ def test_joined_without_udp_back_on_it_and_over_https_again(lan):
     wait_for_path(lan, "udp:")
     lan.join("pc2")
     address = lan.wait_connected("pc1", "pc2")[1]["address"].partition("/")[0]
+    lan.members["pc1"].run(["ping", "-c", "1", "-W", "60", address], timeout=PATIENCE)
     drop_udp(lan, True)
     # Across the change: nothing is lost, however long it takes.
     ping = ["ping", "-c", "100", "-i", "0.1", "-W", "60", address]

@@ -170,6 +170,13 @@ class Member:
                 pause = _pause_after(error, backoff)
                 # Whether a change on this host may mend it.
                 mended = isinstance(error, TimedOut | Lost | Unreachable)
+            except BaseExceptionGroup as group:
+                # A session that ends while we are being cancelled: how it has ended matters no more
+                cancelled = group.subgroup(trio.Cancelled)
+                others = group.split((trio.Cancelled, NotReachable, TimedOut))[1]
+                if cancelled is None or others is not None:
+                    raise
+                raise cancelled from None
             finally:
                 self._channel = None
             await self._wait(pause, mended=mended)

@@ -12,6 +12,7 @@ from vswitch.frames.ethernet import parse_mac
 from vswitch.joining.profiles import load
 from vswitch.members.protocol import ByeCode, Notice, Update
 from vswitch.registry.invite import JoinString
+from vswitch.registry.rules import refusal
 from vswitch.testing import FakeInterface, ethernet
 
 
@@ -141,6 +142,22 @@ async def test_a_switch_that_is_not_up_yet_is_waited_for(site):
         assert f"no answer from {listen}" in status.error
         async with site.serving(listen=listen):
             await state_of(member, lambda status: status.state == "up")
+
+
+async def test_a_member_that_is_cancelled_as_its_session_ends_is_only_cancelled(
+    site, nursery, monkeypatch
+):
+    served = await site.start_serving(nursery)
+    async with site.joined("pc1", served.running) as member:
+
+        def cancel_and_judge(code):
+            member.scope.cancel()
+            return refusal(code)
+
+        monkeypatch.setattr("vswitch.joining.connection.refusal", cancel_and_judge)
+        await served.stop()
+        assert await member.wait_ended() is None
+        assert member.scope.cancelled_caught
 
 
 async def state_of_started(site, member):
