@@ -38,6 +38,7 @@ PURE_MODULES = {
     "vswitch.devices.relocation",
     "vswitch.foreign.conversations",
     "vswitch.joining.host_trust",
+    "vswitch.services.station",
 }
 SHELLS = {
     "vswitch.switch.device",
