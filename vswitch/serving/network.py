@@ -36,9 +36,11 @@ from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
+from vswitch.services.host import HostBeside
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.reception import Reception
+from vswitch.serving.services import ServicesSettings, first_address, start_services
 from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
 from vswitch.switch.switch import Switch, open_switch
@@ -83,11 +85,12 @@ async def open_network(
     *,
     settings: Settings,
     foreign: Sequence[ForeignSettings],
+    services: ServicesSettings,
 ) -> AsyncIterator[Network]:
     """The network, for as long as the context lasts. It knows its members, and takes them in as
     soon as `network.reception` gets their channels.
     """
-    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
+    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port + 1
     async with (
         open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
         trio.open_nursery() as nursery,
@@ -105,8 +108,9 @@ async def open_network(
         # one must not write into the registry where it would have listened.
         await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
         nursery.start_soon(log_frames, controlled.captures)
+        beside: HostBeside | None = None
         if config.local_port:
-            await nursery.start(serve_local_port, switch, config)
+            beside = await nursery.start(serve_local_port, switch, config)
         status.listeners = await nursery.start(serve_foreign, switch, foreign)
         await trio.to_thread.run_sync(_record, registry, served)
         network = Network(
@@ -120,7 +124,8 @@ async def open_network(
             status,
             nursery,
         )
-        # Here services start: `await network.start_service("names", serve_names, switch, ...)`.
+        key = b"" if served.key is None else served.key.raw
+        await start_services(network, services, first_address(config.subnet), key, beside)
         yield network
         nursery.cancel_scope.cancel()
 
