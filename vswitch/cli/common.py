@@ -38,6 +38,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "counters": "show all counters, and what they grow by",
     "events": "list what has happened on the switch",
     "impair": "delay, lose or repeat frames of a port, for tests",
+    "rules": "show or change who may open what to whom",
     "trace": "say what would happen to a frame, and why",
     "mac": "list or change the MAC table",
     "bench": "measure the link to another member",
