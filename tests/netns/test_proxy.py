@@ -11,10 +11,10 @@ import pytest
 
 from tests.netns.test_exec import gone
 from tests.netns.tools import ipv4, until_it_says
-from tests.netns.user import HOME, UID, User
+from tests.netns.user import HOME, UID, User, lan_for_users
 from vswitch.errors import ExitCode
-from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import DEV, Lan
+from vswitch.lab import wait_until
+from vswitch.lab.lan import DEV
 
 WORD = "said on the LAN"
 NAME, ANSWER = "printer.lan.example", "10.9.8.7"
@@ -43,17 +43,7 @@ print(socket.inet_ntoa(data[-4:]))
 """
 
 
-@pytest.fixture(scope="module")
-def lan():
-    with Lab() as lab:
-        lan = Lan(lab)
-        if lab.rootless:
-            pytest.skip("needs root to become another user")
-        lan.serve()
-        lan.join("pc1")
-        lan.wait_connected("pc1")
-        yield lan
-        lan.stop()
+lan = pytest.fixture(lan_for_users, scope="module")
 
 
 @pytest.fixture(scope="module")

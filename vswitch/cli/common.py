@@ -14,10 +14,13 @@ import os
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transport.errors import KeyFileError
 from vswitch.errors import ConfigError, ExitCode, VswitchError
+
+if TYPE_CHECKING:
+    from vswitch.config.options import ServiceConfig
 
 SUMMARIES = {  # of every command, in the order of the help
     "serve": "run the switch",
@@ -80,6 +83,19 @@ def config_from(
     from vswitch.config.sources import load
 
     return load(cls, vars(args), os.environ, table=table, tables=TABLES, **fixed)
+
+
+def log_as(config: ServiceConfig) -> None:
+    """Send the events of this program where its options say; `ConfigError`."""
+    from vswitch.logs import set_up
+
+    set_up(
+        config.log_level,
+        config.log_file,
+        config.log_days,
+        config.log_size,
+        config.log_only_file,
+    )
 
 
 def say(message: str, level: int = logging.INFO) -> None:

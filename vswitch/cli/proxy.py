@@ -10,14 +10,11 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-import attrs
-
-from vswitch.cli.common import Subparsers, add_command, run_service, say
-from vswitch.cli.join import member_config
+from vswitch.cli.common import Subparsers, add_command, log_as, run_service, say
+from vswitch.cli.join import sandbox_config
 from vswitch.config.options import ProxyConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
-from vswitch.logs import set_up
 
 _PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
 _DESCRIPTORS = 256  # of everything but connections
@@ -46,22 +43,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Relay until a signal comes or the switch refuses."""
-    config = member_config(args, ProxyConfig, "proxy")
+    config = sandbox_config(args, ProxyConfig, "proxy")
     if not (config.socks or config.forward or config.reverse):
         raise ConfigError("nothing to do: give --socks, --forward or --reverse")
-    if config.bridge is not None:
-        raise ConfigError("--bridge is for join: a proxy has no bridge around it")
     users = None if config.socks_users is None else read_users(config.socks_users)
-    if config.dhcp:
-        config = attrs.evolve(config, address="none")
     config.files.ensure(as_guest=True)
-    set_up(
-        config.log_level,
-        config.log_file,
-        config.log_days,
-        config.log_size,
-        config.log_only_file,
-    )
+    log_as(config)
     _allow_descriptors(2 * config.max_connections + 3 * config.max_associations + _DESCRIPTORS)
     return run_service(lambda: _serve(config, users))
 
