@@ -152,7 +152,7 @@ def test_signals_are_passed_on(user, number):
     gone(user)
 
 
-@pytest.mark.netns("setpriv", "pgrep", "dhclient")
+@pytest.mark.netns("setpriv", "dhclient")
 def test_a_signal_before_the_program_runs_is_no_success(user):
     """Here it waits for an address that nobody gives."""
     running = user.start("t1", "true", options=["--dhcp"])
