@@ -20,6 +20,8 @@ from transport.errors import KeyFileError
 from vswitch.errors import ConfigError, ExitCode, VswitchError
 
 if TYPE_CHECKING:
+    import trio
+
     from vswitch.config.options import ServiceConfig
 
 SUMMARIES = {  # of every command, in the order of the help
@@ -141,11 +143,14 @@ def print_json(data: object) -> None:
     answer(json.dumps(data, indent=2))
 
 
-def run_service(service: Callable[[], Awaitable[None]]) -> int:
+def run_service(
+    service: Callable[[], Awaitable[None]], stop: trio.CancelScope | None = None
+) -> int:
     """Run an async service until it returns or a signal ends it; the exit code.
 
-    SIGINT, SIGTERM and SIGQUIT cancel it once. A second one acts as the system does by itself,
-    so a service that hangs while it stops can still be ended. SIGHUP does nothing.
+    SIGINT, SIGTERM and SIGQUIT cancel it once, or `stop` for one that has more to do then. A second
+    one acts as the system does by itself, so a service that hangs as it stops can still be ended.
+    SIGHUP does nothing.
     """
     # Not at the top: most commands are done before Trio is imported.
     import signal
@@ -179,7 +184,7 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(stop_on_signal, nursery.cancel_scope)
+            await nursery.start(stop_on_signal, stop or nursery.cancel_scope)
             await service()
             nursery.cancel_scope.cancel()
 
