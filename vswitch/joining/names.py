@@ -40,7 +40,9 @@ from vswitch.state import write_file
 
 log = logging.getLogger(__name__)
 
-REFRESH: Final = 60.0  # seconds between two looks at who is there, for /etc/hosts alone
+REFRESH: Final = (
+    15.0  # seconds between two looks at who is there, for /etc/hosts alone: a keepalive
+)
 _REVERSES: Final = 16  # domains of one network's addresses: a /20 has as many
 _INIT: Final = Path("/proc/1")
 
