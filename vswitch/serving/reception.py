@@ -104,6 +104,8 @@ class Reception:
         self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
         # Whether a member of that name may not know of others, nor they of it.
         self.separated: Callable[[str], bool] = lambda _: False
+        # As `Registry.enrol`: makes a key a member, if that is right.
+        self.enrol = registry.enrol
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
         self._roster: list[Member] = []  # by name
         self._registry = registry
@@ -217,7 +219,7 @@ class Reception:
         """In a thread: who this is, and which address it gets."""
         registry, now = self._registry, time.time()
         if credential.kind is CredentialKind.TOKEN:
-            member = registry.enrol(key, hello.name, credential.id, now)
+            member = self.enrol(key, hello.name, credential.id, now)
             trio.from_thread.run_sync(self._note, "member-enrolled", member.name)
         else:
             known = registry.look_up(key)
