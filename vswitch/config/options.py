@@ -89,15 +89,18 @@ class StateConfig:
         return StateDir(self.state)
 
 
-@frozen(kw_only=True)
-class OneNetworkConfig(StateConfig):
-    """Options of every command that is about one network of a switch."""
-
+@frozen(kw_only=True, slots=False)
+class _NetworkChoice:
     network: str = field(
         default=DEFAULT_NETWORK,
         converter=to_name,
-        metadata=option("of the switch's networks (default)", "NAME"),
+        metadata=option("which network of the switch on this host (default)", "NAME"),
     )
+
+
+@frozen(kw_only=True)
+class OneNetworkConfig(StateConfig, _NetworkChoice):
+    """Options of every command that is about one network of a switch."""
 
     @property
     def files(self) -> StateDir:
@@ -307,7 +310,7 @@ class ServeConfig(_ServiceConfig, NetworkConfig):
 
 
 @frozen(kw_only=True)
-class JoinConfig(_ServiceConfig, _TapConfig):
+class JoinConfig(_ServiceConfig, _TapConfig, _NetworkChoice):
     """Options of `join`, and the invite string if one was given."""
 
     name: str = field(
@@ -315,13 +318,6 @@ class JoinConfig(_ServiceConfig, _TapConfig):
         metadata=option("this member's name: a-z, 0-9, '-' (the string's)", "NAME"),
     )
     invite: str | None = field(default=None, repr=False)
-    network: str = field(
-        default=DEFAULT_NETWORK,
-        converter=to_name,
-        metadata=option(
-            "where the switch is on this host: which of its networks (default)", "NAME"
-        ),
-    )
     address: str = field(
         default="auto",
         converter=to_wish,

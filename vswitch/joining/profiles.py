@@ -37,7 +37,7 @@ from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import check_elsewhere, refusal
-from vswitch.state import StateDir, file_error, owners_beside, write_file
+from vswitch.state import DEFAULT_NETWORK, StateDir, file_error, owners_beside, write_file
 
 _FILE_BYTES = 8192  # a profile has about 200, and more where HTTPS addresses are long
 _REQUIRED = frozenset({"name", "server", "server_key"})
@@ -81,12 +81,17 @@ def resolve(config: JoinConfig) -> Profile:
     is enrolled there directly.
 
     Raises:
-        NotFound: there is nothing to go by.
+        NotFound: there is nothing to go by, or no such network.
         ConfigError: the invite, the profile or a key file is wrong.
         EnrolRefused: the switch of this host refuses the name or the key.
     """
     files, name = config.files, config.name
     stored = load(files, name) if files.profile(name).exists() else None
+    if config.network != DEFAULT_NETWORK and (config.invite or stored):
+        raise ConfigError(
+            f"--network {config.network} is for a join without an invite, on the switch's own "
+            "host: an invite is of one network, and the member stays in that; leave it out"
+        )
     if config.invite is not None:
         invite = JoinString.parse_untrusted(config.invite)
         token = invite.token_id.hex()
