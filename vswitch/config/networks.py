@@ -59,7 +59,10 @@ def tables_of(path: Path | None, network: str) -> tuple[str, Mapping[str, Any]]:
         return "", {}
     if network == DEFAULT_NETWORK:
         return f"{path}: ", read_tables(path)
-    return f"{path}: {below(network)}", _networks(path)[network]
+    networks = _networks(path)
+    if not isinstance(networks.get(network), dict):
+        raise ConfigError(f"{path}: there is no [network.{network}]")
+    return f"{path}: {below(network)}", networks[network]
 
 
 def below(network: str) -> str:

@@ -63,7 +63,7 @@ from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir
 
 # Tables that a configuration file may have.
 # Those of NETWORK_TABLES may stand in each [network.NAME], too.
-NETWORK_TABLES = ("foreign", "port", "switch")
+NETWORK_TABLES = ("foreign", "port", "rules", "switch")
 TABLES = (*NETWORK_TABLES, "exec", "https", "join", "network", "proxy", "serve")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
@@ -149,8 +149,8 @@ class InviteConfig(OneNetworkConfig):
 
 
 @frozen(kw_only=True)
-class _ServiceConfig(StateConfig):
-    """Options of the two commands that stay running."""
+class ServiceConfig(StateConfig):
+    """Options of the commands that stay running."""
 
     config: Path | None = field(
         default=None,
@@ -235,7 +235,7 @@ class NetworkConfig(_TapConfig):
 
 
 @frozen(kw_only=True)
-class ServeConfig(_ServiceConfig, NetworkConfig):
+class ServeConfig(ServiceConfig, NetworkConfig):
     """Options of `serve`, those of its default network among them."""
 
     listen: tuple[HostPort, ...] = field(
@@ -310,7 +310,7 @@ class ServeConfig(_ServiceConfig, NetworkConfig):
 
 
 @frozen(kw_only=True)
-class JoinConfig(_ServiceConfig, _TapConfig, _NetworkChoice):
+class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     """Options of `join`, and the invite string if one was given."""
 
     name: str = field(
@@ -393,7 +393,7 @@ class JoinConfig(_ServiceConfig, _TapConfig, _NetworkChoice):
 
 
 @frozen(kw_only=True)
-class _SandboxConfig(JoinConfig):
+class SandboxConfig(JoinConfig):
     """Options of a member in a network of its own, where there is nothing but the LAN."""
 
     dhcp: bool = field(
@@ -418,7 +418,7 @@ class _SandboxConfig(JoinConfig):
 
 
 @frozen(kw_only=True)
-class ExecConfig(_SandboxConfig):
+class ExecConfig(SandboxConfig):
     """Options of `exec`."""
 
     shell: bool = field(
@@ -444,7 +444,7 @@ class ExecConfig(_SandboxConfig):
 
 
 @frozen(kw_only=True)
-class ProxyConfig(_SandboxConfig):
+class ProxyConfig(SandboxConfig):
     """Options of `proxy`. Times are in seconds, infinite for none."""
 
     socks: tuple[Place, ...] = field(
