@@ -106,7 +106,7 @@ def test_one_host_is_in_two_networks(networks):
     assert ports(lan, "default") == {"pc1", "pc2"}
     assert ports(lan, "office") == {"local", "pc2-office"}
     line = lan.command(lan.switch, "status", "--network", "office").stdout
-    assert "switch 10.88.0.0/24  network office" in line
+    assert "switch 10.88.0.0/24  network office (others: default, lab)" in line
 
 
 @pytest.mark.netns("ping")

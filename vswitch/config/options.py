@@ -59,7 +59,7 @@ from vswitch.config.places import Forward, Place
 from vswitch.config.sources import option
 from vswitch.errors import NotFound
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
-from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir
+from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_error
 
 # Tables that a configuration file may have.
 # Those of NETWORK_TABLES may stand in each [network.NAME], too.
@@ -110,13 +110,18 @@ class OneNetworkConfig(StateConfig, _NetworkChoice):
 
 def known_network(files: StateDir, name: str) -> StateDir:
     """The paths of a network; `NotFound` for one that the switch of `files` has never had."""
-    known = files.networks()
-    if name not in known:
+    found = files.network(name)
+    try:
+        if name != DEFAULT_NETWORK:
+            found.registry.stat()
+    except FileNotFoundError:
         raise NotFound(
-            f"there is no network {name} in {files.path}, only {', '.join(known)}: see "
+            f"there is no network {name} in {files.path}, only {', '.join(files.networks())}: see "
             "[network.NAME] in the configuration of `vswitch serve`"
-        )
-    return files.network(name)
+        ) from None
+    except OSError as error:
+        raise file_error("network", found.path, error) from None
+    return found
 
 
 @frozen(kw_only=True)

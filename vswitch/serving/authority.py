@@ -38,6 +38,7 @@ class RegistryAuthority:
     def __init__(self, registries: Mapping[str, Registry]) -> None:
         """`registries` by the names of their networks, in the order in which they are asked."""
         self._registries = registries
+        self._several = len(registries) > 1  # then the log names the one
         self._enrolling = threading.Lock()
         # Told of a revoked key that asks, so that the reception ends what it still has.
         self.on_revoked: Callable[[bytes], None] | None = None
@@ -88,7 +89,7 @@ class RegistryAuthority:
                 if (invite := registry.invite(id)) is not None:
                     return network, registry.look_up(key), invite
             except VswitchError as error:
-                event(log, "registry-failed", logging.ERROR, error=error)
+                self._unread(network, error)
         return None
 
     def _by_key(self, key: bytes) -> tuple[str, Member] | None:
@@ -97,7 +98,7 @@ class RegistryAuthority:
             try:
                 member = registry.look_up(key)
             except VswitchError as error:
-                event(log, "registry-failed", logging.ERROR, error=error)
+                self._unread(network, error)
                 unread = True
                 continue
             if member is not None and member.revoked is None:
@@ -105,6 +106,10 @@ class RegistryAuthority:
             if member is not None and revoked is None:
                 revoked = network, member
         return None if unread else revoked
+
+    def _unread(self, network: str, error: VswitchError) -> None:
+        named = network if self._several else None
+        event(log, "registry-failed", logging.ERROR, error=error, network=named)
 
 
 def _with_token(key: bytes, member: Member | None, invite: Invite) -> Grant:

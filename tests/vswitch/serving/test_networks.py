@@ -199,7 +199,7 @@ async def test_networks_that_cannot_be_are_named(site, tmp_path, text, said):
 async def test_settings_of_a_port_are_of_its_network(site, tmp_path):
     path = tmp_path / "vswitch.toml"
     path.write_text(
-        "[network.lab]\n[network.lab.port.pc1]\nisolated = true\n[network.lab.rules]\ndefault = 'deny'\n"
+        "[network.lab.port.pc1]\nisolated = true\n[network.lab.rules]\ndefault = 'deny'\n"
     )
     async with site.serving(config=path) as running:
         here, there = (each.managed.settings for each in running.networks.values())
