@@ -50,6 +50,7 @@ OF_COMMAND = {
     "status": LookConfig,
     "members": LookConfig,
     "revoke": StateConfig,
+    "member": LookConfig,
     "rename": StateConfig,
     "disable": StateConfig,
     "enable": StateConfig,
