@@ -1,5 +1,5 @@
-"""Host and port texts, the switch's subnet, which of its addresses a member may have, which networks
-may be behind one, and the MAC and IPv6 addresses that follow from keys.
+"""Host and port texts, the switch's subnet, which of its addresses a member may have, which
+networks may be behind one, and the MAC and IPv6 addresses that follow from keys.
 
 Pure: text in, values out. Every text has one canonical spelling (`HostPort.text()`, addresses
 as `ipaddress` prints them), so values can be compared and stored as text.
@@ -14,7 +14,7 @@ import ipaddress
 import re
 from collections.abc import Container
 from hashlib import blake2s
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, Self
 
 from attrs import frozen
@@ -230,9 +230,14 @@ def ipv6_from_mac(prefix: IPv6Network, mac: bytes) -> IPv6Address:
 # All that no other route leads to: the way out.
 WAY_OUT: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _WIDEST: Final = {4: 8, 6: 16}  # prefix of a network behind a member: 10.0.0.0/8; a provider's own
-_OF_NO_ROUTE: Final = (
-    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
-    *map(IPv6Network, ("::/32", "fe80::/10", "ff00::/8")),
+_OF_NO_ROUTE: Final = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"),
+            *("::/32", "fe80::/10", "ff00::/8"),
+        ),
+    )
 )
 
 
@@ -243,6 +248,6 @@ def unroutable(network: IPv4Network | IPv6Network) -> str | None:
     if network.prefixlen < (widest := _WIDEST[network.version]):
         return f"it is more than a network behind a member: /{widest} at most, or `exit` for all"
     for special in _OF_NO_ROUTE:
-        if network.version == special.version and network.overlaps(special):  # type: ignore[arg-type]
+        if network.overlaps(special):
             return f"no route leads to {special}"
     return None

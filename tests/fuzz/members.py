@@ -57,7 +57,8 @@ MESSAGES = (
 PLAIN = [json.loads(encode_control(message)[4:]) for message in MESSAGES]
 TEXTS = (
     "", "a", "auto", "none", "\x00", "\x1b[31m", "\ud800", "\u202epc", "pс1", "x" * 2000,
-    "10.0.0.1", "10.0.0.1/33", "fe80::1%a/64", "::/0", "0.0.0.0/0", "ff:ff:ff:ff:ff:ff", "１", GATEWAY,
+    "10.0.0.1", "10.0.0.1/33", "fe80::1%a/64", "::/0", "0.0.0.0/0", "ff:ff:ff:ff:ff:ff", "１",
+    GATEWAY,
 )  # fmt: skip
 NUMBERS = (0, -1, 1, 1500, 2**31, 2**63, 2**64, 10**400, 1.5, -0.0, 1e308)
 

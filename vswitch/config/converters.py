@@ -257,21 +257,15 @@ def to_routes(value: str | Sequence[str | Network]) -> tuple[Network, ...]:
 
 def to_accepted(value: bool | str | Sequence[str | Network]) -> tuple[Network, ...]:
     """Which routes are taken: `off`, `on` for all, or those in these networks."""
-    if isinstance(value, list | tuple) and len(value) == 1:
-        (value,) = value
-    if isinstance(value, IPv4Network | IPv6Network):
-        return (value,)
-    if isinstance(value, bool | str) and str(value).lower() in _BOOLEANS:
-        return WAY_OUT if _BOOLEANS[str(value).lower()] else ()
+    given: list[object] = list(value) if isinstance(value, list | tuple) else [value]
+    if len(given) == 1 and isinstance(given[0], bool | str):
+        wish = _BOOLEANS.get(str(given[0]).lower())
+        if wish is not None:
+            return WAY_OUT if wish else ()
     try:
         return to_networks(value)  # type: ignore[arg-type]
     except ValueError:
         raise ValueError("write on, off, or networks such as 192.168.0.0/16") from None
-
-
-def to_optional_name(value: str | None) -> str | None:
-    """As `to_name`; None means none."""
-    return None if value is None else to_name(value)
 
 
 def to_resolvers(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -316,8 +316,8 @@ class JoinConfig(_HostConfig):
             kind="list",
         ),
     )
-    exit_node: str | None = field(
-        default=None,
+    exit_node: str = field(
+        default="",
         converter=to_optional_name,
         metadata=option("the member through which this host reaches the Internet", "NAME"),
     )

@@ -36,6 +36,8 @@ class PortStatus:
     name: str
     state: str
     address: str | None = None
+    offered: list[str] = Factory(list)  # networks behind it, as the member says
+    routes: list[str] = Factory(list)  # those that are approved, and so in force
     blocked: str | None = None  # why nothing passes for a while: loop, bpdu
     via: str | None = None
     rtt_ms: float | None = None
@@ -126,6 +128,8 @@ class MemberStatus:
     disabled: float | None = None
     connected: bool | None = None
     via: str | None = None
+    routes: list[str] = Factory(list)  # networks behind it that are approved
+    offered: list[str] = Factory(list)  # others that it says are behind it, while it is connected
 
 
 @frozen(kw_only=True)

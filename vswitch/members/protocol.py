@@ -166,6 +166,11 @@ GATEWAYS: Final = [
 SERVERS: Final = [_SHORT_LIST, check(_server)]
 
 
+def to_texts(texts: Iterable[str]) -> tuple[str, ...]:
+    """A converter for lists."""
+    return tuple(texts)
+
+
 def to_tuple(texts: Iterable[str] | None) -> tuple[str, ...] | None:
     """A converter for optional lists."""
     return None if texts is None else tuple(texts)
@@ -187,7 +192,7 @@ class Hello:
     lane: str = attrs.field(default="kcp", validator=TEXT)  # wished for: see `lane_choice.py`
     bridge: bool = False  # a LAN with hosts of its own is behind it
     # Networks behind it, which others reach through it once the operator has approved them.
-    advertise: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=OFFERED)
+    advertise: tuple[str, ...] = attrs.field(default=(), converter=to_texts, validator=OFFERED)
 
 
 @attrs.frozen
@@ -198,7 +203,7 @@ class Welcome:
     port: int = attrs.field(validator=between(1, 0xFFFF))
     address: str | None = attrs.field(default=None, validator=INTERFACE)  # 10.77.0.2/24
     network: str = attrs.field(default="", validator=NETWORK)  # "": none is managed
-    gateways: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=GATEWAYS)
+    gateways: tuple[str, ...] = attrs.field(default=(), converter=to_texts, validator=GATEWAYS)
     names: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=SERVERS)  # DNS
     domain: str = attrs.field(default="", validator=DOMAIN)
     mtu: int = attrs.field(default=1500, validator=MTU)

@@ -28,7 +28,7 @@ from transport import (
     open_endpoint,
     open_udp,
 )
-from vswitch.addresses import HostPort
+from vswitch.addresses import HostPort, lan_prefix
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
@@ -41,7 +41,7 @@ from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
 from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import LastServed
+from vswitch.registry.rules import LAN, LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.frame_log import log_frames
@@ -111,12 +111,15 @@ async def serve(
         ):
             managed = FeatureManager(switch, settings)
             nursery.start_soon(managed.run)
-            reception = Reception(registry, switch, config.subnet)
+            prefix = lan_prefix(identity.public.raw, LAN)
+            reception = Reception(registry, switch, config.subnet, prefix)
             reception.reserve = managed.reserve
+            reception.rebound = managed.rebound
             reception.separated = lambda name: managed.settings.separated(name)
             reception.check_revoked()  # before anybody can claim what is theirs
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
+            nursery.start_soon(reception.gateways.run)
             status = ServeStatus(served, endpoint, switch, reception, registry, managed)
             controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
             # First the control socket, which one switch per state directory can have: a second
