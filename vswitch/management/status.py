@@ -195,6 +195,10 @@ class JoinStatus:
     switch_key: str | None = None  # fingerprint of what this member has pinned
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
+    routes: dict[str, str] = Factory(dict)  # networks, and the member that leads there
+    routes_refused: dict[str, str] = Factory(dict)  # what the switch says besides, and why not
+    advertised: dict[str, str] = Factory(dict)  # networks behind this host: in use, or why not
+    exit_node: str | None = None  # of `--exit-node`, and how it is reached
     proxy: list[ProxyStatus] = Factory(list)  # the listeners, of `vswitch proxy` alone
     schema: int = SCHEMA
 

@@ -229,6 +229,20 @@ def refusals(joins: Sequence[JoinStatus]) -> str:
     return "\n".join(map(clean, lines))
 
 
+def routes_lines(joins: Sequence[JoinStatus]) -> str:
+    """What hosts reach through other members, and others through them, a line each."""
+    lines = []
+    for join in joins:
+        name = join.name
+        if join.exit_node is not None:
+            lines.append(f"{name} has as its way out {join.exit_node}")
+        lines += [f"{name} reaches {each} through {how}" for each, how in join.routes.items()]
+        refused = join.routes_refused.items()
+        lines += [f"{name} takes no route to {each}: {why}" for each, why in refused]
+        lines += [f"{name} offers {each}: {state}" for each, state in join.advertised.items()]
+    return "\n".join(map(clean, lines))
+
+
 def members_table(members: Sequence[MemberStatus]) -> str:
     """The members of a switch, with the key's fingerprint; with what is behind them, if any of
     them has anything.

@@ -136,7 +136,7 @@ def test_bytes_that_are_not_utf8():
         '"kind": "welcome", "name": "a", "port": 1, "gateways": ["::/0 via 10.77.0.3 pc2"]',
         '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0 via 10.77.0.3 pc2"]',
         '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 by 10.77.0.3 pc2"]',
-        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3/24 pc2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3/24 b"]',
         '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via fe80::3%x pc2"]',
         '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3 PC2"]',
         '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3 pc2 "]',
