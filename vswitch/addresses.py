@@ -227,6 +227,16 @@ def ipv6_from_mac(prefix: IPv6Network, mac: bytes) -> IPv6Address:
     return prefix[int.from_bytes(suffix)]
 
 
+PRIVATE: Final = tuple(
+    map(
+        ip_network,
+        (
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),  # RFC 1918
+            "100.64.0.0/10",  # RFC 6598
+            "fc00::/7",  # RFC 4193
+        ),
+    )
+)
 # All that no other route leads to: the way out.
 WAY_OUT: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _WIDEST: Final = {4: 8, 6: 16}  # prefix of a network behind a member: 10.0.0.0/8; a provider's own

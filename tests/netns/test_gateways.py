@@ -86,7 +86,7 @@ def lan(empty_lan):
     wait_until(lambda: fetch(gw, INSIDE) == "192.168.1.1", "server")
     BEFORE.update({name: network_of(lan.members[name]) for name in ("gw", "pc1", "pc2")})
     lan.join("gw", "--advertise", "192.168.1.0/24", "--advertise", "exit")
-    lan.join("pc1", "--accept-routes", "on")
+    lan.join("pc1", "--accept-routes", "private")
     lan.join("pc2", "--exit-node", "gw")
     lan.wait_connected("gw", "pc1", "pc2")
     return lan

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.cli.recheck import recheck
 from vswitch.config.converters import to_routes
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ConfigError, ExitCode, NotFound
+from vswitch.errors import ConfigError, ExitCode, NotFound, NotRunning
+from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
 from vswitch.registry.registry import Registry
 
@@ -54,5 +55,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         answer(f"{member.name}: routes = {', '.join(routes) or 'none'}")
     if args.changes:
-        recheck(config.files, f"{member.name} is changed")
+        with suppress(NotRunning):  # it looks for itself each second, if it runs without a socket
+            request(config.files.control_socket, "revoked")
     return ExitCode.OK

@@ -21,6 +21,7 @@ from typing import TypeAlias, TypeVar
 
 from vswitch.addresses import (
     MAX_PLACES,
+    PRIVATE,
     WAY_OUT,
     HostPort,
     check_name,
@@ -64,6 +65,7 @@ _BOOLEANS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(
 )
 _NONE = ("none", "")
 EXIT = "exit"  # stands for `WAY_OUT`
+ACCEPTED: dict[str, tuple[Network, ...]] = {"off": (), "private": PRIVATE, "all": WAY_OUT}
 _WHOLE = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([kmg]?) ?([a-z/]*)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12}) ?([kmg]?)b?", re.ASCII)
@@ -255,17 +257,16 @@ def to_routes(value: str | Sequence[str | Network]) -> tuple[Network, ...]:
     return tuple(found)
 
 
-def to_accepted(value: bool | str | Sequence[str | Network]) -> tuple[Network, ...]:
-    """Which routes are taken: `off`, `on` for all, or those in these networks."""
-    given: list[object] = list(value) if isinstance(value, list | tuple) else [value]
-    if len(given) == 1 and isinstance(given[0], bool | str):
-        wish = _BOOLEANS.get(str(given[0]).lower())
-        if wish is not None:
-            return WAY_OUT if wish else ()
+def to_accepted(value: str | Sequence[str | Network]) -> tuple[Network, ...]:
+    """Which routes are taken: `off`, `private`, `all`, or those in these networks."""
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    wish = given[0] if len(given) == 1 else None
+    if isinstance(wish, str) and wish.lower() in ACCEPTED:
+        return ACCEPTED[wish.lower()]
     try:
-        return to_networks(value)  # type: ignore[arg-type]
+        return to_networks(value)
     except ValueError:
-        raise ValueError("write on, off, or networks such as 192.168.0.0/16") from None
+        raise ValueError("write off, private, all, or networks such as 192.168.0.0/16") from None
 
 
 def to_resolvers(value: str | Sequence[str]) -> tuple[str, ...]:

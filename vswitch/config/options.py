@@ -310,9 +310,9 @@ class JoinConfig(_HostConfig):
         default=(),
         converter=to_accepted,
         metadata=option(
-            "routes behind other members: off, on, or those within a network, which may be "
-            "repeated (off)",
-            "CIDR",
+            "routes behind other members: off, private, all, or those within a network, which may "
+            "be repeated (off)",
+            "WISH|CIDR",
             kind="list",
         ),
     )
@@ -391,12 +391,12 @@ class _SandboxConfig(JoinConfig):
         metadata=option("have the address from a DHCP server of the LAN", kind="switch"),
     )
     accept_routes: tuple[Network, ...] = field(
-        default="on",
+        default="all",
         converter=to_accepted,
         metadata=option(
-            "routes behind other members: off, on, or those within a network, which may be "
-            "repeated (on)",
-            "CIDR",
+            "routes behind other members: off, private, all, or those within a network, which may "
+            "be repeated (all)",
+            "WISH|CIDR",
             kind="list",
         ),
     )

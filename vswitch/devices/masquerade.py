@@ -102,7 +102,7 @@ def restore(name: str, before: Settings) -> None:
     _nft(_without(table_of(name)))
 
 
-def settings_untrusted(changes: Mapping[str, object]) -> dict[str, str]:
+def known_settings(changes: Mapping[str, object]) -> dict[str, str]:
     """Those to be put back, of what a file says: settings that this module changes, and that are
     there. Raises nothing.
     """

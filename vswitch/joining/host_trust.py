@@ -25,6 +25,7 @@ from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
+from vswitch.addresses import PRIVATE
 from vswitch.config.options import JoinConfig
 from vswitch.devices.host_interface import Address, HostFacts, Network
 
@@ -34,12 +35,7 @@ REMEDY: Final = "the switch needs another --subnet, or join with --address none"
 # A route to more than this is the way to the rest of the world, whose parts are no network of ours.
 NEAR: Final = 8  # bits of prefix
 
-_PRIVATE: Final = [
-    *map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),  # RFC 1918
-    ipaddress.ip_network("100.64.0.0/10"),  # RFC 6598
-    ipaddress.ip_network("169.254.0.0/16"),  # RFC 3927
-    ipaddress.ip_network("fc00::/7"),  # RFC 4193
-]
+_PRIVATE: Final = [*PRIVATE, ipaddress.ip_network("169.254.0.0/16")]  # RFC 3927
 # Where a machine in a cloud asks what it shall do, as root: routes do not show it.
 METADATA: Final = frozenset(
     map(

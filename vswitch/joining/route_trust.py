@@ -6,7 +6,9 @@ it stands before nothing that the host has itself: no network that it is in or h
 name server, no gateway, no address of the switch, nothing of one link. The way out is taken by
 `--exit-node NAME` alone, through that member and no other.
 
-A network that the host is not in itself may hold one that it is in: the narrower route goes before.
+`--accept-routes private` takes none to public addresses: a switch that was broken into cannot be
+the way to a part of the Internet. A network that the host is not in itself may hold one that it is
+in: the narrower route goes before.
 
 Pure.
 """

@@ -63,18 +63,17 @@ class Routes:
         self._before: dict[str, str] | None = None  # settings of the host, while it is one
         self._not_gateway: str | None = None  # why it is none
         self._changing = trio.Lock()
-        self._open = False
+        self._closed = False
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Undo what a killed process has left; and all at the end."""
         if isinstance(self._interface, Routed) and not self._interface.private:
             await trio.to_thread.run_sync(self._undo_left_behind)
-        self._open = True
         try:
             yield
         finally:
-            self._open = False
+            self._closed = True
             with trio.CancelScope(shield=True):
                 async with self._changing:
                     await self._close()
@@ -90,7 +89,7 @@ class Routes:
         if not self._told and self._done == NOTHING and not self._forwards:
             return
         async with self._changing:
-            if not self._open:
+            if self._closed:
                 return
             if not isinstance(self._interface, Routed):
                 self._failed = "this interface takes no routes"
@@ -262,7 +261,7 @@ class Routes:
                     if subject == _ROUTES:
                         routing.remove_way_out()
                     else:
-                        masquerade.restore(name, masquerade.settings_untrusted(changes))
+                        masquerade.restore(name, masquerade.known_settings(changes))
                 except PrivilegeError as error:
                     event(log, "routes-left-behind", logging.ERROR, member=name, reason=error)
                     continue
