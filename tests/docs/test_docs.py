@@ -61,6 +61,7 @@ OF_COMMAND = {
     "counters": LookConfig,
     "events": LookConfig,
     "impair": LookConfig,
+    "rules": LookConfig,
     "trace": LookConfig,
     "mac": LookConfig,
 }

@@ -352,7 +352,9 @@ class Registry:
             NotFound: nobody has this name.
         """
         served, wanted = self.served(), tuple(networks)
-        lan, switch = ((), ()) if served is None else (served.networks, served.addresses)
+        lan, switch = (
+            ((), ()) if served is None else ((served.subnet, served.prefix), served.addresses)
+        )
         with self._database.transaction() as run:
             if (row := _one(run, _BY_NAME, (name,))) is None:
                 raise _nobody(name)
@@ -390,6 +392,7 @@ class Registry:
             run(_SET, ("subnet", str(served.subnet)))
             run(_SET, ("reserved", " ".join(served.reserved)))
             run(_SET, ("https", served.https))
+            run(_SET, ("lan", served.lan))
             run(_SET, ("key", "" if served.key is None else served.key.text()))
 
     def served(self) -> LastServed | None:
@@ -403,8 +406,8 @@ class Registry:
             reserved = tuple(rows.get("reserved", "").split())
             key = PublicKey.from_text(rows["key"]) if rows.get("key") else None
             listen = tuple(map(HostPort.parse, rows["listen"].split()))
-            https = rows.get("https", "")
-            return LastServed(listen, public, subnet, reserved, key, https)
+            https, lan = rows.get("https", ""), rows.get("lan", "default")
+            return LastServed(listen, public, subnet, reserved, key, https, lan)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

@@ -11,7 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 from attrs import Attribute, field, frozen
 from attrs.validators import instance_of, optional
@@ -29,7 +36,6 @@ from vswitch.clocks import utc
 from vswitch.errors import ByeCode, RefusedError
 from vswitch.registry.approvals import Address, Network
 
-LAN = "default"  # name of the network
 _YEARS = -62_135_596_800, 253_402_300_800  # seconds of the epoch: 1 to 9999, as `datetime` has them
 
 
@@ -89,11 +95,12 @@ class LastServed:
     reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
     key: PublicKey | None = None  # None where an older version has noted it
     https: str = ""  # where members reach it over HTTPS; without a host, at each public place
+    lan: str = "default"  # the name of its network
 
     @property
-    def networks(self) -> tuple[Network, ...]:
-        """The LAN's own."""
-        return (self.subnet, *(() if self.key is None else (lan_prefix(self.key.raw, LAN),)))
+    def prefix(self) -> IPv6Network:
+        """Of the IPv6 addresses of members that need one."""
+        return lan_prefix(b"" if self.key is None else self.key.raw, self.lan)
 
     @property
     def addresses(self) -> tuple[Address, ...]:

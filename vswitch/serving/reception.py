@@ -72,13 +72,13 @@ class ConnectedMember:
 
     member: Member
     address: str | None  # CIDR form
-    address6: str  # the same, for who uses it
-    offered: tuple[Network, ...]  # that are behind it, as it says
-    told: tuple[str, ...]  # of gateways
     channel: Channel
     device: MemberDevice
     port: Port
     since: float  # by `uptime`
+    address6: str = ""  # CIDR form, for who uses it
+    offered: tuple[Network, ...] = ()  # that are behind it, as it says
+    told: tuple[str, ...] = ()  # of gateways
     why: str | None = None  # it was unplugged, if not by itself
     leaving: bool = False  # it has asked to be forgotten
     questions: Bucket = Factory(lambda: Bucket(WHO_RATE, WHO_BURST))  # who else is there
@@ -204,7 +204,7 @@ class Reception:
         device.on_blocked = port.flush_soon
         address6 = f"{given6}/{self._prefix.prefixlen}"
         connected = ConnectedMember(
-            member, address, address6, offered, (), channel, device, port, uptime()
+            member, address, channel, device, port, uptime(), address6, offered
         )
         self.connected[key] = connected
         connected.told = self.gateways.seen_by(name)

@@ -9,7 +9,7 @@ from vswitch.addresses import HostPort, ipv6_from_mac, lan_prefix
 from vswitch.errors import ConfigError, NotFound
 from vswitch.registry.approvals import in_force, refuse_approval
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import LAN, LastServed
+from vswitch.registry.rules import LastServed
 
 LAN_OF_IT = (ip_network("10.77.0.0/24"), ip_network("fd77::/64"))
 SWITCH = (ip_address("192.0.2.1"), ip_address("2001:db8::1"))
@@ -87,15 +87,17 @@ def test_approvals_are_kept_until_the_member_is_revoked(registry, tmp_path):
 
 def test_the_lan_and_the_switch_are_known_from_how_it_runs(registry):
     key = PublicKey(bytes([9]) * 32)
-    registry.record_served(
-        LastServed(
-            (HostPort("::", 7450), HostPort("198.51.100.5", 7450)),
-            (HostPort("switch.example", 0), HostPort("203.0.113.7", 0)),
-            IPv4Network("10.77.0.0/24"),
-            key=key,
-        )
+    served = LastServed(
+        (HostPort("::", 7450), HostPort("198.51.100.5", 7450)),
+        (HostPort("switch.example", 0), HostPort("203.0.113.7", 0)),
+        IPv4Network("10.77.0.0/24"),
+        key=key,
+        lan="lab",
     )
-    prefix = lan_prefix(key.raw, LAN)
+    registry.record_served(served)
+    assert registry.served() == served
+    prefix = lan_prefix(key.raw, "lab")
+    assert served.prefix == prefix
     for text in ("10.77.0.0/16", "203.0.113.0/24", "198.51.100.0/24", str(prefix)):
         with pytest.raises(ConfigError):
             registry.approve("pc1", networks(text))

@@ -9,10 +9,12 @@ import attrs
 import trio
 
 from vswitch.members.protocol import Hello, Notice, Update, Welcome
-from vswitch.serving.gateways import PAUSE
+from vswitch.registry.rules import Member as Known
+from vswitch.serving.gateways import PAUSE, Gateways
 
 HELLO = Hello(mtu=1500, mac="02:00:00:00:00:01")
 OFFER = ("192.168.1.0/24", "0.0.0.0/0", "fd99::/48")
+MEMBER = Known("x", bytes(32), None, 0.0, None, None)
 ALL = tuple(map(ip_network, OFFER))
 
 
@@ -97,19 +99,49 @@ async def test_guards_hear_of_it(house):
     assert bound == [OFFER[:1]]
 
 
-async def test_a_gateway_that_comes_and_goes_costs_few_updates(house):
+class Here:
+    """A member that is connected, as far as gateways are concerned."""
+
+    address, address6, told = "10.77.0.3/24", "fd77::3/64", ()
+
+    def __init__(self, name):
+        self.member = attrs.evolve(MEMBER, name=name)
+        self.device, self.networks, self.sent = self, (), []
+
+    def send_control(self, message):
+        self.sent.append(message)
+
+
+async def test_a_gateway_that_comes_and_goes_costs_few_updates(autojump_clock):
     """A member takes 16 updates at once, and 20 messages a second."""
-    house.member("gw")
-    async with member(house, "pc1") as pc1:
-        await pc1.hear(Welcome)
-        connected = next(iter(house.reception.connected.values()))
-        sent = []
-        connected.device.send_control = sent.append
-        started = trio.current_time()
-        for number in range(100):
-            connected.offered = ALL[: number % 2]
-            connected.member = attrs.evolve(connected.member, routes=ALL)
-            house.reception.gateways.changed()
-            await trio.sleep(0.005)
-        lasted = trio.current_time() - started
-    assert 1 <= len(sent) <= 1 + lasted / PAUSE
+    gw, pc1 = Here("gw"), Here("pc1")
+    gateways = Gateways({b"1": gw, b"2": pc1}, lambda _: False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gateways.run)
+        for number in range(1001):
+            gw.networks = ALL[: 1 + number % 2]
+            gateways.changed()
+            await trio.sleep(0.007)
+            if number == 0:
+                assert len(pc1.sent) == 1  # at once
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert 3 <= len(pc1.sent) <= 2 + 7.007 / PAUSE
+    assert pc1.sent[-1].gateways == (f"{OFFER[0]} via 10.77.0.3 gw",)
+
+
+async def test_a_member_that_has_stopped_reading_keeps_nobody_from_hearing(autojump_clock):
+    gw, pc1, pc2 = Here("gw"), Here("pc1"), Here("pc2")
+
+    def full(_):
+        raise trio.WouldBlock
+
+    pc1.send_control = full
+    gateways = Gateways({b"1": pc1, b"2": gw, b"3": pc2}, lambda _: False)
+    gw.networks = ALL
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(gateways.run)
+        gateways.changed()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert len(pc2.sent) == 1
