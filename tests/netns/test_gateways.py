@@ -125,6 +125,11 @@ def test_a_server_behind_a_member_is_reached_while_it_is_approved(lan):
     assert fetch(pc1, INSIDE) == "192.168.1.1"
     assert "192.168.1.0/24" not in joined(lan, "pc2")["routes"]  # it has not asked for routes
     assert "--accept-routes" in joined(lan, "pc2")["routes_refused"]["192.168.1.0/24"]
+    # So does a program in a network of its own, which has not been asked whether.
+    argv = lan.argv(pc2, "exec", "-", "--name", "t1")
+    program = ["--", "curl", "-s", "-m", PATIENCE, f"http://{INSIDE}/"]
+    done = pc2.run([*argv, *program], input=lan.invite("t1"), timeout=60)
+    assert done.stdout == "192.168.1.1"
     # The gateway is one to that network alone.
     pc1.run(["ip", "route", "add", OUTSIDE, "via", gateway(lan), "dev", DEV])
     assert fetch(pc1, OUTSIDE, patience="1") == ""

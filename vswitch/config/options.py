@@ -18,7 +18,7 @@ from pathlib import Path
 
 from attrs import Factory, field, frozen
 
-from vswitch.addresses import DEFAULT_PORT, HostPort
+from vswitch.addresses import DEFAULT_PORT, WAY_OUT, HostPort
 from vswitch.config.converters import (
     Network,
     to_accept_ra,
@@ -391,7 +391,7 @@ class SandboxConfig(JoinConfig):
         metadata=option("have the address from a DHCP server of the LAN", kind="switch"),
     )
     accept_routes: tuple[Network, ...] = field(
-        default="all",
+        default=WAY_OUT,
         converter=to_accepted,
         metadata=option(
             "routes behind other members: off, private, all, or those within a network, which may "

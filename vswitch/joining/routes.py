@@ -52,7 +52,7 @@ class Routes:
         self.find_switch: Callable[[], Awaitable[list[Address]]] = _nowhere
         self._config = config
         self._interface = interface
-        self._tell = tell
+        self.tell = tell
         self._told: tuple[Gateway, ...] = ()
         self._address6: str | None = None  # that the switch gives, in CIDR form
         self._judged = _NONE
@@ -143,10 +143,10 @@ class Routes:
         if (judged.routes, judged.way_out) != (before.routes, before.way_out):
             through = " ".join(f"{each.network}={each.name}" for each in judged.routes)
             out = ",".join(each.address for each in judged.way_out) or None
-            self._tell("routes-changed", member=config.name, through=through or "none", way_out=out)
+            self.tell("routes-changed", member=config.name, through=through or "none", way_out=out)
         for network, why in judged.refused.items():
             if config.accept_routes and before.refused.get(network) != why:
-                self._tell(
+                self.tell(
                     "route-refused",
                     logging.WARNING,
                     member=config.name,
@@ -214,7 +214,7 @@ class Routes:
             self._forwards = ()
         if self._forwards != before:
             said = " ".join(map(str, self._forwards)) or "none"
-            self._tell("gateway-changed", member=self._config.name, networks=said)
+            self.tell("gateway-changed", member=self._config.name, networks=said)
 
     def _told_of_us(self) -> list[Gateway]:
         return [each for each in self._told if each.name == self._config.name]
