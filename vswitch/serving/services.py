@@ -19,7 +19,7 @@ import trio
 from attrs import Factory, frozen
 
 from vswitch.addresses import mac_from_key, switch_address
-from vswitch.config.sources import read_tables
+from vswitch.config.networks import tables_of
 from vswitch.features.manager import FeatureManager
 from vswitch.features.vlans import port_vlans, vlans_on
 from vswitch.registry.rules import SERVICES_PORT
@@ -27,6 +27,7 @@ from vswitch.services.host import HostBeside, ServiceHost, open_host, station_of
 from vswitch.services.name_settings import NamesSettings, names_settings
 from vswitch.services.station import Station
 from vswitch.serving.reception import Reception
+from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.switch import Switch
 
 _NAME_CHARS = 253  # of a name in an event
@@ -44,10 +45,10 @@ class ServicesSettings:
         return self.names.enabled
 
 
-def load_services(path: Path | None) -> ServicesSettings:
-    """What a configuration file says of them; `ConfigError`."""
-    document = {} if path is None else read_tables(path)
-    return ServicesSettings(names=names_settings(document, "" if path is None else f"{path}: "))
+def load_services(path: Path | None, network: str = DEFAULT_NETWORK) -> ServicesSettings:
+    """What a configuration file says of those of that network; `ConfigError`."""
+    place, document = tables_of(path, network)
+    return ServicesSettings(names=names_settings(document, place))
 
 
 class Bulkhead(Protocol):
