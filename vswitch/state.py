@@ -95,6 +95,10 @@ class StateDir:
         """Control socket of a running join of that name."""
         return self.members / f"{name}.sock"
 
+    def undo(self, name: str, subject: str) -> Path:
+        """What a running join of that name has changed of this host, for who finds it killed."""
+        return self.members / f"{name}.{subject}.undo"
+
     def join_sockets(self) -> list[Path]:
         """Those of all joins that may be running, sorted; see `spare_socket`, too."""
         spare = spare_socket(self.join_socket("x"))

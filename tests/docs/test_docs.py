@@ -51,6 +51,7 @@ OF_COMMAND = {
     "invite": InviteConfig,
     "status": LookConfig,
     "members": LookConfig,
+    "member": LookConfig,
     "revoke": OneNetworkConfig,
     "rename": OneNetworkConfig,
     "disable": OneNetworkConfig,

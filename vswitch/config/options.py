@@ -18,10 +18,11 @@ from pathlib import Path
 
 from attrs import Factory, field, frozen
 
-from vswitch.addresses import DEFAULT_PORT, HostPort
+from vswitch.addresses import DEFAULT_PORT, WAY_OUT, HostPort
 from vswitch.config.converters import (
     Network,
     to_accept_ra,
+    to_accepted,
     to_bind,
     to_bool,
     to_connection_limit,
@@ -42,6 +43,7 @@ from vswitch.config.converters import (
     to_networks,
     to_optional_interface,
     to_optional_mtu,
+    to_optional_name,
     to_optional_path,
     to_path,
     to_path_wish,
@@ -49,6 +51,7 @@ from vswitch.config.converters import (
     to_proxy,
     to_publics,
     to_resolvers,
+    to_routes,
     to_socks,
     to_subnet,
     to_texts,
@@ -337,6 +340,31 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
             kind="list",
         ),
     )
+    advertise: tuple[Network, ...] = field(
+        default=(),
+        converter=to_routes,
+        metadata=option(
+            "be the way to this network behind this host, or exit: to the Internet, once the "
+            "switch's operator approves it; may be repeated",
+            "CIDR",
+            kind="list",
+        ),
+    )
+    accept_routes: tuple[Network, ...] = field(
+        default=(),
+        converter=to_accepted,
+        metadata=option(
+            "routes behind other members: off, private, all, or those within a network, which may "
+            "be repeated (off)",
+            "WISH|CIDR",
+            kind="list",
+        ),
+    )
+    exit_node: str = field(
+        default="",
+        converter=to_optional_name,
+        metadata=option("the member through which this host reaches the Internet", "NAME"),
+    )
     mtu: int | None = field(
         default=None,
         converter=to_optional_mtu,
@@ -405,6 +433,16 @@ class SandboxConfig(JoinConfig):
         default=False,
         converter=to_bool,
         metadata=option("have the address from a DHCP server of the LAN", kind="switch"),
+    )
+    accept_routes: tuple[Network, ...] = field(
+        default=WAY_OUT,
+        converter=to_accepted,
+        metadata=option(
+            "routes behind other members: off, private, all, or those within a network, which may "
+            "be repeated (all)",
+            "WISH|CIDR",
+            kind="list",
+        ),
     )
     resolver: tuple[str, ...] = field(
         default=(),

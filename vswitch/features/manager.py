@@ -111,6 +111,11 @@ class FeatureManager:
             except Exception as error:
                 self._end(feature, error)
 
+    def rebound(self, port: Port) -> None:
+        """Something else is known of the host behind a port: `Port.bound`."""
+        if port.attached:
+            self._equip(port)
+
     def _change(self, settings: Settings, name: str) -> None:
         """Go by settings that are new for the ports of that name."""
         anew = self._adopt(settings)

@@ -82,11 +82,13 @@ async def open_network(
     ):
         managed = FeatureManager(switch, plan.settings)
         nursery.start_soon(managed.run)
-        reception = Reception(registry, switch, config.subnet)
+        reception = Reception(registry, switch, config.subnet, served.prefix)
         reception.reserve = managed.reserve
+        reception.rebound = managed.rebound
         reception.separated = lambda name: managed.settings.separated(name)
         reception.check_revoked()  # before anybody can claim what is theirs
         nursery.start_soon(reception.watch)
+        nursery.start_soon(reception.gateways.run)
         status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
         controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
         # First the control socket, which one switch per state directory can have: a second

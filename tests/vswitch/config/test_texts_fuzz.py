@@ -101,6 +101,9 @@ SAMPLES = {
     "https": ":443", "https_certificate": "/c.pem", "https_key": "/k.pem", "https_prefix": "/lan",
     "https_public": "https://a.example:8443/lan",
     "allow_network": "10.77.0.0/24,fd00::/48",
+    "advertise": "192.168.1.0/24,exit",
+    "accept_routes": "192.168.0.0/16,fd00::/16",
+    "exit_node": "pc2",
 }  # fmt: skip
 
 
