@@ -8,7 +8,13 @@ from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 
 OF_REGISTRY = [
-    *(["invite", "pc1"], ["members"], ["revoke", "pc1"], ["rename", "pc1", "pc2"]),
+    *(
+        ["invite", "pc1"],
+        ["members"],
+        ["member", "show", "pc1"],
+        ["revoke", "pc1"],
+        ["rename", "pc1", "pc2"],
+    ),
     *(["disable", "pc1"], ["enable", "pc1"]),
 ]
 OF_RUNNING = [
