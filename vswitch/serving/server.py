@@ -126,6 +126,7 @@ async def serve(
                     tuple(each.name for each in plan.foreign),
                     identity.public,
                     public_https(config),
+                    plan.name,
                 )
                 network = open_network(plan, registries[plan.name], served, underlay)
                 networks[plan.name] = await stack.enter_async_context(network)
