@@ -98,5 +98,5 @@ def _conflicts(path: Path | None, plans: Sequence[NetworkPlan]) -> Iterator[str]
 
 
 def _place(path: Path | None, plan: NetworkPlan) -> str:
-    """What stands before its keys; of the default one they may be flags."""
-    return "serve." if plan.name == DEFAULT_NETWORK else f"{path}: {below(plan.name)}"
+    """What stands before the keys of one that is in the file."""
+    return f"{path}: {below(plan.name)}"
