@@ -72,9 +72,7 @@ async def open_websocket(
                     if proxy is not None:
                         await _connect(stream, proxy, authority)
                     if secure:
-                        stream = secured = TlsStream(
-                            stream, _context(verify), server_hostname=host
-                        )
+                        stream = secured = TlsStream(stream, _context(verify), server_hostname=host)
                         await secured.do_handshake()
                     name = host if port == (443 if secure else 80) else authority
                     received = await _upgrade(stream, name, target, url)

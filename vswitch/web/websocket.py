@@ -29,9 +29,9 @@ from vswitch.errors import BadRecord
 from vswitch.web import frames
 from vswitch.web.frames import Bytes, FrameReader
 
-RECEIVE: Final = 64 * 1024  # bytes of one read
-WAITING_LIMIT: Final = 1 << 20  # bytes; the transport stops at its `PIPE_BACKLOG`
-_WRITE = 32 * 1024  # bytes of one write, but for the last datagram in it
+RECEIVE: Final = 256 * 1024  # bytes of one read
+WAITING_LIMIT: Final = 1 << 20  # bytes; the transport stops at its `PIPE_MOST`
+_WRITE = 128 * 1024  # bytes of one write, but for the last datagram in it
 _NOT_SENT = 32 * 1024  # bytes in the kernel that have not left yet: 13 ms of 20 Mbit/s
 _NORMAL = (1000).to_bytes(2, "big")  # reason of a close, RFC 6455 section 7.4.1
 _CLOSE_PATIENCE = 1.0  # seconds for a close to leave
@@ -66,7 +66,7 @@ class WebSocket:
         *,
         client: bool,
         description: str,
-        mark: int = _WRITE,
+        mark: int = 32 * 1024,
         received: bytes = b"",
     ) -> None:
         """
@@ -87,7 +87,7 @@ class WebSocket:
         self._reader = FrameReader(masked=not client)
         self._waiting: deque[bytes] = deque()
         self._backlog = 0
-        self._pong: bytes | None = None
+        self._pong: bytes | bytearray | None = None
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self._sending = False  # a write has begun, of which a part may have left
@@ -121,7 +121,7 @@ class WebSocket:
 
     async def run(
         self,
-        receive: Callable[[list[bytes]], None],
+        receive: Callable[[list[bytes | bytearray]], None],
         writable: Callable[[], None],
         *,
         idle: float = math.inf,
@@ -149,33 +149,37 @@ class WebSocket:
             self._why = why
             self._scope.cancel()
 
-    def _frame(self, kind: int, data: bytes) -> list[Bytes]:
+    def _frame(self, kind: int, data: bytes | bytearray) -> list[Bytes]:
         return frames.encode(kind, data, os.urandom(4) if self._client else None)
 
-    async def _read(self, receive: Callable[[list[bytes]], None], idle: float) -> None:
+    async def _read(self, receive: Callable[[list[bytes | bytearray]], None], idle: float) -> None:
         data: bytes | bytearray = self._received
         self._received = b""
-        while True:
-            if data:
-                # HOT PATH
+        with trio.CancelScope() as patience:
+            while True:
+                if data:
+                    # HOT PATH
+                    try:
+                        messages = self._reader.feed_untrusted(data)
+                    except BadRecord as error:
+                        self._end(str(error))
+                        return
+                    came = [body for kind, body in messages if kind == frames.BINARY]
+                    if came:
+                        receive(came)
+                    if len(came) < len(messages) and self._control(messages):
+                        self._end("the other side has closed it")
+                        return
+                patience.deadline = trio.current_time() + idle
                 try:
-                    messages = self._reader.feed_untrusted(data)
-                except BadRecord as error:
-                    return self._end(str(error))
-                came = [body for kind, body in messages if kind == frames.BINARY]
-                if came:
-                    receive(came)
-                if len(came) < len(messages) and self._control(messages):
-                    return self._end("the other side has closed it")
-            try:
-                with trio.fail_after(idle):
                     data = await self._stream.receive_some(RECEIVE)
-            except trio.TooSlowError:
-                return self._end("nothing came any more")
-            except trio.BrokenResourceError:
-                return self._end("the connection is broken")
-            if not data:
-                return self._end("the connection has ended")
+                except trio.BrokenResourceError:
+                    self._end("the connection is broken")
+                    return
+                if not data:
+                    self._end("the connection has ended")
+                    return
+        self._end("nothing came any more")
 
     def _control(self, messages: Iterable[frames.Message]) -> bool:
         """Whether there is a close. Of several pings the last one is answered."""
