@@ -13,6 +13,7 @@ connection that breaks.
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import Final
 
@@ -34,6 +35,8 @@ class TlsStream(trio.abc.Stream):
         server_hostname: str | None = None,
     ) -> None:
         self.transport = transport
+        self._socket = transport.socket if isinstance(transport, trio.SocketStream) else None
+        self._unsent = b""  # of what TLS has said, by `send_nowait`
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming,
@@ -60,13 +63,34 @@ class TlsStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """HOT PATH."""
+        self._say(data)
+        await self._flush()
+
+    def send_nowait(self, data: bytes) -> bool:
+        """Send what leaves at once. Whether that was all; else `send_all` has to follow, with what
+        comes next or nothing. HOT PATH.
+        """
+        self._say(data)
+        if self._socket is None or self._sending.locked():
+            return False
+        data = self._unsent + self._outgoing.read()
+        try:
+            # Trio's own way to send may wait, and is a checkpoint.
+            left = os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            left = 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+        self._unsent = data[left:]
+        return not self._unsent
+
+    def _say(self, data: bytes | bytearray | memoryview) -> None:
         left = memoryview(data)
         try:
             while left:
                 left = left[self._tls.write(left) :]
         except ssl.SSLError as error:
             raise trio.BrokenResourceError from error
-        await self._flush()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.transport.wait_send_all_might_not_block()
@@ -116,6 +140,7 @@ class TlsStream(trio.abc.Stream):
         except trio.WouldBlock:
             await self._sending.acquire()
         try:
-            await self.transport.send_all(self._outgoing.read())
+            data, self._unsent = self._unsent + self._outgoing.read(), b""
+            await self.transport.send_all(data)
         finally:
             self._sending.release()
