@@ -13,7 +13,6 @@ Error contract: `run` returns why it has ended, and raises nothing for what the 
 from __future__ import annotations
 
 import math
-import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -95,6 +94,7 @@ class WebSocket:
         self._sending = False  # a write has begun, of which a part may have left
         self._leaving = 0  # bytes of datagrams in it
         self._why = "let go of"
+        self._heard_at = trio.current_time()
 
     def send_nowait(self, datagrams: Sequence[Bytes]) -> None:
         """Queue all, and write what leaves at once. HOT PATH."""
@@ -143,7 +143,8 @@ class WebSocket:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, writable)
-                await self._read(receive, idle)
+                nursery.start_soon(self._watch, idle)
+                await self._read(receive)
                 nursery.cancel_scope.cancel()
         self._waiting.clear()
         if not self._sending:
@@ -157,35 +158,39 @@ class WebSocket:
             self._scope.cancel()
 
     def _frame(self, kind: int, data: bytes | bytearray) -> list[Bytes]:
-        return frames.encode(kind, data, os.urandom(4) if self._client else None)
+        return frames.encode(kind, data, frames.fresh_key() if self._client else None)
 
-    async def _read(self, receive: Callable[[list[bytes | bytearray]], None], idle: float) -> None:
+    async def _read(self, receive: Callable[[list[bytes | bytearray]], None]) -> None:
         data: bytes | bytearray = self._received
         self._received = b""
-        with trio.CancelScope() as patience:
-            while True:
-                if data:
-                    # HOT PATH
-                    try:
-                        messages = self._reader.feed_untrusted(data)
-                    except BadRecord as error:
-                        self._end(str(error))
-                        return
-                    came = [body for kind, body in messages if kind == frames.BINARY]
-                    if came:
-                        receive(came)
-                    if len(came) < len(messages) and self._control(messages):
-                        self._end("the other side has closed it")
-                        return
-                patience.deadline = trio.current_time() + idle
+        while True:
+            if data:
+                # HOT PATH
                 try:
-                    data = await self._stream.receive_some(RECEIVE)
-                except trio.BrokenResourceError:
-                    self._end("the connection is broken")
+                    messages = self._reader.feed_untrusted(data)
+                except BadRecord as error:
+                    self._end(str(error))
                     return
-                if not data:
-                    self._end("the connection has ended")
+                came = [body for kind, body in messages if kind == frames.BINARY]
+                if came:
+                    receive(came)
+                if len(came) < len(messages) and self._control(messages):
+                    self._end("the other side has closed it")
                     return
+            self._heard_at = trio.current_time()
+            try:
+                data = await self._stream.receive_some(RECEIVE)
+            except trio.BrokenResourceError:
+                self._end("the connection is broken")
+                return
+            if not data:
+                self._end("the connection has ended")
+                return
+
+    async def _watch(self, idle: float) -> None:
+        """To move a deadline with each read would cost more than to look now and then."""
+        while (left := self._heard_at + idle - trio.current_time()) > 0:  # noqa: ASYNC110
+            await trio.sleep(left)
         self._end("nothing came any more")
 
     def _control(self, messages: Iterable[frames.Message]) -> bool:
@@ -204,8 +209,7 @@ class WebSocket:
         while waiting and size < _WRITE:
             batch.append(waiting.popleft())
             size += len(batch[-1])
-        keys = os.urandom(4 * len(batch)) if self._client else None
-        data = frames.encode_all(batch, keys)
+        data = frames.encode_all(batch, client=self._client)
         if self._pong is not None:
             data = b"".join(self._frame(frames.PONG, self._pong)) + data
             self._pong = None

@@ -49,7 +49,7 @@ def sent(kind, data=b""):
 async def test_datagrams_pings_and_the_close(autojump_clock):
     async with running() as (socket, ours, came, _, why):
         await ours.send_all(
-            encode_all([b"a", b""], KEY + KEY) + sent(PING, b"1") + sent(PING, b"2")
+            encode_all([b"a", b""], client=True) + sent(PING, b"1") + sent(PING, b"2")
         )
         await wait_all_tasks_blocked()
         socket.send_nowait([b"b", bytearray(b"c")])
