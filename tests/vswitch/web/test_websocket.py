@@ -1,11 +1,13 @@
 """A WebSocket over a stream in memory: what waits, what is answered, and how it ends."""
 
 import contextlib
+from socket import SO_SNDBUF, SOL_SOCKET
 
 import pytest
 import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
+from tests.vswitch.web.test_tls import over_sockets
 from vswitch.web.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode, encode_all
 from vswitch.web.links import PROOF, Links
 from vswitch.web.server import LinkRequest, Request
@@ -76,6 +78,35 @@ async def test_what_the_other_side_does_not_read_is_backlog(autojump_clock):
         await wait_all_tasks_blocked()
         assert calls == [0]
         assert socket.backlog == 0
+
+
+async def test_what_the_kernel_takes_leaves_at_once():
+    """Without a turn of the loop; the rest is backlog, and leaves in order."""
+    client, server = await over_sockets()
+    server.transport.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+    socket = WebSocket(server, client=False, description="https:test", mark=MARK)
+    calls, reader, got, count = [], FrameReader(masked=False), [], 0
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(socket.run, lambda _: None, lambda: calls.append(socket.backlog))
+        await wait_all_tasks_blocked()
+        while not socket.backlog:
+            socket.send_nowait([b"%d" % count])
+            count += 1
+        for _ in range(100):
+            socket.send_nowait([b"%d" % count, bytes(MARK)])
+            count += 1
+        assert count > 101
+        assert socket.backlog > 100 * MARK
+        while len(got) < count:
+            messages = reader.feed_untrusted(await client.receive_some())
+            got += [body for kind, body in messages if body != bytes(MARK)]
+        assert got == [b"%d" % each for each in range(count)]
+        while not calls:  # noqa: ASYNC110  what a kernel does sets no event
+            await trio.sleep(0.01)
+        assert calls == [0]
+        socket.send_nowait([b"again"])
+        assert socket.backlog == 0
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_never_reads_is_given_up(autojump_clock):
