@@ -1,9 +1,10 @@
 """TLS over a stream, with `ssl`: as many records at once as have come.
 
 `trio.SSLStream` gives one record of 16 kB for each call, in a dozen steps with three checkpoints;
-here a read takes what the kernel has, up to `RECEIVE`, and all records in it.
+here a read takes what the kernel has, up to what was asked for, and all records in it.
 
-Invariants: one task reads and one writes; what waits in here is one read of the transport. The end
+Invariants: one task reads and one writes; what waits in here is one read of the transport, which is
+as large as the caller's largest. The end
 of the connection is the end of the stream, with or without a word of TLS: what is inside says
 itself where it ends, as HTTP does.
 
@@ -19,8 +20,7 @@ from typing import Final
 
 import trio
 
-RECEIVE: Final = 256 * 1024  # bytes of one read of the transport
-_RECORD = 16 * 1024  # bytes, RFC 8446 section 5.1
+RECORD: Final = 16 * 1024  # bytes, RFC 8446 section 5.1
 
 
 class TlsStream(trio.abc.Stream):
@@ -57,7 +57,7 @@ class TlsStream(trio.abc.Stream):
             except ssl.SSLError as error:
                 await self._flush()  # it says why
                 raise trio.BrokenResourceError from error
-            if not await self._more():
+            if not await self._more(RECORD):
                 raise trio.BrokenResourceError("the connection has ended in the handshake")
         await self._flush()
 
@@ -96,12 +96,13 @@ class TlsStream(trio.abc.Stream):
         await self.transport.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """What has come, at most `max_bytes` or `RECEIVE`; nothing at the end. HOT PATH."""
-        records = self._records(max_bytes or RECEIVE)
+        """What has come, at most so many bytes or a record's; nothing at the end. HOT PATH."""
+        most = max_bytes or RECORD
+        records = self._records(most)
         if records or records is None:
             await trio.lowlevel.checkpoint()
         while records is not None and not records:
-            records = self._records(max_bytes or RECEIVE) if await self._more() else None
+            records = self._records(most) if await self._more(most) else None
         return b"".join(records or ())
 
     async def aclose(self) -> None:
@@ -113,7 +114,7 @@ class TlsStream(trio.abc.Stream):
         records: list[bytes] = []
         try:
             while most > 0:
-                record = read(min(most, _RECORD))
+                record = read(min(most, RECORD))
                 if not record:
                     return records or None
                 records.append(record)
@@ -125,11 +126,11 @@ class TlsStream(trio.abc.Stream):
                 raise trio.BrokenResourceError from error
         return records
 
-    async def _more(self) -> bool:
+    async def _more(self, most: int) -> bool:
         """Wait for something to read; whether there was."""
         if self._outgoing.pending:  # an answer of TLS's own
             await self._flush()
-        data = await self.transport.receive_some(RECEIVE)
+        data = await self.transport.receive_some(max(most, RECORD))
         self._incoming.write(data)
         return bool(data)
 

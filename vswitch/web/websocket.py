@@ -30,6 +30,7 @@ from vswitch.web.frames import Bytes, FrameReader
 from vswitch.web.tls import TlsStream
 
 RECEIVE: Final = 256 * 1024  # bytes of one read
+_STRANGER = 16 * 1024  # the same, while nothing has been sent to the other side
 WAITING_LIMIT: Final = 1 << 20  # bytes; the transport stops at its `PIPE_MOST`
 _WRITE = 128 * 1024  # bytes of one write, but for the last datagram in it
 _NOT_SENT = 32 * 1024  # bytes in the kernel that have not left yet: 13 ms of 20 Mbit/s
@@ -179,7 +180,7 @@ class WebSocket:
                     return
             self._heard_at = trio.current_time()
             try:
-                data = await self._stream.receive_some(RECEIVE)
+                data = await self._stream.receive_some(RECEIVE if self.given else _STRANGER)
             except trio.BrokenResourceError:
                 self._end("the connection is broken")
                 return

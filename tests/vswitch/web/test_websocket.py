@@ -105,7 +105,27 @@ async def test_what_the_kernel_takes_leaves_at_once():
             await trio.sleep(0.01)
         assert calls == [0]
         socket.send_nowait([b"again"])
-        assert socket.backlog == 0
+        assert reader.feed_untrusted(await client.receive_some()) == [(BINARY, b"again")]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stranger_is_read_little_by_little(autojump_clock):
+    """What is read at once is kept for each of them."""
+    ours, theirs = memory_stream_pair()
+    socket, sizes = WebSocket(theirs, client=False, description="https:test"), []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(socket.run, lambda came: sizes.append(len(came)), lambda: None)
+        many = encode_all([bytes(1000)] * 100, client=True)
+        await ours.send_all(many)
+        await wait_all_tasks_blocked()
+        assert max(sizes) <= 17
+        socket.send_nowait([b"welcome"])
+        await ours.send_all(many)
+        await wait_all_tasks_blocked()
+        sizes.clear()
+        await ours.send_all(many)
+        await wait_all_tasks_blocked()
+        assert sizes == [100]
         nursery.cancel_scope.cancel()
 
 
