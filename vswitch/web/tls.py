@@ -3,10 +3,9 @@
 `trio.SSLStream` gives one record of 16 kB for each call, in a dozen steps with three checkpoints;
 here a read takes what the kernel has, up to what was asked for, and all records in it.
 
-Invariants: one task reads and one writes; what waits in here is one read of the transport, which is
-as large as the caller's largest. The end
-of the connection is the end of the stream, with or without a word of TLS: what is inside says
-itself where it ends, as HTTP does.
+Invariants: one task reads and one writes; what waits in here is one read of the transport, as large
+as what was asked for. The end of the connection is the end of the stream, with or without a word of
+TLS: what is inside says itself where it ends, as HTTP does.
 
 Error contract: `trio.BrokenResourceError` for what is no TLS, a certificate that is not good, and a
 connection that breaks.
@@ -35,7 +34,9 @@ class TlsStream(trio.abc.Stream):
         server_hostname: str | None = None,
     ) -> None:
         self.transport = transport
-        self._socket = transport.socket if isinstance(transport, trio.SocketStream) else None
+        self._socket: trio.socket.SocketType | None = None  # to be written to at once
+        if isinstance(transport, trio.SocketStream) and os.name == "posix":  # where it is a file
+            self._socket = transport.socket
         self._unsent = b""  # of what TLS has said, by `send_nowait`
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(

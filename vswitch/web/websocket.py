@@ -113,7 +113,7 @@ class WebSocket:
             self._write_now(self._now)
         if self._backlog > WAITING_LIMIT:
             self._end("the other side does not read")
-        if self._backlog:
+        if self._waiting or self._sending:
             self._wake.set()
 
     @property

@@ -56,8 +56,11 @@ async def test_datagrams_pings_and_the_close(autojump_clock):
         await wait_all_tasks_blocked()
         socket.send_nowait([b"b", bytearray(b"c")])
         await wait_all_tasks_blocked()
+        socket.send_nowait([b""])
+        await wait_all_tasks_blocked()
         await ours.send_all(sent(PONG) + sent(BINARY, b"d") + sent(CLOSE))
-        assert await messages(ours) == [(PONG, b"2"), (BINARY, b"b"), (BINARY, b"c"), CLOSED]
+        said = [(PONG, b"2"), (BINARY, b"b"), (BINARY, b"c"), (BINARY, b""), CLOSED]
+        assert await messages(ours) == said
         assert came == [b"a", b"", b"d"]
         assert why == ["the other side has closed it"]
 
