@@ -111,8 +111,12 @@ def test_through_a_proxy_that_wants_a_password(lan):
     )
     assert "wrong" not in program.log.read_text()
     program.stop()
-    lan.join("pc1", *options, credentials(lan, "lan:secret\n"), invite=invite)
+    secret = credentials(lan, "lan:secret\n")
+    member = lan.join("pc1", *options, secret, invite=invite)
     holds(lan)
+    member.stop()
+    lan.command(lan.members["pc1"], "leave", "pc1", *options, secret)
+    assert "pc1" not in lan.command(lan.switch, "members").stdout
 
 
 @pytest.mark.netns("nft", "ping", "tinyproxy")

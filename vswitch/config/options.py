@@ -65,6 +65,9 @@ TABLES = ("exec", "foreign", "https", "join", "port", "proxy", "serve", "switch"
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
+_PROXY = option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT")
+_PROXY_CREDENTIALS = option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE")
+
 
 def _default_state() -> Path:
     return default_state_dir(os.environ, os.geteuid())
@@ -84,6 +87,16 @@ class StateConfig:
     def files(self) -> StateDir:
         """The paths below the state directory."""
         return StateDir(self.state)
+
+
+@frozen(kw_only=True)
+class LeaveConfig(StateConfig):
+    """Options of `leave`."""
+
+    proxy: HostPort | None = field(default=None, converter=to_proxy, metadata=_PROXY)
+    proxy_credentials: Path | None = field(
+        default=None, converter=to_optional_path, metadata=_PROXY_CREDENTIALS
+    )
 
 
 @frozen(kw_only=True)
@@ -326,15 +339,9 @@ class JoinConfig(_HostConfig):
             "auto: UDP, or HTTPS where that does not pass; udp; https (auto)", "auto|udp|https"
         ),
     )
-    proxy: HostPort | None = field(
-        default=None,
-        converter=to_proxy,
-        metadata=option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT"),
-    )
+    proxy: HostPort | None = field(default=None, converter=to_proxy, metadata=_PROXY)
     proxy_credentials: Path | None = field(
-        default=None,
-        converter=to_optional_path,
-        metadata=option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE"),
+        default=None, converter=to_optional_path, metadata=_PROXY_CREDENTIALS
     )
     via: str | None = field(
         default=None,

@@ -76,7 +76,8 @@ async def join(
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
     if run_pipe is None:
         proxy = config.proxy, config.proxy_credentials
-        run_pipe = over_https(await trio.to_thread.run_sync(proxies.read, *proxy))
+        proxy_for = await trio.to_thread.run_sync(proxies.read, *proxy)
+        run_pipe = over_https(proxy_for, profile.server_key.raw)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
     with single_error():

@@ -49,20 +49,21 @@ def certificate_of(config: ServeConfig) -> Certificate | None:
 
 async def serve_members_over_https(
     endpoint: Endpoint,
+    key: bytes,
     config: ServeConfig,
     certificate: Certificate,
     status: ServeStatus,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Until cancelled, or a fault. Started when it listens."""
+    """Until cancelled, or a fault. Started when it listens. `key` is the switch's, public."""
     where = config.https
     assert where is not None
     host = None if where.host == "::" else where.host
     try:
         async with trio.open_nursery() as nursery:
             listening = await nursery.start(
-                _listen, endpoint, host, where, certificate, config.https_prefix
+                _listen, endpoint, key, host, where, certificate, config.https_prefix
             )
             assert isinstance(listening, WebServer)
             status.https = where.text()
@@ -78,6 +79,7 @@ async def serve_members_over_https(
 
 async def _listen(
     endpoint: Endpoint,
+    key: bytes,
     host: str | None,
     where: HostPort,
     certificate: Certificate,
@@ -87,7 +89,7 @@ async def _listen(
 ) -> None:
     try:
         await serve_https(
-            endpoint, host, where.port, certificate, prefix=prefix, task_status=task_status
+            endpoint, key, host, where.port, certificate, prefix=prefix, task_status=task_status
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

@@ -129,7 +129,14 @@ async def serve(
             await trio.to_thread.run_sync(_record, registry, served)
             await nursery.start(endpoint.serve, reception.receive)
             if certificate is not None:
-                await nursery.start(serve_members_over_https, endpoint, config, certificate, status)
+                await nursery.start(
+                    serve_members_over_https,
+                    endpoint,
+                    identity.public.raw,
+                    config,
+                    certificate,
+                    status,
+                )
             if (swallowed := _swallowed(config)) is not None:
                 event(
                     log,

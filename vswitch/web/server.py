@@ -5,8 +5,8 @@
     routes.add_websocket("/v1/link", link)
 
 What is asked for and not there, or asked for in another way than it is there, is the same page for
-all. With a prefix the routes answer below it and without it, since some reverse proxies take it
-off. What a reverse proxy says of its clients (X-Forwarded-For) is not believed.
+all. With a prefix the routes answer below it alone. What a reverse proxy says of its clients
+(X-Forwarded-For) is not believed.
 
 Invariants: connections in all and of one address, header, body, time and rate of TLS handshakes,
 time for a header, for a body, for taking an answer, and between requests are bounded (`Limits`);
@@ -263,9 +263,9 @@ class WebServer:
         return True
 
     def strip(self, path: str) -> str:
-        """The path without the prefix, if it has that."""
+        """The path below the prefix; "", which is nowhere, for any other."""
         below = path.removeprefix(self._prefix)
-        return below if below.startswith("/") else path
+        return below if path.startswith(f"{self._prefix}/") else ""
 
     def keep(self, scope: trio.CancelScope) -> None:
         """This connection has proven who it is, and gives way to nobody."""
