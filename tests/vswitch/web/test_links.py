@@ -159,7 +159,7 @@ async def test_why_nobody_is_reached_is_said():
     """As the kernel or the resolver has it, and of whom."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(OSError, match="^Connection refused$"):
+    with pytest.raises(OSError, match=r"^Connection refused$"):
         async with open_websocket(f"https://127.0.0.1:{port}/"):
             pass
     with pytest.raises(OSError, match=f"^proxy 127.0.0.1:{port}: Connection refused$"):
