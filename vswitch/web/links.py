@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import blake2s
 from typing import Any, Final
@@ -52,11 +52,11 @@ class Links:
         socket = link.socket
         proven = trio.Event()
 
-        def given() -> None:
-            link.proven()
-            proven.set()
+        def used() -> None:
+            if not proven.is_set():
+                link.proven()
+                proven.set()
 
-        socket.on_given = given
         async with trio.open_nursery() as nursery:
 
             async def wait_for_proof() -> None:
@@ -67,27 +67,36 @@ class Links:
                     socket.abort()
 
             nursery.start_soon(wait_for_proof)
-            why = await run_link(self._endpoint, socket)
+            why = await run_link(self._endpoint, socket, used)
             nursery.cancel_scope.cancel()
-        if socket.given:
+        if proven.is_set():
             event(_log, "link-closed", logging.DEBUG, link=socket.description, reason=why)
 
 
 async def run_link(
     endpoint: Endpoint,
     socket: WebSocket,
+    used: Callable[[], None] = lambda: None,
     *,
     task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
 ) -> str:
     """Carry datagrams between an endpoint and a WebSocket until either ends; why.
 
-    Started with the address that the endpoint has for it.
+    Started with the address that the endpoint has for it. `used` is called when something has come
+    of a session that is there.
     """
     address = endpoint.add_pipe(socket)
+
+    def receive(datagrams: list[bytes]) -> bool:
+        known = endpoint.pipe_received(address, datagrams)
+        if known:
+            used()
+        return known
+
     try:
         task_status.started(address)
         return await socket.run(
-            lambda datagrams: endpoint.pipe_received(address, datagrams),
+            receive,
             lambda: endpoint.pipe_writable(address),
             idle=_IDLE,
         )
