@@ -63,11 +63,19 @@ def haproxy(place):
     return ["haproxy", "-db", "-f", str(place / "haproxy.cfg")]
 
 
-@pytest.mark.netns("nft", "ping", "nginx", "haproxy", "openssl")
-@pytest.mark.parametrize("server", [nginx, haproxy])
+def caddy(place):
+    site = f"https://{SWITCH_ADDRESS} {{\n tls {place}/cert.pem {place}/key.pem\n"
+    text = block(TITLE, "caddy").replace("www.example.org {\n", site)
+    (place / "Caddyfile").write_text(f"{{\n admin off\n auto_https off\n}}\n{text}")
+    return ["caddy", "run", "--config", str(place / "Caddyfile")]
+
+
+@pytest.mark.netns("nft", "ping", "nginx", "haproxy", "caddy", "openssl")
+@pytest.mark.parametrize("server", [nginx, haproxy, caddy])
 def test_below_a_path_of_a_web_server(lan, server):
     place = lan.switch.directory
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=site"]
+    make += ["-addext", f"subjectAltName=IP:{SWITCH_ADDRESS}"]  # caddy looks for it
     lan.switch.run([*make, "-keyout", f"{place}/key.pem", "-out", f"{place}/cert.pem"])
     both = (place / "key.pem").read_text() + (place / "cert.pem").read_text()
     (place / "site.pem").write_text(both)
@@ -152,7 +160,7 @@ while True:
 """
 
 
-# That a session is never idle for so long is shown in transport/endpoint/test_pipes.py, without time.
+# That no session is idle for so long is shown in transport/endpoint/test_pipes.py, without time.
 @pytest.mark.long
 @pytest.mark.netns("nft", "ping")
 def test_a_middlebox_that_resets_what_is_idle(lan):
