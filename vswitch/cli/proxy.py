@@ -18,6 +18,7 @@ from vswitch.config.options import ProxyConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
 from vswitch.logs import set_up
+from vswitch.runtime import allow_files
 
 _PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
 _DESCRIPTORS = 256  # of everything but connections
@@ -143,15 +144,10 @@ def read_users(path: Path) -> dict[bytes, bytes]:
 
 
 def _allow_descriptors(wanted: int) -> None:
-    """Raise the limit of open files to what the other limits may need, as far as that goes."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        if allowed < wanted:
-            say(
-                f"vswitch: warning: {hard} open files are allowed, and --max-connections with "
-                f"--max-associations may need {wanted}: see `ulimit -Hn`, or LimitNOFILE= of a unit"
-            )
+    """What the other limits may need, as far as that goes."""
+    allowed = allow_files(wanted)
+    if allowed < wanted:
+        say(
+            f"vswitch: warning: {allowed} open files are allowed, and --max-connections with "
+            f"--max-associations may need {wanted}: see `ulimit -Hn`, or LimitNOFILE= of a unit"
+        )
