@@ -93,7 +93,10 @@ async def join(
     if run_pipe is None:
         proxy = config.proxy, config.proxy_credentials
         proxy_for = await trio.to_thread.run_sync(proxies.read, *proxy)
-        run_pipe, beside = over_https(proxy_for), _beside(profile, proxy_for)
+        run_pipe, beside = (
+            over_https(proxy_for, profile.server_key.raw),
+            _beside(profile, proxy_for),
+        )
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
     with single_error():
