@@ -90,8 +90,8 @@ class FaultStatus:
 
 @frozen(kw_only=True)
 class SwitchStatus:
-    """A running switch. `members` counts those who may connect, `ports` shows who is; `listen` is
-    the first of `listens`, as `public` is of `publics`.
+    """A network of a running switch. `members` counts those who may connect, `ports` shows who is;
+    `listen` is the first of `listens`, as `public` is of `publics`.
     """
 
     version: str
@@ -100,6 +100,8 @@ class SwitchStatus:
     subnet: str
     mtu: int
     members: int
+    network: str = "default"  # whose ports and members these are
+    networks: list[str] = Factory(list)  # all that the running program serves
     listens: list[str] = Factory(list)
     public: str | None = None
     publics: list[str] = Factory(list)

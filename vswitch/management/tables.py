@@ -86,8 +86,10 @@ def switch_line(status: SwitchStatus) -> str:
     key = f"  key {status.key}" if status.key else ""
     listens = " and ".join(status.listens or [status.listen])
     listens += f"  https {status.https}" if status.https else ""
+    others = [each for each in status.networks if each != status.network]
+    network = f"  network {status.network} (others: {', '.join(others)})" if others else ""
     return clean(
-        f"switch {status.subnet}  on {listens}{public}  mtu {status.mtu}  "
+        f"switch {status.subnet}{network}  on {listens}{public}  mtu {status.mtu}  "
         f"members {status.members}{key}  up {age(status.uptime_s)}  vswitch {status.version}"
     )
 

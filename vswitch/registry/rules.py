@@ -188,6 +188,16 @@ def check_known(member: Member, name: str) -> Member:
     return member
 
 
+def check_elsewhere(member: Member | None, network: str) -> None:
+    """Whether a key may be of a member of another network than this one, which knows it so."""
+    if member is not None and member.revoked is None:
+        raise EnrolRefused(
+            ByeCode.NAME_TAKEN,
+            f"this key is of {member.name} in the network {network}, and a key can be in one "
+            "network: join with an invite for another name, which gets a key of its own",
+        )
+
+
 def check_invite(invite: Invite, name: str, now: float) -> None:
     """Whether the invite can make a member of this name ("" means the name in the invite)."""
     if invite.used is not None:

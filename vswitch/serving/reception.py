@@ -122,6 +122,8 @@ class Reception:
         self.separated: Callable[[str], bool] = lambda _: False
         # Told of a port behind which there is something else than before.
         self.rebound: Callable[[Port], None] = lambda _: None
+        # As `Registry.enrol`: makes a key a member, if that is right.
+        self.enrol = registry.enrol
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
         self.gateways = Gateways(self.connected, lambda name: self.separated(name))
         self._roster: list[Member] = []  # by name
@@ -267,7 +269,7 @@ class Reception:
         """In a thread: who this is, and which address it gets."""
         registry, now = self._registry, time.time()
         if credential.kind is CredentialKind.TOKEN:
-            member = registry.enrol(key, hello.name, credential.id, now)
+            member = self.enrol(key, hello.name, credential.id, now)
             trio.from_thread.run_sync(self._note, "member-enrolled", member.name)
         else:
             known = registry.look_up(key)

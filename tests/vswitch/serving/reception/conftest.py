@@ -93,7 +93,7 @@ class House:
 async def house(tmp_path):
     identity = PrivateKey.generate()
     registry = Registry.open(tmp_path / "registry.sqlite")
-    authority = RegistryAuthority(registry)
+    authority = RegistryAuthority({"default": registry})
     async with (
         open_network(seed=1) as network,
         open_endpoint(network.socket(*SERVER), identity, authority=authority) as endpoint,
