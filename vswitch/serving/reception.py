@@ -120,10 +120,10 @@ class Reception:
         self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
         # Whether a member of that name may not know of others, nor they of it.
         self.separated: Callable[[str], bool] = lambda _: False
-        # Told of a port behind which there is something else than before.
-        self.rebound: Callable[[Port], None] = lambda _: None
         # As `Registry.enrol`: makes a key a member, if that is right.
         self.enrol = registry.enrol
+        # Told of a port behind which there is something else than before.
+        self.rebound: Callable[[Port], None] = lambda _: None
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
         self.gateways = Gateways(self.connected, lambda name: self.separated(name))
         self._roster: list[Member] = []  # by name
