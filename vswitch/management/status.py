@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import Factory, frozen
 
 from vswitch.errors import VswitchError
+from vswitch.proxy.status import ProxyStatus
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -136,24 +137,6 @@ class InviteStatus:
     created: float
     expires: float
     again: bool
-
-
-@frozen(kw_only=True)
-class ProxyStatus:
-    """One listener of `vswitch proxy`. `kind` is socks, forward or reverse; `up` is to the target;
-    `open` and `total` are connections or UDP associations, `failed` those that came to nothing,
-    `drops` datagrams, both by reason.
-    """
-
-    kind: str
-    listen: str
-    target: str | None = None
-    open: int = 0
-    total: int = 0
-    up_bytes: int = 0
-    down_bytes: int = 0
-    failed: dict[str, int] = Factory(dict)
-    drops: dict[str, int] = Factory(dict)
 
 
 @frozen(kw_only=True)
