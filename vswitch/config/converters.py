@@ -318,6 +318,11 @@ def to_connection_limit(value: int | str) -> int:
     return whole(value, 1, _CONNECTIONS_LIMIT)
 
 
+def to_connection_rate(value: int | float | str | None) -> float | None:
+    """New connections or UDP clients a second; `off` for no limit."""
+    return _per_second(value, 0.01, _FRAMES_LIMIT, _FRAMES, "5 or 0.5")
+
+
 def to_socks(value: str | Sequence[str | Place]) -> tuple[Place, ...]:
     """Where a proxy listens for SOCKS clients: a list, or text with spaces or commas."""
     return tuple(each if isinstance(each, Place) else parse_socks(each) for each in _places(value))

@@ -172,7 +172,7 @@ class _Client(NamedTuple):
 
 class _Inbox:
     """A UDP socket of `Side.listen` that answers from the address that was asked, also where it is
-    at all of them: a host with several would choose by its routes, and the client not know that one.
+    at all of them: a host with several would choose by its routes, and the client not know it.
     """
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
