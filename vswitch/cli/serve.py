@@ -52,23 +52,26 @@ def _check(args: argparse.Namespace) -> int:
     """All that is wrong with the options and with each table of the file; nothing is started."""
     from vswitch.features.settings import load_settings
     from vswitch.foreign.kinds import load_foreign
+    from vswitch.services.publish_rules import load_published
     from vswitch.serving.https import certificate_of
 
     said = args.config or os.environ.get("VSWITCH_CONFIG")
     path = Path(said) if said else None
     problems: list[str] = []
     urls: tuple[str, ...] = ()
+    subnet = ServeConfig().subnet
 
     def options() -> None:
-        nonlocal urls
+        nonlocal urls, subnet
         config = config_from(args, ServeConfig, table="serve")
-        urls = config.foreign
+        urls, subnet = config.foreign, config.subnet
         certificate_of(config)
 
     for look in (
         options,
         partial(load_settings, path),
         lambda: load_foreign(path, urls),
+        lambda: load_published(path, subnet),
     ):
         try:
             look()

@@ -61,7 +61,7 @@ from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import StateDir, default_state_dir
 
 # Tables that a configuration file may have.
-TABLES = ("exec", "foreign", "https", "join", "port", "proxy", "serve", "switch")
+TABLES = ("exec", "foreign", "https", "join", "port", "proxy", "publish", "serve", "switch")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import trio
 from attrs import frozen
 
-from vswitch.config.places import Place
+from vswitch.config.places import Place, is_address
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.proxy.relay import of_socket
 from vswitch.resolver import resolve
@@ -157,11 +157,6 @@ async def host_names(name: str) -> list[str]:
 def family_of(host: str) -> int:
     """Of an IP address; "" is every address, of both families."""
     return socket.AF_INET if "." in host and ":" not in host else socket.AF_INET6
-
-
-def is_address(host: str) -> bool:
-    """Whether it is an IP address; a name has no colon, and does not end in digits alone."""
-    return ":" in host or host.rpartition(".")[2].isdigit()
 
 
 @contextmanager

@@ -21,12 +21,13 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from ipaddress import IPv4Network
 from typing import Final
 
 import trio
 from attrs import define, field, frozen
 
-from vswitch.config.places import Place
+from vswitch.config.places import Listen, Place
 from vswitch.errors import NotFound
 from vswitch.proxy.counts import Counts
 from vswitch.proxy.listeners import Limits, carry, serve_datagrams, serve_streams
@@ -34,10 +35,11 @@ from vswitch.proxy.names import no_dns
 from vswitch.proxy.relay import reset
 from vswitch.proxy.sides import CannotConnect, Side, host_names, host_socket
 from vswitch.registry.rules import PUBLISH_PORT
+from vswitch.runtime import single_error
 from vswitch.services.client_gate import ClientGate
 from vswitch.services.lan_sockets import Standby
 from vswitch.services.proxy_protocol import header
-from vswitch.services.publish_rules import Listen, PublishRule, check_room
+from vswitch.services.publish_rules import PublishRule, check_room
 from vswitch.switch.switch import Switch
 
 FOLLOW: Final = 1.0  # seconds between two looks where the members are
@@ -80,12 +82,13 @@ class Published:
     toward: Whereabouts | None = None  # as it was last seen
     ended: str | None = None  # by a fault, under this reference in the log
     away: float | None = None  # since when, on the clock of the switch
+    gone: trio.Event = field(factory=trio.Event)  # it listens no more, and nothing is open
     _open: dict[trio.CancelScope, str] = field(factory=dict)  # addresses that something is open to
 
     def change(self, rule: PublishRule) -> None:
         """Other limits, and perhaps another target, at the same place."""
         moved, self.rule, self.gate.limits = rule.to != self.rule.to, rule, rule
-        self.limits.idle = self.limits.udp_idle = rule.idle_seconds
+        self.limits.idle, self.limits.udp_idle = rule.idle, rule.udp_idle
         self.counts.target, self.toward, self.away = str(rule.to), None, None
         if moved and rule.listen.udp:  # a client of UDP may go on for ever
             self.end("moved")
@@ -111,7 +114,8 @@ class Published:
 class Publisher:
     """All rules of one LAN. `find` tells where a member is; it neither waits nor raises."""
 
-    def __init__(self, switch: Switch, lan: Standby, find: Find) -> None:
+    def __init__(self, switch: Switch, lan: Standby, find: Find, subnet: IPv4Network) -> None:
+        self.subnet = subnet  # of the LAN
         self._switch = switch
         self._lan = lan
         self._side = Side(lan.socket, no_dns)
@@ -140,7 +144,7 @@ class Publisher:
         wanted = {rule.listen for rule in rules}
         for each in self.rules:
             if not each.live and each.rule.listen not in wanted:
-                self.unpublish(each.rule.listen)
+                await self.unpublish(each.rule.listen)
         for rule in rules:
             await self.publish(rule, live=False)
 
@@ -159,20 +163,23 @@ class Publisher:
         self._note("published", listen=str(rule.listen), to=str(rule.to))
         return known
 
-    def unpublish(self, listen: Listen) -> Published:
+    async def unpublish(self, listen: Listen) -> Published:
         """Listen there no more, and reset what is open."""
         known = self._rules.pop(listen, None)
         if known is None:
             raise NotFound(f"nothing is published at {listen}: see `vswitch publish`")
         known.scope.cancel()
+        await known.gone.wait()
         self._note("unpublished", listen=str(listen), to=str(known.rule.to))
         return known
 
     async def _begin(self, rule: PublishRule, live: bool) -> Published:
         await self._lan.open()
-        gate, idle = ClientGate(rule, self._switch.now), rule.idle_seconds
+        gate = ClientGate(rule, self._switch.now)
         counts = Counts("publish", str(rule.listen), str(rule.to))
-        published = Published(rule, live, gate, Limits(gate, gate, idle, idle), counts)
+        published = Published(
+            rule, live, gate, Limits(gate, gate, rule.idle, rule.udp_idle), counts
+        )
         with ExitStack() as stack:
             host, sockets = Side(host_socket, host_names), {}
             for port in rule.listen.ports:
@@ -188,7 +195,7 @@ class Publisher:
     ) -> None:
         limits, counts = published.limits, published.counts
         try:
-            with stack, published.scope:
+            with stack, published.scope, single_error():
                 async with trio.open_nursery() as nursery:
                     for port, sock in sockets.items():
                         if published.rule.listen.udp:
@@ -201,6 +208,8 @@ class Publisher:
             what = f"publish {published.rule.listen}"
             fault = self._switch.faults.note(what, PUBLISH_PORT, error, self._switch.now())
             published.ended = fault.reference
+        finally:
+            published.gone.set()
 
     async def _stream(self, published: Published, port: int, stream: trio.SocketStream) -> None:
         rule, early = published.rule, b""
@@ -208,11 +217,10 @@ class Publisher:
             _watch_over(stream.socket)
             if rule.proxy_protocol:
                 early = header(stream.socket.getpeername(), stream.socket.getsockname())
+            address = self._address(rule)
         except OSError:
             raise CannotConnect("reset") from None  # before it could be asked
-        try:
-            address = self._address(rule)
-        except CannotConnect:
+        except BaseException:
             reset(stream)
             raise
         with published.towards(address):

@@ -43,10 +43,12 @@ from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
+from vswitch.services.publish_rules import load_published
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.https import certificate_of, public_https, serve_members_over_https
 from vswitch.serving.local_port import serve_local_port
+from vswitch.serving.publishing import make_publisher
 from vswitch.serving.reception import Reception
 from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
@@ -81,7 +83,8 @@ async def serve(
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
     certificate = await trio.to_thread.run_sync(certificate_of, config)
-    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
+    rules = await trio.to_thread.run_sync(load_published, config.config, config.subnet)
+    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port + 1
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
     registry = await trio.to_thread.run_sync(
@@ -118,13 +121,20 @@ async def serve(
             authority.on_revoked = reception.look_soon
             nursery.start_soon(reception.watch)
             status = ServeStatus(served, endpoint, switch, reception, registry, managed)
-            controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
+            publisher = status.publisher = make_publisher(
+                nursery, switch, registry, reception, config, identity.public.raw
+            )
+            await nursery.start(publisher.run)
+            controlled = Controlled(
+                managed, status.read, reception.check_revoked, reception.bar, publisher
+            )
             # First the control socket, which one switch per state directory can have: a second
             # one must not write into the registry where it would have listened.
             await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
             nursery.start_soon(log_frames, controlled.captures)
             if config.local_port:
                 await nursery.start(serve_local_port, switch, config)
+            await publisher.apply(rules)
             status.listeners = await nursery.start(serve_foreign, switch, foreign)
             await trio.to_thread.run_sync(_record, registry, served)
             await nursery.start(endpoint.serve, reception.receive)
