@@ -95,10 +95,11 @@ async def serve_beside(
 
 
 class Standby:
-    """A network that is opened when it is first wanted."""
+    """A network that is opened when it is first wanted, in `nursery`, which is set before."""
 
-    def __init__(self, nursery: trio.Nursery, serve: ServeNetwork) -> None:
-        self._nursery = nursery
+    nursery: trio.Nursery
+
+    def __init__(self, serve: ServeNetwork) -> None:
         self._serve = serve
         self._factory: SocketFactory | None = None
         self._opening = trio.Lock()
@@ -107,7 +108,7 @@ class Standby:
         """Have it now; raises `VswitchError`."""
         async with self._opening:
             if self._factory is None:
-                self._factory = await self._nursery.start(self._hold)
+                self._factory = await self.nursery.start(self._hold)
             return self._factory
 
     async def socket(self, family: int, kind: int, protocol: int = 0) -> trio.socket.SocketType:

@@ -28,7 +28,7 @@ import trio
 from attrs import define, field, frozen
 
 from vswitch.config.places import Listen, Place
-from vswitch.errors import NotFound
+from vswitch.errors import NotFound, VswitchError
 from vswitch.proxy.counts import Counts
 from vswitch.proxy.listeners import Limits, carry, serve_datagrams, serve_streams
 from vswitch.proxy.names import no_dns
@@ -37,7 +37,7 @@ from vswitch.proxy.sides import CannotConnect, Side, host_names, host_socket
 from vswitch.registry.rules import PUBLISH_PORT
 from vswitch.runtime import single_error
 from vswitch.services.client_gate import ClientGate
-from vswitch.services.lan_sockets import Standby
+from vswitch.services.lan_sockets import ServeNetwork, Standby
 from vswitch.services.proxy_protocol import header
 from vswitch.services.publish_rules import PublishRule, check_room
 from vswitch.switch.switch import Switch
@@ -114,15 +114,18 @@ class Published:
 class Publisher:
     """All rules of one LAN. `find` tells where a member is; it neither waits nor raises."""
 
-    def __init__(self, switch: Switch, lan: Standby, find: Find, subnet: IPv4Network) -> None:
+    def __init__(
+        self, switch: Switch, serve: ServeNetwork, find: Find, subnet: IPv4Network
+    ) -> None:
+        """`serve` has the network of the LAN when it is needed."""
         self.subnet = subnet  # of the LAN
         self._switch = switch
-        self._lan = lan
-        self._side = Side(lan.socket, no_dns)
+        self._lan = Standby(serve)
+        self._side = Side(self._lan.socket, no_dns)
         self._find = find
         self._rules: dict[Listen, Published] = {}
         self._changing = trio.Lock()
-        self._nursery: trio.Nursery | None = None
+        self._nursery: trio.Nursery | None = None  # while it runs
 
     @property
     def rules(self) -> tuple[Published, ...]:
@@ -132,12 +135,15 @@ class Publisher:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._nursery = self._lan.nursery = nursery
             task_status.started()
-            while True:
-                await trio.sleep(FOLLOW)
-                for each in self.rules:
-                    self._follow(each)
+            try:
+                while True:
+                    await trio.sleep(FOLLOW)
+                    for each in self.rules:
+                        self._follow(each)
+            finally:
+                self._nursery = None
 
     async def apply(self, rules: Sequence[PublishRule]) -> None:
         """Have exactly these and those that `vswitch publish` has said. What is there stays."""
@@ -174,6 +180,8 @@ class Publisher:
         return known
 
     async def _begin(self, rule: PublishRule, live: bool) -> Published:
+        if (nursery := self._nursery) is None:
+            raise VswitchError("publishing has ended by a fault: see `vswitch status`")
         await self._lan.open()
         gate = ClientGate(rule, self._switch.now)
         counts = Counts("publish", str(rule.listen), str(rule.to))
@@ -185,8 +193,7 @@ class Publisher:
             for port in rule.listen.ports:
                 place = Place(rule.listen.host, port, rule.listen.udp)
                 sockets[port] = stack.enter_context(await host.listen(place))
-            assert self._nursery is not None
-            self._nursery.start_soon(self._serve, published, sockets, stack.pop_all())
+            nursery.start_soon(self._serve, published, sockets, stack.pop_all())
         self._rules[rule.listen] = published
         return published
 

@@ -17,34 +17,32 @@ from vswitch.addresses import mac_from_key
 from vswitch.config.options import ServeConfig
 from vswitch.config.places import is_address
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import PUBLISH_PORT
-from vswitch.services.lan_sockets import ServeNetwork, Standby, serve_beside, serve_inside
+from vswitch.registry.rules import PUBLISH_PORT, LastServed
+from vswitch.services.lan_sockets import ServeNetwork, serve_beside, serve_inside
 from vswitch.services.publish import Publisher, Whereabouts
 from vswitch.serving.reception import Reception
 from vswitch.switch.switch import Switch
 
 
 def make_publisher(
-    nursery: trio.Nursery,
     switch: Switch,
     registry: Registry,
     reception: Reception,
     config: ServeConfig,
-    key: bytes,
+    served: LastServed,
 ) -> Publisher:
-    """A publisher without rules, to be run. `key` is the switch's public one."""
+    """A publisher without rules, to be run."""
 
     async def choose() -> IPv4Interface:
         address = await trio.to_thread.run_sync(registry.hold, config.subnet, PUBLISH_PORT)
         return IPv4Interface((address, config.subnet.prefixlen))
 
+    key = b"" if served.key is None else served.key.raw
     mac = mac_from_key(PUBLISH_PORT.encode() + key)
     serve: ServeNetwork = partial(serve_inside, switch, choose, mac)
     if config.local_port and config.bridge is None:
         serve = partial(serve_beside, config.dev)
-    return Publisher(
-        switch, Standby(nursery, serve), partial(whereabouts, reception), config.subnet
-    )
+    return Publisher(switch, serve, partial(whereabouts, reception), config.subnet)
 
 
 def whereabouts(reception: Reception, host: str) -> Whereabouts:

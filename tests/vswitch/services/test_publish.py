@@ -75,8 +75,7 @@ async def world(monkeypatch):
     monkeypatch.setattr(publish, "FOLLOW", 0.01)
     async with open_switch() as switch, trio.open_nursery() as nursery:
         world = World(switch)
-        lan = Standby(nursery, world.serve_lan)
-        world.publisher = Publisher(switch, lan, world.find, SUBNET)
+        world.publisher = Publisher(switch, world.serve_lan, world.find, SUBNET)
         await nursery.start(world.publisher.run)
         with trio.fail_after(DEADLINE):
             yield world
@@ -377,7 +376,8 @@ async def test_a_lan_that_cannot_be_had_is_told_and_later_counted(world):
         raise VswitchError("namespaces are forbidden here")
 
     async with trio.open_nursery() as nursery:
-        standby = Standby(nursery, serve)
+        standby = Standby(serve)
+        standby.nursery = nursery
         with pytest.raises(VswitchError, match="forbidden"):
             await standby.open()
         with pytest.raises(CannotConnect, match="no_lan"):
