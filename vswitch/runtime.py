@@ -11,12 +11,15 @@ sealed unit of 62 kB, that made up to two thirds of all processor time. With the
 process keeps what its busiest moment needed. Only glibc has `mallopt`; elsewhere it does nothing,
 and says so by returning False.
 
+`allow_descriptors` is for who has a socket or two for each of many clients.
+
 `optimised` tells whether this interpreter is one of the quick builds.
 """
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +53,16 @@ def single_error() -> Iterator[None]:
         finally:
             alone.__context__ = context  # not the group, which would be a cycle
             del alone, context  # or its traceback and this frame would keep each other alive
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Raise the limit of open files to as many, as far as that goes; what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return soft
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 def keep_memory() -> bool:

@@ -143,15 +143,11 @@ def read_users(path: Path) -> dict[bytes, bytes]:
 
 
 def _allow_descriptors(wanted: int) -> None:
-    """Raise the limit of open files to what the other limits may need, as far as that goes."""
-    import resource
+    """What the other limits may need; a warning where that cannot be had."""
+    from vswitch.runtime import allow_descriptors
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        if allowed < wanted:
-            say(
-                f"vswitch: warning: {hard} open files are allowed, and --max-connections with "
-                f"--max-associations may need {wanted}: see `ulimit -Hn`, or LimitNOFILE= of a unit"
-            )
+    if (allowed := allow_descriptors(wanted)) < wanted:
+        say(
+            f"vswitch: warning: {allowed} open files are allowed, and --max-connections with "
+            f"--max-associations may need {wanted}: see `ulimit -Hn`, or LimitNOFILE= of a unit"
+        )

@@ -13,6 +13,8 @@ from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.logs import set_up
 
+_DESCRIPTORS = 1 << 17  # what is published has two for each connection, and rules come live
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command and its flags."""
@@ -43,8 +45,10 @@ def run(args: argparse.Namespace) -> int:
         config.log_only_file,
     )
     from vswitch.cli.supervisor import Readiness
+    from vswitch.runtime import allow_descriptors
     from vswitch.serving.server import serve
 
+    allow_descriptors(_DESCRIPTORS)
     return run_service(partial(serve, config, task_status=Readiness()))
 
 
