@@ -19,7 +19,6 @@ and says so by returning False.
 from __future__ import annotations
 
 import ctypes
-import resource
 import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -57,6 +56,8 @@ def single_error() -> Iterator[None]:
 
 def allow_descriptors(wanted: int) -> int:
     """Raise the limit of open files to as many, as far as that goes; what it is then."""
+    import resource  # not on every system
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= wanted:
         return soft

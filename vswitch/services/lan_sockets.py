@@ -21,6 +21,7 @@ from typing import Final, Protocol
 
 import trio
 
+from transport.platform import LINUX
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import VswitchError
 from vswitch.frames.ethernet import format_mac
@@ -56,6 +57,8 @@ async def serve_inside(
         choose: gives an address of the LAN that nobody else gets.
         mac: of the interface, the same each time, so that nobody has to learn it anew.
     """
+    if not LINUX:
+        raise VswitchError("to publish services needs Linux, whose namespaces give the sockets")
     async with open_sandbox() as sandbox:
         address = await choose()
         wanted = TapConfig(

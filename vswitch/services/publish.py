@@ -44,15 +44,6 @@ from vswitch.switch.switch import Switch
 
 FOLLOW: Final = 1.0  # seconds between two looks where the members are
 GRACE: Final = 10.0  # seconds that a member may be away, such as to start its program again
-# A peer that is gone without a word is noticed within a minute, whether there is something to send
-# or not: as long as the session of a silent member lasts.
-_KEEPALIVE: Final = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),  # seconds
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),  # milliseconds
-)
 
 
 @frozen
@@ -276,5 +267,14 @@ class Publisher:
 
 
 def _watch_over(sock: trio.socket.SocketType) -> None:
-    for level, name, value in _KEEPALIVE:
-        sock.setsockopt(level, name, value)
+    """Notice within a minute that the peer is gone without a word, whether there is something to
+    send or not: as long as the session of a silent member lasts.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, 20),  # seconds
+        (socket.TCP_KEEPINTVL, 10),
+        (socket.TCP_KEEPCNT, 4),
+        (socket.TCP_USER_TIMEOUT, 60_000),  # milliseconds
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
