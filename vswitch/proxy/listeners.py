@@ -20,13 +20,14 @@ import trio
 from attrs import define
 
 from vswitch.errors import VswitchError
-from vswitch.foreign.sockets import answering
+from vswitch.foreign.sockets import answering, enlarge
 from vswitch.logs import event
 from vswitch.proxy.counts import Counts, Gate
 from vswitch.proxy.relay import End, Silence, of_socket, relay, reset
 from vswitch.proxy.sides import CannotConnect
 
 MAX_DATAGRAM: Final = 65535  # bytes
+BATCH: Final = 32  # datagrams that are moved in a row
 QUEUE: Final = 64  # datagrams of one client that wait for its association to begin
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ANCILLARY: Final = 128  # bytes: room for in_pktinfo or in6_pktinfo
@@ -130,37 +131,49 @@ async def pass_on(
 async def serve_datagrams(
     listener: trio.socket.SocketType, dial: DialDatagrams, limits: Limits, counts: Counts
 ) -> NoReturn:
-    """Give each client, by its address, a socket to the target of its own."""
-    inbox, gate = _Inbox(listener), limits.associations
-    clients: dict[_Client, trio.MemorySendChannel[bytes]] = {}
+    """Give each client, by its address, a socket to the target of its own. The listener is taken
+    over, and closed at the end.
+    """
+    gate, flows = limits.associations, dict[_Client, _Flow]()
 
-    async def run(client: _Client, waiting: trio.MemoryReceiveChannel[bytes]) -> None:
+    async def run(client: _Client, flow: _Flow) -> None:
         async with contained(counts, gate, client.address[0]):
             try:
-                async with dial() as sock:
-                    await _associate(inbox, client, waiting, sock, limits.udp_idle, counts)
+                async with dial() as far:
+                    await flow.run(_taken_over(far), limits.udp_idle)
             finally:
-                clients.pop(client).close()
-                waiting.close()
+                del flows[client]
 
-    async with trio.open_nursery() as nursery:
-        while True:
-            try:
-                data, client = await inbox.receive()
-            except OSError as error:
-                event(log, "proxy-short", logging.WARNING, reason=error.strerror)
-                await trio.sleep(_PAUSE)
-                continue
-            if client not in clients:
-                if (reason := gate.enter(client.address[0])) is not None:
-                    counts.drops[reason] += 1
-                    continue
-                clients[client], waiting = trio.open_memory_channel[bytes](QUEUE)
-                nursery.start_soon(run, client, waiting)
-            try:
-                clients[client].send_nowait(data)
-            except trio.WouldBlock:
-                counts.drops["queue_full"] += 1
+    with _taken_over(listener) as sock:
+        inbox = _Inbox(sock)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                for _ in range(BATCH):
+                    try:
+                        data, client = inbox.receive()
+                    except BlockingIOError:
+                        break
+                    except OSError as error:
+                        event(log, "proxy-short", logging.WARNING, reason=error.strerror)
+                        await trio.sleep(_PAUSE)
+                        break
+                    flow = flows.get(client)
+                    if flow is None:
+                        if (reason := gate.enter(client.address[0])) is not None:
+                            counts.drops[reason] += 1
+                            continue
+                        flow = flows[client] = _Flow(inbox, client, counts)
+                        nursery.start_soon(run, client, flow)
+                    flow.up(data)
+
+
+def _taken_over(sock: trio.socket.SocketType) -> socket.socket:
+    """The same without Trio around each datagram: what can be moved at once is, or is dropped."""
+    taken = socket.socket(fileno=sock.detach())
+    taken.setblocking(False)
+    enlarge(taken)
+    return taken
 
 
 class _Client(NamedTuple):
@@ -175,63 +188,80 @@ class _Inbox:
     at all of them: a host with several would choose by its routes, and the client not know it.
     """
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._everywhere = sock.getsockname()[0] in ("0.0.0.0", "::")
 
-    async def receive(self) -> tuple[bytes, _Client]:
+    def receive(self) -> tuple[bytes, _Client]:
         """The next datagram; raises `OSError`."""
         if not self._everywhere:
-            data, address = await self._sock.recvfrom(MAX_DATAGRAM)
+            data, address = self._sock.recvfrom(MAX_DATAGRAM)
             return data, _Client(address, ())
-        data, said, _, address = await self._sock.recvmsg(MAX_DATAGRAM, _ANCILLARY)
+        data, said, _, address = self._sock.recvmsg(MAX_DATAGRAM, _ANCILLARY)
         return data, _Client(address, tuple(answering(said)))
 
-    async def answer(self, data: bytes, client: _Client) -> None:
+    def answer(self, data: bytes, client: _Client) -> None:
         """Raises `OSError`."""
         if client.asked:
-            await self._sock.sendmsg([data], client.asked, 0, client.address)
+            self._sock.sendmsg([data], client.asked, 0, client.address)
         else:
-            await self._sock.sendto(data, client.address)
+            self._sock.sendto(data, client.address)
 
 
-async def _associate(
-    inbox: _Inbox,
-    client: _Client,
-    waiting: trio.MemoryReceiveChannel[bytes],
-    sock: trio.socket.SocketType,
-    idle: float,
-    counts: Counts,
-) -> None:
-    silence = Silence(idle)
+class _Flow:
+    """One association: a client, and a socket to the target once there is one."""
 
-    async def up() -> None:
-        async for data in waiting:
-            silence.broken()
-            try:
-                await sock.send(data)
-            except OSError:  # of this one or, by ICMP, of one before
-                counts.drops["send_failed"] += 1
+    def __init__(self, inbox: _Inbox, client: _Client, counts: Counts) -> None:
+        self._inbox = inbox
+        self._client = client
+        self._counts = counts
+        self._waiting: list[bytes] = []
+        self._sock: socket.socket | None = None
+
+    def up(self, data: bytes) -> None:
+        """Send it to the target, or keep it until that can be done."""
+        if self._sock is None:
+            if len(self._waiting) < QUEUE:
+                self._waiting.append(data)
             else:
-                counts.traffic.up += len(data)
+                self._counts.drops["queue_full"] += 1
+            return
+        self._silence.broken()
+        try:
+            self._sock.send(data)
+        except OSError:  # of this one or, by ICMP, of one before
+            self._counts.drops["send_failed"] += 1
+        else:
+            self._counts.traffic.up += len(data)
 
-    async def down() -> None:
+    async def run(self, sock: socket.socket, idle: float) -> None:
+        """Until nothing has passed for `idle` seconds."""
+        self._silence = Silence(idle)
+        with sock:
+            self._sock = sock
+            for data in self._waiting:
+                self.up(data)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._down, sock)
+                await self._silence.reached()
+                nursery.cancel_scope.cancel()
+
+    async def _down(self, sock: socket.socket) -> NoReturn:
+        drops, traffic = self._counts.drops, self._counts.traffic
         while True:
-            try:
-                data = await sock.recv(MAX_DATAGRAM)
-            except OSError:
-                counts.drops["refused"] += 1
-                continue
-            silence.broken()
-            try:
-                await inbox.answer(data, client)
-            except OSError:
-                counts.drops["send_failed"] += 1
-            else:
-                counts.traffic.down += len(data)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(up)
-        nursery.start_soon(down)
-        await silence.reached()
-        nursery.cancel_scope.cancel()
+            await trio.lowlevel.wait_readable(sock)
+            for _ in range(BATCH):
+                try:
+                    data = sock.recv(MAX_DATAGRAM)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    drops["refused"] += 1
+                    continue
+                self._silence.broken()
+                try:
+                    self._inbox.answer(data, self._client)
+                except OSError:
+                    drops["send_failed"] += 1
+                else:
+                    traffic.down += len(data)
