@@ -21,6 +21,7 @@ from vswitch.config.options import (
     InviteConfig,
     JoinConfig,
     LookConfig,
+    OneNetworkConfig,
     ProxyConfig,
     ServeConfig,
     StateConfig,
@@ -31,9 +32,10 @@ from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
 from vswitch.features.settings import load_settings
 from vswitch.foreign.datagrams import SEND_REASONS
-from vswitch.foreign.kinds import KINDS, ForeignSettings, load_foreign
+from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.proxy.relay import End
 from vswitch.proxy.sides import REASONS
+from vswitch.serving.plan import plan_networks
 from vswitch.switch.counters import Drop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,17 +51,19 @@ OF_COMMAND = {
     "invite": InviteConfig,
     "status": LookConfig,
     "members": LookConfig,
-    "revoke": StateConfig,
-    "rename": StateConfig,
-    "disable": StateConfig,
-    "enable": StateConfig,
+    "member": LookConfig,
+    "revoke": OneNetworkConfig,
+    "rename": OneNetworkConfig,
+    "disable": OneNetworkConfig,
+    "enable": OneNetworkConfig,
     "leave": StateConfig,
     "port": LookConfig,
     "switch": LookConfig,
-    "capture": StateConfig,
+    "capture": OneNetworkConfig,
     "counters": LookConfig,
     "events": LookConfig,
     "impair": LookConfig,
+    "rules": LookConfig,
     "trace": LookConfig,
     "mac": LookConfig,
 }
@@ -172,9 +176,7 @@ FILES = [(page, block) for page in PAGES for block in blocks(page, "toml")]
 def test_configuration_in_documents_is_right(page, block, tmp_path):
     path = tmp_path / "vswitch.toml"
     path.write_text(block)
-    load(ServeConfig, {"config": str(path)}, {}, table="serve", tables=TABLES)
-    load_settings(path)
-    load_foreign(path)
+    plan_networks(load(ServeConfig, {"config": str(path)}, {}, table="serve", tables=TABLES))
 
 
 def settings_in(page: Path) -> list[tuple[str, str]]:

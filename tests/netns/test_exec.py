@@ -10,26 +10,16 @@ import sys
 import pytest
 
 from tests.netns.tools import ipv4, reach, serve_leases, until_it_says
-from tests.netns.user import HOME, TUN, UID, User
+from tests.netns.user import HOME, TUN, UID, User, lan_for_users
 from vswitch.devices import netlink
 from vswitch.errors import ExitCode
-from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import DEV, Lan
+from vswitch.lab import wait_until
+from vswitch.lab.lan import DEV
 
 LEASED = "10.99.0"
 
 
-@pytest.fixture(scope="module")
-def lan():
-    with Lab() as lab:
-        lan = Lan(lab)
-        if lab.rootless:
-            pytest.skip("needs root to become another user")
-        lan.serve()
-        lan.join("pc1")
-        lan.wait_connected("pc1")
-        yield lan
-        lan.stop()
+lan = pytest.fixture(lan_for_users, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +152,31 @@ def test_signals_are_passed_on(user, number):
     gone(user)
 
 
+@pytest.mark.netns("setpriv", "dhclient")
+def test_a_signal_before_the_program_runs_is_no_success(user):
+    """Here it waits for an address that nobody gives."""
+    running = user.start("t1", "true", options=["--dhcp"])
+    wait_until(lambda: any("dhclient" in line for line in processes_of(user.host)), "the client")
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    gone(user)
+
+
+@pytest.mark.netns("setpriv")
+def test_what_is_ignored_and_what_is_closed_stays_so(user):
+    """As nohup and daemons have it."""
+    script = 'trap "" HUP; exec "$@" <&- >&- 2>&-'
+    program = "cat /proc/self/status > $HOME/status; ls /proc/self/fd > $HOME/fds"
+    argv = user.argv("exec", "--name", "t1", "--dev", "eth0", "--", "sh", "-c", program)
+    done = user.host.run(["sh", "-c", script, "sh", *argv], env={"HOME": str(HOME)}, check=False)
+    assert done.returncode == 0
+    status = user.host.run(["cat", str(HOME / "status")]).stdout
+    assert int(re.search(r"SigIgn:\s+(\w+)", status)[1], 16) == 1 << signal.SIGHUP - 1
+    # Those of the redirection and of ls: nothing of ours is where the three were.
+    assert user.host.run(["cat", str(HOME / "fds")]).stdout.split() == ["0", "1"]
+
+
 SINK = """
 import socket, sys, time
 with socket.create_server((sys.argv[1], 9000)) as server:
@@ -271,16 +286,39 @@ def test_kept_member_stays_until_a_signal(user, lan):
     gone(user)
 
 
-@pytest.mark.netns("setpriv", "dnsmasq", "dhclient", "ip")
-def test_address_by_dhcp_with_routes_and_name_server(user, lan):
+@pytest.fixture(scope="module")
+def leases(lan):
+    """A DHCP server on the LAN."""
     server = lan.members["pc1"]
     server.call(netlink.add_address, DEV, f"{LEASED}.1/24")
     serve_leases(server, LEASED)
-    script = "ip -br -4 address; ip route; cat /etc/resolv.conf; ping -c1 " + f"{LEASED}.1"
-    done = user.exec("t1", "sh", "-c", script, options=["--dhcp"])
+
+
+LEASE = f"ip -br -4 address; ip route; cat /etc/resolv.conf; ping -c1 {LEASED}.1"
+
+
+def leased(done):
     assert f" {LEASED}.1" in done.stdout, done.stderr
     assert f"default via {LEASED}.1" in done.stdout
     assert ", 0% packet loss" in done.stdout
+
+
+@pytest.mark.netns("setpriv", "dnsmasq", "udhcpc", "ip", "unshare")
+def test_address_by_the_dhcp_client_of_busybox(user, leases):
+    hide = 'for at in $(command -v dhclient); do mount --bind /dev/null $at; done; exec "$@"'
+    script = f"{LEASE}; pgrep -u {UID} -x udhcpc"  # which stays, to renew
+    argv = user.argv("exec", "--name", "t1", "--dhcp", "--", "sh", "-c", script)
+    done = user.host.run(
+        ["unshare", "-m", "sh", "-c", hide, "sh", *argv], env={"HOME": str(HOME)}, check=False
+    )
+    leased(done)
+    assert done.returncode == 0
+    gone(user)
+
+
+@pytest.mark.netns("setpriv", "dnsmasq", "dhclient", "ip")
+def test_address_by_dhcp_with_routes_and_name_server(user, leases):
+    leased(user.exec("t1", "sh", "-c", LEASE, options=["--dhcp"]))
     # A client that the user starts himself.
     client = ["dhclient", "-4", "-1", "-v", "-sf", "/bin/true", DEV]
     done = user.exec("t1", *client, options=["--address", "none"])

@@ -7,11 +7,10 @@ import os
 from functools import partial
 from pathlib import Path
 
-from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
+from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
 from vswitch.config.options import ServeConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
-from vswitch.logs import set_up
 
 _DESCRIPTORS = 1 << 17  # what is published has two for each connection, and rules come live
 
@@ -37,13 +36,7 @@ def run(args: argparse.Namespace) -> int:
         return _check(args)
     config = config_from(args, ServeConfig, table="serve")
     config.files.ensure()
-    set_up(
-        config.log_level,
-        config.log_file,
-        config.log_days,
-        config.log_size,
-        config.log_only_file,
-    )
+    log_as(config)
     from vswitch.cli.supervisor import Readiness
     from vswitch.runtime import allow_descriptors
     from vswitch.serving.server import serve
@@ -54,29 +47,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """All that is wrong with the options and with each table of the file; nothing is started."""
-    from vswitch.features.settings import load_settings
-    from vswitch.foreign.kinds import load_foreign
-    from vswitch.services.publish_rules import load_published
     from vswitch.serving.https import certificate_of
+    from vswitch.serving.plan import plan_networks
 
     said = args.config or os.environ.get("VSWITCH_CONFIG")
     path = Path(said) if said else None
     problems: list[str] = []
-    urls: tuple[str, ...] = ()
-    subnet = ServeConfig().subnet
+    config = ServeConfig(config=path)  # the tables are looked at, whatever is wrong with options
 
     def options() -> None:
-        nonlocal urls, subnet
+        nonlocal config
         config = config_from(args, ServeConfig, table="serve")
-        urls, subnet = config.foreign, config.subnet
         certificate_of(config)
 
-    for look in (
-        options,
-        partial(load_settings, path),
-        lambda: load_foreign(path, urls),
-        lambda: load_published(path, subnet),
-    ):
+    for look in (options, lambda: plan_networks(config)):
         try:
             look()
         except ConfigError as error:

@@ -34,6 +34,7 @@ from vswitch.errors import BadRecord, NotReachable, VswitchError
 from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
+from vswitch.joining.routes import Routes
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
@@ -109,6 +110,7 @@ class HostLink:
         self._attempts = 0  # that failed since the last connection
         self._refused: dict[str, str] = {}  # address, mtu: what the switch said, and why not
         self._limits: dict[str, LineLimit] = {}  # by event
+        self.routes = Routes(config, interface, self.tell)
 
     def tell(self, name: str, level: int = logging.INFO, **fields: Any) -> None:
         """Log what a switch can cause as often as it likes: not more than `LineLimit` lets pass."""
@@ -140,12 +142,17 @@ class HostLink:
         address = self.interface.address
         if address is None or (reason := swallows(address, hosts)) is None:
             return
-        with suppress(VswitchError):
-            if (await self.interface.facts()).apart:
-                return
+        if await self.is_apart():
+            return
         self.refuse("address", address, reason)
         with suppress(VswitchError):  # not ours to take: the attempt will show it
             await self.interface.set_address(None)
+
+    async def is_apart(self) -> bool:
+        """Whether none of what leads to the switch is in the network of the interface."""
+        with suppress(VswitchError):
+            return (await self.interface.facts()).apart
+        return False
 
     def connected(
         self,
@@ -276,6 +283,7 @@ class HostLink:
                 refused=dict(self._refused),
                 lacking=lacks,
                 proxy=self.listeners(),
+                **self.routes.status(),
                 **session,
             )
         )
@@ -305,4 +313,6 @@ async def open_host_link(
         accept_ra=config.accept_ra,
     )
     async with open_host_end(open_interface, wanted, config) as interface:
-        yield HostLink(config, server, interface, task_status)
+        link = HostLink(config, server, interface, task_status)
+        async with link.routes.opened():
+            yield link

@@ -37,6 +37,8 @@ class PortStatus:
     name: str
     state: str
     address: str | None = None
+    offered: list[str] = Factory(list)  # networks behind it, as the member says
+    routes: list[str] = Factory(list)  # those that are approved, and so in force
     blocked: str | None = None  # why nothing passes for a while: loop, bpdu
     via: str | None = None
     rtt_ms: float | None = None
@@ -111,8 +113,8 @@ class FaultStatus:
 
 @frozen(kw_only=True)
 class SwitchStatus:
-    """A running switch. `members` counts those who may connect, `ports` shows who is; `listen` is
-    the first of `listens`, as `public` is of `publics`.
+    """A network of a running switch. `members` counts those who may connect, `ports` shows who is;
+    `listen` is the first of `listens`, as `public` is of `publics`.
     """
 
     version: str
@@ -121,6 +123,8 @@ class SwitchStatus:
     subnet: str
     mtu: int
     members: int
+    network: str = "default"  # whose ports and members these are
+    networks: list[str] = Factory(list)  # all that the running program serves
     listens: list[str] = Factory(list)
     public: str | None = None
     publics: list[str] = Factory(list)
@@ -150,6 +154,8 @@ class MemberStatus:
     disabled: float | None = None
     connected: bool | None = None
     via: str | None = None
+    routes: list[str] = Factory(list)  # networks behind it that are approved
+    offered: list[str] = Factory(list)  # others that it says are behind it, while it is connected
 
 
 @frozen(kw_only=True)
@@ -197,6 +203,10 @@ class JoinStatus:
     switch_key: str | None = None  # fingerprint of what this member has pinned
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
+    routes: dict[str, str] = Factory(dict)  # networks, and the member that leads there
+    routes_refused: dict[str, str] = Factory(dict)  # what the switch says besides, and why not
+    advertised: dict[str, str] = Factory(dict)  # networks behind this host: in use, or why not
+    exit_node: str | None = None  # of `--exit-node`, and how it is reached
     proxy: list[ProxyStatus] = Factory(list)  # the listeners, of `vswitch proxy` alone
     schema: int = SCHEMA
 

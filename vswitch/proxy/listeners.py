@@ -32,6 +32,7 @@ QUEUE: Final = 64  # datagrams of one client that wait for its association to be
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _ANCILLARY: Final = 128  # bytes: room for in_pktinfo or in6_pktinfo
 _PAUSE: Final = 0.1  # seconds until more descriptors or memory may be there
+_TOLD: Final = 60.0  # seconds between two lines of log about it
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,20 @@ async def contained(counts: Counts, gate: Gate, client: str) -> AsyncIterator[No
         gate.leave(client)
 
 
+class _Shortage:
+    """The kernel has no more descriptors, or memory: told once a minute while it lasts."""
+
+    def __init__(self) -> None:
+        self._told = -_TOLD
+
+    async def over(self, error: OSError) -> None:
+        """Wait until it may be over."""
+        if trio.current_time() - self._told >= _TOLD:
+            self._told = trio.current_time()
+            event(log, "proxy-short", logging.WARNING, reason=error.strerror)
+        await trio.sleep(_PAUSE)
+
+
 async def serve_streams(
     listener: trio.socket.SocketType,
     handle: Callable[[trio.SocketStream], Awaitable[None]],
@@ -84,6 +99,7 @@ async def serve_streams(
             async with stream:
                 await handle(stream)
 
+    shortage = _Shortage()
     async with trio.open_nursery() as nursery:
         while True:
             try:
@@ -91,8 +107,7 @@ async def serve_streams(
             except OSError as error:
                 # What the peer did to its connection meanwhile is told here, too: accept(2).
                 if error.errno in _SHORT:
-                    event(log, "proxy-short", logging.WARNING, reason=error.strerror)
-                    await trio.sleep(_PAUSE)
+                    await shortage.over(error)
                 continue
             stream, client = of_socket(sock), "" if unix else address[0]
             if (reason := gate.enter(client)) is None:
@@ -144,6 +159,7 @@ async def serve_datagrams(
             finally:
                 del flows[client]
 
+    shortage = _Shortage()
     with _taken_over(listener) as sock:
         inbox = _Inbox(sock)
         async with trio.open_nursery() as nursery:
@@ -155,8 +171,7 @@ async def serve_datagrams(
                     except BlockingIOError:
                         break
                     except OSError as error:
-                        event(log, "proxy-short", logging.WARNING, reason=error.strerror)
-                        await trio.sleep(_PAUSE)
+                        await shortage.over(error)
                         break
                     flow = flows.get(client)
                     if flow is None:

@@ -26,9 +26,11 @@ from vswitch.config.converters import (
     to_published,
     to_target,
 )
+from vswitch.config.networks import below, tables_of
 from vswitch.config.places import Listen, Target, is_address
-from vswitch.config.sources import option, read_tables, structure
+from vswitch.config.sources import option, structure
 from vswitch.errors import ConfigError
+from vswitch.state import DEFAULT_NETWORK
 
 MAX_RULES: Final = 256
 _UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")  # RFC 4193: of the LAN, or of nobody
@@ -128,15 +130,19 @@ def read_rule(table: dict[str, Any], place: str, subnet: IPv4Network) -> Publish
     return rule
 
 
-def load_published(path: Path | None, subnet: IPv4Network) -> tuple[PublishRule, ...]:
-    """The rules of a configuration file, if there is one."""
-    tables = [] if path is None else read_tables(path).get("publish", [])
+def load_published(
+    path: Path | None, subnet: IPv4Network, network: str = DEFAULT_NETWORK
+) -> tuple[PublishRule, ...]:
+    """The rules of a network in a configuration file, if there is one."""
+    before, document = tables_of(path, network)
+    tables = document.get("publish", [])
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
-        raise ConfigError(f"{path}: publish: write [[publish]], with two brackets")
+        name = f"{below(network)}publish"
+        raise ConfigError(f"{before}publish: write [[{name}]], with two brackets")
     rules: list[PublishRule] = []
     problems: list[str] = []
     for number, table in enumerate(tables, 1):
-        place = f"{path}: publish[{number}]"
+        place = f"{before}publish[{number}]"
         try:
             rule = read_rule(table, place, subnet)
             check_room(rule, rules, place)

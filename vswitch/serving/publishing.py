@@ -14,7 +14,7 @@ from ipaddress import IPv4Interface
 import trio
 
 from vswitch.addresses import mac_from_key
-from vswitch.config.options import ServeConfig
+from vswitch.config.options import NetworkConfig
 from vswitch.config.places import is_address
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import PUBLISH_PORT, LastServed
@@ -28,7 +28,7 @@ def make_publisher(
     switch: Switch,
     registry: Registry,
     reception: Reception,
-    config: ServeConfig,
+    config: NetworkConfig,
     served: LastServed,
 ) -> Publisher:
     """A publisher without rules, to be run."""

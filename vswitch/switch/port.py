@@ -61,6 +61,9 @@ class Bound:
     mac: bytes | None = None  # that it has announced
     address: str | None = None  # that the switch has given it, without a prefix length
     vouched: bool = False  # the MAC is the one that derives from its key
+    address6: str | None = None  # as `address`
+    networks: tuple[str, ...] = ()  # behind it, in which there may be who sends through it
+    lan: tuple[str, ...] = ()  # in which there is nobody behind it
 
 
 class Port:
@@ -132,7 +135,7 @@ class Port:
         """
         # HOT PATH
         if self.egress_stages:
-            now = self._clock()
+            now, came = self._clock(), records
             stages = self.egress_stages
             for stage in stages if after is None else behind(stages, after):
                 if not records:
@@ -140,7 +143,8 @@ class Port:
                 records = stage.take(records, now, self.counters)
             if not records:
                 return
-            load = load_of(records)
+            if records is not came:
+                load = load_of(records)
         if self._queue:
             self._enqueue(self._overtake(records))
             return
