@@ -7,12 +7,13 @@ import socket
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
+import tomllib
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tests.netns.test_proxy import WORD, website
-from tests.netns.test_recipes import underlay_address
+from tests.netns.test_recipes import NGINX, block, underlay_address
 from tests.netns.tools import ipv4, until_it_says
 from tests.netns.user import UID, User
 from vswitch.lab import Lab, wait_until
@@ -164,6 +165,56 @@ def test_wrk_with_200_connections_loses_none(lan):
         assert {key for key, n in after["failed"].items() if n != before["failed"].get(key)} <= {
             "reset"
         }
+
+
+SITES = "Web sites of members"
+
+
+def nginx(place):
+    text = block(SITES, "nginx")
+    (place / "nginx.conf").write_text(NGINX.format(directory=place, server=text))
+    return ["nginx", "-c", str(place / "nginx.conf")]
+
+
+def caddy(place):
+    (place / "Caddyfile").write_text("{\n  admin off\n}\n" + block(SITES, "caddy"))
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(place / "Caddyfile")]
+
+
+@pytest.mark.netns("curl", "nginx", "caddy")
+def test_web_sites_by_host_name_behind_nginx_and_caddy(lan):
+    """The recipe, its files included, with two members."""
+    box, switch = lan.members["box"], lan.switch
+    names = ("blog", "shop")
+    for name in names:
+        lan.join(name)
+    lan.wait_connected(*names)
+    rules = tomllib.loads(block(SITES, "toml"))["publish"]
+    for rule in rules:
+        lan.command(switch, "publish", rule["listen"], rule["to"])
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(website(lan.members[name], ipv4(lan, name), 80))
+            (lan.members[name].directory / "web80" / "index.html").write_text(name)
+
+        def page(name):
+            host = f"Host: {name}.example.org"
+            return box.run(["curl", "-s", "-H", host, f"http://{SWITCH_ADDRESS}/"], check=False)
+
+        for server in (nginx, caddy):
+            place = switch.directory / server.__name__
+            place.mkdir()
+            home = {"HOME": str(place), "XDG_DATA_HOME": str(place)}
+            with (place / "out").open("wb") as output:
+                running = switch.popen(server(place), env=home, stdout=output, stderr=output)
+            wait_until(lambda: page("blog").stdout == "blog", f"a page by {server.__name__}")
+            assert page("shop").stdout == "shop"
+            running.terminate()
+            running.wait(20)
+    for rule in rules:
+        lan.command(switch, "unpublish", rule["listen"])
+    for name in names:
+        lan.programs.pop(name).stop()
 
 
 @pytest.mark.netns("curl", "nginx")
