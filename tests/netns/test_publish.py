@@ -3,6 +3,7 @@ on the switch."""
 
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -16,6 +17,7 @@ from tests.netns.test_proxy import WORD, website
 from tests.netns.test_recipes import NGINX, block, underlay_address
 from tests.netns.tools import ipv4, until_it_says
 from tests.netns.user import UID, User
+from vswitch.errors import ExitCode
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import SWITCH_ADDRESS, Code, Lan
 
@@ -165,6 +167,84 @@ def test_wrk_with_200_connections_loses_none(lan):
         assert {key for key, n in after["failed"].items() if n != before["failed"].get(key)} <= {
             "reset"
         }
+
+
+ECHO = """
+import socket, sys
+listener = socket.create_server(("", 7))
+print("ready", flush=True)
+while True:
+    stream, _ = listener.accept()
+    while data := stream.recv(65536):
+        stream.sendall(data)
+"""
+TALK = """
+import socket, sys
+stream = socket.create_connection((sys.argv[1], 8083))
+for line in sys.stdin:
+    stream.sendall(line.encode())
+    print(stream.recv(99).decode(), end="", flush=True)
+"""
+
+
+@pytest.mark.netns
+def test_a_member_that_is_killed_and_started_again_keeps_its_connections(lan):
+    """The same address, within the grace: what is open goes on, and nothing hangs."""
+    pc1, pipes = lan.members["pc1"], {"stdout": subprocess.PIPE, "text": True}
+    server = pc1.popen([sys.executable, "-c", ECHO], **pipes)
+    until_it_says(server, "ready")
+    lan.command(lan.switch, "publish", "tcp://:8083", "pc1:7")
+    argv = [sys.executable, "-c", TALK, SWITCH_ADDRESS]
+    client = lan.members["box"].popen(argv, stdin=subprocess.PIPE, **pipes)
+
+    def says(word):
+        client.stdin.write(f"{word}\n")
+        client.stdin.flush()
+        return client.stdout.readline() == f"{word}\n"
+
+    assert says("before")
+    lan.programs["pc1"].stop(signal.SIGKILL)
+    lan.join("pc1")
+    lan.wait_connected("pc1")
+    assert says("after")
+    lan.command(lan.switch, "unpublish", "tcp://:8083")
+    client.stdin.close()
+    client.wait(20)
+    server.kill()
+    server.communicate(timeout=20)
+    client.stdout.close()
+
+
+@pytest.mark.netns("setpriv", "unshare")
+def test_without_namespaces_one_line_names_the_setting():
+    with Lab() as lab:
+        if lab.rootless:
+            pytest.skip("needs root to become another user")
+        lan = Lan(lab)
+        without_privilege(lan)
+        config = lan.switch.directory / "vswitch.toml"
+        config.write_text(CONFIG)
+        # In a user namespace of its own, where that setting is its own too.
+        script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+        become = ("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups")
+        argv = [
+            *become,
+            "unshare",
+            "-Ur",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            sys.executable,
+            "-m",
+            "vswitch",
+        ]
+        state = str(lan.switch.directory / "state")
+        serve = ["serve", "--listen", "127.0.0.1:0", "--config", str(config), "--state", state]
+        done = lan.switch.run([*argv, *serve], check=False)
+        assert done.returncode == ExitCode.PRIVILEGE, done.stderr
+        (line,) = [each for each in done.stderr.splitlines() if "vswitch: error" in each]
+        assert "user.max_user_namespaces=15000" in line
 
 
 SITES = "Web sites of members"
