@@ -52,9 +52,10 @@ from vswitch.joining.reach import (
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import ProxyStatus, datagram_counts
+from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
+from vswitch.proxy.status import ProxyStatus
 from vswitch.registry.rules import EnrolRefused
 from vswitch.resolver import resolve
 from vswitch.runtime import single_error
