@@ -186,7 +186,7 @@ def test_of_evil_routes_none_is_set(switch, asked):
 @pytest.mark.netns
 def test_names_of_others_stay_those_of_the_host(switch):
     """A switch that wants to be the name server of more than its LAN."""
-    lan, host = switch.lan, switch.lan.members["pc7"]
+    lan, host = switch.lan, switch.lan.host("pc9")
     before = host.run(["cat", "/etc/hosts", "/etc/resolv.conf"]).stdout
     for lie in (
         {"names": ["10.77.0.1"], "domain": "com"},
@@ -196,10 +196,10 @@ def test_names_of_others_stay_those_of_the_host(switch):
         {"names": ["10.77.0.1", "127.0.0.53"], "domain": "lan"},
     ):
         switch.say(**TRUE, **lie)
-        program = lan.programs.get("pc7") or lan.join("pc7")
+        program = lan.programs.get("pc9") or lan.join("pc9")
 
         def refused(lie=lie):
-            status = up(lan, "pc7")
+            status = up(lan, "pc9")
             return status and status["refused"].get("names", "").startswith(f"{lie['domain']}: ")
 
         wait_until(refused, f"refusal of {lie}")
