@@ -236,6 +236,9 @@ def ipv6_from_mac(prefix: IPv6Network, mac: bytes) -> IPv6Address:
     return prefix[int.from_bytes(suffix)]
 
 
+MAX_OFFERED = 32  # networks behind one member
+MAX_GATEWAYS = 64  # networks behind all members of a LAN: 10 KB of the longest texts
+
 PRIVATE: Final = tuple(
     map(
         ip_network,

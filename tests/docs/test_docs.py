@@ -20,11 +20,11 @@ from vswitch.config.options import (
     ExecConfig,
     InviteConfig,
     JoinConfig,
+    LeaveConfig,
     LookConfig,
     OneNetworkConfig,
     ProxyConfig,
     ServeConfig,
-    StateConfig,
 )
 from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.devices.home_filter import STAYS_HOME
@@ -57,7 +57,7 @@ OF_COMMAND = {
     "rename": OneNetworkConfig,
     "disable": OneNetworkConfig,
     "enable": OneNetworkConfig,
-    "leave": StateConfig,
+    "leave": LeaveConfig,
     "port": LookConfig,
     "switch": LookConfig,
     "capture": OneNetworkConfig,

@@ -340,7 +340,8 @@ class Demux:
         self, kind: int, datagram: bytes, address: Address, now: float
     ) -> None:
         if kind == INIT:
-            self.gate.saw(proven=any(datagram[-MAC_BYTES:]), now=now)
+            if not isinstance(address, PipeAddress):  # which the kernel cannot hold back
+                self.gate.saw(proven=any(datagram[-MAC_BYTES:]), now=now)
             if self._responder is None:
                 raise BadPacket("unexpected")
             response = self._responder.receive_init_untrusted(datagram, address, now)
@@ -508,7 +509,7 @@ class Demux:
     def _await_room(self, session: Session) -> None:
         """What it has waits for room in its pipe: by now there may be some."""
         address = session.paths.current
-        if not isinstance(address, PipeAddress) or address.room > 0:
+        if not isinstance(address, PipeAddress) or address.room(session.bulk.pace) > 0:
             session.unblock()
             self.touched[session] = None
         elif not address.closed:

@@ -18,6 +18,7 @@ from vswitch.cli.join import sandbox_config
 from vswitch.config.options import ProxyConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
+from vswitch.runtime import allow_files
 
 if TYPE_CHECKING:
     import trio
@@ -150,10 +151,8 @@ def _as_descriptors_allow(config: ProxyConfig) -> ProxyConfig:
     """Raise the limit of open files to what the other limits need, as far as that goes; and lower
     these where that is not enough, so that clients never take what the member itself needs.
     """
-    from vswitch.runtime import allow_descriptors
-
     needed = 2 * config.max_connections + 3 * config.max_associations
-    allowed = min(allow_descriptors(needed + _DESCRIPTORS), needed + _DESCRIPTORS)
+    allowed = allow_files(needed + _DESCRIPTORS)
     share = (allowed - min(_DESCRIPTORS, allowed * 3 // 4)) / needed
     if share >= 1:
         return config

@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
     config.files.ensure()
     log_as(config)
     from vswitch.cli.supervisor import Readiness
-    from vswitch.runtime import allow_descriptors
+    from vswitch.runtime import allow_files
     from vswitch.serving.server import serve
 
-    allow_descriptors(_DESCRIPTORS)
+    allow_files(_DESCRIPTORS)
     return run_service(partial(serve, config, task_status=Readiness()))
 
 

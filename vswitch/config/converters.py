@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from vswitch.addresses import (
+    MAX_OFFERED,
     MAX_PLACES,
     PRIVATE,
     WAY_OUT,
@@ -50,7 +51,6 @@ from vswitch.frames.ethernet import (
     parse_vlans,
 )
 from vswitch.members.lane_choice import LANES
-from vswitch.members.protocol import MAX_OFFERED
 
 Network: TypeAlias = IPv4Network | IPv6Network
 T = TypeVar("T")

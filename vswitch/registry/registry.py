@@ -21,9 +21,8 @@ from typing import Any, Self, TypeVar
 from attrs import evolve
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, check_name, highest_free, parse_subnet
+from vswitch.addresses import MAX_GATEWAYS, HostPort, check_name, highest_free, parse_subnet
 from vswitch.errors import ByeCode, ConfigError, NotFound, VswitchError
-from vswitch.members.protocol import MAX_GATEWAYS
 from vswitch.registry.approvals import Network, refuse_approval
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (

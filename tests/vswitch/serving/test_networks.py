@@ -66,6 +66,8 @@ async def test_networks_with_one_subnet_and_one_mac_see_nothing_of_each_other(si
             assert (here.network, there.network) == ("default", "lab")
             assert here.networks == there.networks == ["default", "lab"]
             assert [port.name for port in there.ports] == ["pc1", "pc2"]
+            prefixes = {each.status.served.prefix for each in running.networks.values()}
+            assert len(prefixes) == 2  # a host can be in both
             assert await site.revoke("pc1", "lab") == ["pc1"]
             assert isinstance(await lab_one.wait_ended(), EnrolRefused)
             assert [port.name for port in (await site.status()).ports] == ["pc1", "pc2"]
