@@ -7,7 +7,7 @@ either side becomes a reset on the other, so that neither takes a broken stream 
 is cancelled resets both.
 
 All relays of a Trio run share one edge-triggered epoll(7), whose task moves what is ready, for
-about `TURN` before others have theirs: with a thousand connections, a task woken for each
+about a millisecond before others have theirs: with a thousand connections, a task woken for each
 read and each write costs three times what the kernel does with the bytes. Each relay has a task of
 its own all the same, which waits for its end.
 
@@ -29,8 +29,8 @@ from attrs import define, field
 
 CHUNK: Final = 128 * 1024  # bytes of one read: half the system calls of 64 KiB, at twice the memory
 EVENTS: Final = 64  # that are asked for at once: as many chunks are moved, at most
-POLLS: Final = 4  # of them in a turn, while it has lasted less than
-TURN: Final = 0.001  # seconds: frames and others wait so long
+_POLLS: Final = 4  # of them in a turn, while it has lasted less than
+_TURN: Final = 0.001  # seconds: frames and others wait so long
 _LINGER: Final = struct.pack("ii", 1, 0)  # closing sends a reset (SO_LINGER of socket(7))
 # linux/eventpoll.h; not by name, as other systems import this, too.
 _IN, _OUT, _ERR, _HUP, _RDHUP, _ET = 0x1, 0x4, 0x8, 0x10, 0x2000, 1 << 31
@@ -208,7 +208,7 @@ class _Pump:
         for half in again:
             self._step(half, 0, now)
         halves = self._halves
-        for _ in range(POLLS):
+        for _ in range(_POLLS):
             events = self._epoll.poll(0, EVENTS)
             for fd, flags in events:
                 reads, writes = halves[fd]
@@ -216,7 +216,7 @@ class _Pump:
                     self._step(reads, flags, now)
                 if flags & _OUT and writes.rest:
                     self._step(writes, 0, now)
-            if len(events) < EVENTS or trio.current_time() - now >= TURN:
+            if len(events) < EVENTS or trio.current_time() - now >= _TURN:
                 break
 
     def _step(self, half: _Half, flags: int, now: float) -> None:
