@@ -183,14 +183,14 @@ class _Pump:
     def add(self, up: _Half, down: _Half) -> None:
         """An event for each end follows, as it can be written to."""
         for reads, writes in ((up, down), (down, up)):
-            self._halves[reads.read_from] = reads, writes
             self._epoll.register(reads.read_from, _ALL)
+            self._halves[reads.read_from] = reads, writes
 
     def remove(self, *halves: _Half) -> None:
-        """Before they are closed."""
+        """Before they are closed; of those that could be added."""
         for half in halves:
-            del self._halves[half.read_from]
-            self._epoll.unregister(half.read_from)
+            if self._halves.pop(half.read_from, None) is not None:
+                self._epoll.unregister(half.read_from)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -211,7 +211,9 @@ class _Pump:
         for _ in range(_POLLS):
             events = self._epoll.poll(0, EVENTS)
             for fd, flags in events:
-                reads, writes = halves[fd]
+                if (both := halves.get(fd)) is None:
+                    continue
+                reads, writes = both
                 if flags & ~_OUT:
                     self._step(reads, flags, now)
                 if flags & _OUT and writes.rest:
@@ -267,8 +269,8 @@ async def relay(
     async with near, far:
         pump, both = _pump(), _Relay(traffic, trio.current_time())
         up, down = _Half(both, near, far, True, early), _Half(both, far, near, False)
-        pump.add(up, down)
         try:
+            pump.add(up, down)
             while not both.over.is_set():
                 if (left := both.last + idle - trio.current_time()) <= 0:
                     both.end = End.IDLE
