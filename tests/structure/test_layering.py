@@ -40,6 +40,7 @@ PURE_MODULES = {
     "vswitch.joining.host_trust",
     "vswitch.joining.route_trust",
     "vswitch.registry.approvals",
+    "vswitch.services.station",
 }
 SHELLS = {
     "vswitch.switch.device",

@@ -230,6 +230,7 @@ def name_taken(holder: Member) -> EnrolRefused:
 
 LOCAL_PORT = "local"  # name of the port of the switch's own host
 PUBLISH_PORT = "publish"  # of that from which published services are reached
+SERVICES_PORT = "services"  # and of that of its own services
 
 
 def taken_reason(name: str, reserved: Collection[str]) -> str | None:
@@ -238,6 +239,8 @@ def taken_reason(name: str, reserved: Collection[str]) -> str | None:
         return "that is the port of the switch's own host"
     if name == PUBLISH_PORT:
         return "that is the port by which `vswitch publish` reaches members"
+    if name == SERVICES_PORT:
+        return "that is the port of the switch's own services"
     if name.isdigit():
         return "a number means the port of that number"
     front, dash, number = name.rpartition("-")

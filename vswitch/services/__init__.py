@@ -1,1 +1,5 @@
-"""What a switch does on its LAN as one of the hosts there, beyond moving frames."""
+"""What the switch itself does on a LAN, beyond carrying its frames: one file for each service.
+
+Those that answer the LAN speak as one host of it (`host.py`), in an ordinary port of the switch. A
+service that fails ends itself, and no frame stops for it.
+"""

@@ -19,6 +19,7 @@ from vswitch.errors import ConfigError
 from vswitch.features.settings import Settings, load_settings
 from vswitch.foreign.kinds import ForeignSettings, load_foreign
 from vswitch.services.publish_rules import PublishRule, load_published
+from vswitch.serving.services import ServicesSettings, load_services
 from vswitch.state import DEFAULT_NETWORK, StateDir
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class NetworkPlan:
     settings: Settings
     foreign: tuple[ForeignSettings, ...]
     published: tuple[PublishRule, ...]
+    services: ServicesSettings
 
     @property
     def logged(self) -> str | None:
@@ -61,6 +63,7 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
             tried(lambda: load_settings(path, name), Settings()),
             tried(lambda: load_foreign(path, urls, name), ()),
             tried(lambda: load_published(path, own.subnet, name), ()),
+            tried(lambda: load_services(path, name), ServicesSettings()),
         )
 
     plans = [planned(DEFAULT_NETWORK, config, config.foreign)]
@@ -86,8 +89,8 @@ def _conflicts(path: Path | None, plans: Sequence[NetworkPlan]) -> Iterator[str]
         for rule, before in product(other.published, one.published):
             if rule.listen.overlaps(before.listen):
                 yield (
-                    f"{_place(path, other)}publish: {rule.listen} takes what comes to {before.listen} of "
-                    f"the network {one.name}"
+                    f"{_place(path, other)}publish: {rule.listen} takes what comes to "
+                    f"{before.listen} of the network {one.name}"
                 )
     plugged = [plan for plan in plans if plan.config.local_port]
     for one, other in combinations(plugged, 2):
