@@ -207,6 +207,15 @@ def lowest_free(subnet: IPv4Network, taken: Container[IPv4Address]) -> IPv4Addre
     return None
 
 
+def highest_free(subnet: IPv4Network, taken: Container[IPv4Address]) -> IPv4Address | None:
+    """As `lowest_free`, from the other end: for what should be in no member's way."""
+    first, last = int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
+    for number in range(last, first - 1, -1):
+        if (address := IPv4Address(number)) not in taken:
+            return address
+    return None
+
+
 def mac_from_key(key: bytes) -> bytes:
     """The MAC address of whoever owns this public key: stable, unicast, locally administered."""
     digest = blake2s(key, digest_size=6, person=b"vsw mac").digest()

@@ -52,9 +52,10 @@ from vswitch.joining.reach import (
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import ProxyStatus, datagram_counts
+from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
+from vswitch.proxy.status import ProxyStatus
 from vswitch.registry.rules import EnrolRefused
 from vswitch.resolver import resolve
 from vswitch.runtime import single_error
@@ -93,7 +94,8 @@ async def join(
     if run_pipe is None:
         proxy = config.proxy, config.proxy_credentials
         proxy_for = await trio.to_thread.run_sync(proxies.read, *proxy)
-        run_pipe, places = over_https(proxy_for), places_beside(profile, proxy_for)
+        run_pipe = over_https(proxy_for, profile.server_key.raw)
+        places = places_beside(profile, proxy_for)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
     with single_error():
