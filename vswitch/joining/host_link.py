@@ -36,9 +36,10 @@ from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
 from vswitch.joining.routes import Routes
 from vswitch.logs import event
-from vswitch.management.status import JoinStatus, ProxyStatus, to_json
+from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
+from vswitch.proxy.status import ProxyStatus
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,8 @@ from typing import Any, Self, TypeVar
 from attrs import evolve
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, check_name, parse_subnet
-from vswitch.errors import ByeCode, ConfigError, NotFound
-from vswitch.members.protocol import MAX_GATEWAYS
+from vswitch.addresses import MAX_GATEWAYS, HostPort, check_name, highest_free, parse_subnet
+from vswitch.errors import ByeCode, ConfigError, NotFound, VswitchError
 from vswitch.registry.approvals import Network, refuse_approval
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
@@ -101,6 +100,7 @@ class Registry:
     def __init__(self, database: Database, max_members: int) -> None:
         self._database = database
         self._max_members = max_members
+        self._held: dict[IPv4Address, str] = {}  # addresses of the switch's own, and for what
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True, max_members: int = 1024) -> Self:
@@ -271,7 +271,7 @@ class Registry:
                 raise EnrolRefused(ByeCode.UNKNOWN)
             member = Member(*rows[0])
             others = read(_OTHER_ADDRESSES, (key,))
-            holders = {IPv4Address(address): holder for address, holder in others}
+            holders = {IPv4Address(address): holder for address, holder in others} | self._held
             address = choose_address(member, wish, subnet, holders)
             text = None if address is None else str(address)
             return text, text == member.address
@@ -285,6 +285,24 @@ class Registry:
                 if not unchanged:
                     run("UPDATE member SET address = ? WHERE key = ?", (text, key))
         return None if text is None else f"{text}/{subnet.prefixlen}"
+
+    def hold(self, subnet: IPv4Network, owner: str) -> IPv4Address:
+        """An address that no member has or gets while this object is open, the highest; the same
+        one each time for the same owner, a port of the switch. `VswitchError` if none is free.
+        """
+        with self._database.plain_errors():
+            rows = self._database.read(_OTHER_ADDRESSES, (b"",))
+            taken = {IPv4Address(address) for address, _ in rows} | self._held.keys()
+        for address, holder in self._held.items():
+            if holder == owner and address in subnet:
+                return address
+        if (free := highest_free(subnet, taken)) is None:
+            raise VswitchError(
+                f"all addresses of {subnet} are given away, and {owner} needs one: revoke members, "
+                "or serve with a larger --subnet"
+            )
+        self._held = {**self._held, free: owner}  # other threads read it
+        return free
 
     def revoke(self, name: str, now: float) -> Member | None:
         """Refuse this member's key from now on, free its name, and cancel its open invites.

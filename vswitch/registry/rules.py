@@ -229,12 +229,15 @@ def name_taken(holder: Member) -> EnrolRefused:
 
 
 LOCAL_PORT = "local"  # name of the port of the switch's own host
+PUBLISH_PORT = "publish"  # of that from which published services are reached
 
 
 def taken_reason(name: str, reserved: Collection[str]) -> str | None:
     """Why no member can have this name; None if one can."""
     if name == LOCAL_PORT:
         return "that is the port of the switch's own host"
+    if name == PUBLISH_PORT:
+        return "that is the port by which `vswitch publish` reaches members"
     if name.isdigit():
         return "a number means the port of that number"
     front, dash, number = name.rpartition("-")

@@ -36,6 +36,7 @@ from vswitch.runtime import single_error
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.plan import NetworkPlan
+from vswitch.serving.publishing import make_publisher
 from vswitch.serving.reception import Reception
 from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.switch import Switch, open_switch
@@ -75,6 +76,7 @@ async def open_network(
     """
     config, foreign = plan.config, plan.foreign
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
+    max_ports += 1  # from which published services are reached
     logged = NETWORK.set(plan.logged)  # the tasks that begin from here on have it, too
     async with (
         open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
@@ -90,13 +92,18 @@ async def open_network(
         nursery.start_soon(reception.watch)
         nursery.start_soon(reception.gateways.run)
         status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
-        controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
+        publisher = status.publisher = make_publisher(switch, registry, reception, config, served)
+        await nursery.start(_run_service, switch, "publish", publisher.run, ())
+        controlled = Controlled(
+            managed, status.read, reception.check_revoked, reception.bar, publisher
+        )
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
         await nursery.start(serve_control, plan.files.control_socket, control_handlers(controlled))
         nursery.start_soon(log_frames, controlled.captures)
         if config.local_port:
             await nursery.start(serve_local_port, switch, config)
+        await publisher.apply(plan.published)
         status.listeners = await nursery.start(serve_foreign, switch, foreign)
         await trio.to_thread.run_sync(_record, registry, served)
         network = Network(

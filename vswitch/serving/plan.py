@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from vswitch.config.options import NetworkConfig, ServeConfig
 from vswitch.errors import ConfigError
 from vswitch.features.settings import Settings, load_settings
 from vswitch.foreign.kinds import ForeignSettings, load_foreign
+from vswitch.services.publish_rules import PublishRule, load_published
 from vswitch.state import DEFAULT_NETWORK, StateDir
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class NetworkPlan:
     config: NetworkConfig
     settings: Settings
     foreign: tuple[ForeignSettings, ...]
+    published: tuple[PublishRule, ...]
 
     @property
     def logged(self) -> str | None:
@@ -58,6 +60,7 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
             own,
             tried(lambda: load_settings(path, name), Settings()),
             tried(lambda: load_foreign(path, urls, name), ()),
+            tried(lambda: load_published(path, own.subnet, name), ()),
         )
 
     plans = [planned(DEFAULT_NETWORK, config, config.foreign)]
@@ -79,6 +82,13 @@ def _conflicts(path: Path | None, plans: Sequence[NetworkPlan]) -> Iterator[str]
                 if plan.name == DEFAULT_NETWORK
                 else f"{_place(path, plan)}bridge is for its local port: say local_port = true, too"
             )
+    for one, other in combinations(plans, 2):
+        for rule, before in product(other.published, one.published):
+            if rule.listen.overlaps(before.listen):
+                yield (
+                    f"{_place(path, other)}publish: {rule.listen} takes what comes to "
+                    f"{before.listen} of the network {one.name}"
+                )
     plugged = [plan for plan in plans if plan.config.local_port]
     for one, other in combinations(plugged, 2):
         mine, its = other.config, one.config

@@ -172,6 +172,14 @@ async def test_on_the_switchs_own_host_a_network_is_joined_by_its_name(site, con
         ("[network.lab.foreign]\nkind = 'udp'\n", "write [[network.lab.foreign]]"),
         ("[[network.lab.foreign]]\nkind = 'udp'\n", "network.lab.foreign[1]: listen is missing"),
         ("[network.lab]\nbridge = 'br0'\n", "network.lab.bridge"),
+        ("[[network.lab.publish]]\nto = 'a:1'\n", "network.lab.publish[1]: listen is missing"),
+        ("[network.lab.publish]\n", "write [[network.lab.publish]]"),
+        (
+            "[[publish]]\nlisten = 'tcp://:8000-8010'\nto = 'a:1-11'\n[network.lab]\n"
+            "[[network.lab.publish]]\nlisten = 'tcp://127.0.0.1:8010'\nto = 'a:1'\n",
+            "network.lab.publish: tcp://127.0.0.1:8010 takes what comes to tcp://:8000-8010 of the "
+            "network default",
+        ),
         ("".join(f"[network.n{n}]\n" for n in range(16)), "more than 15"),
         (
             "[network.a]\nlocal_port = true\n[network.b]\nlocal_port = true\n",

@@ -14,6 +14,7 @@ from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
 from vswitch.management.status import SwitchStatus
+from vswitch.services.publish import Publisher
 from vswitch.switch.port import Port
 
 Args = dict[str, Any]
@@ -29,6 +30,7 @@ class Controlled:
     status: Callable[[], Awaitable[SwitchStatus]]
     check_revoked: Callable[[], list[str]]  # disconnects them; their names
     bar: Callable[[str], list[str]]  # a member, until the switch ends; the disconnected
+    publisher: Publisher | None = None
     captures: capture.Captures = attrs.field(init=False)
 
     @captures.default
