@@ -38,6 +38,9 @@ PURE_MODULES = {
     "vswitch.devices.relocation",
     "vswitch.foreign.conversations",
     "vswitch.joining.host_trust",
+    "vswitch.services.dhcp",
+    "vswitch.services.leases",
+    "vswitch.services.terms",
 }
 SHELLS = {
     "vswitch.switch.device",
