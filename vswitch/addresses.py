@@ -1,5 +1,5 @@
 """Host and port texts, the switch's subnet, which of its addresses a member may have, and
-the MAC address that follows from a key.
+the MAC address and the IPv6 prefix that follow from a key.
 
 Pure: text in, values out. Every text has one canonical spelling (`HostPort.text()`, addresses
 as `ipaddress` prints them), so values can be compared and stored as text.
@@ -14,7 +14,7 @@ import ipaddress
 import re
 from collections.abc import Container
 from hashlib import blake2s
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Self
 
 from attrs import frozen
@@ -211,3 +211,19 @@ def mac_from_key(key: bytes) -> bytes:
     """The MAC address of whoever owns this public key: stable, unicast, locally administered."""
     digest = blake2s(key, digest_size=6, person=b"vsw mac").digest()
     return bytes((digest[0] & 0xFC | 0x02,)) + digest[1:]
+
+
+def prefix_from_key(key: bytes, network: str = "") -> IPv6Network:
+    """A unique local /64 (RFC 4193) that follows from the key of a switch, and from the name of one
+    of its networks.
+    """
+    digest = blake2s(key + network.encode(), digest_size=5, person=b"vsw ula").digest()
+    return IPv6Network((b"\xfd" + digest + bytes(10), 64))
+
+
+def address_in(prefix: IPv6Network, mac: bytes) -> IPv6Address:
+    """The address that a host with this MAC gives itself in an advertised /64, unless it prefers
+    others (RFC 4291 appendix A).
+    """
+    identifier = bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:]
+    return prefix[int.from_bytes(identifier, "big")]
