@@ -34,6 +34,7 @@ from vswitch.foreign.datagrams import SEND_REASONS
 from vswitch.foreign.kinds import KINDS, ForeignSettings, load_foreign
 from vswitch.proxy.relay import End
 from vswitch.proxy.sides import REASONS
+from vswitch.services.station import ServiceDrop
 from vswitch.switch.counters import Drop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,7 +240,7 @@ def test_every_exit_code_is_explained():
 
 
 def test_every_drop_is_explained():
-    of_switch, of_member, of_transport = (
+    of_switch, of_services, of_member, of_transport = (
         [code(row[0])[0] for row in rows(table)]
         for table in re.split(r"\n\n(?=[^|\n])", section("Counters"))
         if "\n|" in table
@@ -247,6 +248,10 @@ def test_every_drop_is_explained():
     importlib.import_module("vswitch.features.manager")  # which imports every feature
     declared = [str(reason) for kind in Drop.__subclasses__() for reason in kind]
     assert sorted(of_switch) == sorted(declared)
+    for path in (ROOT / "vswitch/services").glob("*.py"):
+        importlib.import_module(f"vswitch.services.{path.stem}")
+    refused = [str(reason) for kind in ServiceDrop.__subclasses__() for reason in kind]
+    assert sorted(of_services) == sorted(refused)
     sources = [
         path
         for room in ("joining", "devices", "members", "switch", "foreign")

@@ -12,6 +12,7 @@ from tests.fuzz import (
     kcp_clients,
     members,
     parity,
+    services,
     session,
     sockets,
     switch,
@@ -46,6 +47,7 @@ TARGETS = {
     "websocket": Target(web.run_frames, web.frame_seeds, 3_000),
     "answers": Target(web.run_answers, web.answer_seeds, 3_000),
     "web": Target(web.run_server, web.server_seeds, 500),
+    "host": Target(services.run_host, services.host_seeds, 3_000),
     "listener": Target(sockets.run_bench, sockets.bench_seeds, 2_000),
 }
 

@@ -40,6 +40,7 @@ PURE_MODULES = {
     "vswitch.joining.host_trust",
     "vswitch.services.dhcp",
     "vswitch.services.leases",
+    "vswitch.services.station",
     "vswitch.services.terms",
 }
 SHELLS = {

@@ -191,12 +191,15 @@ def name_taken(holder: Member) -> EnrolRefused:
 
 
 LOCAL_PORT = "local"  # name of the port of the switch's own host
+SERVICES_PORT = "services"  # and of that of its own services
 
 
 def taken_reason(name: str, reserved: Collection[str]) -> str | None:
     """Why no member can have this name; None if one can."""
     if name == LOCAL_PORT:
         return "that is the port of the switch's own host"
+    if name == SERVICES_PORT:
+        return "that is the port of the switch's own services"
     if name.isdigit():
         return "a number means the port of that number"
     front, dash, number = name.rpartition("-")

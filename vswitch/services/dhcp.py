@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
@@ -45,6 +44,7 @@ from vswitch.frames.bootp import (
 from vswitch.frames.ethernet import BROADCAST
 from vswitch.registry.rules import Lease
 from vswitch.services.leases import Client, Pool
+from vswitch.services.station import ServiceDrop
 from vswitch.services.terms import Terms
 from vswitch.switch.bucket import Bucket
 
@@ -60,7 +60,7 @@ _EVERYBODY = IPv4Address("255.255.255.255")
 _INFINITE = b"\xff\xff\xff\xff"  # the lease of a member's own address ends with its membership
 
 
-class DhcpDrop(StrEnum):
+class DhcpDrop(ServiceDrop):
     """Why a message got no answer."""
 
     BAD = "dhcp_bad"  # no message of DHCP, or one that only servers send and that says nothing
@@ -91,6 +91,7 @@ class Answer:
     mac: bytes  # where the frame goes
     address: IPv4Address  # where the packet goes
     payload: bytes
+    tags: bytes  # the VLAN tags of the frame
 
 
 @attrs.frozen
@@ -168,7 +169,8 @@ class Dhcp:
                 del self._asked[mac]
                 offer = self.pool.offers.get(mac)
                 if offer is not None and now >= self.quiet_until:
-                    steps.append(self._offer(asked.message, offer.address))
+                    answer = self._answer(Kind.OFFER, asked.message, asked.client, offer.address)
+                    steps.append(answer)
         if self._expiry <= now:
             self._expiry = now + EXPIRY
             steps += self._free(self.pool.expired(now))
@@ -259,14 +261,14 @@ class Dhcp:
     def _discover(self, message: DhcpMessage, client: Client, now: float) -> list[Step]:
         steps = self.look(now)
         if client.own is not None:
-            return [*steps, self._offer(message, client.own)]
+            return [*steps, self._answer(Kind.OFFER, message, client, client.own)]
         asked = self._asked.get(client.mac)
         if asked is not None and asked.client.port == client.port:
             asked.message = message  # it asks again while its address is probed
             return steps
         offer = self.pool.offers.get(client.mac)
         if offer is not None and offer.client.port == client.port and asked is None:
-            return [*steps, self._offer(message, offer.address)]
+            return [*steps, self._answer(Kind.OFFER, message, client, offer.address)]
         return [*steps, *self._probe(message, client, message.address(Option.ADDRESS), now)]
 
     def _probe(
@@ -283,7 +285,7 @@ class Dhcp:
         if self.pool.offer(client, address, now) is None:
             return self._drop(DhcpDrop.BUSY)
         if lease is not None and lease.address == str(address):
-            return [self._offer(message, address)]
+            return [self._answer(Kind.OFFER, message, client, address)]
         self._asked[client.mac] = _Asked(message, client, now + PROBE)
         return [Probe(address)]
 
@@ -298,19 +300,20 @@ class Dhcp:
         if address is None:
             return self._drop(DhcpDrop.BAD)
         if client.own is not None:
-            right = address == client.own
-            return [self._answer(Kind.ACK, message, address) if right else self._refuse(message)]
+            if address != client.own:
+                return [self._refuse(message, client)]
+            return [self._answer(Kind.ACK, message, client, address)]
         if not self.pool.usable(address, client, now) or not self.pool.has_room(client):
             self.pool.withdraw(client.mac)
-            return [self._refuse(message)]
+            return [self._refuse(message, client)]
         before = self.pool.leases.get(client.mac)
         until = now + self._lease_time(message)
         name = _name_of(message.options.get(Option.HOST_NAME, b""))
         lease = Lease(client.mac, str(address), client.port, name, now, until)
         self.pool.keep(lease)
         renewed = before is not None and before.address == lease.address
-        answer = self._answer(Kind.ACK, message, address)
-        return [Keep(lease, renewed, answer, self._refuse(message))]
+        answer = self._answer(Kind.ACK, message, client, address)
+        return [Keep(lease, renewed, answer, self._refuse(message, client))]
 
     def _inform(self, message: DhcpMessage, asker: Asker) -> list[Step]:
         """A host that has an address, and wants the rest."""
@@ -319,7 +322,7 @@ class Dhcp:
             NO_ADDRESS,
         ):
             return self._drop(DhcpDrop.RELAYED)
-        return [self._answer(Kind.ACK, message, None)]
+        return [self._answer(Kind.ACK, message, asker.client, None)]
 
     def _decline(self, message: DhcpMessage, client: Client, now: float) -> list[Step]:
         """The client has found its address with somebody else."""
@@ -350,10 +353,7 @@ class Dhcp:
 
     # The answers.
 
-    def _offer(self, message: DhcpMessage, address: IPv4Address) -> Answer:
-        return self._answer(Kind.OFFER, message, address)
-
-    def _refuse(self, message: DhcpMessage) -> Answer:
+    def _refuse(self, message: DhcpMessage, client: Client) -> Answer:
         """To everybody, since the client may have an address of another network."""
         options = {
             Option.SERVER: self.terms.server.packed,
@@ -363,9 +363,11 @@ class Dhcp:
         answer = attrs.evolve(
             message, kind=Kind.NAK, op=REPLY, client=NO_ADDRESS, broadcast=True, options=options
         )
-        return Answer(Kind.NAK, BROADCAST, _EVERYBODY, build_dhcp(answer))
+        return Answer(Kind.NAK, BROADCAST, _EVERYBODY, build_dhcp(answer), client.tags)
 
-    def _answer(self, kind: Kind, message: DhcpMessage, address: IPv4Address | None) -> Answer:
+    def _answer(
+        self, kind: Kind, message: DhcpMessage, client: Client, address: IPv4Address | None
+    ) -> Answer:
         options: dict[int, bytes] = {Option.SERVER: self.terms.server.packed}
         if address is not None:
             seconds = self._lease_time(message)
@@ -384,10 +386,10 @@ class Dhcp:
         most = int.from_bytes(message.options.get(Option.MOST_BYTES, b"")[:2], "big") - 28
         payload = build_dhcp(answer, max(_SMALLEST, min(most, self.terms.mtu - 28)))
         if message.client != NO_ADDRESS:
-            return Answer(kind, message.mac, message.client, payload)
+            return Answer(kind, message.mac, message.client, payload, client.tags)
         if message.broadcast or address is None:
-            return Answer(kind, BROADCAST, _EVERYBODY, payload)
-        return Answer(kind, message.mac, address, payload)
+            return Answer(kind, BROADCAST, _EVERYBODY, payload, client.tags)
+        return Answer(kind, message.mac, address, payload, client.tags)
 
     def _lease_time(self, message: DhcpMessage) -> float:
         """Seconds: what the client wishes for, if that is less than usual."""

@@ -40,6 +40,7 @@ class Client:
     mac: bytes
     port: str  # by name, where the switch has heard it
     own: IPv4Address | None = None  # that the switch gave the member that has this MAC itself
+    tags: bytes = b""  # the VLAN tags of its frames
 
 
 @attrs.frozen

@@ -97,6 +97,10 @@ class Switch:
         """The attached ports, by number."""
         return tuple(port for _, port in sorted(self._ports.items()))
 
+    def port(self, number: int) -> Port | None:
+        """The attached port of that number."""
+        return self._ports.get(number)
+
     def attach(
         self,
         device: Device,
