@@ -7,6 +7,7 @@ it names.
 import functools
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -19,23 +20,18 @@ missing = functools.cache(missing_for_lab)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With `-n 2`: file by file, and those with real hosts one after the other, since they look for
-    what others leave; they wait most of the time, and the others run beside them. A file whose
-    tests run inside a host of their own meets nobody there.
+    """With `-n 4`: file by file, in their order. So those with real hosts, which wait most of the
+    time, begin early, and the last to end is a short one.
     """
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadFileScheduling
 
-    @functools.cache
-    def scope_of(file):
-        if not file.startswith("tests/netns/"):
-            return file
-        return file if "mark.inside" in (config.rootpath / file).read_text() else "hosts"
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
-    class OneForHosts(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            return scope_of(nodeid.partition("::")[0])
 
-    return OneForHosts(config, log)
+def pytest_configure(config):
+    # A shell may have had it ignored, and so would every program that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

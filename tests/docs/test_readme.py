@@ -39,7 +39,7 @@ def test_readme_has_its_two_commands_on_lines_of_their_own():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     install = "python3 -m venv .venv && .venv/bin/pip install -q "
     assert f"{install}. && .venv/bin/vswitch demo" in lines
-    assert f"{install}-e '.[test]' && .venv/bin/pytest -n 3" in lines
+    assert f"{install}-e '.[test]' && .venv/bin/pytest -n 4" in lines
 
 
 def test_ci_ends_with_the_test_line_of_the_readme():

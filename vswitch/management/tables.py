@@ -93,12 +93,12 @@ def switch_line(status: SwitchStatus) -> str:
 
 
 def ended_lines(status: SwitchStatus) -> list[str]:
-    """A line for each feature and foreign listener that a fault has ended, and for the last fault
-    that has ended something else.
+    """A line for each feature, service and foreign listener that a fault has ended, and for the
+    last fault that has ended something else.
     """
     lines = [
-        f"the feature {each.ended} has ended by a fault of vswitch ({each.error}), until the "
-        f"switch is started again: see the log for {each.reference}"
+        f"the feature or service {each.ended} has ended by a fault of vswitch ({each.error}), "
+        f"until the switch is started again: see the log for {each.reference}"
         for each in status.ended
     ]
     lines += [

@@ -34,23 +34,15 @@ from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import load_settings
 from vswitch.foreign.kinds import load_foreign
-from vswitch.foreign.serve import serve_foreign
 from vswitch.logs import event
-from vswitch.management.handlers import control_handlers
-from vswitch.management.handlers.common import Controlled
-from vswitch.management.socket import serve_control
-from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.authority import RegistryAuthority
-from vswitch.serving.frame_log import log_frames
 from vswitch.serving.https import certificate_of, public_https, serve_members_over_https
-from vswitch.serving.local_port import serve_local_port
-from vswitch.serving.reception import Reception
-from vswitch.serving.status import ServeStatus
+from vswitch.serving.network import Network, open_network
 from vswitch.state import StateDir
-from vswitch.switch.switch import Switch, open_switch
+from vswitch.switch.switch import Switch
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +51,29 @@ log = logging.getLogger(__name__)
 class Serving:
     """A switch that serves: the value of `serve`'s `task_status`."""
 
-    switch: Switch
-    managed: FeatureManager
+    network: Network
     endpoint: Endpoint
-    registry: Registry
     listens: tuple[HostPort, ...]
 
     @property
     def listen(self) -> HostPort:
         """The first of `listens`."""
         return self.listens[0]
+
+    @property
+    def switch(self) -> Switch:
+        """Of the network."""
+        return self.network.switch
+
+    @property
+    def managed(self) -> FeatureManager:
+        """The features of that switch."""
+        return self.network.managed
+
+    @property
+    def registry(self) -> Registry:
+        """The members of the network."""
+        return self.network.registry
 
 
 async def serve(
@@ -81,7 +86,6 @@ async def serve(
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
     certificate = await trio.to_thread.run_sync(certificate_of, config)
-    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
     registry = await trio.to_thread.run_sync(
@@ -106,29 +110,15 @@ async def serve(
                 max_sessions=config.max_members,
                 silent=config.silent,
             ) as endpoint,
-            open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
+            open_network(
+                files, config, registry, served, endpoint, settings=settings, foreign=foreign
+            ) as network,
             trio.open_nursery() as nursery,
         ):
-            managed = FeatureManager(switch, settings)
-            nursery.start_soon(managed.run)
-            reception = Reception(registry, switch, config.subnet)
-            reception.reserve = managed.reserve
-            reception.separated = lambda name: managed.settings.separated(name)
-            reception.check_revoked()  # before anybody can claim what is theirs
-            authority.on_revoked = reception.look_soon
-            nursery.start_soon(reception.watch)
-            status = ServeStatus(served, endpoint, switch, reception, registry, managed)
-            controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
-            # First the control socket, which one switch per state directory can have: a second
-            # one must not write into the registry where it would have listened.
-            await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
-            nursery.start_soon(log_frames, controlled.captures)
-            if config.local_port:
-                await nursery.start(serve_local_port, switch, config)
-            status.listeners = await nursery.start(serve_foreign, switch, foreign)
-            await trio.to_thread.run_sync(_record, registry, served)
-            await nursery.start(endpoint.serve, reception.receive)
+            authority.on_revoked = network.reception.look_soon
+            await nursery.start(endpoint.serve, network.reception.receive)
             if certificate is not None:
+                status = network.status
                 await nursery.start(serve_members_over_https, endpoint, config, certificate, status)
             if (swallowed := _swallowed(config)) is not None:
                 event(
@@ -148,29 +138,7 @@ async def serve(
                 mtu=config.mtu,
                 state=files.path,
             )
-            task_status.started(Serving(switch, managed, endpoint, registry, listens))
-
-
-def _record(registry: Registry, served: LastServed) -> None:
-    """Note it where that is possible: whoever is a member comes in without."""
-    try:
-        registry.record_served(served)
-    except NoSpace as error:
-        event(
-            log,
-            "registry-failed",
-            logging.ERROR,
-            error=error,
-            effect="known members come in; invites and joins on this host may miss the switch",
-        )
-        return
-    if not registry.writable:
-        event(
-            log,
-            "registry-read-only",
-            logging.ERROR,
-            effect="known members come in; nobody new does, and no invite or revocation is kept",
-        )
+            task_status.started(Serving(network, endpoint, listens))
 
 
 def _swallowed(config: ServeConfig) -> str | None:

@@ -260,7 +260,7 @@ def test_status_says_which_features_and_listeners_have_ended(run, files, answeri
     status = attrs.evolve(switch_status(), faults=faults, ended=faults, foreign=foreign)
     answering(files.control_socket, always(status))
     said = run("status")[1]
-    assert "the feature Multicast has ended by a fault of vswitch (KeyError)" in said
+    assert "the feature or service Multicast has ended by a fault of vswitch (KeyError)" in said
     assert "the foreign listener lab has ended by a fault of vswitch" in said
     assert said.count("0badcafe") == said.count("00c0ffee") == 1
     assert "well has ended" not in said

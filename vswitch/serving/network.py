@@ -1,0 +1,171 @@
+"""One LAN of a `serve`: its switch and members, what is plugged in here, and what speaks on it.
+
+    async with open_network(files, config, registry, served, endpoint) as network:
+        await endpoint.serve(network.reception.receive)
+
+Sockets, sessions and the switch's key are not its own, but of `server.py`. Everything that it
+starts ends with the context. A service is a coroutine that speaks on the LAN as an ordinary port;
+a fault in one ends that service alone, is logged, and is named in `status` (`ended`).
+
+Error contract: `VswitchError` for what an operator can mend, before the context begins.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Network
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from transport import Endpoint
+from vswitch.config.options import ServeConfig
+from vswitch.errors import VswitchError
+from vswitch.features.manager import FeatureManager
+from vswitch.features.settings import Settings
+from vswitch.foreign.kinds import ForeignSettings
+from vswitch.foreign.serve import serve_foreign
+from vswitch.logs import event
+from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers.common import Controlled
+from vswitch.management.socket import serve_control
+from vswitch.registry.database import NoSpace
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import LastServed
+from vswitch.runtime import single_error
+from vswitch.serving.frame_log import log_frames
+from vswitch.serving.local_port import serve_local_port
+from vswitch.serving.reception import Reception
+from vswitch.serving.status import ServeStatus
+from vswitch.state import StateDir
+from vswitch.switch.switch import Switch, open_switch
+
+DEFAULT_NETWORK = "default"  # the name of the one that needs none
+
+log = logging.getLogger(__name__)
+
+
+@frozen(eq=False)
+class Network:
+    """A LAN that is served."""
+
+    name: str
+    files: StateDir
+    subnet: IPv4Network
+    switch: Switch
+    managed: FeatureManager
+    registry: Registry
+    reception: Reception
+    status: ServeStatus
+    _nursery: trio.Nursery
+
+    async def start_service(
+        self, name: str, run: Callable[..., Awaitable[None]], *args: Any
+    ) -> Any:
+        """Start `run(*args, task_status=...)`, behind a bulkhead; the value of its `started`.
+
+        None where a fault has ended it before. `VswitchError` where an operator can mend why it
+        does not start.
+        """
+        return await self._nursery.start(_run_service, self.switch, name, run, args)
+
+
+@asynccontextmanager
+async def open_network(
+    files: StateDir,
+    config: ServeConfig,
+    registry: Registry,
+    served: LastServed,
+    endpoint: Endpoint,
+    *,
+    settings: Settings,
+    foreign: Sequence[ForeignSettings],
+) -> AsyncIterator[Network]:
+    """The network, for as long as the context lasts. It knows its members, and takes them in as
+    soon as `network.reception` gets their channels.
+    """
+    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
+    async with (
+        open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
+        trio.open_nursery() as nursery,
+    ):
+        managed = FeatureManager(switch, settings)
+        nursery.start_soon(managed.run)
+        reception = Reception(registry, switch, config.subnet)
+        reception.reserve = managed.reserve
+        reception.separated = lambda name: managed.settings.separated(name)
+        reception.check_revoked()  # before anybody can claim what is theirs
+        nursery.start_soon(reception.watch)
+        status = ServeStatus(served, endpoint, switch, reception, registry, managed)
+        controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
+        # First the control socket, which one switch per state directory can have: a second
+        # one must not write into the registry where it would have listened.
+        await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
+        nursery.start_soon(log_frames, controlled.captures)
+        if config.local_port:
+            await nursery.start(serve_local_port, switch, config)
+        status.listeners = await nursery.start(serve_foreign, switch, foreign)
+        await trio.to_thread.run_sync(_record, registry, served)
+        network = Network(
+            DEFAULT_NETWORK,
+            files,
+            config.subnet,
+            switch,
+            managed,
+            registry,
+            reception,
+            status,
+            nursery,
+        )
+        # Here services start: `await network.start_service("names", serve_names, switch, ...)`.
+        yield network
+        nursery.cancel_scope.cancel()
+
+
+async def _run_service(
+    switch: Switch,
+    name: str,
+    run: Callable[..., Awaitable[None]],
+    args: tuple[Any, ...],
+    *,
+    task_status: trio.TaskStatus[Any],
+) -> None:
+    """A bulkhead: what `run` raises goes no further, but an operator's error before it started."""
+    started = False
+    try:
+        with single_error():
+            async with trio.open_nursery() as nursery:
+                value = await nursery.start(run, *args)
+                started = True
+                task_status.started(value)
+    except Exception as error:
+        if not started and isinstance(error, VswitchError):
+            raise
+        switch.faults.end(name, error, switch.now())
+        if not started:
+            task_status.started(None)
+
+
+def _record(registry: Registry, served: LastServed) -> None:
+    """Note it where that is possible: whoever is a member comes in without."""
+    try:
+        registry.record_served(served)
+    except NoSpace as error:
+        event(
+            log,
+            "registry-failed",
+            logging.ERROR,
+            error=error,
+            effect="known members come in; invites and joins on this host may miss the switch",
+        )
+        return
+    if not registry.writable:
+        event(
+            log,
+            "registry-read-only",
+            logging.ERROR,
+            effect="known members come in; nobody new does, and no invite or revocation is kept",
+        )
