@@ -34,6 +34,7 @@ from vswitch.features.port_events import PortEvents
 from vswitch.features.rates import Rates
 from vswitch.features.settings import PortSettings, Settings, SwitchSettings
 from vswitch.features.storms import Storms
+from vswitch.features.trust import Served
 from vswitch.features.vlans import Vlans
 from vswitch.switch.counters import Drop
 from vswitch.switch.fdb import LearningPolicy
@@ -103,6 +104,18 @@ class FeatureManager:
                 feature.reserved(macs, addresses)
             except Exception as error:
                 self._end(feature, error)
+
+    def serve(self, served: Served) -> None:
+        """Go by what the switch itself does on its LAN, besides what it did before."""
+        self.settings = attrs.evolve(self.settings, served=self.settings.served.also(served))
+        for feature in self._asked():
+            try:
+                feature.served(self.settings.served)
+            except Exception as error:
+                self._end(feature, error)
+        for port in self.switch.ports:
+            self._equip(port)
+        self.switch.rewire()
 
     def _change(self, settings: Settings, name: str) -> None:
         """Go by settings that are new for the ports of that name."""

@@ -31,6 +31,7 @@ from vswitch.features.mirror import MirrorSettings
 from vswitch.features.multicast import MulticastSwitchSettings
 from vswitch.features.rates import RateSettings
 from vswitch.features.storms import StormSettings, StormSwitchSettings
+from vswitch.features.trust import Served
 from vswitch.switch.port import Port
 
 TABLES = ("switch", "port")
@@ -92,6 +93,7 @@ class Settings:
 
     switch: SwitchSettings = SwitchSettings()
     ports: Mapping[str, Mapping[str, Any]] = Factory(dict)  # by port name, as they were written
+    served: Served = Factory(Served)  # by the switch itself, from which more follows
 
     def of_port(self, name: str, group: str = "") -> PortSettings:
         """What holds for the port of that name: its own words, before those for its group, before
@@ -114,8 +116,12 @@ class Settings:
             said = value is not None and key == "bpdu_guard"
             if key in _GUARDS and settings.trusted and not said:
                 value, source = False, "trusted"
+            elif key in self.served.guards and name in self.served.ports:
+                value, source = False, "the switch itself"
             elif key in _GUARDS and value is None:
-                value, source = self.switch.guard, "guard of [switch]" if self.switch.guard else ""
+                implied = self.served.guards.get(key, "")
+                source = "guard of [switch]" if self.switch.guard else implied
+                value = bool(source)
             elif key == "mac_limit" and value is None:
                 guarded = self.switch.guard
                 value = MAC_LIMIT if port is None else usual_limit(settings, port, guarded=guarded)
