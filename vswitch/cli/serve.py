@@ -53,6 +53,7 @@ def _check(args: argparse.Namespace) -> int:
     from vswitch.features.settings import load_settings
     from vswitch.foreign.kinds import load_foreign
     from vswitch.serving.https import certificate_of
+    from vswitch.serving.services import load_services
 
     said = args.config or os.environ.get("VSWITCH_CONFIG")
     path = Path(said) if said else None
@@ -64,11 +65,13 @@ def _check(args: argparse.Namespace) -> int:
         config = config_from(args, ServeConfig, table="serve")
         urls = config.foreign
         certificate_of(config)
+        load_services(path).dhcp.pool(config.subnet)
 
     for look in (
         options,
         partial(load_settings, path),
         lambda: load_foreign(path, urls),
+        partial(load_services, path),
     ):
         try:
             look()

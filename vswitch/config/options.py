@@ -61,7 +61,10 @@ from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import StateDir, default_state_dir
 
 # Tables that a configuration file may have.
-TABLES = ("exec", "foreign", "https", "join", "port", "proxy", "serve", "switch")
+TABLES = (
+    *("adverts", "dhcp", "exec", "foreign", "https", "join", "names", "port", "proxy"),
+    *("serve", "switch"),
+)
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 

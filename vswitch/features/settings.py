@@ -29,9 +29,11 @@ from vswitch.features.loops import LoopSettings
 from vswitch.features.macs import MAC_LIMIT, MacSwitchSettings, usual_limit
 from vswitch.features.mirror import MirrorSettings
 from vswitch.features.multicast import MulticastSwitchSettings
+from vswitch.features.name_policy import NamePolicySettings
 from vswitch.features.rates import RateSettings
 from vswitch.features.storms import StormSettings, StormSwitchSettings
 from vswitch.features.trust import Served
+from vswitch.registry.rules import SERVICES_PORT
 from vswitch.switch.port import Port
 
 TABLES = ("switch", "port")
@@ -45,7 +47,12 @@ _ORDER = (
     *("addresses", "rate_in", "rate_out", "frames_in", "frames_out"),
     *("storm_broadcast", "storm_multicast", "storm_unknown", "loop_guard"),
     *("vlan", "trunk", "native", "mac_limit", "sticky", "macs", "mirror", "static_macs"),
+    *("names_allowed",),
 )
+
+
+# What a port is before anybody says anything.
+_BEGUN: dict[str, dict[str, Any]] = {SERVICES_PORT: {"trusted": True}}
 
 
 def _in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -58,7 +65,7 @@ class SwitchSettings(MulticastSwitchSettings, StormSwitchSettings, MacSwitchSett
 
 
 @frozen(kw_only=True, slots=False, field_transformer=_in_order)
-class PortSettings(LoopSettings, RateSettings, StormSettings, MirrorSettings):
+class PortSettings(LoopSettings, RateSettings, StormSettings, MirrorSettings, NamePolicySettings):
     """Settings of one port."""
 
 
@@ -100,7 +107,12 @@ class Settings:
         those for any port. The ports of one foreign listener are a group of its name.
         """
         known = self.ports
-        said = {**known.get(ANY_PORT, {}), **known.get(group, {}), **known.get(name, {})}
+        said = {
+            **_BEGUN.get(name, {}),
+            **known.get(ANY_PORT, {}),
+            **known.get(group, {}),
+            **known.get(name, {}),
+        }
         return structure(PortSettings, said, f"port.{name}")
 
     def in_force(self, name: str, port: Port | None = None) -> list[InForce]:
@@ -135,6 +147,13 @@ class Settings:
             return False  # no parsing: this is asked of every member for one
         settings = self.of_port(name)
         return settings.isolated or settings.vlan is not None or settings.trunk is not None
+
+    def names_allowed(self, name: str) -> tuple[str, ...] | None:
+        """The policy of names of a port; None without one. Asked for each question of a port."""
+        tables = (self.ports.get(name, {}), self.ports.get(ANY_PORT, {}))
+        if not any("names_allowed" in table for table in tables):
+            return None
+        return self.of_port(name).names_allowed
 
     def by_name(self) -> dict[str, PortSettings]:
         """What holds for each name that anything is said of."""

@@ -27,9 +27,8 @@ from typing import Any
 import trio
 from attrs import Factory, define, field, frozen
 
-from vswitch.addresses import prefix_from_key
 from vswitch.config.converters import to_bool, to_duration
-from vswitch.config.sources import option
+from vswitch.config.sources import option, structure
 from vswitch.errors import BadRecord, ConfigError
 from vswitch.frames.routers import (
     ALL_NODES,
@@ -124,11 +123,11 @@ class AdvertSettings:
             raise ConfigError(f"[{TABLE}]: preferred must not be longer than valid")
 
     def advert(
-        self, key: bytes, network: str, mtu: int, dns: tuple[IPv6Address, ...], search: str
+        self, prefix: IPv6Network, mtu: int, dns: tuple[IPv6Address, ...], search: str
     ) -> Advert:
         """What is told; `dns` and `search` where the settings say nothing."""
         return Advert(
-            prefix=self.prefix or prefix_from_key(key, network),
+            prefix=prefix,
             valid=int(self.valid),
             preferred=int(self.preferred),
             mtu=mtu,
@@ -223,3 +222,11 @@ class Advertiser:
         to = ALL_NODES, ALL_NODES_MAC
         self.host.send_frame(router_advert(station.mac, station.link_local, *to, self.advert))
         self.counts["advertised"] += 1
+
+
+def advert_settings(document: Mapping[str, Any], place: str) -> AdvertSettings:
+    """Those of a configuration file whose tables these are."""
+    table = document.get(TABLE, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{place}{TABLE}: must be a table: write [{TABLE}] on a line of its own")
+    return structure(AdvertSettings, table, f"{place}{TABLE}")

@@ -345,7 +345,8 @@ async def open_host(switch: Switch, station: Station) -> AsyncIterator[LanHost]:
     """The host on its own port, for as long as the context lasts; guards keep MAC and address."""
     host = LanHost(station, switch.mtu, switch.now)
     bound = Bound(station.mac, str(station.interface.ip), vouched=True)
-    port = switch.attach(host, name=SERVICES_PORT, bound=bound)
+    # The last one: members are numbered as if it were not there.
+    port = switch.attach(host, name=SERVICES_PORT, bound=bound, number=switch.max_ports)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(host.tick)

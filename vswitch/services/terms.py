@@ -5,16 +5,15 @@
     range = "10.77.0.100-10.77.0.199"
     reservations = { "52:54:00:12:34:56" = "10.77.0.50", office = "10.77.0.51" }
 
-Error contract: converters raise `ValueError` with the reason; `pool_of` and `load_dhcp`,
-`ConfigError` with the place.
+Error contract: converters raise `ValueError` with the reason; `DhcpSettings.pool` and
+`dhcp_settings`, `ConfigError` with the place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
-from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import Factory, field, frozen
 
@@ -26,7 +25,7 @@ from vswitch.config.converters import (
     to_texts,
     whole,
 )
-from vswitch.config.sources import option, read_tables, structure
+from vswitch.config.sources import option, structure
 from vswitch.errors import ConfigError
 from vswitch.frames.bootp import Option, number, packed, routes, search_list, wire_name
 from vswitch.frames.ethernet import format_mac, parse_mac
@@ -229,12 +228,12 @@ class DhcpSettings:
         return Pool(subnet, first, last, self.reservations, self.port_limit)
 
 
-def load_dhcp(path: Path | None, table: str = TABLE) -> DhcpSettings:
-    """What a configuration file says."""
-    said = {} if path is None else read_tables(path).get(table, {})
-    if not isinstance(said, dict):
-        raise ConfigError(f"{path}: {table}: must be a table: write [{table}]")
-    return structure(DhcpSettings, said, f"{path}: {table}")
+def dhcp_settings(document: Mapping[str, Any], place: str) -> DhcpSettings:
+    """Those of a configuration file whose tables these are."""
+    table = document.get(TABLE, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{place}{TABLE}: must be a table: write [{TABLE}] on a line of its own")
+    return structure(DhcpSettings, table, f"{place}{TABLE}")
 
 
 @frozen(kw_only=True)

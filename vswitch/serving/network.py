@@ -39,6 +39,7 @@ from vswitch.runtime import single_error
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.reception import Reception
+from vswitch.serving.services import Running, ServicesSettings, serve_services
 from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
 from vswitch.switch.switch import Switch, open_switch
@@ -83,11 +84,13 @@ async def open_network(
     *,
     settings: Settings,
     foreign: Sequence[ForeignSettings],
+    services: ServicesSettings,
 ) -> AsyncIterator[Network]:
     """The network, for as long as the context lasts. It knows its members, and takes them in as
     soon as `network.reception` gets their channels.
     """
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
+    max_ports += services.any
     async with (
         open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
         trio.open_nursery() as nursery,
@@ -100,13 +103,21 @@ async def open_network(
         reception.check_revoked()  # before anybody can claim what is theirs
         nursery.start_soon(reception.watch)
         status = ServeStatus(served, endpoint, switch, reception, registry, managed)
-        controlled = Controlled(managed, status.read, reception.check_revoked, reception.bar)
+        running = Running()
+        controlled = Controlled(
+            managed,
+            status.read,
+            reception.check_revoked,
+            reception.bar,
+            dhcp=lambda: running.dhcp,
+        )
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
         await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
         nursery.start_soon(log_frames, controlled.captures)
+        beside = None
         if config.local_port:
-            await nursery.start(serve_local_port, switch, config)
+            beside = await nursery.start(serve_local_port, switch, config)
         status.listeners = await nursery.start(serve_foreign, switch, foreign)
         await trio.to_thread.run_sync(_record, registry, served)
         network = Network(
@@ -120,7 +131,9 @@ async def open_network(
             status,
             nursery,
         )
-        # Here services start: `await network.start_service("names", serve_names, switch, ...)`.
+        key = b"" if served.key is None else served.key.raw
+        where = (managed, services, config.subnet, key, reception, beside)
+        await nursery.start(serve_services, *where, registry, running)
         yield network
         nursery.cancel_scope.cancel()
 

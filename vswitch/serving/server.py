@@ -41,6 +41,7 @@ from vswitch.runtime import single_error
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.https import certificate_of, public_https, serve_members_over_https
 from vswitch.serving.network import Network, open_network
+from vswitch.serving.services import load_services
 from vswitch.state import StateDir
 from vswitch.switch.switch import Switch
 
@@ -85,6 +86,8 @@ async def serve(
         raise ConfigError("--bridge of serve is for its local port: give --local-port, too")
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
+    services = await trio.to_thread.run_sync(load_services, config.config)
+    services.dhcp.pool(config.subnet)  # says what does not fit before anything is there
     certificate = await trio.to_thread.run_sync(certificate_of, config)
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)
@@ -111,7 +114,14 @@ async def serve(
                 silent=config.silent,
             ) as endpoint,
             open_network(
-                files, config, registry, served, endpoint, settings=settings, foreign=foreign
+                files,
+                config,
+                registry,
+                served,
+                endpoint,
+                settings=settings,
+                foreign=foreign,
+                services=services,
             ) as network,
             trio.open_nursery() as nursery,
         ):

@@ -82,8 +82,10 @@ async def advertising(**settings):
         switch.open_port("pc1") as pc1,
         trio.open_nursery() as nursery,
     ):
-        said = AdvertSettings(prefix="fd00:1::/64", **settings)
-        advertiser = Advertiser(host, said.advert(b"k", "", 1400, (SERVER,), "lan"))
+        said = AdvertSettings(**settings)
+        advertiser = Advertiser(
+            host, said.advert(IPv6Network("fd00:1::/64"), 1400, (SERVER,), "lan")
+        )
         await nursery.start(advertiser.run)
         yield pc1, advertiser
         nursery.cancel_scope.cancel()
