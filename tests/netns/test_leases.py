@@ -160,20 +160,6 @@ def test_machines_get_addresses_and_keep_them_when_the_switch_is_killed(home):
     assert unknown.returncode == 5
 
 
-@pytest.mark.netns("dnsmasq", "dhclient")
-def test_another_server_is_stopped_until_its_port_is_trusted(home):
-    rogue = home.host("rogue")
-    home.join("rogue")
-    home.wait_connected("rogue")
-    rogue.call(netlink.add_address, DEV, "10.77.0.9/24")
-    serve_leases(rogue, "10.99.0")
-    laptop = home.members["a"]
-    assert dhclient(laptop)["new_ip_address"].startswith("10.77.0.1")
-    shown = home.command(home.switch, "port", "show", "rogue").stdout
-    assert "dhcp_guard = true" in shown
-    assert "[dhcp]" in shown
-
-
 @pytest.mark.netns("rdisc6", "ping")
 def test_hosts_give_themselves_addresses_of_the_prefix(home):
     phone = home.members["b"]
@@ -229,3 +215,59 @@ def test_systemds_client_gets_a_lease(home):
         print((printer.directory / "networkd" / "log").read_text()[-4000:])
         raise
     assert leases(home)[MACHINES["c"]]["address"] == address.partition("/")[0]
+
+
+@pytest.mark.netns("qemu-system-x86_64", "ip")
+def test_a_machine_that_boots_from_the_network_gets_a_lease(home):
+    """iPXE, in the boot ROM of QEMU's network card, on an emulated processor."""
+    gate, mac = home.members["gate"], "52:54:00:00:00:0d"
+    gate.run(["ip", "tuntap", "add", "tap0", "mode", "tap"])
+    gate.run(["ip", "link", "set", "tap0", "master", "br0", "up"])
+    machine = gate.popen(
+        [
+            *("qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "64", "-nodefaults"),
+            *("-display", "none", "-boot", "n", "-netdev"),
+            *("tap,id=lan,ifname=tap0,script=no,downscript=no", "-device"),
+            f"e1000,netdev=lan,mac={mac}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        lease = wait_until(lambda: leases(home).get(mac), "lease of iPXE", timeout=120)
+        assert lease["address"].startswith("10.77.0.1")
+    finally:
+        machine.kill()
+        machine.wait(20)
+
+
+@pytest.mark.netns("dnsmasq", "udhcpc")
+def test_another_server_is_stopped_until_its_port_is_trusted(home):
+    """And then the switch is silent."""
+    rogue, phone = home.host("rogue"), home.members["b"]
+    home.join("rogue")
+    home.wait_connected("rogue")
+    rogue.call(netlink.add_address, DEV, "10.99.0.1/24")
+    serve_leases(rogue, "10.99.0")
+    told, script = script_of(phone)
+    ask = ["udhcpc", "-f", "-q", "-n", "-t10", "-B", "-ieth0", f"-s{script}"]
+
+    def stopped():
+        phone.run(ask)
+        assert read(told)["ip"] == "10.77.0.50"
+        return home.port("rogue")["drops"].get("dhcp_guard")
+
+    wait_until(stopped, "offers of another server that are dropped", timeout=60)
+    shown = home.command(home.switch, "port", "show", "rogue").stdout
+    assert re.search(r"dhcp_guard = true +# \[dhcp\]", shown)
+    home.command(home.switch, "port", "set", "rogue", "trusted=yes")
+
+    def silent():
+        phone.run(ask, check=False)
+        return "silent: 10.99.0.1 is" in home.command(home.switch, "leases").stdout
+
+    wait_until(silent, "silence beside the other server", timeout=60)
+    phone.run(ask)
+    assert read(told)["ip"].startswith("10.99.0.")
+    events = home.command(home.switch, "events").stdout
+    assert "dhcp-quiet" in events
