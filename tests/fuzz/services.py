@@ -2,19 +2,31 @@
 
 Invariants of the LAN host: nothing is raised, at most one frame is sent for one that came, from its
 own MAC, and what it remembers is bounded; what it takes from a kernel is for a port that is open.
+Of the name server: BadRecord and nothing else; an answer is one, to that question, and no larger
+than may be; no name of others is told of.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+
+import dns.flags
+import dns.message
+import dns.rrset
 
 from tests.fuzz.frames import any_record, damaged
 from tests.fuzz.reader import Reader
+from vswitch.errors import BadRecord
 from vswitch.frames import build
 from vswitch.frames.headers import ICMPV6, IPV4, IPV6
 from vswitch.frames.records import frame_of, frame_record
 from vswitch.frames.virtio import UDP
 from vswitch.services.host import HostBeside
+from vswitch.services.names import Forwarded, NameServer
 from vswitch.services.station import Station
+from vswitch.services.upstream import answer_untrusted
+from vswitch.services.zone import Zone
 from vswitch.testing import FakeDevice
 
 MAC, PC1 = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x11"
@@ -99,3 +111,62 @@ def host_seeds() -> Iterator[tuple[str, bytes]]:
         yield f"damaged-{number:02}", bytes((1, number, 255, 1, 30, 0, 0x41, 38, 0, 0x81, 0))
     yield "conversation", b"".join(bytes((1, number, 0)) for number in (0, 1, 2, 3, 7, 10, 11, 1))
     yield "any", bytes((0, len(FRAMES), 5)) + bytes(range(200))
+
+
+class _Hosts:
+    def addresses(self, label: str, asker: str) -> Sequence[build.IpAddress] | None:
+        return {"pc1": (ONE, ONE6), "nobody": ()}.get(label)
+
+    def label(self, address: build.IpAddress, asker: str) -> str | None:
+        return "pc1" if address in (ONE, ONE6) else None
+
+
+RECORDS = ("www CNAME pc1", "a CNAME b", "b CNAME a", "*.x TXT y", "s SRV 1 2 3 x")
+ZONE = Zone("lan", INTERFACE, RECORDS)
+ZONE.hosts.append(_Hosts())
+NAMES = (
+    "lan", "pc1.lan", "www.lan", "a.lan", "q.x.lan", "s.lan", "2.0.77.10.in-addr.arpa",
+    "0.77.10.in-addr.arpa", "example.com", "nobody.lan", ".",
+)  # fmt: skip
+KINDS = ("A", "AAAA", "PTR", "SRV", "TXT", "ANY", "SOA", "NS", "AXFR", "TYPE65280")
+
+
+def _question(reader: Reader) -> dns.message.Message:
+    query = dns.message.make_query(
+        reader.choice(NAMES),
+        reader.choice(KINDS),
+        use_edns=reader.choice((False, 0, 1)),
+        payload=reader.edge(16),
+    )
+    query.id = reader.edge(16)
+    return query
+
+
+def run_names(data: bytes) -> None:
+    reader = Reader(data)
+    server = NameServer(ZONE, reader.choice((576, 1500)), Counter(), forwards=reader.chance(0.5))
+    query = _question(reader)
+    wire = damaged(reader, query.to_wire()) if reader.chance(0.9) else reader.rest()
+    said = server.answer_untrusted(wire, "pc1")
+    if isinstance(said, Forwarded):
+        assert not said.query.question[0].name.is_subdomain(ZONE.domain)
+        reply = dns.message.make_response(query)
+        reply.answer.append(dns.rrset.from_text("example.com.", 1, "IN", "A", "192.0.2.1"))
+        told = damaged(reader, reply.to_wire())
+        with suppress(BadRecord):
+            server.passed_on(said.query, answer_untrusted(told, query))
+        said = server.passed_on(said.query, None)
+    if said is not None:
+        assert said[:2] == wire[:2]
+        assert said[2] & 0x80
+        assert len(said) <= 1500 - 48
+        dns.message.from_wire(said)
+
+
+def names_seeds() -> Iterator[tuple[str, bytes]]:
+    for name in range(len(NAMES)):
+        for kind in (0, 2, 5):
+            yield f"query-{name:02}-{kind}", bytes((1, 255, name, kind, 1, 0x20, 3, 255, 0))
+    yield "damaged", bytes((0, 0, 1, 0, 1, 0x20, 3, 255, 255, 1, 5, 0, 0x41, 20, 0, 0x90, 0))
+    yield "raw", bytes((0, 0, 1, 0, 1, 0x20, 3, 0)) + bytes(range(60))
+    yield "answer", bytes((0, 255, 8, 0, 1, 0x20, 3, 255, 0, 255, 0, 3, 0, 0x41))

@@ -65,7 +65,7 @@ def _check(args: argparse.Namespace) -> int:
         config = config_from(args, ServeConfig, table="serve")
         urls = config.foreign
         certificate_of(config)
-        load_services(path).dhcp.pool(config.subnet)
+        load_services(path).check(config.subnet)
 
     for look in (
         options,

@@ -135,6 +135,10 @@ ROUTES: Final = [_SHORT_LIST, check(_route)]
 SERVERS: Final = [_SHORT_LIST, check(_server)]
 
 
+def _tuple(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(texts)
+
+
 def to_tuple(texts: Iterable[str] | None) -> tuple[str, ...] | None:
     """A converter for optional lists."""
     return None if texts is None else tuple(texts)
@@ -165,8 +169,8 @@ class Welcome:
     port: int = attrs.field(validator=between(1, 0xFFFF))
     address: str | None = attrs.field(default=None, validator=INTERFACE)  # 10.77.0.2/24
     network: str = attrs.field(default="", validator=NETWORK)  # "": none is managed
-    routes: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=ROUTES)
-    names: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=SERVERS)  # DNS
+    routes: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=ROUTES)
+    names: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=SERVERS)  # DNS
     domain: str = attrs.field(default="", validator=DOMAIN)
     mtu: int = attrs.field(default=1500, validator=MTU)
     offload: bool = False  # superframes may be sent and may come; only if the hello said so too

@@ -182,7 +182,7 @@ class Advertiser:
         """What it tells, and how often it did."""
         return {"prefix": str(self.advert.prefix), **self.counts}
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED) -> None:
         """Advertise until cancelled. Started when hosts are heard."""
         station = self.host.station
         station.add_address(self.address)
@@ -191,7 +191,7 @@ class Advertiser:
         with self.host.open_icmpv6(SOLICITATION) as inbox:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear, inbox, schedule)
-                task_status.started()
+                task_status.started(True)
                 while True:
                     with trio.move_on_at(schedule.due):
                         await self._sooner.wait()

@@ -309,6 +309,8 @@ class Dhcp:
         before = self.pool.leases.get(client.mac)
         until = now + self._lease_time(message)
         name = _name_of(message.options.get(Option.HOST_NAME, b""))
+        if not name and before is not None:
+            name = before.hostname
         lease = Lease(client.mac, str(address), client.port, name, now, until)
         self.pool.keep(lease)
         renewed = before is not None and before.address == lease.address

@@ -26,7 +26,7 @@ import trio
 from vswitch.clocks import uptime
 from vswitch.errors import NotFound, VswitchError
 from vswitch.frames.bootp import CLIENT_PORT, SERVER_PORT
-from vswitch.frames.build import ethernet, ip, upper
+from vswitch.frames.build import IpAddress, ethernet, ip, upper
 from vswitch.frames.ethernet import format_mac, parse_mac
 from vswitch.frames.headers import ETHERTYPE_AT, IPV4
 from vswitch.frames.virtio import UDP
@@ -73,6 +73,8 @@ class DhcpServer:
         """`ConfigError` where the settings do not fit the LAN."""
         # Addresses that settings of ports name, with those names.
         self.said: Callable[[], dict[IPv4Address, str]] = dict
+        # Whether what is behind the port of that name may not know of others, nor they of it.
+        self.separated: Callable[[str], bool] = lambda _: False
         self.core = Dhcp(settings.pool(host.interface.network), terms, host.mac)
         self._host = host
         self._switch = switch
@@ -85,7 +87,7 @@ class DhcpServer:
         self._was_quiet = False
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started when clients are heard."""
         self._registry.promised = {
             address: whom for whom, address in self._settings.reservations.items()
@@ -100,7 +102,7 @@ class DhcpServer:
                         nursery.start_soon(self._hear, inbox)
                     nursery.start_soon(self._tick)
                     await self._do(self.core.look(self._clock()))
-                    task_status.started()
+                    task_status.started(True)
             finally:
                 self._nursery = None
 
@@ -137,6 +139,27 @@ class DhcpServer:
                 raise NotFound(f"no lease is {mac}'s: see `vswitch leases`")
             await self._do_each(self.core.free([lease.mac]))
         return [lease.address]
+
+    # Which names machines say they have: implements `vswitch.services.zone.HostNames`.
+
+    def addresses(self, label: str, asker: str) -> tuple[IPv4Address, ...] | None:
+        """Of the machine of that name; None if the port `asker` may not know of it."""
+        lease = self.core.pool.named(label)
+        if lease is None or self._hidden(lease, asker):
+            return None
+        return (IPv4Address(lease.address),)
+
+    def label(self, address: IpAddress, asker: str) -> str | None:
+        """The name of the machine that has this address; None as above, or if it is a member's."""
+        pool = self.core.pool
+        lease = pool.at(address) if isinstance(address, IPv4Address) else None
+        if lease is None or pool.named(lease.hostname) is not lease or self._hidden(lease, asker):
+            return None
+        return None if lease.hostname in pool.held.values() else lease.hostname
+
+    def _hidden(self, lease: Lease, asker: str) -> bool:
+        apart = self.separated(asker) or self.separated(lease.port)
+        return asker != lease.port and apart
 
     async def _hear(self, inbox: Inbox) -> None:
         async for datagram in inbox:

@@ -73,6 +73,7 @@ class Pool:
         self._reserved = {address: whom for whom, address in reservations.items()}
         self._port_limit = port_limit
         self._holders: dict[IPv4Address, bytes] = {}  # MACs of leases and offers
+        self._names: dict[str, bytes] = {}  # MACs by the names that they say, the first of each
         self._unusable: dict[IPv4Address, tuple[float, str]] = {}  # until, whose port said so
 
     def choose(self, client: Client, wish: IPv4Address | None, now: float) -> IPv4Address | None:
@@ -140,12 +141,26 @@ class Pool:
         self.free(lease.mac)
         self.leases[lease.mac] = lease
         self._holders[IPv4Address(lease.address)] = lease.mac
+        if lease.hostname:
+            self._names.setdefault(lease.hostname, lease.mac)
+
+    def named(self, name: str) -> Lease | None:
+        """The lease of the machine that says it has this name, and was the first to."""
+        mac = self._names.get(name)
+        return None if mac is None else self.leases.get(mac)
+
+    def at(self, address: IPv4Address) -> Lease | None:
+        """The lease on that address."""
+        lease = self.leases.get(self._holders.get(address, b""))
+        return lease if lease is not None and lease.address == str(address) else None
 
     def free(self, mac: bytes) -> Lease | None:
         """The lease is over; it, if there was one."""
         lease, offer = self.leases.pop(mac, None), self.offers.get(mac)
         if lease is not None and (offer is None or str(offer.address) != lease.address):
             self._holders.pop(IPv4Address(lease.address), None)
+        if lease is not None and self._names.get(lease.hostname) == mac:
+            del self._names[lease.hostname]
         return lease
 
     def mark_unusable(self, address: IPv4Address, port: str, now: float) -> bool:

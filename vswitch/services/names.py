@@ -9,7 +9,7 @@ A port with a policy (`names_allowed`) gets NXDOMAIN for all other names, and th
 poisoned. What forwards is bounded for each port, so that a resolver that is slow for one is not
 slow for all. There is no DNS over TCP: answers are as large as the LAN lets them be.
 
-Error contract: nothing that is asked raises; `names_untrusted` functions raise `BadRecord`.
+Error contract: nothing that is asked raises; `query_untrusted` raises `BadRecord`.
 Rules: RFC 1034, 1035, 2308, 6891 (EDNS), 8020, 8482 (ANY), 8906 (what not to leave unanswered).
 """
 
@@ -90,14 +90,14 @@ class NameServer:
         if len(wire) < HEADER_SIZE or wire[2] & 0x80:  # an answer, which would be answered for ever
             self.drops[NamesDrop.NAMES_MALFORMED] += 1
             return None
+        if wire[2] >> 3 & 15 != Opcode.QUERY:
+            self.drops[NamesDrop.NAMES_REFUSED] += 1
+            return _bare(wire, Rcode.NOTIMP)
         try:
             query = query_untrusted(wire)
         except BadRecord:
             self.drops[NamesDrop.NAMES_MALFORMED] += 1
             return _bare(wire, Rcode.FORMERR)
-        if query.opcode() != Opcode.QUERY:
-            self.drops[NamesDrop.NAMES_REFUSED] += 1
-            return _bare(wire, Rcode.NOTIMP)
         if query.edns > 0:
             return self._say(query, Found(Rcode.BADVERS))
         question = query.question[0]
@@ -152,7 +152,7 @@ def query_untrusted(wire: bytes) -> dns.message.Message:
     except Exception as error:
         # Whatever a library raises for bytes from outside is the fault of these bytes.
         raise BadRecord(f"no DNS message: {error}") from error
-    if query.opcode() == Opcode.QUERY and len(query.question) != 1:
+    if len(query.question) != 1:
         raise BadRecord(f"{len(query.question)} questions")
     return query
 
@@ -167,7 +167,7 @@ async def serve_names(
     server: NameServer,
     ask: Ask,
     *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer until cancelled. `ask` asks resolvers; None for no answer."""
     waiting: Counter[str] = Counter()  # questions with a resolver, by port
@@ -183,7 +183,7 @@ async def serve_names(
 
     with host.open_udp(DNS_PORT) as inbox:
         async with trio.open_nursery() as nursery:
-            task_status.started()
+            task_status.started(True)
             async for datagram in inbox:
                 answer = server.answer_untrusted(datagram.payload, datagram.port)
                 if isinstance(answer, Forwarded):

@@ -2,8 +2,8 @@
 
     TAP ⇄ port of the switch
 
-The host gets the first address of the subnet, which no member has; in a bridge the TAP has none. The
-switch's services have that address, too, and stand beside the kernel there (`services/host.py`). A
+The host gets the first address of the subnet, which no member has; in a bridge the TAP has none.
+The switch's services have that address, too, and stand beside the kernel (`services/host.py`). A
 TAP that fails takes down its port, as everywhere, and the switch goes on.
 """
 

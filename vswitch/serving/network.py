@@ -36,10 +36,11 @@ from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
+from vswitch.services.host import HostBeside
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.reception import Reception
-from vswitch.serving.services import Running, ServicesSettings, serve_services
+from vswitch.serving.services import Running, ServicesSettings, first_address, start_services
 from vswitch.serving.status import ServeStatus
 from vswitch.state import StateDir
 from vswitch.switch.switch import Switch, open_switch
@@ -89,8 +90,7 @@ async def open_network(
     """The network, for as long as the context lasts. It knows its members, and takes them in as
     soon as `network.reception` gets their channels.
     """
-    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
-    max_ports += services.any
+    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port + 1
     async with (
         open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
         trio.open_nursery() as nursery,
@@ -104,18 +104,13 @@ async def open_network(
         nursery.start_soon(reception.watch)
         status = ServeStatus(served, endpoint, switch, reception, registry, managed)
         running = Running()
-        controlled = Controlled(
-            managed,
-            status.read,
-            reception.check_revoked,
-            reception.bar,
-            dhcp=lambda: running.dhcp,
-        )
+        told = managed, status.read, reception.check_revoked, reception.bar
+        controlled = Controlled(*told, dhcp=lambda: running.dhcp)
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
         await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
         nursery.start_soon(log_frames, controlled.captures)
-        beside = None
+        beside: HostBeside | None = None
         if config.local_port:
             beside = await nursery.start(serve_local_port, switch, config)
         status.listeners = await nursery.start(serve_foreign, switch, foreign)
@@ -132,8 +127,8 @@ async def open_network(
             nursery,
         )
         key = b"" if served.key is None else served.key.raw
-        where = (managed, services, config.subnet, key, reception, beside)
-        await nursery.start(serve_services, *where, registry, running)
+        interface = first_address(config.subnet)
+        await start_services(network, services, interface, key, beside, running)
         yield network
         nursery.cancel_scope.cancel()
 

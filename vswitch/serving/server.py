@@ -87,7 +87,7 @@ async def serve(
     settings = await trio.to_thread.run_sync(load_settings, config.config)
     foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
     services = await trio.to_thread.run_sync(load_services, config.config)
-    services.dhcp.pool(config.subnet)  # says what does not fit before anything is there
+    services.check(config.subnet)
     certificate = await trio.to_thread.run_sync(certificate_of, config)
     await trio.to_thread.run_sync(files.ensure)
     identity = await trio.to_thread.run_sync(_identity, files)

@@ -2,7 +2,7 @@
 
 Where this host has the first address of the subnet in its kernel (`--local-port`), they stand
 beside that; else they have a port of their own, the last of the switch, so that members are
-numbered as if it were not there. A service that fails ends alone, and `status` says so (`ended`).
+numbered as if it were not there. Each runs behind the bulkhead of `Network.start_service`.
 
 Error contract: `ConfigError` for what a service was told, before any of them runs.
 """
@@ -10,10 +10,10 @@ Error contract: `ConfigError` for what a service was told, before any of them ru
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from attrs import Factory, define, frozen
@@ -23,23 +23,22 @@ from vswitch.config.sources import read_tables
 from vswitch.features.manager import FeatureManager
 from vswitch.features.trust import Served
 from vswitch.features.vlans import port_vlans, vlans_on
-from vswitch.frames.build import IpAddress
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LOCAL_PORT, SERVICES_PORT
 from vswitch.services.adverts import Advertiser, AdvertSettings, advert_settings
 from vswitch.services.dhcp_server import DhcpServer, said_by_ports
 from vswitch.services.host import HostBeside, ServiceHost, open_host, station_of
 from vswitch.services.name_settings import NamesSettings, names_settings
+from vswitch.services.station import Station
 from vswitch.services.terms import DhcpSettings, dhcp_settings
+from vswitch.serving.reception import Reception
 from vswitch.switch.switch import Switch
 
+if TYPE_CHECKING:  # it loads the DNS library
+    from vswitch.services.zone import HostNames
 
-class Hosts(Protocol):
-    """The members, as `services/zone.py` wants to know them."""
-
-    def addresses(self, label: str, asker: str) -> tuple[IpAddress, ...] | None: ...
-
-    def label(self, address: IpAddress, asker: str) -> str | None: ...
+_NAME_CHARS = 253  # of a name in an event
+_OUR_PORTS = frozenset((SERVICES_PORT, LOCAL_PORT))  # where the switch's services speak
 
 
 @frozen
@@ -55,13 +54,16 @@ class ServicesSettings:
         """Whether there is anything to do."""
         return self.names.enabled or self.dhcp.enabled or self.adverts.enabled
 
+    def check(self, subnet: IPv4Network) -> None:
+        """`ConfigError` where they do not fit the subnet."""
+        self.dhcp.pool(subnet)
+
 
 @define(eq=False)
 class Running:
     """The services that somebody asks while they run; None for one that does not."""
 
     dhcp: DhcpServer | None = None
-    adverts: Advertiser | None = None
 
 
 def load_services(path: Path | None) -> ServicesSettings:
@@ -75,71 +77,83 @@ def load_services(path: Path | None) -> ServicesSettings:
     )
 
 
-async def serve_services(
-    managed: FeatureManager,
-    settings: ServicesSettings,
-    subnet: IPv4Network,
-    key: bytes,
-    hosts: Hosts,
-    beside: HostBeside | None,
-    registry: Registry,
-    running: Running,
-    *,
-    task_status: trio.TaskStatus[ServiceHost | None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve until cancelled. Started when all services answer.
+class Bulkhead(Protocol):
+    """The LAN that services are of: `vswitch.serving.network.Network`."""
 
-    `key` is the public one of the switch, from which the MAC address follows; `beside` the host at
-    the local port, if that has the address.
+    @property
+    def switch(self) -> Switch: ...
+
+    @property
+    def managed(self) -> FeatureManager: ...
+
+    @property
+    def reception(self) -> Reception: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    async def start_service(self, name: str, run: Callable[..., Awaitable[None]]) -> object:
+        """Start `run(task_status=...)`; the value of its `started`, None if it has failed."""
+
+
+async def start_services(
+    network: Bulkhead,
+    settings: ServicesSettings,
+    interface: IPv4Interface,
+    key: bytes,
+    beside: HostBeside | None,
+    running: Running,
+) -> None:
+    """Start all that the settings want.
+
+    `interface` is the first address of the subnet, `key` the public one of the switch, from which
+    the MAC address follows; `beside` the host at the local port, if that has the address.
     """
     if not settings.any:
-        task_status.started(None)
         return
-    switch = managed.switch
-    interface = IPv4Interface(f"{switch_address(subnet)}/{subnet.prefixlen}")
-    async with AsyncExitStack() as stack:
-        host: ServiceHost
-        if beside is None:
-            station = station_of(
-                switch, mac_from_key(key), interface, untagged=lambda: _untagged(managed)
-            )
-            host = await stack.enter_async_context(open_host(switch, station))
-        else:
-            host = beside
-        async with trio.open_nursery() as nursery:
-            if settings.names.enabled:
-                run = _names(managed, settings.names, interface, hosts, host)
-                await nursery.start(_contain, switch, "names", run)
-            if settings.dhcp.enabled:
-                server = _dhcp(managed, settings, registry, host)
-                await nursery.start(_contain, switch, "dhcp", server.run)
-                running.dhcp = server
-            if settings.adverts.enabled:
-                advertiser = _adverts(managed, settings, key, host, alone=beside is None)
-                await nursery.start(_contain, switch, "adverts", advertiser.run)
-                running.adverts = advertiser
-            task_status.started(host)
-            await trio.sleep_forever()
+    host: object = beside
+    if beside is None:
+        untagged = partial(_untagged, network.managed)
+        mac = mac_from_key(key)
+        station = station_of(network.switch, mac, interface, untagged=untagged)
+        host = await network.start_service("host", partial(_serve_host, network.switch, station))
+    if not isinstance(host, ServiceHost):
+        return
+    known: list[HostNames] = [network.reception]
+    if settings.dhcp.enabled:
+        server = _dhcp(network, settings, host)
+        if await network.start_service("dhcp", server.run):
+            running.dhcp = server
+            known.append(server)
+    if settings.adverts.enabled:
+        advertiser = _adverts(network.managed, settings, key, host, alone=beside is None)
+        await network.start_service("adverts", advertiser.run)
+    if settings.names.enabled:
+        run = _names(network, settings.names, host, known)
+        if await network.start_service("names", run):
+            network.reception.names = (str(interface.ip),)
+            network.reception.domain = settings.names.domain
 
 
-Run = Callable[..., Awaitable[None]]
+async def _serve_host(
+    switch: Switch, station: Station, *, task_status: trio.TaskStatus[ServiceHost]
+) -> None:
+    async with open_host(switch, station) as host:
+        task_status.started(host)
+        await trio.sleep_forever()
 
 
 def _names(
-    managed: FeatureManager,
-    settings: NamesSettings,
-    interface: IPv4Interface,
-    hosts: Hosts,
-    host: ServiceHost,
-) -> Run:
+    network: Bulkhead, settings: NamesSettings, host: ServiceHost, known: list[HostNames]
+) -> Callable[..., Awaitable[None]]:
     """The name server. The DNS library is loaded here: no other command needs it."""
     from vswitch.services.names import NameServer, serve_names
     from vswitch.services.upstream import Upstream, servers_of
     from vswitch.services.zone import Zone
 
-    switch = managed.switch
-    zone = Zone(settings.domain, interface, settings.records)
-    zone.hosts.append(hosts)
+    switch, managed, drops = network.switch, network.managed, host.station.drops
+    zone = Zone(settings.domain, host.interface, settings.records)
+    zone.hosts += known
 
     def note(port: str, name: str) -> None:
         switch.events.add("name-refused", port, now=switch.now(), name=name[:_NAME_CHARS])
@@ -147,36 +161,34 @@ def _names(
     server = NameServer(
         zone,
         switch.mtu,
-        host.station.drops,
+        drops,
         forwards=bool(settings.forward),
         allowed=lambda port: managed.settings.names_allowed(port),
         note=note,
     )
-    upstream = Upstream(servers_of(settings.forward, interface.ip), host.station.drops)
+    upstream = Upstream(servers_of(settings.forward, host.interface.ip), drops)
 
-    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+    async def run(*, task_status: trio.TaskStatus[bool]) -> None:
         await serve_names(host, server, upstream.ask, task_status=task_status)
 
     return run
 
 
-def _dhcp(
-    managed: FeatureManager, settings: ServicesSettings, registry: Registry, host: ServiceHost
-) -> DhcpServer:
+def _dhcp(network: Bulkhead, settings: ServicesSettings, host: ServiceHost) -> DhcpServer:
     """The DHCP server; from here on the guards stop others."""
-    names, subnet = settings.names, host.interface.network
+    names, managed = settings.names, network.managed
     terms = settings.dhcp.terms(
-        subnet,
-        managed.switch.mtu,
+        host.interface.network,
+        network.switch.mtu,
         dns=(host.interface.ip,) if names.enabled else (),
         domain=names.domain if names.enabled else "",
     )
-    server = DhcpServer(host, managed.switch, registry, settings.dhcp, terms)
+    server = DhcpServer(host, network.switch, network.registry, settings.dhcp, terms)
     server.said = lambda: said_by_ports(
         {name: each.addresses for name, each in managed.settings.by_name().items()}
     )
-    ports = frozenset((SERVICES_PORT, LOCAL_PORT))
-    managed.serve(Served(guards={"dhcp_guard": "[dhcp]"}, ports=ports))
+    server.separated = network.reception.separated
+    managed.serve(Served(guards={"dhcp_guard": "[dhcp]"}, ports=_OUR_PORTS))
     return server
 
 
@@ -197,22 +209,13 @@ def _adverts(
         dns=(prefix[1],) if names.enabled and alone else (),
         search=names.domain if names.enabled else "",
     )
-    ports = frozenset((SERVICES_PORT, LOCAL_PORT))
-    managed.serve(Served(guards={"ra_guard": "[adverts]"}, ports=ports, prefix=prefix))
+    managed.serve(Served(guards={"ra_guard": "[adverts]"}, ports=_OUR_PORTS, prefix=prefix))
     return Advertiser(host, advert)
 
 
-_NAME_CHARS = 253  # of a name in an event
-
-
-async def _contain(
-    switch: Switch, name: str, run: Run, *, task_status: trio.TaskStatus[None]
-) -> None:
-    """A fault ends this service, and nothing else."""
-    try:
-        await run(task_status=task_status)
-    except Exception as error:
-        switch.faults.end(name, error, switch.now())
+def first_address(subnet: IPv4Network) -> IPv4Interface:
+    """Where the services are."""
+    return IPv4Interface(f"{switch_address(subnet)}/{subnet.prefixlen}")
 
 
 def _untagged(managed: FeatureManager) -> int:

@@ -112,7 +112,8 @@ class Switch:
         bound: Bound | None = None,
         number: int | None = None,
     ) -> Port:
-        """Plug a device in, under the lowest free number, or under `number`, which is free. The device is the switch's from here on.
+        """Plug a device in, under the lowest free number, or under `number`, which is free. The
+        device is the switch's from here on.
 
         `bridge` says that a LAN is behind it, `group` whose settings it has besides those of its
         name, `bound` what is known of the host behind it. `on_detach(port)` is called once, when

@@ -431,3 +431,20 @@ def test_a_client_that_is_asked_again_while_its_address_is_probed():
     assert pc.wait(LATER).kind == Kind.OFFER
     assert pc.wait(LATER + 0.1) is None
     assert attrs.asdict(core.pool.offers[A])["until"] == leases.OFFER_TIME
+
+
+def test_the_first_machine_of_a_name_has_it():
+    core = server()
+    pool = core.pool
+    one, two = Machine(core), Machine(core, B)
+    address = one.lease(HOST_NAME=b"printer")
+    assert two.lease(1.0, HOST_NAME=b"PRINTER.home") != address
+    assert pool.named("printer").mac == A
+    assert pool.at(address).mac == A
+    one.ask(Kind.RELEASE, 3.0, client=address)
+    assert pool.named("printer") is None
+    assert pool.at(address) is None
+    two.renew(IPv4Address(pool.leases[B].address), 4.0)
+    assert pool.named("printer").mac == B
+    one.lease(5.0, HOST_NAME=b"no name!")
+    assert pool.leases[A].hostname == ""

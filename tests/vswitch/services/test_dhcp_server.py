@@ -268,3 +268,23 @@ def test_settings_that_do_not_fit_the_lan():
 def test_addresses_that_ports_name():
     said = {"pc1": ("10.77.0.9/32", "10.9.0.0/24", "fd00::1/128"), "pc2": ()}
     assert said_by_ports(said) == {IPv4Address("10.77.0.9"): "pc1"}
+
+
+async def test_names_of_machines(registry, autojump_clock):
+    """Members come first, and who is apart hears of nobody else."""
+    async with serving(registry) as (switch, server), switch.open_port("home") as port:
+        pc = Machine(port)
+        await pc.send(Kind.DISCOVER)
+        offer = await pc.answer()
+        said = {"ADDRESS": offer.given.packed, "HOST_NAME": b"printer"}
+        await pc.send(Kind.REQUEST, options=said)
+        assert (await pc.answer()).kind == Kind.ACK
+        assert server.addresses("printer", "office") == (offer.given,)
+        assert server.label(offer.given, "office") == "printer"
+        assert server.addresses("phone", "office") is None
+        assert server.label(SERVER, "office") is None
+        server.separated = lambda name: name == "office"
+        assert server.addresses("printer", "office") is None
+        assert server.addresses("printer", "home") == (offer.given,)
+        server.core.pool.held = {IPv4Address("10.77.0.2"): "printer"}
+        assert server.label(offer.given, "home") is None
