@@ -34,7 +34,9 @@ from vswitch.foreign.datagrams import SEND_REASONS
 from vswitch.foreign.kinds import KINDS, ForeignSettings, load_foreign
 from vswitch.proxy.relay import End
 from vswitch.proxy.sides import REASONS
+from vswitch.services.adverts import AdvertSettings
 from vswitch.services.station import ServiceDrop
+from vswitch.services.terms import DhcpSettings
 from vswitch.switch.counters import Drop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,8 +63,10 @@ OF_COMMAND = {
     "counters": LookConfig,
     "events": LookConfig,
     "impair": LookConfig,
+    "rules": LookConfig,
     "trace": LookConfig,
     "mac": LookConfig,
+    "leases": LookConfig,
 }
 LEVELS = ("debug", "info", "warning", "error", "exception", "log")
 UNITS = sorted((ROOT / "examples").glob("*.service"))
@@ -158,6 +162,13 @@ def test_commands_without_options_are_named():
     assert {name.removeprefix("vswitch ") for name in code(said)} == set(SUMMARIES) - set(
         OF_COMMAND
     )
+
+
+@pytest.mark.parametrize("settings", [DhcpSettings, AdvertSettings])
+def test_every_key_of_a_service_that_gives_addresses_is_explained(settings):
+    told = section("Addresses for machines that are no members")
+    explained = {key for row in rows(told) for key in code(row[0])}
+    assert options_of(settings).keys() <= explained
 
 
 def blocks(page: Path, languages: str) -> list[str]:

@@ -106,6 +106,7 @@ def run(data: bytes) -> None:
     body = record[4:] if record[1] == FRAME & 0xFF else record[14:]
     for name in ("network_untrusted", "upper_ipv4_untrusted", "upper_ipv6_untrusted"):
         find("vswitch", name)(record, 4 + reader.below(200))
+    find("vswitch", "rule_key_untrusted")(record)
     find("vswitch", "token_untrusted")(record, bytes(8))
     find("vswitch", "autoconfiguration_untrusted")(record)
     find("vswitch", "record_untrusted")(body, mtu + 22, Counter())

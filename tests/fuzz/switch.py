@@ -18,6 +18,7 @@ from tests.fuzz.reader import Reader
 from vswitch.errors import ConfigError
 from vswitch.features.impair import Impairments, Orders
 from vswitch.features.manager import FeatureManager
+from vswitch.features.rule_set import read_rules
 from vswitch.features.settings import ANY_PORT, PortSettings, Settings, SwitchSettings
 from vswitch.frames.ethernet import VLAN_TAGS
 from vswitch.frames.records import SUPERFRAME
@@ -47,9 +48,17 @@ SWITCH_CHANGES = (
     ("guard", "on"), ("guard", "off"), ("flood_limit", "100"), ("vlans", "true"),
     ("multicast_snooping", "false"), ("multicast_snooping", "true"),
 )  # fmt: skip
+RULES = tuple(
+    read_rules({"list": lines}, "rules")
+    for lines in (
+        [],
+        ["deny p1 -> any tcp", "deny any -> p3 icmp"],
+        ["allow p2 -> p1", "deny any -> p1", "deny p6 -> any udp 53"],
+    )
+)
 DEEDS = (
     "batch", "batch", "batch", "batch", "again", "port", "switch", "impair", "unimpair", "tick",
-    "time", "stop", "replug", "explain",
+    "time", "stop", "replug", "explain", "rules",
 )  # fmt: skip
 
 
@@ -140,6 +149,8 @@ class _Attack:
                 switch.detach(port)
                 self.devices[name] = self._device(name)
                 self.ports[name] = switch.attach(self.devices[name], name=name)
+            case "rules":
+                self.managed.change_rules(reader.choice(RULES))
             case "explain":
                 switch.explain(port, any_record(reader))
 

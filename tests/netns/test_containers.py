@@ -12,10 +12,10 @@ import sys
 import pytest
 
 from tests.netns.tools import ipv4, reach
-from tests.netns.user import HOME, UID, User
+from tests.netns.user import HOME, UID, User, lan_for_users
 from vswitch.devices import netlink
-from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import DEV, Lan
+from vswitch.lab import wait_until
+from vswitch.lab.lan import DEV
 
 FILES = "/mnt/files"
 TUN = "/dev/net/tun"
@@ -26,17 +26,7 @@ mount --rbind / {FILES}
 """
 
 
-@pytest.fixture(scope="module")
-def lan():
-    with Lab() as lab:
-        lan = Lan(lab)
-        if lab.rootless:
-            pytest.skip("needs root to become another user")
-        lan.serve()
-        lan.join("pc1")
-        lan.wait_connected("pc1")
-        yield lan
-        lan.stop()
+lan = pytest.fixture(lan_for_users, scope="module")
 
 
 @pytest.fixture(scope="module")

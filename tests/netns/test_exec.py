@@ -10,26 +10,16 @@ import sys
 import pytest
 
 from tests.netns.tools import ipv4, reach, serve_leases, until_it_says
-from tests.netns.user import HOME, TUN, UID, User
+from tests.netns.user import HOME, TUN, UID, User, lan_for_users
 from vswitch.devices import netlink
 from vswitch.errors import ExitCode
-from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import DEV, Lan
+from vswitch.lab import wait_until
+from vswitch.lab.lan import DEV
 
 LEASED = "10.99.0"
 
 
-@pytest.fixture(scope="module")
-def lan():
-    with Lab() as lab:
-        lan = Lan(lab)
-        if lab.rootless:
-            pytest.skip("needs root to become another user")
-        lan.serve()
-        lan.join("pc1")
-        lan.wait_connected("pc1")
-        yield lan
-        lan.stop()
+lan = pytest.fixture(lan_for_users, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +150,31 @@ def test_signals_are_passed_on(user, number):
     out, _ = running.communicate(timeout=60)
     assert (out.split(), running.returncode) == (["got"], 9)
     gone(user)
+
+
+@pytest.mark.netns("setpriv", "dhclient")
+def test_a_signal_before_the_program_runs_is_no_success(user):
+    """Here it waits for an address that nobody gives."""
+    running = user.start("t1", "true", options=["--dhcp"])
+    wait_until(lambda: any("dhclient" in line for line in processes_of(user.host)), "the client")
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    gone(user)
+
+
+@pytest.mark.netns("setpriv")
+def test_what_is_ignored_and_what_is_closed_stays_so(user):
+    """As nohup and daemons have it."""
+    script = 'trap "" HUP; exec "$@" <&- >&- 2>&-'
+    program = "cat /proc/self/status > $HOME/status; ls /proc/self/fd > $HOME/fds"
+    argv = user.argv("exec", "--name", "t1", "--dev", "eth0", "--", "sh", "-c", program)
+    done = user.host.run(["sh", "-c", script, "sh", *argv], env={"HOME": str(HOME)}, check=False)
+    assert done.returncode == 0
+    status = user.host.run(["cat", str(HOME / "status")]).stdout
+    assert int(re.search(r"SigIgn:\s+(\w+)", status)[1], 16) == 1 << signal.SIGHUP - 1
+    # Those of the redirection and of ls: nothing of ours is where the three were.
+    assert user.host.run(["cat", str(HOME / "fds")]).stdout.split() == ["0", "1"]
 
 
 SINK = """

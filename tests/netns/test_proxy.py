@@ -11,10 +11,10 @@ import pytest
 
 from tests.netns.test_exec import gone
 from tests.netns.tools import ipv4, until_it_says
-from tests.netns.user import HOME, UID, User
+from tests.netns.user import HOME, UID, User, lan_for_users
 from vswitch.errors import ExitCode
-from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import DEV, Lan
+from vswitch.lab import wait_until
+from vswitch.lab.lan import DEV
 
 WORD = "said on the LAN"
 NAME, ANSWER = "printer.lan.example", "10.9.8.7"
@@ -43,17 +43,7 @@ print(socket.inet_ntoa(data[-4:]))
 """
 
 
-@pytest.fixture(scope="module")
-def lan():
-    with Lab() as lab:
-        lan = Lan(lab)
-        if lab.rootless:
-            pytest.skip("needs root to become another user")
-        lan.serve()
-        lan.join("pc1")
-        lan.wait_connected("pc1")
-        yield lan
-        lan.stop()
+lan = pytest.fixture(lan_for_users, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +55,10 @@ def user(lan):
 
 
 @contextmanager
-def proxy(user, *options):
-    """A proxy of the member t1 that is on the LAN, stopped at the end."""
+def proxy(user, *options, files=4096):
+    """A proxy of the member t1, on the LAN, which may open so many files; stopped at the end."""
     argv = user.argv("proxy", "--name", "t1", *options)
+    argv = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *argv]
     log = user.host.directory / "proxy.log"
     with log.open("w") as output:
         running = user.host.popen(argv, env={"HOME": str(HOME)}, stdout=output, stderr=output)
@@ -259,6 +250,81 @@ def test_200_connections_to_nginx_behind_a_reverse_and_none_is_lost(user, lan):
         # wrk closes what still waits for an answer, and the kernel makes a reset of that.
         assert reverse["failed"].keys() <= {"reset"}
         assert reverse["open"] == 0
+
+
+CROWD = """
+import socket
+crowd = [socket.create_connection(("127.0.0.1", 8081)) for _ in range(50)]
+served = 0
+for sock in crowd:
+    try:
+        sock.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+        served += sock.recv(9) == b"HTTP/1.1 "
+    except ConnectionError:
+        pass
+print(served)
+"""
+
+
+@pytest.mark.netns("setpriv", "curl", "nginx")
+def test_clients_take_no_descriptor_that_the_member_needs(user, lan):
+    pc1 = lan.members["pc1"]
+    with (
+        website(pc1, ipv4(lan, "pc1"), 8080),
+        proxy(user, "--forward", "8081=pc1:8080", files=64),
+    ):
+        served = int(user.host.run([sys.executable, "-c", CROWD]).stdout)
+        wait_until(lambda: listeners(user)[0]["open"] == 0, "end of the crowd")
+        (forward,) = listeners(user)
+        assert served >= 1
+        assert forward["failed"]["full"] == 50 - forward["total"]
+        assert forward["failed"].keys() <= {"full", "reset"}
+        assert curl(user, "http://127.0.0.1:8081/").stdout == WORD
+
+
+SLOW = """
+import socket, sys, threading, time
+def serve(peer):
+    total = 0
+    try:
+        while data := peer.recv(8192):
+            if not total and data != b"half":
+                peer.shutdown(socket.SHUT_WR)
+            total += len(data)
+            time.sleep(0.005)  # most of it waits in the kernel of the other end
+        print(total, flush=True)
+    except ConnectionResetError:
+        print("reset", flush=True)
+with socket.create_server((sys.argv[1], 9000)) as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    print("ready", flush=True)
+    both = [threading.Thread(target=serve, args=(server.accept()[0],)) for _ in range(2)]
+    for each in both: each.start()
+"""
+WHOLE_AND_HALF = """
+import socket
+whole, half = (socket.create_connection(("127.0.0.1", 9001)) for _ in range(2))
+whole.sendall(bytes(1_000_000)); whole.shutdown(socket.SHUT_WR)
+half.sendall(b"half")
+while whole.recv(99): pass
+print("sent", flush=True)
+while half.recv(99): pass
+"""
+
+
+@pytest.mark.netns("setpriv")
+def test_what_was_relayed_arrives_and_what_was_cut_off_is_reset(user, lan):
+    """When the proxy is stopped, on the LAN as on the host."""
+    address = ipv4(lan, "pc1")
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    server = lan.members["pc1"].popen([sys.executable, "-c", SLOW, address], **options)
+    until_it_says(server, "ready")
+    with proxy(user, "--forward", "9001=pc1:9000"):
+        client = user.host.popen([sys.executable, "-c", WHOLE_AND_HALF], **options)
+        until_it_says(client, "sent")
+        wait_until(lambda: listeners(user)[0]["open"] == 1, "end of the first")
+    assert sorted(server.communicate(timeout=60)[0].split()) == ["1000000", "reset"]
+    assert "ConnectionResetError" in client.communicate(timeout=60)[0]
 
 
 @pytest.mark.netns("setpriv")

@@ -10,6 +10,10 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
+from vswitch.lab import Lab
+from vswitch.lab.lan import Lan
 from vswitch.namespaces.holder import PACKAGES
 
 # One of his own for each run of tests, so that his processes are found: a user like uid 1000.
@@ -52,6 +56,19 @@ def _closed_to_others():
 
 def _mount(*arguments, **options):
     subprocess.run(["mount", *arguments], check=True, **options)
+
+
+def lan_for_users():
+    """The fixture of a LAN with the member pc1, to which users of other hosts come."""
+    with Lab() as lab:
+        lan = Lan(lab)
+        if lab.rootless:
+            pytest.skip("needs root to become another user")
+        lan.serve()
+        lan.join("pc1")
+        lan.wait_connected("pc1")
+        yield lan
+        lan.stop()
 
 
 class User:

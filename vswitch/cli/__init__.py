@@ -8,6 +8,7 @@ Exit codes are those of `vswitch.errors.ExitCode`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Container, Sequence
 from importlib import import_module
@@ -32,6 +33,7 @@ On the other plug it in:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; nothing but that leaves this function."""
+    _open_standard_streams()
     try:
         try:
             code = _run(argv)
@@ -48,6 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return exit_code_of(error)
     return code
+
+
+def _open_standard_streams() -> None:
+    """Where one of the three was closed by whoever started us, no socket of ours takes its place,
+    and only what has an answer to write fails.
+    """
+    for fd, name, flags in (
+        (0, "stdin", os.O_RDONLY),
+        (1, "stdout", os.O_RDONLY),  # so that writing there is an error, as it was
+        (2, "stderr", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, flags)
+            if null != fd:
+                os.dup2(null, fd, inheritable=False)
+                os.close(null)
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", closefd=False))
 
 
 class _Version(argparse.Action):

@@ -14,10 +14,15 @@ import os
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transport.errors import KeyFileError
 from vswitch.errors import ConfigError, ExitCode, VswitchError
+
+if TYPE_CHECKING:
+    import trio
+
+    from vswitch.config.options import ServiceConfig
 
 SUMMARIES = {  # of every command, in the order of the help
     "serve": "run the switch",
@@ -38,6 +43,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "counters": "show all counters, and what they grow by",
     "events": "list what has happened on the switch",
     "impair": "delay, lose or repeat frames of a port, for tests",
+    "rules": "show or change who may open what to whom",
     "trace": "say what would happen to a frame, and why",
     "mac": "list or change the MAC table",
     "leases": "list the machines with an address by DHCP, or end a lease",
@@ -83,6 +89,19 @@ def config_from(
     return load(cls, vars(args), os.environ, table=table, tables=TABLES, **fixed)
 
 
+def log_as(config: ServiceConfig) -> None:
+    """Send the events of this program where its options say; `ConfigError`."""
+    from vswitch.logs import set_up
+
+    set_up(
+        config.log_level,
+        config.log_file,
+        config.log_days,
+        config.log_size,
+        config.log_only_file,
+    )
+
+
 def say(message: str, level: int = logging.INFO) -> None:
     """Tell the person at the terminal, or the journal, something that is not the answer."""
     if "JOURNAL_STREAM" in os.environ:
@@ -126,11 +145,14 @@ def print_json(data: object) -> None:
     answer(json.dumps(data, indent=2))
 
 
-def run_service(service: Callable[[], Awaitable[None]]) -> int:
+def run_service(
+    service: Callable[[], Awaitable[None]], stop: trio.CancelScope | None = None
+) -> int:
     """Run an async service until it returns or a signal ends it; the exit code.
 
-    SIGINT, SIGTERM and SIGQUIT cancel it once. A second one acts as the system does by itself,
-    so a service that hangs while it stops can still be ended. SIGHUP does nothing.
+    SIGINT, SIGTERM and SIGQUIT cancel it once, or `stop` for one that has more to do then. A second
+    one acts as the system does by itself, so a service that hangs as it stops can still be ended.
+    SIGHUP does nothing.
     """
     # Not at the top: most commands are done before Trio is imported.
     import signal
@@ -164,7 +186,7 @@ def run_service(service: Callable[[], Awaitable[None]]) -> int:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(stop_on_signal, nursery.cancel_scope)
+            await nursery.start(stop_on_signal, stop or nursery.cancel_scope)
             await service()
             nursery.cancel_scope.cancel()
 

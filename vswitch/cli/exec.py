@@ -12,16 +12,16 @@ import argparse
 import os
 import signal
 import subprocess
+from contextlib import ExitStack, suppress
+from ipaddress import ip_interface
 from typing import Any
 
-import attrs
-
-from vswitch.cli.common import Subparsers, add_command, say
-from vswitch.cli.join import member_config
+from vswitch.addresses import check_name
+from vswitch.cli.common import Subparsers, add_command, log_as, say
+from vswitch.cli.join import sandbox_config
 from vswitch.config.options import ExecConfig, JoinConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, VswitchError
-from vswitch.logs import set_up
 
 _SIGNALS = (
     signal.SIGINT,
@@ -56,7 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Be a member for as long as the program runs; its exit status."""
-    config = member_config(args, ExecConfig, "exec")
+    config = sandbox_config(args, ExecConfig, "exec")
     argv: list[str] = args.program
     if config.shell and argv:
         raise ConfigError("--shell and a program: give one of them")
@@ -64,18 +64,8 @@ def run(args: argparse.Namespace) -> int:
         argv = [os.environ.get("SHELL") or "/bin/sh"]
     if not argv and not config.keep:
         raise ConfigError("nothing to run: vswitch exec --name NAME -- PROGRAM, or --shell")
-    if config.bridge is not None:
-        raise ConfigError("--bridge is for join: a program has no bridge around it")
-    if config.dhcp:
-        config = attrs.evolve(config, address="none")
     config.files.ensure(as_guest=True)
-    set_up(
-        config.log_level,
-        config.log_file,
-        config.log_days,
-        config.log_size,
-        config.log_only_file,
-    )
+    log_as(config)
     import trio
 
     from vswitch.runtime import keep_memory
@@ -89,10 +79,14 @@ async def _main(config: ExecConfig, argv: list[str]) -> int:
 
     from vswitch.runtime import single_error
 
-    program = _Program()
-    with single_error(), trio.open_signal_receiver(*_SIGNALS) as signals:
+    program = _Program(wanted=bool(argv))
+    # What whoever started us has us ignore (nohup), the program ignores as well.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    with single_error(), ExitStack() as stack:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(program.follow, signals, nursery.cancel_scope)
+            if heard:
+                signals = stack.enter_context(trio.open_signal_receiver(*heard))
+                nursery.start_soon(program.follow, signals, nursery.cancel_scope)
             await _be_member(config, argv, program)
             nursery.cancel_scope.cancel()
     return program.status or ExitCode.OK
@@ -134,14 +128,21 @@ def names_of(config: JoinConfig) -> dict[str, str]:
     from vswitch.management.client import request
 
     peers = request(config.files.join_socket(config.name), "peers", timeout=10.0)["members"]
-    return {each["name"]: each["address"].partition("/")[0] for each in peers if each["address"]}
+    found = {}
+    for each in peers:
+        with suppress(ValueError):  # what a switch says that is none of ours
+            address = ip_interface(each["address"] or "").ip
+            found[check_name(each["name"])] = str(address)
+    return found
 
 
 class _Program:
     """The program, and what it has to do with signals."""
 
-    def __init__(self) -> None:
-        self.status: int | None = None  # once something has ended it
+    def __init__(self, *, wanted: bool) -> None:
+        """`wanted`: there is one, so that to end before it has run is no success."""
+        self._wanted = wanted
+        self.status: int | None = None  # once something has ended it, or kept it from running
         self._child: subprocess.Popen[Any] | None = None  # while it runs
 
     async def run(self, child: subprocess.Popen[Any]) -> None:
@@ -160,8 +161,8 @@ class _Program:
         """Pass signals on; end the member with the first one that comes while nothing runs."""
         async for number in signals:
             if self._child is None:
-                if self.status is None and number == signal.SIGINT:
-                    self.status = ExitCode.INTERRUPTED
+                if self.status is None and (self._wanted or number == signal.SIGINT):
+                    self.status = 128 + number
                 scope.cancel()
             elif number not in _KEYS or not _has_terminal():
                 self._child.send_signal(number)

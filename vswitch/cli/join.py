@@ -9,15 +9,15 @@ from typing import TypeVar
 
 import attrs
 
-from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
+from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
 from vswitch.config.converters import to_name
-from vswitch.config.options import JoinConfig
+from vswitch.config.options import JoinConfig, SandboxConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
-from vswitch.logs import set_up
 from vswitch.registry.invite import JoinString
 
 T = TypeVar("T")
+S = TypeVar("S", bound=SandboxConfig)
 
 _PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
 _ASK = "ask"  # of --bind
@@ -49,13 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if config.bind == _ASK:
         config = attrs.evolve(config, bind=_ask_for_interface(config.dev))
     config.files.ensure(as_guest=True)
-    set_up(
-        config.log_level,
-        config.log_file,
-        config.log_days,
-        config.log_size,
-        config.log_only_file,
-    )
+    log_as(config)
     import trio
 
     from vswitch.cli.supervisor import Readiness
@@ -84,6 +78,14 @@ def member_config(args: argparse.Namespace, cls: type[T], table: str) -> T:
         elif invite is not None:
             args.name = JoinString.parse_untrusted(invite).name or None
     return config_from(args, cls, table=table, invite=invite)
+
+
+def sandbox_config(args: argparse.Namespace, cls: type[S], table: str) -> S:
+    """The same for a member in a network of its own."""
+    config = member_config(args, cls, table)
+    if config.bridge is not None:
+        raise ConfigError("--bridge is for join: there is no bridge in a network of its own")
+    return attrs.evolve(config, address="none") if config.dhcp else config
 
 
 def _name_without_registry(args: argparse.Namespace) -> str:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from vswitch.cli.common import Subparsers, add_command, run_service, say
-from vswitch.cli.join import member_config
+from vswitch.cli.common import Subparsers, add_command, log_as, run_service, say
+from vswitch.cli.join import sandbox_config
 from vswitch.config.options import ProxyConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
-from vswitch.logs import set_up
+
+if TYPE_CHECKING:
+    import trio
 
 _PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
 _DESCRIPTORS = 256  # of everything but connections
@@ -46,27 +49,22 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Relay until a signal comes or the switch refuses."""
-    config = member_config(args, ProxyConfig, "proxy")
+    config = sandbox_config(args, ProxyConfig, "proxy")
     if not (config.socks or config.forward or config.reverse):
         raise ConfigError("nothing to do: give --socks, --forward or --reverse")
-    if config.bridge is not None:
-        raise ConfigError("--bridge is for join: a proxy has no bridge around it")
     users = None if config.socks_users is None else read_users(config.socks_users)
-    if config.dhcp:
-        config = attrs.evolve(config, address="none")
     config.files.ensure(as_guest=True)
-    set_up(
-        config.log_level,
-        config.log_file,
-        config.log_days,
-        config.log_size,
-        config.log_only_file,
-    )
-    _allow_descriptors(2 * config.max_connections + 3 * config.max_associations + _DESCRIPTORS)
-    return run_service(lambda: _serve(config, users))
+    log_as(config)
+    import trio
+
+    config = _as_descriptors_allow(config)
+    stop = trio.CancelScope()
+    return run_service(lambda: _serve(config, users, stop), stop)
 
 
-async def _serve(config: ProxyConfig, users: Mapping[bytes, bytes] | None) -> None:
+async def _serve(
+    config: ProxyConfig, users: Mapping[bytes, bytes] | None, stop: trio.CancelScope
+) -> None:
     from functools import partial
 
     import trio
@@ -94,14 +92,20 @@ async def _serve(config: ProxyConfig, users: Mapping[bytes, bytes] | None) -> No
             open_proxy(rules, limits, Side(host_socket, host_names), lan) as proxy,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(ready.started_after, _PATIENCE)
-            await nursery.start(
-                partial(join, config, open_interface=sandbox.open_interface, listeners=proxy.status)
-            )
-            if config.dhcp:
-                await ask_for_lease(sandbox, config.dev)
-            ready.started()
-            await proxy.run()
+            with stop:
+                nursery.start_soon(ready.started_after, _PATIENCE)
+                await nursery.start(
+                    partial(
+                        join, config, open_interface=sandbox.open_interface, listeners=proxy.status
+                    )
+                )
+                if config.dhcp:
+                    await ask_for_lease(sandbox, config.dev)
+                ready.started()
+                await proxy.run()
+            # The member stays until the LAN has what was sent to it, ends and resets too.
+            await sandbox.linger()
+            nursery.cancel_scope.cancel()
 
 
 async def _members(config: ProxyConfig) -> dict[str, str]:
@@ -142,16 +146,30 @@ def read_users(path: Path) -> dict[bytes, bytes]:
     return users
 
 
-def _allow_descriptors(wanted: int) -> None:
-    """Raise the limit of open files to what the other limits may need, as far as that goes."""
+def _as_descriptors_allow(config: ProxyConfig) -> ProxyConfig:
+    """Raise the limit of open files to what the other limits need, as far as that goes; and lower
+    these where that is not enough, so that clients never take what the member itself needs.
+    """
     import resource
 
+    needed = 2 * config.max_connections + 3 * config.max_associations
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    allowed = needed + _DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        allowed = min(allowed, hard)
+    if soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        if allowed < wanted:
-            say(
-                f"vswitch: warning: {hard} open files are allowed, and --max-connections with "
-                f"--max-associations may need {wanted}: see `ulimit -Hn`, or LimitNOFILE= of a unit"
-            )
+    share = (allowed - min(_DESCRIPTORS, allowed * 3 // 4)) / needed
+    if share >= 1:
+        return config
+    config = attrs.evolve(
+        config,
+        max_connections=max(1, int(config.max_connections * share)),
+        max_associations=max(1, int(config.max_associations * share)),
+    )
+    say(
+        f"vswitch: warning: {hard} open files are allowed, enough for {config.max_connections} "
+        f"connections and {config.max_associations} UDP clients at once: see `ulimit -Hn`, or "
+        "LimitNOFILE= of a unit"
+    )
+    return config

@@ -7,11 +7,10 @@ import os
 from functools import partial
 from pathlib import Path
 
-from vswitch.cli.common import Subparsers, add_command, config_from, run_service, say
+from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
 from vswitch.config.options import ServeConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
-from vswitch.logs import set_up
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -35,13 +34,7 @@ def run(args: argparse.Namespace) -> int:
         return _check(args)
     config = config_from(args, ServeConfig, table="serve")
     config.files.ensure()
-    set_up(
-        config.log_level,
-        config.log_file,
-        config.log_days,
-        config.log_size,
-        config.log_only_file,
-    )
+    log_as(config)
     from vswitch.cli.supervisor import Readiness
     from vswitch.serving.server import serve
 

@@ -20,8 +20,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "Say, step by step, what the running switch would do with a frame that comes in on a port\n"
         "now. Nothing is sent, learned or counted. Ends with 1 if the frame would be dropped.\n"
         "Keys: in, dst (port, IP or MAC address), src, vlan, type, src-ip, dst-ip, proto, sport,\n"
-        "dport, size; or in and hex, the whole frame. Without more it is a ping of that port.",
-        "vswitch trace in=pc1 dst=10.77.0.3 tcp dport=22",
+        "dport, size; or in and hex, the whole frame. Without more it is a ping of that port.\n"
+        "Short: FROM TO, and perhaps a protocol and a port.",
+        "vswitch trace pc1 pc2 tcp 22",
     )
     parser.add_argument("frame", nargs="+", metavar="KEY=VALUE", help="the frame")
     add_flags(parser, LookConfig)
@@ -37,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
         answer(f"in on {said['name']} (port {said['port']}): {said['frame']}")
         answer(*(f"  {step}" for step in said["steps"]))
         ports = ", ".join(f"{each['name']} (port {each['port']})" for each in said["egress"])
-        answer(f"out on {ports}" if ports else f"dropped: {said['reason'] or 'on its way out'}")
+        answer(f"out on {ports}" if ports else f"dropped: {said['reason']}")
     return ExitCode.OK if said["egress"] else ExitCode.FAILED

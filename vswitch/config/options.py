@@ -63,7 +63,7 @@ from vswitch.state import StateDir, default_state_dir
 # Tables that a configuration file may have.
 TABLES = (
     *("adverts", "dhcp", "exec", "foreign", "https", "join", "names", "port", "proxy"),
-    *("serve", "switch"),
+    *("rules", "serve", "switch"),
 )
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
@@ -119,8 +119,8 @@ class InviteConfig(StateConfig):
 
 
 @frozen(kw_only=True)
-class _ServiceConfig(StateConfig):
-    """Options of the two commands that stay running."""
+class ServiceConfig(StateConfig):
+    """Options of the commands that stay running."""
 
     config: Path | None = field(
         default=None,
@@ -155,7 +155,7 @@ class _ServiceConfig(StateConfig):
 
 
 @frozen(kw_only=True)
-class _HostConfig(_ServiceConfig):
+class _HostConfig(ServiceConfig):
     """Options of the TAP on this host."""
 
     dev: str = field(
@@ -357,7 +357,7 @@ class JoinConfig(_HostConfig):
 
 
 @frozen(kw_only=True)
-class _SandboxConfig(JoinConfig):
+class SandboxConfig(JoinConfig):
     """Options of a member in a network of its own, where there is nothing but the LAN."""
 
     dhcp: bool = field(
@@ -382,7 +382,7 @@ class _SandboxConfig(JoinConfig):
 
 
 @frozen(kw_only=True)
-class ExecConfig(_SandboxConfig):
+class ExecConfig(SandboxConfig):
     """Options of `exec`."""
 
     shell: bool = field(
@@ -408,7 +408,7 @@ class ExecConfig(_SandboxConfig):
 
 
 @frozen(kw_only=True)
-class ProxyConfig(_SandboxConfig):
+class ProxyConfig(SandboxConfig):
     """Options of `proxy`. Times are in seconds, infinite for none."""
 
     socks: tuple[Place, ...] = field(

@@ -32,6 +32,8 @@ from vswitch.features.mirror import Mirrors
 from vswitch.features.multicast import Multicast
 from vswitch.features.port_events import PortEvents
 from vswitch.features.rates import Rates
+from vswitch.features.rule_set import RuleSet
+from vswitch.features.rules import PortRules
 from vswitch.features.settings import PortSettings, Settings, SwitchSettings
 from vswitch.features.storms import Storms
 from vswitch.features.trust import Served
@@ -55,7 +57,8 @@ FEATURES: tuple[Callable[[Switch], AnyFeature], ...] = (
     Storms,  # where the FDB is asked: behind the VLANs
     Macs,
     PortEvents,
-    Multicast,  # last: what others have dropped is not believed
+    Multicast,  # what others have dropped is not believed
+    PortRules,  # last, and so the first where frames leave: nothing has been said to them yet
 )
 
 TICK = 1.0  # seconds
@@ -94,6 +97,10 @@ class FeatureManager:
     def change_switch(self, changes: Mapping[str, Any]) -> None:
         """Change settings of the whole switch."""
         self._change(self.settings.with_switch(changes), ANY_PORT)
+
+    def change_rules(self, rules: RuleSet) -> None:
+        """Go by other rules."""
+        self._change(self.settings.with_rules(rules), ANY_PORT)
 
     def reserve(self, macs: Mapping[bytes, str], addresses: Mapping[bytes, str]) -> None:
         """Have features keep these MACs and packed IP addresses, and no others, for the ports of

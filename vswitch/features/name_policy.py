@@ -7,36 +7,12 @@ policy is told of all but those below its domains that they do not exist. No ste
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import attrs
 
-from vswitch.config.converters import to_texts
+from vswitch.config.converters import to_optional_domains
 from vswitch.config.sources import option
-
-MAX_DOMAINS = 256  # of one port
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
-
-
-def to_domain(value: str) -> str:
-    """A domain in lower case, without the dot at its end."""
-    if not isinstance(value, str):
-        raise ValueError("write a domain, such as example.com")
-    domain = value.lower().removesuffix(".")
-    if len(domain) > 253 or not all(map(_LABEL.fullmatch, domain.split("."))):
-        raise ValueError(f"{value!r} is no domain: write it as example.com, in ASCII (xn--...)")
-    return domain
-
-
-def to_allowed(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    """Domains, or `none`: those of the LAN alone; None, or `any`, is no policy."""
-    if value is None or value == "any":
-        return None
-    domains = tuple(to_domain(each.removeprefix("*.")) for each in to_texts(value))
-    if len(domains) > MAX_DOMAINS:
-        raise ValueError(f"more than {MAX_DOMAINS} domains")
-    return domains
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -45,7 +21,7 @@ class NamePolicySettings:
 
     names_allowed: tuple[str, ...] | None = attrs.field(
         default=None,
-        converter=to_allowed,
+        converter=to_optional_domains,
         metadata=option(
             "looks up only these domains, what is below them, and the LAN's own; none, or any",
             "DOMAIN,...",

@@ -3,6 +3,7 @@
     [switch]            # SwitchSettings
     [port.pc1]          # PortSettings of the port of that name
     [port."*"]          # what ports have that say nothing else
+    [rules]             # RuleSet: who may open what to whom
 
 Each setting is one attrs field with `metadata=option(...)` in the file of its feature, spelled the
 same in the configuration file and in `vswitch port set pc1 key=value`. Converters take text or a
@@ -31,12 +32,14 @@ from vswitch.features.mirror import MirrorSettings
 from vswitch.features.multicast import MulticastSwitchSettings
 from vswitch.features.name_policy import NamePolicySettings
 from vswitch.features.rates import RateSettings
+from vswitch.features.rule_set import RuleSet, read_rules
+from vswitch.features.rules import RuleSwitchSettings
 from vswitch.features.storms import StormSettings, StormSwitchSettings
 from vswitch.features.trust import Served
 from vswitch.registry.rules import SERVICES_PORT
 from vswitch.switch.port import Port
 
-TABLES = ("switch", "port")
+TABLES = ("switch", "port", "rules")
 
 _GUARDS = ("source_guard", "arp_check", "dhcp_guard", "ra_guard", "bpdu_guard")
 _IDS = ("vlan", "trunk", "native")
@@ -60,7 +63,9 @@ def _in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribu
 
 
 @frozen(kw_only=True, slots=False)
-class SwitchSettings(MulticastSwitchSettings, StormSwitchSettings, MacSwitchSettings):
+class SwitchSettings(
+    MulticastSwitchSettings, StormSwitchSettings, MacSwitchSettings, RuleSwitchSettings
+):
     """Settings of the whole switch."""
 
 
@@ -177,7 +182,13 @@ class Settings:
     def with_switch(self, changes: Mapping[str, Any]) -> Settings:
         """With other settings of the whole switch; `ConfigError` if they are wrong, or unknown."""
         said = {**spelled(self.switch), **changes}
-        return attrs.evolve(self, switch=structure(SwitchSettings, said, "switch"))
+        return attrs.evolve(self, switch=structure(SwitchSettings, said, "switch")).with_rules(
+            self.switch.rules
+        )
+
+    def with_rules(self, rules: RuleSet) -> Settings:
+        """With other rules."""
+        return attrs.evolve(self, switch=attrs.evolve(self.switch, rules=rules))
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -200,6 +211,10 @@ def load_settings(path: Path | None) -> Settings:
         )
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *problems])) from None
+    try:
+        settings = settings.with_rules(read_rules(document.get("rules", {}), f"{path}: rules"))
+    except ConfigError as error:
+        problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
     return settings

@@ -139,12 +139,17 @@ class HostLink:
         address = self.interface.address
         if address is None or (reason := swallows(address, hosts)) is None:
             return
-        with suppress(VswitchError):
-            if (await self.interface.facts()).apart:
-                return
+        if await self.is_apart():
+            return
         self.refuse("address", address, reason)
         with suppress(VswitchError):  # not ours to take: the attempt will show it
             await self.interface.set_address(None)
+
+    async def is_apart(self) -> bool:
+        """Whether none of what leads to the switch is in the network of the interface."""
+        with suppress(VswitchError):
+            return (await self.interface.facts()).apart
+        return False
 
     def connected(
         self,

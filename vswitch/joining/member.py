@@ -234,7 +234,10 @@ class Member:
         hosts = self._addresses.hosts
         await self._link.keep_clear(hosts)
         await self._ways.changed(hosts)
-        for host in self._ways.through(self._link.interface.name):
+        behind = self._ways.through(self._link.interface.name)
+        if behind and await self._link.is_apart():  # another interface, which has the same name
+            return
+        for host in behind:
             self._link.tell(
                 "switch-behind-lan",
                 logging.WARNING,

@@ -11,6 +11,8 @@
     size          bytes of the frame; without it, 60 or what its headers need
     hex           the whole frame instead of all these but `in`, as digits with or without : between
 
+`pc1 pc2 tcp 22` is short for `in=pc1 dst=pc2 proto=tcp dport=22`.
+
 The names that `ovs-appctl ofproto/trace` has for them (in_port, dl_dst, nw_dst, tp_dst), and a
 protocol as a word of its own (`tcp`, `arp`), mean the same. IP, ARP, ICMP, TCP and UDP get whole
 headers with right checksums: a guard refuses what is none.
@@ -137,7 +139,7 @@ def parse_trace_untrusted(text: str, hosts: Collection[Host] = ()) -> Question:
 
 def _words(text: str) -> dict[str, str]:
     said: dict[str, str] = {}
-    for word in text.replace(",", " ").split():
+    for word in _spelled_out(text.replace(",", " ").split()):
         key, equals, value = word.partition("=")
         key = key.lower().replace("_", "-")
         if not equals and key in ETHERTYPES:
@@ -150,6 +152,16 @@ def _words(text: str) -> dict[str, str]:
             raise ValueError(f"{key} is there twice")
         said[key] = value
     return said
+
+
+def _spelled_out(words: list[str]) -> list[str]:
+    """`pc1 pc2 tcp 22` with the keys that it leaves out."""
+    if len(words) < 2 or any("=" in word or word in ETHERTYPES for word in words[:2]):
+        return words
+    words = [f"in={words[0]}", f"dst={words[1]}", *words[2:]]
+    if len(words) > 3 and words[2] in ("tcp", "udp") and words[3].isdigit():
+        words[3] = f"dport={words[3]}"
+    return words
 
 
 def _digits(said: dict[str, str]) -> bytes:

@@ -6,7 +6,7 @@ Over the connection FD come pickled `(function, args, kwargs)`, one at a time; b
 `(True, result)` or `(False, exception)`, and the file descriptors of a result that has some. The
 end of the connection is the end of all, also in the middle of a call: the agent removes DIRECTORY
 and exits, so that nothing stays behind when its holder is killed. With `--kill` whatever runs in
-its network namespace is killed before.
+its user namespace is killed before.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from vswitch.namespaces.answers import kill_all_in, send_answer
+from vswitch.namespaces.answers import Answers, kill_all_in
 
 
 def main(fd: int, directory: Path, *, kill: bool) -> None:
     connection: Connection = Connection(fd)
     end = threading.Thread(target=_end_with, args=(fd, directory, kill), name="end")
     end.start()
+    answers = Answers(connection)
     try:
         while True:
             function, args, kwargs = connection.recv()
@@ -35,7 +36,7 @@ def main(fd: int, directory: Path, *, kill: bool) -> None:
                 answer = (True, function(*args, **kwargs))
             except Exception as error:
                 answer = (False, _portable(error))
-            send_answer(connection, answer)
+            answers.send(*answer)
     except (EOFError, OSError):
         pass
     end.join()
@@ -47,7 +48,7 @@ def _end_with(fd: int, directory: Path, kill: bool) -> None:
     poll.register(fd, 0)  # a hang-up is always told
     poll.poll()
     if kill:
-        kill_all_in("/proc/self/ns/net")
+        kill_all_in("/proc/self/ns/user")
     shutil.rmtree(directory, ignore_errors=True)
     try:
         os.rmdir(directory.parent)  # the last one of a killed lab takes its directory away

@@ -8,10 +8,13 @@ Error contract: those of the connection, `EOFError` and `OSError`.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
-from contextlib import closing, suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +23,7 @@ import attrs
 
 # More than a dying process needs to be seen as dead; only forks that go on as quickly get so far.
 _ROUNDS: Final = 1000
+_NS_GET_PARENT: Final = 0xB702  # of linux/nsfs.h: a descriptor of the namespace above
 
 
 @attrs.frozen
@@ -32,35 +36,51 @@ class WithDescriptors:
     fds: tuple[int, ...]
 
 
-def send_answer(connection: Connection, answer: tuple[bool, Any]) -> None:
-    """Send what a function has returned or raised; descriptors by SCM_RIGHTS right behind it."""
-    connection.send(answer)
-    result = answer[1]
-    if isinstance(result, WithDescriptors):
-        try:
-            with closing(_socket_of(connection)) as sock:
-                socket.send_fds(sock, [b"\0"], result.fds)
-        finally:
-            for fd in result.fds:
-                os.close(fd)
+class Answers:
+    """Answers on one connection, with their descriptors, which go by SCM_RIGHTS right behind them.
+
+    A process that has no descriptors left refuses those of one answer; the next one is whole.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        # Now, and not when a descriptor may be what is missing.
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+
+    def send(self, ok: bool, result: Any) -> None:
+        """Send what a function has returned or raised, and close the descriptors in it."""
+        self._connection.send((ok, result))
+        if isinstance(result, WithDescriptors):
+            try:
+                socket.send_fds(self._socket, [b"\0"], result.fds)
+            finally:
+                _close(result.fds)
+
+    def receive(self) -> tuple[bool, Any]:
+        """The other end of `send`; the exception is `OSError` where descriptors got lost."""
+        ok, result = self._connection.recv()
+        if isinstance(result, WithDescriptors):
+            count = len(result.fds)
+            _, fds, _, _ = socket.recv_fds(self._socket, 1, count, socket.MSG_CMSG_CLOEXEC)
+            if len(fds) < count:
+                _close(fds)
+                return False, OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            result = attrs.evolve(result, fds=tuple(fds))
+        return ok, result
+
+    def close(self) -> None:
+        """Together with the connection."""
+        self._socket.close()
 
 
-def receive_answer(connection: Connection) -> tuple[bool, Any]:
-    """The other end of `send_answer`."""
-    ok, result = connection.recv()
-    if isinstance(result, WithDescriptors):
-        with closing(_socket_of(connection)) as sock:
-            _, fds, _, _ = socket.recv_fds(sock, 1, len(result.fds), socket.MSG_CMSG_CLOEXEC)
-        result = attrs.evolve(result, fds=tuple(fds))
-    return ok, result
-
-
-def _socket_of(connection: Connection) -> socket.socket:
-    return socket.socket(fileno=os.dup(connection.fileno()))
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def kill_all_in(namespace: str) -> None:
-    """Kill every process but this one that is in the network namespace, until none is left.
+    """Kill every process but this one that is in the user namespace, or in one that was made in it,
+    until none is left.
 
     The caller keeps `namespace`, such as /proc/self/fd/9, alive meanwhile: its number is taken
     again once it has gone.
@@ -81,9 +101,13 @@ def _processes() -> list[int]:
 
 
 def _is_in(pid: int, wanted: os.stat_result) -> bool:
-    try:
+    with ExitStack() as opened, suppress(OSError):  # gone meanwhile, another user's, or none above
         if "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]:
             return False
-        return os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), wanted)
-    except OSError:  # gone meanwhile, or another user's
-        return False
+        fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+        while True:
+            opened.callback(os.close, fd)
+            if os.path.samestat(os.fstat(fd), wanted):
+                return True
+            fd = fcntl.ioctl(fd, _NS_GET_PARENT)
+    return False

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -90,7 +91,10 @@ def _join(pid: int, kinds: tuple[str, ...]) -> None:
         for kind in kinds
         if os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
     ]
-    directory = os.getcwd()
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:
+        raise FileNotFoundError("the directory that this was started in is gone") from None
     for fd in wanted:
         _call("setns", fd, 0)
         os.close(fd)
@@ -138,7 +142,7 @@ def _make_namespaces(binds: list[str], hidden: list[str]) -> None:
     with suppress(OSError):
         _mount("sysfs", "/sys", "sysfs", 0)
     for bind in binds:
-        source, target = bind.split("=", 1)
+        source, _, target = bind.rpartition("=")  # the one that we choose has none in it
         if os.path.exists(target):
             _mount(source, target, "none", MS_BIND)
     for path in hidden:
@@ -154,7 +158,16 @@ def _die_with(parent: int) -> None:
         raise ProcessLookupError("the parent is gone already")
 
 
+def _restore_signals() -> None:
+    """Those that Python sets for itself are the program's again, as the caller has left them."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def main(arguments: list[str]) -> int:
+    _restore_signals()
     parser = argparse.ArgumentParser(prog="enter", allow_abbrev=False)
     parser.add_argument("--join", type=int)
     parser.add_argument("--join-user", type=int)
@@ -183,6 +196,8 @@ def main(arguments: list[str]) -> int:
         print(f"cannot enter namespaces: {error.strerror or error}", file=sys.stderr)
         return CANNOT_ENTER
     try:
+        if not options.argv[0]:  # of which Python makes another error
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.execvp(options.argv[0], options.argv)
     except OSError as error:
         print(f"cannot run {options.argv[0]}: {error.strerror}", file=sys.stderr)

@@ -20,7 +20,7 @@ import attrs
 
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.namespaces import enter
-from vswitch.namespaces.answers import receive_answer
+from vswitch.namespaces.answers import Answers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +42,7 @@ class Holder:
     name: str  # for people
     process: subprocess.Popen[bytes]
     _connection: Connection
+    _answers: Answers
     _calling: bool = False
 
     @property
@@ -63,7 +64,7 @@ class Holder:
         try:
             if not self._connection.poll(timeout):
                 raise TimedOut(f"{self.name} did not answer in {timeout:g} s")
-            ok, value = receive_answer(self._connection)
+            ok, value = self._answers.receive()
         except (EOFError, ConnectionResetError) as error:
             raise VswitchError(f"{self.name} is gone") from error
         self._calling = False
@@ -79,6 +80,7 @@ class Holder:
     def hang_up(self) -> None:
         """Tell the process to end."""
         self._connection.close()
+        self._answers.close()
 
     def close(self) -> None:
         """End the process, and wait until it has ended. Blocks."""
@@ -105,7 +107,7 @@ def start_holder(
 ) -> Holder:
     """Make network and mount namespaces with a process in them; see `enter.command`.
 
-    `directory` is removed at its end; with `kill` all that runs in the network namespace ends too.
+    `directory` is removed at its end; with `kill` all that runs in the user namespace ends too.
     """
     ours, theirs = Pipe()
     agent = [sys.executable, "-m", "vswitch.namespaces.agent", *(["--kill"] if kill else [])]
@@ -126,7 +128,7 @@ def start_holder(
         start_new_session=True,
     )
     theirs.close()
-    holder = Holder(name, process, ours)
+    holder = Holder(name, process, ours, Answers(ours))
     try:
         holder.begin(os.getpid)
         holder.answer(START_TIMEOUT)

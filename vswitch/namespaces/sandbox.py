@@ -16,11 +16,12 @@ tools that look at the number.
 network is hidden: the sockets of D-Bus, avahi, nscd and systemd-resolved. It is no jail: programs
 inside have the user's files and processes.
 
-Invariants: what runs in the network namespace ends with `open_sandbox`, also when this process is
-killed.
+Invariants: what runs in the user namespace, or in one made inside, ends with `open_sandbox`, also
+when this process is killed.
 
 Error contract: `PrivilegeError` where namespaces are forbidden, with the setting that does it;
-`VswitchError` once the process that holds the namespaces has been killed.
+`VswitchError` where no temporary file can be made, and once the process that holds the namespaces
+has been killed.
 """
 
 from __future__ import annotations
@@ -156,11 +157,11 @@ class Sandbox:
 @asynccontextmanager
 async def open_sandbox(settings: Settings = Settings()) -> AsyncIterator[Sandbox]:
     """Make a sandbox with nothing but a loopback interface, and end all that is in it."""
-    base = Path(tempfile.mkdtemp(prefix="vswitch-exec-"))
-    network = -1
+    base = _base()
+    user = -1
     try:
         holder = await trio.to_thread.run_sync(_start, settings, base / "sandbox")
-        network = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        user = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         ended = os.pidfd_open(holder.pid)
         try:
             sandbox = Sandbox(settings, holder, base / "sandbox")
@@ -175,10 +176,10 @@ async def open_sandbox(settings: Settings = Settings()) -> AsyncIterator[Sandbox
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(holder.close)
                 # Also where the holder was killed, and could not do it.
-                await trio.to_thread.run_sync(kill_all_in, f"/proc/self/fd/{network}")
+                await trio.to_thread.run_sync(kill_all_in, f"/proc/self/fd/{user}")
     finally:
-        if network >= 0:
-            os.close(network)
+        if user >= 0:
+            os.close(user)
         shutil.rmtree(base, ignore_errors=True)
 
 
@@ -198,11 +199,21 @@ async def _watch(ended: int) -> None:
     raise VswitchError("the process that held the namespaces has ended: somebody killed it")
 
 
+def _base() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="vswitch-exec-"))
+    except OSError as error:
+        raise VswitchError(f"no place for temporary files: {error}: see TMPDIR") from None
+
+
 def _start(settings: Settings, directory: Path) -> Holder:
-    directory.mkdir(mode=0o700)
     files = {"resolv.conf": _lines(settings.resolvers), "hosts": LOCALHOST}
-    for name, content in files.items():
-        (directory / name).write_text(content)
+    try:
+        directory.mkdir(mode=0o700)
+        for name, content in files.items():
+            (directory / name).write_text(content)
+    except OSError as error:
+        raise VswitchError(f"cannot write {directory}: {error.strerror}: see TMPDIR") from None
     try:
         return start_holder(
             "the sandbox",

@@ -28,6 +28,7 @@ MAX_DATAGRAM: Final = 65535  # bytes
 QUEUE: Final = 64  # datagrams of one client that wait for its association to begin
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE: Final = 0.1  # seconds until more descriptors or memory may be there
+_TOLD: Final = 60.0  # seconds between two lines of log about it
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,20 @@ async def contained(counts: Counts, limit: Limit) -> AsyncIterator[None]:
         limit.leave()
 
 
+class _Shortage:
+    """The kernel has no more descriptors, or memory: told once a minute while it lasts."""
+
+    def __init__(self) -> None:
+        self._told = -_TOLD
+
+    async def over(self, error: OSError) -> None:
+        """Wait until it may be over."""
+        if trio.current_time() - self._told >= _TOLD:
+            self._told = trio.current_time()
+            event(log, "proxy-short", logging.WARNING, reason=error.strerror)
+        await trio.sleep(_PAUSE)
+
+
 async def serve_streams(
     listener: trio.socket.SocketType,
     handle: Callable[[trio.SocketStream], Awaitable[None]],
@@ -78,6 +93,7 @@ async def serve_streams(
             async with stream:
                 await handle(stream)
 
+    shortage = _Shortage()
     async with trio.open_nursery() as nursery:
         while True:
             try:
@@ -85,8 +101,7 @@ async def serve_streams(
             except OSError as error:
                 # What the peer did to its connection meanwhile is told here, too: accept(2).
                 if error.errno in _SHORT:
-                    event(log, "proxy-short", logging.WARNING, reason=error.strerror)
-                    await trio.sleep(_PAUSE)
+                    await shortage.over(error)
                 continue
             stream = of_socket(sock)
             if limits.connections.enter():
@@ -140,13 +155,13 @@ async def serve_datagrams(
                 clients.pop(client).close()
                 waiting.close()
 
+    shortage = _Shortage()
     async with trio.open_nursery() as nursery:
         while True:
             try:
                 data, client = await listener.recvfrom(MAX_DATAGRAM)
             except OSError as error:
-                event(log, "proxy-short", logging.WARNING, reason=error.strerror)
-                await trio.sleep(_PAUSE)
+                await shortage.over(error)
                 continue
             if client not in clients:
                 if not limits.associations.enter():

@@ -3,7 +3,8 @@
 Members are asked for again when what is known is older than `FRESH`; while the switch does not
 say, because it is away, older or a foreign one, the last answer holds. Other names are looked up
 in the network of the LAN by `getent`, which does what any program there would get, each in a
-process of its own: a slow name server holds nothing else up.
+process of its own, so that a slow name server holds nothing else up, and once in `FRESH`: a
+datagram of SOCKS comes with its name.
 
 Error contract: none of these raises for a name; what is not known has no addresses.
 """
@@ -21,6 +22,7 @@ from vswitch.errors import VswitchError
 FRESH: Final = 5.0  # seconds
 LOOKUP: Final = 20.0  # seconds for DNS: two name servers, twice
 _LOOKUPS: Final = 16  # at once
+_NAMES: Final = 256  # of DNS that are remembered
 _ANSWER: Final = 64 * 1024  # bytes of `getent` that are read
 
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
@@ -44,6 +46,7 @@ class LanNames:
         self._members: Mapping[str, str] = {}
         self._asked = -FRESH  # on Trio's clock
         self._asking = trio.Lock()
+        self._found: dict[str, tuple[float, Sequence[str]]] = {}  # by DNS, when; oldest use first
 
     async def lookup(self, name: str) -> Sequence[str]:
         """The addresses of a name."""
@@ -57,7 +60,13 @@ class LanNames:
                 self._asked = trio.current_time()
         if name in self._members:
             return [self._members[name]]
-        return await self._dns(name)
+        asked, addresses = self._found.pop(name, (-FRESH, ()))
+        if trio.current_time() - asked >= FRESH:
+            addresses, asked = await self._dns(name), trio.current_time()
+        self._found[name] = asked, addresses
+        if len(self._found) > _NAMES:
+            del self._found[next(iter(self._found))]
+        return addresses
 
 
 async def no_dns(name: str) -> Sequence[str]:

@@ -3,7 +3,8 @@
 Invariants: at most `CHUNK` bytes a direction are held, and none while nobody sends; a source is
 read no further before its sink has taken what was read, so a slow reader slows the writer. The end
 of one direction is passed on as such (half-close), and the other direction goes on. A reset on
-either side becomes a reset on the other, so that neither takes a broken stream for a whole one.
+either side becomes a reset on the other, and cancellation one on both, so that neither takes a
+broken stream for a whole one.
 
 Error contract: the streams are closed in any case; `relay` says how it ended and raises nothing of
 its own.
@@ -126,7 +127,8 @@ async def relay(
                 nursery.start_soon(watch)
         except* trio.BrokenResourceError:
             ends.append(End.RESET)
-        if ends[-1] is not End.DONE:
-            reset(near)
-            reset(far)
+        finally:
+            if going:  # cancelled as well
+                reset(near)
+                reset(far)
     return ends[-1]

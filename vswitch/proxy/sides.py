@@ -65,7 +65,10 @@ class Side:
         """The IP addresses of a host, at least one."""
         if is_address(host):
             return [host]
-        found = list(await self.lookup(host))[:_MOST_ADDRESSES]
+        try:
+            found = list(await self.lookup(host))[:_MOST_ADDRESSES]
+        except OSError as error:  # of asking, such as for want of descriptors
+            raise CannotConnect("failed") from error
         if not found:
             raise CannotConnect("no_name")
         return found

@@ -117,16 +117,26 @@ class SocksServer:
             unix = near.family == socket.AF_UNIX
             ours = LOOPBACK if unix else _address(near.getsockname())[0]
             theirs = LOOPBACK if unix else _address(near.getpeername())[0]
-            with await host_socket(family_of(ours), socket.SOCK_DGRAM) as sock:
-                try:
-                    await sock.bind((ours, 0))
-                except OSError as error:
-                    raise CannotConnect("failed") from error
+            with await _bound(ours) as sock:
                 await client.say(socks.reply(Reply.SUCCEEDED, *_address(sock.getsockname())))
                 with _Association(self, sock, theirs, request.port) as association:
                     await association.run(client.stream)
         finally:
             self.limits.associations.leave()
+
+
+async def _bound(host: str) -> trio.socket.SocketType:
+    """A UDP socket of this host's network, at a port of the kernel's choice."""
+    try:
+        sock = await host_socket(family_of(host), socket.SOCK_DGRAM)
+        try:
+            await sock.bind((host, 0))
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise CannotConnect("failed") from error
+    return sock
 
 
 class _Client:

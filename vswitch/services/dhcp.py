@@ -45,7 +45,7 @@ from vswitch.frames.ethernet import BROADCAST
 from vswitch.registry.rules import Lease
 from vswitch.services.leases import Client, Pool
 from vswitch.services.station import ServiceDrop
-from vswitch.services.terms import Terms
+from vswitch.services.terms import LEAST_LEASE, Terms
 from vswitch.switch.bucket import Bucket
 
 PROBE = 0.75  # seconds for somebody who has an address to say so: a long way there and back
@@ -53,7 +53,6 @@ LOOK = 60.0  # seconds between two looks for another server
 QUIET = 600.0  # seconds without a word after another server was heard
 RATE, BURST = 10.0, 64.0  # messages of one port a second, at once: a LAN after a power cut
 EXPIRY = 5.0  # seconds between two looks for leases that are over
-LEAST_LEASE = 120.0  # seconds; a client that wants less gets that
 _MAX_BUCKETS = 2048  # ports that are remembered; they come and go
 _SMALLEST = 576 - 28  # bytes of a message that every client takes (RFC 2131 2)
 _EVERYBODY = IPv4Address("255.255.255.255")

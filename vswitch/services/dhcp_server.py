@@ -38,6 +38,7 @@ from vswitch.services.dhcp import (
     Answer,
     Asker,
     Dhcp,
+    DhcpDrop,
     Free,
     Keep,
     Look,
@@ -76,6 +77,7 @@ class DhcpServer:
         # Whether what is behind the port of that name may not know of others, nor they of it.
         self.separated: Callable[[str], bool] = lambda _: False
         self.core = Dhcp(settings.pool(host.interface.network), terms, host.mac)
+        self.core.drops = host.station.drops
         self._host = host
         self._switch = switch
         self._registry = registry
@@ -128,7 +130,7 @@ class DhcpServer:
             "quiet": str(core.other) if quiet else None,
             "heard": dict(core.heard),
             "said": dict(core.said),
-            "drops": dict(core.drops),
+            "drops": {reason: core.drops[reason] for reason in DhcpDrop if core.drops[reason]},
         }
 
     async def release(self, mac: str) -> list[str]:
@@ -195,7 +197,7 @@ class DhcpServer:
                     await self._keep(step)
                 case Free():
                     await self._end([step.lease.mac])
-                    self._tell("lease-freed", step.lease)
+                    self._event(step.lease, "lease-freed")
                 case Look():
                     self._host.send(EVERYBODY, SERVER_PORT, CLIENT_PORT, step.payload)
 
@@ -209,7 +211,7 @@ class DhcpServer:
                 self.core.lost(lease)
                 answer = step.refusal
             elif not step.renewed:
-                self._tell("lease", lease)
+                self._event(lease, "lease")
         except VswitchError as error:
             self._log_failure(error)
             if not step.renewed:
@@ -296,7 +298,7 @@ class DhcpServer:
         if all(port.name != name for port in self._switch.ports):
             await self._do(self.core.port_down(name, free=True))
 
-    def _tell(self, kind: str, lease: Lease) -> None:
+    def _event(self, lease: Lease, kind: str) -> None:
         address, mac = lease.address, format_mac(lease.mac)
         name, port = lease.hostname or None, lease.port or None
         event(log, kind, address=address, mac=mac, name=name, port=port)
@@ -305,13 +307,16 @@ class DhcpServer:
 
     def _tell_quiet(self, port: str) -> None:
         """Say once that another server is there, or is no more."""
-        quiet = self.core.quiet_until > self._clock()
-        if quiet != self._was_quiet:
-            self._was_quiet = quiet
-            kind = "dhcp-quiet" if quiet else "dhcp-speaks"
-            event(log, kind, logging.WARNING, server=self.core.other, port=port or None)
-            facts = {"server": str(self.core.other)}
-            self._switch.events.add(kind, port, now=self._switch.now(), **facts)
+        quiet, server = self.core.quiet_until > self._clock(), str(self.core.other)
+        if quiet == self._was_quiet:
+            return
+        self._was_quiet = quiet
+        if quiet:
+            event(log, "dhcp-quiet", logging.WARNING, server=server, port=port or None)
+        else:
+            event(log, "dhcp-speaks", logging.WARNING, server=server)
+        kind = "dhcp-quiet" if quiet else "dhcp-speaks"
+        self._switch.events.add(kind, port if quiet else "", now=self._switch.now(), server=server)
 
     def _log_failure(self, error: VswitchError) -> None:
         event(log, "registry-failed", logging.ERROR, error=error)

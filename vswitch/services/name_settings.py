@@ -11,63 +11,16 @@ Error contract: `ConfigError` with the place.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from vswitch.addresses import HostPort
-from vswitch.config.converters import to_bool, to_texts
+from vswitch.config.converters import to_bool, to_lan_domain, to_name_servers, to_records
 from vswitch.config.sources import option, structure
 from vswitch.errors import ConfigError
-from vswitch.features.name_policy import to_domain
 
-SYSTEM = "system"  # the resolvers of the switch's own host
-MAX_FORWARDERS = 4
-MAX_RECORDS = 4096
 DNS_PORT = 53
-
-
-def to_lan_domain(value: str) -> str:
-    """A domain that can be a LAN's own."""
-    domain = to_domain(value)
-    taken = domain.endswith((".arpa", ".local", ".localhost")) or domain in ("local", "localhost")
-    if taken and not f".{domain}".endswith(".home.arpa"):
-        raise ValueError(f"{domain} has another meaning (mDNS, this host, or an address)")
-    return domain
-
-
-def to_forward(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Resolvers as ADDRESS or ADDRESS:PORT, or `system`; nothing, or `none`, for none."""
-    said = to_texts(value)
-    if said == (SYSTEM,):
-        return said
-    if len(said) > MAX_FORWARDERS:
-        raise ValueError(f"at most {MAX_FORWARDERS} resolvers")
-    return tuple(str(to_resolver(each)) for each in said)
-
-
-def to_resolver(text: str) -> HostPort:
-    """Where one is: an address, since a name would need one."""
-    bare = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
-    try:
-        where = HostPort.parse(bare, default_port=DNS_PORT)
-        ipaddress.ip_address(where.host)
-    except ValueError:
-        raise ValueError(
-            f'{text!r} is no resolver: write its address, such as 9.9.9.9, or "{SYSTEM}"'
-        ) from None
-    return where
-
-
-def to_records(value: Sequence[str]) -> tuple[str, ...]:
-    """Lines of a zone file; what they mean is seen when the zone is made."""
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-        raise ValueError('write a list of lines, such as ["www CNAME pc1"]')
-    if len(value) > MAX_RECORDS:
-        raise ValueError(f"at most {MAX_RECORDS} records")
-    return tuple(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +35,7 @@ class NamesSettings:
     )
     forward: tuple[str, ...] = attrs.field(
         default=(),
-        converter=to_forward,
+        converter=to_name_servers,
         metadata=option("who looks up names of others: resolvers, or system; none: nobody"),
     )
     records: tuple[str, ...] = attrs.field(

@@ -33,6 +33,7 @@ from vswitch.services.leases import MAX_LEASES, Pool
 
 TABLE = "dhcp"
 MAX_RESERVATIONS = 1024
+LEAST_LEASE = 120.0  # seconds; a client that wants less gets that
 _MAX_ROUTES = 32
 _MAX_SERVERS = 8  # name servers, search domains
 
@@ -135,6 +136,13 @@ def to_reservations(value: Mapping[str, object]) -> Mapping[str, IPv4Address]:
     return found
 
 
+def _to_lease_time(value: str | float) -> float:
+    seconds = to_duration(value)
+    if seconds < LEAST_LEASE:
+        raise ValueError(f"must be at least {LEAST_LEASE:.0f}s")
+    return seconds
+
+
 def _to_port_limit(value: int | str) -> int:
     return whole(value, 1, MAX_LEASES)
 
@@ -153,7 +161,7 @@ class DhcpSettings:
     )
     lease_time: float = field(
         default=12 * 3600.0,
-        converter=to_duration,
+        converter=_to_lease_time,
         metadata=option("how long an address is a machine's without asking again (12h)", "TIME"),
     )
     reservations: Mapping[str, IPv4Address] = field(

@@ -21,8 +21,9 @@ import dns.message
 import trio
 
 from vswitch.addresses import HostPort
+from vswitch.config.converters import to_name_server
 from vswitch.errors import BadRecord
-from vswitch.services.name_settings import DNS_PORT, SYSTEM, to_resolver
+from vswitch.services.name_settings import DNS_PORT
 from vswitch.services.names import NamesDrop
 
 PATIENCE = 2.0  # seconds for one resolver
@@ -33,8 +34,8 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 def servers_of(forward: Sequence[str], own: IPv4Address) -> Callable[[], list[HostPort]]:
     """Who is to be asked, at each moment; never this server itself, at its address `own`."""
-    if forward != (SYSTEM,):
-        fixed = [to_resolver(each) for each in forward]
+    if forward != ("system",):
+        fixed = [to_name_server(each) for each in forward]
         return lambda: fixed
     return lambda: system_servers(RESOLV_CONF, own)
 

@@ -72,14 +72,14 @@ def explain(
         record = explained.record
     decision = forwarder.explain(port.number, record, now)
     steps += decision.steps
-    egress = []
+    egress, reason = [], decision.reason
     for number in decision.egress:
         sent: bytes | None = record
         for stage in ports[number].egress_stages:
             if sent is not None:
                 explained = stage.explain(sent, now)
                 steps += [f"port {number}: {explained.why}"] if explained.why else []
-                sent = explained.record
+                sent, reason = explained.record, explained.reason
         if sent is not None:
             egress.append(number)
-    return Decision(tuple(egress), decision.reason, tuple(steps))
+    return Decision(tuple(egress), "" if egress else reason, tuple(steps))

@@ -132,7 +132,7 @@ class Port:
         """
         # HOT PATH
         if self.egress_stages:
-            now = self._clock()
+            now, came = self._clock(), records
             stages = self.egress_stages
             for stage in stages if after is None else behind(stages, after):
                 if not records:
@@ -140,7 +140,8 @@ class Port:
                 records = stage.take(records, now, self.counters)
             if not records:
                 return
-            load = load_of(records)
+            if records is not came:
+                load = load_of(records)
         if self._queue:
             self._enqueue(self._overtake(records))
             return

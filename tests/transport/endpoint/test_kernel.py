@@ -10,14 +10,13 @@ from transport import Peer, PrivateKey, open_endpoint, open_udp
 from transport.endpoint.kernel import Linux, Portable
 from transport.endpoint.listeners import EpollReady, Listeners, PollReady
 from transport.handshake.admission import Grant
-from transport.platform import LINUX
 from transport.testing.cores import KnownPeers
 from transport.wire.trains import lay
 
 HOST = "127.0.0.1"
-needs_linux = pytest.mark.skipif(not LINUX, reason="needs the Linux part")
-BOTH = pytest.mark.parametrize("kernel", [pytest.param(Linux(), marks=needs_linux), Portable()])
-READY = pytest.mark.parametrize("ready", [pytest.param(EpollReady, marks=needs_linux), PollReady])
+linux = pytest.mark.linux
+BOTH = pytest.mark.parametrize("kernel", [pytest.param(Linux(), marks=linux), Portable()])
+READY = pytest.mark.parametrize("ready", [pytest.param(EpollReady, marks=linux), PollReady])
 
 
 @BOTH

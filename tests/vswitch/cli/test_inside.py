@@ -209,3 +209,32 @@ def test_impair_events_and_counters(run):
     assert [port["name"] for port in said["ports"]] == ["pc1", "pc2"]
     assert run("counters", "pc9")[0] == ExitCode.NOT_FOUND
     assert run("counters", "--watch", "--json")[0] == ExitCode.USAGE
+
+
+RULES = """
+[rules]
+list = ["deny pc2 -> pc1 tcp 22"]
+tests = ["pc2 -> pc1 tcp 22 denied"]
+"""
+
+
+def test_rules_are_checked_loaded_and_shown(run, tmp_path):
+    file = tmp_path / "serve.toml"
+    assert run("rules")[1] == b"else allow; 0 tests hold; 0 flows now\n"
+    file.write_text(RULES)
+    code, out, _ = run("rules", "check", str(file))
+    assert (code, out.decode()) == (0, f"{file}: 1 rules are right, 1 tests hold\n")
+    code, out, _ = run("rules", "load", str(file))
+    assert out.decode().splitlines()[1].split()[-2:] == ["0", "0"]
+    code, out, _ = run("trace", "pc2", "pc1", "tcp", "22")
+    assert code == ExitCode.FAILED
+    assert b"rule_denied: rule 1: deny pc2 -> pc1 tcp 22\ndropped: rule_denied\n" in out
+    assert run("trace", "pc2", "pc1", "tcp", "23")[0] == 0
+    file.write_text(RULES + 'default = "drop"')
+    for action in ("check", "load"):
+        code, _, err = run("rules", action, str(file))
+        assert code == ExitCode.USAGE
+        assert f"{file}: rules.default = 'drop': write allow or deny" in err
+    said = json.loads(run("rules", "--json")[1])
+    assert said["rules"] == [{"rule": "deny pc2 -> pc1 tcp 22", "allowed": 0, "denied": 0}]
+    assert run("rules", "load")[0] == ExitCode.USAGE

@@ -39,8 +39,8 @@ def _quiet(monkeypatch):
     for name in list(os.environ):
         if name.startswith("VSWITCH_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("vswitch.cli.serve.set_up", lambda *_args: None)
-    monkeypatch.setattr("vswitch.cli.join.set_up", lambda *_args: None)
+    monkeypatch.setattr("vswitch.cli.serve.log_as", lambda *_args: None)
+    monkeypatch.setattr("vswitch.cli.join.log_as", lambda *_args: None)
 
 
 @pytest.fixture

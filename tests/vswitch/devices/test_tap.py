@@ -96,6 +96,7 @@ def is_open(fd):
     return True
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize(
     ("refuses", "error"),
@@ -122,6 +123,7 @@ def test_a_kernel_without_virtio_net_headers_gives_a_tap_without_offloads_and_a_
     os.close(attached.fd)
 
 
+@pytest.mark.linux
 def test_offloads_that_are_not_wanted_are_not_asked_for(monkeypatch, caplog):
     driver = Driver(monkeypatch, tap_setup.TUNSETOFFLOAD)
     attached = tap_setup.attach(TapConfig("vsw0"))
@@ -129,6 +131,7 @@ def test_offloads_that_are_not_wanted_are_not_asked_for(monkeypatch, caplog):
     os.close(attached.fd)
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(("error", "says"), [(errno.EBUSY, "in use"), (errno.EPERM, "tuntap add")])
 def test_other_reasons_not_to_attach_are_errors(monkeypatch, error, says):
     driver = Driver(monkeypatch, tap_setup.TUNSETIFF, error)

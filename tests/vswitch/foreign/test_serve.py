@@ -175,6 +175,7 @@ async def test_sixty_four_clients_at_once_and_no_more(kind, caplog):
     assert caplog.text.count("foreign-refused name=lab reason=ports_taken") == 1
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("listen", ["[::]:0", "0.0.0.0:0"])
 async def test_frames_leave_from_the_address_that_a_client_has_asked(listen):
     async with serving("udp", listen=listen) as (switch, listener):

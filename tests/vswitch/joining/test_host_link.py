@@ -104,7 +104,7 @@ async def test_each_reason_is_logged_once_and_since_is_when_the_state_began(
 ):
     now = 1000.0
     monkeypatch.setattr("time.time", lambda: now)
-    monkeypatch.setattr("time.clock_gettime", lambda _: now)
+    monkeypatch.setattr("vswitch.clocks.boot_time", lambda: now)
     link.connected(Connection(), WELCOME)
     link.lost("no route")
     since = (await link.status({}))["since"]

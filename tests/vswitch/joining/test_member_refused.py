@@ -205,7 +205,7 @@ async def test_a_full_disk_shuts_no_known_member_out(site, monkeypatch, until, c
         async with site.joined("pc1", None) as member:
             assert member.welcome.name == "pc1"
         await until(lambda: not running.switch.ports)
-        assert "registry-failed" in caplog.text
+        await until(lambda: "registry-failed" in caplog.text)
         assert "enrolment-failed" not in caplog.text
 
 

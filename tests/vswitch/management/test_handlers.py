@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 
-from vswitch.errors import ConfigError, NotFound
+from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.management.client import open_stream, request
 from vswitch.management.handlers import control_handlers
@@ -106,6 +106,13 @@ async def test_wrong_arguments_are_refused_with_the_reason(look, verb, args, com
     _, _, ask = look
     with pytest.raises(ConfigError, match=complaint):
         await ask(verb, **args)
+
+
+async def test_a_switch_that_is_no_dhcp_server_says_so(look):
+    _, _, ask = look
+    for verb in ("leases", "lease-release"):
+        with pytest.raises(VswitchError, match=r"\[dhcp\] enabled = true makes it one"):
+            await ask(verb)
 
 
 async def test_events_of_ports_are_listed_and_followed(look):

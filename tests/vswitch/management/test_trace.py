@@ -25,6 +25,7 @@ HOSTS = (Host("pc1", 1, A, "10.0.0.1"), Host("pc2", 2, B, "10.0.0.2"), Host("bot
         ("dst=02000000000b,in=pc1,vlan=10", B + NOBODY + b"\x81\x00\x00\x0a\x08\x00"),
         ("in=pc1 dst=broadcast type=0x88b5 size=14", b"\xff" * 6 + NOBODY + b"\x88\xb5"),
         ("in=pc1 hex=ff:00:01", b"\xff\x00\x01"),
+        ("pc1 02:00:00:00:00:0b", B + NOBODY + b"\x08\x00\x45"),
     ],
 )
 def test_the_text_of_a_trace_becomes_a_frame(text, frame):
@@ -32,6 +33,12 @@ def test_the_text_of_a_trace_becomes_a_frame(text, frame):
     assert asked.port == "pc1"
     assert asked.frame[: len(frame)] == frame
     assert len(asked.frame) in (60, len(frame))
+
+
+def test_short_is_the_same_as_with_its_keys():
+    long = parse_trace_untrusted("in=pc1 dst=pc2 proto=tcp dport=22", HOSTS)
+    assert parse_trace_untrusted("pc1 pc2 tcp 22", HOSTS) == long
+    assert parse_trace_untrusted("pc1 pc2", HOSTS) == parse_trace_untrusted("in=pc1 dst=pc2", HOSTS)
 
 
 @pytest.mark.parametrize(

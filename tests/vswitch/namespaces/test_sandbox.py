@@ -1,8 +1,10 @@
 """A sandbox as whoever runs the tests: what it passes out, what it hides, and why it is refused."""
 
 import os
+import resource
 import socket
 import subprocess
+from contextlib import ExitStack, suppress
 
 import pytest
 import trio
@@ -84,6 +86,37 @@ async def test_programs_have_files_of_their_own(sandbox):
         )
 
 
+@pytest.mark.netns
+async def test_want_of_descriptors_costs_one_socket_and_not_the_sandbox(sandbox):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with ExitStack() as taken:
+            with suppress(OSError):
+                while True:
+                    taken.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+            for _ in range(2):
+                with pytest.raises(OSError, match="Too many open files"):
+                    await sandbox.socket(socket.AF_INET, socket.SOCK_STREAM)
+        (await sandbox.socket(socket.AF_INET, socket.SOCK_STREAM)).close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.netns
+async def test_any_temporary_directory_will_do_or_is_told(monkeypatch, tmp_path):
+    if not lab_module._can(rootless=True):
+        pytest.skip("missing: user namespaces")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a=b"))
+    with pytest.raises(VswitchError, match="see TMPDIR"):
+        async with open_sandbox():
+            pass
+    (tmp_path / "a=b").mkdir()
+    async with open_sandbox(Settings(resolvers=["10.0.0.53"])) as sandbox:
+        files = ["grep", "-q", "10.0.0.53", "/etc/resolv.conf"]
+        assert await until_it_ends(sandbox.start(files)) == 0
+
+
 async def lose_the_holder(children):
     async with open_sandbox() as sandbox:
         children.append(sandbox.start(["sleep", "300"]))
@@ -102,14 +135,16 @@ async def test_killed_holder_is_told():
 
 
 @pytest.mark.netns
-async def test_all_of_a_network_is_killed_and_nobody_else(sandbox):
+async def test_all_that_is_inside_is_killed_and_nobody_else(sandbox):
     script = ["sh", "-c", "echo inside; exec sleep 300"]
-    children = [sandbox.start(script, stdout=subprocess.PIPE) for _ in range(3)]
+    # Also in namespaces of their own, which a user can make in there.
+    places = [], ["unshare", "-n"], ["unshare", "-Urn"]
+    children = [sandbox.start([*place, *script], stdout=subprocess.PIPE) for place in places]
     for child in children:
         with child.stdout as output:
             assert output.readline() == b"inside\n"
     holder = await sandbox.call(os.getpid)
-    await sandbox.call(kill_all_in, "/proc/self/ns/net")
+    await sandbox.call(kill_all_in, "/proc/self/ns/user")
     assert [child.wait(60) for child in children] == [-9] * 3
     assert await sandbox.call(os.getpid) == holder
 

@@ -109,6 +109,20 @@ async def test_reset_of_one_side_resets_the_other():
         await server.recv(1)
 
 
+async def test_cancelled_in_the_middle_both_sides_are_reset():
+    client, near = await connected()
+    server, far = await connected()
+    with client, server:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: relay(near, far, Traffic(), idle=60))
+            await client.send(b"the beginning")
+            assert await server.recv(99) == b"the beginning"
+            nursery.cancel_scope.cancel()
+        for end in client, server:
+            with pytest.raises(ConnectionResetError):
+                await end.recv(1)
+
+
 async def test_much_in_both_directions_arrives_whole():
     client, near = await connected()
     server, far = await connected()

@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import inf
 
 import pytest
@@ -80,9 +80,10 @@ async def echo():
     async with trio.open_nursery() as nursery:
 
         async def handle(stream):
-            async for data in stream:
-                await stream.send_all(data)
-            await stream.send_eof()
+            with suppress(trio.BrokenResourceError):  # the proxy has ended before the client
+                async for data in stream:
+                    await stream.send_all(data)
+                await stream.send_eof()
 
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, handle, [listener])
@@ -436,6 +437,55 @@ async def test_out_of_descriptors_the_listener_stays(monkeypatch):
     assert failed
 
 
+async def test_shortage_is_told_once_and_costs_nothing_but_what_it_keeps_away(monkeypatch, caplog):
+    monkeypatch.setattr("vswitch.proxy.listeners._PAUSE", 0.001)
+    missing = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    tries = 0
+
+    async def none_left(*_):
+        nonlocal tries
+        tries += 1
+        await trio.lowlevel.checkpoint()
+        raise missing
+
+    monkeypatch.setattr("vswitch.proxy.socks_server.host_socket", none_left)
+    lan = Side(host_socket, none_left)
+    async with serving(Rules(socks=[Place()]), lan=lan) as proxy:
+        for request in (b"\5\1\0" + named("pc1", 9), b"\5\3\0\1" + bytes(6)):
+            stream = await socks_client(proxy)
+            await stream.send_all(request)
+            assert (await exactly(stream, 10))[1] == socks.Reply.FAILURE
+        await until(lambda: proxy.status()[0].failed == {"failed": 2})
+        monkeypatch.setattr("trio._socket._SocketType.accept", none_left)
+        tries = 0
+        await dialled(proxy.status()[0])  # the one that waits in accept already
+        await until(lambda: tries > 5)
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+
+
+@pytest.mark.parametrize("users", [None, {b"me": b"word"}])
+async def test_socks_cut_off_anywhere_or_byte_by_byte(users, monkeypatch, caplog):
+    monkeypatch.setattr("vswitch.proxy.socks_server.WRONG", 0)
+    credentials = b"" if users is None else b"\1\2me\4word"
+    async with echo() as port, serving(Rules(socks=[Place()], users=users)) as proxy:
+        parts = [b"\5\2\0\2", credentials, b"\5\1\0" + named("pc1", port)]
+        whole = b"".join(parts)
+        for cut in range(len(whole)):
+            stream = await dialled(proxy.status()[0])
+            await stream.send_all(whole[:cut])
+            await stream.send_eof()
+            while await stream.receive_some():
+                pass
+        await until(lambda: proxy.status()[0].failed == {"bad_request": len(whole)})
+        stream = await dialled(proxy.status()[0])
+        for byte in whole + b"word":
+            await stream.send_all(bytes([byte]))
+            await trio.lowlevel.checkpoint()
+        answers = 2 + 10 + (2 if users else 0)
+        assert (await exactly(stream, answers + 4))[-4:] == b"word"
+    assert "fault" not in caplog.text
+
+
 async def test_other_addresses_than_loopback_are_said_aloud(caplog):
     async with serving(Rules(socks=[Place("0.0.0.0", 0), Place()])):
         pass
@@ -462,6 +512,24 @@ async def test_names_are_asked_anew_and_kept_while_the_switch_is_silent(autojump
         await trio.sleep(names.FRESH)
     assert told == [["10.0.0.1"]] * 4 + [["10.0.0.2"]] * 2
     assert asked == 3
+
+
+async def test_dns_is_asked_once_for_many_datagrams_and_anew_later(autojump_clock, monkeypatch):
+    monkeypatch.setattr(names, "_NAMES", 2)
+    asked = []
+
+    async def dns(name):
+        await trio.lowlevel.checkpoint()
+        asked.append(name)
+        return ["10.0.0.9"]
+
+    lan = LanNames(members, dns)
+    for name in "a", "a", "b", "a", "c", "a", "b":
+        assert await lan.lookup(name) == ["10.0.0.9"]
+    assert asked == ["a", "b", "c", "b"]  # two are remembered, those asked for last
+    await trio.sleep(names.FRESH)
+    await lan.lookup("b")
+    assert asked[4:] == ["b"]
 
 
 async def test_member_listens_at_an_address_that_it_will_have():

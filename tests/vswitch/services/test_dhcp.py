@@ -7,7 +7,7 @@ import pytest
 
 from vswitch.frames.bootp import REPLY, DhcpMessage, Kind, Option, build_dhcp, read_dhcp_untrusted
 from vswitch.frames.ethernet import BROADCAST
-from vswitch.services import dhcp, leases
+from vswitch.services import dhcp, leases, terms
 from vswitch.services.dhcp import Answer, Asker, Dhcp, Free, Keep, Look, Probe
 from vswitch.services.leases import Client
 from vswitch.services.terms import DhcpSettings
@@ -416,7 +416,7 @@ def test_a_short_wish_for_time_is_met():
     pc.lease(LEASE_TIME=(300).to_bytes(4, "big"))
     assert pc.steps[0].lease.expires == LATER + 300
     pc.lease(10.0, LEASE_TIME=(1).to_bytes(4, "big"))
-    assert pc.steps[0].lease.expires == 10.0 + LATER + dhcp.LEAST_LEASE
+    assert pc.steps[0].lease.expires == 10.0 + LATER + terms.LEAST_LEASE
     pc.lease(20.0, LEASE_TIME=b"\xff" * 4)
     assert pc.steps[0].lease.expires == 20.0 + LATER + 3600
 

@@ -64,7 +64,7 @@ def statistics():
 
 async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    monkeypatch.setattr("time.clock_gettime", lambda _: 1000.0)
+    monkeypatch.setattr("vswitch.clocks.boot_time", lambda: 1000.0)
     monkeypatch.setattr("vswitch.serving.status.VERSION", "1")
     stream, other, shared = ends
     async with open_switch() as switch:

@@ -19,6 +19,7 @@ from vswitch.management.handlers.impair import impair
 from vswitch.management.handlers.leases import lease_release, leases
 from vswitch.management.handlers.mac import mac_add, mac_del, mac_flush, mac_list, mac_watch
 from vswitch.management.handlers.port import port_copy, port_set, switch_set
+from vswitch.management.handlers.rules import rules_list, rules_load
 from vswitch.management.handlers.status import bar, revoked, status
 from vswitch.management.handlers.trace import trace
 from vswitch.management.socket import Handler, Stream
@@ -38,6 +39,8 @@ HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = 
     "impair": impair,
     "leases": leases,
     "lease-release": lease_release,
+    "rules": rules_list,
+    "rules-load": rules_load,
     "trace": trace,
     "events": events,
     "capture": capture_frames,

@@ -1,0 +1,363 @@
+"""Rules on a switch that runs: who may begin, what answers, fragments, floods, changes, bounds."""
+
+import ipaddress
+import random
+import struct
+
+import pytest
+from trio.testing import wait_all_tasks_blocked
+
+from vswitch.features import rules as rules_module
+from vswitch.features.manager import FeatureManager
+from vswitch.features.rule_set import Question, read_rules
+from vswitch.features.rules import PortRules, RuleDrop, rule_key_untrusted
+from vswitch.frames import build
+from vswitch.frames.records import frame_record
+from vswitch.switch.switch import open_switch
+from vswitch.testing import FakeDevice, ethernet, vlan_tagged
+from vswitch.testing.superframes import Flow as TcpFlow
+from vswitch.testing.superframes import superframe
+
+NAMES = ("pc1", "pc2", "pc3")
+MACS = {name: bytes.fromhex(f"02000000000{n}") for n, name in enumerate(NAMES, 1)}
+IPV4 = {name: ipaddress.ip_address(f"10.77.0.{n}") for n, name in enumerate(NAMES, 1)}
+IPV6 = {name: ipaddress.ip_address(f"fe80::{n}") for n, name in enumerate(NAMES, 1)}
+BROADCAST = b"\xff" * 6
+SYN, ACK, FIN, RST = 2, 16, 1, 4
+
+
+class Lan:
+    def __init__(self, switch, managed, devices):
+        self.switch, self.managed, self.devices = switch, managed, devices
+
+    def go_by(self, *lines, **more):
+        self.managed.change_rules(read_rules({"list": list(lines), **more}, "rules"))
+
+    async def heard(self, name, frame):
+        """Who gets a frame that comes in at a port."""
+        self.devices[name].feed(frame)
+        await wait_all_tasks_blocked()
+        return [each for each in NAMES if self.devices[each].take()]
+
+    def drops(self, name):
+        (port,) = [each for each in self.switch.ports if each.name == name]
+        return dict(port.counters.snapshot().drops)
+
+    @property
+    def flows(self):
+        return self.managed.feature(PortRules).count_flows()
+
+
+@pytest.fixture
+async def lan():
+    async with open_switch() as switch:
+        devices = {name: FakeDevice() for name in NAMES}
+        for name in NAMES:
+            switch.attach(devices[name], name=name)
+        lan = Lan(switch, FeatureManager(switch), devices)
+        for name in NAMES:  # each station is known
+            await lan.heard(name, ethernet(BROADCAST, MACS[name], 0x88B5, bytes(50)))
+        yield lan
+
+
+def packet(source, to, protocol, payload, *, six=False, mac=None, fragment=None, options=b""):
+    ends = (IPV6 if six else IPV4)[source], (IPV6 if six else IPV4)[to]
+    data = build.ip(*ends, protocol, payload)
+    if fragment is not None and not six:
+        data = data[:4] + struct.pack(">HH", 77, fragment) + data[8:]
+    if options:
+        data = bytes((0x45 + len(options) // 4,)) + data[1:20] + options + data[20:]
+    return ethernet(mac or MACS[to], MACS[source], 0x86DD if six else 0x0800, data)
+
+
+def tcp(source, to, port, *, own=50000, flags=SYN, **more):
+    head = struct.pack(">HHIIBBHHH", own, port, 0, 0, 0x50, flags, 1000, 0, 0)
+    return packet(source, to, 6, head, **more)
+
+
+def udp(source, to, port, *, own=50000, **more):
+    return packet(source, to, 17, struct.pack(">HHHH", own, port, 8, 0), **more)
+
+
+def echo(source, to, *, reply=False, six=False, identifier=1):
+    kind = (129 if reply else 128) if six else (0 if reply else 8)
+    payload = struct.pack(">BBHHH", kind, 0, 0, identifier, 1)
+    return packet(source, to, 58 if six else 1, payload, six=six)
+
+
+async def test_without_rules_no_port_has_a_stage_of_theirs(lan):
+    before = [port.egress_stages for port in lan.switch.ports]
+    assert before == [(), (), ()]
+    lan.go_by("deny pc3 -> pc1")
+    assert all(port.egress_stages for port in lan.switch.ports)
+    lan.go_by("allow any -> any")
+    assert [port.egress_stages for port in lan.switch.ports] == before
+
+
+@pytest.mark.parametrize("six", [False, True])
+async def test_who_may_not_begin_is_not_heard_but_its_answers_are(lan, six):
+    lan.go_by("deny pc2 -> pc1 tcp")
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 22, six=six)) == []
+    assert lan.drops("pc1") == {RuleDrop.RULE_DENIED: 1}
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 80, six=six)) == ["pc2"]
+    answer = tcp("pc2", "pc1", 50000, own=80, flags=SYN | ACK, six=six)
+    assert await lan.heard("pc2", answer) == ["pc1"]
+    assert await lan.heard("pc2", answer) == ["pc1"]
+    # Another port of either side is another flow.
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50001, own=80, six=six)) == []
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=81, six=six)) == []
+    assert lan.flows == 1
+
+
+@pytest.mark.parametrize("six", [False, True])
+async def test_echoes_by_their_identifier(lan, six):
+    lan.go_by("deny pc2 -> pc1")
+    assert await lan.heard("pc2", echo("pc2", "pc1", six=six)) == []
+    assert await lan.heard("pc2", echo("pc2", "pc1", reply=True, six=six)) == []
+    assert await lan.heard("pc1", echo("pc1", "pc2", six=six)) == ["pc2"]
+    assert await lan.heard("pc2", echo("pc2", "pc1", reply=True, six=six)) == ["pc1"]
+    other = echo("pc2", "pc1", reply=True, six=six, identifier=2)
+    assert await lan.heard("pc2", other) == []
+
+
+async def test_errors_about_a_flow_pass_and_no_others(lan):
+    lan.go_by("deny pc2 -> pc1")
+    sent = udp("pc1", "pc2", 53)
+    assert await lan.heard("pc1", sent) == ["pc2"]
+    error = packet("pc2", "pc1", 1, struct.pack(">BBHI", 3, 3, 0, 0) + sent[14:])
+    assert await lan.heard("pc2", error) == ["pc1"]
+    about = udp("pc1", "pc2", 54)[14:]
+    error = packet("pc2", "pc1", 1, struct.pack(">BBHI", 3, 3, 0, 0) + about)
+    assert await lan.heard("pc2", error) == []
+    error = packet("pc2", "pc1", 1, struct.pack(">BBHI", 3, 3, 0, 0) + about[:12])
+    assert await lan.heard("pc2", error) == []
+
+
+async def test_a_flood_reaches_those_who_may_have_it(lan):
+    lan.go_by("deny pc1 -> pc3 udp 1900")
+    assert await lan.heard("pc1", udp("pc1", "pc2", 1900, mac=BROADCAST)) == ["pc2"]
+    assert await lan.heard("pc1", udp("pc1", "pc2", 1901, mac=BROADCAST)) == ["pc2", "pc3"]
+    unknown = udp("pc1", "pc3", 1900, mac=bytes.fromhex("0200000000ff"))
+    assert await lan.heard("pc1", unknown) == ["pc2"]
+
+
+async def test_what_no_lan_works_without_passes(lan):
+    lan.go_by(default="deny")
+    arp = build.arp_request(MACS["pc1"], "10.77.0.1", "10.77.0.2")
+    assert await lan.heard("pc1", arp) == ["pc2", "pc3"]
+    assert await lan.heard("pc1", packet("pc1", "pc2", 58, b"\x87" + bytes(23), six=True)) == [
+        "pc2"
+    ]
+    assert await lan.heard("pc1", packet("pc1", "pc2", 2, bytes(8))) == ["pc2"]
+    assert await lan.heard("pc1", ethernet(MACS["pc2"], MACS["pc1"], 0x88B5, bytes(50))) == ["pc2"]
+    assert await lan.heard("pc1", udp("pc1", "pc2", 1)) == []
+
+
+async def test_headers_that_hide_what_they_are_do_not_pass(lan):
+    lan.go_by("deny pc1 -> pc2 tcp 22")
+    cases = [
+        packet("pc1", "pc2", 6, bytes(8)),  # ends before the flags
+        packet("pc1", "pc2", 6, bytes(8), fragment=0x2000),
+        packet("pc1", "pc2", 6, bytes(16), fragment=1),  # over the flags
+        packet("pc1", "pc2", 6, bytes(16), fragment=3),  # its first one was not seen
+        packet("pc1", "pc2", 17, bytes(4)),
+        ethernet(MACS["pc2"], MACS["pc1"], 0x0800, b"\x45" + bytes(10)),
+    ]
+    for case in cases:
+        assert await lan.heard("pc1", case) == []
+    assert lan.drops("pc2") == {RuleDrop.RULE_UNDETERMINED: len(cases)}
+    # Options of IPv4 and tags hide nothing.
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22, options=bytes(8))) == []
+    tagged = vlan_tagged(tcp("pc1", "pc2", 22), 7)  # to a station that is not known there
+    assert await lan.heard("pc1", tagged) == ["pc3"]
+    assert lan.drops("pc2")[RuleDrop.RULE_DENIED] == 2
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 23, options=bytes(8))) == ["pc2"]
+
+
+async def test_fragments_follow_their_first_one(lan):
+    lan.go_by("deny pc1 -> pc2 udp 22")
+    later = packet("pc1", "pc2", 17, bytes(64), fragment=3)
+    assert await lan.heard("pc1", udp("pc1", "pc2", 22, fragment=0x2000)) == []
+    assert await lan.heard("pc1", later) == []
+    assert await lan.heard("pc1", udp("pc1", "pc2", 23, fragment=0x2000)) == ["pc2"]
+    assert await lan.heard("pc1", later) == ["pc2"]
+
+
+async def test_fragments_of_ipv6_too(lan):
+    lan.go_by("deny pc1 -> pc2 udp 22")
+
+    def fragment(offset, payload):
+        head = struct.pack(">BBHI", 17, 0, offset << 3 | 1, 99)
+        return packet("pc1", "pc2", 44, head + payload, six=True)
+
+    later = fragment(3, bytes(64))
+    denied, passes = (struct.pack(">HHHH", 50000, port, 72, 0) for port in (22, 23))
+    assert await lan.heard("pc1", fragment(0, denied)) == []
+    assert await lan.heard("pc1", later) == []
+    assert await lan.heard("pc1", fragment(0, passes)) == ["pc2"]
+    assert await lan.heard("pc1", later) == ["pc2"]
+
+
+async def test_superframes_are_seen_and_count_as_the_frames_that_they_stand_for(lan):
+    lan.go_by("deny pc1 -> pc2 tcp 5001")
+    flow = TcpFlow(
+        source=MACS["pc1"],
+        destination=MACS["pc2"],
+        addresses=IPV4["pc1"].packed + IPV4["pc2"].packed,
+        ports=(40000, 5001),
+    )
+    record = superframe(flow, bytes(4000), 1000)
+    (port,) = [each for each in lan.switch.ports if each.name == "pc1"]
+    lan.switch.ingress(port, [record])
+    assert lan.drops("pc2") == {RuleDrop.RULE_DENIED: 4}
+
+
+async def test_new_rules_keep_the_flows_that_they_would_let_begin(lan):
+    lan.go_by("deny pc2 -> pc1")
+    for port in (22, 80):
+        assert await lan.heard("pc1", tcp("pc1", "pc2", port)) == ["pc2"]
+        back = tcp("pc2", "pc1", 50000, own=port, flags=ACK)
+        assert await lan.heard("pc2", back) == ["pc1"]
+    lan.go_by("deny pc1 -> pc2 tcp 22", "deny pc2 -> pc1")
+    assert lan.flows == 1
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=80, flags=ACK)) == ["pc1"]
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == []
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=ACK)) == []
+    lan.go_by()
+    assert lan.flows == 0
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22)) == ["pc2"]
+
+
+async def test_what_is_idle_is_forgotten_in_its_time(lan):
+    lan.go_by("deny pc2 -> pc1")
+    feature, now = lan.managed.feature(PortRules), lan.switch.now()
+
+    def later(seconds):
+        for _ in range(rules_module.EXPIRY):
+            feature.tick(now + seconds)
+        return lan.flows
+
+    await lan.heard("pc1", udp("pc1", "pc2", 1))  # never answered
+    await lan.heard("pc1", tcp("pc1", "pc2", 2))
+    await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=2))
+    await lan.heard("pc1", tcp("pc1", "pc2", 3))
+    await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=3))
+    await lan.heard("pc1", tcp("pc1", "pc2", 3, flags=FIN | ACK))  # over
+    assert later(50) == 3
+    assert later(70) == 1
+    assert later(7000) == 1
+    assert later(7500) == 0
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=2)) == []
+
+
+async def test_a_port_that_begins_too_much_denies_itself(lan, monkeypatch):
+    monkeypatch.setattr(rules_module, "MAX_FLOWS", 10)
+    lan.go_by("deny pc2 -> pc1", "deny pc2 -> pc3")
+    for port in range(20):
+        await lan.heard("pc1", udp("pc1", "pc2", port))
+    assert lan.flows == 10
+    assert lan.drops("pc2") == {RuleDrop.RULE_FLOWS: 10}
+    assert await lan.heard("pc3", udp("pc3", "pc2", 1)) == ["pc2"]
+
+
+async def test_a_port_that_is_gone_leaves_nothing(lan):
+    lan.go_by("deny pc2 -> pc1")
+    await lan.heard("pc1", tcp("pc1", "pc2", 22))
+    (port,) = [each for each in lan.switch.ports if each.name == "pc2"]
+    lan.switch.detach(port)
+    assert lan.flows == 0
+    device = lan.devices["pc2"] = FakeDevice()
+    lan.switch.attach(device, name="pc2")
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == []
+
+
+async def test_explain_names_the_rule_and_changes_nothing(lan):
+    lan.go_by("allow pc3 -> pc1", "deny any -> pc1 tcp 22")
+    ports = {port.name: port for port in lan.switch.ports}
+    decision = lan.switch.explain(ports["pc2"], frame_record(tcp("pc2", "pc1", 22)))
+    assert decision.egress == ()
+    assert decision.reason == "rule_denied"
+    assert decision.steps[-1].endswith("rule_denied: rule 2: deny any -> pc1 tcp 22")
+    decision = lan.switch.explain(ports["pc3"], frame_record(tcp("pc3", "pc1", 22)))
+    assert len(decision.egress) == 1
+    assert "rule 1: allow pc3 -> pc1" in decision.steps[-1]
+    assert lan.flows == 0
+    assert lan.drops("pc1") == {}
+
+
+async def test_a_switch_that_goes_by_rules_balances(lan):
+    lan.go_by("deny pc1 -> pc2", "deny pc3 -> any udp")
+    for name in NAMES:
+        for to in NAMES:
+            if to != name:
+                await lan.heard(name, udp(name, to, 53))
+                await lan.heard(name, udp(name, to, 53, mac=BROADCAST))
+    totals = lan.switch.statistics().totals
+    assert totals.rx_frames + totals.flood_copies == totals.tx_frames + totals.dropped
+
+
+# --- A slow reference ------------------------------------------------------------------------
+
+
+def slow(lines, groups, default, source, to, to_ip, protocol, target):
+    """Rules as a person reads them."""
+
+    def is_who(text, name, address):
+        if text == "any":
+            return True
+        if text == "internet":
+            return ipaddress.ip_address(address).is_global
+        if "/" in text:
+            return ipaddress.ip_address(address) in ipaddress.ip_network(text)
+        return name in groups.get(text, [text])
+
+    for line in lines:
+        verb, first, _, second, *service = line.split()
+        if not is_who(first, source, IPV4[source]) or not is_who(second, to, to_ip):
+            continue
+        if service:
+            if {"tcp": 6, "udp": 17, "icmp": 1}[service[0]] != protocol:
+                continue
+            ports = service[1].split(",") if len(service) > 1 else []
+            ranges = [tuple(map(int, each.split("-"))) for each in ports]
+            if ranges and not any(each[0] <= target <= each[-1] for each in ranges):
+                continue
+        return verb == "allow"
+    return default == "allow"
+
+
+def draw_rule(rng):
+    who = [*NAMES, "any", "lab", "internet", "10.77.0.0/30", "192.168.1.0/24"]
+    line = f"{rng.choice(['allow', 'deny'])} {rng.choice(who)} -> {rng.choice(who)}"
+    service = rng.choice(
+        ["", " tcp", " udp", " icmp", " tcp 22", " tcp 22,80-90", " udp 53", " icmp 8"]
+    )
+    return line + service
+
+
+def test_ten_thousand_pairs_of_rules_and_flows_are_judged_as_a_slow_reference_does():
+    rng, seen = random.Random(16), {True: 0, False: 0}
+    groups = {"lab": ["pc1", "pc3"]}
+    for _ in range(1_000):
+        lines = [draw_rule(rng) for _ in range(rng.randrange(8))]
+        default = rng.choice(["allow", "deny"])
+        made = read_rules({"list": lines, "groups": groups, "default": default}, "rules")
+        for _ in range(10):
+            source, to = rng.sample(NAMES, 2)
+            to_ip = ipaddress.ip_address(rng.choice([IPV4[to], "9.9.9.9", "192.168.1.9"]))
+            protocol, target = rng.choice([(6, 22), (6, 85), (6, 91), (17, 53), (1, 8), (1, 3)])
+            asked = Question((source,), (to,), IPV4[source].packed, to_ip.packed, protocol, target)
+            expected = slow(lines, groups, default, source, to, str(to_ip), protocol, target)
+            assert made.judge(asked)[0] == expected, (lines, default, asked)
+            seen[expected] += 1
+    assert min(seen.values()) > 2_000
+
+
+def test_no_bytes_raise():
+    rng = random.Random(7)
+    whole = [tcp("pc1", "pc2", 22), udp("pc1", "pc2", 1, six=True), echo("pc1", "pc2", six=True)]
+    for number in range(20_000):
+        data = bytearray(whole[number % 3])
+        for _ in range(rng.randrange(4)):
+            data[rng.randrange(12, len(data))] = rng.choice([0, 1, 6, 17, 44, 58, 60, 255])
+        rule_key_untrusted(frame_record(bytes(data[: rng.randrange(14, len(data) + 1)])))

@@ -1,0 +1,557 @@
+"""Rules between ports, as the operator writes them (`rule_set.py`): who may begin what with whom.
+
+A rule looks at the port where a frame came in and at the one where it is about to leave, so that no
+address that somebody makes up opens anything, and a flood reaches those alone who may have it. The
+first packet is asked of the rules; from then on its flow passes both ways:
+
+    TCP, UDP, SCTP   addresses and ports
+    ICMP             an echo and its replies, by identifier; errors about a flow that passes
+    others           the addresses
+
+Two ports between which nothing is denied cost one look a batch, and keep no state. What is never
+asked, since no LAN works without: ARP, and whatever is no IP; IGMP, MLD and neighbour discovery.
+What the switch's own services say and hear is theirs to decide.
+
+Fragments pass after their first one, which must hold the ports whole; of TCP none begins inside the
+header (RFC 1858, 3128). What cannot be followed is dropped: `rule_undetermined`.
+
+State is bounded for each port that begins flows, so that a port which begins too many denies itself
+(`rule_flows`). A flow that is not answered is forgotten soon. When rules change, flows stay that
+the new ones would let begin. Nothing here raises for any bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from vswitch.features.base import Feature, Stages
+from vswitch.features.rule_set import ICMP, Question, Rule, RuleSet, decide
+from vswitch.frames.ethernet import TAG_SIZE
+from vswitch.frames.headers import (
+    ARP,
+    ETHERTYPE_AT,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    IPV6_SIZE,
+    IPV6_TYPE,
+    LATER,
+    OBSCURE,
+    OTHER,
+    frame_at,
+    network_untrusted,
+    upper_ipv4_untrusted,
+    upper_ipv6_untrusted,
+)
+from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
+from vswitch.frames.virtio import FRAME_AT, TCP, UDP, stands_for
+from vswitch.switch.counters import Drop, PortCounters
+from vswitch.switch.port import Port
+from vswitch.switch.stages import Explained
+from vswitch.switch.switch import Switch
+
+SERVICES: Final = "services"  # the port of what the switch itself does on the LAN
+MAX_FLOWS: Final = 8192  # that one port has begun
+MAX_FRAGMENTED: Final = 64  # packets in fragments from one port to another
+FRAGMENTS_FOR: Final = 30.0  # s: as long as hosts put them together (RFC 1122 has 60 to 120)
+UNANSWERED: Final = 60.0  # s
+ENDED: Final = 60.0  # s after a FIN or a reset
+IDLE: Final = {TCP: 7440.0, UDP: 300.0}  # s (RFC 5382, RFC 4787)
+IDLE_OTHERS: Final = 60.0
+EXPIRY: Final = 10  # ticks between two looks at all that is idle
+
+_SCTP = 132
+_PORTED = frozenset({TCP, UDP, _SCTP})
+_LEAST = {TCP: 14, UDP: 8, _SCTP: 8}  # bytes that must be there: as far as the flags of TCP
+_IGMP = 2
+_FRAGMENT = 44
+_EXTENSIONS = frozenset({0, 43, _FRAGMENT, 60})  # behind which a fragment header may be
+_WHOLE = frozenset({b"\0\0", b"\x40\0"})  # flags and offset of what is no fragment
+_TAG = b"\x81\x00"
+# EtherType and first byte, flags and offset, protocol, addresses with ports; of IPv4 in a record
+# of one frame.
+_HEADERS = struct.Struct(">3s5xHxB2x12s")
+_HEADERS_AT = HEADER_SIZE + ETHERTYPE_AT
+_HEADERS_END = _HEADERS_AT + _HEADERS.size
+_FLAGS_AT = _HEADERS_END + 9  # of TCP
+_MAY_HAVE = 0x4000  # of flags and offset: "do not fragment"
+_PLAIN_IPV4 = b"\x08\x00\x45"
+_ENDS = frozenset(bytes((flags,)) for flags in range(256) if flags & 0x05)  # FIN, RST
+_ANSWERS = {8: 0, 0: 8, 128: 129, 129: 128}  # echoes of ICMP and ICMPv6, which have an identifier
+_REPLIES = frozenset({0, 129})
+_ERRORS = {ICMP: frozenset({3, 4, 5, 11, 12}), ICMPV6: frozenset({1, 2, 3, 4})}
+# Multicast listeners (RFC 2710, 3810), neighbours and routers (RFC 4861).
+_LINK = frozenset((*range(130, 138), 143))
+
+
+class RuleDrop(Drop):
+    """Counted at the port where the frame was to go out."""
+
+    RULE_DENIED = "rule_denied"  # no rule lets its port begin that there: see `vswitch rules`
+    RULE_UNDETERMINED = "rule_undetermined"  # rules cannot see what a host would make of it
+    RULE_FLOWS = "rule_flows"  # its port has begun more than is kept in mind for one
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class RuleSwitchSettings:
+    """Of the switch; a table of its own in a file, and no option."""
+
+    rules: RuleSet = attrs.field(factory=RuleSet)
+
+
+@attrs.frozen
+class Key:
+    """What a packet is part of."""
+
+    forth: (
+        bytes  # of packets like this one, of its protocol: addresses, and the rest; "" for errors
+    )
+    back: bytes  # of answers to it
+    question: Question
+    reply: bool = False  # it begins nothing
+    fragment: bytes = b""  # for the first fragment: of those that follow
+    # For an error: of the packets that it is about, as they went, after their protocol.
+    inner: tuple[int, bytes] | None = None
+
+    @property
+    def protocol(self) -> int:
+        """Above IP."""
+        return self.question.protocol
+
+
+class Passing:
+    """What `rule_key_untrusted` says of a frame that rules have no say about."""
+
+
+class Undetermined:
+    """What it says of one that cannot be followed."""
+
+
+@attrs.frozen
+class Later:
+    """What it says of a later fragment."""
+
+    fragment: bytes
+
+
+def rule_key_untrusted(record: bytes) -> Key | Later | type[Passing] | type[Undetermined]:
+    """What a frame or superframe record is part of. Names of ports are left empty."""
+    kind, at = network_untrusted(record, frame_at(record))
+    if kind in (OTHER, ARP):
+        return Passing
+    if kind == IPV4:
+        protocol, upper = upper_ipv4_untrusted(record, at)
+        ends = record[at + 12 : at + 20]
+    elif kind == IPV6:
+        protocol, upper = upper_ipv6_untrusted(record, at)
+        ends = record[at + 8 : at + 40]
+    else:
+        return Undetermined
+    if protocol == OBSCURE or len(ends) not in (8, 32):
+        return Undetermined
+    if protocol == LATER:
+        return _later(record, at if kind == IPV4 else upper, ends)
+    if protocol == _IGMP:
+        return Passing
+    if protocol == ICMPV6 and upper < len(record) and record[upper] in _LINK:
+        return Passing
+    key = _key(record, protocol, upper, ends)
+    if key is None:
+        return Undetermined
+    if kind == IPV4:
+        if record[at + 6] & 0x20:
+            return attrs.evolve(key, fragment=ends + record[at + 4 : at + 6])
+    elif record[at + 6] in _EXTENSIONS and (header := _fragment_header(record, at)) is not None:
+        return attrs.evolve(key, fragment=ends + record[header + 4 : header + 8])
+    return key
+
+
+def _later(record: bytes, at: int, ends: bytes) -> Later | type[Undetermined]:
+    """Of a later fragment, whose IPv4 or fragment header is at `at`."""
+    if len(ends) == 8:
+        protocol, offset = record[at + 9], int.from_bytes(record[at + 6 : at + 8]) & 0x1FFF
+        number = record[at + 4 : at + 6]
+    else:
+        protocol, offset = record[at], int.from_bytes(record[at + 2 : at + 4]) >> 3
+        number = record[at + 4 : at + 8]
+    # Eight bytes into TCP: it would be written over what decides.
+    return Undetermined if protocol == TCP and offset == 1 else Later(ends + number)
+
+
+def _fragment_header(record: bytes, at: int) -> int | None:
+    """Where the fragment header is of an IPv6 packet that `upper_ipv6_untrusted` could follow."""
+    following, at = record[at + 6], at + IPV6_SIZE
+    while following in _EXTENSIONS:
+        if following == _FRAGMENT:
+            return at
+        following, at = record[at], at + 8 + record[at + 1] * 8
+    return None
+
+
+def _key(record: bytes, protocol: int, upper: int, ends: bytes) -> Key | None:
+    half = len(ends) // 2
+    source, to = ends[:half], ends[half:]
+    if protocol in _PORTED:
+        ports = record[upper : upper + 4]
+        if len(record) < upper + _LEAST[protocol]:
+            return None
+        question = Question((), (), source, to, protocol, int.from_bytes(ports[2:]))
+        return Key(ends + ports, to + source + ports[2:] + ports[:2], question)
+    if protocol not in _ERRORS:
+        return Key(ends, to + source, Question((), (), source, to, protocol))
+    if len(record) < upper + 8:
+        return None
+    type_ = record[upper]
+    question = Question((), (), source, to, protocol, type_)
+    if type_ in _ERRORS[protocol]:
+        return Key(b"", b"", question, inner=_inner(record, upper + 8, len(ends)))
+    said = record[upper + 4 : upper + 6] if type_ in _ANSWERS else b""
+    answer = _ANSWERS.get(type_, type_)
+    forth, back = ends + bytes((type_,)) + said, to + source + bytes((answer,)) + said
+    return Key(forth, back, question, reply=type_ in _REPLIES)
+
+
+def _inner(record: bytes, at: int, size: int) -> tuple[int, bytes] | None:
+    """The key of the packet that an ICMP error quotes; None for one that cannot be followed."""
+    if size == 8:
+        protocol, upper = upper_ipv4_untrusted(record, at)
+        ends = record[at + 12 : at + 20]
+    else:
+        protocol, upper = upper_ipv6_untrusted(record, at)
+        ends = record[at + 8 : at + 40]
+    if protocol < 0 or len(ends) != size:
+        return None
+    if protocol in _PORTED:
+        return protocol, ends + record[upper : upper + 4]
+    if protocol not in _ERRORS:
+        return protocol, ends
+    said = record[upper : upper + 6]
+    return protocol, ends + said[:1] + said[4:]
+
+
+@attrs.define(eq=False)
+class Flow:
+    """One that was let begin."""
+
+    pair: Pair  # the way of its first packet
+    key: Key
+    seen: float  # when something of it has passed
+    answered: bool = False
+    ended: bool = False
+
+    def over(self, now: float) -> bool:
+        """Whether it is to be forgotten."""
+        if not self.answered:
+            return now - self.seen > UNANSWERED
+        if self.ended:
+            return now - self.seen > ENDED
+        return now - self.seen > IDLE.get(self.key.protocol, IDLE_OTHERS)
+
+
+@attrs.define(eq=False)
+class Pair:
+    """What may go from one port to another."""
+
+    source: Port
+    to: Port
+    free: bool  # nothing is denied either way
+    rules: tuple[Rule, ...]
+    # What passes this way, by protocol and key, and answers that have not come yet.
+    flows: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
+    expected: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
+    fragments: dict[bytes, float] = attrs.field(factory=dict)  # when the first one has passed
+
+
+def _known(record: bytes, flows: Mapping[int, Mapping[bytes, Flow]]) -> Flow | None:
+    """The flow of whole TCP or UDP, if it is one of these; also of superframes, with a tag, and in
+    IPv6. HOT PATH of those.
+    """
+    at = (HEADER_SIZE if record[1] == FRAME_FLAG else FRAME_AT) + ETHERTYPE_AT
+    if record[at : at + 2] == _TAG:
+        at += TAG_SIZE
+    if record[at : at + 3] == _PLAIN_IPV4:
+        if record[at + 8 : at + 10] not in _WHOLE:
+            return None
+        protocol, key, upper = record[at + 11 : at + 12], record[at + 14 : at + 26], at + 22
+    elif record[at : at + 2] == IPV6_TYPE:
+        protocol, key, upper = record[at + 8 : at + 9], record[at + 10 : at + 46], at + 42
+    else:
+        return None
+    if protocol == b"\x11":
+        return flows[UDP].get(key)
+    if protocol != b"\x06":
+        return None
+    flow = flows[TCP].get(key)
+    if flow is not None and record[upper + 13 : upper + 14] in _ENDS:
+        flow.ended = True
+    return flow
+
+
+class RuleStage:
+    """At a port where frames leave: drops what may not go there."""
+
+    def __init__(self, feature: PortRules, port: Port) -> None:
+        self._feature = feature
+        self._port = port
+        self.pairs: dict[int, Pair] = {}  # by the port where frames came in
+
+    def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
+        """The records that may leave here. HOT PATH."""
+        source = self._feature.source
+        if source is None:
+            return records
+        pair = self.pairs.get(source.number) or self._feature.pair(source, self._port)
+        if pair.free:
+            return records
+        flows, unpack, tcp, udp = pair.flows, _HEADERS.unpack_from, pair.flows[TCP], pair.flows[UDP]
+        dropped: set[int] = set()
+        for number, record in enumerate(records):
+            flow = None
+            if record[1] == FRAME_FLAG and len(record) >= _HEADERS_END:
+                # In short for what most are.
+                start, fragment, protocol, key = unpack(record, _HEADERS_AT)
+                if start == _PLAIN_IPV4 and not fragment & ~_MAY_HAVE:
+                    if protocol == UDP:
+                        flow = udp.get(key)
+                    elif protocol == TCP:
+                        flow = tcp.get(key)
+                        if flow is not None and record[_FLAGS_AT : _FLAGS_AT + 1] in _ENDS:
+                            flow.ended = True
+            if flow is None:
+                flow = _known(record, flows)
+            if flow is not None:
+                flow.seen = now
+                continue
+            reason, _ = self._feature.decide(pair, record, now, keep=True)
+            if reason is not None:
+                counters.drop(reason, stands_for(record))
+                dropped.add(number)
+        if not dropped:
+            return records
+        return [record for number, record in enumerate(records) if number not in dropped]
+
+    def explain(self, record: bytes, now: float) -> Explained:
+        """What the rules say of this one."""
+        source = self._feature.source
+        if source is None:
+            return Explained(record, "")
+        pair = self._feature.pair(source, self._port)
+        if pair.free:
+            return Explained(record, "")
+        reason, why = self._feature.decide(pair, record, now, keep=False)
+        if reason is None:
+            return Explained(record, why)
+        return Explained(None, f"{reason}: {why}", reason)
+
+    def forget(self, number: int) -> None:
+        """That port is gone."""
+        self.pairs.pop(number, None)
+
+    def clear(self) -> None:
+        """Go by other rules."""
+        self.pairs.clear()
+
+
+class _Arrival:
+    """The last stage where frames come in: from where those are that leave until the next batch."""
+
+    def __init__(self, feature: PortRules, port: Port) -> None:
+        self._feature, self._port = feature, port
+
+    def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
+        """All of them. HOT PATH."""
+        self._feature.source = self._port
+        return records
+
+    def explain(self, record: bytes, now: float) -> Explained:
+        """Nothing, but from where it is."""
+        self._feature.source = self._port
+        return Explained(record, "")
+
+
+class PortRules(Feature[RuleSwitchSettings, object]):
+    """The rules of one switch, and the flows that pass by them."""
+
+    def __init__(self, switch: Switch) -> None:
+        self.source: Port | None = None  # where those frames came in that leave now
+        self._set = RuleSet()
+        self._stages: dict[int, RuleStage] = {}  # by the port where frames leave
+        self._begun: dict[int, dict[Flow, None]] = {}  # by the port that began them
+        self._ticks = 0
+
+    @property
+    def rules(self) -> RuleSet:
+        """Those in force."""
+        return self._set
+
+    def count_flows(self) -> int:
+        """How many are kept in mind."""
+        return sum(map(len, self._begun.values()))
+
+    # Settings.
+
+    def settings_changed(self, switch: RuleSwitchSettings, ports: object) -> bool:
+        """Go by other rules. Where there is nothing to forbid no port has a stage."""
+        if switch.rules is self._set:
+            return False
+        before, self._set = self._set.forbids, switch.rules
+        flows = [flow for begun in self._begun.values() for flow in begun]
+        self._begun.clear()
+        for stage in self._stages.values():
+            stage.clear()
+        if self._set.forbids:
+            for flow in flows:
+                self._begin_again(flow)
+        else:
+            self._stages.clear()
+            self.source = None
+        return before != self._set.forbids
+
+    def _begin_again(self, flow: Flow) -> None:
+        pair = self.pair(flow.pair.source, flow.pair.to)
+        allowed, _ = decide(pair.rules, _asked(pair, flow.key), self._set.allow)
+        if allowed and not pair.free:
+            flow.pair = pair
+            self._keep(flow)
+
+    # Ports.
+
+    def port_stages(self, port: Port, settings: object) -> Stages:
+        """From where, and what may leave."""
+        if not self._set.forbids:
+            return Stages()
+        stage = self._stages.setdefault(port.number, RuleStage(self, port))
+        return Stages(_Arrival(self, port), stage)
+
+    def port_down(self, number: int) -> None:
+        """What it has begun is over, and what was begun with it."""
+        for flow in [flow for begun in self._begun.values() for flow in begun]:
+            if number in (flow.pair.source.number, flow.pair.to.number):
+                self._forget(flow)
+        self._stages.pop(number, None)
+        for stage in self._stages.values():
+            stage.forget(number)
+        self._begun.pop(number, None)
+        if self.source is not None and self.source.number == number:
+            self.source = None
+
+    def tick(self, now: float) -> None:
+        """Forget what is idle."""
+        self._ticks += 1
+        if self._ticks % EXPIRY == 0:
+            for number in list(self._begun):
+                self._expire(number, now)
+
+    # Frames.
+
+    def pair(self, source: Port, to: Port) -> Pair:
+        """The way from one port to the other, which is made the first time."""
+        stage = self._stages.setdefault(to.number, RuleStage(self, to))
+        found = stage.pairs.get(source.number)
+        if found is None:
+            ends, starts = _names(to), _names(source)
+            rules, back = self._set.between(starts, ends), self._set.between(ends, starts)
+            both = self._set.allow and all(rule.allow for rule in (*rules, *back))
+            free = both or SERVICES in (source.name, to.name)
+            found = stage.pairs[source.number] = Pair(source, to, free, rules)
+        return found
+
+    def decide(
+        self, pair: Pair, record: bytes, now: float, *, keep: bool
+    ) -> tuple[RuleDrop | None, str]:
+        """Whether a record may go that way: why it is dropped, and a line for people. `keep`: it
+        does go; else nothing changes.
+        """
+        key = rule_key_untrusted(record)
+        if key is Passing:
+            return None, ""
+        if isinstance(key, Later):
+            if now - pair.fragments.get(key.fragment, -FRAGMENTS_FOR) < FRAGMENTS_FOR:
+                return None, "a fragment, of which the first one has passed"
+            return RuleDrop.RULE_UNDETERMINED, "a fragment, of which the first one has not passed"
+        if not isinstance(key, Key):
+            return RuleDrop.RULE_UNDETERMINED, "its headers cannot be followed, or end too soon"
+        reason, why = self._ask(pair, key, now, keep)
+        if reason is None and keep and key.fragment:
+            if len(pair.fragments) >= MAX_FRAGMENTED:
+                del pair.fragments[next(iter(pair.fragments))]
+            pair.fragments[key.fragment] = now
+        return reason, why
+
+    def _ask(self, pair: Pair, key: Key, now: float, keep: bool) -> tuple[RuleDrop | None, str]:
+        flows, expected = pair.flows[key.protocol], pair.expected[key.protocol]
+        flow = flows.get(key.forth) or expected.get(key.forth)
+        if flow is not None:
+            if keep:
+                flow.seen = now
+                if expected.pop(key.forth, None) is not None:
+                    flows[key.forth] = flow
+                    flow.answered = True
+            return None, "of a flow that may pass"
+        if key.inner is not None:
+            protocol, inner = key.inner
+            if inner in self.pair(pair.to, pair.source).flows[protocol]:
+                return None, "an error about a flow that may pass"
+        allowed, rule = decide(pair.rules, _asked(pair, key), self._set.allow)
+        why = self._set.number(rule)
+        if not allowed:
+            if keep and rule is not None:
+                rule.denied += 1
+            return RuleDrop.RULE_DENIED, why
+        begins = key.forth and not key.reply and not _is_group(key.question.to_ip)
+        if begins and not self._has_room(pair.source.number, now, keep):
+            return RuleDrop.RULE_FLOWS, f"{pair.source.name} has begun {MAX_FLOWS} flows"
+        if keep and begins:
+            self._keep(Flow(pair, key, now))
+        if keep and rule is not None:
+            rule.allowed += 1
+        return None, why
+
+    def _has_room(self, number: int, now: float, keep: bool) -> bool:
+        begun = self._begun.get(number, {})
+        if keep and len(begun) >= MAX_FLOWS:
+            self._expire(number, now)
+        return len(begun) < MAX_FLOWS
+
+    def _keep(self, flow: Flow) -> None:
+        pair, key = flow.pair, flow.key
+        back = self.pair(pair.to, pair.source)
+        pair.flows[key.protocol][key.forth] = flow
+        (back.flows if flow.answered else back.expected)[key.protocol][key.back] = flow
+        self._begun.setdefault(pair.source.number, {})[flow] = None
+
+    def _expire(self, number: int, now: float) -> None:
+        for flow in [flow for flow in self._begun[number] if flow.over(now)]:
+            self._forget(flow)
+
+    def _forget(self, flow: Flow) -> None:
+        pair, key = flow.pair, flow.key
+        back = self.pair(pair.to, pair.source)
+        for table, name in (
+            (pair.flows, key.forth),
+            (back.flows, key.back),
+            (back.expected, key.back),
+        ):
+            if table[key.protocol].get(name) is flow:
+                del table[key.protocol][name]
+        del self._begun[pair.source.number][flow]
+
+
+def _names(port: Port) -> tuple[str, ...]:
+    return (port.name, port.group) if port.group else (port.name,)
+
+
+def _asked(pair: Pair, key: Key) -> Question:
+    return attrs.evolve(key.question, source=_names(pair.source), to=_names(pair.to))
+
+
+def _is_group(packed: bytes) -> bool:
+    """A multicast or broadcast address, from which nothing answers."""
+    if len(packed) == 4:
+        return packed[0] & 0xF0 in (0xE0, 0xF0)
+    return packed[0] == 0xFF
