@@ -25,6 +25,7 @@ from vswitch.config.converters import (
     to_bind,
     to_bool,
     to_connection_limit,
+    to_domains,
     to_duration,
     to_duration_or_off,
     to_forwards,
@@ -293,6 +294,21 @@ class JoinConfig(_HostConfig):
         metadata=option(
             "let the LAN be of this network: another than before, or a public one; may be repeated",
             "CIDR",
+            kind="list",
+        ),
+    )
+    no_dns: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("leave the resolver of this host alone", kind="switch"),
+    )
+    allow_domain: tuple[str, ...] = field(
+        default=(),
+        converter=to_domains,
+        metadata=option(
+            "let the LAN have the names of this domain: one that is not private, or that this host"
+            " has from elsewhere, too; may be repeated",
+            "DOMAIN",
             kind="list",
         ),
     )
