@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +36,7 @@ prefix = "fd00:77::/64"
 search = ["home.test"]
 """
 MACHINES = {"a": "52:54:00:00:00:0a", "b": "52:54:00:00:00:0b", "c": "52:54:00:00:00:0c"}
-PREFIX = "fd00:77:"
+ROOT = Path(__file__).resolve().parents[2]
 
 # What either client tells its script, in a file.
 SCRIPT = """#!/bin/sh
@@ -158,6 +160,41 @@ def test_machines_get_addresses_and_keep_them_when_the_switch_is_killed(home):
     assert MACHINES["b"] not in leases(home)
     unknown = home.command(home.switch, "leases", "release", MACHINES["b"], check=False)
     assert unknown.returncode == 5
+
+
+FLOOD = """
+import random, socket, struct, sys
+from ipaddress import IPv4Address
+from vswitch.frames.bootp import DhcpMessage, Kind, build_dhcp
+from vswitch.frames.build import ethernet, ip, upper
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+    sock.bind((sys.argv[1], 0))
+    own, ends = sock.getsockname()[4], (IPv4Address(0), IPv4Address("255.255.255.255"))
+    for number in range(400):
+        mac = b"\\x02\\x66" + number.to_bytes(4, "big")
+        said = build_dhcp(DhcpMessage(kind=Kind.DISCOVER, transaction=number, mac=mac))
+        packet = ip(*ends, 17, upper(17, 68, 67, said, ends))
+        # One half as if from many machines, one half from this one in the name of others.
+        sock.send(ethernet(b"\\xff" * 6, mac if number % 2 else own, 0x0800, packet))
+"""
+
+
+@pytest.mark.netns("udhcpc")
+def test_a_member_that_invents_machines_takes_no_more_than_its_share(home):
+    home.join("hostile")
+    home.wait_connected("hostile")
+    hostile, phone = home.members["hostile"], home.members["b"]
+    hostile.run([sys.executable, "-c", FLOOD, DEV], env={"PYTHONPATH": str(ROOT)})
+
+    def refused():
+        said = json.loads(home.command(home.switch, "leases", "--json").stdout)["drops"]
+        return {"dhcp_spoofed", "dhcp_rate"} <= said.keys()
+
+    wait_until(refused, "messages that are refused")
+    assert home.port("hostile")["drops"]["mac_limit"] > 100  # 32 stations behind a member
+    _, script = script_of(phone)
+    phone.run(["udhcpc", "-f", "-q", "-n", "-t10", "-ieth0", f"-s{script}"])
+    assert all(each["port"] == "gate" for each in leases(home).values())
 
 
 @pytest.mark.netns("rdisc6", "ping")

@@ -76,6 +76,8 @@ class DhcpServer:
         self.said: Callable[[], dict[IPv4Address, str]] = dict
         # Whether what is behind the port of that name may not know of others, nor they of it.
         self.separated: Callable[[str], bool] = lambda _: False
+        # In which VLAN the host's port has what it has untagged.
+        self.untagged: Callable[[], int] = lambda: 0
         self.core = Dhcp(settings.pool(host.interface.network), terms, host.mac)
         self.core.drops = host.station.drops
         self._host = host
@@ -94,6 +96,7 @@ class DhcpServer:
         self._registry.promised = {
             address: whom for whom, address in self._settings.reservations.items()
         }
+        await self._look_at_members()
         await self._restore()
         self._switch.add_watcher(self._watch)
         with self._host.open_udp(SERVER_PORT) as asks, self._host.open_udp(CLIENT_PORT) as answers:
@@ -229,7 +232,7 @@ class DhcpServer:
         mac = await self._host.probe(address, PROBE)
         if mac is None:
             return
-        number = self._switch.look_up(0, mac, self._switch.now())
+        number = self._switch.look_up(self.untagged(), mac, self._switch.now())
         port = None if number is None else self._switch.port(number)
         name = "" if port is None else port.name
         steps = self.core.heard_arp(address, mac, name, self._clock())
@@ -271,7 +274,7 @@ class DhcpServer:
         self._version = version
 
     async def _restore(self) -> None:
-        """The leases that were written down, but those that are over."""
+        """The leases that were written down, but those that are over, or were of other settings."""
         try:
             known = await trio.to_thread.run_sync(self._registry.leases)
         except VswitchError as error:
@@ -280,7 +283,8 @@ class DhcpServer:
         now, wall, over = self._clock(), time.time(), []
         for lease in known:
             left = min(lease.expires - wall, self._settings.lease_time)
-            if left > 0:
+            client, address = Client(lease.mac, lease.port), IPv4Address(lease.address)
+            if left > 0 and self.core.pool.usable(address, client, now):
                 self.core.pool.keep(attrs.evolve(lease, granted=now, expires=now + left))
             else:
                 over.append(lease.mac)

@@ -188,6 +188,7 @@ def _dhcp(network: Bulkhead, settings: ServicesSettings, host: ServiceHost) -> D
         {name: each.addresses for name, each in managed.settings.by_name().items()}
     )
     server.separated = network.reception.separated
+    server.untagged = partial(_untagged, managed)
     managed.serve(Served(guards={"dhcp_guard": "[dhcp]"}, ports=_OUR_PORTS))
     return server
 

@@ -13,15 +13,16 @@ from vswitch.frames.bootp import REPLY, DhcpMessage, Kind, Option, build_dhcp, r
 from vswitch.frames.ethernet import BROADCAST
 from vswitch.frames.headers import ARP, IPV4
 from vswitch.frames.virtio import UDP
-from vswitch.registry import registry as registry_module
 from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
+from vswitch.registry.rules import Lease
 from vswitch.services import dhcp, dhcp_server
 from vswitch.services.dhcp_server import DhcpServer, said_by_ports
-from vswitch.services.host import open_host, station_of
+from vswitch.services.host import HostBeside, open_host, open_host_beside, station_of
 from vswitch.services.terms import DhcpSettings
 from vswitch.switch.port import Bound
 from vswitch.switch.switch import open_switch
+from vswitch.testing import FakeDevice
 
 MAC = b"\x02\0\0\0\0\x01"
 A, B = bytes.fromhex("52540000000a"), bytes.fromhex("52540000000b")
@@ -134,10 +135,40 @@ async def test_leases_that_are_over_are_forgotten(registry, autojump_clock):
             assert registry.leases() == []
             await Machine(port).lease()
     (lease,) = registry.leases()
-    registry.keep_lease(registry_module.Lease(A, lease.address, "home", "", 1.0, 2.0))
+    registry.keep_lease(Lease(A, lease.address, "home", "", 1.0, 2.0))
     async with serving(registry) as (switch, server):
         assert server.leases() == []
     assert registry.leases() == []
+
+
+async def test_leases_of_other_settings_are_forgotten(registry, autojump_clock):
+    """Another subnet or range, or the address has become somebody's."""
+    registry.enrol_local(KEY, "pc1", 1.0)
+    now = time.time()
+    for number, mac in ((150, A), (50, B)):
+        lease = Lease(mac, f"10.77.0.{number}", "home", "", now, now + 60)
+        assert registry.keep_lease(lease)
+    async with serving(registry) as (_, server):
+        assert [each["address"] for each in server.leases()] == ["10.77.0.150"]
+        assert [lease.mac for lease in registry.leases()] == [A]
+    async with serving(registry, reservations={"attic": "10.77.0.150"}) as (_, server):
+        assert server.leases() == []
+    assert registry.leases() == []
+
+
+async def test_beside_a_kernel_that_has_the_address(registry, autojump_clock):
+    said, kernel = DhcpSettings(enabled=True), FakeDevice("vsw0", superframes=True)
+    async with open_switch() as switch:
+        host = HostBeside(kernel, station_of(switch, MAC, INTERFACE, answers=False))
+        local = switch.attach(host, name="local")
+        async with open_host_beside(switch, host, local), trio.open_nursery() as nursery:
+            terms = said.terms(INTERFACE.network, switch.mtu)
+            server = DhcpServer(host, switch, registry, said, terms, clock=trio.current_time)
+            assert await nursery.start(server.run)
+            async with switch.open_port("home") as port:
+                assert (await Machine(port).lease()).kind == Kind.ACK
+            assert [each["port"] for each in server.leases()] == ["home"]
+            nursery.cancel_scope.cancel()
 
 
 async def test_an_address_that_answers_is_not_offered(registry, autojump_clock):
