@@ -71,7 +71,7 @@ def test_every_type(lan):
     assert one.run(["ping", "-c1", "-W5", "10.77.0.1"]).returncode == 0
 
 
-@pytest.mark.netns("getent")
+@pytest.mark.netns
 def test_names_in_programs_and_what_a_kill_leaves(lan):
     one, two = lan.members["pc1"], lan.members["pc2"]
     mine = ipv4(lan, "pc1")

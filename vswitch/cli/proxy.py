@@ -69,6 +69,7 @@ async def _serve(
 
     import trio
 
+    from vswitch.cli.exec import name_servers
     from vswitch.cli.supervisor import Readiness
     from vswitch.joining.member import join
     from vswitch.namespaces.dhcp_client import ask_for_lease
@@ -85,7 +86,8 @@ async def _serve(
     rules = Rules(config.socks, config.forward, config.reverse, users)
     ready = Readiness()
     async with open_sandbox(Settings(resolvers=config.resolver)) as sandbox:
-        dns = Getent(sandbox.start).lookup if config.resolver or config.dhcp else no_dns
+        getent = Getent(sandbox.start).lookup
+        dns = getent if config.resolver or config.dhcp else no_dns
         names = LanNames(partial(_members, config), dns)
         lan = Side(sandbox.socket, names.lookup, may_be_absent=True)
         async with (
@@ -94,11 +96,14 @@ async def _serve(
         ):
             with stop:
                 nursery.start_soon(ready.started_after, _PATIENCE)
-                await nursery.start(
+                welcome = await nursery.start(
                     partial(
                         join, config, open_interface=sandbox.open_interface, listeners=proxy.status
                     )
                 )
+                if servers := name_servers(config, welcome):
+                    await sandbox.resolve_with(servers, welcome.domain)
+                    names.dns = getent
                 if config.dhcp:
                     await ask_for_lease(sandbox, config.dev)
                 ready.started()

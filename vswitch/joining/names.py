@@ -154,8 +154,8 @@ class LanResolver:
                 try:
                     told = addresses_of(await peers(), self._lan)
                     await trio.to_thread.run_sync(way.put, wanted, told, _own_name())
-                except NotReachable as error:  # an older switch, or one that is away
-                    log.debug("names-not-refreshed reason=%s", error)
+                except NotReachable:
+                    pass  # an older switch, or one that is away: what is known holds
                 except VswitchError as error:
                     self._refuse("names", wanted.domain, error)
             await trio.sleep(REFRESH)
