@@ -303,11 +303,14 @@ class DhcpServer:
             await self._do(self.core.port_down(name, free=True))
 
     def _event(self, lease: Lease, kind: str) -> None:
+        """For `vswitch events`, and for the log as far as it is not too often for those."""
         address, mac = lease.address, format_mac(lease.mac)
-        name, port = lease.hostname or None, lease.port or None
-        event(log, kind, address=address, mac=mac, name=name, port=port)
         now = self._switch.now()
-        self._switch.events.add(kind, lease.port, now=now, address=address, mac=mac)
+        kept = self._switch.events.add(kind, lease.port, now=now, address=address, mac=mac)
+        if kept is not None:
+            name, port = lease.hostname or None, lease.port or None
+            missing = kept.facts.get("suppressed")
+            event(log, kind, address=address, mac=mac, name=name, port=port, suppressed=missing)
 
     def _tell_quiet(self, port: str) -> None:
         """Say once that another server is there, or is no more."""

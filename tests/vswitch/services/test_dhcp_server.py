@@ -241,6 +241,18 @@ async def test_a_full_disk(registry, autojump_clock, monkeypatch):
         assert [each["address"] for each in server.leases()] == [str(address)]
 
 
+async def test_who_takes_and_gives_back_all_the_time_fills_no_log(registry, autojump_clock, caplog):
+    caplog.set_level("INFO")
+    async with serving(registry) as (switch, _), switch.open_port("home") as port:
+        pc = Machine(port)
+        for _ in range(20):
+            ack = await pc.lease()
+            await pc.send(Kind.RELEASE, source=ack.given, client=ack.given)
+    lines = [each for each in caplog.messages if each.startswith("lease ")]
+    assert 8 <= len(lines) < 20
+    assert any("suppressed=" in line for line in lines)
+
+
 async def test_release_by_the_operator(registry, autojump_clock):
     async with serving(registry) as (switch, server), switch.open_port("home") as port:
         address = (await Machine(port).lease()).given
