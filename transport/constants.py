@@ -107,9 +107,12 @@ ACCEPT_BACKLOG: Final = 256  # confirmed sessions that wait for serve()
 
 # --- Pipes (see endpoint/pipes.py) --------------------------------------------------------------
 
-# Bytes that wait in a pipe, from which on it gets no more: 13 ms of 20 Mbit/s. What has to wait
-# waits in the lanes, where a lone packet passes it.
+# Bytes that wait in a pipe, from which on it gets no more: 13 ms of 20 Mbit/s, and on a fast path
+# what leaves in `PIPE_TIME` seconds, but no more than `PIPE_MOST`. What has to wait waits in the
+# lanes, where a lone packet passes it.
 PIPE_BACKLOG: Final = 32 * 1024
+PIPE_TIME: Final = 0.005
+PIPE_MOST: Final = 256 * 1024
 PIPE_HOST: Final = "pipe "  # begins the host of an address, where others have that of IP
 PIPE_UNUSED: Final = 15.0  # seconds; a pipe that no session has used for one or two of them goes
 

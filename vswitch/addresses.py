@@ -1,5 +1,5 @@
-"""Host and port texts, the switch's subnet, which of its addresses a member may have, and
-the MAC address and the IPv6 prefix that follow from a key.
+"""Host and port texts, the switch's subnet, which of its addresses a member may have, which
+networks may be behind one, and the MAC and IPv6 addresses that follow from keys.
 
 Pure: text in, values out. Every text has one canonical spelling (`HostPort.text()`, addresses
 as `ipaddress` prints them), so values can be compared and stored as text.
@@ -14,8 +14,8 @@ import ipaddress
 import re
 from collections.abc import Container
 from hashlib import blake2s
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Self
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Final, Self
 
 from attrs import frozen
 
@@ -213,17 +213,51 @@ def mac_from_key(key: bytes) -> bytes:
     return bytes((digest[0] & 0xFC | 0x02,)) + digest[1:]
 
 
-def prefix_from_key(key: bytes, network: str = "") -> IPv6Network:
-    """A unique local /64 (RFC 4193) that follows from the key of a switch, and from the name of one
-    of its networks.
+def lan_prefix(key: bytes, name: str) -> IPv6Network:
+    """The IPv6 prefix of the LAN of this name at the switch with this public key: a unique local
+    one (RFC 4193), whose 40 bits are drawn from both.
     """
-    digest = blake2s(key + network.encode(), digest_size=5, person=b"vsw ula").digest()
-    return IPv6Network((b"\xfd" + digest + bytes(10), 64))
+    drawn = blake2s(name.encode(), key=key, digest_size=5, person=b"vsw ula").digest()
+    return IPv6Network((b"\xfd" + drawn + bytes(10), 64))
 
 
-def address_in(prefix: IPv6Network, mac: bytes) -> IPv6Address:
-    """The address that a host with this MAC gives itself in an advertised /64, unless it prefers
-    others (RFC 4291 appendix A).
-    """
-    identifier = bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:]
-    return prefix[int.from_bytes(identifier, "big")]
+def ipv6_from_mac(prefix: IPv6Network, mac: bytes) -> IPv6Address:
+    """The address in a /64 that is made of a MAC address (RFC 4291, appendix A)."""
+    suffix = bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))
+    return prefix[int.from_bytes(suffix)]
+
+
+PRIVATE: Final = tuple(
+    map(
+        ip_network,
+        (
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),  # RFC 1918
+            "100.64.0.0/10",  # RFC 6598
+            "fc00::/7",  # RFC 4193
+        ),
+    )
+)
+# All that no other route leads to: the way out.
+WAY_OUT: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+_WIDEST: Final = {4: 8, 6: 16}  # prefix of a network behind a member: 10.0.0.0/8; a provider's own
+_OF_NO_ROUTE: Final = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"),
+            *("::/32", "fe80::/10", "ff00::/8"),
+        ),
+    )
+)
+
+
+def unroutable(network: IPv4Network | IPv6Network) -> str | None:
+    """Why this cannot be a network behind a member; None if it can, as `WAY_OUT` does."""
+    if network in WAY_OUT:
+        return None
+    if network.prefixlen < (widest := _WIDEST[network.version]):
+        return f"it is more than a network behind a member: /{widest} at most, or `exit` for all"
+    for special in _OF_NO_ROUTE:
+        if network.overlaps(special):
+            return f"no route leads to {special}"
+    return None

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from itertools import pairwise
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
@@ -23,6 +24,9 @@ from typing import IO, TextIO
 
 from vswitch.clocks import stamp
 from vswitch.errors import ConfigError
+
+# Of which network of the switch the running task is; None for what is of none, or of the only one.
+NETWORK: ContextVar[str | None] = ContextVar("network", default=None)
 
 TRACE = 5  # below DEBUG: a line for each frame
 logging.addLevelName(TRACE, "TRACE")
@@ -51,9 +55,11 @@ def event(
     """Log that something happened: a name such as `port-up` and what belongs to it.
 
     A field that is None is left out; floats are written with three digits after the point. The
-    traceback of `exc_info` follows on further lines.
+    traceback of `exc_info` follows on further lines. What a task of a network logs ends with that.
     """
     if logger.isEnabledFor(level):
+        if (network := NETWORK.get()) is not None:
+            fields.setdefault("network", network)
         words = [f"{key}={_value(value)}" for key, value in fields.items() if value is not None]
         logger.log(level, "%s", " ".join([name, *words]), exc_info=exc_info)
 

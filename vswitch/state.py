@@ -22,8 +22,11 @@ from attrs import field, frozen
 
 from vswitch.errors import ConfigError, NotFound, PrivilegeError, VswitchError
 
+DEFAULT_NETWORK = "default"  # of a switch: the one whose files are in the directory itself
+
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
+_NETWORKS = "networks"  # the directory of those that are not the default one
 
 
 def default_state_dir(environ: Mapping[str, str], uid: int) -> Path:
@@ -96,6 +99,10 @@ class StateDir:
         """Control socket of a running join of that name."""
         return self.members / f"{name}.sock"
 
+    def undo(self, name: str, subject: str) -> Path:
+        """What a running join of that name has changed of this host, for who finds it killed."""
+        return self.members / f"{name}.{subject}.undo"
+
     def join_sockets(self) -> list[Path]:
         """Those of all joins that may be running, sorted; see `spare_socket`, too."""
         spare = spare_socket(self.join_socket("x"))
@@ -103,11 +110,28 @@ class StateDir:
         found = {*self.members.glob("*.sock"), *(self.members / each.name for each in elsewhere)}
         return sorted(found)
 
+    def network(self, name: str) -> StateDir:
+        """The directory with registry and control socket of a network of the switch."""
+        return self if name == DEFAULT_NETWORK else StateDir(self.path / _NETWORKS / name)
+
+    def networks(self) -> list[str]:
+        """The networks that are there, the default one first, others sorted."""
+        found = (self.path / _NETWORKS).glob("*/registry.sqlite")
+        return [DEFAULT_NETWORK, *sorted(each.parent.name for each in found)]
+
+    def ensure_network(self, name: str) -> None:
+        """Make the directory of that network where it is missing; raises as `ensure`."""
+        if name != DEFAULT_NETWORK:
+            self._make(self.path / _NETWORKS, self.network(name).path)
+
     def ensure(self, *, as_guest: bool = False) -> None:
         """Make the directory and its `members`, 0700, where they are missing; `ConfigError` where
         others could change them. Root `as_guest` may use those of another user.
         """
-        for directory in (self.path, self.members):
+        self._make(self.path, self.members, as_guest=as_guest)
+
+    def _make(self, *directories: Path, as_guest: bool = False) -> None:
+        for directory in directories:
             try:
                 directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
                 host = owners_beside(self.path) if as_guest else ()

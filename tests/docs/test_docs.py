@@ -21,6 +21,7 @@ from vswitch.config.options import (
     InviteConfig,
     JoinConfig,
     LookConfig,
+    OneNetworkConfig,
     ProxyConfig,
     ServeConfig,
     StateConfig,
@@ -31,12 +32,13 @@ from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
 from vswitch.features.settings import load_settings
 from vswitch.foreign.datagrams import SEND_REASONS
-from vswitch.foreign.kinds import KINDS, ForeignSettings, load_foreign
+from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.proxy.relay import End
 from vswitch.proxy.sides import REASONS
 from vswitch.services.adverts import AdvertSettings
 from vswitch.services.station import ServiceDrop
 from vswitch.services.terms import DhcpSettings
+from vswitch.serving.plan import plan_networks
 from vswitch.switch.counters import Drop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,14 +54,15 @@ OF_COMMAND = {
     "invite": InviteConfig,
     "status": LookConfig,
     "members": LookConfig,
-    "revoke": StateConfig,
-    "rename": StateConfig,
-    "disable": StateConfig,
-    "enable": StateConfig,
+    "member": LookConfig,
+    "revoke": OneNetworkConfig,
+    "rename": OneNetworkConfig,
+    "disable": OneNetworkConfig,
+    "enable": OneNetworkConfig,
     "leave": StateConfig,
     "port": LookConfig,
     "switch": LookConfig,
-    "capture": StateConfig,
+    "capture": OneNetworkConfig,
     "counters": LookConfig,
     "events": LookConfig,
     "impair": LookConfig,
@@ -184,9 +187,7 @@ FILES = [(page, block) for page in PAGES for block in blocks(page, "toml")]
 def test_configuration_in_documents_is_right(page, block, tmp_path):
     path = tmp_path / "vswitch.toml"
     path.write_text(block)
-    load(ServeConfig, {"config": str(path)}, {}, table="serve", tables=TABLES)
-    load_settings(path)
-    load_foreign(path)
+    plan_networks(load(ServeConfig, {"config": str(path)}, {}, table="serve", tables=TABLES))
 
 
 def settings_in(page: Path) -> list[tuple[str, str]]:

@@ -35,14 +35,22 @@ from vswitch.testing.channels import FakeChannel, FakeLane
 
 FRAME = arp_request("02:00:00:00:00:0a", "10.0.0.1", "10.0.0.2")
 
+GATEWAY = "192.168.1.0/24 via 10.0.0.3 pc2"
 MESSAGES = (
-    Hello(mtu=1500, mac="02:00:00:00:00:0a", offload=True, software="x", address="10.0.0.9/24"),
-    Welcome("pc1", 3, "10.0.0.2/24", "10.0.0.0/24", ["fd00::/8"], ["10.0.0.1"], "lan"),
+    Hello(
+        mtu=1500,
+        mac="02:00:00:00:00:0a",
+        offload=True,
+        software="x",
+        address="10.0.0.9/24",
+        advertise=["192.168.1.0/24", "::/0"],
+    ),
+    Welcome("pc1", 3, "10.0.0.2/24", "10.0.0.0/24", [GATEWAY], ["10.0.0.1"], "lan"),
     Notice("hello"),
     Leave(),
     Who("pc1"),
     Peers(("pc2 up 10.77.0.3 02:00:00:00:00:01", "pc3 away - -"), more=True),
-    Update(mtu=1400, routes=["10.0.0.0/8"], address="fd00::7/64"),
+    Update(mtu=1400, gateways=["fd00::/16 via fd77::3 pc2"], address="fd00::7/64"),
     Bye(3, "reason"),
     After(7),
 )
@@ -50,6 +58,7 @@ PLAIN = [json.loads(encode_control(message)[4:]) for message in MESSAGES]
 TEXTS = (
     "", "a", "auto", "none", "\x00", "\x1b[31m", "\ud800", "\u202epc", "pс1", "x" * 2000,
     "10.0.0.1", "10.0.0.1/33", "fe80::1%a/64", "::/0", "0.0.0.0/0", "ff:ff:ff:ff:ff:ff", "１",
+    GATEWAY,
 )  # fmt: skip
 NUMBERS = (0, -1, 1, 1500, 2**31, 2**63, 2**64, 10**400, 1.5, -0.0, 1e308)
 

@@ -286,16 +286,39 @@ def test_kept_member_stays_until_a_signal(user, lan):
     gone(user)
 
 
-@pytest.mark.netns("setpriv", "dnsmasq", "dhclient", "ip")
-def test_address_by_dhcp_with_routes_and_name_server(user, lan):
+@pytest.fixture(scope="module")
+def leases(lan):
+    """A DHCP server on the LAN."""
     server = lan.members["pc1"]
     server.call(netlink.add_address, DEV, f"{LEASED}.1/24")
     serve_leases(server, LEASED)
-    script = "ip -br -4 address; ip route; cat /etc/resolv.conf; ping -c1 " + f"{LEASED}.1"
-    done = user.exec("t1", "sh", "-c", script, options=["--dhcp"])
+
+
+LEASE = f"ip -br -4 address; ip route; cat /etc/resolv.conf; ping -c1 {LEASED}.1"
+
+
+def leased(done):
     assert f" {LEASED}.1" in done.stdout, done.stderr
     assert f"default via {LEASED}.1" in done.stdout
     assert ", 0% packet loss" in done.stdout
+
+
+@pytest.mark.netns("setpriv", "dnsmasq", "udhcpc", "ip", "unshare")
+def test_address_by_the_dhcp_client_of_busybox(user, leases):
+    hide = 'for at in $(command -v dhclient); do mount --bind /dev/null $at; done; exec "$@"'
+    script = f"{LEASE}; pgrep -u {UID} -x udhcpc"  # which stays, to renew
+    argv = user.argv("exec", "--name", "t1", "--dhcp", "--", "sh", "-c", script)
+    done = user.host.run(
+        ["unshare", "-m", "sh", "-c", hide, "sh", *argv], env={"HOME": str(HOME)}, check=False
+    )
+    leased(done)
+    assert done.returncode == 0
+    gone(user)
+
+
+@pytest.mark.netns("setpriv", "dnsmasq", "dhclient", "ip")
+def test_address_by_dhcp_with_routes_and_name_server(user, leases):
+    leased(user.exec("t1", "sh", "-c", LEASE, options=["--dhcp"]))
     # A client that the user starts himself.
     client = ["dhclient", "-4", "-1", "-v", "-sf", "/bin/true", DEV]
     done = user.exec("t1", *client, options=["--address", "none"])

@@ -21,6 +21,12 @@ LIES = [
     *("192.0.2.200/24", "::ffff:9.9.9.9/120", "10.78.0.2/24", "172.17.3.4/24", "fd77::1/3"),
 ]
 
+EVIL_ROUTES = [
+    *("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "192.0.2.0/24", f"{GATEWAY}/32", "192.0.0.0/8"),
+    *(f"{SWITCH_ADDRESS}/32", "172.17.0.0/16", "172.17.3.0/24", "169.254.169.254/32"),
+    *("10.77.0.0/25", "10.0.0.0/8", "127.0.0.0/8", "224.0.0.0/8", "255.255.255.255/32"),
+]
+
 
 class Switch:
     """The lying one, and what it is told to say."""
@@ -55,7 +61,7 @@ def routes(host):
 @pytest.fixture(scope="module")
 def switch(empty_lan):
     switch = Switch(empty_lan)
-    for number in range(1, 6):
+    for number in range(1, 8):
         host = empty_lan.host(f"pc{number}")
         host.run(["ip", "route", "add", "default", "via", GATEWAY, "dev", "eth0"])
         host.run(["ip", "link", "add", "docker0", "type", "bridge"])
@@ -145,3 +151,33 @@ def test_what_the_kernel_refuses_is_done_without(switch):
         "another address",
     )
     assert program.stop() == 0
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("asked", [True, False])
+def test_of_evil_routes_none_is_set(switch, asked):
+    lan, name = switch.lan, "pc6" if asked else "pc7"
+    host = lan.members[name]
+    before = routes(host)
+    evil = [f"{network} via 10.77.0.3 gw" for network in EVIL_ROUTES]
+    elsewhere = ["192.168.8.0/24 via 192.0.2.254 gw", "192.168.9.0/24 via 10.77.0.2 gw"]
+    honest = "192.168.7.0/24 via 10.77.0.3 gw"
+    six = ["::/0 via fd77::3 gw", "2000::/3 via fd77::3 gw", "fe80::/64 via fd77::3 gw"]
+    said = {"gateways": [*evil, *elsewhere, *six, honest], "address6": "2001:db8::2/64"}
+    switch.say(**TRUE, **said)
+    program = lan.join(name, *(("--accept-routes", "private") if asked else ()))
+
+    def told():
+        status = up(lan, name)
+        return status if status is not None and status["routes_refused"] else None
+
+    status = wait_until(told, "refusal of routes")
+    assert list(status["routes"]) == (["192.168.7.0/24"] if asked else [])
+    assert status["exit_node"] is None
+    ways = [line for line in set(routes(host)) - set(before) if " via " in line]
+    assert len(ways) == asked
+    assert all(line.startswith("192.168.7.0/24 via 10.77.0.3 dev vsw0") for line in ways)
+    assert set(before) <= set(routes(host))
+    assert host.run(["ip", "rule"]).stdout.count("lookup") == 3
+    assert program.stop() == 0
+    assert routes(host) == before

@@ -72,6 +72,7 @@ def test_ten_changes_lose_no_ping_and_break_no_stream(lan):
             stream = pc1.popen(
                 ["iperf3", "-c", address, "-t", "600", "-b", "10M"], stdout=stream_out
             )
+        wait_until(lambda: b"connected" in server_log.read_bytes(), "a stream", timeout=PATIENCE)
         for moves in (True, False, True, False, True):
             drop_udp(lan, True)
             if moves:

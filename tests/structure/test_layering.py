@@ -38,6 +38,8 @@ PURE_MODULES = {
     "vswitch.devices.relocation",
     "vswitch.foreign.conversations",
     "vswitch.joining.host_trust",
+    "vswitch.joining.route_trust",
+    "vswitch.registry.approvals",
     "vswitch.services.dhcp",
     "vswitch.services.leases",
     "vswitch.services.station",

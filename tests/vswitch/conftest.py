@@ -101,15 +101,15 @@ class Site:
     def join_config(self, name, *, host=None, **options):
         return JoinConfig(name=name, state=self.path / (host or name), **options)
 
-    def registry(self):
-        return Registry.open(self.files.registry, create=False)
+    def registry(self, network="default"):
+        return Registry.open(self.files.network(network).registry, create=False)
 
-    def invite(self, name, listen, *, expires=3600.0, again=False):
+    def invite(self, name, listen, *, network="default", expires=3600.0, again=False):
         """A join string, made as `vswitch invite` does."""
         key = load_key_file(self.files.server_key).public
         string = JoinString.new(key, HostPort(listen.host, listen.port))
         now = time.time()
-        with self.registry() as registry:
+        with self.registry(network) as registry:
             invite = Invite(string.token_id, string.psk, name, now, now + expires)
             registry.add_invite(invite, again=again)
         return string.encode()
@@ -173,15 +173,17 @@ class Site:
         async with self.starting(name, **options) as member:
             return await member.wait_ended()
 
-    async def status(self):
+    async def status(self, network="default"):
         """What the switch says about itself."""
-        return from_json(await ask(self.files.control_socket, "status"), SwitchStatus)
+        path = self.files.network(network).control_socket
+        return from_json(await ask(path, "status"), SwitchStatus)
 
-    async def revoke(self, name):
+    async def revoke(self, name, network="default"):
         """As `vswitch revoke` does: write it down, then tell the switch."""
-        with self.registry() as registry:
+        with self.registry(network) as registry:
             registry.revoke(name, time.time())
-        return (await ask(self.files.control_socket, "revoked"))["disconnected"]
+        path = self.files.network(network).control_socket
+        return (await ask(path, "revoked"))["disconnected"]
 
 
 @pytest.fixture

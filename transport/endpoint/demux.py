@@ -508,7 +508,7 @@ class Demux:
     def _await_room(self, session: Session) -> None:
         """What it has waits for room in its pipe: by now there may be some."""
         address = session.paths.current
-        if not isinstance(address, PipeAddress) or address.room > 0:
+        if not isinstance(address, PipeAddress) or address.room(session.bulk.pace) > 0:
             session.unblock()
             self.touched[session] = None
         elif not address.closed:

@@ -9,10 +9,11 @@ there are, reads it, and hands on what it brings:
     endpoint.pipe_writable(address)             room again: see `Pipe.backlog`
     endpoint.close_pipe(address)                it is broken, or over
 
-What a session does where its path is a pipe: units leave whole, whatever their size; nothing is
-repeated or copied, and the size of the path is not searched; window and pace stay. It gives a pipe
-nothing more while `PIPE_BACKLOG` bytes wait there. On another path all is repeated that is not
-acknowledged.
+What a session does where its path is a pipe: units leave whole, whatever their size, with all
+segments that leave at once; nothing is repeated or copied, and the size of the path is not
+searched; window and pace stay. It gives a pipe nothing more while as many bytes wait there as
+leave in `PIPE_TIME` seconds, at least `PIPE_BACKLOG` and at most `PIPE_MOST`. On another path all
+is repeated that is not acknowledged, each segment by itself.
 
 `Pipes` is the endpoint's table of them. Error contract: nothing is raised for what a pipe does.
 """

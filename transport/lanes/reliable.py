@@ -478,7 +478,8 @@ class ReliableLane:
         elif self._staged or recovery.to_repeat:
             self._pace_at = self.probe_allowed_at
         acknowledged = self.kcp.acknowledgements
-        whole = size.slices == size.most
+        # In a pipe, where no part of a unit gets lost, it has all segments that leave now.
+        whole = self.in_pipe or size.slices == size.most
         most = self.kcp.mtu if whole else size.slices * self.slice_size - TAG_SIZE
         flushed = self.kcp.flush(now, most)
         if flushed:

@@ -23,8 +23,9 @@ from transport.constants import KCP_HEADER_SIZE, MAX_SLICES, SLICE_SIZE, TAG_SIZ
 CLEAN_BYTES: Final = 256 * 1024
 BURST: Final = 0.001  # seconds that a unit may take to leave, on a slow path, but
 TOGETHER: Final = 2  # slices at least: headers are a ninth of one alone, and a twelfth of two
-# In a pipe. Where one datagram in ten is lost afterwards, three attempts bring one through, where
-# those of 44 need a hundred; and more per unit saves little.
+# Of a message in a pipe, where a unit has all that leave at once. On the next path each is a unit
+# by itself: where that loses one datagram in ten, 300 kB have arrived after 1 s, with 12 slices
+# after 3 s, with 16 after 10 s (simulated), and those of 44 need a hundred attempts each.
 PIPE_SLICES: Final = 8
 
 
@@ -90,7 +91,7 @@ class UnitSize:
         self._await_growth()
 
     def change_path(self, *, in_pipe: bool) -> None:
-        """The path is a pipe from now on, or none any more. Nothing gets lost in one, but a unit
+        """The path is a pipe from now on, or none any more. Nothing gets lost in one, but a segment
         keeps its size on the path that comes after it, which may lose much.
         """
         self._limit = PIPE_SLICES if in_pipe else MAX_SLICES

@@ -415,7 +415,7 @@ class Session:
             if self._pipe is None:
                 units = datagrams.take_units(now, suspect=suspect)
                 outbox.seal_datagrams(units, datagrams.slice_size, now)
-            elif suspect or self._pipe.room > outbox.waiting:
+            elif suspect or self._pipe.room(bulk.pace) > outbox.waiting:
                 outbox.seal_whole(DATAGRAM, datagrams.take_units(now, suspect=suspect), now)
         if self._pipe is not None:
             self._fill_pipe(self._pipe, now, suspect=suspect)
@@ -437,14 +437,14 @@ class Session:
         """The reliable lanes, as far as there is room; what is sparse does not wait for that. What
         waits then waits in the lanes.
         """
-        outbox, lanes = self._outbox, self.lanes
+        outbox, lanes, rate = self._outbox, self.lanes, self.lanes.bulk.pace
         for lane in (lanes.sparse.reliable, lanes.bulk):
             if lane is None or not lane.flush_due:
                 continue
-            lane.path_room = pipe.room - outbox.waiting if lane is lanes.bulk else inf
+            lane.path_room = pipe.room(rate) - outbox.waiting if lane is lanes.bulk else inf
             units = lane.units_to_send(now, suspect=suspect)
             outbox.seal_whole(DATA, units, now, wants_answer=lane.has_work)
-        self.blocked = lanes.waiting and pipe.room <= outbox.waiting
+        self.blocked = lanes.waiting and pipe.room(rate) <= outbox.waiting
         self._quiet |= suspect
 
     def _fit_lanes(self) -> None:

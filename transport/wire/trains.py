@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from transport.constants import PIPE_BACKLOG, PIPE_HOST
+from transport.constants import PIPE_BACKLOG, PIPE_HOST, PIPE_MOST, PIPE_TIME
 
 # What datagram sockets use: (host, port), with flow and scope behind it for IPv6.
 Address = tuple[Any, ...]
@@ -34,10 +34,12 @@ class PipeAddress(tuple[Any, ...]):
         address._backlog = backlog
         return address
 
-    @property
-    def room(self) -> int:
-        """Bytes that the pipe should be given now; none if zero or less."""
-        return 0 if self.closed else PIPE_BACKLOG - self._backlog()
+    def room(self, rate: float) -> float:
+        """Bytes that the pipe should be given now, of which so many leave in a second; none if zero
+        or less.
+        """
+        most = min(max(PIPE_BACKLOG, PIPE_TIME * rate), PIPE_MOST)
+        return 0 if self.closed else most - self._backlog()
 
 
 Bytes = bytes | bytearray | memoryview

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from vswitch.cli.common import AnswerLost, Subparsers, add_command, config_from, say
 from vswitch.config.converters import to_duration
-from vswitch.config.options import StateConfig
+from vswitch.config.options import OneNetworkConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.frames.pcapng import totals_at_end
@@ -47,12 +47,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-c", "--count", type=int, metavar="N", help="end after so many frames")
     parser.add_argument("--for", dest="seconds", metavar="TIME", help="end after 30s, 10m, 1h")
     parser.add_argument("--drops", action="store_true", help="only frames that the switch drops")
-    add_flags(parser, StateConfig)
+    add_flags(parser, OneNetworkConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Copy the stream until it ends."""
-    config = config_from(args, StateConfig)
+    config = config_from(args, OneNetworkConfig)
     try:
         seconds = None if args.seconds is None else to_duration(args.seconds)
     except ValueError as error:

@@ -28,6 +28,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "serve": "run the switch",
     "invite": "make a join string for a new member",
     "members": "list the members",
+    "member": "show or change what is kept of a member",
     "rename": "give a member another name",
     "disable": "keep a member out for a while",
     "enable": "let it in again",

@@ -7,7 +7,7 @@ import time
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from
 from vswitch.cli.recheck import recheck
-from vswitch.config.options import StateConfig
+from vswitch.config.options import OneNetworkConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode
 from vswitch.registry.registry import Registry
@@ -23,12 +23,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch disable pc1",
     )
     parser.add_argument("name", metavar="NAME", help="name of the member")
-    add_flags(parser, StateConfig)
+    add_flags(parser, OneNetworkConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write it down first, so that it holds whether or not the switch can be told."""
-    config = config_from(args, StateConfig)
+    config = config_from(args, OneNetworkConfig)
     with Registry.open(config.files.registry, create=False) as registry:
         registry.disable(args.name, time.time())
     answer(f"{args.name} is disabled")

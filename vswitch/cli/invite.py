@@ -15,6 +15,7 @@ from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Invite, LastServed
+from vswitch.state import DEFAULT_NETWORK
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -61,9 +62,10 @@ def run(args: argparse.Namespace) -> int:
         registry.add_invite(invite, again=args.again)
     answer(invitation.encode())
     until = utc(expires, "%Y-%m-%d %H:%M:%S UTC")
+    where = "" if config.network == DEFAULT_NETWORK else f" of the network {config.network}"
     say(
-        f"vswitch: the string above makes one host the member {name}, until {until}; there run\n"
-        "  vswitch join STRING"
+        f"vswitch: the string above makes one host the member {name}{where}, until {until}; "
+        "there run\n  vswitch join STRING"
     )
     return ExitCode.OK
 

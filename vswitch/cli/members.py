@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
             )
             for each in registry.open_invites(time.time())
         ]
+    offered: dict[str, list[str]] = {}
     try:
         reply = request(config.files.control_socket, "status", timeout=_TIMEOUT)
     except NotReachable as error:
@@ -73,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         ports = from_json(reply, SwitchStatus).ports
         vias = {port.name: port.via for port in ports if port.state == "up"}
-    members = [_status(member, vias) for member in known]
+        offered = {
+            port.name: [each for each in port.offered if each not in port.routes] for port in ports
+        }
+    members = [_status(member, vias, offered) for member in known]
     if config.json:
         print_json({"schema": SCHEMA, "members": to_json(members), "invites": to_json(invites)})
     else:
@@ -97,7 +101,9 @@ def _of_joins(config: LookConfig, paths: list[Path]) -> int:
     return ExitCode.OK
 
 
-def _status(member: Member, vias: dict[str, str | None] | None) -> MemberStatus:
+def _status(
+    member: Member, vias: dict[str, str | None] | None, offered: dict[str, list[str]]
+) -> MemberStatus:
     key = PublicKey(member.key)
     here = vias is not None and member.revoked is None and member.name in vias
     return MemberStatus(
@@ -111,4 +117,6 @@ def _status(member: Member, vias: dict[str, str | None] | None) -> MemberStatus:
         disabled=member.disabled,
         connected=None if vias is None else here,
         via=vias[member.name] if vias is not None and here else None,
+        routes=[str(network) for network in member.routes],
+        offered=offered.get(member.name, []) if here else [],
     )

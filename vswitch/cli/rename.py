@@ -8,7 +8,7 @@ from contextlib import suppress
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
 from vswitch.cli.recheck import recheck
 from vswitch.config.converters import to_name
-from vswitch.config.options import StateConfig
+from vswitch.config.options import OneNetworkConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotRunning
 from vswitch.management.client import request
@@ -26,12 +26,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="name of the member")
     parser.add_argument("new", metavar="NEW", help="its name from now on")
-    add_flags(parser, StateConfig)
+    add_flags(parser, OneNetworkConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Its settings go ahead, so that it is never there without them."""
-    config = config_from(args, StateConfig)
+    config = config_from(args, OneNetworkConfig)
     try:
         new = to_name(args.new)
     except ValueError as error:

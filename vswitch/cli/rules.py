@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config.networks import tables_of
 from vswitch.config.options import LookConfig
-from vswitch.config.sources import add_flags, read_tables
+from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
@@ -38,12 +39,12 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "check":
         from vswitch.features.rule_set import read_rules  # needed by no other command
 
-        rules = read_rules(*_rules_of(args.file))
+        rules = read_rules(*_rules_of(args.file, config.network))
         answer(f"{args.file}: {len(rules.rules)} rules are right, {len(rules.tests)} tests hold")
         return ExitCode.OK
     path = config.files.control_socket
     if args.action == "load":
-        said, place = _rules_of(args.file)
+        said, place = _rules_of(args.file, config.network)
         answered = request(path, "rules-load", table=said, place=place)
     else:
         answered = request(path, "rules")
@@ -54,9 +55,10 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _rules_of(file: Path) -> tuple[Any, str]:
-    """The table of rules in a file, and what it is called."""
-    return read_tables(file).get("rules", {}), f"{file}: rules"
+def _rules_of(file: Path, network: str) -> tuple[Any, str]:
+    """The table of rules of a network in a file, and what it is called."""
+    place, tables = tables_of(file, network)
+    return tables.get("rules", {}), f"{place}rules"
 
 
 def _show(said: dict[str, Any]) -> None:

@@ -43,29 +43,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """All that is wrong with the options and with each table of the file; nothing is started."""
-    from vswitch.features.settings import load_settings
-    from vswitch.foreign.kinds import load_foreign
     from vswitch.serving.https import certificate_of
-    from vswitch.serving.services import load_services
+    from vswitch.serving.plan import plan_networks
 
     said = args.config or os.environ.get("VSWITCH_CONFIG")
     path = Path(said) if said else None
     problems: list[str] = []
-    urls: tuple[str, ...] = ()
+    config = ServeConfig(config=path)  # the tables are looked at, whatever is wrong with options
 
     def options() -> None:
-        nonlocal urls
+        nonlocal config
         config = config_from(args, ServeConfig, table="serve")
-        urls = config.foreign
         certificate_of(config)
-        load_services(path).check(config.subnet)
 
-    for look in (
-        options,
-        partial(load_settings, path),
-        lambda: load_foreign(path, urls),
-        partial(load_services, path),
-    ):
+    for look in (options, lambda: plan_networks(config)):
         try:
             look()
         except ConfigError as error:

@@ -25,6 +25,7 @@ from vswitch.management.tables import (
     ports_table,
     proxy_table,
     refusals,
+    routes_lines,
     switch_line,
 )
 from vswitch.state import StateDir
@@ -93,6 +94,8 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
         blocks.append(joins_table(joins, time.time()))
     if listeners := proxy_table(joins):
         blocks.append(listeners)
+    if routes := routes_lines(joins):
+        blocks.append(routes)
     if refused := refusals(joins):
         blocks.append(refused)
     answer("\n\n".join(blocks))

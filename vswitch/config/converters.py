@@ -21,12 +21,15 @@ from typing import TypeAlias, TypeVar
 
 from vswitch.addresses import (
     MAX_PLACES,
+    PRIVATE,
+    WAY_OUT,
     HostPort,
     check_name,
     parse_https,
     parse_prefix,
     parse_subnet,
     parse_wish,
+    unroutable,
 )
 from vswitch.config.places import Forward, Place, parse_forward, parse_socks
 from vswitch.frames.ethernet import (
@@ -38,6 +41,7 @@ from vswitch.frames.ethernet import (
     parse_vlans,
 )
 from vswitch.members.lane_choice import LANES
+from vswitch.members.protocol import MAX_OFFERED
 
 Network: TypeAlias = IPv4Network | IPv6Network
 T = TypeVar("T")
@@ -64,6 +68,8 @@ _BOOLEANS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(
     ("off", "no", "false", "0"), False
 )
 _NONE = ("none", "")
+EXIT = "exit"  # stands for `WAY_OUT`
+ACCEPTED: dict[str, tuple[Network, ...]] = {"off": (), "private": PRIVATE, "all": WAY_OUT}
 _WHOLE = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([kmg]?) ?([a-z/]*)", re.ASCII)
 _DOMAIN_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
@@ -237,6 +243,35 @@ def _network(value: object) -> Network:
         return ipaddress.ip_network(_text(value))
     except ValueError:
         raise ValueError("write networks such as 10.77.0.0/24, no host bits set") from None
+
+
+def to_routes(value: str | Sequence[str | Network]) -> tuple[Network, ...]:
+    """Networks behind a member, each once; `exit` is the way out, of IPv4 and of IPv6."""
+    if isinstance(value, str):
+        value = [] if value.lower() in _NONE else _listed(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError("write a list of networks such as 192.168.1.0/24, or exit")
+    found = dict.fromkeys(
+        network for each in value for network in (WAY_OUT if each == EXIT else (_network(each),))
+    )
+    for network in found:
+        if (reason := unroutable(network)) is not None:
+            raise ValueError(f"{network}: {reason}")
+    if len(found) > MAX_OFFERED:
+        raise ValueError(f"at most {MAX_OFFERED} networks")
+    return tuple(found)
+
+
+def to_accepted(value: str | Sequence[str | Network]) -> tuple[Network, ...]:
+    """Which routes are taken: `off`, `private`, `all`, or those in these networks."""
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    wish = given[0] if len(given) == 1 else None
+    if isinstance(wish, str) and wish.lower() in ACCEPTED:
+        return ACCEPTED[wish.lower()]
+    try:
+        return to_networks(value)
+    except ValueError:
+        raise ValueError("write off, private, all, or networks such as 192.168.0.0/16") from None
 
 
 def to_resolvers(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from attrs import Factory, field, frozen
 
-from vswitch.addresses import DEFAULT_PORT, HostPort
+from vswitch.addresses import DEFAULT_PORT, WAY_OUT, HostPort
 from vswitch.config.converters import (
     Network,
     to_accept_ra,
+    to_accepted,
     to_bind,
     to_bool,
     to_connection_limit,
@@ -43,6 +44,7 @@ from vswitch.config.converters import (
     to_networks,
     to_optional_interface,
     to_optional_mtu,
+    to_optional_name,
     to_optional_path,
     to_path,
     to_path_wish,
@@ -50,6 +52,7 @@ from vswitch.config.converters import (
     to_proxy,
     to_publics,
     to_resolvers,
+    to_routes,
     to_socks,
     to_subnet,
     to_texts,
@@ -58,14 +61,14 @@ from vswitch.config.converters import (
 )
 from vswitch.config.places import Forward, Place
 from vswitch.config.sources import option
+from vswitch.errors import NotFound
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
-from vswitch.state import StateDir, default_state_dir
+from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_error
 
 # Tables that a configuration file may have.
-TABLES = (
-    *("adverts", "dhcp", "exec", "foreign", "https", "join", "names", "port", "proxy"),
-    *("rules", "serve", "switch"),
-)
+# Those of NETWORK_TABLES may stand in each [network.NAME], too.
+NETWORK_TABLES = ("adverts", "dhcp", "foreign", "names", "port", "rules", "switch")
+TABLES = (*NETWORK_TABLES, "exec", "https", "join", "network", "proxy", "serve")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
@@ -90,8 +93,43 @@ class StateConfig:
         return StateDir(self.state)
 
 
+@frozen(kw_only=True, slots=False)
+class _NetworkChoice:
+    network: str = field(
+        default=DEFAULT_NETWORK,
+        converter=to_name,
+        metadata=option("which network of the switch on this host (default)", "NAME"),
+    )
+
+
 @frozen(kw_only=True)
-class LookConfig(StateConfig):
+class OneNetworkConfig(StateConfig, _NetworkChoice):
+    """Options of every command that is about one network of a switch."""
+
+    @property
+    def files(self) -> StateDir:
+        """The paths of that network; `NotFound` for one that the switch has never had."""
+        return known_network(StateDir(self.state), self.network)
+
+
+def known_network(files: StateDir, name: str) -> StateDir:
+    """The paths of a network; `NotFound` for one that the switch of `files` has never had."""
+    found = files.network(name)
+    try:
+        if name != DEFAULT_NETWORK:
+            found.registry.stat()
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no network {name} in {files.path}, only {', '.join(files.networks())}: see "
+            "[network.NAME] in the configuration of `vswitch serve`"
+        ) from None
+    except OSError as error:
+        raise file_error("network", found.path, error) from None
+    return found
+
+
+@frozen(kw_only=True)
+class LookConfig(OneNetworkConfig):
     """Options of `members` and `status`."""
 
     json: bool = field(
@@ -100,7 +138,7 @@ class LookConfig(StateConfig):
 
 
 @frozen(kw_only=True)
-class InviteConfig(StateConfig):
+class InviteConfig(OneNetworkConfig):
     """Options of `invite`. `expires` is in seconds."""
 
     expires: float = field(
@@ -155,8 +193,8 @@ class ServiceConfig(StateConfig):
     )
 
 
-@frozen(kw_only=True)
-class _HostConfig(ServiceConfig):
+@frozen(kw_only=True, slots=False)
+class _TapConfig:
     """Options of the TAP on this host."""
 
     dev: str = field(
@@ -179,29 +217,10 @@ class _HostConfig(ServiceConfig):
     )
 
 
-@frozen(kw_only=True)
-class ServeConfig(_HostConfig):
-    """Options of `serve`."""
+@frozen(kw_only=True, slots=False)
+class NetworkConfig(_TapConfig):
+    """Options of one network of a switch: keys of [serve], and of [network.NAME] for the others."""
 
-    listen: tuple[HostPort, ...] = field(
-        default=(HostPort("::", DEFAULT_PORT),),
-        converter=to_listen,
-        metadata=option(
-            f"UDP address and port ([::]:{DEFAULT_PORT}, both IPs); may be repeated",
-            "[HOST]:PORT",
-            kind="list",
-        ),
-    )
-    public: tuple[HostPort, ...] = field(
-        default=(),
-        converter=to_publics,
-        metadata=option(
-            "where members reach this switch: what invites say; may be repeated, for a LAN and the "
-            "Internet",
-            "HOST[:PORT]",
-            kind="list",
-        ),
-    )
     subnet: IPv4Network = field(
         default=IPv4Network("10.77.0.0/24"),
         converter=to_subnet,
@@ -221,6 +240,31 @@ class ServeConfig(_HostConfig):
         default=False,
         converter=to_bool,
         metadata=option("plug this host in too, with a TAP (see --dev, --bridge)", kind="switch"),
+    )
+
+
+@frozen(kw_only=True)
+class ServeConfig(ServiceConfig, NetworkConfig):
+    """Options of `serve`, those of its default network among them."""
+
+    listen: tuple[HostPort, ...] = field(
+        default=(HostPort("::", DEFAULT_PORT),),
+        converter=to_listen,
+        metadata=option(
+            f"UDP address and port ([::]:{DEFAULT_PORT}, both IPs); may be repeated",
+            "[HOST]:PORT",
+            kind="list",
+        ),
+    )
+    public: tuple[HostPort, ...] = field(
+        default=(),
+        converter=to_publics,
+        metadata=option(
+            "where members reach this switch: what invites say; may be repeated, for a LAN and the "
+            "Internet",
+            "HOST[:PORT]",
+            kind="list",
+        ),
     )
     foreign: tuple[str, ...] = field(
         default=(),
@@ -275,7 +319,7 @@ class ServeConfig(_HostConfig):
 
 
 @frozen(kw_only=True)
-class JoinConfig(_HostConfig):
+class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     """Options of `join`, and the invite string if one was given."""
 
     name: str = field(
@@ -311,6 +355,31 @@ class JoinConfig(_HostConfig):
             "DOMAIN",
             kind="list",
         ),
+    )
+    advertise: tuple[Network, ...] = field(
+        default=(),
+        converter=to_routes,
+        metadata=option(
+            "be the way to this network behind this host, or exit: to the Internet, once the "
+            "switch's operator approves it; may be repeated",
+            "CIDR",
+            kind="list",
+        ),
+    )
+    accept_routes: tuple[Network, ...] = field(
+        default=(),
+        converter=to_accepted,
+        metadata=option(
+            "routes behind other members: off, private, all, or those within a network, which may "
+            "be repeated (off)",
+            "WISH|CIDR",
+            kind="list",
+        ),
+    )
+    exit_node: str = field(
+        default="",
+        converter=to_optional_name,
+        metadata=option("the member through which this host reaches the Internet", "NAME"),
     )
     mtu: int | None = field(
         default=None,
@@ -380,6 +449,16 @@ class SandboxConfig(JoinConfig):
         default=False,
         converter=to_bool,
         metadata=option("have the address from a DHCP server of the LAN", kind="switch"),
+    )
+    accept_routes: tuple[Network, ...] = field(
+        default=WAY_OUT,
+        converter=to_accepted,
+        metadata=option(
+            "routes behind other members: off, private, all, or those within a network, which may "
+            "be repeated (all)",
+            "WISH|CIDR",
+            kind="list",
+        ),
     )
     resolver: tuple[str, ...] = field(
         default=(),

@@ -1,5 +1,7 @@
 """What is asked of the kernel about network interfaces: the only importer of pyroute2.
 
+`routing.py` asks through `open_netlink` and `changes`, too.
+
 Plain blocking functions that return plain data. Each opens a netlink socket of its own and closes
 it before it returns, for pyroute2 keeps an event loop per thread and leaves it open when a socket
 is shared. A Trio program calls them through `trio.to_thread.run_sync` (3 ms a call); pyroute2 is
@@ -61,7 +63,7 @@ class Link:
 
 def find_link(name: str) -> Link | None:
     """The interface `name` of this network namespace, or None."""
-    with _netlink(f"look up {name}") as ipr:
+    with open_netlink(f"look up {name}") as ipr:
         found = _links(ipr, name)
         return _describe(found[0], _name_of(ipr, found[0].get("master"))) if found else None
 
@@ -72,7 +74,7 @@ def create_tap(name: str, *, mac: str | None = None, mtu: int | None = None) -> 
     The caller attaches to it and then clears its persistence, so that it lives as long as the
     process and no longer.
     """
-    with _netlink(f"create the TAP device {name}") as ipr:
+    with open_netlink(f"create the TAP device {name}") as ipr:
         ipr.link("add", ifname=name, kind="tuntap", mode="tap", ifr=_NO_PI)
         _set(ipr, name, address=mac, mtu=mtu)
 
@@ -93,12 +95,12 @@ def configure(
     `txqueuelen` is in frames, a superframe being one; `gso_max_size` (GRO's too, in bytes) and
     `gso_max_segs` bound what the kernel hands to the interface uncut.
     """
-    with _netlink(f"configure {name}") as ipr:
+    with open_netlink(f"configure {name}") as ipr:
         _set(ipr, name, address=mac, mtu=mtu, txqlen=txqueuelen)
         _set(ipr, name, gso_max_size=gso_max_size, gso_max_segs=gso_max_segs)
         _set(ipr, name, gro_max_size=gso_max_size)
         if master is not None:
-            _set(ipr, name, master=_index(ipr, master))
+            _set(ipr, name, master=index_of(ipr, master))
         if up is not None:
             _set(ipr, name, state="up" if up else "down")
 
@@ -109,7 +111,7 @@ def add_address(name: str, address: str, *, metric: int | None = None) -> None:
     `metric`: of the route to its subnet; the kernel's own goes before all others. IPv4 gets the
     subnet's broadcast address too: programs that look for hosts ask for it.
     """
-    with _netlink(f"set {address} on {name}") as ipr:
+    with open_netlink(f"set {address} on {name}") as ipr:
         interface = ipaddress.ip_interface(address)
         what: dict[str, Any] = {
             "address": str(interface.ip),
@@ -119,22 +121,22 @@ def add_address(name: str, address: str, *, metric: int | None = None) -> None:
             what["broadcast"] = str(interface.network.broadcast_address)
         if metric is not None:
             what["rt_priority"] = metric
-        ipr.addr("replace", index=_index(ipr, name), **what)
+        ipr.addr("replace", index=index_of(ipr, name), **what)
 
 
 def add_route(name: str, network: str) -> None:
     """Lead a network, in CIDR form, to the interface; such a route that is there is no error."""
-    with _netlink(f"lead {network} to {name}", forgive=(errno.EEXIST,)) as ipr:
-        ipr.route("add", dst=network, oif=_index(ipr, name), scope="link")
+    with open_netlink(f"lead {network} to {name}", forgive=(errno.EEXIST,)) as ipr:
+        ipr.route("add", dst=network, oif=index_of(ipr, name), scope="link")
 
 
 def remove_address(name: str, address: str) -> None:
     """Take an address in CIDR form from the interface; one that is gone already is no error."""
     interface = ipaddress.ip_interface(address)
-    with _netlink(f"remove {address} from {name}", forgive=GONE) as ipr:
+    with open_netlink(f"remove {address} from {name}", forgive=GONE) as ipr:
         ipr.addr(
             "del",
-            index=_index(ipr, name),
+            index=index_of(ipr, name),
             address=str(interface.ip),
             prefixlen=interface.network.prefixlen,
         )
@@ -142,17 +144,17 @@ def remove_address(name: str, address: str) -> None:
 
 def addresses(name: str) -> list[str]:
     """All addresses of the interface in CIDR form, IPv4 first; tentative IPv6 ones included."""
-    with _netlink(f"read the addresses of {name}") as ipr:
+    with open_netlink(f"read the addresses of {name}") as ipr:
         found = [
             (message["family"], f"{message.get('address')}/{message['prefixlen']}")
-            for message in ipr.get_addr(index=_index(ipr, name))
+            for message in ipr.get_addr(index=index_of(ipr, name))
         ]
         return [text for _, text in sorted(found)]
 
 
 def condition(name: str) -> Condition:
     """The interface as it is. `VswitchError` for one that is gone."""
-    with _netlink(f"look at {name}") as ipr:
+    with open_netlink(f"look at {name}") as ipr:
         found = _links(ipr, name)
         if not found:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
@@ -187,7 +189,7 @@ def renew_link_local(name: str) -> None:
 
 def interfaces() -> list[tuple[Link, list[str]]]:
     """All interfaces but the loopback, by index, each with its addresses in CIDR form."""
-    with _netlink("list the interfaces") as ipr:
+    with open_netlink("list the interfaces") as ipr:
         found: dict[int, list[str]] = {}
         for message in ipr.get_addr():
             text = f"{message.get('local') or message.get('address')}/{message['prefixlen']}"
@@ -198,7 +200,7 @@ def interfaces() -> list[tuple[Link, list[str]]]:
 
 def host_facts(name: str) -> HostFacts:
     """What this host has, the interface `name` left out."""
-    with _netlink("read addresses and routes") as ipr:
+    with open_netlink("read addresses and routes") as ipr:
         own = _links(ipr, name)
         index = int(own[0]["index"]) if own else None
         master = _name_of(ipr, own[0].get("master")) if own else None
@@ -235,7 +237,7 @@ def ways_to(hosts: Iterable[str], bind: str | None = None) -> dict[str, Way | No
 
     `bind` is the address or interface that the socket is bound to.
     """
-    with _netlink("look up routes") as ipr:
+    with open_netlink("look up routes") as ipr:
         return {host: _way(ipr, host, bind) for host in hosts}
 
 
@@ -250,7 +252,7 @@ def _way(ipr: Any, host: str, bind: str | None) -> Way | None:
         scope = bind
     try:
         if scope:
-            asked["oif"] = _index(ipr, scope)
+            asked["oif"] = index_of(ipr, scope)
         (found,) = ipr.route("get", **asked)
         dev = _name_of(ipr, found.get("oif"))
     except NetlinkError as error:
@@ -305,8 +307,8 @@ def _has_ipv6(name: str) -> bool:
 
 def delete(name: str) -> None:
     """Remove the interface; one that is gone already is no error."""
-    with _netlink(f"delete {name}", forgive=GONE) as ipr:
-        ipr.link("del", index=_index(ipr, name))
+    with open_netlink(f"delete {name}", forgive=GONE) as ipr:
+        ipr.link("del", index=index_of(ipr, name))
 
 
 def create_bridge(
@@ -318,7 +320,7 @@ def create_bridge(
     up: bool = True,
 ) -> None:
     """Make a kernel bridge without spanning tree."""
-    with _netlink(f"create the bridge {name}") as ipr:
+    with open_netlink(f"create the bridge {name}") as ipr:
         ipr.link("add", ifname=name, kind="bridge")
         _set(ipr, name, address=mac, mtu=mtu, ifalias=alias)
         if up:
@@ -327,21 +329,21 @@ def create_bridge(
 
 def bridges() -> list[Link]:
     """All bridges of this network namespace, without their own master."""
-    with _netlink("list the bridges") as ipr:
+    with open_netlink("list the bridges") as ipr:
         links = [_describe(message) for message in ipr.get_links()]
         return [link for link in links if link.kind == "bridge"]
 
 
 def release(name: str) -> None:
     """Take the interface out of the bridge that it is in; one that is gone already is no error."""
-    with _netlink(f"take {name} out of its bridge", forgive=GONE) as ipr:
+    with open_netlink(f"take {name} out of its bridge", forgive=GONE) as ipr:
         _set(ipr, name, master=0)
 
 
 def bridge_ports(name: str) -> list[str]:
     """The names of the interfaces in a bridge."""
-    with _netlink(f"list the ports of {name}") as ipr:
-        index = _index(ipr, name)
+    with open_netlink(f"list the ports of {name}") as ipr:
+        index = index_of(ipr, name)
         return [link.get("ifname") for link in ipr.get_links() if link.get("master") == index]
 
 
@@ -350,9 +352,9 @@ def carried(name: str) -> Carried:
 
     `VswitchError` for a route that cannot be told in full, and so not be moved.
     """
-    with _netlink(f"read what {name} carries") as ipr:
+    with open_netlink(f"read what {name} carries") as ipr:
         links = {int(link["index"]): link for link in ipr.get_links()}
-        index = _index(ipr, name)
+        index = index_of(ipr, name)
         names = {number: str(link.get("ifname")) for number, link in links.items()}
         own = _eui64(links[index].get("address"))
         return Carried(
@@ -374,7 +376,7 @@ def carried(name: str) -> Carried:
 def apply(steps: Iterable[Step], done: list[Step]) -> None:
     """Carry out all steps, or raise. Those that have changed anything are in `done`."""
     step: Step | None = None
-    with _netlink("move addresses and routes", lambda: _tell(step) if step else None) as ipr:
+    with open_netlink("move addresses and routes", lambda: _tell(step) if step else None) as ipr:
         indices = {str(link.get("ifname")): int(link["index"]) for link in ipr.get_links()}
         for step in steps:
             send = _send_address if isinstance(step.entry, CarriedAddress) else _send_route
@@ -603,12 +605,27 @@ def _request(ipr: Any, message: Any, kind: int, flags: int, forgive: tuple[int, 
     return True
 
 
+def changes(ask: Callable[..., Any], verb: str, **what: Any) -> bool:
+    """Add or delete, by a call of an open socket; whether that has changed anything: what is there
+    already cannot be added, and what is gone not be deleted.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        ask(verb, **what)
+    except NetlinkError as error:
+        if error.code not in (_THERE if verb == "add" else (errno.ENOENT, *GONE)):
+            raise
+        return False
+    return True
+
+
 def create_veth(name: str, peer: str, *, peer_pid: int | None = None) -> None:
     """Make two linked interfaces, both down; `peer` in the namespace of process `peer_pid`."""
     other: dict[str, Any] = {"ifname": peer}
     if peer_pid is not None:
         other["net_ns_pid"] = peer_pid
-    with _netlink(f"create the pair {name}, {peer}") as ipr:
+    with open_netlink(f"create the pair {name}, {peer}") as ipr:
         ipr.link("add", ifname=name, kind="veth", peer=other)
 
 
@@ -638,7 +655,7 @@ _NO_PI = {"no_pi": 1, "one_queue": 0, "vnet_hdr": 0, "multi_queue": 0}
 
 
 @contextmanager
-def _netlink(
+def open_netlink(
     action: str,
     detail: Callable[[], str | None] = lambda: None,
     *,
@@ -682,7 +699,7 @@ def _links(ipr: Any, name: str) -> list[Any]:
         return []
 
 
-def _index(ipr: Any, name: str) -> int:
+def index_of(ipr: Any, name: str) -> int:
     found = _links(ipr, name)
     if not found:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
@@ -692,7 +709,7 @@ def _index(ipr: Any, name: str) -> int:
 def _set(ipr: Any, name: str, **changes: Any) -> None:
     given = {key: value for key, value in changes.items() if value is not None}
     if given:
-        ipr.link("set", index=_index(ipr, name), **given)
+        ipr.link("set", index=index_of(ipr, name), **given)
 
 
 def _name_of(ipr: Any, index: int | None) -> str | None:

@@ -38,6 +38,7 @@ from transport.platform import LINUX
 from vswitch.config.converters import to_interface, to_mtu
 from vswitch.devices import netlink
 from vswitch.devices.host_interface import HostFacts
+from vswitch.devices.routing import NOTHING, Routing, apply
 from vswitch.devices.upkeep import ADDRESS, LINK_LOCAL, MTU, UP, Condition, lacking
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.frames.records import FRAME, HEADER_SIZE, VIRTIO_HEADER_SIZE
@@ -326,6 +327,7 @@ class TapDevice:
     # Calls what asks the kernel, where the interface is: here, or in another network namespace.
     _ask: Ask = attrs.field(default=trio.to_thread.run_sync, repr=False)
     private: bool = False  # in a network that nobody else sets up: what is done there is meant
+    routing: Routing = NOTHING  # that we set
     _gone: str | None = attrs.field(init=False, default=None)  # why, once the kernel said so
     _setting: trio.Lock = attrs.field(init=False, factory=trio.Lock)  # while anything is set
     _had_link_local: bool = attrs.field(init=False, default=False)
@@ -404,6 +406,12 @@ class TapDevice:
                     raise
                 log.warning("tap-unconfigured dev=%s reason=%s", self.name, error)
             self.address = address
+
+    async def set_routing(self, wanted: Routing) -> None:
+        """Implements `vswitch.devices.routing.Routed`."""
+        async with self._setting:
+            before, self.routing = self.routing, wanted  # it may be done in part
+            await self._ask(apply, self.name, wanted, before)
 
     async def set_mtu(self, mtu: int) -> None:
         """Change the MTU of the live interface, in bytes; longer frames are dropped from now on."""

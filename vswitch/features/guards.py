@@ -8,7 +8,9 @@
           they are wrapped (RFC 7113)
 
 IPv4 of a port that has no IPv4 address is any but those of others, and so IPv6 never is: addresses
-of IPv6 that are not link-local are of the port if it was given them or their prefix.
+of IPv6 that are not link-local are of the port if it was given them or their prefix. What is in a
+network behind a member, as the operator has approved it, may be a source of IP there, and nothing
+else: no sender of ARP, and no address of the LAN or of anybody on it.
 
 What a guard cannot follow and a host might, it drops: `guard_undetermined`, or the guard's own name
 behind IPv6 headers. A later fragment passes, since its first one decides: a fragment cannot change
@@ -61,7 +63,7 @@ from vswitch.frames.headers import (
 )
 from vswitch.frames.virtio import UDP, stands_for
 from vswitch.switch.counters import Drop, PortCounters
-from vswitch.switch.port import Port
+from vswitch.switch.port import Bound, Port
 from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
@@ -136,15 +138,23 @@ class Addresses:
     hosts: frozenset[bytes] = frozenset()  # packed, 4 or 16 bytes
     prefixes: tuple[tuple[int, int, int], ...] = ()  # bytes of an address, bits to drop, the rest
     any_ipv4: bool = False
+    routed: tuple[tuple[int, int, int], ...] = ()  # networks behind it, in the same form
+    lan: tuple[tuple[int, int, int], ...] = ()  # what is not behind it whatever `routed` says
 
     def has(self, packed: bytes) -> bool:
         """Whether an address is among them."""
         if packed in self.hosts:
             return True
-        value = int.from_bytes(packed, "big")
-        return any(
-            len(packed) == size and value >> drop == rest for size, drop, rest in self.prefixes
-        )
+        return _among(packed, self.prefixes)
+
+    def forwards(self, packed: bytes) -> bool:
+        """Whether an address is of a network behind the host of the port."""
+        return _among(packed, self.routed) and not _among(packed, self.lan)
+
+
+def _among(packed: bytes, prefixes: tuple[tuple[int, int, int], ...]) -> bool:
+    value = int.from_bytes(packed, "big")
+    return any(len(packed) == size and value >> drop == rest for size, drop, rest in prefixes)
 
 
 @attrs.define(eq=False)
@@ -202,6 +212,11 @@ def _ipv4_is_of(packed: bytes, rules: Rules) -> bool:
     return addresses.any_ipv4 or addresses.has(packed)
 
 
+def _is_behind(packed: bytes, rules: Rules) -> bool:
+    """A gateway sends from wherever its approved networks are, but for what is somebody's here."""
+    return packed not in rules.owners and rules.addresses.forwards(packed)
+
+
 def _ipv4_untrusted(record: bytes, header: int, rules: Rules) -> GuardDrop | None:
     if not (rules.source or rules.dhcp):
         return None
@@ -215,7 +230,7 @@ def _ipv4_untrusted(record: bytes, header: int, rules: Rules) -> GuardDrop | Non
             asks = protocol == UDP and record[upper : upper + 4] == _DHCP_TO_SERVER
             if not asks and protocol != _IGMP:
                 return GuardDrop.SOURCE_GUARD
-        elif not _ipv4_is_of(source, rules):
+        elif not (_ipv4_is_of(source, rules) or _is_behind(source, rules)):
             return GuardDrop.SOURCE_GUARD
     if rules.dhcp and protocol == UDP:
         port = record[upper : upper + 2]
@@ -232,7 +247,8 @@ def _ipv6_untrusted(record: bytes, header: int, rules: Rules) -> GuardDrop | Non
         link_local = source[0] == 0xFE and source[1] & 0xC0 == 0x80
         if not link_local and source != _NO_IPV6:
             taken = rules.owners.get(source, rules.port) != rules.port
-            if taken or not rules.addresses.has(source):
+            own = rules.addresses.has(source) and not taken
+            if not (own or _is_behind(source, rules)):
                 return GuardDrop.SOURCE_GUARD
     if not (rules.ra or rules.dhcp):
         return None
@@ -497,17 +513,32 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
     def _addresses(self, port: Port, settings: GuardSettings) -> Addresses:
         hosts: set[bytes] = set()
         prefixes: list[tuple[int, int, int]] = []
-        if port.bound is not None and port.bound.address is not None:
-            hosts.add(ip_address(port.bound.address).packed)
-        own = map(ip_network, settings.addresses)
-        advertised = () if self._served.prefix is None else (self._served.prefix,)
-        for network in (*own, *advertised):
-            size, drop = network.max_prefixlen // 8, network.max_prefixlen - network.prefixlen
-            if drop:
-                prefixes.append((size, drop, int(network.network_address) >> drop))
-            else:
+        bound = Bound() if port.bound is None else port.bound
+        for address in (bound.address, bound.address6):
+            if address is not None:
+                hosts.add(ip_address(address).packed)
+        if self._served.prefix is not None:
+            prefixes.append(_prefix(str(self._served.prefix)))
+        for text in settings.addresses:
+            network = ip_network(text)
+            if network.num_addresses == 1:
                 hosts.add(network.network_address.packed)
+            else:
+                prefixes.append(_prefix(text))
         any_ipv4 = not any(len(host) == 4 for host in hosts) and not any(
             size == 4 for size, _, _ in prefixes
         )
-        return Addresses(frozenset(hosts), tuple(prefixes), any_ipv4)
+        return Addresses(
+            frozenset(hosts),
+            tuple(prefixes),
+            any_ipv4,
+            tuple(map(_prefix, bound.networks)),
+            tuple(map(_prefix, bound.lan)),
+        )
+
+
+def _prefix(text: str) -> tuple[int, int, int]:
+    """As `Addresses` has it."""
+    network = ip_network(text)
+    drop = network.max_prefixlen - network.prefixlen
+    return network.max_prefixlen // 8, drop, int(network.network_address) >> drop

@@ -124,6 +124,11 @@ class FeatureManager:
             self._equip(port)
         self.switch.rewire()
 
+    def rebound(self, port: Port) -> None:
+        """Something else is known of the host behind a port: `Port.bound`."""
+        if port.attached:
+            self._equip(port)
+
     def _change(self, settings: Settings, name: str) -> None:
         """Go by settings that are new for the ports of that name."""
         anew = self._adopt(settings)

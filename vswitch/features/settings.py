@@ -23,7 +23,8 @@ from typing import Any
 import attrs
 from attrs import Factory, frozen
 
-from vswitch.config.sources import options_of, read_tables, structure
+from vswitch.config.networks import below, tables_of
+from vswitch.config.sources import options_of, structure
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.loops import LoopSettings
@@ -37,6 +38,7 @@ from vswitch.features.rules import RuleSwitchSettings
 from vswitch.features.storms import StormSettings, StormSwitchSettings
 from vswitch.features.trust import Served
 from vswitch.registry.rules import SERVICES_PORT
+from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.port import Port
 
 TABLES = ("switch", "port", "rules")
@@ -103,6 +105,7 @@ class InForce:
 class Settings:
     """All of them, as far as anybody has said something."""
 
+    network: str = DEFAULT_NETWORK  # whose they are
     switch: SwitchSettings = SwitchSettings()
     ports: Mapping[str, Mapping[str, Any]] = Factory(dict)  # by port name, as they were written
     served: Served = Factory(Served)  # by the switch itself, from which more follows
@@ -120,6 +123,10 @@ class Settings:
         }
         return structure(PortSettings, said, f"port.{name}")
 
+    def table(self, name: str) -> str:
+        """The table of the file with that name, such as port.pc1, as it is written there."""
+        return f"[{below(self.network)}{name}]"
+
     def in_force(self, name: str, port: Port | None = None) -> list[InForce]:
         """What the port of that name goes by, and why; `port` is that port, if it is attached."""
         group = "" if port is None else port.group
@@ -128,7 +135,7 @@ class Settings:
         found = []
         for key, value in spelled(settings).items():
             tables = (each for each in (name, group, ANY_PORT) if key in self.ports.get(each, {}))
-            source = next((f"[port.{toml_key(each)}]" for each in tables), "")
+            source = next((self.table(f"port.{toml_key(each)}") for each in tables), "")
             # An operator who says so himself shuts a trusted port for a bridge, too.
             said = value is not None and key == "bpdu_guard"
             if key in _GUARDS and settings.trusted and not said:
@@ -137,7 +144,7 @@ class Settings:
                 value, source = False, "the switch itself"
             elif key in _GUARDS and value is None:
                 implied = self.served.guards.get(key, "")
-                source = "guard of [switch]" if self.switch.guard else implied
+                source = f"guard of {self.table('switch')}" if self.switch.guard else implied
                 value = bool(source)
             elif key == "mac_limit" and value is None:
                 guarded = self.switch.guard
@@ -167,8 +174,9 @@ class Settings:
     def of_switch(self) -> list[InForce]:
         """What the whole switch goes by."""
         fields, usual = options_of(SwitchSettings), spelled(SwitchSettings())
+        table = self.table("switch")
         return [
-            InForce(key, value, "" if value == usual[key] else "[switch]", fields[key].help)
+            InForce(key, value, "" if value == usual[key] else table, fields[key].help)
             for key, value in spelled(self.switch).items()
         ]
 
@@ -191,28 +199,28 @@ class Settings:
         return attrs.evolve(self, switch=attrs.evolve(self.switch, rules=rules))
 
 
-def load_settings(path: Path | None) -> Settings:
-    """The tables of a configuration file that are settings."""
-    if path is None:
-        return Settings()
-    document = read_tables(path)
-    ports = _table(document.get("port", {}), f"{path}: port")
-    named = {name: _table(said, f"{path}: port.{name}") for name, said in ports.items()}
+def load_settings(path: Path | None, network: str = DEFAULT_NETWORK) -> Settings:
+    """The tables of a configuration file that are settings of that network."""
+    place, document = tables_of(path, network)
+    ports = _table(document.get("port", {}), f"{place}port")
+    named = {name: _table(said, f"{place}port.{name}") for name, said in ports.items()}
     problems: list[str] = []
     for name, said in named.items():
         try:
-            structure(PortSettings, said, f"{path}: port.{name}")
+            structure(PortSettings, said, f"{place}port.{name}")
         except ConfigError as error:
             problems.append(str(error))
-    switch = _table(document.get("switch", {}), f"{path}: switch")
+    switch = _table(document.get("switch", {}), f"{place}switch")
     try:
         settings = Settings(
-            switch=structure(SwitchSettings, switch, f"{path}: switch"), ports=named
+            network=network,
+            switch=structure(SwitchSettings, switch, f"{place}switch"),
+            ports=named,
         )
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *problems])) from None
     try:
-        settings = settings.with_rules(read_rules(document.get("rules", {}), f"{path}: rules"))
+        settings = settings.with_rules(read_rules(document.get("rules", {}), f"{place}rules"))
     except ConfigError as error:
         problems.append(str(error))
     if problems:

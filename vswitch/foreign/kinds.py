@@ -27,8 +27,9 @@ from vswitch.config.converters import (
     to_public,
     whole,
 )
+from vswitch.config.networks import below, tables_of
 from vswitch.config.options import DEFAULT_MTU
-from vswitch.config.sources import option, read_tables, structure
+from vswitch.config.sources import option, structure
 from vswitch.errors import ConfigError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.formats import QemuStream
@@ -38,6 +39,7 @@ from vswitch.foreign.streams import StreamDevice
 from vswitch.foreign.tcp import StreamClients, connect_tcp
 from vswitch.foreign.udp import DatagramClients, connect_udp
 from vswitch.foreign.vxlan import VxlanPeers
+from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.switch import Switch
 
 MAX_LISTENERS = 64
@@ -158,14 +160,21 @@ class ForeignSettings:
         return KINDS[self.kind].add is not None
 
 
-def load_foreign(path: Path | None, urls: Sequence[str] = ()) -> tuple[ForeignSettings, ...]:
-    """The foreign ports of a configuration file, if there is one, and those of `--foreign`."""
-    tables = [] if path is None else read_tables(path).get("foreign", [])
+def load_foreign(
+    path: Path | None, urls: Sequence[str] = (), network: str = DEFAULT_NETWORK
+) -> tuple[ForeignSettings, ...]:
+    """The foreign ports of a network in a configuration file, if there is one, and those of
+    `--foreign`.
+    """
+    place, document = tables_of(path, network)
+    tables = document.get("foreign", [])
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
-        raise ConfigError(f"{path}: foreign: write [[foreign]], with two brackets")
+        name = f"{below(network)}foreign"
+        raise ConfigError(f"{place}foreign: write [[{name}]], with two brackets")
     if len(tables) + len(urls) > MAX_LISTENERS:
-        raise ConfigError(f"{path or '--foreign'}: foreign: more than {MAX_LISTENERS} listeners")
-    said = [(f"{path}: foreign[{number}]", table) for number, table in enumerate(tables, 1)]
+        where = f"{place}foreign" if path else "--foreign: foreign"
+        raise ConfigError(f"{where}: more than {MAX_LISTENERS} listeners")
+    said = [(f"{place}foreign[{number}]", table) for number, table in enumerate(tables, 1)]
     names = {table.get("name") or table.get("kind") for table in tables}
     said += [(f"--foreign {url}", _table_of(url, names)) for url in urls]
     found: list[ForeignSettings] = []

@@ -108,6 +108,7 @@ class Connection:
             self._names, self._domain = welcome.names, welcome.domain
             try:
                 await self._configure(welcome.mtu, welcome.address)
+                await self._link.routes.told(welcome.gateways, welcome.address6)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise VswitchError(f"{error}; start join again to make it anew") from error
             await welcomed(welcome)
@@ -194,6 +195,7 @@ class Connection:
                 address=config.address if config.bridge is None else "none",
                 bridge=config.bridge is not None,
                 lane=config.lane,
+                advertise=tuple(map(str, config.advertise)),
             )
         )
         with trio.move_on_after(WELCOME_TIMEOUT):
@@ -277,3 +279,7 @@ class Connection:
                 self._names = update.names
             address = self._interface.address if update.address is None else update.address
             await self._configure(update.mtu, address)
+            if update.gateways is None:
+                await self._link.routes.look_again()
+            else:
+                await self._link.routes.told(update.gateways, None)

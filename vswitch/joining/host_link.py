@@ -35,6 +35,7 @@ from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
 from vswitch.joining.names import LanResolver
+from vswitch.joining.routes import Routes
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, ProxyStatus, to_json
 from vswitch.members.device import MemberDevice
@@ -110,6 +111,7 @@ class HostLink:
         self._attempts = 0  # that failed since the last connection
         self._refused: dict[str, str] = {}  # address, mtu: what the switch said, and why not
         self._limits: dict[str, LineLimit] = {}  # by event
+        self.routes = Routes(config, interface, self.tell)
 
     def tell(self, name: str, level: int = logging.INFO, **fields: Any) -> None:
         """Log what a switch can cause as often as it likes: not more than `LineLimit` lets pass."""
@@ -283,6 +285,7 @@ class HostLink:
                 names=None if self.resolver is None else self.resolver.shown,
                 lacking=lacks,
                 proxy=self.listeners(),
+                **self.routes.status(),
                 **session,
             )
         )
@@ -313,13 +316,14 @@ async def open_host_link(
     )
     async with open_host_end(open_interface, wanted, config) as interface:
         link = HostLink(config, server, interface, task_status)
-        inner = interface.inner if isinstance(interface, HomeFilter) else interface
-        if not isinstance(inner, TapDevice) or inner.private:
-            yield link
-            return
-        link.resolver = LanResolver(config, interface.name, link.refuse)
-        await link.resolver.recover()
-        try:
-            yield link
-        finally:
-            await link.resolver.close()
+        async with link.routes.opened():
+            inner = interface.inner if isinstance(interface, HomeFilter) else interface
+            if not isinstance(inner, TapDevice) or inner.private:
+                yield link
+                return
+            link.resolver = LanResolver(config, interface.name, link.refuse)
+            await link.resolver.recover()
+            try:
+                yield link
+            finally:
+                await link.resolver.close()

@@ -31,6 +31,7 @@ from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
+from vswitch.addresses import PRIVATE
 from vswitch.config.options import JoinConfig
 from vswitch.devices.host_interface import Address, HostFacts, Network
 
@@ -41,14 +42,9 @@ REMEDY: Final = "the switch needs another --subnet, or join with --address none"
 NEAR: Final = 8  # bits of prefix
 PRIVATE_DOMAINS: Final = ("lan", "internal", "home", "private", "intranet", "corp", "home.arpa")
 
-_PRIVATE: Final = [
-    *map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),  # RFC 1918
-    ipaddress.ip_network("100.64.0.0/10"),  # RFC 6598
-    ipaddress.ip_network("169.254.0.0/16"),  # RFC 3927
-    ipaddress.ip_network("fc00::/7"),  # RFC 4193
-]
+_PRIVATE: Final = [*PRIVATE, ipaddress.ip_network("169.254.0.0/16")]  # RFC 3927
 # Where a machine in a cloud asks what it shall do, as root: routes do not show it.
-_METADATA: Final = frozenset(
+METADATA: Final = frozenset(
     map(
         ipaddress.ip_address,
         ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254"),
@@ -163,7 +159,7 @@ def _taken(lan: Network, host: HostFacts, remote: str, *, agreed: bool) -> str |
         return None
     # Where it is reached through a name or a proxy, that is not for us to know.
     with suppress(ValueError):
-        if (reason := swallows(str(lan), [str(_address(remote))])) is not None:
+        if (reason := swallows(str(lan), [str(address_of(remote))])) is not None:
             return reason
     for what, addresses in (("an address", host.addresses), ("a gateway", host.gateways)):
         if (found := _first(addresses, lan)) is not None:
@@ -173,7 +169,7 @@ def _taken(lan: Network, host: HostFacts, remote: str, *, agreed: bool) -> str |
     # In a network apart a name server is one that the user has named on the LAN.
     if not host.apart and (found := _first(host.resolvers, lan)) is not None:
         return f"{lan} holds a name server of this host, {found}; {unless}"
-    if (found := _first(_METADATA, lan)) is not None:
+    if (found := _first(METADATA, lan)) is not None:
         return f"{lan} holds {found}, where a cloud tells its machines what to do; {unless}"
     for network in sorted(host.networks, key=str):
         if network.prefixlen >= NEAR and _within(lan, network):
@@ -198,8 +194,8 @@ def _this_network(address: Address) -> bool:
     return address.version == 4 and int(address) >> 24 == 0
 
 
-def _address(text: str) -> Address:
-    """Of `HOST:PORT` as a socket writes it, or a pipe; IPv4 in IPv6 is IPv4."""
+def address_of(text: str) -> Address:
+    """Of `HOST:PORT` as a socket writes it, or a pipe; IPv4 in IPv6 is IPv4. `ValueError`."""
     host = text.removeprefix("https:").rpartition(":")[0].strip("[]").partition("%")[0]
     address = ipaddress.ip_address(host)
     return (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address

@@ -14,19 +14,22 @@ Error contract: `RefusedError` when the switch said no in a way that time does n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
 
 import trio
 from attrs import evolve
 
 from transport import Channel
-from vswitch.addresses import mac_from_key
+from vswitch.addresses import WAY_OUT, HostPort, mac_from_key
 from vswitch.config.options import JoinConfig
 from vswitch.devices import netlink
 from vswitch.devices.bridge import OpenInterface
-from vswitch.devices.host_interface import Way
+from vswitch.devices.host_interface import Address, Way
 from vswitch.devices.notices import watch_network
 from vswitch.devices.open_tap import open_tap
 from vswitch.errors import ConfigError, NotReachable, TimedOut, VswitchError
@@ -36,9 +39,16 @@ from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
+from vswitch.joining.host_trust import address_of
 from vswitch.joining.paths import PathPolicy
 from vswitch.joining.pipes import RunPipe, over_https
-from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
+from vswitch.joining.reach import (
+    RESOLVE_PATIENCE,
+    Reached,
+    ResolvedAddresses,
+    Unreachable,
+    open_channel,
+)
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
@@ -46,7 +56,9 @@ from vswitch.management.status import ProxyStatus, datagram_counts
 from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
 from vswitch.registry.rules import EnrolRefused
+from vswitch.resolver import resolve
 from vswitch.runtime import single_error
+from vswitch.web.client import Proxy
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +81,19 @@ async def join(
     a proxy on this membership.
     """
     if config.via is not None:
+        if config.advertise or config.exit_node:
+            raise ConfigError("--advertise and --exit-node are told to a switch, not with --via")
         await join_via(config, config.via, open_interface, task_status, listeners)
         return
+    _check_routes(config)
     if config.bridge is not None and config.address not in ("auto", "none"):
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
+    beside: list[HostPort] = []
     if run_pipe is None:
         proxy = config.proxy, config.proxy_credentials
-        run_pipe = over_https(await trio.to_thread.run_sync(proxies.read, *proxy))
+        proxy_for = await trio.to_thread.run_sync(proxies.read, *proxy)
+        run_pipe, beside = over_https(proxy_for), _beside(profile, proxy_for)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
     with single_error():
@@ -85,7 +102,7 @@ async def join(
             trio.open_nursery() as nursery,
         ):
             link.listeners = listeners
-            member = Member(config, profile, link, partial(_look, config.bind), run_pipe)
+            member = Member(config, profile, link, partial(_look, config.bind), run_pipe, beside)
             path = config.files.join_socket(config.name)
             await nursery.start(
                 serve_control, path, {"status": member.status, "peers": member.peers}
@@ -93,6 +110,27 @@ async def join(
             nursery.start_soon(watch_sleep, member.woke)
             nursery.start_soon(watch_network, member.network_changed)
             await member.run()
+
+
+def _check_routes(config: JoinConfig) -> None:
+    if config.bridge is not None and (config.advertise or config.exit_node):
+        raise ConfigError("--bridge has no routes: what is behind a bridge is in the LAN already")
+    if config.exit_node and any(each in WAY_OUT for each in config.advertise):
+        raise ConfigError("--exit-node and --advertise exit: the way out cannot be another's")
+    if config.exit_node == config.name:
+        raise ConfigError(f"--exit-node {config.name}: that is this member itself")
+
+
+def _beside(profile: profiles.Profile, proxy_for: Callable[[str], Proxy | None]) -> list[HostPort]:
+    """Where the switch is reached over HTTPS, or what is on the way there."""
+    found = []
+    for url in profile.https:
+        proxy, parts = proxy_for(url), urlsplit(url)
+        if proxy is not None:
+            found.append(HostPort(proxy.host, proxy.port))
+        elif parts.hostname:
+            found.append(HostPort(parts.hostname, parts.port or 443))
+    return found
 
 
 async def _look(bind: str | None, hosts: list[str]) -> dict[str, Way | None]:
@@ -130,8 +168,9 @@ class Member:
         link: HostLink,
         look: Look,
         run_pipe: RunPipe | None = None,
+        beside: Sequence[HostPort] = (),
     ) -> None:
-        """`look` finds out how this host reaches addresses."""
+        """`look` finds out how this host reaches addresses; `beside`: what pipes lead to."""
         self._config = config
         self._profile = profile
         self._link = link
@@ -149,6 +188,9 @@ class Member:
             )
         self._ways = WayWatch(look)
         self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
+        self._beside = beside
+        self._beside_at: dict[HostPort, list[Address]] = {}  # where they were found last
+        link.routes.find_switch = self._find_switch
 
     async def run(self) -> NoReturn:
         """Session after session, until one ends in a way that time does not mend."""
@@ -181,8 +223,24 @@ class Member:
                 self._channel = None
             await self._wait(pause, mended=mended)
 
+    async def _find_switch(self) -> list[Address]:
+        """All addresses that the way to the switch may lead to."""
+        hosts = [ip_address(host.partition("%")[0]) for host in self._addresses.hosts]
+        if self._channel is not None:
+            with suppress(ValueError):  # through a proxy
+                hosts.append(address_of(self._channel.remote))
+        if self._config.exit_node:
+            for place in self._beside:
+                with suppress(OSError), trio.move_on_after(RESOLVE_PATIENCE):
+                    found = await resolve(place.host, place.port)
+                    self._beside_at[place] = [ip_address(host) for host, _ in found]
+                hosts += self._beside_at.get(place, [])
+        return list(dict.fromkeys(hosts))
+
     async def _session(self, backoff: Backoff) -> NoReturn:
         """One attempt, and what comes of it."""
+        if self._link.routes.way_out:
+            await self._link.routes.look_again()
         try:
             with contain_faults(self._link):
                 async with open_channel(
@@ -221,6 +279,7 @@ class Member:
         hosts = self._addresses.hosts
         if self._channel is not None and self._channel.path_kind == "udp":
             hosts.append(_host(self._channel.remote))
+        await self._link.routes.look_again()
         changed = await self._ways.changed(hosts)
         if changed or not hosts:
             self._nudge.set()
@@ -233,6 +292,7 @@ class Member:
         """Where the switch is now is known: the LAN must not stand before it."""
         hosts = self._addresses.hosts
         await self._link.keep_clear(hosts)
+        await self._link.routes.look_again()
         await self._ways.changed(hosts)
         behind = self._ways.through(self._link.interface.name)
         if behind and await self._link.is_apart():  # another interface, which has the same name

@@ -32,12 +32,12 @@ from transport.crypto.identity import (
 )
 from transport.errors import KeyFileError
 from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_https
-from vswitch.config.options import JoinConfig
+from vswitch.config.options import JoinConfig, known_network
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import refusal
-from vswitch.state import StateDir, file_error, owners_beside, write_file
+from vswitch.registry.rules import check_elsewhere, refusal
+from vswitch.state import DEFAULT_NETWORK, StateDir, file_error, owners_beside, write_file
 
 _FILE_BYTES = 8192  # a profile has about 200, and more where HTTPS addresses are long
 _REQUIRED = frozenset({"name", "server", "server_key"})
@@ -81,12 +81,17 @@ def resolve(config: JoinConfig) -> Profile:
     is enrolled there directly.
 
     Raises:
-        NotFound: there is nothing to go by.
+        NotFound: there is nothing to go by, or no such network.
         ConfigError: the invite, the profile or a key file is wrong.
         EnrolRefused: the switch of this host refuses the name or the key.
     """
     files, name = config.files, config.name
     stored = load(files, name) if files.profile(name).exists() else None
+    if config.network != DEFAULT_NETWORK and (config.invite or stored):
+        raise ConfigError(
+            f"--network {config.network} is for a join without an invite, on the switch's own "
+            "host: an invite is of one network, and the member stays in that; leave it out"
+        )
     if config.invite is not None:
         invite = JoinString.parse_untrusted(config.invite)
         token = invite.token_id.hex()
@@ -108,7 +113,7 @@ def resolve(config: JoinConfig) -> Profile:
     if stored is not None:
         return stored
     if files.registry.exists():
-        return _enrol_here(files, name)
+        return _enrol_here(files, known_network(files, config.network), name)
     raise NotFound(
         f"{name} is not a member of a switch yet (members in {files.path}: "
         f"{', '.join(names(files)) or 'none'}): on the switch run `vswitch invite {name}`, then "
@@ -206,8 +211,8 @@ def names(files: StateDir) -> list[str]:
     return sorted(path.stem for path in files.members.glob("*.toml"))
 
 
-def _enrol_here(files: StateDir, name: str) -> Profile:
-    with Registry.open(files.registry, create=False) as registry, _plain_key_errors():
+def _enrol_here(files: StateDir, network: StateDir, name: str) -> Profile:
+    with Registry.open(network.registry, create=False) as registry, _plain_key_errors():
         served = registry.served()
         # The key that it has noted: its key file is for its own user alone.
         if served is None or served.key is None:
@@ -217,6 +222,8 @@ def _enrol_here(files: StateDir, name: str) -> Profile:
         fresh = not path.exists()
         key = create_key_file(path) if fresh else load_key_file(path, owners_beside(files.path))
         try:
+            for other in () if fresh else files.networks():
+                _check_elsewhere(files.network(other), other, network, key.public)
             registry.enrol_local(key.public.raw, name, time.time())
         except BaseException:
             if fresh:
@@ -225,6 +232,13 @@ def _enrol_here(files: StateDir, name: str) -> Profile:
     first = served.listen[0]
     host = "127.0.0.1" if first.host in _EVERY_ADDRESS else first.host
     return Profile(name, (HostPort(host, first.port),), served.key, key, files, local=True)
+
+
+def _check_elsewhere(files: StateDir, name: str, joined: StateDir, key: PublicKey) -> None:
+    """That a network has not got the key, unless it is the one that is joined."""
+    if files != joined and files.registry.exists():
+        with Registry.open(files.registry, create=False) as registry:
+            check_elsewhere(registry.look_up(key.raw), name)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,8 @@ class PortStatus:
     name: str
     state: str
     address: str | None = None
+    offered: list[str] = Factory(list)  # networks behind it, as the member says
+    routes: list[str] = Factory(list)  # those that are approved, and so in force
     blocked: str | None = None  # why nothing passes for a while: loop, bpdu
     via: str | None = None
     rtt_ms: float | None = None
@@ -88,8 +90,8 @@ class FaultStatus:
 
 @frozen(kw_only=True)
 class SwitchStatus:
-    """A running switch. `members` counts those who may connect, `ports` shows who is; `listen` is
-    the first of `listens`, as `public` is of `publics`.
+    """A network of a running switch. `members` counts those who may connect, `ports` shows who is;
+    `listen` is the first of `listens`, as `public` is of `publics`.
     """
 
     version: str
@@ -98,6 +100,8 @@ class SwitchStatus:
     subnet: str
     mtu: int
     members: int
+    network: str = "default"  # whose ports and members these are
+    networks: list[str] = Factory(list)  # all that the running program serves
     listens: list[str] = Factory(list)
     public: str | None = None
     publics: list[str] = Factory(list)
@@ -126,6 +130,8 @@ class MemberStatus:
     disabled: float | None = None
     connected: bool | None = None
     via: str | None = None
+    routes: list[str] = Factory(list)  # networks behind it that are approved
+    offered: list[str] = Factory(list)  # others that it says are behind it, while it is connected
 
 
 @frozen(kw_only=True)
@@ -192,6 +198,10 @@ class JoinStatus:
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     names: str | None = None  # the domain that its name server is asked for, and by what means
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
+    routes: dict[str, str] = Factory(dict)  # networks, and the member that leads there
+    routes_refused: dict[str, str] = Factory(dict)  # what the switch says besides, and why not
+    advertised: dict[str, str] = Factory(dict)  # networks behind this host: in use, or why not
+    exit_node: str | None = None  # of `--exit-node`, and how it is reached
     proxy: list[ProxyStatus] = Factory(list)  # the listeners, of `vswitch proxy` alone
     schema: int = SCHEMA
 

@@ -86,8 +86,10 @@ def switch_line(status: SwitchStatus) -> str:
     key = f"  key {status.key}" if status.key else ""
     listens = " and ".join(status.listens or [status.listen])
     listens += f"  https {status.https}" if status.https else ""
+    others = [each for each in status.networks if each != status.network]
+    network = f"  network {status.network} (others: {', '.join(others)})" if others else ""
     return clean(
-        f"switch {status.subnet}  on {listens}{public}  mtu {status.mtu}  "
+        f"switch {status.subnet}{network}  on {listens}{public}  mtu {status.mtu}  "
         f"members {status.members}{key}  up {age(status.uptime_s)}  vswitch {status.version}"
     )
 
@@ -229,22 +231,46 @@ def refusals(joins: Sequence[JoinStatus]) -> str:
     return "\n".join(map(clean, lines))
 
 
+def routes_lines(joins: Sequence[JoinStatus]) -> str:
+    """What hosts reach through other members, and others through them, a line each."""
+    lines = []
+    for join in joins:
+        name = join.name
+        if join.exit_node is not None:
+            lines.append(f"{name} has as its way out {join.exit_node}")
+        lines += [f"{name} reaches {each} through {how}" for each, how in join.routes.items()]
+        refused = join.routes_refused.items()
+        lines += [f"{name} takes no route to {each}: {why}" for each, why in refused]
+        lines += [f"{name} offers {each}: {state}" for each, state in join.advertised.items()]
+    return "\n".join(map(clean, lines))
+
+
 def members_table(members: Sequence[MemberStatus]) -> str:
-    """The members of a switch, with the key's fingerprint."""
-    return table(
-        ["NAME", "ADDRESS", "KEY", "CREATED", "LAST SEEN", "STATE"],
+    """The members of a switch, with the key's fingerprint; with what is behind them, if any of
+    them has anything.
+    """
+    heads = ["NAME", "ADDRESS", "KEY", "CREATED", "LAST SEEN", "STATE"]
+    rows = [
         [
-            [
-                member.name,
-                member.address or "-",
-                member.fingerprint,
-                _day(member.created),
-                "-" if member.last_seen is None else _day(member.last_seen),
-                _member_state(member),
-            ]
-            for member in members
-        ],
-    )
+            member.name,
+            member.address or "-",
+            member.fingerprint,
+            _day(member.created),
+            "-" if member.last_seen is None else _day(member.last_seen),
+            _member_state(member),
+        ]
+        for member in members
+    ]
+    routes = [_routes(member) for member in members]
+    if any(routes):
+        heads.append("ROUTES")
+        rows = [[*row, each or "-"] for row, each in zip(rows, routes, strict=True)]
+    return table(heads, rows)
+
+
+def _routes(member: MemberStatus) -> str:
+    """What is approved, and then what is not, though it offers it."""
+    return " ".join([*member.routes, *(f"({each} offered)" for each in member.offered)])
 
 
 def invites_table(invites: Sequence[InviteStatus]) -> str:

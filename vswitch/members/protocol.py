@@ -17,7 +17,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import attrs
 import cattrs
@@ -31,7 +31,9 @@ from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 # Validators, which raise `ValueError` for a program's own mistakes and for a peer's alike.
 
 MAX_TEXT = 1000  # characters of a text for people
-MAX_LIST = 256  # entries of a list: more than a household or a company routes
+MAX_LIST = 256  # entries of a list: more name servers than anybody has
+MAX_OFFERED = 32  # networks behind one member
+MAX_GATEWAYS = 64  # networks behind all members of a LAN: 10 KB of the longest texts
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PREFIX = re.compile(r"0|[1-9][0-9]{0,2}", re.ASCII)
@@ -112,6 +114,31 @@ def _server(text: str) -> None:
     _packed(text)
 
 
+@attrs.frozen(order=True)
+class Gateway:
+    """A network behind a member, as everybody else reaches it."""
+
+    network: str  # with its prefix length
+    address: str  # the member's on the LAN, of the same family
+    name: str  # the member's
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of `192.168.1.0/24 via 10.77.0.3 pc1`; `ValueError`."""
+        match text.split(" "):
+            case [network, "via", address, name]:
+                _route(network)
+                if "/" not in network or (":" in network) != (":" in address):
+                    raise ValueError(f"a network and an address that do not fit: {text[:60]!r}")
+                _packed(address)
+                _label(name)
+                return cls(network, address, name)
+        raise ValueError(f"no gateway: {text[:60]!r}")
+
+    def __str__(self) -> str:
+        return f"{self.network} via {self.address} {self.name}"
+
+
 def between(lowest: int, highest: int) -> Validator:
     """A validator: a number in this range, ends included; None passes."""
 
@@ -131,11 +158,16 @@ INTERFACE: Final = check(_interface)
 NETWORK: Final = check(_network)
 WISH: Final = check(_wish)
 _SHORT_LIST: Final = attrs.validators.optional(attrs.validators.max_len(MAX_LIST))
-ROUTES: Final = [_SHORT_LIST, check(_route)]
+OFFERED: Final = [attrs.validators.max_len(MAX_OFFERED), check(_route)]
+GATEWAYS: Final = [
+    attrs.validators.optional(attrs.validators.max_len(MAX_GATEWAYS)),
+    check(Gateway.parse),
+]
 SERVERS: Final = [_SHORT_LIST, check(_server)]
 
 
-def _tuple(texts: Iterable[str]) -> tuple[str, ...]:
+def to_texts(texts: Iterable[str]) -> tuple[str, ...]:
+    """A converter for lists."""
     return tuple(texts)
 
 
@@ -159,6 +191,8 @@ class Hello:
     address: str = attrs.field(default="auto", validator=WISH)  # auto, none, or CIDR
     lane: str = attrs.field(default="kcp", validator=TEXT)  # wished for: see `lane_choice.py`
     bridge: bool = False  # a LAN with hosts of its own is behind it
+    # Networks behind it, which others reach through it once the operator has approved them.
+    advertise: tuple[str, ...] = attrs.field(default=(), converter=to_texts, validator=OFFERED)
 
 
 @attrs.frozen
@@ -169,13 +203,15 @@ class Welcome:
     port: int = attrs.field(validator=between(1, 0xFFFF))
     address: str | None = attrs.field(default=None, validator=INTERFACE)  # 10.77.0.2/24
     network: str = attrs.field(default="", validator=NETWORK)  # "": none is managed
-    routes: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=ROUTES)
-    names: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=SERVERS)  # DNS
+    gateways: tuple[str, ...] = attrs.field(default=(), converter=to_texts, validator=GATEWAYS)
+    names: tuple[str, ...] = attrs.field(default=(), converter=to_texts, validator=SERVERS)  # DNS
     domain: str = attrs.field(default="", validator=DOMAIN)
     mtu: int = attrs.field(default=1500, validator=MTU)
     offload: bool = False  # superframes may be sent and may come; only if the hello said so too
     software: str = attrs.field(default="", validator=TEXT)
     lane: str = attrs.field(default="kcp", validator=TEXT)  # in force: the wish, or kcp
+    # For a member that sends or forwards IPv6 through gateways.
+    address6: str | None = attrs.field(default=None, validator=INTERFACE)
 
 
 @attrs.frozen
@@ -191,7 +227,9 @@ class Update:
 
     address: str | None = attrs.field(default=None, validator=INTERFACE)
     mtu: int | None = attrs.field(default=None, validator=MTU)
-    routes: tuple[str, ...] | None = attrs.field(default=None, converter=to_tuple, validator=ROUTES)
+    gateways: tuple[str, ...] | None = attrs.field(
+        default=None, converter=to_tuple, validator=GATEWAYS
+    )
     names: tuple[str, ...] | None = attrs.field(default=None, converter=to_tuple, validator=SERVERS)
 
 

@@ -111,24 +111,31 @@ def start_holder(
     """
     ours, theirs = Pipe()
     agent = [sys.executable, "-m", "vswitch.namespaces.agent", *(["--kill"] if kill else [])]
-    process = subprocess.Popen(
-        enter.command(
-            [*agent, str(theirs.fileno()), str(directory)],
-            join_user=join_user,
-            new_user=new_user,
-            new=True,
-            ambient=ambient,
-            binds=dict(binds or {}),
-            hidden=hidden,
-        ),
-        env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(PACKAGES)},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        pass_fds=[theirs.fileno()],
-        start_new_session=True,
-    )
-    theirs.close()
-    holder = Holder(name, process, ours, Answers(ours))
+    answers = Answers(ours)
+    try:
+        process = subprocess.Popen(
+            enter.command(
+                [*agent, str(theirs.fileno()), str(directory)],
+                join_user=join_user,
+                new_user=new_user,
+                new=True,
+                ambient=ambient,
+                binds=dict(binds or {}),
+                hidden=hidden,
+            ),
+            env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(PACKAGES)},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    except BaseException:
+        answers.close()
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    holder = Holder(name, process, ours, answers)
     try:
         holder.begin(os.getpid)
         holder.answer(START_TIMEOUT)

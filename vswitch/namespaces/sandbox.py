@@ -159,12 +159,12 @@ class Sandbox:
 async def open_sandbox(settings: Settings = Settings()) -> AsyncIterator[Sandbox]:
     """Make a sandbox with nothing but a loopback interface, and end all that is in it."""
     base = _base()
-    user = -1
+    user = ended = -1
     try:
         holder = await trio.to_thread.run_sync(_start, settings, base / "sandbox")
-        user = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        ended = os.pidfd_open(holder.pid)
         try:
+            user = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            ended = os.pidfd_open(holder.pid)
             sandbox = Sandbox(settings, holder, base / "sandbox")
             await sandbox.call(_prepare, 0 if settings.root else os.getegid())
             with single_error():
@@ -173,14 +173,13 @@ async def open_sandbox(settings: Settings = Settings()) -> AsyncIterator[Sandbox
                     yield sandbox
                     nursery.cancel_scope.cancel()
         finally:
-            os.close(ended)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(holder.close)
-                # Also where the holder was killed, and could not do it.
-                await trio.to_thread.run_sync(kill_all_in, f"/proc/self/fd/{user}")
+                if user >= 0:  # also where the holder was killed, and could not do it
+                    await trio.to_thread.run_sync(kill_all_in, f"/proc/self/fd/{user}")
     finally:
-        if user >= 0:
-            os.close(user)
+        for fd in {user, ended} - {-1}:
+            os.close(fd)
         shutil.rmtree(base, ignore_errors=True)
 
 

@@ -25,6 +25,8 @@ from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort, check_name, parse_subnet
 from vswitch.errors import ByeCode, ConfigError, NotFound
 from vswitch.frames.ethernet import format_mac
+from vswitch.members.protocol import MAX_GATEWAYS
+from vswitch.registry.approvals import Network, refuse_approval
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
     EnrolRefused,
@@ -73,6 +75,7 @@ _SCHEMA = (
     ALTER TABLE member ADD COLUMN disabled REAL;
     ALTER TABLE member ADD COLUMN former TEXT NOT NULL DEFAULT ''
     """,
+    "ALTER TABLE member ADD COLUMN routes TEXT NOT NULL DEFAULT ''",
     """
     CREATE TABLE lease (
         mac BLOB PRIMARY KEY CHECK (length(mac) = 6),
@@ -84,7 +87,9 @@ _SCHEMA = (
     ) WITHOUT ROWID
     """,
 )
-_MEMBER = "SELECT name, key, address, created, last_seen, revoked, disabled, former FROM member "
+_MEMBER = (
+    "SELECT name, key, address, created, last_seen, revoked, disabled, former, routes FROM member "
+)
 _BY_NAME = _MEMBER + "WHERE name = ? AND revoked IS NULL"
 _CURRENT = _MEMBER + "WHERE revoked IS NULL"
 _COUNT = "SELECT count(*) FROM member WHERE revoked IS NULL"
@@ -344,7 +349,8 @@ class Registry:
             if row is None and not cancelled:
                 raise _nobody(name)
             run(
-                "UPDATE member SET revoked = ?, address = NULL WHERE name = ? AND revoked IS NULL",
+                "UPDATE member SET revoked = ?, address = NULL, routes = '' "
+                "WHERE name = ? AND revoked IS NULL",
                 (now, name),
             )
         return None if row is None else self.look_up(row[1])
@@ -386,6 +392,33 @@ class Registry:
             run("UPDATE member SET disabled = ? WHERE key = ?", (since, member.key))
         return evolve(member, disabled=since)
 
+    def approve(self, name: str, networks: Iterable[Network]) -> Member:
+        """Let others reach these networks, and no others, through a member that offers them.
+
+        Raises:
+            ConfigError: one cannot be approved, or there are too many of all members.
+            NotFound: nobody has this name.
+        """
+        served, wanted = self.served(), tuple(networks)
+        lan, switch = (
+            ((), ()) if served is None else ((served.subnet, served.prefix), served.addresses)
+        )
+        with self._database.transaction() as run:
+            if (row := _one(run, _BY_NAME, (name,))) is None:
+                raise _nobody(name)
+            member = Member(*row)
+            rows = run(_CURRENT + " AND key != ?", (member.key,))
+            others = {each.name: each.routes for each in (Member(*row) for row in rows)}
+            for network in wanted:
+                reason = refuse_approval(network, others, lan, switch)
+                if reason is not None:
+                    raise ConfigError(f"{network} cannot be behind {name}: {reason}")
+            if len(wanted) + sum(map(len, others.values())) > MAX_GATEWAYS:
+                raise ConfigError(f"a LAN has at most {MAX_GATEWAYS} networks behind members")
+            text = " ".join(map(str, wanted))
+            run("UPDATE member SET routes = ? WHERE key = ?", (text, member.key))
+        return evolve(member, routes=wanted)
+
     def leave(self, key: bytes) -> None:
         """Forget a member who wants that: key, name and address are strangers' again."""
         with self._database.transaction() as run:
@@ -407,6 +440,7 @@ class Registry:
             run(_SET, ("subnet", str(served.subnet)))
             run(_SET, ("reserved", " ".join(served.reserved)))
             run(_SET, ("https", served.https))
+            run(_SET, ("lan", served.lan))
             run(_SET, ("key", "" if served.key is None else served.key.text()))
 
     def served(self) -> LastServed | None:
@@ -420,8 +454,8 @@ class Registry:
             reserved = tuple(rows.get("reserved", "").split())
             key = PublicKey.from_text(rows["key"]) if rows.get("key") else None
             listen = tuple(map(HostPort.parse, rows["listen"].split()))
-            https = rows.get("https", "")
-            return LastServed(listen, public, subnet, reserved, key, https)
+            https, lan = rows.get("https", ""), rows.get("lan", "default")
+            return LastServed(listen, public, subnet, reserved, key, https, lan)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

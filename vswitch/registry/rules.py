@@ -10,15 +10,31 @@ message is for its user: it names the holder, or says what to do.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from contextlib import suppress
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 from attrs import Attribute, field, frozen
 from attrs.validators import instance_of, optional
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, lowest_free, parse_https, parse_wish, reserved_reason
+from vswitch.addresses import (
+    HostPort,
+    lan_prefix,
+    lowest_free,
+    parse_https,
+    parse_wish,
+    reserved_reason,
+)
 from vswitch.clocks import utc
 from vswitch.errors import ByeCode, RefusedError
+from vswitch.registry.approvals import Address, Network
 
 _YEARS = -62_135_596_800, 253_402_300_800  # seconds of the epoch: 1 to 9999, as `datetime` has them
 
@@ -27,6 +43,15 @@ _YEARS = -62_135_596_800, 253_402_300_800  # seconds of the epoch: 1 to 9999, as
 def _is_time(_: object, attribute: Attribute[float], value: object) -> None:
     if not isinstance(value, int | float) or not _YEARS[0] <= value < _YEARS[1]:
         raise ValueError(f"{attribute.name!r} must be a time that can be shown (got {value!r})")
+
+
+def _to_networks(value: object) -> tuple[Network, ...]:
+    """Of a text of the registry, with spaces between them."""
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"networks must be text (got {value!r})")
+    return tuple(map(ip_network, value.split()))
 
 
 @frozen
@@ -43,6 +68,8 @@ class Member:
     revoked: float | None = field(validator=optional(_is_time))
     disabled: float | None = field(default=None, validator=optional(_is_time))
     former: str = field(default="", validator=instance_of(str))  # separated by spaces
+    # Networks behind it that others may reach through it.
+    routes: tuple[Network, ...] = field(default=(), converter=_to_networks)
 
 
 @frozen
@@ -82,6 +109,21 @@ class LastServed:
     reserved: tuple[str, ...] = ()  # names of its other ports, and of listeners that make ports
     key: PublicKey | None = None  # None where an older version has noted it
     https: str = ""  # where members reach it over HTTPS; without a host, at each public place
+    lan: str = "default"  # the name of its network
+
+    @property
+    def prefix(self) -> IPv6Network:
+        """Of the IPv6 addresses of members that need one."""
+        return lan_prefix(b"" if self.key is None else self.key.raw, self.lan)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the switch is, as far as options say it."""
+        found = []
+        for each in (*self.public, *self.listen):
+            with suppress(ValueError):  # a name
+                found.append(ip_address(each.host.partition("%")[0]))
+        return tuple(each for each in found if not each.is_unspecified)
 
     def reached_at(self, public: Iterable[HostPort]) -> tuple[HostPort, ...]:
         """Where members reach it. Port 0 stands for that of the place of this address, or of the
@@ -158,6 +200,16 @@ def check_known(member: Member, name: str) -> Member:
             f"this key is a member named {member.name}: join with --name {member.name}",
         )
     return member
+
+
+def check_elsewhere(member: Member | None, network: str) -> None:
+    """Whether a key may be of a member of another network than this one, which knows it so."""
+    if member is not None and member.revoked is None:
+        raise EnrolRefused(
+            ByeCode.NAME_TAKEN,
+            f"this key is of {member.name} in the network {network}, and a key can be in one "
+            "network: join with an invite for another name, which gets a key of its own",
+        )
 
 
 def check_invite(invite: Invite, name: str, now: float) -> None:

@@ -18,7 +18,7 @@ from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.logs import event
-from vswitch.serving.status import ServeStatus
+from vswitch.serving.status import Underlay
 from vswitch.web.certificates import Certificate
 from vswitch.web.links import serve_https
 from vswitch.web.server import WebServer
@@ -48,10 +48,9 @@ def certificate_of(config: ServeConfig) -> Certificate | None:
 
 
 async def serve_members_over_https(
-    endpoint: Endpoint,
+    underlay: Underlay,
     config: ServeConfig,
     certificate: Certificate,
-    status: ServeStatus,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
@@ -62,18 +61,18 @@ async def serve_members_over_https(
     try:
         async with trio.open_nursery() as nursery:
             listening = await nursery.start(
-                _listen, endpoint, host, where, certificate, config.https_prefix
+                _listen, underlay.endpoint, host, where, certificate, config.https_prefix
             )
             assert isinstance(listening, WebServer)
-            status.https = where.text()
+            underlay.https = where.text()
             event(log, "serving-https", listen=where, prefix=config.https_prefix or None)
             task_status.started()
     except Exception:
-        if status.https is None:  # it could not begin
+        if underlay.https is None:  # it could not begin
             raise
         log.exception("https-ended")
     finally:
-        status.https = None
+        underlay.https = None
 
 
 async def _listen(

@@ -1,11 +1,13 @@
 """One LAN of a `serve`: its switch and members, what is plugged in here, and what speaks on it.
 
-    async with open_network(files, config, registry, served, endpoint) as network:
+    async with open_network(plan, registry, served, underlay) as network:
         await endpoint.serve(network.reception.receive)
 
 Sockets, sessions and the switch's key are not its own, but of `server.py`. Everything that it
 starts ends with the context. A service is a coroutine that speaks on the LAN as an ordinary port;
 a fault in one ends that service alone, is logged, and is named in `status` (`ended`).
+
+What its tasks log names it, unless it is the default one.
 
 Error contract: `VswitchError` for what an operator can mend, before the context begins.
 """
@@ -13,22 +15,17 @@ Error contract: `VswitchError` for what an operator can mend, before the context
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Network
 from typing import Any
 
 import trio
 from attrs import frozen
 
-from transport import Endpoint
-from vswitch.config.options import ServeConfig
 from vswitch.errors import VswitchError
 from vswitch.features.manager import FeatureManager
-from vswitch.features.settings import Settings
-from vswitch.foreign.kinds import ForeignSettings
 from vswitch.foreign.serve import serve_foreign
-from vswitch.logs import event
+from vswitch.logs import NETWORK, event
 from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
@@ -39,13 +36,11 @@ from vswitch.runtime import single_error
 from vswitch.services.host import HostBeside
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
+from vswitch.serving.plan import NetworkPlan
 from vswitch.serving.reception import Reception
-from vswitch.serving.services import Running, ServicesSettings, first_address, start_services
-from vswitch.serving.status import ServeStatus
-from vswitch.state import StateDir
+from vswitch.serving.services import Running, first_address, start_services
+from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.switch import Switch, open_switch
-
-DEFAULT_NETWORK = "default"  # the name of the one that needs none
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +49,7 @@ log = logging.getLogger(__name__)
 class Network:
     """A LAN that is served."""
 
-    name: str
-    files: StateDir
-    subnet: IPv4Network
+    plan: NetworkPlan
     switch: Switch
     managed: FeatureManager
     registry: Registry
@@ -77,38 +70,34 @@ class Network:
 
 @asynccontextmanager
 async def open_network(
-    files: StateDir,
-    config: ServeConfig,
-    registry: Registry,
-    served: LastServed,
-    endpoint: Endpoint,
-    *,
-    settings: Settings,
-    foreign: Sequence[ForeignSettings],
-    services: ServicesSettings,
+    plan: NetworkPlan, registry: Registry, served: LastServed, underlay: Underlay
 ) -> AsyncIterator[Network]:
     """The network, for as long as the context lasts. It knows its members, and takes them in as
     soon as `network.reception` gets their channels.
     """
+    config, foreign = plan.config, plan.foreign
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port + 1
+    logged = NETWORK.set(plan.logged)  # the tasks that begin from here on have it, too
     async with (
         open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
         trio.open_nursery() as nursery,
     ):
-        managed = FeatureManager(switch, settings)
+        managed = FeatureManager(switch, plan.settings)
         nursery.start_soon(managed.run)
-        reception = Reception(registry, switch, config.subnet)
+        reception = Reception(registry, switch, config.subnet, served.prefix)
         reception.reserve = managed.reserve
+        reception.rebound = managed.rebound
         reception.separated = lambda name: managed.settings.separated(name)
         reception.check_revoked()  # before anybody can claim what is theirs
         nursery.start_soon(reception.watch)
-        status = ServeStatus(served, endpoint, switch, reception, registry, managed)
+        nursery.start_soon(reception.gateways.run)
+        status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
         running = Running()
         told = managed, status.read, reception.check_revoked, reception.bar
         controlled = Controlled(*told, dhcp=lambda: running.dhcp)
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
-        await nursery.start(serve_control, files.control_socket, control_handlers(controlled))
+        await nursery.start(serve_control, plan.files.control_socket, control_handlers(controlled))
         nursery.start_soon(log_frames, controlled.captures)
         beside: HostBeside | None = None
         if config.local_port:
@@ -116,9 +105,7 @@ async def open_network(
         status.listeners = await nursery.start(serve_foreign, switch, foreign)
         await trio.to_thread.run_sync(_record, registry, served)
         network = Network(
-            DEFAULT_NETWORK,
-            files,
-            config.subnet,
+            plan,
             switch,
             managed,
             registry,
@@ -126,9 +113,9 @@ async def open_network(
             status,
             nursery,
         )
-        key = b"" if served.key is None else served.key.raw
         interface = first_address(config.subnet)
-        await start_services(network, services, interface, key, beside, running)
+        await start_services(network, plan.services, interface, served, beside, running)
+        NETWORK.reset(logged)
         yield network
         nursery.cancel_scope.cancel()
 

@@ -19,14 +19,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import trio
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from transport import Channel, Credential, CredentialKind
-from vswitch.addresses import mac_from_key
+from vswitch.addresses import ipv6_from_mac, mac_from_key
 from vswitch.clocks import uptime, wall_time_of
 from vswitch.errors import BadRecord, NotFound, RefusedError, VswitchError
 from vswitch.frames.build import IpAddress
@@ -44,12 +44,15 @@ from vswitch.members.protocol import (
     ControlMessage,
     Hello,
     Leave,
+    Notice,
     Peers,
     Welcome,
     Who,
 )
+from vswitch.registry.approvals import Network
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Member, check_known
+from vswitch.serving.gateways import Gateways, networks_of
 from vswitch.serving.line_limit import LineLimit
 from vswitch.switch.bucket import Bucket
 from vswitch.switch.port import Bound, Port
@@ -74,15 +77,25 @@ class ConnectedMember:
     device: MemberDevice
     port: Port
     since: float  # by `uptime`
+    address6: str = ""  # CIDR form, for who uses it
+    offered: tuple[Network, ...] = ()  # that are behind it, as it says
+    told: tuple[str, ...] = ()  # of gateways
     why: str | None = None  # it was unplugged, if not by itself
     leaving: bool = False  # it has asked to be forgotten
     questions: Bucket = Factory(lambda: Bucket(WHO_RATE, WHO_BURST))  # who else is there
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Behind it, that others reach through it."""
+        return networks_of(self.member, self.offered, self.address)
 
     def status(self) -> dict[str, Any]:
         """What `vswitch.management.status.PortStatus` has of a member."""
         statistics, kind = self.channel.statistics(), self.channel.path_kind
         return {
             "address": self.address,
+            "offered": [str(network) for network in self.offered],
+            "routes": [str(network) for network in self.networks],
             "via": kind if kind != "udp" else f"udp:{self.channel.remote}",
             "rtt_ms": None if statistics.rtt is None else statistics.rtt * 1000,
             "datagram_size": statistics.datagram_size,
@@ -99,7 +112,10 @@ class ConnectedMember:
 class Reception:
     """Takes members in."""
 
-    def __init__(self, registry: Registry, switch: Switch, subnet: IPv4Network) -> None:
+    def __init__(
+        self, registry: Registry, switch: Switch, subnet: IPv4Network, prefix: IPv6Network
+    ) -> None:
+        """`prefix` is where members that need one have an IPv6 address."""
         # Told all MACs that derive from members' keys, and all packed addresses that members have,
         # each with the member's name.
         self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
@@ -108,11 +124,17 @@ class Reception:
         # What members are told of the switch's name server; nothing where there is none.
         self.names: tuple[str, ...] = ()
         self.domain = ""
+        # As `Registry.enrol`: makes a key a member, if that is right.
+        self.enrol = registry.enrol
+        # Told of a port behind which there is something else than before.
+        self.rebound: Callable[[Port], None] = lambda _: None
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
+        self.gateways = Gateways(self.connected, lambda name: self.separated(name))
         self._roster: list[Member] = []  # by name
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
+        self._prefix = prefix
         self._barred: set[bytes] = set()  # keys that could not be written down as revoked
         self._macs: dict[bytes, str] = {}  # reserved now
         self._addresses: dict[bytes, str] = {}  # the same
@@ -166,7 +188,8 @@ class Reception:
         device.write_nowait([])
         own_mac = mac_from_key(key)
         given = None if address is None else address.partition("/")[0]
-        addresses = dict.fromkeys(_packed(given), member.name)
+        given6 = ipv6_from_mac(self._prefix, own_mac)
+        addresses = dict.fromkeys((*_packed(given), given6.packed), member.name)
         self._reserve({**self._macs, own_mac: member.name}, {**self._addresses, **addresses})
         older = self.connected.get(key)
         if older is not None:
@@ -174,13 +197,25 @@ class Reception:
             self._switch.detach(older.port)
         device.admit(member.name, agreed(hello.lane), superframes=hello.offload)
         mac = parse_mac(hello.mac)
-        bound = Bound(mac, given, vouched=mac == own_mac)
+        offered = tuple(map(ip_network, hello.advertise))
+        bound = Bound(
+            mac,
+            given,
+            vouched=mac == own_mac,
+            address6=str(given6),
+            networks=tuple(map(str, networks_of(member, offered, address))),
+            lan=(str(self._subnet), str(self._prefix)),
+        )
         attach, name = self._switch.attach, member.name
         port = attach(device, name=name, bridge=hello.bridge, bound=bound)
         device.on_blocked = port.flush_soon
-        connected = ConnectedMember(member, address, channel, device, port, uptime())
+        address6 = f"{given6}/{self._prefix.prefixlen}"
+        connected = ConnectedMember(
+            member, address, channel, device, port, uptime(), address6, offered
+        )
         self.connected[key] = connected
         self._hosts[member.name] = _host_addresses(given)
+        connected.told = self.gateways.seen_by(name)
         device.on_control = partial(self._hear, connected)
         try:
             device.send_control(
@@ -195,8 +230,11 @@ class Reception:
                     offload=hello.offload,
                     software=SOFTWARE,
                     lane=device.lane_mode,
+                    gateways=connected.told,
+                    address6=address6,
                 )
             )
+            self._ask_for_approval(connected)
             self._event(
                 channel,
                 "member-up",
@@ -216,16 +254,30 @@ class Reception:
         finally:
             if self.connected.get(key) is connected:
                 del self.connected[key]
+                self.gateways.changed()
             reason = port.error or connected.why
             self._event(channel, "member-down", member=member.name, port=port.number, reason=reason)
             self._note("member-down", member.name, reason=str(reason or "stopping"))
         await trio.to_thread.run_sync(self._seen, key)
 
+    def _ask_for_approval(self, connected: ConnectedMember) -> None:
+        """Of networks that nobody uses before, by the operator; and tell others of the rest."""
+        networks, name = connected.networks, connected.member.name
+        if networks:
+            self.gateways.changed()
+        if waiting := [str(each) for each in connected.offered if each not in networks]:
+            said = ",".join(waiting)
+            approve = f"vswitch member set {name} routes={said}"
+            self._event(connected.channel, "routes-offered", member=name, routes=said, see=approve)
+            self._note("routes-offered", name, routes=said)
+            text = f"nobody uses what this switch's operator has not approved: {said}"
+            connected.device.send_control(Notice(text[:MAX_TEXT]))
+
     def _enrol(self, key: bytes, credential: Credential, hello: Hello) -> tuple[Member, str | None]:
         """In a thread: who this is, and which address it gets."""
         registry, now = self._registry, time.time()
         if credential.kind is CredentialKind.TOKEN:
-            member = registry.enrol(key, hello.name, credential.id, now)
+            member = self.enrol(key, hello.name, credential.id, now)
             trio.from_thread.run_sync(self._note, "member-enrolled", member.name)
         else:
             known = registry.look_up(key)
@@ -379,6 +431,7 @@ class Reception:
             elif member.name != name:  # it comes again at once
                 why, code, said = "renamed", ByeCode.SHUTDOWN, f"{name} is {member.name} now"
             else:
+                self._keep_routes(connected, member)
                 continue
             connected.why = why
             connected.device.close(code, said)
@@ -389,9 +442,27 @@ class Reception:
         self._hosts = {each.name: _host_addresses(each.address) for each in members}
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},
-            {packed: each.name for each in members for packed in _packed(each.address)},
+            {packed: each.name for each in members for packed in self._addresses_of(each)},
         )
         return gone
+
+    def _keep_routes(self, connected: ConnectedMember, member: Member) -> None:
+        """Go by what the operator approves of it now."""
+        before, connected.member = connected.networks, member
+        networks, port = connected.networks, connected.port
+        if networks == before or port.bound is None:
+            return
+        port.bound = evolve(port.bound, networks=tuple(map(str, networks)))
+        self.rebound(port)
+        self.gateways.changed()
+        said = ",".join(map(str, networks)) or "none"
+        self._event(connected.channel, "routes-approved", member=member.name, routes=said)
+        self._note("routes-approved", member.name, routes=said)
+
+    def _addresses_of(self, member: Member) -> tuple[bytes, ...]:
+        """Packed, all that nobody else may have."""
+        mac = mac_from_key(member.key)
+        return (*_packed(member.address), ipv6_from_mac(self._prefix, mac).packed)
 
     def _reserve(self, macs: dict[bytes, str], addresses: dict[bytes, str]) -> None:
         if (macs, addresses) != (self._macs, self._addresses):

@@ -1,4 +1,4 @@
-"""`serve`: its UDP sockets, one switch, its members, and the socket that answers questions.
+"""`serve`: its UDP sockets and sessions, its networks, and which of them a session belongs to.
 
     async with trio.open_nursery() as nursery:
         running = await nursery.start(serve, ServeConfig(state=Path("/var/lib/vswitch")))
@@ -13,15 +13,20 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
-from contextlib import ExitStack, closing
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack, closing
+from functools import partial
+from ipaddress import IPv4Network
 
 import trio
 from attrs import frozen
 
 from transport import (
+    Channel,
     Endpoint,
     KeyFileError,
     PrivateKey,
+    PublicKey,
     UdpSocket,
     listen_at,
     load_or_create_key_file,
@@ -32,17 +37,16 @@ from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
-from vswitch.features.settings import load_settings
-from vswitch.foreign.kinds import load_foreign
-from vswitch.logs import event
+from vswitch.logs import NETWORK, event
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.https import certificate_of, public_https, serve_members_over_https
 from vswitch.serving.network import Network, open_network
-from vswitch.serving.services import load_services
-from vswitch.state import StateDir
+from vswitch.serving.plan import NetworkPlan, plan_networks
+from vswitch.serving.status import Underlay
+from vswitch.state import DEFAULT_NETWORK, StateDir
 from vswitch.switch.switch import Switch
 
 log = logging.getLogger(__name__)
@@ -52,7 +56,7 @@ log = logging.getLogger(__name__)
 class Serving:
     """A switch that serves: the value of `serve`'s `task_status`."""
 
-    network: Network
+    networks: Mapping[str, Network]  # by name
     endpoint: Endpoint
     listens: tuple[HostPort, ...]
 
@@ -62,18 +66,23 @@ class Serving:
         return self.listens[0]
 
     @property
+    def network(self) -> Network:
+        """The default one, as its three parts below."""
+        return self.networks[DEFAULT_NETWORK]
+
+    @property
     def switch(self) -> Switch:
-        """Of the network."""
+        """Its switch."""
         return self.network.switch
 
     @property
     def managed(self) -> FeatureManager:
-        """The features of that switch."""
+        """The features of its switch."""
         return self.network.managed
 
     @property
     def registry(self) -> Registry:
-        """The members of the network."""
+        """Its members."""
         return self.network.registry
 
 
@@ -81,83 +90,107 @@ async def serve(
     config: ServeConfig, *, task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run a switch until cancelled. Started when members can connect."""
-    files = config.files
-    if config.bridge is not None and not config.local_port:
-        raise ConfigError("--bridge of serve is for its local port: give --local-port, too")
-    settings = await trio.to_thread.run_sync(load_settings, config.config)
-    foreign = await trio.to_thread.run_sync(load_foreign, config.config, config.foreign)
-    services = await trio.to_thread.run_sync(load_services, config.config)
-    services.check(config.subnet)
+    plans = await trio.to_thread.run_sync(plan_networks, config)
     certificate = await trio.to_thread.run_sync(certificate_of, config)
-    await trio.to_thread.run_sync(files.ensure)
-    identity = await trio.to_thread.run_sync(_identity, files)
-    registry = await trio.to_thread.run_sync(
-        lambda: Registry.open(files.registry, max_members=config.max_members)
-    )
-    with single_error(), closing(registry):
+    await trio.to_thread.run_sync(config.files.ensure)
+    identity = await trio.to_thread.run_sync(_identity, config.files)
+    with single_error(), ExitStack() as opened:
+        registries = {}
+        for plan in plans:
+            registries[plan.name] = await trio.to_thread.run_sync(_open_registry, config, plan)
+            opened.enter_context(closing(registries[plan.name]))
+        authority = RegistryAuthority(registries)
+        await trio.to_thread.run_sync(authority.check_apart)
         sockets = _open_sockets(config.listen)
         listens = tuple(
             HostPort(place.host, sock.local_address[1])
             for place, sock in zip(config.listen, sockets, strict=True)
         )
-        names = tuple(each.name for each in foreign)
-        served = LastServed(
-            listens, config.public, config.subnet, names, identity.public, public_https(config)
-        )
-        authority = RegistryAuthority(registry)
         async with (
             open_endpoint(
                 listen_at(sockets),
                 identity,
                 authority=authority,
-                max_sessions=config.max_members,
+                max_sessions=sum(plan.config.max_members for plan in plans),
                 silent=config.silent,
             ) as endpoint,
-            open_network(
-                files,
-                config,
-                registry,
-                served,
-                endpoint,
-                settings=settings,
-                foreign=foreign,
-                services=services,
-            ) as network,
-            trio.open_nursery() as nursery,
+            AsyncExitStack() as stack,
         ):
-            authority.on_revoked = network.reception.look_soon
-            await nursery.start(endpoint.serve, network.reception.receive)
-            if certificate is not None:
-                status = network.status
-                await nursery.start(serve_members_over_https, endpoint, config, certificate, status)
-            if (swallowed := _swallowed(config)) is not None:
-                event(
-                    log,
-                    "subnet-collides",
-                    logging.WARNING,
-                    subnet=config.subnet,
-                    reason=f"it holds the switch's own address, {swallowed}: members with "
-                    "--address auto will not take theirs; serve with another --subnet",
+            underlay = Underlay(endpoint, tuple(registries))
+            networks: dict[str, Network] = {}
+            for plan in plans:
+                served = LastServed(
+                    listens,
+                    config.public,
+                    plan.config.subnet,
+                    tuple(each.name for each in plan.foreign),
+                    identity.public,
+                    public_https(config),
+                    plan.name,
                 )
-            event(
-                log,
-                "serving",
-                listen=" ".join(map(str, listens)),
-                key=identity.public.fingerprint(),
-                subnet=config.subnet,
-                mtu=config.mtu,
-                state=files.path,
-            )
-            task_status.started(Serving(network, endpoint, listens))
+                network = open_network(plan, registries[plan.name], served, underlay)
+                networks[plan.name] = await stack.enter_async_context(network)
+                networks[plan.name].reception.enrol = partial(authority.enrol, plan.name)
+            receptions = [network.reception for network in networks.values()]
+
+            def look_soon(key: bytes) -> None:
+                for each in receptions:
+                    each.look_soon(key)
+
+            async def receive(channel: Channel) -> None:
+                name = authority.network_of(channel.peer.raw, channel.credential)
+                network = networks[name or DEFAULT_NETWORK]  # which refuses who is a stranger now
+                NETWORK.set(network.plan.logged)
+                await network.reception.receive(channel)
+
+            authority.on_revoked = look_soon
+            async with trio.open_nursery() as nursery:
+                await nursery.start(endpoint.serve, receive)
+                if certificate is not None:
+                    await nursery.start(serve_members_over_https, underlay, config, certificate)
+                for plan in plans:
+                    _say(config, plan, listens, identity.public)
+                task_status.started(Serving(networks, endpoint, listens))
 
 
-def _swallowed(config: ServeConfig) -> str | None:
+def _open_registry(config: ServeConfig, plan: NetworkPlan) -> Registry:
+    config.files.ensure_network(plan.name)
+    return Registry.open(plan.files.registry, max_members=plan.config.max_members)
+
+
+def _say(
+    config: ServeConfig, plan: NetworkPlan, listens: tuple[HostPort, ...], key: PublicKey
+) -> None:
+    """In the log: what is served, and what will not work about it."""
+    if (swallowed := _swallowed(config, plan.config.subnet)) is not None:
+        event(
+            log,
+            "subnet-collides",
+            logging.WARNING,
+            subnet=plan.config.subnet,
+            reason=f"it holds the switch's own address, {swallowed}: members with "
+            "--address auto will not take theirs; serve with another --subnet",
+            network=plan.logged,
+        )
+    event(
+        log,
+        "serving",
+        listen=" ".join(map(str, listens)),
+        key=key.fingerprint(),
+        subnet=plan.config.subnet,
+        mtu=plan.config.mtu,
+        state=plan.files.path,
+        network=plan.logged,
+    )
+
+
+def _swallowed(config: ServeConfig, subnet: IPv4Network) -> str | None:
     """The address of the switch, as far as options say it, that its members could not reach any
     more once they had one of the subnet.
     """
     for where in (*config.public, *config.listen):
         try:
-            if ipaddress.ip_address(where.host) in config.subnet:
+            if ipaddress.ip_address(where.host) in subnet:
                 return where.host
         except ValueError:  # a name, or every address
             continue

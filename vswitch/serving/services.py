@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 from attrs import Factory, define, frozen
 
-from vswitch.addresses import mac_from_key, prefix_from_key, switch_address
-from vswitch.config.sources import read_tables
+from vswitch.addresses import mac_from_key, switch_address
+from vswitch.config.networks import tables_of
 from vswitch.features.manager import FeatureManager
 from vswitch.features.trust import Served
 from vswitch.features.vlans import port_vlans, vlans_on
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import LOCAL_PORT, SERVICES_PORT
+from vswitch.registry.rules import LOCAL_PORT, SERVICES_PORT, LastServed
 from vswitch.services.adverts import Advertiser, AdvertSettings, advert_settings
 from vswitch.services.dhcp_server import DhcpServer, said_by_ports
 from vswitch.services.host import HostBeside, ServiceHost, open_host, station_of
@@ -54,10 +54,6 @@ class ServicesSettings:
         """Whether there is anything to do."""
         return self.names.enabled or self.dhcp.enabled or self.adverts.enabled
 
-    def check(self, subnet: IPv4Network) -> None:
-        """`ConfigError` where they do not fit the subnet."""
-        self.dhcp.pool(subnet)
-
 
 @define(eq=False)
 class Running:
@@ -66,15 +62,16 @@ class Running:
     dhcp: DhcpServer | None = None
 
 
-def load_services(path: Path | None) -> ServicesSettings:
-    """What a configuration file says of them; `ConfigError`."""
-    document = {} if path is None else read_tables(path)
-    place = "" if path is None else f"{path}: "
-    return ServicesSettings(
-        names=names_settings(document, place),
-        dhcp=dhcp_settings(document, place),
-        adverts=advert_settings(document, place),
+def load_services(path: Path | None, network: str, subnet: IPv4Network) -> ServicesSettings:
+    """What a configuration file says of those of a network; `ConfigError`."""
+    place, tables = tables_of(path, network)
+    said = ServicesSettings(
+        names=names_settings(tables, place),
+        dhcp=dhcp_settings(tables, place),
+        adverts=advert_settings(tables, place),
     )
+    said.dhcp.pool(subnet)  # says what does not fit
+    return said
 
 
 class Bulkhead(Protocol):
@@ -100,21 +97,21 @@ async def start_services(
     network: Bulkhead,
     settings: ServicesSettings,
     interface: IPv4Interface,
-    key: bytes,
+    served: LastServed,
     beside: HostBeside | None,
     running: Running,
 ) -> None:
     """Start all that the settings want.
 
-    `interface` is the first address of the subnet, `key` the public one of the switch, from which
-    the MAC address follows; `beside` the host at the local port, if that has the address.
+    `interface` is the first address of the subnet; the MAC address follows from the public key of
+    the switch; `beside` is the host at the local port, if that has the address.
     """
     if not settings.any:
         return
     host: object = beside
     if beside is None:
         untagged = partial(_untagged, network.managed)
-        mac = mac_from_key(key)
+        mac = mac_from_key(b"" if served.key is None else served.key.raw)
         station = station_of(network.switch, mac, interface, untagged=untagged)
         host = await network.start_service("host", partial(_serve_host, network.switch, station))
     if not isinstance(host, ServiceHost):
@@ -126,7 +123,8 @@ async def start_services(
             running.dhcp = server
             known.append(server)
     if settings.adverts.enabled:
-        advertiser = _adverts(network.managed, settings, key, host, alone=beside is None)
+        prefix = settings.adverts.prefix or served.prefix
+        advertiser = _adverts(network.managed, settings, prefix, host, alone=beside is None)
         await network.start_service("adverts", advertiser.run)
     if settings.names.enabled:
         run = _names(network, settings.names, host, known)
@@ -189,28 +187,31 @@ def _dhcp(network: Bulkhead, settings: ServicesSettings, host: ServiceHost) -> D
     )
     server.separated = network.reception.separated
     server.untagged = partial(_untagged, managed)
-    managed.serve(Served(guards={"dhcp_guard": "[dhcp]"}, ports=_OUR_PORTS))
+    managed.serve(Served(guards={"dhcp_guard": managed.settings.table("dhcp")}, ports=_OUR_PORTS))
     return server
 
 
 def _adverts(
     managed: FeatureManager,
     settings: ServicesSettings,
-    key: bytes,
+    prefix: IPv6Network,
     host: ServiceHost,
     *,
     alone: bool,
 ) -> Advertiser:
     """The router advertisements; the same. A kernel beside does not know the address in them."""
     names, said = settings.names, settings.adverts
-    prefix = said.prefix or prefix_from_key(key)
     advert = said.advert(
         prefix,
         managed.switch.mtu,
         dns=(prefix[1],) if names.enabled and alone else (),
         search=names.domain if names.enabled else "",
     )
-    managed.serve(Served(guards={"ra_guard": "[adverts]"}, ports=_OUR_PORTS, prefix=prefix))
+    managed.serve(
+        Served(
+            guards={"ra_guard": managed.settings.table("adverts")}, ports=_OUR_PORTS, prefix=prefix
+        )
+    )
     return Advertiser(host, advert)
 
 

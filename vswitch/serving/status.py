@@ -6,6 +6,7 @@ Error contract: `VswitchError` where the registry cannot be read.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -23,6 +24,7 @@ from vswitch.members.device import measured
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.serving.reception import ConnectedMember, Reception
+from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.device import description_of
 from vswitch.switch.faults import Fault
 from vswitch.switch.port import Port, SwitchStatistics
@@ -31,18 +33,27 @@ from vswitch.version import VERSION
 
 
 @define(eq=False)
-class ServeStatus:
-    """Reads the status of one `serve`, which sets its `listeners` when they are open."""
+class Underlay:
+    """What the networks of one `serve` have in common."""
 
-    served: LastServed
     endpoint: Endpoint
+    networks: Sequence[str] = (DEFAULT_NETWORK,)
+    https: str | None = None  # where it listens, while it does
+
+
+@define(eq=False)
+class ServeStatus:
+    """Reads the status of one network, which sets its `listeners` when they are open."""
+
+    network: str
+    served: LastServed
+    underlay: Underlay
     switch: Switch
     reception: Reception
     registry: Registry
     managed: FeatureManager
     started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
-    https: str | None = None  # where it listens, while it does
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
@@ -61,9 +72,11 @@ class ServeStatus:
             members=sum(member.revoked is None for member in members),
             public=reached[0] if reached else None,
             publics=reached,
-            https=self.https,
+            network=self.network,
+            networks=list(self.underlay.networks),
+            https=self.underlay.https,
             key=None if self.served.key is None else self.served.key.fingerprint(),
-            transport_drops=dict(self.endpoint.statistics().drops),
+            transport_drops=dict(self.underlay.endpoint.statistics().drops),
             foreign=[
                 ForeignStatus(
                     name=each.name,

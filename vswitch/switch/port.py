@@ -61,6 +61,9 @@ class Bound:
     mac: bytes | None = None  # that it has announced
     address: str | None = None  # that the switch has given it, without a prefix length
     vouched: bool = False  # the MAC is the one that derives from its key
+    address6: str | None = None  # as `address`
+    networks: tuple[str, ...] = ()  # behind it, in which there may be who sends through it
+    lan: tuple[str, ...] = ()  # in which there is nobody behind it
 
 
 class Port:

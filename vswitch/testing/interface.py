@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from vswitch.devices.host_interface import HostFacts
+from vswitch.devices.routing import NOTHING, Routing
 from vswitch.devices.tap import TapConfig
 from vswitch.testing.devices import FakeDevice
 
@@ -25,8 +26,10 @@ class FakeInterface(FakeDevice):
     """A `FakeDevice` with an address. Implements `vswitch.devices.host_interface.HostInterface`.
 
     `history` has what was set, in order, such as `("mtu", 1400)`. `refuse` is raised instead of
-    setting anything, once. `host` is what the host has besides.
+    setting anything, once. `host` is what the host has besides; `routing` what leads through it.
     """
+
+    private = True  # nothing of this host's own is changed for it
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class FakeInterface(FakeDevice):
         self.refuse: Exception | None = None
         self.opened = 0  # times
         self.host = HostFacts()
+        self.routing = NOTHING
 
     @asynccontextmanager
     async def open(self, config: TapConfig) -> AsyncIterator[FakeInterface]:
@@ -70,6 +74,12 @@ class FakeInterface(FakeDevice):
         if address != self.address:
             await self._set("address", address)
             self.address = address
+
+    async def set_routing(self, wanted: Routing) -> None:
+        """Implements `vswitch.devices.routing.Routed`."""
+        if wanted != self.routing:
+            await self._set("routing", wanted)
+            self.routing = wanted
 
     async def _set(self, what: str, value: object) -> None:
         await trio.lowlevel.checkpoint()

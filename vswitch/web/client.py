@@ -25,6 +25,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, RejectConnection, Request
 from wsproto.utilities import RemoteProtocolError
 
+from vswitch.web.tls import TlsStream
 from vswitch.web.websocket import WebSocket, tune
 
 PATIENCE: Final = 15.0  # seconds from the look-up of the name to the answer
@@ -71,13 +72,8 @@ async def open_websocket(
                     if proxy is not None:
                         await _connect(stream, proxy, authority)
                     if secure:
-                        stream = trio.SSLStream(
-                            stream,
-                            _context(verify),
-                            server_hostname=host,
-                            https_compatible=True,
-                        )
-                        await stream.do_handshake()
+                        stream = secured = TlsStream(stream, _context(verify), server_hostname=host)
+                        await secured.do_handshake()
                     name = host if port == (443 if secure else 80) else authority
                     received = await _upgrade(stream, name, target, url)
                 except trio.BrokenResourceError as error:

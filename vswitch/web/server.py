@@ -36,6 +36,7 @@ import h11
 import trio
 
 from vswitch.runtime import single_error
+from vswitch.web.tls import TlsStream
 from vswitch.web.websocket import WebSocket, accept, tune
 
 _READ = 16 * 1024  # bytes of one read
@@ -238,8 +239,7 @@ class WebServer:
         try:
             tune(stream)
             if context is not None:
-                secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
-                stream = secured
+                stream = secured = TlsStream(stream, context, server_side=True)
                 with trio.move_on_after(self._limits.tls) as patience:
                     if not await self._turn_for_tls():
                         self.counters["tls_limited"] += 1

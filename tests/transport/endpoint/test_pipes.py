@@ -2,13 +2,21 @@
 
 import random
 from contextlib import suppress
+from math import inf
 
 import pytest
 import trio
 
 from tests.transport.endpoint.test_endpoint import PEER, SERVER, open_client, open_server
 from transport import ChannelBroken, HandshakeTimeout, PeerUnreachable, PrivateKey
-from transport.constants import MACS_SIZE, PIPE_BACKLOG, PIPE_UNUSED, SLICE_SIZE
+from transport.constants import (
+    MACS_SIZE,
+    PIPE_BACKLOG,
+    PIPE_MOST,
+    PIPE_TIME,
+    PIPE_UNUSED,
+    SLICE_SIZE,
+)
 from transport.endpoint.pipes import Pipes
 from transport.handshake.admission import ANSWERS_PER_INIT, COOKIE_REPLIES_PER_ADDRESS
 from transport.handshake.cookie import MacStamper
@@ -231,6 +239,7 @@ async def test_large_units_of_a_fast_pipe_get_through_on_a_path_that_loses_much(
             while trio.current_time() < until:
                 await channel.send([bytes(channel.bulk.message_size)])
             assert channel.bulk.message_size > 7 * SLICE_SIZE
+            assert max(map(len, pair.first.sent)) > 4 * channel.bulk.message_size  # units of many
             channel.seek([HERE], elsewhere=True)
             await trio.sleep(0.5)
             assert channel.path_kind == "udp"
@@ -538,7 +547,7 @@ def test_an_address_of_a_pipe_is_equal_to_itself_alone():
     assert len({first, second, first}) == 2
     assert pipes.remove(first) is pipe
     assert pipes.remove(first) is None
-    assert (first.closed, first.room, second.room) == (True, 0, PIPE_BACKLOG)
+    assert (first.closed, first.room(0), second.room(0)) == (True, 0, PIPE_BACKLOG)
     assert pipes.add(pipe) not in (first, second)
 
 
@@ -559,3 +568,12 @@ def test_each_pipe_gets_what_is_its_own_as_one_and_in_order():
     assert mine.sent == [[b"aa", b"bb", b"c"]]
     assert other.sent == [[b"x"]]
     assert isinstance(first, PipeAddress)
+
+
+def test_a_fast_pipe_gets_more():
+    waiting = 0
+    address = PipeAddress(1, "pipe", lambda: waiting)
+    assert address.room(0) == address.room(2.5e6) == PIPE_BACKLOG
+    assert address.room(2e7) == PIPE_TIME * 2e7 > PIPE_BACKLOG
+    waiting = 1000
+    assert address.room(inf) == PIPE_MOST - 1000

@@ -298,3 +298,39 @@ def test_disable_and_enable(run, switch):
     assert run("enable", "pc1") == (ExitCode.OK, "pc1 is enabled\n", "")
     assert "disabled" not in run("members")[1]
     assert run("disable", "pc9")[0] == run("enable", "pc9")[0] == ExitCode.NOT_FOUND
+
+
+def test_routes_behind_a_member_are_approved_and_shown(run, switch, files, answering):
+    told = []
+
+    async def revoked(args):
+        told.append(args)
+        return {}
+
+    answering(files.control_socket, {"revoked": revoked})
+    for number, name in enumerate(("pc1", "pc2")):
+        switch.enrol_local(bytes([number]) * 32, name, 0.0)
+    assert run("member", "show", "pc1") == (ExitCode.OK, "pc1: routes = none\n", "")
+    code, out, err = run("member", "set", "pc1", "routes=192.168.1.0/24,exit")
+    assert (code, err) == (ExitCode.OK, "")
+    assert out == "pc1: routes = 192.168.1.0/24, 0.0.0.0/0, ::/0\n"
+    assert told == [{}]
+    shown = json.loads(run("member", "show", "pc1", "--json")[1])
+    assert shown["routes"] == ["192.168.1.0/24", "0.0.0.0/0", "::/0"]
+    for change, why in (
+        ("routes=192.168.0.0/16", "overlaps 192.168.1.0/24 of pc1"),
+        ("routes=192.168.1.1/24", "no host bits set"),
+        ("routes=10.0.0.0/1", "no host bits set"),
+        ("routes=0.0.0.0/1", "`exit`"),
+        ("routes=fe80::/64", "no route leads to fe80::/10"),
+        ("route=exit", "write routes="),
+        ("exit", "write routes="),
+    ):
+        code, _, err = run("member", "set", "pc2", change)
+        assert code == ExitCode.USAGE
+        assert why in err, err
+    assert run("member", "set", "pc2")[0] == ExitCode.USAGE
+    assert run("member", "show", "pc2", "routes=none")[0] == ExitCode.USAGE
+    assert run("member", "show", "pc9")[0] == ExitCode.NOT_FOUND
+    assert run("member", "set", "pc9", "routes=none")[0] == ExitCode.NOT_FOUND
+    assert run("member", "set", "pc1", "routes=none")[1] == "pc1: routes = none\n"

@@ -96,7 +96,7 @@ def test_every_option_is_declared_once():
         if isinstance(node, ast.AnnAssign) and "option(" in ast.unparse(node)
     ]
     # The same word for two commands, with other defaults or meanings.
-    shared = {"accept_ra", "log_level", "mtu", "public"}
+    shared = {"accept_ra", "accept_routes", "log_level", "mtu", "public"}
     assert {name for name in declared if declared.count(name) > 1} == shared
 
 

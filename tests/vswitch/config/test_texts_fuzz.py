@@ -89,6 +89,7 @@ def test_sealed_addresses():
 SAMPLES = {
     "listen": "[::1]:7450", "public": "a.example:1", "subnet": "10.77.0.0/24", "mtu": "1500",
     "address": "10.77.0.2/24", "bind": "eth0", "dev": "vsw0", "name": "pc1", "expires": "24h",
+    "network": "lab",
     "once": "true", "silent": "true", "offload": "off", "lane": "auto", "log_level": "info",
     "log_days": "14", "log_size": "10M", "log_only_file": "true", "foreign": "udp://:9,tcp://:8",
     "max_members": "9", "state": "~/x", "log_file": "/x",
@@ -99,6 +100,9 @@ SAMPLES = {
     "https": ":443", "https_certificate": "/c.pem", "https_key": "/k.pem", "https_prefix": "/lan",
     "https_public": "https://a.example:8443/lan",
     "allow_network": "10.77.0.0/24,fd00::/48",
+    "advertise": "192.168.1.0/24,exit",
+    "accept_routes": "192.168.0.0/16,fd00::/16",
+    "exit_node": "pc2",
 }  # fmt: skip
 
 

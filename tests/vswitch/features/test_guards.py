@@ -527,3 +527,56 @@ async def test_where_the_switch_serves_other_servers_are_stopped():
             assert (
                 await four.send(2, ipv6(MAC[2], IPv6Address(source).packed, 17, udp(1, 2))) == fate
             )
+
+
+# A source that is not the port's, and what comes of it where all or 192.168.0.0/16 is behind it.
+FROM_BEHIND = [
+    ("192.168.7.7", 3, 3),
+    ("9.9.9.9", 3, "source_guard"),
+    ("10.77.0.9", "source_guard", "source_guard"),  # of the LAN, and nobody's
+    (IP[2], "source_guard", "source_guard"),  # another member's
+]
+
+
+@pytest.mark.parametrize(("source", "out", "inner"), FROM_BEHIND)
+@pytest.mark.parametrize("way_out", [True, False])
+async def test_what_is_approved_behind_a_port_may_be_a_source_there(
+    guarded, source, out, inner, way_out
+):
+    port = guarded.ports[0]
+    frame = ipv4(MAC[1], source, udp(1, 2))
+    assert await guarded.send(1, frame) == "source_guard"
+    networks = ("0.0.0.0/0",) if way_out else ("192.168.0.0/16",)
+    lan = ("10.77.0.0/24", "fd77::/64")
+    port.bound = Bound(MAC[1], IP[1], networks=networks, lan=lan)
+    guarded.managed.rebound(port)
+    assert await guarded.send(1, frame) == (out if way_out else inner)
+    # Neither a MAC of another, nor ARP for what is behind it, nor another port's IPv6.
+    assert await guarded.send(1, ipv4(MAC[3], source, udp(1, 2))) == "source_guard"
+    said = await guarded.send(1, arp_reply(MAC[1], source, MAC[2], IP[2]))
+    assert said in ("source_guard", "arp_check")
+    assert await guarded.send(1, ipv6(MAC[1], b"\x20" * 16, 17, udp(1, 2))) == "source_guard"
+    assert await guarded.send(2, ipv4(MAC[2], source, udp(1, 2))) in ("source_guard", 3)
+    port.bound = Bound(MAC[1], IP[1])
+    guarded.managed.rebound(port)
+    assert await guarded.send(1, frame) == "source_guard"
+
+
+async def test_the_same_of_ipv6_but_for_the_lan_and_its_members(guarded):
+    lan, other = bytes.fromhex("fd77" + "00" * 13 + "09"), bytes.fromhex("2001" + "00" * 14)
+    port, behind = guarded.ports[0], b"\x20" * 16
+    port.bound = Bound(MAC[1], IP[1], networks=("::/0",), lan=("fd77::/64",))
+    guarded.managed.rebound(port)
+    guarded.managed.reserve({}, {other: "pc3"})
+    assert await guarded.send(1, ipv6(MAC[1], behind, 17, udp(1, 2))) == 3
+    for source in (lan, other):
+        assert await guarded.send(1, ipv6(MAC[1], source, 17, udp(1, 2))) == "source_guard"
+
+
+async def test_a_member_sends_from_the_ipv6_address_that_it_was_given(guarded):
+    port, own = guarded.ports[0], bytes.fromhex("fd77" + "00" * 13 + "01")
+    frame = ipv6(MAC[1], own, 17, udp(1, 2))
+    assert await guarded.send(1, frame) == "source_guard"
+    port.bound = Bound(MAC[1], IP[1], address6="fd77::1", lan=("fd77::/64",))
+    guarded.managed.rebound(port)
+    assert await guarded.send(1, frame) == 3

@@ -18,22 +18,23 @@ WELCOME = Welcome(
     port=3,
     address="10.77.0.2/24",
     network="10.77.0.0/24",
-    routes=["192.168.1.0/24", "fd00::/64"],
+    gateways=["192.168.1.0/24 via 10.77.0.3 pc2", "::/0 via fd77::3 pc2"],
     names=["10.77.0.1", "fd00::1"],
     domain="home.example",
     mtu=1500,
     software="vswitch 0.1",
+    address6="fd77::2/64",
 )
 MESSAGES = [
     Hello(mtu=1500, mac="02:00:00:00:00:01"),
     Hello(mtu=9000, mac="02:00:00:00:00:01", offload=True, software="x", address="10.0.0.9/24"),
-    Hello(mtu=576, mac="02:00:00:00:00:01", address="none"),
+    Hello(mtu=576, mac="02:00:00:00:00:01", address="none", advertise=["10.0.0.0/8", "::/0"]),
     WELCOME,
     Welcome(name="a", port=1),
     Welcome(name="a", port=1, offload=True),
     Notice("Grüße"),
     Update(),
-    Update(address="10.77.0.3/24", mtu=1400, routes=[], names=["10.77.0.1"]),
+    Update(address="10.77.0.3/24", mtu=1400, gateways=[], names=["10.77.0.1"]),
     Bye(),
     Bye(ByeCode.REVOKED, "key revoked"),
 ]
@@ -57,7 +58,7 @@ def test_wire_form():
 
 
 def test_lists_become_tuples():
-    assert WELCOME.routes == ("192.168.1.0/24", "fd00::/64")
+    assert WELCOME.gateways == ("192.168.1.0/24 via 10.77.0.3 pc2", "::/0 via fd77::3 pc2")
     assert Update(names=["10.0.0.1"]).names == ("10.0.0.1",)
 
 
@@ -125,10 +126,22 @@ def test_bytes_that_are_not_utf8():
         '"kind": "welcome", "name": "pc1", "port": 1, "address": "10.0.0.256/24"',
         '"kind": "welcome", "name": "pc1", "port": 1, "address": "fe80::1%x;y/64"',
         '"kind": "welcome", "name": "pc1", "port": 1, "network": "10.0.0.1/24"',
-        '"kind": "welcome", "name": "pc1", "port": 1, "routes": "10.0.0.0/8"',
-        '"kind": "welcome", "name": "pc1", "port": 1, "routes": [10]',
-        '"kind": "welcome", "name": "pc1", "port": 1, "routes": ["default"]',
-        '"kind": "welcome", "name": "pc1", "port": 1, "routes": null',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": "10.0.0.0/8 via 10.77.0.3 pc2"',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": [10]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": null',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.1/8 via 10.77.0.3 pc2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via fd77::3 pc2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["::/0 via 10.77.0.3 pc2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0 via 10.77.0.3 pc2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 by 10.77.0.3 pc2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3/24 b"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via fe80::3%x pc2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3 PC2"]',
+        '"kind": "welcome", "name": "a", "port": 1, "gateways": ["10.0.0.0/8 via 10.77.0.3 pc2 "]',
+        '"kind": "welcome", "name": "pc1", "port": 1, "address6": "fd77::2"',
+        '"kind": "hello", "mtu": 1500, "mac": "02:00:00:00:00:01", "advertise": ["exit"]',
         '"kind": "welcome", "name": "pc1", "port": 1, "names": ["dns.example"]',
         '"kind": "welcome", "name": "pc1", "port": 1, "domain": "a b"',
         '"kind": "notice"',
@@ -147,9 +160,9 @@ def test_malformed_fields(fields):
 
 
 def test_lists_and_texts_are_bounded():
-    routes = ", ".join(['"10.0.0.0/8"'] * 257)
+    gateways = ", ".join(['"10.0.0.0/8 via 10.77.0.3 pc2"'] * 65)
     with pytest.raises(BadRecord, match="malformed") as caught:
-        decode_control_untrusted(record('{"kind": "update", "routes": [' + routes + "]}"))
+        decode_control_untrusted(record('{"kind": "update", "gateways": [' + gateways + "]}"))
     assert len(str(caught.value)) < 300  # it goes to a log
     with pytest.raises(BadRecord, match="1000 characters"):
         decode_control_untrusted(record('{"kind": "notice", "text": "' + "x" * 1001 + '"}'))
@@ -163,6 +176,8 @@ def test_a_program_cannot_build_a_wrong_message():
 
 
 def test_encoding_refuses_what_exceeds_a_control_record():
-    many = [f"fd00:1111:2222:3333:4444:5555:6666:{i:x}/128" for i in range(256)]
+    many = [f"fd00:1111:2222:3333:4444:5555:6666:{i:x}" for i in range(256)]
+    gateways = [f"{address}/128 via {address} {'a' * 63}" for address in many[:64]]
+    encode_control(Update(gateways=gateways))
     with pytest.raises(ValueError, match="at most 16384"):
-        encode_control(Update(routes=many, names=[route[:-4] for route in many]))
+        encode_control(Update(gateways=gateways, names=many))

@@ -1,5 +1,6 @@
 """A sandbox as whoever runs the tests: what it passes out, what it hides, and why it is refused."""
 
+import errno
 import os
 import resource
 import socket
@@ -101,6 +102,26 @@ async def test_want_of_descriptors_costs_one_socket_and_not_the_sandbox(sandbox)
         (await sandbox.socket(socket.AF_INET, socket.SOCK_STREAM)).close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("name", ["os.pidfd_open", "vswitch.namespaces.holder.subprocess.Popen"])
+async def test_want_of_a_descriptor_at_the_start_leaves_nothing(monkeypatch, tmp_path, name):
+    if not lab_module._can(rootless=True):
+        pytest.skip("missing: user namespaces")
+
+    def none_left(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patched:
+        patched.setattr(name, none_left)
+        with pytest.raises(OSError, match="Too many open files"):
+            async with open_sandbox():
+                pass
+    assert os.listdir("/proc/self/fd") == before
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.netns

@@ -313,7 +313,7 @@ def test_a_registry_of_the_first_format_is_read_on(tmp_path):
     with Registry.open(path) as registry:
         registry.enrol_local(KEY1, "pc1", NOW)
     with contextlib.closing(sqlite3.connect(path)) as file:
-        for column in ("disabled", "former"):
+        for column in ("disabled", "former", "routes"):
             file.execute(f"ALTER TABLE member DROP COLUMN {column}")
         file.execute("DROP TABLE lease")
         file.execute("PRAGMA user_version=1")

@@ -11,7 +11,6 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vswitch.addresses import address_in, prefix_from_key
 from vswitch.config.sources import structure
 from vswitch.errors import BadRecord, ConfigError
 from vswitch.frames import build
@@ -27,16 +26,6 @@ INTERFACE = IPv4Interface("10.77.0.1/24")
 ONE = IPv6Address("fe80::11")
 SERVER = IPv6Address("fd00::53")
 ASKS = b"\x85\0\0\0\0\0\0\0"
-
-
-def test_the_prefix_follows_from_the_key_and_addresses_from_the_mac():
-    prefix = prefix_from_key(b"k" * 32)
-    assert prefix == prefix_from_key(b"k" * 32)
-    assert prefix.prefixlen == 64
-    assert prefix.subnet_of(IPv6Network("fd00::/8"))
-    assert prefix != prefix_from_key(b"k" * 32, "lab") != prefix_from_key(b"l" * 32, "lab")
-    mac = bytes.fromhex("0200005e1001")
-    assert address_in(IPv6Network("fd00:1::/64"), mac) == IPv6Address("fd00:1::ff:fe5e:1001")
 
 
 @given(st.lists(st.floats(0, 30), max_size=200), st.integers())

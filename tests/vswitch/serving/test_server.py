@@ -104,12 +104,12 @@ async def test_a_second_join_of_one_member_is_refused(site):
 )
 def test_a_subnet_that_holds_the_switch_is_named(public, subnet, collides, tmp_path):
     config = ServeConfig(public=public, subnet=subnet, state=tmp_path)
-    assert (_swallowed(config) is not None) == collides
+    assert (_swallowed(config, config.subnet) is not None) == collides
 
 
 def test_a_subnet_that_holds_where_the_switch_listens_is_named(tmp_path):
     config = ServeConfig(listen="10.9.0.50:0", subnet="10.9.0.0/24", state=tmp_path)
-    assert _swallowed(config) == "10.9.0.50"
+    assert _swallowed(config, config.subnet) == "10.9.0.50"
 
 
 async def test_a_subnet_that_holds_the_switch_is_in_the_log(site, caplog):

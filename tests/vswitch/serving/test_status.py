@@ -23,7 +23,7 @@ from vswitch.management.status import to_json
 from vswitch.members.device import MemberDevice
 from vswitch.registry.rules import LastServed, Member
 from vswitch.serving.reception import ConnectedMember
-from vswitch.serving.status import ServeStatus
+from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.counters import DropReason
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, fake_channel_pair
@@ -98,12 +98,13 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
             impairments = managed.feature(Impairments)
             impairments.begin(ports["fake"], orders_untrusted({"loss": "1%"}))
             status = ServeStatus(
+                "default",
                 LastServed(
                     (HostPort("::", 7450), HostPort("192.0.2.1", 443)),
                     (HostPort("switch.example.org", 0),),
                     ServeConfig().subnet,
                 ),
-                SimpleNamespace(statistics=lambda: SimpleNamespace(drops={"unknown": 1})),
+                Underlay(SimpleNamespace(statistics=lambda: SimpleNamespace(drops={"unknown": 1}))),
                 switch,
                 SimpleNamespace(connected={bytes(32): connected}),
                 SimpleNamespace(members=lambda: [about]),

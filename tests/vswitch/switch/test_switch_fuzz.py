@@ -43,9 +43,17 @@ CONTROLS = [
     encode_control(message)
     for message in (
         Hello(mtu=1500, mac=A, offload=True, software="x", address="10.0.0.9/24"),
-        Welcome("pc1", 3, "10.0.0.2/24", "10.0.0.0/24", ["fd00::/8"], ["10.0.0.1"], "lan"),
+        Welcome(
+            "pc1",
+            3,
+            "10.0.0.2/24",
+            "10.0.0.0/24",
+            ["fd00::/16 via fd77::3 pc2"],
+            ["10.0.0.1"],
+            "lan",
+        ),
         Notice("hello"),
-        Update(mtu=1400, routes=["10.0.0.0/8"]),
+        Update(mtu=1400, gateways=["10.0.0.0/8 via 10.0.0.3 pc2"]),
         Bye(3, "reason"),
     )
 ]

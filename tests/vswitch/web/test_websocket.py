@@ -1,11 +1,13 @@
 """A WebSocket over a stream in memory: what waits, what is answered, and how it ends."""
 
 import contextlib
+from socket import SO_SNDBUF, SOL_SOCKET
 
 import pytest
 import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
+from tests.vswitch.web.test_tls import over_sockets
 from vswitch.web.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode, encode_all
 from vswitch.web.links import PROOF, Links
 from vswitch.web.server import LinkRequest, Request
@@ -49,13 +51,16 @@ def sent(kind, data=b""):
 async def test_datagrams_pings_and_the_close(autojump_clock):
     async with running() as (socket, ours, came, _, why):
         await ours.send_all(
-            encode_all([b"a", b""], KEY + KEY) + sent(PING, b"1") + sent(PING, b"2")
+            encode_all([b"a", b""], client=True) + sent(PING, b"1") + sent(PING, b"2")
         )
         await wait_all_tasks_blocked()
         socket.send_nowait([b"b", bytearray(b"c")])
         await wait_all_tasks_blocked()
+        socket.send_nowait([b""])
+        await wait_all_tasks_blocked()
         await ours.send_all(sent(PONG) + sent(BINARY, b"d") + sent(CLOSE))
-        assert await messages(ours) == [(PONG, b"2"), (BINARY, b"b"), (BINARY, b"c"), CLOSED]
+        said = [(PONG, b"2"), (BINARY, b"b"), (BINARY, b"c"), (BINARY, b""), CLOSED]
+        assert await messages(ours) == said
         assert came == [b"a", b"", b"d"]
         assert why == ["the other side has closed it"]
 
@@ -76,6 +81,55 @@ async def test_what_the_other_side_does_not_read_is_backlog(autojump_clock):
         await wait_all_tasks_blocked()
         assert calls == [0]
         assert socket.backlog == 0
+
+
+async def test_what_the_kernel_takes_leaves_at_once():
+    """Without a turn of the loop; the rest is backlog, and leaves in order."""
+    client, server = await over_sockets()
+    server.transport.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+    socket = WebSocket(server, client=False, description="https:test", mark=MARK)
+    calls, reader, got, count = [], FrameReader(masked=False), [], 0
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(socket.run, lambda _: None, lambda: calls.append(socket.backlog))
+        await wait_all_tasks_blocked()
+        while not socket.backlog:
+            socket.send_nowait([b"%d" % count])
+            count += 1
+        for _ in range(100):
+            socket.send_nowait([b"%d" % count, bytes(MARK)])
+            count += 1
+        assert count > 101
+        assert socket.backlog > 100 * MARK
+        while len(got) < count:
+            messages = reader.feed_untrusted(await client.receive_some())
+            got += [body for kind, body in messages if body != bytes(MARK)]
+        assert got == [b"%d" % each for each in range(count)]
+        while not calls:  # noqa: ASYNC110  what a kernel does sets no event
+            await trio.sleep(0.01)
+        assert calls == [0]
+        socket.send_nowait([b"again"])
+        assert reader.feed_untrusted(await client.receive_some()) == [(BINARY, b"again")]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stranger_is_read_little_by_little(autojump_clock):
+    """What is read at once is kept for each of them."""
+    ours, theirs = memory_stream_pair()
+    socket, sizes = WebSocket(theirs, client=False, description="https:test"), []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(socket.run, lambda came: sizes.append(len(came)), lambda: None)
+        many = encode_all([bytes(1000)] * 100, client=True)
+        await ours.send_all(many)
+        await wait_all_tasks_blocked()
+        assert max(sizes) <= 17
+        socket.send_nowait([b"welcome"])
+        await ours.send_all(many)
+        await wait_all_tasks_blocked()
+        sizes.clear()
+        await ours.send_all(many)
+        await wait_all_tasks_blocked()
+        assert sizes == [100]
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_never_reads_is_given_up(autojump_clock):

@@ -23,7 +23,7 @@ async def switch_set(controlled: Controlled, args: Args) -> Result:
         managed.change_switch(changes)
     return {
         "settings": to_json(managed.settings.switch),
-        "table": "[switch]",
+        "table": managed.settings.table("switch"),
         "in_force": [_in_force(each) for each in managed.settings.of_switch()],
     }
 
@@ -40,7 +40,7 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
     return {
         "name": name,
         "settings": to_json(managed.settings.of_port(name)),
-        "table": f"[port.{toml_key(name)}]",
+        "table": managed.settings.table(f"port.{toml_key(name)}"),
         "in_force": [_in_force(each) for each in managed.settings.in_force(name, named)],
         "blocked": None if named is None else named.blocked,
         "ports": len(here),

@@ -2,7 +2,7 @@
 that say whatever a test likes."""
 
 from contextlib import asynccontextmanager
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import attrs
 import pytest
@@ -68,6 +68,7 @@ class House:
     switch: Switch
     reception: Reception
     identity: PrivateKey
+    keys: dict = attrs.field(factory=dict)  # of members, by name
 
     def member(self, name):
         key = PrivateKey.generate()
@@ -92,15 +93,18 @@ class House:
 async def house(tmp_path):
     identity = PrivateKey.generate()
     registry = Registry.open(tmp_path / "registry.sqlite")
-    authority = RegistryAuthority(registry)
+    authority = RegistryAuthority({"default": registry})
     async with (
         open_network(seed=1) as network,
         open_endpoint(network.socket(*SERVER), identity, authority=authority) as endpoint,
         open_switch(max_ports=3) as switch,
         trio.open_nursery() as nursery,
     ):
-        reception = Reception(registry, switch, IPv4Network("10.77.0.0/24"))
+        reception = Reception(
+            registry, switch, IPv4Network("10.77.0.0/24"), IPv6Network("fd77::/64")
+        )
         authority.on_revoked = reception.look_soon
+        nursery.start_soon(reception.gateways.run)
         await nursery.start(endpoint.serve, reception.receive)
         yield House(network, registry, switch, reception, identity)
         nursery.cancel_scope.cancel()

@@ -1,0 +1,155 @@
+"""What a switch says of routes, and what becomes of it at the interface of a member."""
+
+import contextlib
+from ipaddress import ip_address, ip_network
+
+import attrs
+import trio
+
+from transport import ChannelBroken
+from vswitch.devices.host_interface import HostFacts
+from vswitch.devices.routing import NOTHING, Route
+from vswitch.errors import PrivilegeError
+from vswitch.members.protocol import Update, Welcome, encode_control
+
+WELCOME = Welcome(
+    name="pc1",
+    port=1,
+    address="10.77.0.2/24",
+    network="10.77.0.0/24",
+    address6="fd77::2/64",
+    gateways=["192.168.2.0/24 via 10.77.0.3 gw", "fd12::/32 via fd77::3 gw"],
+)
+HOST = HostFacts(
+    addresses=frozenset(map(ip_address, ("192.168.1.77", "127.0.0.1", "fe80::1"))),
+    gateways=frozenset({ip_address("192.168.1.1")}),
+    resolvers=frozenset(map(ip_address, ("192.168.1.53", "127.0.0.53"))),
+    networks=frozenset({ip_network("192.168.1.0/24")}),
+)
+FOUR = Route("192.168.2.0/24", "10.77.0.3", "10.77.0.2")
+SIX = Route("fd12::/32", "fd77::3", "fd77::2")
+OUT = ("0.0.0.0/0 via 10.77.0.3 gw", "::/0 via fd77::3 gw")
+
+
+class Speaker:
+    """A switch that says the welcome, and then what the test wants."""
+
+    def __init__(self, welcome=WELCOME):
+        self.welcome, self.device = welcome, None
+
+    async def __call__(self, device):
+        self.device = device
+        self.say(self.welcome)
+        with contextlib.suppress(ChannelBroken):
+            while True:
+                await device.wait_readable()
+                with contextlib.suppress(trio.WouldBlock):
+                    device.read_nowait(64)
+
+    def say(self, *messages):
+        self.device.channel.bulk.send_nowait([b"".join(map(encode_control, messages))])
+
+
+@contextlib.asynccontextmanager
+async def joined(stage, speaker, **options):
+    stage.interface.host = HOST
+    member = stage.member(**options)
+    async with stage.serving(speaker), trio.open_nursery() as nursery:
+        nursery.start_soon(member.run)
+        await trio.sleep(5)
+        yield member
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_taken_that_was_not_asked_for(autojump_clock, stage):
+    welcome = attrs.evolve(WELCOME, gateways=[*WELCOME.gateways, *OUT])
+    async with joined(stage, Speaker(welcome)) as member:
+        status = await member.status({})
+    assert stage.interface.routing == NOTHING
+    assert (status["routes"], status["exit_node"]) == ({}, None)
+    assert status["routes_refused"].keys() == {"192.168.2.0/24", "fd12::/32"}
+
+
+async def test_routes_follow_what_the_switch_says(autojump_clock, stage):
+    speaker, accept = Speaker(), {"accept_routes": "private"}
+    async with joined(stage, speaker, **accept) as member:
+        assert stage.interface.routing.routes == {FOUR, SIX}
+        assert stage.interface.routing.address6 == "fd77::2/64"
+        status = await member.status({})
+        assert status["routes"]["192.168.2.0/24"] == "gw via 10.77.0.3"
+        speaker.say(Update(mtu=1400))
+        await trio.sleep(1)
+        assert stage.interface.routing.routes == {FOUR, SIX}
+        speaker.say(Update(gateways=WELCOME.gateways[:1]))
+        await trio.sleep(1)
+        assert stage.interface.routing.routes == {FOUR}
+        assert stage.interface.routing.address6 is None
+        speaker.say(Update(gateways=[]))
+        await trio.sleep(1)
+        assert stage.interface.routing == NOTHING
+
+
+async def test_a_host_that_comes_into_the_network_reaches_it_by_itself(autojump_clock, stage):
+    async with joined(stage, Speaker(), accept_routes="private") as member:
+        networks = HOST.networks | {ip_network("192.168.2.0/24")}
+        stage.interface.host = attrs.evolve(HOST, networks=networks)
+        await member.network_changed()
+        assert stage.interface.routing.routes == {SIX}
+        assert "another way" in (await member.status({}))["routes_refused"]["192.168.2.0/24"]
+        stage.interface.host = HOST
+        await member.network_changed()
+        assert stage.interface.routing.routes == {FOUR, SIX}
+
+
+async def test_the_way_out_pins_the_switch_and_name_servers(autojump_clock, stage):
+    welcome = attrs.evolve(WELCOME, gateways=OUT)
+    speaker = Speaker(welcome)
+    async with joined(stage, speaker, exit_node="gw") as member:
+        out = stage.interface.routing.out
+        assert {route.network for route in out.routes} == {"0.0.0.0/0", "::/0"}
+        assert out.pinned == {"198.51.100.1", "192.168.1.53"}
+        assert out.sources == {"192.168.1.77"}
+        assert (await member.status({}))["exit_node"] == "gw via 10.77.0.3, fd77::3"
+        # One that offers IPv4 alone leaves IPv6 no other way, and one that goes leaves nothing one.
+        for gateways in (OUT[:1], ()):
+            speaker.say(Update(gateways=gateways))
+            await trio.sleep(1)
+            assert len(stage.interface.routing.out.routes) == len(gateways)
+        assert "nothing leaves" in (await member.status({}))["exit_node"]
+
+
+async def test_no_way_out_before_there_was_one(autojump_clock, stage):
+    async with joined(stage, Speaker(), exit_node="gw") as member:
+        assert stage.interface.routing == NOTHING
+        assert "all leaves as before" in (await member.status({}))["exit_node"]
+
+
+async def test_while_the_switch_is_away_all_stays(autojump_clock, stage):
+    speaker = Speaker(attrs.evolve(WELCOME, gateways=OUT))
+    async with joined(stage, speaker, exit_node="gw"):
+        before = stage.interface.routing
+        speaker.device.close(0, "away")
+        await trio.sleep(0.2)
+        assert stage.interface.routing == before
+        await trio.sleep(20)
+        assert len(stage.sessions) > 1
+        assert stage.interface.routing == before
+    changes = [each for each in stage.interface.history if each[0] == "routing"]
+    assert len(changes) == 1
+
+
+async def test_what_the_kernel_refuses_is_said_and_done_without(autojump_clock, stage, caplog):
+    speaker = Speaker(attrs.evolve(WELCOME, gateways=()))
+    async with joined(stage, speaker, accept_routes="private", exit_node="gw") as member:
+        for _ in range(2):
+            stage.interface.refuse = PrivilegeError("not allowed")
+            speaker.say(Update(gateways=[*WELCOME.gateways, *OUT]))
+            await trio.sleep(1)
+            status = await member.status({})
+            assert status["routes"] == {}
+            assert status["routes_refused"]["fd12::/32"] == "not allowed"
+            assert status["exit_node"] == "gw: not allowed"
+        assert caplog.text.count("routes-failed") == 1
+        speaker.say(Update(gateways=WELCOME.gateways))
+        await trio.sleep(1)
+        assert stage.interface.routing.routes == {FOUR, SIX}

@@ -1,0 +1,102 @@
+"""What a `serve` is told to do, of each of its networks: read from the file, and checked together.
+
+Error contract: `ConfigError`, one line for each thing that is wrong, with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import combinations
+from typing import TypeVar
+
+from attrs import frozen
+
+from vswitch.config.networks import below, load_network, other_networks
+from vswitch.config.options import NetworkConfig, ServeConfig
+from vswitch.errors import ConfigError
+from vswitch.features.settings import Settings, load_settings
+from vswitch.foreign.kinds import ForeignSettings, load_foreign
+from vswitch.serving.services import ServicesSettings, load_services
+from vswitch.state import DEFAULT_NETWORK, StateDir
+
+T = TypeVar("T")
+
+
+@frozen
+class NetworkPlan:
+    """One network as the configuration has it."""
+
+    name: str
+    files: StateDir
+    config: NetworkConfig
+    settings: Settings
+    foreign: tuple[ForeignSettings, ...]
+    services: ServicesSettings
+
+    @property
+    def logged(self) -> str | None:
+        """How its lines in the log name it."""
+        return None if self.name == DEFAULT_NETWORK else self.name
+
+
+def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
+    """Of each network, the default one first. Reads the file."""
+    path = config.config
+    problems: list[str] = []
+
+    def tried(read: Callable[[], T], instead: T) -> T:
+        try:
+            return read()
+        except ConfigError as error:
+            problems.extend(str(error).splitlines())
+            return instead
+
+    def planned(name: str, own: NetworkConfig, urls: Sequence[str] = ()) -> NetworkPlan:
+        return NetworkPlan(
+            name,
+            config.files.network(name),
+            own,
+            tried(lambda: load_settings(path, name), Settings()),
+            tried(lambda: load_foreign(path, urls, name), ()),
+            tried(lambda: load_services(path, name, own.subnet), ServicesSettings()),
+        )
+
+    plans = [planned(DEFAULT_NETWORK, config, config.foreign)]
+    others: list[str] = []
+    for name in tried(partial(other_networks, path), others):
+        assert path is not None  # names come from it
+        plans.append(planned(name, tried(partial(load_network, path, name), NetworkConfig())))
+    if problems := problems or list(_conflicts(plans)):
+        raise ConfigError("\n".join(problems))
+    return tuple(plans)
+
+
+def _conflicts(plans: Sequence[NetworkPlan]) -> Iterator[str]:
+    """What one network, or two, cannot have."""
+    for plan in plans:
+        if plan.config.bridge is not None and not plan.config.local_port:
+            yield (
+                "--bridge of serve is for its local port: give --local-port, too"
+                if plan.name == DEFAULT_NETWORK
+                else f"{_place(plan)}bridge is for its local port: say local_port = true, too"
+            )
+    plugged = [plan for plan in plans if plan.config.local_port]
+    for one, other in combinations(plugged, 2):
+        mine, its = other.config, one.config
+        if mine.dev == its.dev:
+            yield f"{_place(other)}dev = {mine.dev}: the network {one.name} has that TAP"
+        if mine.bridge is not None and mine.bridge == its.bridge:
+            yield (
+                f"{_place(other)}bridge = {mine.bridge}: the network {one.name} is in that bridge, "
+                "which would make one LAN of both"
+            )
+        elif mine.bridge is None and its.bridge is None and mine.subnet.overlaps(its.subnet):
+            yield (
+                f"{_place(other)}subnet = {mine.subnet}: this host has an address of "
+                f"{its.subnet} in the network {one.name}: give another subnet, or no local_port"
+            )
+
+
+def _place(plan: NetworkPlan) -> str:
+    return below(plan.name) or "serve."
