@@ -207,6 +207,15 @@ def lowest_free(subnet: IPv4Network, taken: Container[IPv4Address]) -> IPv4Addre
     return None
 
 
+def highest_free(subnet: IPv4Network, taken: Container[IPv4Address]) -> IPv4Address | None:
+    """As `lowest_free`, from the other end: for what should be in no member's way."""
+    first, last = int(subnet.network_address) + 2, int(subnet.broadcast_address) - 1
+    for number in range(last, first - 1, -1):
+        if (address := IPv4Address(number)) not in taken:
+            return address
+    return None
+
+
 def mac_from_key(key: bytes) -> bytes:
     """The MAC address of whoever owns this public key: stable, unicast, locally administered."""
     digest = blake2s(key, digest_size=6, person=b"vsw mac").digest()
@@ -226,6 +235,9 @@ def ipv6_from_mac(prefix: IPv6Network, mac: bytes) -> IPv6Address:
     suffix = bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))
     return prefix[int.from_bytes(suffix)]
 
+
+MAX_OFFERED = 32  # networks behind one member
+MAX_GATEWAYS = 64  # networks behind all members of a LAN: 10 KB of the longest texts
 
 PRIVATE: Final = tuple(
     map(

@@ -11,6 +11,8 @@ sealed unit of 62 kB, that made up to two thirds of all processor time. With the
 process keeps what its busiest moment needed. Only glibc has `mallopt`; elsewhere it does nothing,
 and says so by returning False.
 
+`allow_files` raises the soft limit of open files, which is often 1,024.
+
 `optimised` tells whether this interpreter is one of the quick builds.
 """
 
@@ -77,3 +79,17 @@ def optimised(variables: Mapping[str, object] | None = None) -> bool | None:
     if not arguments or not would_use:
         return None
     return "--enable-optimizations" in str(arguments)
+
+
+def allow_files(wanted: int) -> int:
+    """Raise the limit of open files to `wanted`, as far as that goes; how many are allowed now."""
+    try:
+        import resource
+    except ImportError:  # a system without such a limit
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed

@@ -20,11 +20,11 @@ from vswitch.config.options import (
     ExecConfig,
     InviteConfig,
     JoinConfig,
+    LeaveConfig,
     LookConfig,
     OneNetworkConfig,
     ProxyConfig,
     ServeConfig,
-    StateConfig,
 )
 from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.devices.home_filter import STAYS_HOME
@@ -36,6 +36,7 @@ from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.proxy.relay import End
 from vswitch.proxy.sides import REASONS
 from vswitch.services.adverts import AdvertSettings
+from vswitch.services.publish_rules import PublishLimits, PublishRule
 from vswitch.services.station import ServiceDrop
 from vswitch.services.terms import DhcpSettings
 from vswitch.serving.plan import plan_networks
@@ -59,7 +60,7 @@ OF_COMMAND = {
     "rename": OneNetworkConfig,
     "disable": OneNetworkConfig,
     "enable": OneNetworkConfig,
-    "leave": StateConfig,
+    "leave": LeaveConfig,
     "port": LookConfig,
     "switch": LookConfig,
     "capture": OneNetworkConfig,
@@ -70,6 +71,8 @@ OF_COMMAND = {
     "trace": LookConfig,
     "mac": LookConfig,
     "leases": LookConfig,
+    "publish": LookConfig,
+    "unpublish": LookConfig,
 }
 LEVELS = ("debug", "info", "warning", "error", "exception", "log")
 UNITS = sorted((ROOT / "examples").glob("*.service"))
@@ -283,9 +286,30 @@ def test_every_drop_is_explained():
 def test_every_failure_and_drop_of_the_proxy_is_explained():
     sources = "".join(path.read_text() for path in (ROOT / "vswitch/proxy").glob("*.py"))
     named = set(re.findall(r'(?:(?:failed|drops)\[|CannotConnect\()"(\w+)"', sources))
-    named |= {"failed", *REASONS.values(), *(end.value for end in End if end is not End.DONE)}
+    ends = {end.value for end in End if end is not End.DONE}
+    named |= {"failed", "full", *REASONS.values(), *ends}
     listed = {code(row[0])[0] for row in rows(section("Proxy"))}
     assert {word for word in listed if not word.startswith("--")} == named
+
+
+def test_every_key_of_what_is_published_is_explained():
+    keys, reasons = re.split(r"\n\n(?=\| Reason)", section("Publish a service"))
+    assert [code(row[0])[0] for row in rows(keys)] == [
+        "listen",
+        "to",
+        *(name for name in options_of(PublishRule) if name not in ("listen", "to")),
+    ]
+    assert options_of(PublishLimits).items() <= options_of(PublishRule).items()
+    sources = [
+        *(ROOT / "vswitch/services").glob("*.py"),
+        ROOT / "vswitch/serving/publishing.py",
+        ROOT / "vswitch/proxy/listeners.py",
+    ]
+    text = "".join(path.read_text() for path in sources)
+    patterns = r"(?:failed|drops)\[", r"CannotConnect\(", r"return ", r"\.end\(", r"why="
+    named = {word for each in patterns for word in re.findall(rf'{each}"(\w+)"', text)}
+    named |= {"full", "failed", *REASONS.values(), *(e.value for e in End if e is not End.DONE)}
+    assert {code(row[0])[0] for row in rows(reasons)} == named
 
 
 def events(source: str) -> set[str]:

@@ -98,7 +98,11 @@ async def _events(request: HttpRequest) -> Response:
 
 
 async def _link(link: LinkRequest) -> None:
-    await link.socket.run(link.socket.send_nowait, lambda: None, idle=60)
+    def receive(datagrams: list[bytes]) -> bool:
+        link.socket.send_nowait(datagrams)
+        return True
+
+    await link.socket.run(receive, lambda: None, idle=60)
 
 
 def run_server(data: bytes) -> None:

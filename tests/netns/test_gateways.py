@@ -159,9 +159,15 @@ def test_the_way_out_is_through_a_member_and_no_other(lan):
     # It is no way to what the gateway has inside, unless that is approved, too.
     assert fetch(pc2, NEXT, patience="1") == fetch(pc2, "[fd99::80]", patience="1") == ""
     assert fetch(pc2, INSIDE) == "192.168.1.1"
+    argv = lan.argv(pc1, "exec", "-", "--name", "t2", "--exit-node", "gw")
+    program = ["--", "curl", "-s", "-m", PATIENCE, f"http://{OUTSIDE}/"]
+    done = pc1.run([*argv, *program], input=lan.invite("t2"), timeout=60)
+    assert done.stdout == "198.51.100.1"
     # Another member has not asked for it.
     assert joined(lan, "pc1")["exit_node"] is None
-    assert "lookup 7450" in rules(pc2)
+    # What somebody takes away is put back.
+    pc2.run(["ip", "rule", "del", "priority", "7452"])
+    wait_until(lambda: "lookup 7450" in rules(pc2), "rule")
     assert "lookup 7450" not in rules(pc1)
 
 

@@ -81,6 +81,9 @@ KEY_USERS = ("vswitch.registry", "vswitch.cli")
 # What a path does to packets is one thing in memory, between the hosts of a lab, and at a port.
 EMULATION = ("transport.emulation",)
 EMULATION_USERS = ("vswitch.lab", "vswitch.features.impair")
+# Whose turn it is, for whoever else meets strangers.
+RATES = ("transport.ratelimit",)
+RATE_USERS = ("vswitch.web.server",)
 
 # On what system all of it runs.
 PLATFORM = ("transport.platform",)
@@ -145,6 +148,8 @@ def may_use_transport(module: str, names: set[str]) -> bool:
         return True
     if consists_of(names, EMULATION):
         return is_in(module, EMULATION_USERS)
+    if consists_of(names, RATES):
+        return is_in(module, RATE_USERS)
     return consists_of(names, KEYS) and is_in(module, KEY_USERS)
 
 

@@ -16,7 +16,7 @@ PROGRAM = textwrap.dedent(
     for module, names in {
         os: "eventfd memfd_create pidfd_open sched_getaffinity setns splice unshare",
         socket: "AF_NETLINK AF_PACKET MSG_ERRQUEUE NETLINK_ROUTE SO_BINDTODEVICE SO_PEERCRED "
-        "SOCK_CLOEXEC SOCK_NONBLOCK",
+        "SOCK_CLOEXEC SOCK_NONBLOCK TCP_KEEPIDLE TCP_USER_TIMEOUT",
         time: "CLOCK_BOOTTIME",
     }.items():
         for name in names.split():

@@ -1,5 +1,7 @@
-"""A single error comes out of its groups; several stay together."""
+"""A single error comes out of its groups; several stay together; open files."""
 
+import subprocess
+import sys
 import sysconfig
 
 import pytest
@@ -67,3 +69,15 @@ def test_an_interpreter_tells_how_it_was_built(variables, answer):
 
 def test_it_is_asked_about_the_one_that_runs():
     assert optimised() is optimised(sysconfig.get_config_vars())
+
+
+@pytest.mark.linux
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes():
+    """In a process of its own: who has lowered the upper limit cannot raise it again."""
+    script = (
+        "import resource as r; from vswitch.runtime import allow_files as a;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (100, 300));"
+        "print(a(50), a(200), r.getrlimit(r.RLIMIT_NOFILE), a(400))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "50 200 (200, 300) 300\n", done.stderr

@@ -235,19 +235,25 @@ class Endpoint:
         self._piped.set()
         return address
 
-    def pipe_received(self, address: Address, datagrams: Sequence[Bytes]) -> None:
-        """A pipe has brought these, in order. Nothing of a pipe waits for the turn of its session
-        or is dropped for want of one, as it would not come again: its reader has its own turns.
+    def pipe_received(self, address: Address, datagrams: Sequence[Bytes]) -> bool:
+        """A pipe has brought these, in order: whether any was of a session that is on it. Nothing
+        of a pipe waits for the turn of its session or is dropped for want of one, as it would not
+        come again: its reader has its own turns, and is to hold back what is of no session.
         """
         if address not in self._pipes:
-            return
+            return False
         demux, now = self._demux, self._clock()
         self._turn = now
         trains = [(each, address, len(each)) for each in datagrams if each]
         for run in demux.sort_trains(trains, now):
             demux.receive_run(*run, now)
+        used = False
+        for session in demux.touched:
+            if session.paths.current == address:
+                used = True
         self._deliver(demux.touched)
         self.pump()
+        return used
 
     def pipe_writable(self, address: Address) -> None:
         """Its backlog has fallen below `PIPE_BACKLOG`."""

@@ -5,7 +5,7 @@ for the address of its peer, and may move from it and to it. Whoever makes a pip
 there are, reads it, and hands on what it brings:
 
     address = endpoint.add_pipe(pipe)
-    endpoint.pipe_received(address, datagrams)
+    endpoint.pipe_received(address, datagrams)  whether a session is there: others are held back
     endpoint.pipe_writable(address)             room again: see `Pipe.backlog`
     endpoint.close_pipe(address)                it is broken, or over
 

@@ -39,6 +39,8 @@ SUMMARIES = {  # of every command, in the order of the help
     "leave": "give a membership of this machine up",
     "status": "show the running switch and joins",
     "port": "show or change the settings of a port",
+    "publish": "lead a port of the switch's host to a member's service",
+    "unpublish": "end that",
     "switch": "show or change the settings of the whole switch",
     "capture": "show or save the frames that pass ports",
     "counters": "show all counters, and what they grow by",

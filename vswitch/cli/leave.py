@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from transport.crypto.identity import load_key_file
 from vswitch.cli.common import Subparsers, add_command, answer, config_from
-from vswitch.config.options import StateConfig
+from vswitch.config.options import LeaveConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode, NotFound, NotReachable, NotRunning, RefusedError, TimedOut
 from vswitch.joining import profiles
@@ -29,12 +29,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--force", action="store_true", help="remove them though the switch cannot be told"
     )
-    add_flags(parser, StateConfig)
+    add_flags(parser, LeaveConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """First there, then here: a key that is gone can tell nobody."""
-    files, name = config_from(args, StateConfig).files, args.name
+    config, name = config_from(args, LeaveConfig), args.name
+    files = config.files
     with suppress(NotRunning):
         request(files.join_socket(name), "status")
         raise RefusedError(
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if files.profile(name).exists():
         try:
-            _ask(profiles.load(files, name))
+            _ask(profiles.load(files, name), config)
         except (NotReachable, TimedOut) as error:
             if not args.force:
                 raise type(error)(
@@ -59,14 +60,15 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _ask(profile: profiles.Profile) -> None:
+def _ask(profile: profiles.Profile, config: LeaveConfig) -> None:
     import trio
 
     from vswitch.joining import proxies
     from vswitch.joining.leave import leave
     from vswitch.joining.pipes import over_https
 
-    trio.run(leave, profile, over_https(proxies.read()))
+    proxy_for = proxies.read(config.proxy, config.proxy_credentials)
+    trio.run(leave, profile, over_https(proxy_for, profile.server_key.raw))
 
 
 def _leave_here(files: StateDir, name: str) -> None:

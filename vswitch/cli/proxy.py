@@ -18,6 +18,7 @@ from vswitch.cli.join import sandbox_config
 from vswitch.config.options import ProxyConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError
+from vswitch.runtime import allow_files
 
 if TYPE_CHECKING:
     import trio
@@ -155,15 +156,8 @@ def _as_descriptors_allow(config: ProxyConfig) -> ProxyConfig:
     """Raise the limit of open files to what the other limits need, as far as that goes; and lower
     these where that is not enough, so that clients never take what the member itself needs.
     """
-    import resource
-
     needed = 2 * config.max_connections + 3 * config.max_associations
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = needed + _DESCRIPTORS
-    if hard != resource.RLIM_INFINITY:
-        allowed = min(allowed, hard)
-    if soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    allowed = allow_files(needed + _DESCRIPTORS)
     share = (allowed - min(_DESCRIPTORS, allowed * 3 // 4)) / needed
     if share >= 1:
         return config
@@ -173,7 +167,7 @@ def _as_descriptors_allow(config: ProxyConfig) -> ProxyConfig:
         max_associations=max(1, int(config.max_associations * share)),
     )
     say(
-        f"vswitch: warning: {hard} open files are allowed, enough for {config.max_connections} "
+        f"vswitch: warning: {allowed} open files are allowed, enough for {config.max_connections} "
         f"connections and {config.max_associations} UDP clients at once: see `ulimit -Hn`, or "
         "LimitNOFILE= of a unit"
     )

@@ -12,6 +12,8 @@ from vswitch.config.options import ServeConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
 
+_DESCRIPTORS = 1 << 17  # what is published has two for each connection, and rules come live
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command and its flags."""
@@ -36,8 +38,10 @@ def run(args: argparse.Namespace) -> int:
     config.files.ensure()
     log_as(config)
     from vswitch.cli.supervisor import Readiness
+    from vswitch.runtime import allow_files
     from vswitch.serving.server import serve
 
+    allow_files(_DESCRIPTORS)
     return run_service(partial(serve, config, task_status=Readiness()))
 
 

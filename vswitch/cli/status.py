@@ -24,6 +24,7 @@ from vswitch.management.tables import (
     joins_table,
     ports_table,
     proxy_table,
+    published_table,
     refusals,
     routes_lines,
     switch_line,
@@ -90,6 +91,8 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
             blocks.append("\n".join(ended))
     if ports:
         blocks.append(ports_table(ports))
+    if switch is not None and (rules := published_table(switch.published)):
+        blocks.append(rules)
     if joins:
         blocks.append(joins_table(joins, time.time()))
     if listeners := proxy_table(joins):

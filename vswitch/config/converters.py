@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from vswitch.addresses import (
+    MAX_OFFERED,
     MAX_PLACES,
     PRIVATE,
     WAY_OUT,
@@ -31,7 +32,16 @@ from vswitch.addresses import (
     parse_wish,
     unroutable,
 )
-from vswitch.config.places import Forward, Place, parse_forward, parse_socks
+from vswitch.config.places import (
+    Forward,
+    Listen,
+    Place,
+    Target,
+    parse_forward,
+    parse_published,
+    parse_socks,
+    parse_target,
+)
 from vswitch.frames.ethernet import (
     MAX_MTU,
     MAX_VLAN,
@@ -41,7 +51,6 @@ from vswitch.frames.ethernet import (
     parse_vlans,
 )
 from vswitch.members.lane_choice import LANES
-from vswitch.members.protocol import MAX_OFFERED
 
 Network: TypeAlias = IPv4Network | IPv6Network
 T = TypeVar("T")
@@ -204,7 +213,7 @@ def to_optional_duration(value: str | float | None) -> float | None:
 
 def to_duration_or_off(value: str | float) -> float:
     """As `to_duration`; `off` for what is infinite."""
-    seconds = to_optional_duration(value)
+    seconds = None if value == inf else to_optional_duration(value)
     return inf if seconds is None else seconds
 
 
@@ -416,6 +425,26 @@ def _takes(one: str, other: str) -> bool:
 def to_connection_limit(value: int | str) -> int:
     """How many connections or UDP associations a proxy has at once."""
     return whole(value, 1, _CONNECTIONS_LIMIT)
+
+
+def to_optional_connection_limit(value: int | str | None) -> int | None:
+    """As `to_connection_limit`; `off` for None."""
+    return None if value is None or value == "off" else to_connection_limit(value)
+
+
+def to_published(value: str | Listen) -> Listen:
+    """Where a service is published."""
+    return value if isinstance(value, Listen) else parse_published(_text(value))
+
+
+def to_target(value: str | Target) -> Target:
+    """Where a published service is on the LAN."""
+    return value if isinstance(value, Target) else parse_target(_text(value))
+
+
+def to_connection_rate(value: int | float | str | None) -> float | None:
+    """New connections or UDP clients a second; `off` for no limit."""
+    return _per_second(value, 0.01, _FRAMES_LIMIT, _FRAMES, "5 or 0.5")
 
 
 def to_socks(value: str | Sequence[str | Place]) -> tuple[Place, ...]:

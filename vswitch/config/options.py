@@ -67,10 +67,13 @@ from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_err
 
 # Tables that a configuration file may have.
 # Those of NETWORK_TABLES may stand in each [network.NAME], too.
-NETWORK_TABLES = ("adverts", "dhcp", "foreign", "names", "port", "rules", "switch")
+NETWORK_TABLES = (*("adverts", "dhcp", "foreign", "names", "port", "publish", "rules", "switch"),)
 TABLES = (*NETWORK_TABLES, "exec", "https", "join", "network", "proxy", "serve")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
+
+_PROXY = option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT")
+_PROXY_CREDENTIALS = option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE")
 
 
 def _default_state() -> Path:
@@ -99,6 +102,16 @@ class _NetworkChoice:
         default=DEFAULT_NETWORK,
         converter=to_name,
         metadata=option("which network of the switch on this host (default)", "NAME"),
+    )
+
+
+@frozen(kw_only=True)
+class LeaveConfig(StateConfig):
+    """Options of `leave`."""
+
+    proxy: HostPort | None = field(default=None, converter=to_proxy, metadata=_PROXY)
+    proxy_credentials: Path | None = field(
+        default=None, converter=to_optional_path, metadata=_PROXY_CREDENTIALS
     )
 
 
@@ -414,15 +427,9 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
             "auto: UDP, or HTTPS where that does not pass; udp; https (auto)", "auto|udp|https"
         ),
     )
-    proxy: HostPort | None = field(
-        default=None,
-        converter=to_proxy,
-        metadata=option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT"),
-    )
+    proxy: HostPort | None = field(default=None, converter=to_proxy, metadata=_PROXY)
     proxy_credentials: Path | None = field(
-        default=None,
-        converter=to_optional_path,
-        metadata=option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE"),
+        default=None, converter=to_optional_path, metadata=_PROXY_CREDENTIALS
     )
     via: str | None = field(
         default=None,

@@ -1,4 +1,4 @@
-"""The kernel's notices of changes of its links, addresses and routes.
+"""The kernel's notices of changes of its links, addresses, routes and rules.
 
 What exactly changed is not read: whoever hears of it looks at what concerns him.
 
@@ -15,8 +15,8 @@ import trio
 
 from transport.platform import LINUX
 
-# From linux/rtnetlink.h: links, addresses and routes of both families.
-_GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+# From linux/rtnetlink.h: links, addresses, routes and rules of both families.
+_GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000
 _NOTICE: Final = 65536  # bytes; one that is longer is cut off, and not read anyway
 SETTLE: Final = 0.1  # seconds: a change is a volley of notices
 REST: Final = 0.4  # seconds without a look after two: so that they cost next to nothing

@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import attrs
 
-from vswitch.devices.netlink import GONE, changes, index_of, open_netlink
+from vswitch.devices.netlink import changes, index_of, open_netlink
 
 PROTOCOL: Final = 74  # of our routes and rules: a number that nobody else has (linux/rtnetlink.h)
 TABLE: Final = 7450  # of the way out
@@ -89,15 +89,20 @@ class _Rule:
 
 def apply(dev: str, wanted: Routing, before: Routing) -> None:
     """Go from what was `wanted` before to what is now; what somebody has removed comes back."""
-    with open_netlink(f"set routes of {dev}", forgive=GONE if wanted == NOTHING else ()) as ipr:
-        index = index_of(ipr, dev)
+    with open_netlink(f"set routes of {dev}") as ipr:
+        try:
+            index = index_of(ipr, dev)
+        except OSError:
+            if wanted != NOTHING:
+                raise
+            index = -1  # it is gone, with all that led through it; rules are not
         if wanted.address6 is not None:
             _add_address(ipr, index, wanted.address6)
         for version in _versions():
             _set_rules(ipr, version, wanted.out, before.out is not None)
             _set_routes(ipr, version, index, wanted)
             _add_rules(ipr, version, wanted.out)
-        if before.address6 not in (None, wanted.address6):
+        if index > 0 and before.address6 not in (None, wanted.address6):
             _remove_address(ipr, index, str(before.address6))
 
 

@@ -37,9 +37,10 @@ from vswitch.joining.host_trust import swallows
 from vswitch.joining.names import LanResolver
 from vswitch.joining.routes import Routes
 from vswitch.logs import event
-from vswitch.management.status import JoinStatus, ProxyStatus, to_json
+from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
+from vswitch.proxy.status import ProxyStatus
 
 log = logging.getLogger(__name__)
 
@@ -316,8 +317,8 @@ async def open_host_link(
     )
     async with open_host_end(open_interface, wanted, config) as interface:
         link = HostLink(config, server, interface, task_status)
+        inner = interface.inner if isinstance(interface, HomeFilter) else interface
         async with link.routes.opened():
-            inner = interface.inner if isinstance(interface, HomeFilter) else interface
             if not isinstance(inner, TapDevice) or inner.private:
                 yield link
                 return

@@ -52,9 +52,10 @@ from vswitch.joining.reach import (
 from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import ProxyStatus, datagram_counts
+from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
+from vswitch.proxy.status import ProxyStatus
 from vswitch.registry.rules import EnrolRefused
 from vswitch.resolver import resolve
 from vswitch.runtime import single_error
@@ -89,11 +90,12 @@ async def join(
     if config.bridge is not None and config.address not in ("auto", "none"):
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
-    beside: list[HostPort] = []
+    places: list[HostPort] = []
     if run_pipe is None:
         proxy = config.proxy, config.proxy_credentials
         proxy_for = await trio.to_thread.run_sync(proxies.read, *proxy)
-        run_pipe, beside = over_https(proxy_for), _beside(profile, proxy_for)
+        run_pipe = over_https(proxy_for, profile.server_key.raw)
+        places = places_beside(profile, proxy_for)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
     with single_error():
@@ -102,7 +104,7 @@ async def join(
             trio.open_nursery() as nursery,
         ):
             link.listeners = listeners
-            member = Member(config, profile, link, partial(_look, config.bind), run_pipe, beside)
+            member = Member(config, profile, link, partial(_look, config.bind), run_pipe, places)
             path = config.files.join_socket(config.name)
             await nursery.start(
                 serve_control, path, {"status": member.status, "peers": member.peers}
@@ -121,7 +123,9 @@ def _check_routes(config: JoinConfig) -> None:
         raise ConfigError(f"--exit-node {config.name}: that is this member itself")
 
 
-def _beside(profile: profiles.Profile, proxy_for: Callable[[str], Proxy | None]) -> list[HostPort]:
+def places_beside(
+    profile: profiles.Profile, proxy_for: Callable[[str], Proxy | None]
+) -> list[HostPort]:
     """Where the switch is reached over HTTPS, or what is on the way there."""
     found = []
     for url in profile.https:

@@ -15,9 +15,9 @@ from typing import Final, Protocol
 import trio
 
 from transport import Address, Endpoint
-from vswitch.errors import NotReachable
+from vswitch.errors import ConfigError, NotReachable
 from vswitch.web.client import Proxy
-from vswitch.web.links import LINK_PATH, open_link
+from vswitch.web.links import link_path, open_link
 
 OPEN_PATIENCE: Final = 5.0  # seconds for one address: TCP, a proxy, TLS and the upgrade
 
@@ -110,16 +110,19 @@ async def open_pipes(
         nursery.cancel_scope.cancel()
 
 
-def over_https(proxy_for: Callable[[str], Proxy | None]) -> RunPipe:
-    """Pipes that are WebSockets; `proxy_for` says what an address is reached through."""
+def over_https(proxy_for: Callable[[str], Proxy | None], key: bytes) -> RunPipe:
+    """Pipes that are WebSockets, of the switch with this public key; `proxy_for` says what an
+    address is reached through.
+    """
+    path = link_path(key)
 
     async def run(endpoint: Endpoint, url: str, *, task_status: trio.TaskStatus[Address]) -> None:
         try:
             proxy = proxy_for(url)
-            async with open_link(endpoint, f"{url}{LINK_PATH}", proxy=proxy) as (address, over):
+            async with open_link(endpoint, f"{url}{path}", proxy=proxy) as (address, over):
                 task_status.started(address)
                 await over.wait()
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             raise NotReachable(str(error)) from None
 
     return run

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -237,15 +238,20 @@ class Routes:
     # --- The end ---
 
     async def _close(self) -> None:
-        try:
-            await trio.to_thread.run_sync(self._stop_forwarding)
-            out = self.way_out
-            if isinstance(self._interface, Routed) and self._done != NOTHING:
-                await self._interface.set_routing(NOTHING)
-            if out and isinstance(self._interface, Routed) and not self._interface.private:
-                await trio.to_thread.run_sync(undo.forget, self._undo(_ROUTES))
-        except VswitchError as error:
-            event(log, "routes-left-behind", logging.ERROR, member=self._config.name, reason=error)
+        for leave in (self._leave_way_out, partial(trio.to_thread.run_sync, self._stop_forwarding)):
+            try:
+                await leave()
+            except VswitchError as error:
+                name = self._config.name
+                event(log, "routes-left-behind", logging.ERROR, member=name, reason=error)
+
+    async def _leave_way_out(self) -> None:
+        if not isinstance(self._interface, Routed) or self._done == NOTHING:
+            return
+        await self._interface.set_routing(NOTHING)
+        if self.way_out and not self._interface.private:
+            await trio.to_thread.run_sync(undo.forget, self._undo(_ROUTES))
+        self._done = NOTHING
 
     def _undo(self, subject: str) -> Any:
         return self._config.files.undo(self._config.name, subject)

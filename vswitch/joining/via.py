@@ -37,8 +37,8 @@ from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.logs import event
 from vswitch.management.socket import serve_control
-from vswitch.management.status import ProxyStatus
 from vswitch.members.protocol import Welcome
+from vswitch.proxy.status import ProxyStatus
 from vswitch.runtime import single_error
 from vswitch.state import file_error, write_file
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import Factory, frozen
 
 from vswitch.errors import VswitchError
+from vswitch.proxy.status import ProxyStatus
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -79,6 +80,28 @@ class ForeignStatus:
 
 
 @frozen(kw_only=True)
+class PublishStatus:
+    """One published service. `name` is what its member is called now, "" for nobody; `address` is
+    where it is, or `why` is the reason why it is nowhere: no_name, away, no_address. The rest is as
+    in `ProxyStatus`; `ended` is the reference of a fault in the log; `live` of `vswitch publish`.
+    """
+
+    listen: str
+    to: str
+    name: str = ""
+    address: str | None = None
+    why: str = ""
+    live: bool = False
+    open: int = 0
+    total: int = 0
+    up_bytes: int = 0
+    down_bytes: int = 0
+    failed: dict[str, int] = Factory(dict)
+    drops: dict[str, int] = Factory(dict)
+    ended: str | None = None
+
+
+@frozen(kw_only=True)
 class FaultStatus:
     """A mistake of vswitch, and what it has ended: a port, a feature or an observer."""
 
@@ -108,6 +131,7 @@ class SwitchStatus:
     key: str | None = None  # fingerprint of its public key, which members have pinned
     https: str | None = None  # where it listens for HTTPS
     foreign: list[ForeignStatus] = Factory(list)
+    published: list[PublishStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)
     totals: dict[str, int] = Factory(dict)  # of all ports, those that are gone included
     transport_drops: dict[str, int] = Factory(dict)
@@ -142,24 +166,6 @@ class InviteStatus:
     created: float
     expires: float
     again: bool
-
-
-@frozen(kw_only=True)
-class ProxyStatus:
-    """One listener of `vswitch proxy`. `kind` is socks, forward or reverse; `up` is to the target;
-    `open` and `total` are connections or UDP associations, `failed` those that came to nothing,
-    `drops` datagrams, both by reason.
-    """
-
-    kind: str
-    listen: str
-    target: str | None = None
-    open: int = 0
-    total: int = 0
-    up_bytes: int = 0
-    down_bytes: int = 0
-    failed: dict[str, int] = Factory(dict)
-    drops: dict[str, int] = Factory(dict)
 
 
 @frozen(kw_only=True)

@@ -17,6 +17,7 @@ from vswitch.management.status import (
     JoinStatus,
     MemberStatus,
     PortStatus,
+    PublishStatus,
     SwitchStatus,
 )
 
@@ -109,7 +110,14 @@ def ended_lines(status: SwitchStatus) -> list[str]:
         for each in status.foreign
         if each.ended is not None
     ]
+    lines += [
+        f"what was published at {each.listen} has ended by a fault of vswitch, until it is "
+        f"published again: see the log for {each.ended}"
+        for each in status.published
+        if each.ended is not None
+    ]
     said = {each.reference for each in status.ended}
+    said |= {each.ended for each in status.published if each.ended is not None}
     for last in status.faults[-1:]:
         if last.reference not in said:
             where = f" at port {last.port}" if last.port else ""
@@ -212,6 +220,26 @@ def proxy_table(joins: Sequence[JoinStatus]) -> str:
         for each in join.proxy
     ]
     heads = ["NAME", "PROXY", "LISTEN", "TARGET", "OPEN", "ALL", "FAILED", "DROPS", "UP", "DOWN"]
+    return table(heads, rows) if rows else ""
+
+
+def published_table(published: Sequence[PublishStatus]) -> str:
+    """What a switch publishes; "" for nothing."""
+    rows = [
+        [
+            each.listen,
+            each.to,
+            each.address or each.why or "-",
+            str(each.open),
+            size(each.total),
+            size(sum(each.failed.values())),
+            size(sum(each.drops.values())),
+            size(each.up_bytes),
+            size(each.down_bytes),
+        ]
+        for each in published
+    ]
+    heads = ["PUBLISHED", "TO", "AT", "OPEN", "ALL", "FAILED", "DROPS", "UP", "DOWN"]
     return table(heads, rows) if rows else ""
 
 

@@ -22,6 +22,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 import cattrs
 
+from vswitch.addresses import MAX_GATEWAYS, MAX_OFFERED
 from vswitch.errors import BadRecord
 from vswitch.errors import ByeCode as ByeCode
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU, parse_mac
@@ -32,8 +33,6 @@ from vswitch.frames.records import CONTROL, HEADER_SIZE, encode_record
 
 MAX_TEXT = 1000  # characters of a text for people
 MAX_LIST = 256  # entries of a list: more name servers than anybody has
-MAX_OFFERED = 32  # networks behind one member
-MAX_GATEWAYS = 64  # networks behind all members of a LAN: 10 KB of the longest texts
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PREFIX = re.compile(r"0|[1-9][0-9]{0,2}", re.ASCII)

@@ -61,6 +61,7 @@ HIDDEN: Final = (
     "/var/lib/dhcp",
 )
 TO_ALL: Final = ("255.255.255.255/32", "224.0.0.0/4")  # for programs that name no interface
+SOCKETS: Final = 64  # that are passed out at once; the kernel takes 253 (SCM_MAX_FD)
 LINGER: Final = 5.0  # seconds for TCP connections of ended programs: some repetitions
 DATAGRAMS: Final = 0.05  # seconds from a TAP into the session
 # States of /proc/net/tcp in which our end is not acknowledged yet (include/net/tcp_states.h):
@@ -79,6 +80,15 @@ class Settings:
 
 
 @attrs.define(eq=False)
+class _Made:
+    """Sockets of one sort: how many are being waited for, and those that came with another's."""
+
+    wanted: int = 0
+    spare: list[socket.socket] = attrs.field(factory=list)
+    lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+
+@attrs.define(eq=False)
 class Sandbox:
     """Made by `open_sandbox`. Its calls are made one after the other."""
 
@@ -86,6 +96,7 @@ class Sandbox:
     _holder: Holder
     _directory: Path
     _calls: trio.Lock = attrs.field(factory=trio.Lock)
+    _made: dict[tuple[int, int, int], _Made] = attrs.field(factory=dict)
 
     @property
     def enter(self) -> str:
@@ -104,8 +115,23 @@ class Sandbox:
 
     async def socket(self, family: int, kind: int, protocol: int = 0) -> trio.socket.SocketType:
         """A new socket of the sandbox's network; `OSError` as from `socket.socket`."""
-        made = await self.call(_socket, family, kind, protocol)
-        return trio.socket.from_stdlib_socket(socket.socket(fileno=made.fds[0]))
+        made = self._made.setdefault((family, kind, protocol), _Made())
+        made.wanted += 1
+        try:
+            async with made.lock:
+                if not made.spare:  # one call for all who wait: it costs more than the sockets
+                    count = min(made.wanted, SOCKETS)
+                    passed = await self.call(_sockets, family, kind, protocol, count)
+                    made.spare += [socket.socket(fileno=fd) for fd in passed.fds]
+                return trio.socket.from_stdlib_socket(made.spare.pop())
+        finally:
+            made.wanted -= 1
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        for made in self._made.values():
+            while made.spare:
+                made.spare.pop().close()
 
     @asynccontextmanager
     async def open_interface(self, config: TapConfig) -> AsyncIterator[HostInterface]:
@@ -162,10 +188,10 @@ async def open_sandbox(settings: Settings = Settings()) -> AsyncIterator[Sandbox
     user = ended = -1
     try:
         holder = await trio.to_thread.run_sync(_start, settings, base / "sandbox")
+        sandbox = Sandbox(settings, holder, base / "sandbox")
         try:
             user = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             ended = os.pidfd_open(holder.pid)
-            sandbox = Sandbox(settings, holder, base / "sandbox")
             await sandbox.call(_prepare, 0 if settings.root else os.getegid())
             with single_error():
                 async with trio.open_nursery() as nursery:
@@ -173,6 +199,7 @@ async def open_sandbox(settings: Settings = Settings()) -> AsyncIterator[Sandbox
                     yield sandbox
                     nursery.cancel_scope.cancel()
         finally:
+            sandbox.close()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(holder.close)
                 if user >= 0:  # also where the holder was killed, and could not do it
@@ -290,5 +317,12 @@ def _attach(config: TapConfig) -> WithDescriptors:
     return WithDescriptors(attached, (attached.fd,))
 
 
-def _socket(family: int, kind: int, protocol: int) -> WithDescriptors:
-    return WithDescriptors(None, (socket.socket(family, kind, protocol).detach(),))
+def _sockets(family: int, kind: int, protocol: int, count: int) -> WithDescriptors:
+    made: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            made.append(socket.socket(family, kind, protocol))
+    except OSError:
+        if not made:
+            raise
+    return WithDescriptors(None, tuple(each.detach() for each in made))

@@ -1,30 +1,43 @@
-"""What one listener of the proxy counts, and how many connections all of them may have. Pure."""
+"""What one listener counts, and who may have one more connection. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Protocol
 
 from attrs import Factory, define, field
 
-from vswitch.management.status import ProxyStatus
 from vswitch.proxy.relay import Traffic
+from vswitch.proxy.status import ProxyStatus
+
+
+class Gate(Protocol):
+    """Who may have one more connection, or be one more UDP client."""
+
+    def enter(self, client: str) -> str | None:
+        """None if a place is taken, until `leave`; else the reason why not, which is counted.
+        `client` is an IP address, "" of a Unix socket.
+        """
+
+    def leave(self, client: str) -> None:
+        """Give the place back."""
 
 
 @define
 class Limit:
-    """So many at once and no more."""
+    """A `Gate` for so many at once and no more."""
 
     most: int
     open: int = 0
 
-    def enter(self) -> bool:
-        """Whether there is room for one more, which is then taken until `leave`."""
+    def enter(self, client: str = "") -> str | None:
+        """None if there is room for one more, which is then taken until `leave`."""
         if self.open >= self.most:
-            return False
+            return "full"
         self.open += 1
-        return True
+        return None
 
-    def leave(self) -> None:
+    def leave(self, client: str = "") -> None:
         """One less."""
         self.open -= 1
 

@@ -11,44 +11,49 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final, NoReturn
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, NamedTuple, NoReturn
 
 import trio
-from attrs import frozen
+from attrs import define
 
 from vswitch.errors import VswitchError
+from vswitch.foreign.sockets import answering, enlarge
 from vswitch.logs import event
-from vswitch.proxy.counts import Counts, Limit
+from vswitch.proxy.counts import Counts, Gate
 from vswitch.proxy.relay import End, Silence, of_socket, relay, reset
 from vswitch.proxy.sides import CannotConnect
 
 MAX_DATAGRAM: Final = 65535  # bytes
+BATCH: Final = 32  # datagrams that are moved in a row
 QUEUE: Final = 64  # datagrams of one client that wait for its association to begin
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ANCILLARY: Final = 128  # bytes: room for in_pktinfo or in6_pktinfo
 _PAUSE: Final = 0.1  # seconds until more descriptors or memory may be there
 _TOLD: Final = 60.0  # seconds between two lines of log about it
 
 log = logging.getLogger(__name__)
 
 
-@frozen
+@define
 class Limits:
-    """Of all listeners together; times are in seconds, infinite for none."""
+    """Of all listeners that share it; times are in seconds, infinite for none."""
 
-    connections: Limit
-    associations: Limit
+    connections: Gate
+    associations: Gate
     idle: float  # of a connection
     udp_idle: float  # of an association
 
 
 Dial = Callable[[], Awaitable[trio.SocketStream]]
+DialDatagrams = Callable[[], AbstractAsyncContextManager[trio.socket.SocketType]]
 
 
 @asynccontextmanager
-async def contained(counts: Counts, limit: Limit) -> AsyncIterator[None]:
-    """Around one connection or association, whose place in the limit is taken: its bulkhead."""
+async def contained(counts: Counts, gate: Gate, client: str) -> AsyncIterator[None]:
+    """Around one connection or association, which was let in at the gate: its bulkhead."""
     counts.open += 1
     counts.total += 1
     try:
@@ -63,7 +68,7 @@ async def contained(counts: Counts, limit: Limit) -> AsyncIterator[None]:
         event(log, "proxy-fault", logging.ERROR, listen=counts.listen, exc_info=fault)
     finally:
         counts.open -= 1
-        limit.leave()
+        gate.leave(client)
 
 
 class _Shortage:
@@ -87,9 +92,10 @@ async def serve_streams(
     counts: Counts,
 ) -> NoReturn:
     """Give each connection to a task that handles it."""
+    gate, unix = limits.connections, listener.family == socket.AF_UNIX
 
-    async def run(stream: trio.SocketStream) -> None:
-        async with contained(counts, limits.connections):
+    async def run(stream: trio.SocketStream, client: str) -> None:
+        async with contained(counts, gate, client):
             async with stream:
                 await handle(stream)
 
@@ -97,17 +103,17 @@ async def serve_streams(
     async with trio.open_nursery() as nursery:
         while True:
             try:
-                sock, _ = await listener.accept()
+                sock, address = await listener.accept()
             except OSError as error:
                 # What the peer did to its connection meanwhile is told here, too: accept(2).
                 if error.errno in _SHORT:
                     await shortage.over(error)
                 continue
-            stream = of_socket(sock)
-            if limits.connections.enter():
-                nursery.start_soon(run, stream)
+            stream, client = of_socket(sock), "" if unix else address[0]
+            if (reason := gate.enter(client)) is None:
+                nursery.start_soon(run, stream, client)
             else:
-                counts.failed["full"] += 1
+                counts.failed[reason] += 1
                 reset(stream)
                 await trio.aclose_forcefully(stream)
 
@@ -138,80 +144,139 @@ async def pass_on(
 
 
 async def serve_datagrams(
-    listener: trio.socket.SocketType,
-    dial: Callable[[], Awaitable[trio.socket.SocketType]],
-    limits: Limits,
-    counts: Counts,
+    listener: trio.socket.SocketType, dial: DialDatagrams, limits: Limits, counts: Counts
 ) -> NoReturn:
-    """Give each client, by its address, a socket to the target of its own."""
-    clients: dict[Any, trio.MemorySendChannel[bytes]] = {}
+    """Give each client, by its address, a socket to the target of its own. The listener is taken
+    over, and closed at the end.
+    """
+    gate, flows = limits.associations, dict[_Client, _Flow]()
 
-    async def run(client: Any, waiting: trio.MemoryReceiveChannel[bytes]) -> None:
-        async with contained(counts, limits.associations):
+    async def run(client: _Client, flow: _Flow) -> None:
+        async with contained(counts, gate, client.address[0]):
             try:
-                with await dial() as sock:
-                    await _associate(listener, client, waiting, sock, limits.udp_idle, counts)
+                async with dial() as far:
+                    await flow.run(_taken_over(far), limits.udp_idle)
             finally:
-                clients.pop(client).close()
-                waiting.close()
+                del flows[client]
 
     shortage = _Shortage()
-    async with trio.open_nursery() as nursery:
+    with _taken_over(listener) as sock:
+        inbox = _Inbox(sock)
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                for _ in range(BATCH):
+                    try:
+                        data, client = inbox.receive()
+                    except BlockingIOError:
+                        break
+                    except OSError as error:
+                        await shortage.over(error)
+                        break
+                    flow = flows.get(client)
+                    if flow is None:
+                        if (reason := gate.enter(client.address[0])) is not None:
+                            counts.drops[reason] += 1
+                            continue
+                        flow = flows[client] = _Flow(inbox, client, counts)
+                        nursery.start_soon(run, client, flow)
+                    flow.up(data)
+
+
+def _taken_over(sock: trio.socket.SocketType) -> socket.socket:
+    """The same without Trio around each datagram: what can be moved at once is, or is dropped."""
+    taken = socket.socket(fileno=sock.detach())
+    taken.setblocking(False)
+    enlarge(taken)
+    return taken
+
+
+class _Client(NamedTuple):
+    """Where datagrams come from, and which of our addresses they were for, as ancillary data."""
+
+    address: Any
+    asked: tuple[tuple[int, int, bytes], ...]
+
+
+class _Inbox:
+    """A UDP socket of `Side.listen` that answers from the address that was asked, also where it is
+    at all of them: a host with several would choose by its routes, and the client not know it.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._everywhere = sock.getsockname()[0] in ("0.0.0.0", "::")
+
+    def receive(self) -> tuple[bytes, _Client]:
+        """The next datagram; raises `OSError`."""
+        if not self._everywhere:
+            data, address = self._sock.recvfrom(MAX_DATAGRAM)
+            return data, _Client(address, ())
+        data, said, _, address = self._sock.recvmsg(MAX_DATAGRAM, _ANCILLARY)
+        return data, _Client(address, tuple(answering(said)))
+
+    def answer(self, data: bytes, client: _Client) -> None:
+        """Raises `OSError`."""
+        if client.asked:
+            self._sock.sendmsg([data], client.asked, 0, client.address)
+        else:
+            self._sock.sendto(data, client.address)
+
+
+class _Flow:
+    """One association: a client, and a socket to the target once there is one."""
+
+    def __init__(self, inbox: _Inbox, client: _Client, counts: Counts) -> None:
+        self._inbox = inbox
+        self._client = client
+        self._counts = counts
+        self._waiting: list[bytes] = []
+        self._sock: socket.socket | None = None
+
+    def up(self, data: bytes) -> None:
+        """Send it to the target, or keep it until that can be done."""
+        if self._sock is None:
+            if len(self._waiting) < QUEUE:
+                self._waiting.append(data)
+            else:
+                self._counts.drops["queue_full"] += 1
+            return
+        self._silence.broken()
+        try:
+            self._sock.send(data)
+        except OSError:  # of this one or, by ICMP, of one before
+            self._counts.drops["send_failed"] += 1
+        else:
+            self._counts.traffic.up += len(data)
+
+    async def run(self, sock: socket.socket, idle: float) -> None:
+        """Until nothing has passed for `idle` seconds."""
+        self._silence = Silence(idle)
+        with sock:
+            self._sock = sock
+            for data in self._waiting:
+                self.up(data)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._down, sock)
+                await self._silence.reached()
+                nursery.cancel_scope.cancel()
+
+    async def _down(self, sock: socket.socket) -> NoReturn:
+        drops, traffic = self._counts.drops, self._counts.traffic
         while True:
-            try:
-                data, client = await listener.recvfrom(MAX_DATAGRAM)
-            except OSError as error:
-                await shortage.over(error)
-                continue
-            if client not in clients:
-                if not limits.associations.enter():
-                    counts.drops["full"] += 1
+            await trio.lowlevel.wait_readable(sock)
+            for _ in range(BATCH):
+                try:
+                    data = sock.recv(MAX_DATAGRAM)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    drops["refused"] += 1
                     continue
-                clients[client], waiting = trio.open_memory_channel[bytes](QUEUE)
-                nursery.start_soon(run, client, waiting)
-            try:
-                clients[client].send_nowait(data)
-            except trio.WouldBlock:
-                counts.drops["queue_full"] += 1
-
-
-async def _associate(
-    listener: trio.socket.SocketType,
-    client: Any,
-    waiting: trio.MemoryReceiveChannel[bytes],
-    sock: trio.socket.SocketType,
-    idle: float,
-    counts: Counts,
-) -> None:
-    silence = Silence(idle)
-
-    async def up() -> None:
-        async for data in waiting:
-            silence.broken()
-            try:
-                await sock.send(data)
-            except OSError:  # of this one or, by ICMP, of one before
-                counts.drops["send_failed"] += 1
-            else:
-                counts.traffic.up += len(data)
-
-    async def down() -> None:
-        while True:
-            try:
-                data = await sock.recv(MAX_DATAGRAM)
-            except OSError:
-                counts.drops["refused"] += 1
-                continue
-            silence.broken()
-            try:
-                await listener.sendto(data, client)
-            except OSError:
-                counts.drops["send_failed"] += 1
-            else:
-                counts.traffic.down += len(data)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(up)
-        nursery.start_soon(down)
-        await silence.reached()
-        nursery.cancel_scope.cancel()
+                self._silence.broken()
+                try:
+                    self._inbox.answer(data, self._client)
+                except OSError:
+                    drops["send_failed"] += 1
+                else:
+                    traffic.down += len(data)

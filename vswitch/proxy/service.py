@@ -20,11 +20,11 @@ from attrs import Factory, define, evolve, field, frozen
 
 from vswitch.config.places import Forward, Place, on_loopback
 from vswitch.logs import event
-from vswitch.management.status import ProxyStatus
 from vswitch.proxy.counts import Counts
 from vswitch.proxy.listeners import Limits, carry, serve_datagrams, serve_streams
 from vswitch.proxy.sides import Side
 from vswitch.proxy.socks_server import SocksServer
+from vswitch.proxy.status import ProxyStatus
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, Protocol
 
 import trio
 from attrs import frozen
 
-from vswitch.config.places import Place
+from vswitch.config.places import Place, is_address
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.proxy.relay import of_socket
 from vswitch.resolver import resolve
@@ -26,6 +26,7 @@ ATTEMPT: Final = 10.0  # seconds for one address of a name: four SYNs
 PATIENCE: Final = 30.0  # seconds for all of them, and the name
 BACKLOG: Final = 1024  # connections that wait to be taken; the kernel may have a lower limit
 _MOST_ADDRESSES: Final = 8
+_IP_PKTINFO: Final = 8  # linux/in.h
 _FREEBIND: Final = 15  # IP_FREEBIND of linux/in.h: the member may not have its address yet
 REASONS: Final = {
     errno.ECONNREFUSED: "refused",
@@ -77,9 +78,11 @@ class Side:
         """A connection to a place, at the first of its addresses that takes it."""
         return of_socket(await self._connected(place, socket.SOCK_STREAM))
 
-    async def connect_datagrams(self, place: Place) -> trio.socket.SocketType:
+    @asynccontextmanager
+    async def connect_datagrams(self, place: Place) -> AsyncIterator[trio.socket.SocketType]:
         """A UDP socket that sends to a place, and hears of it alone."""
-        return await self._connected(place, socket.SOCK_DGRAM)
+        with await self._connected(place, socket.SOCK_DGRAM) as sock:
+            yield sock
 
     async def _connected(self, place: Place, kind: int) -> trio.socket.SocketType:
         with trio.move_on_after(PATIENCE):
@@ -123,6 +126,10 @@ class Side:
             try:
                 if not place.udp:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                elif sock.family == socket.AF_INET6:  # which address a datagram came to
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+                else:
+                    sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
                 if sock.family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(place.host))
                 if self.may_be_absent:
@@ -153,11 +160,6 @@ async def host_names(name: str) -> list[str]:
 def family_of(host: str) -> int:
     """Of an IP address; "" is every address, of both families."""
     return socket.AF_INET if "." in host and ":" not in host else socket.AF_INET6
-
-
-def is_address(host: str) -> bool:
-    """Whether it is an IP address; a name has no colon, and does not end in digits alone."""
-    return ":" in host or host.rpartition(".")[2].isdigit()
 
 
 @contextmanager

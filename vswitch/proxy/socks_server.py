@@ -110,8 +110,8 @@ class SocksServer:
         await pass_on(client.stream, far, self.limits, self.counts, client.rest())
 
     async def _associate(self, client: _Client, request: socks.Request) -> None:
-        if not self.limits.associations.enter():
-            raise CannotConnect("full")
+        if (reason := self.limits.associations.enter("")) is not None:
+            raise CannotConnect(reason)
         try:
             near = client.stream.socket
             unix = near.family == socket.AF_UNIX
@@ -122,7 +122,7 @@ class SocksServer:
                 with _Association(self, sock, theirs, request.port) as association:
                     await association.run(client.stream)
         finally:
-            self.limits.associations.leave()
+            self.limits.associations.leave("")
 
 
 async def _bound(host: str) -> trio.socket.SocketType:

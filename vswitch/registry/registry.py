@@ -22,10 +22,9 @@ from typing import Any, Self, TypeVar
 from attrs import astuple, evolve
 
 from transport.crypto.identity import PublicKey
-from vswitch.addresses import HostPort, check_name, parse_subnet
-from vswitch.errors import ByeCode, ConfigError, NotFound
+from vswitch.addresses import MAX_GATEWAYS, HostPort, check_name, highest_free, parse_subnet
+from vswitch.errors import ByeCode, ConfigError, NotFound, VswitchError
 from vswitch.frames.ethernet import format_mac
-from vswitch.members.protocol import MAX_GATEWAYS
 from vswitch.registry.approvals import Network, refuse_approval
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
@@ -120,6 +119,7 @@ class Registry:
         self._max_members = max_members
         # Addresses that no member gets but the one of that name, if there is one.
         self.promised: Mapping[IPv4Address, str] = {}
+        self._held: dict[IPv4Address, str] = {}  # addresses of the switch's own, and for what
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True, max_members: int = 1024) -> Self:
@@ -290,7 +290,7 @@ class Registry:
                 raise EnrolRefused(ByeCode.UNKNOWN)
             member = Member(*rows[0])
             others = read(_OTHER_ADDRESSES, (key,))
-            holders = {IPv4Address(address): holder for address, holder in others}
+            holders = {IPv4Address(address): holder for address, holder in others} | self._held
             for leased, mac in read(_LEASED, ()):
                 holders.setdefault(IPv4Address(leased), f"the machine {format_mac(mac)}, by DHCP")
             for kept, whom in self.promised.items():
@@ -321,6 +321,8 @@ class Registry:
         """
         with self._database.transaction() as run:
             run("DELETE FROM lease WHERE mac = ?", (lease.mac,))
+            if IPv4Address(lease.address) in self._held:
+                return False
             if _one(run, _HOLDER, (lease.address,)) or _one(
                 run, _LEASED + " WHERE address = ?", (lease.address,)
             ):
@@ -333,6 +335,31 @@ class Registry:
         with self._database.transaction() as run:
             for mac in macs:
                 run("DELETE FROM lease WHERE mac = ?", (mac,))
+
+    def hold(self, subnet: IPv4Network, owner: str) -> IPv4Address:
+        """An address that no member has or gets while this object is open, the highest; the same
+        one each time for the same owner, a port of the switch. `VswitchError` if none is free.
+        """
+        with self._database.plain_errors():
+            rows = self._database.read(_OTHER_ADDRESSES, (b"",))
+            leased = self._database.read(_LEASED)
+            taken = {IPv4Address(address) for address, _ in (*rows, *leased)} | self._held.keys()
+            taken |= self.promised.keys()
+        for address, holder in self._held.items():
+            if holder == owner and address in subnet:
+                return address
+        if (free := highest_free(subnet, taken)) is None:
+            raise VswitchError(
+                f"all addresses of {subnet} are given away, and {owner} needs one: revoke members, "
+                "or serve with a larger --subnet"
+            )
+        self._held = {**self._held, free: owner}  # other threads read it
+        return free
+
+    @property
+    def held(self) -> Mapping[IPv4Address, str]:
+        """Addresses of the switch's own, and for what."""
+        return self._held
 
     def revoke(self, name: str, now: float) -> Member | None:
         """Refuse this member's key from now on, free its name, and cancel its open invites.

@@ -244,6 +244,7 @@ def name_taken(holder: Member) -> EnrolRefused:
 
 LOCAL_PORT = "local"  # name of the port of the switch's own host
 SERVICES_PORT = "services"  # and of that of its own services
+PUBLISH_PORT = "publish"  # of that from which published services are reached
 
 
 def taken_reason(name: str, reserved: Collection[str]) -> str | None:
@@ -252,6 +253,8 @@ def taken_reason(name: str, reserved: Collection[str]) -> str | None:
         return "that is the port of the switch's own host"
     if name == SERVICES_PORT:
         return "that is the port of the switch's own services"
+    if name == PUBLISH_PORT:
+        return "that is the port by which `vswitch publish` reaches members"
     if name.isdigit():
         return "a number means the port of that number"
     front, dash, number = name.rpartition("-")

@@ -87,7 +87,7 @@ class DhcpServer:
         self._clock = clock
         self._turn = trio.Lock()
         self._changed = trio.Event()
-        self._version: int | None = None  # of the registry, as members were read last
+        self._version: object = None  # of the registry, as members were read last
         self._was_quiet = False
         self._nursery: trio.Nursery | None = None
 
@@ -262,7 +262,7 @@ class DhcpServer:
     async def _look_at_members(self) -> None:
         """Which addresses members hold, whenever the registry has changed."""
         try:
-            version = self._registry.version()
+            version = (self._registry.version(), self._registry.held)
             if version == self._version:
                 return
             members = await trio.to_thread.run_sync(self._registry.current)
@@ -270,7 +270,7 @@ class DhcpServer:
             self._log_failure(error)
             return
         held = {IPv4Address(each.address): each.name for each in members if each.address}
-        self.core.pool.held = {**self.said(), **held}
+        self.core.pool.held = {**self.said(), **self._registry.held, **held}
         self._version = version
 
     async def _restore(self) -> None:

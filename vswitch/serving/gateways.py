@@ -16,8 +16,9 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
+from vswitch.addresses import MAX_GATEWAYS
 from vswitch.members.device import MemberDevice
-from vswitch.members.protocol import MAX_GATEWAYS, Gateway, Update
+from vswitch.members.protocol import Gateway, Update
 from vswitch.registry.approvals import Network, in_force
 from vswitch.registry.rules import Member
 

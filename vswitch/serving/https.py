@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 
+import attrs
 import trio
 
 from transport import Endpoint
@@ -18,10 +19,13 @@ from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.logs import event
+from vswitch.runtime import allow_files
 from vswitch.serving.status import Underlay
 from vswitch.web.certificates import Certificate
 from vswitch.web.links import serve_https
-from vswitch.web.server import WebServer
+from vswitch.web.server import Limits, WebServer
+
+_OTHER_FILES = 512  # that are not connections of HTTPS: sockets, the registry, captures, commands
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +53,31 @@ def certificate_of(config: ServeConfig) -> Certificate | None:
 
 async def serve_members_over_https(
     underlay: Underlay,
+    key: bytes,
     config: ServeConfig,
     certificate: Certificate,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Until cancelled, or a fault. Started when it listens."""
+    """Until cancelled, or a fault. Started when it listens. `key` is the switch's, public."""
     where = config.https
     assert where is not None
     host = None if where.host == "::" else where.host
+    # Without a file left nobody else comes in either, nor does a command.
+    limits = Limits()
+    allowed = allow_files(limits.connections + _OTHER_FILES)
+    limits = attrs.evolve(limits, connections=max(1, allowed - _OTHER_FILES))
     try:
         async with trio.open_nursery() as nursery:
             listening = await nursery.start(
-                _listen, underlay.endpoint, host, where, certificate, config.https_prefix
+                _listen,
+                underlay.endpoint,
+                key,
+                host,
+                where,
+                certificate,
+                config.https_prefix,
+                limits,
             )
             assert isinstance(listening, WebServer)
             underlay.https = where.text()
@@ -77,16 +93,25 @@ async def serve_members_over_https(
 
 async def _listen(
     endpoint: Endpoint,
+    key: bytes,
     host: str | None,
     where: HostPort,
     certificate: Certificate,
     prefix: str,
+    limits: Limits,
     *,
     task_status: trio.TaskStatus[WebServer],
 ) -> None:
     try:
         await serve_https(
-            endpoint, host, where.port, certificate, prefix=prefix, task_status=task_status
+            endpoint,
+            key,
+            host,
+            where.port,
+            certificate,
+            prefix=prefix,
+            limits=limits,
+            task_status=task_status,
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

@@ -37,6 +37,7 @@ from vswitch.services.host import HostBeside
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.plan import NetworkPlan
+from vswitch.serving.publishing import make_publisher
 from vswitch.serving.reception import Reception
 from vswitch.serving.services import Running, first_address, start_services
 from vswitch.serving.status import ServeStatus, Underlay
@@ -76,7 +77,8 @@ async def open_network(
     soon as `network.reception` gets their channels.
     """
     config, foreign = plan.config, plan.foreign
-    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port + 1
+    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
+    max_ports += 2  # of the services, and from which published ones are reached
     logged = NETWORK.set(plan.logged)  # the tasks that begin from here on have it, too
     async with (
         open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
@@ -92,8 +94,10 @@ async def open_network(
         nursery.start_soon(reception.watch)
         nursery.start_soon(reception.gateways.run)
         status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
+        publisher = status.publisher = make_publisher(switch, registry, reception, config, served)
+        await nursery.start(_run_service, switch, "publish", publisher.run, ())
         running = Running()
-        told = managed, status.read, reception.check_revoked, reception.bar
+        told = managed, status.read, reception.check_revoked, reception.bar, publisher
         controlled = Controlled(*told, dhcp=lambda: running.dhcp)
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
@@ -102,6 +106,7 @@ async def open_network(
         beside: HostBeside | None = None
         if config.local_port:
             beside = await nursery.start(serve_local_port, switch, config)
+        await publisher.apply(plan.published)
         status.listeners = await nursery.start(serve_foreign, switch, foreign)
         await trio.to_thread.run_sync(_record, registry, served)
         network = Network(

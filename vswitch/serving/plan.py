@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
+from pathlib import Path
 from typing import TypeVar
 
 from attrs import frozen
@@ -17,6 +18,7 @@ from vswitch.config.options import NetworkConfig, ServeConfig
 from vswitch.errors import ConfigError
 from vswitch.features.settings import Settings, load_settings
 from vswitch.foreign.kinds import ForeignSettings, load_foreign
+from vswitch.services.publish_rules import PublishRule, load_published
 from vswitch.serving.services import ServicesSettings, load_services
 from vswitch.state import DEFAULT_NETWORK, StateDir
 
@@ -33,6 +35,7 @@ class NetworkPlan:
     settings: Settings
     foreign: tuple[ForeignSettings, ...]
     services: ServicesSettings
+    published: tuple[PublishRule, ...]
 
     @property
     def logged(self) -> str | None:
@@ -60,6 +63,7 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
             tried(lambda: load_settings(path, name), Settings()),
             tried(lambda: load_foreign(path, urls, name), ()),
             tried(lambda: load_services(path, name, own.subnet), ServicesSettings()),
+            tried(lambda: load_published(path, own.subnet, name), ()),
         )
 
     plans = [planned(DEFAULT_NETWORK, config, config.foreign)]
@@ -67,36 +71,45 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
     for name in tried(partial(other_networks, path), others):
         assert path is not None  # names come from it
         plans.append(planned(name, tried(partial(load_network, path, name), NetworkConfig())))
-    if problems := problems or list(_conflicts(plans)):
+    if problems := problems or list(_conflicts(path, plans)):
         raise ConfigError("\n".join(problems))
     return tuple(plans)
 
 
-def _conflicts(plans: Sequence[NetworkPlan]) -> Iterator[str]:
+def _conflicts(path: Path | None, plans: Sequence[NetworkPlan]) -> Iterator[str]:
     """What one network, or two, cannot have."""
     for plan in plans:
         if plan.config.bridge is not None and not plan.config.local_port:
             yield (
                 "--bridge of serve is for its local port: give --local-port, too"
                 if plan.name == DEFAULT_NETWORK
-                else f"{_place(plan)}bridge is for its local port: say local_port = true, too"
+                else f"{_place(path, plan)}bridge is for its local port: say local_port = true, too"
             )
+    for one, other in combinations(plans, 2):
+        for rule, before in product(other.published, one.published):
+            if rule.listen.overlaps(before.listen):
+                yield (
+                    f"{_place(path, other)}publish: {rule.listen} takes what comes to "
+                    f"{before.listen} of the network {one.name}"
+                )
     plugged = [plan for plan in plans if plan.config.local_port]
     for one, other in combinations(plugged, 2):
         mine, its = other.config, one.config
+        place = _place(path, other)
         if mine.dev == its.dev:
-            yield f"{_place(other)}dev = {mine.dev}: the network {one.name} has that TAP"
+            yield f"{place}dev = {mine.dev}: the network {one.name} has that TAP"
         if mine.bridge is not None and mine.bridge == its.bridge:
             yield (
-                f"{_place(other)}bridge = {mine.bridge}: the network {one.name} is in that bridge, "
+                f"{place}bridge = {mine.bridge}: the network {one.name} is in that bridge, "
                 "which would make one LAN of both"
             )
         elif mine.bridge is None and its.bridge is None and mine.subnet.overlaps(its.subnet):
             yield (
-                f"{_place(other)}subnet = {mine.subnet}: this host has an address of "
+                f"{place}subnet = {mine.subnet}: this host has an address of "
                 f"{its.subnet} in the network {one.name}: give another subnet, or no local_port"
             )
 
 
-def _place(plan: NetworkPlan) -> str:
-    return below(plan.name) or "serve."
+def _place(path: Path | None, plan: NetworkPlan) -> str:
+    """What stands before the keys of one that is in the file."""
+    return f"{path}: {below(plan.name)}"

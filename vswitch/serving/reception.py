@@ -131,6 +131,7 @@ class Reception:
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
         self.gateways = Gateways(self.connected, lambda name: self.separated(name))
         self._roster: list[Member] = []  # by name
+        self._named: dict[str, Member] = {}  # by each name that they have or had
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
@@ -214,8 +215,9 @@ class Reception:
             member, address, channel, device, port, uptime(), address6, offered
         )
         self.connected[key] = connected
-        self._hosts[member.name] = _host_addresses(given)
+        self._named[member.name] = member
         connected.told = self.gateways.seen_by(name)
+        self._hosts[member.name] = _host_addresses(given)
         device.on_control = partial(self._hear, connected)
         try:
             device.send_control(
@@ -398,6 +400,10 @@ class Reception:
                     event(log, "registry-failed", logging.ERROR, error=error)
                 seen = -1
 
+    def find(self, name: str) -> Member | None:
+        """The member that is called so, or was before it was renamed, if nobody else is now."""
+        return self._named.get(name)
+
     def look_soon(self, key: bytes) -> None:
         """This key was found revoked, as it wanted new keys: its session must not go on."""
         if key in self.connected:
@@ -440,6 +446,8 @@ class Reception:
         members = self._registry.current()
         self._roster = sorted(members, key=lambda member: member.name)
         self._hosts = {each.name: _host_addresses(each.address) for each in members}
+        self._named = {name: each for each in members for name in each.former.split()}
+        self._named |= {each.name: each for each in members}
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},
             {packed: each.name for each in members for packed in self._addresses_of(each)},

@@ -147,7 +147,9 @@ async def serve(
             async with trio.open_nursery() as nursery:
                 await nursery.start(endpoint.serve, receive)
                 if certificate is not None:
-                    await nursery.start(serve_members_over_https, underlay, config, certificate)
+                    await nursery.start(
+                        serve_members_over_https, underlay, identity.public.raw, config, certificate
+                    )
                 for plan in plans:
                     _say(config, plan, listens, identity.public)
                 task_status.started(Serving(networks, endpoint, listens))

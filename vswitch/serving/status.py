@@ -19,10 +19,12 @@ from vswitch.errors import VswitchError
 from vswitch.features.impair import Impairments, said
 from vswitch.features.manager import FeatureManager
 from vswitch.foreign.serve import Listener
+from vswitch.management.handlers.publish import publish_status
 from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, SwitchStatus
 from vswitch.members.device import measured
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
+from vswitch.services.publish import Publisher
 from vswitch.serving.reception import ConnectedMember, Reception
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.device import description_of
@@ -54,6 +56,7 @@ class ServeStatus:
     managed: FeatureManager
     started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
+    publisher: Publisher | None = None
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
@@ -86,6 +89,10 @@ class ServeStatus:
                     refused=dict(each.refused),
                 )
                 for each in self.listeners
+            ],
+            published=[
+                publish_status(each)
+                for each in (() if self.publisher is None else self.publisher.rules)
             ],
             ports=[
                 attrs.evolve(

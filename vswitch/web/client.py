@@ -6,12 +6,16 @@ proves the switch by its key, of which the certificate says nothing.
 Invariants: answers are bounded (`_ANSWER_LIMIT`), and all has `PATIENCE` seconds; whatever fails or
 is cancelled leaves no socket.
 
-Error contract: `open_websocket` raises `OSError` with a sentence where, what and why.
+Error contract: `open_websocket` raises `OSError` with a sentence what and why, and where if that is
+the proxy.
 """
 
 from __future__ import annotations
 
 import base64
+import errno
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,7 +69,9 @@ async def open_websocket(
     authority = _authority(host, port)
     try:
         with trio.fail_after(PATIENCE) as patience:
-            stream: trio.abc.Stream = await trio.open_tcp_stream(*first)
+            stream: trio.abc.Stream = await _reach(
+                *first, "" if proxy is None else f"{_where(proxy)}: "
+            )
             async with stream:
                 tune(stream)
                 try:
@@ -75,10 +81,10 @@ async def open_websocket(
                         stream = secured = TlsStream(stream, _context(verify), server_hostname=host)
                         await secured.do_handshake()
                     name = host if port == (443 if secure else 80) else authority
-                    received = await _upgrade(stream, name, target, url)
+                    received = await _upgrade(stream, name, target)
                 except trio.BrokenResourceError as error:
                     reason = error.__cause__ or "the connection has ended"
-                    raise ConnectionError(f"{url}: {reason}") from None
+                    raise ConnectionError(str(reason)) from None
                 patience.deadline = float("inf")
                 description = f"https:{authority}"
                 try:
@@ -88,7 +94,23 @@ async def open_websocket(
                 finally:
                     await trio.aclose_forcefully(stream)
     except trio.TooSlowError:
-        raise TimeoutError(f"{url}: no answer within {PATIENCE:.0f} s") from None
+        raise TimeoutError(f"no answer within {PATIENCE:.0f} s") from None
+
+
+async def _reach(host: str, port: int, where: str) -> trio.abc.Stream:
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except socket.gaierror as error:
+        raise ConnectionError(f"{where}cannot resolve {host}: {error.strerror}") from None
+    except OSError as error:  # of several addresses Trio has the reasons in a group behind it
+        cause = error.__cause__ or error
+        each = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+        said = (os.strerror(getattr(one, "errno", 0) or errno.EHOSTUNREACH) for one in each)
+        raise ConnectionError(where + ", ".join(dict.fromkeys(said))) from None
+
+
+def _where(proxy: Proxy) -> str:
+    return f"proxy {_authority(proxy.host, proxy.port)}"
 
 
 def _authority(host: str, port: int) -> str:
@@ -105,7 +127,7 @@ def _context(verify: bool) -> ssl.SSLContext:
 
 
 async def _connect(stream: trio.abc.Stream, proxy: Proxy, authority: str) -> None:
-    where = f"proxy {_authority(proxy.host, proxy.port)}"
+    where = _where(proxy)
     headers = [("Host", authority)]
     if proxy.credentials is not None:
         word = base64.b64encode(proxy.credentials.encode()).decode()
@@ -113,9 +135,10 @@ async def _connect(stream: trio.abc.Stream, proxy: Proxy, authority: str) -> Non
     asked = h11.Connection(h11.CLIENT, max_incomplete_event_size=_ANSWER_LIMIT)
     request = h11.Request(method="CONNECT", target=authority, headers=headers)
     await stream.send_all(asked.send(request) or b"")
-    head, rest = await _head(stream, where)
+    head, rest = await _head(stream, f"{where}: ")
     status = connect_status_untrusted(head)
-    if status is None or rest:
+    # A refusal may have a page behind it; behind a way that is open nobody speaks before we do.
+    if status is None or (rest and 200 <= status < 300):
         raise ConnectionError(f"{where}: it answers what is no HTTP: is it an HTTP proxy?")
     if status in (401, 407) and proxy.credentials is not None:  # 401 is what tinyproxy says
         raise ConnectionError(f"{where}: it does not take the name and password")
@@ -137,28 +160,28 @@ def connect_status_untrusted(head: bytes) -> int | None:
     return answer.status_code if isinstance(answer, h11.Response) else None
 
 
-async def _head(stream: trio.abc.Stream, where: str) -> tuple[bytes, bytes]:
+async def _head(stream: trio.abc.Stream, where: str = "") -> tuple[bytes, bytes]:
     """The head of an answer, and what came behind it."""
     data = bytearray()
     while (end := data.find(_END)) < 0:
         if len(data) > _ANSWER_LIMIT:
-            raise ConnectionError(f"{where}: the answer is too long")
+            raise ConnectionError(f"{where}the answer is too long")
         part = await stream.receive_some(4096)
         if not part:
-            raise ConnectionError(f"{where}: it has closed the connection")
+            raise ConnectionError(f"{where}it has closed the connection")
         data += part
     end += len(_END)
     return bytes(data[:end]), bytes(data[end:])
 
 
-async def _upgrade(stream: trio.abc.Stream, host: str, target: str, url: str) -> bytes:
+async def _upgrade(stream: trio.abc.Stream, host: str, target: str) -> bytes:
     handshake = WSConnection(ConnectionType.CLIENT)
     await stream.send_all(handshake.send(Request(host=host, target=target)))
-    head, rest = await _head(stream, url)
+    head, rest = await _head(stream)
     status = upgrade_status_untrusted(handshake, head)
     if status != 101:
         said = "what is no HTTP" if status is None else f"with status {status}"
-        raise ConnectionError(f"{url}: there is no link: it answers {said}")
+        raise ConnectionError(f"there is no link: it answers {said}")
     return rest
 
 

@@ -4,7 +4,8 @@ wsproto makes the handshake (`websocket.py`), and is what the tests compare this
 is a loop for each byte, 4 ms for a unit of 60 kB, so the frames are made here.
 
 Invariants: a length is checked before anything is kept for it; no more is held than one message and
-one read. Binary messages, ping, pong and close, and nothing else; fragments count as one message.
+one read. Binary messages, ping, pong and close, and nothing else; fragments, of which one message
+has `FRAGMENT_LIMIT` at most, count as one message.
 
 Error contract: `feed_untrusted` raises `BadRecord`, after which the connection cannot go on.
 """
@@ -26,6 +27,7 @@ PING: Final = 0x9
 PONG: Final = 0xA
 
 MESSAGE_LIMIT: Final = 65_535  # bytes; a sealed unit is shorter
+FRAGMENT_LIMIT: Final = 64
 _CONTROL_LIMIT = 125  # bytes, section 5.5
 _FIN = 0x80
 _MASKED = 0x80
@@ -94,6 +96,7 @@ class FrameReader:
         self._masked = masked
         self._waiting = bytearray()
         self._parts: bytearray | None = None  # of a message whose last fragment is to come
+        self._fragments = 0  # in there
 
     @property
     def held(self) -> int:
@@ -166,8 +169,11 @@ class FrameReader:
             messages.append((BINARY, body))
             return
         if self._parts is None:
-            self._parts = bytearray()
+            self._parts, self._fragments = bytearray(), 0
         self._parts += body
+        self._fragments += 1
+        if self._fragments > FRAGMENT_LIMIT:
+            raise BadRecord("a message in too many fragments")
         if first & _FIN:
             messages.append((BINARY, bytes(self._parts)))
             self._parts = None

@@ -1,10 +1,10 @@
 """Links: WebSockets as pipes of the switch's endpoint.
 
-    routes.add_websocket(LINK_PATH, Links(endpoint).serve)
+    routes.add_websocket(link_path(key), Links(endpoint).serve)
 
+Where they are follows from the switch's public key, so that nobody finds them who does not have it.
 Who may come is decided by the handshake inside, as with UDP: all WebSockets are accepted alike, and
-one into which the endpoint has sent nothing within `PROOF` seconds is closed, since it answers
-nobody who does not know its key.
+one that no session uses within `PROOF` seconds is closed.
 
 Error contract: nothing is raised for what a client does.
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from hashlib import blake2s
 from typing import Any, Final
 
 import trio
@@ -28,11 +29,15 @@ from vswitch.web.client import Proxy, open_websocket
 from vswitch.web.server import Limits, LinkRequest, Routes, WebServer
 from vswitch.web.websocket import WebSocket
 
-LINK_PATH: Final = "/v1/link"
 PROOF: Final = 10.0  # seconds
 _IDLE = 60.0  # seconds without a byte; sessions say something every 15
 
 _log = logging.getLogger(__name__)
+
+
+def link_path(key: bytes) -> str:
+    """The path of the links to a switch with this public key (raw)."""
+    return f"/{blake2s(b'vswitch link v1', key=key, digest_size=16).hexdigest()}"
 
 
 class Links:
@@ -47,11 +52,11 @@ class Links:
         socket = link.socket
         proven = trio.Event()
 
-        def given() -> None:
-            link.proven()
-            proven.set()
+        def used() -> None:
+            if not proven.is_set():
+                link.proven()
+                proven.set()
 
-        socket.on_given = given
         async with trio.open_nursery() as nursery:
 
             async def wait_for_proof() -> None:
@@ -62,27 +67,36 @@ class Links:
                     socket.abort()
 
             nursery.start_soon(wait_for_proof)
-            why = await run_link(self._endpoint, socket)
+            why = await run_link(self._endpoint, socket, used)
             nursery.cancel_scope.cancel()
-        if socket.given:
+        if proven.is_set():
             event(_log, "link-closed", logging.DEBUG, link=socket.description, reason=why)
 
 
 async def run_link(
     endpoint: Endpoint,
     socket: WebSocket,
+    used: Callable[[], None] = lambda: None,
     *,
     task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
 ) -> str:
     """Carry datagrams between an endpoint and a WebSocket until either ends; why.
 
-    Started with the address that the endpoint has for it.
+    Started with the address that the endpoint has for it. `used` is called when something has come
+    of a session that is there.
     """
     address = endpoint.add_pipe(socket)
+
+    def receive(datagrams: list[bytes | bytearray]) -> bool:
+        known = endpoint.pipe_received(address, datagrams)
+        if known:
+            used()
+        return known
+
     try:
         task_status.started(address)
         return await socket.run(
-            lambda datagrams: endpoint.pipe_received(address, datagrams),
+            receive,
             lambda: endpoint.pipe_writable(address),
             idle=_IDLE,
         )
@@ -92,6 +106,7 @@ async def run_link(
 
 async def serve_https(
     endpoint: Endpoint,
+    key: bytes,
     host: str | None,
     port: int,
     certificate: Certificate,
@@ -105,6 +120,7 @@ async def serve_https(
 
     Args:
         endpoint: of the switch.
+        key: its public key, raw.
         host: the address to listen at, None for all.
         port: 0 for any.
         certificate: what clients are shown.
@@ -118,7 +134,7 @@ async def serve_https(
     """
     routes = routes or Routes()
     links = Links(endpoint)
-    routes.add_websocket(LINK_PATH, links.serve)
+    routes.add_websocket(link_path(key), links.serve)
     server = WebServer(routes, limits, prefix=prefix)
     links.counters = server.counters
     listeners = await trio.open_tcp_listeners(port, host=host)
@@ -135,7 +151,7 @@ async def open_link(
 
     Args:
         endpoint: whose datagrams it carries.
-        url: with the path, such as `https://switch.example/office/v1/link`.
+        url: with the path, such as `https://switch.example/office` and `link_path`.
         proxy: to go through.
         verify: check the certificate.
 

@@ -5,12 +5,13 @@
     routes.add_websocket("/v1/link", link)
 
 What is asked for and not there, or asked for in another way than it is there, is the same page for
-all. With a prefix the routes answer below it and without it, since some reverse proxies take it
-off. What a reverse proxy says of its clients (X-Forwarded-For) is not believed.
+all. With a prefix the routes answer below it alone. What a reverse proxy says of its clients
+(X-Forwarded-For) is not believed.
 
-Invariants: connections in all and of one address, header, body, time and rate of TLS handshakes,
-time for a header, for a body, for taking an answer, and between requests are bounded (`Limits`);
-where all places are taken, the one goes that has kept us waiting for longest. A connection that
+Invariants: connections in all and of one address, header, body, time for a TLS handshake, for a
+header, for a body, for taking an answer, and between requests are bounded (`Limits`), and so is the
+dear work of a second, in turns that addresses share fairly. Where all places are taken, of the
+address that keeps most of them waiting the one goes that does so for longest. A connection that
 fails, whatever a handler or a client does, ends alone. No task and no socket outlives its
 connection.
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-import math
+import random
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -35,6 +36,7 @@ import attrs
 import h11
 import trio
 
+from transport.ratelimit import FairBucket
 from vswitch.runtime import single_error
 from vswitch.web.tls import TlsStream
 from vswitch.web.websocket import WebSocket, accept, tune
@@ -42,6 +44,11 @@ from vswitch.web.websocket import WebSocket, accept, tune
 _READ = 16 * 1024  # bytes of one read
 _LINGER = 1.0  # seconds to hear the end of what a refused client says, so that it hears us
 _LINGER_BYTES = 256 * 1024
+_HEADER_LINES = 128  # h11 takes 5 µs for each
+_PIECE = 256  # bytes; a header in smaller ones is read slowly, since each costs a turn of Trio
+_PIECE_PAUSE = 0.05  # seconds
+_TURN_MEMORY = 2.5  # seconds until an address that has had turns is as good as another
+_TURN_LOOK = 0.5  # seconds at most between two looks whether there is one
 _LOOPBACK = frozenset(("127.0.0.0/8", "::1"))  # as `_network` says it
 _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
@@ -61,7 +68,8 @@ class Limits:
     connections: int = 1024
     per_address: int = 64  # and per /64; loopback, where reverse proxies are, has no such limit
     tls: float = 10.0  # for a handshake
-    tls_rate: float = 100.0  # handshakes a second, and at once: some 0.1 s of CPU
+    turns: float = 100.0  # TLS handshakes and requests a second, and at once: some 0.1 s of CPU
+    turn: float = 3.0  # for one to come
     header: float = 10.0  # for a header to be whole
     header_size: int = 16 * 1024
     body: float = 30.0  # for a body to be whole
@@ -164,8 +172,9 @@ class WebServer:
         self._limits = limits or Limits()
         self._prefix = prefix.rstrip("/")
         self._open: Counter[str] = Counter()  # by network
-        self._tls_turn = -math.inf  # when the last handshake has its turn
-        self._waiting: dict[trio.CancelScope, None] = {}  # in the order in which they came
+        self._turns = FairBucket(self._limits.turns, self._limits.turns, _TURN_MEMORY, now=0.0)
+        # By network, in the order in which they came.
+        self._waiting: dict[str, dict[trio.CancelScope, None]] = {}
 
     @property
     def connections(self) -> int:
@@ -203,11 +212,11 @@ class WebServer:
         self._open[network] += 1
         try:
             with trio.CancelScope() as scope:
-                self._waiting[scope] = None
+                self._waiting.setdefault(network, {})[scope] = None
                 try:
                     await self._serve(stream, client, context, scope)
                 finally:
-                    self._waiting.pop(scope, None)
+                    self.keep(network, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             self.counters["broken"] += 1
         except Exception:
@@ -223,8 +232,9 @@ class WebServer:
         if self.connections >= self._limits.connections:
             if not self._waiting:
                 return False
-            longest = next(iter(self._waiting))
-            del self._waiting[longest]
+            network = max(self._waiting, key=lambda each: len(self._waiting[each]))
+            longest = next(iter(self._waiting[network]))
+            self.keep(network, longest)
             longest.cancel()
             self.counters["displaced"] += 1
         return True
@@ -237,13 +247,12 @@ class WebServer:
         scope: trio.CancelScope,
     ) -> None:
         try:
+            if not await self.turn(client):
+                return
             tune(stream)
             if context is not None:
                 stream = secured = TlsStream(stream, context, server_side=True)
                 with trio.move_on_after(self._limits.tls) as patience:
-                    if not await self._turn_for_tls():
-                        self.counters["tls_limited"] += 1
-                        return
                     await secured.do_handshake()
                 if patience.cancelled_caught:
                     self.counters["slow"] += 1
@@ -252,24 +261,31 @@ class WebServer:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _turn_for_tls(self) -> bool:
-        """Wait for it; whether it comes in time. Else strangers would take the members' CPU."""
-        now, rate = trio.current_time(), self._limits.tls_rate
-        turn = max(self._tls_turn, now - 1.0) + 1 / rate
-        if turn > now + self._limits.tls / 2:
-            return False
-        self._tls_turn = turn
-        await trio.sleep_until(turn)
-        return True
+    async def turn(self, client: str) -> bool:
+        """Wait for it; whether it comes in time. Else strangers would take the members' CPU, and
+        one who wants many all the turns.
+        """
+        network = _network(client)
+        if network in _LOOPBACK:  # whom a reverse proxy has there is not known
+            network = f"{network} {random.random()}"
+        with trio.move_on_after(self._limits.turn):
+            while not self._turns.allow(trio.current_time(), network.encode()):  # noqa: ASYNC110
+                await trio.sleep(random.uniform(0, _TURN_LOOK))
+            return True
+        self.counters["turnless"] += 1
+        return False
 
     def strip(self, path: str) -> str:
-        """The path without the prefix, if it has that."""
+        """The path below the prefix; "", which is nowhere, for any other."""
         below = path.removeprefix(self._prefix)
-        return below if below.startswith("/") else path
+        return below if path.startswith(f"{self._prefix}/") else ""
 
-    def keep(self, scope: trio.CancelScope) -> None:
-        """This connection has proven who it is, and gives way to nobody."""
-        self._waiting.pop(scope, None)
+    def keep(self, network: str, scope: trio.CancelScope) -> None:
+        """This connection has proven who it is, and gives way to nobody. Idempotent."""
+        waiting = self._waiting.get(network, {})
+        waiting.pop(scope, None)
+        if not waiting:
+            self._waiting.pop(network, None)
 
 
 def _network(client: str) -> str:
@@ -306,6 +322,7 @@ class _Connection:
         self._client = client
         self._scope = scope
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_size)
+        self._first = True  # request, whose turn was that of the connection
 
     async def run(self) -> None:
         wait = self._limits.header
@@ -315,6 +332,7 @@ class _Connection:
                     break  # the last one, by either side's wish
                 self._http.start_next_cycle()
                 wait = self._limits.idle
+                self._first = False
         except h11.RemoteProtocolError as error:
             self._server.counters["malformed"] += 1
             await self._refuse(error.error_status_hint)
@@ -326,6 +344,8 @@ class _Connection:
         with trio.fail_after(wait):
             found = await self._next()
         if not isinstance(found, h11.Request):
+            return False
+        if not self._first and not await self._server.turn(self._client):
             return False
         request = self._request(found)
         link = self._routes.link(request)
@@ -339,13 +359,25 @@ class _Connection:
 
     async def _next(self) -> Any:
         """The next event of h11. Bounded: it refuses a header that does not end."""
-        while (found := self._http.next_event()) is h11.NEED_DATA:
+        piecemeal = False
+        while (found := self._event()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 await self._send(
                     h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
                 )
-            self._http.receive_data(bytes(await self._stream.receive_some(_READ)))
+            if piecemeal:
+                await trio.sleep(_PIECE_PAUSE)
+            data = await self._stream.receive_some(_READ)
+            piecemeal = 0 < len(data) < _PIECE
+            self._http.receive_data(bytes(data))
         return found
+
+    def _event(self) -> Any:
+        if self._http.their_state is h11.IDLE:
+            head = self._http.trailing_data[0].partition(b"\r\n\r\n")[0]
+            if head.count(b"\n") > _HEADER_LINES:
+                raise h11.RemoteProtocolError("too many lines", error_status_hint=431)
+        return self._http.next_event()
 
     def _request(self, found: h11.Request) -> Request:
         try:
@@ -450,7 +482,8 @@ class _Connection:
             description=f"https:{self._client}",
             received=bytes(self._http.trailing_data[0]),
         )
-        await link(LinkRequest(request, socket, lambda: self._server.keep(self._scope)))
+        network = _network(self._client)
+        await link(LinkRequest(request, socket, lambda: self._server.keep(network, self._scope)))
 
     async def _refuse(self, status: int) -> None:
         """Say so if there is still a way to."""

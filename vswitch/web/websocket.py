@@ -30,10 +30,14 @@ from vswitch.web.frames import Bytes, FrameReader
 from vswitch.web.tls import TlsStream
 
 RECEIVE: Final = 256 * 1024  # bytes of one read
-_STRANGER = 16 * 1024  # the same, while nothing has been sent to the other side
 WAITING_LIMIT: Final = 1 << 20  # bytes; the transport stops at its `PIPE_MOST`
 _WRITE = 128 * 1024  # bytes of one write, but for the last datagram in it
 _NOT_SENT = 32 * 1024  # bytes in the kernel that have not left yet: 13 ms of 20 Mbit/s
+# What is of nobody whom the receiver knows is read slowly, after as much as a handshake takes and a
+# member that changes its path has under way; a read of it is short, since tiny frames cost most.
+_UNKNOWN = 8 * 1024  # bytes
+_UNKNOWN_RATE = 1024.0  # bytes a second
+_UNKNOWN_READ = 2048  # bytes
 _NORMAL = (1000).to_bytes(2, "big")  # reason of a close, RFC 6455 section 7.4.1
 _CLOSE_PATIENCE = 1.0  # seconds for a close to leave
 
@@ -78,8 +82,6 @@ class WebSocket:
             mark: bytes of backlog below which `writable` is called, see `run`.
             received: bytes that came right behind the handshake.
         """
-        self.given = False  # something has been sent here
-        self.on_given: Callable[[], None] | None = None  # called once, then
         self._stream = stream
         self._now = stream if isinstance(stream, TlsStream) else None
         self._client = client
@@ -101,10 +103,6 @@ class WebSocket:
         """Queue all, and write what leaves at once. HOT PATH."""
         if self._scope.cancel_called:
             return
-        if not self.given:
-            self.given = True
-            if self.on_given is not None:
-                self.on_given()
         idle = not (self._waiting or self._sending)  # so nobody waits for room
         for each in datagrams:
             self._waiting.append(bytes(each))
@@ -129,7 +127,7 @@ class WebSocket:
 
     async def run(
         self,
-        receive: Callable[[list[bytes | bytearray]], None],
+        receive: Callable[[list[bytes | bytearray]], bool],
         writable: Callable[[], None],
         *,
         idle: float = math.inf,
@@ -137,7 +135,8 @@ class WebSocket:
         """Read and write until either side has ended it; why, for people.
 
         Args:
-            receive: gets what came, in order; must not wait.
+            receive: gets what came, in order; must not wait. Says whether that is of somebody
+                known; the rest is read slowly.
             writable: the backlog has fallen below the mark.
             idle: seconds without a byte from the other side after which it is over.
         """
@@ -161,26 +160,34 @@ class WebSocket:
     def _frame(self, kind: int, data: bytes | bytearray) -> list[Bytes]:
         return frames.encode(kind, data, frames.fresh_key() if self._client else None)
 
-    async def _read(self, receive: Callable[[list[bytes | bytearray]], None]) -> None:
+    async def _read(self, receive: Callable[[list[bytes | bytearray]], bool]) -> None:
         data: bytes | bytearray = self._received
         self._received = b""
+        unknown, size = 0, _UNKNOWN_READ
         while True:
             if data:
                 # HOT PATH
+                whole = self._reader.held + len(data)
                 try:
                     messages = self._reader.feed_untrusted(data)
                 except BadRecord as error:
                     self._end(str(error))
                     return
                 came = [body for kind, body in messages if kind == frames.BINARY]
-                if came:
-                    receive(came)
+                if came and receive(came):
+                    unknown, size = 0, RECEIVE
+                else:
+                    whole -= self._reader.held
+                    unknown += whole
                 if len(came) < len(messages) and self._control(messages):
                     self._end("the other side has closed it")
                     return
+                if unknown > _UNKNOWN:
+                    size = _UNKNOWN_READ
+                    await trio.sleep(whole / _UNKNOWN_RATE)
             self._heard_at = trio.current_time()
             try:
-                data = await self._stream.receive_some(RECEIVE if self.given else _STRANGER)
+                data = await self._stream.receive_some(size)
             except trio.BrokenResourceError:
                 self._end("the connection is broken")
                 return

@@ -404,6 +404,45 @@ async def test_a_flood_in_a_pipe_is_met_as_one_from_an_address_and_others_come_i
             assert drops["rate_limited"] + drops["cookie_limited"] >= 1900
 
 
+async def test_a_flood_of_inits_in_a_pipe_closes_no_door_to_others(autojump_clock):
+    """The kernel cannot hold it back, and would hold back others instead, more and more."""
+    async with open_network() as network, open_server(network) as server:
+        async with open_client(network) as client, open_pipe(client, server) as pair:
+            shares = []
+            server._sock.limit_inits = shares.append
+            for proof in (bytes(232), bytes(231) + b"x"):
+                for _ in range(8):
+                    assert not server.pipe_received(pair.second.address, [b"\1" + proof[1:]] * 2000)
+                    await trio.sleep(0.25)
+            assert shares == []
+
+
+async def test_what_is_of_a_session_on_the_pipe_is_told_from_the_rest(autojump_clock):
+    async with open_network() as network, open_server(network) as server:
+        async with (
+            open_client(network) as client,
+            open_client(network, STRANGER, "10.0.0.3") as stranger,
+            open_pipe(client, server) as pair,
+            open_pipe(stranger, server) as other,
+        ):
+            told = []
+            real = server.pipe_received
+
+            def note(address, datagrams):
+                told.append(real(address, datagrams))
+
+            server.pipe_received = note
+            channel = await client.connect(PEER, [pair.first.address])
+            await channel.send([b"a"])
+            await trio.sleep(1.0)
+            assert told[0] is False  # the init
+            assert all(told[1:])
+            assert len(told) > 1
+            sealed = [each for each in pair.first.sent if each[0] == DATA]
+            assert not real(other.second.address, sealed)
+            assert not real(pair.second.address, [b"junk"])
+
+
 async def test_a_datagram_copied_into_a_pipe_moves_nothing(autojump_clock):
     """Whoever copies what the client has sent shows that it can send here, and gets little."""
     taken = []

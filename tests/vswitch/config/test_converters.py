@@ -17,6 +17,7 @@ import vswitch
 from vswitch.config import converters
 from vswitch.config.converters import (
     to_bool,
+    to_connection_rate,
     to_duration,
     to_duration_or_off,
     to_frame_limit,
@@ -37,7 +38,11 @@ from vswitch.errors import ConfigError, VswitchError
 from vswitch.features.impair import orders_untrusted
 from vswitch.features.settings import PortSettings, Settings, SwitchSettings
 
-REQUIRED = {"name": "pc1"}  # of the classes that have an option without a default
+REQUIRED = {
+    "name": "pc1",
+    "listen": "tcp://:80",
+    "to": "pc1:80",
+}  # of the classes that have an option without a default
 BOOLEANS = {"on": True, "yes": True, "true": True, "1": True}
 BOOLEANS |= {"off": False, "no": False, "false": False, "0": False}
 BOOLEANS |= {text.upper(): value for text, value in BOOLEANS.items()}
@@ -88,7 +93,8 @@ SPELLED = [each for each in FIELDS if each.values[1].converter in SPELLINGS]
 
 def from_all_sources(cls, name, text):
     """What becomes of a text as a flag, a variable, in a file, and as a live setting."""
-    required = {key: value for key, value in REQUIRED.items() if key in options_of(cls)}
+    needs = {each.name for each in attrs.fields(cls) if each.default is attrs.NOTHING}
+    required = {key: value for key, value in REQUIRED.items() if key in needs}
     sources = [
         lambda: load(cls, required | {name: text}, {}),
         lambda: structure(cls, required | {name: text}, "file: table"),
@@ -124,7 +130,7 @@ def test_every_setting_has_the_converter_of_its_kind(cls, field):
         assert field.converter in (to_bool, to_optional_bool)
     if kind in ("float", "float | None"):
         durations = (to_duration, to_duration_or_off, to_optional_duration)
-        assert field.converter in (*durations, to_rate, to_frame_rate)
+        assert field.converter in (*durations, to_rate, to_frame_rate, to_connection_rate)
     if name == "mtu":
         assert field.converter in (to_mtu, to_optional_mtu)
     if name == "name":

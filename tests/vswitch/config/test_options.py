@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from ipaddress import IPv4Network
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from vswitch.config.options import (
     InviteConfig,
     JoinConfig,
     LookConfig,
+    ProxyConfig,
     ServeConfig,
 )
 from vswitch.config.sources import flag_of, load, options_of, variable_of
@@ -296,3 +298,8 @@ def test_state_directory_defaults(tmp_path):
     assert default_state_dir({"XDG_STATE_HOME": "/s"}, 1000) == Path("/s/vswitch")
     home = default_state_dir({"XDG_STATE_HOME": "relative", "HOME": "/h"}, 1000)
     assert home == Path("/h/.local/state/vswitch")
+
+
+@pytest.mark.parametrize("name", ["idle", "udp_idle"])
+def test_what_ends_idle_connections_can_be_off(name):
+    assert getattr(load(ProxyConfig, {"name": "pc1", name: "off"}, {}), name) == inf

@@ -16,6 +16,7 @@ from vswitch.config.options import TABLES, InviteConfig, JoinConfig, ServeConfig
 from vswitch.config.sources import load, options_of
 from vswitch.errors import ConfigError
 from vswitch.registry.invite import JoinString
+from vswitch.serving.plan import plan_networks
 
 ALPHABET = "aAzZ270159@:[]./-_%=\"'\n\t \0{},#é²٣\udc80😀"
 
@@ -103,6 +104,7 @@ SAMPLES = {
     "advertise": "192.168.1.0/24,exit",
     "accept_routes": "192.168.0.0/16,fd00::/16",
     "exit_node": "pc2",
+    "no_dns": "true", "allow_domain": "lan,example.com",
 }  # fmt: skip
 
 
@@ -120,6 +122,28 @@ def test_flags_and_variables(cls):
             message = str(error)
         assert message == "" or message.startswith("--")
         assert len(message.splitlines()) <= 1
+
+
+def test_networks_in_files(tmp_path):
+    rng = random.Random(5)
+    valid = (
+        '[network.lab]\nsubnet = "10.0.0.0/24"\nlocal_port = true\ndev = "vsw1"\n'
+        "[network.lab.port.pc1]\nisolated = true\n[network.lab.switch]\nguard = true\n"
+        '[[network.lab.foreign]]\nkind = "udp"\nlisten = ":9"\n'
+        '[network.lab.rules]\ndefault = "deny"\n[network.office]\nlocal_port = true\n'
+    )
+    path = tmp_path / "f.toml"
+    right = 0
+    for _ in range(1_000):
+        path.write_bytes(mutated(rng, valid).encode("utf-8", "surrogateescape"))
+        try:
+            plans, message = plan_networks(ServeConfig(config=path)), ""
+        except ConfigError as error:
+            plans, message = (), str(error)
+        assert all(line.startswith(str(path)) for line in message.splitlines())
+        assert all(576 <= each.config.mtu <= 9000 for each in plans)
+        right += bool(plans)
+    assert 0 < right < 1_000
 
 
 def test_files(tmp_path):

@@ -32,7 +32,13 @@ def rules(rng):
         dhcp=rng.random() < 0.5,
         ra=rng.random() < 0.5,
         macs={MACS[0], MACS[1]},
-        addresses=Addresses(hosts, prefixes, any_ipv4),
+        addresses=Addresses(
+            hosts,
+            prefixes,
+            any_ipv4,
+            routed=rng.choice([(), ((4, 32, 0),), ((4, 8, 0x0A0000), (16, 96, 0x20010DB8))]),
+            lan=rng.choice([(), ((4, 16, 0x0A09),), ((16, 80, 0x20010DB80001),)]),
+        ),
         owners={**dict.fromkeys(hosts, 1), V4[5]: 2, V6[3]: 2},
     )
 
@@ -138,13 +144,22 @@ def _permits(given, address):
         return True
     if address.version == 4 and given.any_ipv4:
         return True
-    for size, drop, rest in given.prefixes:
+    return _in_any(given.prefixes, address)
+
+
+def _in_any(prefixes, address):
+    for size, drop, rest in prefixes:
         bits = size * 8
         if bits == address.max_prefixlen:
             network = ipaddress.ip_network((rest << drop, bits - drop))
             if address in network:
                 return True
     return False
+
+
+def _behind(address, its):
+    routed, lan = (_in_any(each, address) for each in (its.addresses.routed, its.addresses.lan))
+    return address.packed not in its.owners and routed and not lan
 
 
 def judged(data, its):
@@ -225,7 +240,7 @@ def _ipv4_judged(reader, its):
         asks = is_udp and ports == struct.pack(">HH", 68, 67)
         if not asks and not (first and head[9] == 2):
             return GuardDrop.SOURCE_GUARD
-    elif its.source and not _ipv4_allowed(address, its):
+    elif its.source and not _ipv4_allowed(address, its) and not _behind(address, its):
         return GuardDrop.SOURCE_GUARD
     if its.dhcp and is_udp and (len(ports) < 2 or ports[:2] == struct.pack(">H", 67)):
         return GuardDrop.DHCP_GUARD
@@ -242,7 +257,7 @@ def _ipv6_judged(reader, its):
         head = address = None
     if its.source and not address.is_link_local and not address.is_unspecified:
         others = its.owners.get(address.packed, 1) != 1
-        if others or not _permits(its.addresses, address):
+        if (others or not _permits(its.addresses, address)) and not _behind(address, its):
             return GuardDrop.SOURCE_GUARD
     if not its.ra and not its.dhcp:
         return None

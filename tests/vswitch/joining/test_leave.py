@@ -78,6 +78,13 @@ async def test_nothing_is_removed_until_the_switch_knows_it(left, monkeypatch, c
     assert main(argv) == ExitCode.NOT_FOUND
 
 
+async def test_through_a_proxy_as_join(left, tmp_path, capsys):
+    argv = ["leave", "pc1", "--state", str(left.path), "--proxy", "http://p.example:80"]
+    assert main([*argv, "--proxy-credentials", str(tmp_path / "none")]) == ExitCode.FAILED
+    assert f"proxy credentials {tmp_path}/none: No such file" in capsys.readouterr().err
+    assert left.key("pc1").exists()
+
+
 async def test_who_is_joined_is_told_to_stop_first(site, capsys):
     async with site.serving() as running, site.joined("pc1", running):
         argv = ["leave", "pc1", "--state", str(site.path / "pc1")]
@@ -90,6 +97,6 @@ class Asked:
         self.error = error
         self.profiles = []
 
-    def __call__(self, profile):
+    def __call__(self, profile, config):
         self.profiles.append(profile)
         raise self.error

@@ -1,6 +1,7 @@
 """Trace and events, from a running switch over the control socket."""
 
 import json
+from ipaddress import IPv4Network
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from vswitch.management.client import open_stream, request
 from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
 from vswitch.management.socket import serve_control
+from vswitch.services.publish import Publisher
 from vswitch.serving.status import totals_of
 from vswitch.switch.port import Bound
 from vswitch.switch.switch import open_switch
@@ -161,3 +163,37 @@ async def test_a_lane_that_changes_is_an_event():
             feature.tick(2.0)
         changed = [event for event in switch.events.since() if event.kind == "lane-changed"]
         assert [dict(event.facts) for event in changed] == [{"lane": "datagram", "before": "kcp"}]
+
+
+async def test_what_is_published_wrongly_is_told(tmp_path):
+    path = tmp_path / "control.sock"
+    async with open_switch() as switch, trio.open_nursery() as nursery:
+        publisher = Publisher(switch, None, None, IPv4Network("10.77.0.0/24"))
+        for name, controlled in (
+            ("with", Controlled(FeatureManager(switch), None, None, None, publisher)),
+            ("without", Controlled(FeatureManager(switch), None, None, None)),
+        ):
+            await nursery.start(serve_control, path.with_name(name), control_handlers(controlled))
+
+        async def ask(verb, name="with", **args):
+            return await trio.to_thread.run_sync(
+                lambda: request(path.with_name(name), verb, **args)
+            )
+
+        assert await ask("published") == {"published": []}
+        with pytest.raises(ConfigError, match="publish: to is missing"):
+            await ask("publish", rule={"listen": "tcp://:1"})
+        with pytest.raises(ConfigError, match="needs a rule"):
+            await ask("publish", rule=1)
+        with pytest.raises(ConfigError, match="publish: unknown option x"):
+            await ask("publish", rule={"listen": "tcp://:1", "to": "a:1", "x": 1})
+        with pytest.raises(ConfigError, match="unpublish 80: write tcp"):
+            await ask("unpublish", listen="80")
+        with pytest.raises(NotFound, match="nothing is published at tcp://:80"):
+            await ask("unpublish", listen="tcp://:80")
+        with pytest.raises(VswitchError, match="cannot publish"):
+            await ask("published", "without")
+        # Its service has not begun, or has ended.
+        with pytest.raises(VswitchError, match="has ended by a fault"):
+            await ask("publish", rule={"listen": "tcp://:1", "to": "a:1"})
+        nursery.cancel_scope.cancel()

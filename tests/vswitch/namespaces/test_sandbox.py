@@ -42,6 +42,30 @@ async def test_sockets_of_the_namespace_speak_to_each_other_and_to_nobody_else(s
 
 
 @pytest.mark.netns
+async def test_sockets_that_are_wanted_at_once_come_in_few_calls(sandbox, monkeypatch):
+    calls, call = [], type(sandbox).call
+
+    async def counted(self, function, *args):
+        calls.append(function)
+        return await call(self, function, *args)
+
+    monkeypatch.setattr(type(sandbox), "call", counted)
+    made = []
+
+    async def make():
+        made.append(await sandbox.socket(socket.AF_INET, socket.SOCK_STREAM))
+
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(make)
+        for sock in made:
+            stack.enter_context(sock)
+        assert len({sock.fileno() for sock in made}) == 100
+    assert len(calls) <= 3  # of 64 at most
+
+
+@pytest.mark.netns
 async def test_refused_socket_is_the_callers_error(sandbox):
     with pytest.raises(OSError, match="not supported"):
         await sandbox.socket(socket.AF_INET, socket.SOCK_SEQPACKET)

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from math import inf
 
 import pytest
@@ -12,8 +13,8 @@ import trio
 from vswitch.config.places import Place, parse_forward
 from vswitch.errors import VswitchError
 from vswitch.proxy import names, socks
-from vswitch.proxy.counts import Limit
-from vswitch.proxy.listeners import Limits
+from vswitch.proxy.counts import Counts, Limit
+from vswitch.proxy.listeners import Limits, serve_datagrams
 from vswitch.proxy.names import LanNames, no_dns
 from vswitch.proxy.service import Rules, open_proxy
 from vswitch.proxy.sides import Side, host_names, host_socket
@@ -538,3 +539,25 @@ async def test_member_listens_at_an_address_that_it_will_have():
         assert sock.getsockname()[0] == place.host
     with pytest.raises(VswitchError, match=r"cannot listen at 192\.0\.2\.77:0"):
         await Side(host_socket, no_dns).listen(place)
+
+
+async def test_datagrams_are_answered_from_the_address_that_was_asked():
+    """Of a socket at every address: a host has several, and the client knows the one it asked."""
+    async with udp_echo() as port:
+        target, lan = Place("127.0.0.1", port, udp=True), Side(host_socket, host_names)
+        for place, host, family in (
+            (Place("0.0.0.0", 0, udp=True), "127.0.0.7", socket.AF_INET),
+            (Place("", 0, udp=True), "127.0.0.7", socket.AF_INET),
+            (Place("", 0, udp=True), "::1", socket.AF_INET6),
+        ):
+            counts = Counts("forward", str(place))
+            with await lan.listen(place) as listener:
+                async with trio.open_nursery() as nursery:
+                    dial = partial(lan.connect_datagrams, target)
+                    nursery.start_soon(serve_datagrams, listener, dial, limits(), counts)
+                    with trio.socket.socket(family, socket.SOCK_DGRAM) as client:
+                        where = (host, listener.getsockname()[1])
+                        await client.sendto(b"word", where)
+                        data, source = await client.recvfrom(9)
+                        assert (data, source[:2]) == (b"word", where)
+                    nursery.cancel_scope.cancel()

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from vswitch.errors import ExitCode
+from vswitch.errors import ExitCode, VswitchError
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused
@@ -89,3 +89,28 @@ def test_a_new_subnet_replaces_what_does_not_fit(registry):
     assert registry.lease(KEY2, "auto", half) == "10.77.0.9/25"
     assert registry.lease(KEY1, "auto", half) == "10.77.0.2/25"
     assert registry.lease(KEY2, "auto", IPv4Network("10.9.0.0/16")) == "10.9.0.2/16"
+
+
+def test_an_address_of_the_switchs_own_is_the_highest_free_one_and_no_members(registry):
+    for number, key in enumerate((KEY1, KEY2)):
+        registry.enrol_local(key, f"pc{number}", NOW)
+    assert registry.lease(KEY1, "10.77.0.254/24", SUBNET) == "10.77.0.254/24"
+    held = registry.hold(SUBNET, "publish")
+    assert str(held) == "10.77.0.253"
+    assert registry.hold(SUBNET, "publish") == held
+    assert str(registry.hold(SUBNET, "other")) == "10.77.0.252"
+    said = refusal(registry.lease, KEY2, "10.77.0.253/24", SUBNET)
+    assert "is taken by publish" in str(said)
+
+
+def test_a_full_subnet_has_none_for_the_switch_and_says_so(registry):
+    small = IPv4Network("10.77.0.0/30")
+    registry.enrol_local(KEY1, "pc1", NOW)
+    registry.lease(KEY1, "auto", small)
+    with pytest.raises(
+        VswitchError, match=r"10\.77\.0\.0/30 are given away, and publish needs one"
+    ):
+        registry.hold(small, "publish")
+    registry.lease(KEY1, "none", small)
+    assert str(registry.hold(small, "publish")) == "10.77.0.2"
+    assert refusal(registry.lease, KEY1, "auto", small).code == ByeCode.FULL

@@ -12,7 +12,9 @@ from vswitch.registry.rules import EnrolRefused, Member
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.testing import ethernet
 
-TWO = '[network.lab]\nsubnet = "10.77.0.0/24"\nmtu = 1400\n'
+# Without services, which would be a port and its copies more.
+NONE = "[names]\nenabled = false\n[network.lab.names]\nenabled = false\n"
+TWO = NONE + '[network.lab]\nsubnet = "10.77.0.0/24"\nmtu = 1400\n'
 ALL = b"\xff" * 6
 SAME = b"\x02\0\0\0\0\x07"  # a station that both networks have
 
@@ -66,6 +68,8 @@ async def test_networks_with_one_subnet_and_one_mac_see_nothing_of_each_other(si
             assert (here.network, there.network) == ("default", "lab")
             assert here.networks == there.networks == ["default", "lab"]
             assert [port.name for port in there.ports] == ["pc1", "pc2"]
+            prefixes = {each.status.served.prefix for each in running.networks.values()}
+            assert len(prefixes) == 2  # a host can be in both
             assert await site.revoke("pc1", "lab") == ["pc1"]
             assert isinstance(await lab_one.wait_ended(), EnrolRefused)
             assert [port.name for port in (await site.status()).ports] == ["pc1", "pc2"]
@@ -170,6 +174,14 @@ async def test_on_the_switchs_own_host_a_network_is_joined_by_its_name(site, con
         ("[network.lab.foreign]\nkind = 'udp'\n", "write [[network.lab.foreign]]"),
         ("[[network.lab.foreign]]\nkind = 'udp'\n", "network.lab.foreign[1]: listen is missing"),
         ("[network.lab]\nbridge = 'br0'\n", "network.lab.bridge"),
+        ("[[network.lab.publish]]\nto = 'a:1'\n", "network.lab.publish[1]: listen is missing"),
+        ("[network.lab.publish]\n", "write [[network.lab.publish]]"),
+        (
+            "[[publish]]\nlisten = 'tcp://:8000-8010'\nto = 'a:1-11'\n[network.lab]\n"
+            "[[network.lab.publish]]\nlisten = 'tcp://127.0.0.1:8010'\nto = 'a:1'\n",
+            "network.lab.publish: tcp://127.0.0.1:8010 takes what comes to tcp://:8000-8010 of the "
+            "network default",
+        ),
         ("".join(f"[network.n{n}]\n" for n in range(16)), "more than 15"),
         (
             "[network.a]\nlocal_port = true\n[network.b]\nlocal_port = true\n",

@@ -10,6 +10,7 @@ from vswitch.errors import BadRecord
 from vswitch.web.frames import (
     BINARY,
     CLOSE,
+    FRAGMENT_LIMIT,
     MESSAGE_LIMIT,
     PING,
     PONG,
@@ -163,6 +164,8 @@ def test_too_much_is_not_written():
 
 def test_what_is_held_is_bounded():
     reader = FrameReader(masked=False)
-    for _ in range(1000):
-        reader.feed_untrusted(bytes.fromhex("000100") if reader.held else bytes.fromhex("020100"))
-    assert reader.held == 1000
+    for number in range(FRAGMENT_LIMIT):
+        reader.feed_untrusted(bytes.fromhex("000100" if number else "020100"))
+    assert reader.held == FRAGMENT_LIMIT
+    with pytest.raises(BadRecord, match="too many fragments"):
+        reader.feed_untrusted(bytes.fromhex("0000"))

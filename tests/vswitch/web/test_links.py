@@ -1,17 +1,19 @@
 """Sessions in WebSockets: over TLS, through a proxy, and what becomes of strangers."""
 
 import contextlib
+import socket
 
 import pytest
 import trio
 
-from tests.transport.endpoint.test_endpoint import PEER, open_client, open_server
+from tests.transport.endpoint.test_endpoint import PEER, SERVER, open_client, open_server
 from transport.testing.network import open_network
 from vswitch.web.certificates import Certificate
 from vswitch.web.client import Proxy, open_websocket
-from vswitch.web.links import open_link, serve_https
+from vswitch.web.links import link_path, open_link, serve_https
 
 MESSAGE = bytes(60_000)
+LINK = link_path(SERVER.public.raw)
 
 
 async def receive(channel, count):
@@ -42,7 +44,13 @@ async def serving(endpoint, **settings):
             patch.setattr(trio, "open_tcp_listeners", note)
             server = await nursery.start(
                 lambda task_status: serve_https(
-                    endpoint, "127.0.0.1", 0, certificate, task_status=task_status, **settings
+                    endpoint,
+                    SERVER.public.raw,
+                    "127.0.0.1",
+                    0,
+                    certificate,
+                    task_status=task_status,
+                    **settings,
                 )
             )
         yield server, f"https://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
@@ -77,7 +85,7 @@ async def test_a_session_in_a_websocket_carries_messages_both_ways():
     async with open_network() as network, open_server(network) as server:
         network.link.up = False
         async with serving(server) as (web, url), open_client(network) as client:
-            async with open_link(client, f"{url}/v1/link") as (address, over):
+            async with open_link(client, f"{url}{LINK}") as (address, over):
                 channel = await client.connect(PEER, [address])
                 assert channel.path_kind == "https:" + url.removeprefix("https://")
                 await channel.send([b"a", MESSAGE, b"b"])
@@ -101,7 +109,7 @@ async def test_a_link_through_a_proxy_with_a_password():
                 nursery.start_soon(
                     trio.serve_listeners, lambda stream: proxy(stream, "Basic dTpw"), [listener]
                 )
-                link = f"{url}/office/v1/link"
+                link = f"{url}/office{LINK}"
                 with pytest.raises(OSError, match="wants a name and a password"):
                     async with open_link(client, link, proxy=Proxy("127.0.0.1", port)):
                         pass
@@ -112,6 +120,51 @@ async def test_a_link_through_a_proxy_with_a_password():
                     assert await receive(channel, 1) == [b"a"]
                     await channel.aclose()
                 nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        # What squid does: a page comes along in the same segment.
+        (b"HTTP/1.1 407 No\r\nContent-Length: 4\r\n\r\npage", "wants a name and a password"),
+        (b"HTTP/1.1 403 No\r\n\r\n<html>", "does not connect to s.example:443: status 403"),
+        (b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0-x", "is it an HTTP proxy"),
+        (b"SSH-2.0-x\r\n\r\n", "is it an HTTP proxy"),
+        (b"HTTP/1.1 200 OK\r\nX: " + bytes(30_000).replace(b"\0", b"x"), "is too long"),
+        (b"", "it has closed the connection"),
+    ],
+)
+async def test_what_a_proxy_answers_is_said(answer, reason):
+    """The name of the switch is the proxy's to resolve."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+
+    async def say(stream):
+        async with stream:
+            with contextlib.suppress(trio.BrokenResourceError):
+                await stream.receive_some()
+                await stream.send_all(answer)
+                await stream.send_eof()
+                await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, say, [listener])
+        with pytest.raises(OSError, match=rf"^proxy 127.0.0.1:{port}: .*{reason}"):
+            async with open_websocket("https://s.example/x", proxy=Proxy("127.0.0.1", port)):
+                pass
+        nursery.cancel_scope.cancel()
+
+
+async def test_why_nobody_is_reached_is_said():
+    """As the kernel or the resolver has it, and of whom."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(OSError, match=r"^Connection refused$"):
+        async with open_websocket(f"https://127.0.0.1:{port}/"):
+            pass
+    with pytest.raises(OSError, match=f"^proxy 127.0.0.1:{port}: Connection refused$"):
+        async with open_websocket("https://s.example/", proxy=Proxy("127.0.0.1", port)):
+            pass
 
 
 async def test_who_is_cancelled_leaves_no_socket():
@@ -141,9 +194,11 @@ async def test_where_there_is_no_link_it_is_said():
                 async with open_websocket(f"{url}/v1/else"):
                     pass
             with pytest.raises(OSError, match="certificate verify failed"):
-                async with open_websocket(f"{url}/v1/link", verify=True):
+                async with open_websocket(f"{url}{LINK}", verify=True):
                     pass
-            with pytest.raises(OSError, match="http://"):
-                async with open_websocket(f"http{url.removeprefix('https')}/v1/link"):
+            with pytest.raises(
+                OSError, match=r"the connection has ended|reset by peer|closed the connection"
+            ):
+                async with open_websocket(f"http{url.removeprefix('https')}{LINK}"):
                     pass
             await until(lambda: not web.connections)

@@ -78,7 +78,7 @@ async def test_what_is_not_there_is_one_page(autojump_clock):
         assert missing.pop().startswith(b"HTTP/1.1 404 Not Found\r\n")
 
 
-async def test_a_prefix_that_a_proxy_leaves_or_takes_off(autojump_clock):
+async def test_below_a_prefix_and_nowhere_else(autojump_clock):
     async def answer(request):
         return Response(200, request.path.encode())
 
@@ -86,8 +86,8 @@ async def test_a_prefix_that_a_proxy_leaves_or_takes_off(autojump_clock):
     routes.add("GET", "/x", answer)
     async with serving(routes, prefix="/office/") as (_, connect):
         assert (await ask(connect, GET % b"/office/x?a=b")).endswith(b"\r\n/x")
-        assert (await ask(connect, GET % b"/x")).endswith(b"\r\n/x")
-        assert b" 404 " in await ask(connect, GET % b"/officex")
+        for path in (b"/x", b"/officex", b"/office", b"/", b"//office/x"):
+            assert b" 404 " in await ask(connect, GET % path)
 
 
 async def test_bodies_and_pipelining(autojump_clock):
@@ -254,6 +254,7 @@ async def test_a_websocket_and_who_has_proven_itself_keeps_its_place(autojump_cl
 
         def receive(datagrams):
             asked.socket.send_nowait(datagrams)
+            return True
 
         await asked.socket.run(receive, lambda: None)
 
@@ -287,26 +288,69 @@ async def test_garbage_instead_of_tls_and_a_slow_handshake(autojump_clock):
         assert server.counters["slow"] == 1
 
 
-async def test_handshakes_have_a_rate(autojump_clock):
-    """So many at once, and a second; who would wait for more than five seconds is not kept."""
-    ended, context = [], Certificate().context()
-
-    async def client(stream):
+async def knocking(connect, client, each):
+    """Come again and again with garbage; each time that somebody looked at it, note when."""
+    while True:
         with contextlib.suppress(trio.BrokenResourceError):
-            await stream.send_all(b"garbage garbage")
-        await everything(stream)
-        ended.append(trio.current_time() - began)
+            if await ask(connect, b"garbage\r\n\r\n", client=client):
+                each.append(trio.current_time())
 
-    async with serving(None, Limits(tls_rate=64), context=context) as (server, connect):
-        began = trio.current_time()
+
+async def test_turns_have_a_rate_and_go_to_newcomers_first(autojump_clock):
+    """Whoever has had few comes before who has had many; who gets none in time is not kept."""
+    limits, seen, honest = Limits(turns=20, connections=500), {}, []
+    async with serving(limits=limits) as (server, connect):
         async with trio.open_nursery() as nursery:
-            for _ in range(400):
-                nursery.start_soon(client, connect("127.0.0.1"))
-        await wait_all_tasks_blocked()
-        assert server.counters["broken"] == 6 * 64
-        assert server.counters["tls_limited"] == 400 - 6 * 64
-        assert sum(each == 0 for each in ended) == 64 + 400 - 6 * 64
-        assert max(ended) == pytest.approx(5)
+            for number in range(100):
+                client = f"192.0.2.{1 + number % 4}"
+                seen.setdefault(client, [])
+                nursery.start_soon(knocking, connect, client, seen[client])
+            await trio.sleep(20)
+            for number in range(5):
+                began = trio.current_time()
+                assert b"200 OK" in await ask(connect, GET % b"/", client=f"198.51.100.{number}")
+                honest.append(trio.current_time() - began)
+            nursery.cancel_scope.cancel()
+        assert max(honest) < 2.0
+        assert 0.7 * 20 * 20 < sum(map(len, seen.values())) < 20 * (20 + 12)
+        counts = sorted(map(len, seen.values()))
+        assert counts[0] > 0.5 * counts[-1]
+        assert server.counters["turnless"] > 0
+
+
+async def test_further_requests_of_a_connection_take_turns(autojump_clock):
+    async with serving(limits=Limits(turns=10)) as (_, connect):
+        began = trio.current_time()
+        got = await ask(connect, GET % b"/" * 100)
+        assert got.count(b"HTTP/1.1 200") <= 10 * (trio.current_time() - began + 1)
+
+
+async def test_who_has_most_places_makes_room(autojump_clock):
+    async with serving(limits=Limits(connections=8)) as (server, connect):
+        early = connect("198.51.100.1")
+        for _ in range(40):
+            connect("192.0.2.1")
+            await wait_all_tasks_blocked()
+        assert server.connections == 8
+        await early.send_all(GET % b"/")
+        assert b"200 OK" in await early.receive_some()
+
+
+async def test_a_header_of_many_lines_or_tiny_pieces(autojump_clock):
+    async with serving() as (server, connect):
+        lines = GET[:-2] % b"/" + b"a:b\r\n" * 1000 + b"\r\n"
+        assert (await ask(connect, lines)).startswith(b"HTTP/1.1 431 ")
+        assert server.counters["malformed"] == 1
+        stream, sent = connect(), 0
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(GET[:-2] % b"/" + b"X: ")
+            while True:
+                await wait_all_tasks_blocked()
+                await stream.send_all(b"x")
+                sent += 1
+                await trio.sleep(0.001)
+        assert trio.current_time() < 2 * Limits().header
+        assert server.counters["slow"] == 1
 
 
 async def test_tls(autojump_clock):

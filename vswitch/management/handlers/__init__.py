@@ -19,6 +19,7 @@ from vswitch.management.handlers.impair import impair
 from vswitch.management.handlers.leases import lease_release, leases
 from vswitch.management.handlers.mac import mac_add, mac_del, mac_flush, mac_list, mac_watch
 from vswitch.management.handlers.port import port_copy, port_set, switch_set
+from vswitch.management.handlers.publish import publish, published, unpublish
 from vswitch.management.handlers.rules import rules_list, rules_load
 from vswitch.management.handlers.status import bar, revoked, status
 from vswitch.management.handlers.trace import trace
@@ -31,6 +32,9 @@ HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = 
     "switch-set": switch_set,
     "port-set": port_set,
     "port-copy": port_copy,
+    "published": published,
+    "publish": publish,
+    "unpublish": unpublish,
     "mac-list": mac_list,
     "mac-watch": mac_watch,
     "mac-add": mac_add,

@@ -10,6 +10,7 @@ from transport import ChannelBroken
 from vswitch.devices.host_interface import HostFacts
 from vswitch.devices.routing import NOTHING, Route
 from vswitch.errors import PrivilegeError
+from vswitch.joining import reach
 from vswitch.members.protocol import Update, Welcome, encode_control
 
 WELCOME = Welcome(
@@ -153,3 +154,18 @@ async def test_what_the_kernel_refuses_is_said_and_done_without(autojump_clock, 
         speaker.say(Update(gateways=WELCOME.gateways))
         await trio.sleep(1)
         assert stage.interface.routing.routes == {FOUR, SIX}
+
+
+async def test_a_switch_that_moves_is_pinned_where_it_is_now(autojump_clock, stage, monkeypatch):
+    speaker = Speaker(attrs.evolve(WELCOME, gateways=OUT))
+    async with joined(stage, speaker, exit_node="gw"):
+
+        async def resolve(host, port):
+            await trio.lowlevel.checkpoint()
+            return [("198.51.100.2", port), (host, port)]
+
+        monkeypatch.setattr(reach, "resolve", resolve)
+        speaker.device.close(0, "away")
+        await trio.sleep(20)
+        pinned = stage.interface.routing.out.pinned
+        assert pinned == {"198.51.100.1", "198.51.100.2", "192.168.1.53"}

@@ -1,0 +1,439 @@
+"""Published services between two networks that are both this host's loopback."""
+
+import logging
+import socket
+import struct
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from ipaddress import IPv4Network
+
+import pytest
+import trio
+
+from vswitch.errors import ConfigError, NotFound, VswitchError
+from vswitch.proxy.sides import CannotConnect, host_socket
+from vswitch.services import publish
+from vswitch.services.lan_sockets import Standby
+from vswitch.services.proxy_protocol import header
+from vswitch.services.publish import Publisher, Whereabouts
+from vswitch.services.publish_rules import read_rule
+from vswitch.switch.switch import open_switch
+
+SUBNET = IPv4Network("127.0.0.0/8")
+DEADLINE = 20  # seconds
+
+
+def port():
+    """One that nobody has now, of TCP and UDP."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            try:
+                udp.bind(tcp.getsockname())
+            except OSError:
+                continue
+            return tcp.getsockname()[1]
+
+
+def two_ports():
+    """The first of two in a row."""
+    while True:
+        where = port()
+        with suppress(OSError), socket.create_server(("127.0.0.1", where + 1)):
+            return where
+
+
+class World:
+    """A publisher, and a member `pc1` that may be anywhere."""
+
+    def __init__(self, switch):
+        self.switch = switch
+        self.members = {"pc1": Whereabouts("pc1", "127.0.0.1")}
+        self.makes = host_socket
+        self.opened = 0
+        self.lost = trio.Event()
+
+    def find(self, name):
+        return self.members.get(name, Whereabouts("", why="no_name"))
+
+    async def serve_lan(self, *, task_status):
+        self.opened += 1
+        task_status.started(self.makes)
+        await self.lost.wait()
+        raise VswitchError("a planted end")
+
+    async def publish(self, listen, to, **said):
+        rule = read_rule({"listen": listen, "to": to} | said, "here", SUBNET)
+        return await self.publisher.publish(rule)
+
+    def events(self, kind):
+        return [dict(each.facts) for each in self.switch.events.since() if each.kind == kind]
+
+
+@pytest.fixture
+async def world(monkeypatch):
+    monkeypatch.setattr(publish, "FOLLOW", 0.01)
+    async with open_switch() as switch, trio.open_nursery() as nursery:
+        world = World(switch)
+        world.publisher = Publisher(switch, world.serve_lan, world.find, SUBNET)
+        await nursery.start(world.publisher.run)
+        with trio.fail_after(DEADLINE):
+            yield world
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 (sockets set no event)
+        await trio.sleep(0.005)
+
+
+@asynccontextmanager
+async def server(handle, host="127.0.0.1"):
+    """Whatever it does to a connection; its port."""
+    async with trio.open_nursery() as nursery:
+
+        async def run(stream):
+            try:
+                await handle(stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+        (listener,) = await trio.open_tcp_listeners(0, host=host)
+        nursery.start_soon(trio.serve_listeners, run, [listener])
+        yield listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+async def echo(stream):
+    async for data in stream:
+        await stream.send_all(data)
+    await stream.send_eof()
+
+
+async def said_by(stream):
+    said = b""
+    while more := await stream.receive_some():
+        said += more
+    return said
+
+
+@asynccontextmanager
+async def client(where, host="127.0.0.1"):
+    async with await trio.open_tcp_stream(host, where) as stream:
+        yield stream
+
+
+async def is_reset(where):
+    """Already while it connects, or after that."""
+    with pytest.raises((OSError, trio.BrokenResourceError)):
+        async with client(where) as stream:
+            await stream.receive_some()
+
+
+async def test_a_stream_goes_on_to_the_member_and_half_close_is_passed_on(world):
+    async with server(echo) as inner:
+        where = port()
+        rule = await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        async with client(where) as stream:
+            await stream.send_all(b"word")
+            assert await stream.receive_some() == b"word"
+            assert rule.counts.open == 1
+            await stream.send_eof()
+            assert await stream.receive_some() == b""
+        await until(lambda: not rule.counts.open)
+    assert (rule.counts.total, rule.counts.traffic.up, rule.counts.traffic.down) == (1, 4, 4)
+    assert not rule.counts.failed
+    assert world.events("published") == [{"listen": str(rule.rule.listen), "to": f"pc1:{inner}"}]
+
+
+async def test_resets_are_passed_on_both_ways(world):
+    seen = []
+
+    async def handle(stream):
+        data = await stream.receive_some()
+        if data == b"now":
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            try:
+                await stream.receive_some()
+            except trio.BrokenResourceError:
+                seen.append("reset")
+
+    async with server(handle) as inner:
+        where = port()
+        rule = await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        async with client(where) as stream:
+            await stream.send_all(b"now")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        async with client(where) as stream:
+            await stream.send_all(b"later")
+            await until(lambda: rule.counts.traffic.up == 8)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await until(lambda: seen == ["reset"])
+        await until(lambda: rule.counts.failed == {"reset": 2})
+
+
+async def test_a_member_that_is_nowhere_is_a_reset_with_its_reason(world):
+    where = port()
+    rule = await world.publish(f"tcp://127.0.0.1:{where}", "pc1:9")
+    await is_reset(where)  # nobody listens there
+    for why in ("away", "no_address", "no_name"):
+        world.members["pc1"] = Whereabouts("pc1", why=why)
+        await is_reset(where)
+    await until(lambda: len(rule.counts.failed) == 4)
+    assert rule.counts.failed == dict.fromkeys(("refused", "away", "no_address", "no_name"), 1)
+    await until(lambda: rule.toward == world.members["pc1"])
+    addresses = [each["address"] for each in world.events("publish-target")]
+    assert addresses[0] == "127.0.0.1"
+    assert addresses[-1] == "no_name"
+
+
+async def test_new_connections_follow_the_member_and_old_ones_to_nowhere_are_reset(world):
+    async def who(stream):
+        await stream.send_all(stream.socket.getsockname()[0].encode())
+        await stream.receive_some()
+
+    async with server(who, host="0.0.0.0") as inner:
+        where = port()
+        rule = await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        async with client(where) as old:
+            assert await old.receive_some() == b"127.0.0.1"
+            world.members["pc1"] = Whereabouts("pc1", "127.0.0.9")
+            with pytest.raises(trio.BrokenResourceError):
+                await old.receive_some()
+            async with client(where) as new:
+                assert await new.receive_some() == b"127.0.0.9"
+                assert rule.counts.failed == {"moved": 1}
+
+
+async def test_who_is_away_for_long_resets_what_is_open_and_for_short_does_not(world, monkeypatch):
+    async with server(echo) as inner:
+        where = port()
+        rule = await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        here = world.members["pc1"]
+        async with client(where) as stream:
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+            world.members["pc1"] = Whereabouts("pc1", why="away")
+            await until(lambda: rule.away is not None)
+            world.members["pc1"] = here
+            await until(lambda: rule.away is None)
+            await stream.send_all(b"b")
+            assert await stream.receive_some() == b"b"
+            monkeypatch.setattr(publish, "GRACE", 0.05)
+            world.members["pc1"] = Whereabouts("pc1", why="away")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        assert rule.counts.failed == {"away": 1}
+
+
+async def test_the_server_learns_who_asks(world):
+    heads = []
+
+    async def handle(stream):
+        heads.append(await stream.receive_some(28))
+        await stream.send_all(await stream.receive_some())
+
+    async with server(handle) as inner:
+        where = port()
+        await world.publish(f"tcp://:{where}", f"pc1:{inner}", proxy_protocol=True)
+        async with client(where, "127.0.0.7") as stream:
+            await stream.send_all(b"word")
+            assert await stream.receive_some() == b"word"
+            ours = stream.socket.getsockname()
+        assert heads == [header(ours, ("127.0.0.7", where))]
+
+
+async def test_limits_and_lists_reset_at_once_and_the_others_go_on(world):
+    async with server(echo) as inner:
+        where = port()
+        listen, to = f"tcp://127.0.0.1:{where}", f"pc1:{inner}"
+        rule = await world.publish(listen, to, max_connections=1)
+        async with client(where) as stream:
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+            await is_reset(where)
+            await world.publish(listen, to, deny="127.0.0.1/32")
+            await is_reset(where)
+            await stream.send_all(b"b")
+            assert await stream.receive_some() == b"b"
+        assert rule.counts.failed == {"full": 1, "denied": 1}
+
+
+async def test_a_range_of_ports_leads_each_to_its_own(world):
+    async with server(partial(echo)) as inner:
+        first = inner - 1
+        where = two_ports()
+        await world.publish(f"tcp://127.0.0.1:{where}-{where + 1}", f"pc1:{first}-{inner}")
+        async with client(where + 1) as stream:
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+
+
+async def test_the_same_rule_keeps_its_listener_and_what_is_open(world):
+    async with server(echo) as inner:
+        where = port()
+        listen = f"tcp://127.0.0.1:{where}"
+        rules = [read_rule({"listen": listen, "to": f"pc1:{inner}"}, "here", SUBNET)]
+        await world.publisher.apply(rules)
+        async with client(where) as stream:
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+            (before,) = world.publisher.rules
+            await world.publisher.apply(rules)
+            assert world.publisher.rules == (before,)
+            await stream.send_all(b"b")
+            assert await stream.receive_some() == b"b"
+            await world.publisher.apply([])
+            assert world.publisher.rules == ()
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        with pytest.raises(OSError):
+            await trio.open_tcp_stream("127.0.0.1", where)
+
+
+async def test_what_was_published_live_outlasts_a_file_that_is_applied(world):
+    live = await world.publish(f"tcp://127.0.0.1:{port()}", "pc1:9")
+    await world.publisher.apply([])
+    assert world.publisher.rules == (live,)
+    await world.publisher.unpublish(live.rule.listen)
+    with pytest.raises(NotFound, match="nothing is published at tcp://"):
+        await world.publisher.unpublish(live.rule.listen)
+
+
+async def test_places_that_cannot_be_had_are_told_and_leave_nothing(world):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = taken.getsockname()[1]
+        with pytest.raises(VswitchError, match=f"{where} is in use"):
+            await world.publish(f"tcp://127.0.0.1:{where}", "pc1:9")
+    assert world.publisher.rules == ()
+    await world.publish(f"tcp://127.0.0.1:{where}", "pc1:9")
+    with pytest.raises(ConfigError, match="takes what comes to"):
+        await world.publish(f"tcp://:{where}", "pc1:9")
+
+
+async def test_a_fault_costs_one_connection(world, caplog):
+    async with server(echo) as inner:
+        where = port()
+        rule = await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        async with client(where) as stream:
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+            find, world.publisher._find = world.publisher._find, None
+            await is_reset(where)
+            world.publisher._find = find
+            await stream.send_all(b"b")
+            assert await stream.receive_some() == b"b"
+        assert rule.counts.failed == {"fault": 1}
+        assert any("proxy-fault" in each.message for each in caplog.records)
+
+
+async def test_a_fault_of_a_listener_ends_its_rule_alone_until_it_is_said_again(
+    world, monkeypatch, caplog
+):
+    async def faulty(*_):
+        raise RuntimeError("a planted fault")
+
+    async with server(echo) as inner:
+        fine = await world.publish(f"tcp://127.0.0.1:{port()}", f"pc1:{inner}")
+        async with client(fine.rule.listen.first) as stream:  # so that it is served already
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+        monkeypatch.setattr(publish, "serve_streams", faulty)
+        where = port()
+        rule = await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        await until(lambda: rule.ended is not None)
+        assert world.switch.faults.latest[-1].reference == rule.ended
+        assert fine.ended is None
+        monkeypatch.undo()
+        again = await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        assert again is not rule
+        async with client(where) as stream:
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+    assert "a planted fault" in caplog.text
+
+
+async def test_a_lan_that_is_lost_is_opened_again_when_it_is_wanted(world, caplog):
+    caplog.set_level(logging.ERROR)
+    async with server(echo) as inner:
+        where = port()
+        await world.publish(f"tcp://127.0.0.1:{where}", f"pc1:{inner}")
+        lost, world.lost = world.lost, trio.Event()
+        lost.set()
+        await until(lambda: "publish-lan-lost" in caplog.text)
+        async with client(where) as stream:
+            await stream.send_all(b"a")
+            assert await stream.receive_some() == b"a"
+        assert world.opened == 2
+
+
+async def test_a_lan_that_cannot_be_had_is_told_and_later_counted(world):
+    async def serve(*, task_status):
+        raise VswitchError("namespaces are forbidden here")
+
+    async with trio.open_nursery() as nursery:
+        standby = Standby(serve)
+        standby.nursery = nursery
+        with pytest.raises(VswitchError, match="forbidden"):
+            await standby.open()
+        with pytest.raises(CannotConnect, match="no_lan"):
+            await standby.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+@asynccontextmanager
+async def udp_echo(host="127.0.0.1"):
+    """A server that says back what came, with its own address in front."""
+    with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
+        await sock.bind((host, 0))
+        async with trio.open_nursery() as nursery:
+
+            async def run():
+                while True:
+                    data, source = await sock.recvfrom(65535)
+                    await sock.sendto(host.encode() + b" " + data, source)
+
+            nursery.start_soon(run)
+            yield sock.getsockname()[1]
+            nursery.cancel_scope.cancel()
+
+
+async def test_datagrams_of_each_client_come_back_and_follow_the_member(world):
+    async with udp_echo() as inner:
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as other:
+            await other.bind(("127.0.0.9", inner))
+            where = port()
+            rule = await world.publish(f"udp://127.0.0.1:{where}", f"pc1:{inner}")
+            with trio.socket.socket(type=socket.SOCK_DGRAM) as one:
+                await one.connect(("127.0.0.1", where))
+                await one.send(b"a")
+                assert await one.recv(99) == b"127.0.0.1 a"
+                assert rule.counts.open == 1
+                world.members["pc1"] = Whereabouts("pc1", "127.0.0.9")
+                await until(lambda: rule.counts.failed == {"moved": 1})
+                data = b""
+                while data != b"b":  # one that comes before the flow has ended goes with it
+                    await one.send(b"b")
+                    with trio.move_on_after(0.1):
+                        data = await other.recv(99)
+
+
+async def test_clients_of_udp_are_bounded_and_others_dropped(world):
+    async with udp_echo() as inner:
+        where = port()
+        rule = await world.publish(f"udp://127.0.0.1:{where}", f"pc1:{inner}", max_connections=1)
+        with (
+            trio.socket.socket(type=socket.SOCK_DGRAM) as one,
+            trio.socket.socket(type=socket.SOCK_DGRAM) as other,
+        ):
+            for sock in (one, other):
+                await sock.connect(("127.0.0.1", where))
+            await one.send(b"a")
+            assert await one.recv(99) == b"127.0.0.1 a"
+            await other.send(b"b")
+            await until(lambda: rule.counts.drops == {"full": 1})
+            await one.send(b"c")
+            assert await one.recv(99) == b"127.0.0.1 c"
