@@ -34,8 +34,8 @@ class NetworkPlan:
     config: NetworkConfig
     settings: Settings
     foreign: tuple[ForeignSettings, ...]
-    published: tuple[PublishRule, ...]
     services: ServicesSettings
+    published: tuple[PublishRule, ...]
 
     @property
     def logged(self) -> str | None:
@@ -62,8 +62,8 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
             own,
             tried(lambda: load_settings(path, name), Settings()),
             tried(lambda: load_foreign(path, urls, name), ()),
+            tried(lambda: load_services(path, name, own.subnet), ServicesSettings()),
             tried(lambda: load_published(path, own.subnet, name), ()),
-            tried(lambda: load_services(path, name), ServicesSettings()),
         )
 
     plans = [planned(DEFAULT_NETWORK, config, config.foreign)]

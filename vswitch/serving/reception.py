@@ -445,9 +445,9 @@ class Reception:
             gone.append(name)
         members = self._registry.current()
         self._roster = sorted(members, key=lambda member: member.name)
+        self._hosts = {each.name: _host_addresses(each.address) for each in members}
         self._named = {name: each for each in members for name in each.former.split()}
         self._named |= {each.name: each for each in members}
-        self._hosts = {each.name: _host_addresses(each.address) for each in members}
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},
             {packed: each.name for each in members for packed in self._addresses_of(each)},

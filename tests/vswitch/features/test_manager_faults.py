@@ -10,6 +10,7 @@ from vswitch.errors import VswitchError
 from vswitch.features import manager as managed
 from vswitch.features.base import Feature, Stages
 from vswitch.features.manager import FeatureManager
+from vswitch.features.trust import Served
 from vswitch.frames.records import frame_record
 from vswitch.switch.fdb import LearningPolicy
 from vswitch.switch.stages import Explained, Stage
@@ -109,6 +110,7 @@ async def use_everything(manager):
         devices[device].feed(frame)
         await wait_all_tasks_blocked()
     manager.reserve({A: "p0"}, {})
+    manager.serve(Served())
     for change in (lambda: manager.change_port("p0", {}), lambda: ask(switch, frames[0])):
         try:
             change()
