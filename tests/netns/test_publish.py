@@ -24,6 +24,9 @@ from vswitch.lab.lan import SWITCH_ADDRESS, Code, Lan
 URL = f"http://{SWITCH_ADDRESS}:8080/"
 MANY = f"http://{SWITCH_ADDRESS}:8081/"
 CONFIG = """
+[switch]
+guard = true
+
 [[publish]]
 listen = "tcp://0.0.0.0:8080"
 to = "pc1:80"
@@ -317,6 +320,14 @@ def test_curl_reaches_a_member_by_name_and_sees_a_reset_when_it_is_away(lan):
     with website(pc1, "10.77.0.9", 80):
         assert curl(lan, URL).stdout == WORD
         assert published(lan, rule["listen"])["name"] == "web"
+        # The switch is killed, and its sandbox with it; the name from before is still the member's.
+        lan.programs["switch"].stop(signal.SIGKILL)
+        lan.serve("--config", str(lan.switch.directory / "vswitch.toml"))
+        # It answers questions before its rules hold.
+        wait_until(lambda: any(each["address"] for each in lan.status()["published"]), "the member")
+        assert curl(lan, URL).stdout == WORD
+        (port,) = [each for each in lan.status()["ports"] if each["name"] == "publish"]
+        assert not any(name.startswith("guard") for name in port["drops"]), port
 
 
 @pytest.mark.netns("curl", "nginx")

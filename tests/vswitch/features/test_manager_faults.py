@@ -159,7 +159,15 @@ async def test_what_has_ended_is_asked_for_nothing_but_what_it_keeps_out(faulty,
     if not ended:
         return
     still = {name for name in broken.asked if not name.startswith("learning.")}
-    shut = {"validate", "settings_changed", "reserved", "port_up", "port_stages", "port_down"}
+    shut = {
+        "validate",
+        "settings_changed",
+        "reserved",
+        "served",
+        "port_up",
+        "port_stages",
+        "port_down",
+    }
     assert still <= ({*shut, "reaches", "stage.take", "stage.explain"} if broken.guards else set())
     with pytest.raises(VswitchError, match="has ended"):
         faulty.feature(Broken)
