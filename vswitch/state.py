@@ -87,6 +87,10 @@ class StateDir:
         """Private key of the membership `name`."""
         return self.members / f"{name}.key"
 
+    def names_undo(self, name: str) -> Path:
+        """What a join of that name has done to the resolver of this host."""
+        return self.members / f"{name}.names"
+
     def mac(self, name: str) -> Path:
         """MAC address of this host where it has no key: with `join --via`, under that name."""
         return self.members / f"{name}.mac"

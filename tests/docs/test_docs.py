@@ -35,7 +35,10 @@ from vswitch.foreign.datagrams import SEND_REASONS
 from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.proxy.relay import End
 from vswitch.proxy.sides import REASONS
+from vswitch.services.adverts import AdvertSettings
 from vswitch.services.publish_rules import PublishLimits, PublishRule
+from vswitch.services.station import ServiceDrop
+from vswitch.services.terms import DhcpSettings
 from vswitch.serving.plan import plan_networks
 from vswitch.switch.counters import Drop
 
@@ -67,6 +70,7 @@ OF_COMMAND = {
     "rules": LookConfig,
     "trace": LookConfig,
     "mac": LookConfig,
+    "leases": LookConfig,
     "publish": LookConfig,
     "unpublish": LookConfig,
 }
@@ -166,6 +170,13 @@ def test_commands_without_options_are_named():
     )
 
 
+@pytest.mark.parametrize("settings", [DhcpSettings, AdvertSettings])
+def test_every_key_of_a_service_that_gives_addresses_is_explained(settings):
+    told = section("Addresses for machines that are no members")
+    explained = {key for row in rows(told) for key in code(row[0])}
+    assert options_of(settings).keys() <= explained
+
+
 def blocks(page: Path, languages: str) -> list[str]:
     return re.findall(rf"^```(?:{languages})\n(.*?)^```$", page.read_text(), re.DOTALL | re.M)
 
@@ -244,7 +255,7 @@ def test_every_exit_code_is_explained():
 
 
 def test_every_drop_is_explained():
-    of_switch, of_member, of_transport = (
+    of_switch, of_services, of_member, of_transport = (
         [code(row[0])[0] for row in rows(table)]
         for table in re.split(r"\n\n(?=[^|\n])", section("Counters"))
         if "\n|" in table
@@ -252,6 +263,10 @@ def test_every_drop_is_explained():
     importlib.import_module("vswitch.features.manager")  # which imports every feature
     declared = [str(reason) for kind in Drop.__subclasses__() for reason in kind]
     assert sorted(of_switch) == sorted(declared)
+    for path in (ROOT / "vswitch/services").glob("*.py"):
+        importlib.import_module(f"vswitch.services.{path.stem}")
+    refused = [str(reason) for kind in ServiceDrop.__subclasses__() for reason in kind]
+    assert sorted(of_services) == sorted(refused)
     sources = [
         path
         for room in ("joining", "devices", "members", "switch", "foreign")

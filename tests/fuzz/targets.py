@@ -10,8 +10,10 @@ from tests.fuzz import (
     frames,
     handshake,
     kcp_clients,
+    leases,
     members,
     parity,
+    services,
     session,
     sockets,
     switch,
@@ -46,6 +48,9 @@ TARGETS = {
     "websocket": Target(web.run_frames, web.frame_seeds, 3_000),
     "answers": Target(web.run_answers, web.answer_seeds, 3_000),
     "web": Target(web.run_server, web.server_seeds, 500),
+    "host": Target(services.run_host, services.host_seeds, 3_000),
+    "leases": Target(leases.run_leases, leases.leases_seeds, 2_000),
+    "names": Target(services.run_names, services.names_seeds, 4_000),
     "listener": Target(sockets.run_bench, sockets.bench_seeds, 2_000),
 }
 

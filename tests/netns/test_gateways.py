@@ -85,7 +85,7 @@ def lan(empty_lan):
         host.run(["ip", "route", "add", "default", "via", "2001:db8:1::fe", "dev", "eth0"])
     wait_until(lambda: fetch(gw, INSIDE) == "192.168.1.1", "server")
     BEFORE.update({name: network_of(lan.members[name]) for name in ("gw", "pc1", "pc2")})
-    lan.join("gw", "--advertise", "192.168.1.0/24", "--advertise", "exit")
+    lan.join("gw", "--no-dns", "--advertise", "192.168.1.0/24", "--advertise", "exit")
     lan.join("pc1", "--accept-routes", "private")
     lan.join("pc2", "--exit-node", "gw")
     lan.wait_connected("gw", "pc1", "pc2")
@@ -180,7 +180,7 @@ def test_a_gateway_that_goes_is_withdrawn_and_leaves_its_host_as_it_was(lan):
     lan.members["pc2"].run(["ip", "route", "get", "192.0.2.1"])
     lost = lan.members["pc2"].run(["ip", "route", "get", OUTSIDE], check=False)
     assert "No route to host" in lost.stderr
-    lan.join("gw", "--advertise", "192.168.1.0/24", "--advertise", "exit")
+    lan.join("gw", "--no-dns", "--advertise", "192.168.1.0/24", "--advertise", "exit")
     until(lan, "pc2", "way out", exit_node=lambda said: "gw via" in said)
     assert fetch(lan.members["pc2"], OUTSIDE) == "198.51.100.1"
 

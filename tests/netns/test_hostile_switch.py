@@ -181,3 +181,28 @@ def test_of_evil_routes_none_is_set(switch, asked):
     assert host.run(["ip", "rule"]).stdout.count("lookup") == 3
     assert program.stop() == 0
     assert routes(host) == before
+
+
+@pytest.mark.netns
+def test_names_of_others_stay_those_of_the_host(switch):
+    """A switch that wants to be the name server of more than its LAN."""
+    lan, host = switch.lan, switch.lan.members["pc7"]
+    before = host.run(["cat", "/etc/hosts", "/etc/resolv.conf"]).stdout
+    for lie in (
+        {"names": ["10.77.0.1"], "domain": "com"},
+        {"names": ["10.77.0.1"], "domain": ""},
+        {"names": ["10.77.0.1"], "domain": "in-addr.arpa"},
+        {"names": ["9.9.9.9"], "domain": "lan"},
+        {"names": ["10.77.0.1", "127.0.0.53"], "domain": "lan"},
+    ):
+        switch.say(**TRUE, **lie)
+        program = lan.programs.get("pc7") or lan.join("pc7")
+
+        def refused(lie=lie):
+            status = up(lan, "pc7")
+            return status and status["refused"].get("names", "").startswith(f"{lie['domain']}: ")
+
+        wait_until(refused, f"refusal of {lie}")
+        assert host.run(["cat", "/etc/hosts", "/etc/resolv.conf"]).stdout == before
+    assert program.running
+    assert program.stop() == 0

@@ -14,7 +14,8 @@ WITHIN = 6.0  # seconds
 
 
 def port_states(lan):
-    return {port["name"]: port["blocked"] for port in lan.status()["ports"]}
+    ports = lan.status()["ports"]
+    return {each["name"]: each["blocked"] for each in ports if each["name"] != "services"}
 
 
 def switch_cpu(lan):

@@ -91,7 +91,12 @@ class Site:
         self.files = StateDir(path / "switch")
 
     def serve_config(self, **options):
+        """Without services of the switch, which would be one port more, unless there is a file."""
         options.setdefault("listen", "127.0.0.1:0")
+        if "config" not in options:
+            self.path.mkdir(parents=True, exist_ok=True)
+            options["config"] = self.path / "no-services.toml"
+            options["config"].write_text("[names]\nenabled = false\n")
         return ServeConfig(state=self.files.path, **options)
 
     def join_config(self, name, *, host=None, **options):

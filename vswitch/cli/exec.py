@@ -14,14 +14,17 @@ import signal
 import subprocess
 from contextlib import ExitStack, suppress
 from ipaddress import ip_interface
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vswitch.addresses import check_name
 from vswitch.cli.common import Subparsers, add_command, log_as, say
 from vswitch.cli.join import sandbox_config
-from vswitch.config.options import ExecConfig, JoinConfig
+from vswitch.config.options import ExecConfig, JoinConfig, ProxyConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, VswitchError
+
+if TYPE_CHECKING:
+    from vswitch.members.protocol import Welcome
 
 _SIGNALS = (
     signal.SIGINT,
@@ -98,13 +101,17 @@ async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> 
     import trio
 
     from vswitch.joining.member import join
-    from vswitch.namespaces.dhcp import ask_for_lease
+    from vswitch.namespaces.dhcp_client import ask_for_lease
     from vswitch.namespaces.sandbox import Settings, open_sandbox
 
     settings = Settings(root=config.root, resolvers=config.resolver)
     async with open_sandbox(settings) as sandbox, trio.open_nursery() as nursery:
-        await nursery.start(partial(join, config, open_interface=sandbox.open_interface))
-        await sandbox.set_hosts(await trio.to_thread.run_sync(_known_names, config))
+        opener = sandbox.open_interface
+        welcome = await nursery.start(partial(join, config, open_interface=opener))
+        if servers := name_servers(config, welcome):
+            await sandbox.resolve_with(servers, welcome.domain)
+        else:
+            await sandbox.set_hosts(await trio.to_thread.run_sync(_known_names, config))
         if config.dhcp:
             await ask_for_lease(sandbox, config.dev)
         if argv:
@@ -114,6 +121,14 @@ async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> 
             say(f"vswitch: {config.name} stays until Ctrl-C; to go in: {sandbox.enter}")
             await trio.sleep_forever()
         nursery.cancel_scope.cancel()
+
+
+def name_servers(config: ExecConfig | ProxyConfig, welcome: Welcome) -> tuple[str, ...]:
+    """Those of the switch, where the sandbox is to ask them; a user who names others means those.
+    All that there is in a sandbox is of the LAN, so names of others may be asked of it as well.
+    """
+    wanted = not (config.no_dns or config.resolver) and welcome.address and welcome.domain
+    return welcome.names if wanted else ()
 
 
 def _known_names(config: JoinConfig) -> dict[str, str]:

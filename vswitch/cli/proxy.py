@@ -70,9 +70,10 @@ async def _serve(
 
     import trio
 
+    from vswitch.cli.exec import name_servers
     from vswitch.cli.supervisor import Readiness
     from vswitch.joining.member import join
-    from vswitch.namespaces.dhcp import ask_for_lease
+    from vswitch.namespaces.dhcp_client import ask_for_lease
     from vswitch.namespaces.sandbox import Settings, open_sandbox
     from vswitch.proxy.counts import Limit
     from vswitch.proxy.listeners import Limits
@@ -86,7 +87,8 @@ async def _serve(
     rules = Rules(config.socks, config.forward, config.reverse, users)
     ready = Readiness()
     async with open_sandbox(Settings(resolvers=config.resolver)) as sandbox:
-        dns = Getent(sandbox.start).lookup if config.resolver or config.dhcp else no_dns
+        getent = Getent(sandbox.start).lookup
+        dns = getent if config.resolver or config.dhcp else no_dns
         names = LanNames(partial(_members, config), dns)
         lan = Side(sandbox.socket, names.lookup, may_be_absent=True)
         async with (
@@ -95,11 +97,14 @@ async def _serve(
         ):
             with stop:
                 nursery.start_soon(ready.started_after, _PATIENCE)
-                await nursery.start(
+                welcome = await nursery.start(
                     partial(
                         join, config, open_interface=sandbox.open_interface, listeners=proxy.status
                     )
                 )
+                if servers := name_servers(config, welcome):
+                    await sandbox.resolve_with(servers, welcome.domain)
+                    names.dns = getent
                 if config.dhcp:
                     await ask_for_lease(sandbox, config.dev)
                 ready.started()

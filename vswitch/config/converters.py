@@ -69,6 +69,10 @@ _RATE_LIMIT = 1e12  # a second
 _DURATION_LIMIT = 366 * 86400.0  # s
 _MAC_LIMIT_RANGE = (1, 8192)  # up to the capacity of the FDB
 _MACS_LIMIT = 256  # addresses of one port
+_DOMAINS_LIMIT = 256  # in one setting
+_FORWARDERS_LIMIT = 4  # resolvers: more are never asked
+_RECORDS_LIMIT = 4096  # of a zone
+_DNS_PORT = 53
 _BOOLEANS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(
     ("off", "no", "false", "0"), False
 )
@@ -77,6 +81,7 @@ EXIT = "exit"  # stands for `WAY_OUT`
 ACCEPTED: dict[str, tuple[Network, ...]] = {"off": (), "private": PRIVATE, "all": WAY_OUT}
 _WHOLE = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([kmg]?) ?([a-z/]*)", re.ASCII)
+_DOMAIN_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12}) ?([kmg]?)b?", re.ASCII)
 _THOUSANDS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 _BITS = ("", "bit", "bit/s", "bps")
@@ -284,6 +289,66 @@ def to_resolvers(value: str | Sequence[str]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_address(_text(each))) for each in to_texts(value))
     except ValueError:
         raise ValueError("write addresses such as 10.77.0.1") from None
+
+
+def to_domain(value: str) -> str:
+    """A domain in lower case, without the dot at its end."""
+    domain = _text(value).lower().removesuffix(".")
+    if len(domain) > 253 or not all(map(_DOMAIN_LABEL.fullmatch, domain.split("."))):
+        raise ValueError(f"{value!r} is no domain: write it as example.com, in ASCII (xn--...)")
+    return domain
+
+
+def to_domains(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Domains: a list, or text with commas; nothing, or `none`, for none."""
+    domains = tuple(to_domain(each.removeprefix("*.")) for each in to_texts(value))
+    if len(domains) > _DOMAINS_LIMIT:
+        raise ValueError(f"more than {_DOMAINS_LIMIT} domains")
+    return domains
+
+
+def to_optional_domains(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """The same; None, or `any`, for all."""
+    return None if value is None or value == "any" else to_domains(value)
+
+
+def to_lan_domain(value: str) -> str:
+    """A domain that can be a LAN's own."""
+    domain = to_domain(value)
+    taken = domain.endswith((".arpa", ".local", ".localhost")) or domain in ("local", "localhost")
+    if taken and not f".{domain}".endswith(".home.arpa"):
+        raise ValueError(f"{domain} has another meaning (mDNS, this host, or an address)")
+    return domain
+
+
+def to_name_servers(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Resolvers as ADDRESS or ADDRESS:PORT, or `system` alone; nothing, or `none`, for none."""
+    said = to_texts(value)
+    if len(said) > _FORWARDERS_LIMIT:
+        raise ValueError(f"at most {_FORWARDERS_LIMIT} resolvers")
+    return said if said == ("system",) else tuple(str(to_name_server(each)) for each in said)
+
+
+def to_name_server(text: str) -> HostPort:
+    """Where one is: an address, since a name would need one."""
+    bare = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+    try:
+        where = HostPort.parse(bare, default_port=_DNS_PORT)
+        ipaddress.ip_address(where.host)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no resolver: write its address, such as 9.9.9.9, or system"
+        ) from None
+    return where
+
+
+def to_records(value: Sequence[str]) -> tuple[str, ...]:
+    """Lines of a zone file; what they mean is seen when the zone is made."""
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ValueError('write a list of lines, such as ["www CNAME pc1"]')
+    if len(value) > _RECORDS_LIMIT:
+        raise ValueError(f"at most {_RECORDS_LIMIT} records")
+    return tuple(value)
 
 
 def to_path(value: str | Path) -> Path:

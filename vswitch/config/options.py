@@ -26,6 +26,7 @@ from vswitch.config.converters import (
     to_bind,
     to_bool,
     to_connection_limit,
+    to_domains,
     to_duration,
     to_duration_or_off,
     to_forwards,
@@ -66,7 +67,7 @@ from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_err
 
 # Tables that a configuration file may have.
 # Those of NETWORK_TABLES may stand in each [network.NAME], too.
-NETWORK_TABLES = ("foreign", "port", "publish", "rules", "switch")
+NETWORK_TABLES = (*("adverts", "dhcp", "foreign", "names", "port", "publish", "rules", "switch"),)
 TABLES = (*NETWORK_TABLES, "exec", "https", "join", "network", "proxy", "serve")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
@@ -350,6 +351,21 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
         metadata=option(
             "let the LAN be of this network: another than before, or a public one; may be repeated",
             "CIDR",
+            kind="list",
+        ),
+    )
+    no_dns: bool = field(
+        default=False,
+        converter=to_bool,
+        metadata=option("leave the resolver of this host alone", kind="switch"),
+    )
+    allow_domain: tuple[str, ...] = field(
+        default=(),
+        converter=to_domains,
+        metadata=option(
+            "let the LAN have the names of this domain: one that is not private, or that this host"
+            " has from elsewhere, too; may be repeated",
+            "DOMAIN",
             kind="list",
         ),
     )

@@ -31,10 +31,13 @@ from vswitch.features.loops import LoopSettings
 from vswitch.features.macs import MAC_LIMIT, MacSwitchSettings, usual_limit
 from vswitch.features.mirror import MirrorSettings
 from vswitch.features.multicast import MulticastSwitchSettings
+from vswitch.features.name_policy import NamePolicySettings
 from vswitch.features.rates import RateSettings
 from vswitch.features.rule_set import RuleSet, read_rules
 from vswitch.features.rules import RuleSwitchSettings
 from vswitch.features.storms import StormSettings, StormSwitchSettings
+from vswitch.features.trust import Served
+from vswitch.registry.rules import SERVICES_PORT
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.port import Port
 
@@ -49,7 +52,12 @@ _ORDER = (
     *("addresses", "rate_in", "rate_out", "frames_in", "frames_out"),
     *("storm_broadcast", "storm_multicast", "storm_unknown", "loop_guard"),
     *("vlan", "trunk", "native", "mac_limit", "sticky", "macs", "mirror", "static_macs"),
+    *("names_allowed",),
 )
+
+
+# What a port is before anybody says anything.
+_BEGUN: dict[str, dict[str, Any]] = {SERVICES_PORT: {"trusted": True}}
 
 
 def _in_order(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -64,7 +72,7 @@ class SwitchSettings(
 
 
 @frozen(kw_only=True, slots=False, field_transformer=_in_order)
-class PortSettings(LoopSettings, RateSettings, StormSettings, MirrorSettings):
+class PortSettings(LoopSettings, RateSettings, StormSettings, MirrorSettings, NamePolicySettings):
     """Settings of one port."""
 
 
@@ -100,13 +108,19 @@ class Settings:
     network: str = DEFAULT_NETWORK  # whose they are
     switch: SwitchSettings = SwitchSettings()
     ports: Mapping[str, Mapping[str, Any]] = Factory(dict)  # by port name, as they were written
+    served: Served = Factory(Served)  # by the switch itself, from which more follows
 
     def of_port(self, name: str, group: str = "") -> PortSettings:
         """What holds for the port of that name: its own words, before those for its group, before
         those for any port. The ports of one foreign listener are a group of its name.
         """
         known = self.ports
-        said = {**known.get(ANY_PORT, {}), **known.get(group, {}), **known.get(name, {})}
+        said = {
+            **_BEGUN.get(name, {}),
+            **known.get(ANY_PORT, {}),
+            **known.get(group, {}),
+            **known.get(name, {}),
+        }
         return structure(PortSettings, said, f"port.{name}")
 
     def table(self, name: str) -> str:
@@ -126,9 +140,12 @@ class Settings:
             said = value is not None and key == "bpdu_guard"
             if key in _GUARDS and settings.trusted and not said:
                 value, source = False, "trusted"
+            elif key in self.served.guards and name in self.served.ports:
+                value, source = False, "the switch itself"
             elif key in _GUARDS and value is None:
-                value = self.switch.guard
-                source = f"guard of {self.table('switch')}" if value else ""
+                implied = self.served.guards.get(key, "")
+                source = f"guard of {self.table('switch')}" if self.switch.guard else implied
+                value = bool(source)
             elif key == "mac_limit" and value is None:
                 guarded = self.switch.guard
                 value = MAC_LIMIT if port is None else usual_limit(settings, port, guarded=guarded)
@@ -142,6 +159,13 @@ class Settings:
             return False  # no parsing: this is asked of every member for one
         settings = self.of_port(name)
         return settings.isolated or settings.vlan is not None or settings.trunk is not None
+
+    def names_allowed(self, name: str) -> tuple[str, ...] | None:
+        """The policy of names of a port; None without one. Asked for each question of a port."""
+        tables = (self.ports.get(name, {}), self.ports.get(ANY_PORT, {}))
+        if not any("names_allowed" in table for table in tables):
+            return None
+        return self.of_port(name).names_allowed
 
     def by_name(self) -> dict[str, PortSettings]:
         """What holds for each name that anything is said of."""

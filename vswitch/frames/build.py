@@ -63,14 +63,16 @@ def icmp_echo(
     return ethernet(target, source, _IPV4, ip(*ends, _ICMP, icmp))
 
 
-def ip(source: IpAddress, target: IpAddress, protocol: int, payload: bytes) -> bytes:
+def ip(
+    source: IpAddress, target: IpAddress, protocol: int, payload: bytes, *, hops: int = _TTL
+) -> bytes:
     """A packet of the family of its addresses, without options."""
     addresses = source.packed + target.packed
     if source.version == 6:
-        head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, _TTL)
+        head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, hops)
         return head + addresses + payload
     size = 20 + len(payload)
-    head = struct.pack(">BBHHHBBH", 0x45, 0, size, 0, 0, _TTL, protocol, 0) + addresses
+    head = struct.pack(">BBHHHBBH", 0x45, 0, size, 0, 0, hops, protocol, 0) + addresses
     return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + payload
 
 
@@ -103,6 +105,13 @@ def upper(
     # Of UDP, 0 would say that there is none (RFC 768).
     check = checksum(pseudo + whole) or 0xFFFF * (protocol == _UDP)
     return whole[:at] + check.to_bytes(2, "big") + whole[at + 2 :]
+
+
+def icmpv6(ends: tuple[IpAddress, IpAddress], kind: int, code: int, body: bytes) -> bytes:
+    """A message of ICMPv6 between these addresses, `body` being what follows its checksum."""
+    head = struct.pack(">BB", kind, code)
+    pseudo = ends[0].packed + ends[1].packed + struct.pack(">II", 4 + len(body), _ICMPV6)
+    return head + checksum(pseudo + head + b"\0\0" + body).to_bytes(2, "big") + body
 
 
 def checksum(data: bytes) -> int:

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Final, NoReturn
 
 import trio
+from attrs import evolve
 
 from transport import ChannelBroken
 from vswitch.config.options import JoinConfig
@@ -95,6 +96,8 @@ class Connection:
         self._peers = Peers(())
         self._told = trio.Event()
         self._asking = trio.Lock()
+        self._names: tuple[str, ...] = ()  # name servers that the switch states
+        self._domain = ""
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
 
     async def run(self, welcomed: Callable[[Welcome], Awaitable[None]]) -> NoReturn:
@@ -102,6 +105,7 @@ class Connection:
         try:
             welcome, early = await self._introduce()
             self._network = welcome.network
+            self._names, self._domain = welcome.names, welcome.domain
             try:
                 await self._configure(welcome.mtu, welcome.address)
                 await self._link.routes.told(welcome.gateways, welcome.address6)
@@ -113,6 +117,7 @@ class Connection:
                 self._follow_updates,
                 self._reached.follow,
                 self._reached.prefer_udp,
+                self._follow_names,
                 early=early,
             )
         except ChannelBroken as broken:
@@ -214,9 +219,14 @@ class Connection:
             self._link.refuse("address", address, error)
             self._link.refuse("mtu", mtu, error)
             return
+        resolver = self._link.resolver
+        if resolver is not None:  # what it has from the LAN is not what the LAN may not take over
+            host = evolve(host, resolvers=host.resolvers - resolver.servers)
         if mtu is not None:
             await self._set_mtu(mtu, host)
         await self._set_address(address, host)
+        if resolver is not None:
+            await resolver.offer(self._names, self._domain, self._interface.address)
 
     async def _set_mtu(self, mtu: int, host: HostFacts) -> None:
         interface, wanted = self._interface, self._config.mtu
@@ -257,8 +267,16 @@ class Connection:
                 self._known = network
                 await self._remember(network)
 
+    async def _follow_names(self) -> None:
+        if self._link.resolver is None:
+            await trio.sleep_forever()
+        else:
+            await self._link.resolver.follow(self.peers)
+
     async def _follow_updates(self) -> None:
         async for update in self._waiting:
+            if update.names is not None:
+                self._names = update.names
             address = self._interface.address if update.address is None else update.address
             await self._configure(update.mtu, address)
             if update.gateways is None:

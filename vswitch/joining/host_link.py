@@ -28,12 +28,13 @@ from vswitch.devices.bridge import OpenInterface, open_host_end
 from vswitch.devices.home_filter import HomeFilter
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.pump import Pump, QueuedPump, Tally
-from vswitch.devices.tap import TapConfig
+from vswitch.devices.tap import TapConfig, TapDevice
 from vswitch.devices.upkeep import ADDRESS, MTU, Kept
 from vswitch.errors import BadRecord, NotReachable, VswitchError
 from vswitch.foreign.streams import ConnectionEnded
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_trust import swallows
+from vswitch.joining.names import LanResolver
 from vswitch.joining.routes import Routes
 from vswitch.logs import event
 from vswitch.management.status import JoinStatus, to_json
@@ -99,6 +100,7 @@ class HostLink:
         """`server` is the switch, for people; `task_status` hears of the first connection."""
         self.interface = interface
         self.server = server
+        self.resolver: LanResolver | None = None  # that of this host, where it is for us to set
         self.listeners: Callable[[], list[ProxyStatus]] = list  # of what runs on this membership
         self._config = config
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
@@ -281,6 +283,7 @@ class HostLink:
                 error=self._error,
                 attempts=self._attempts,
                 refused=dict(self._refused),
+                names=None if self.resolver is None else self.resolver.shown,
                 lacking=lacks,
                 proxy=self.listeners(),
                 **self.routes.status(),
@@ -314,5 +317,14 @@ async def open_host_link(
     )
     async with open_host_end(open_interface, wanted, config) as interface:
         link = HostLink(config, server, interface, task_status)
+        inner = interface.inner if isinstance(interface, HomeFilter) else interface
         async with link.routes.opened():
-            yield link
+            if not isinstance(inner, TapDevice) or inner.private:
+                yield link
+                return
+            link.resolver = LanResolver(config, interface.name, link.refuse)
+            await link.resolver.recover()
+            try:
+                yield link
+            finally:
+                await link.resolver.close()

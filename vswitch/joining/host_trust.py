@@ -15,12 +15,18 @@ addresses, gateways and name servers, the way to the switch, the networks to whi
 Whoever names the LAN exactly with `--allow-network` knows that it holds a name server, or a part of
 a network, of the host.
 
-Pure. `refuse_address` and `refuse_mtu` return the reason, with what to do; None for what is taken.
+Names, too, are those of the LAN alone. A name server is asked for the domain that the switch
+states, if that is one which nobody has in the Internet (RFC 6762 appendix G, RFC 8375), or one that
+the operator has named with `--allow-domain`, and is on the LAN itself. Names without a dot are the
+LAN's where the host has no domain of its own to look for them in, or that was allowed.
+
+Pure. The functions `refuse_*` return the reason, with what to do; None for what is taken.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
@@ -34,6 +40,7 @@ SHORTEST: Final = {4: 8, 6: 48}  # prefix of a LAN: 10.0.0.0/8 is the largest pr
 REMEDY: Final = "the switch needs another --subnet, or join with --address none"
 # A route to more than this is the way to the rest of the world, whose parts are no network of ours.
 NEAR: Final = 8  # bits of prefix
+PRIVATE_DOMAINS: Final = ("lan", "internal", "home", "private", "intranet", "corp", "home.arpa")
 
 _PRIVATE: Final = [*PRIVATE, ipaddress.ip_network("169.254.0.0/16")]  # RFC 3927
 # Where a machine in a cloud asks what it shall do, as root: routes do not show it.
@@ -86,6 +93,33 @@ def refuse_mtu(mtu: int, host: HostFacts) -> str | None:
     """Why the member does not take this MTU from its switch; None if it does."""
     if host.ipv6 and mtu < IPV6_MTU:
         return f"IPv6 needs {IPV6_MTU}; if that is meant, join with --mtu {mtu}"
+    return None
+
+
+def refuse_names(
+    servers: Sequence[str],
+    domain: str,
+    lan: Network,
+    allowed: Sequence[str],
+    search: Sequence[str],
+) -> str | None:
+    """Why the member does not ask these name servers for the names of a domain; None if it does.
+
+    `lan`: the network that the interface has an address of; `allowed`: what `--allow-domain` has
+    named; `search`: the domains in which the host itself looks for names without a dot.
+    """
+    for server in servers:
+        if ipaddress.ip_address(server) not in lan:
+            return f"the name server {server} is not on the LAN {lan}"
+    if not domain:
+        return "the switch states no domain"
+    if domain in allowed:
+        return None
+    unless = f"if that is meant, join with --allow-domain {domain}"
+    if not any(domain == each or domain.endswith(f".{each}") for each in PRIVATE_DOMAINS):
+        return f"{domain} is no private domain; {unless}"
+    if any(each == domain or each.endswith(f".{domain}") for each in search):
+        return f"this host has names of {domain} from elsewhere; {unless}"
     return None
 
 

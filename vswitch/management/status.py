@@ -202,6 +202,7 @@ class JoinStatus:
     attempts: int = 0  # to connect, that have failed since it last was
     switch_key: str | None = None  # fingerprint of what this member has pinned
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
+    names: str | None = None  # the domain that its name server is asked for, and by what means
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what
     routes: dict[str, str] = Factory(dict)  # networks, and the member that leads there
     routes_refused: dict[str, str] = Factory(dict)  # what the switch says besides, and why not

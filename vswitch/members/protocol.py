@@ -203,7 +203,7 @@ class Welcome:
     address: str | None = attrs.field(default=None, validator=INTERFACE)  # 10.77.0.2/24
     network: str = attrs.field(default="", validator=NETWORK)  # "": none is managed
     gateways: tuple[str, ...] = attrs.field(default=(), converter=to_texts, validator=GATEWAYS)
-    names: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=SERVERS)  # DNS
+    names: tuple[str, ...] = attrs.field(default=(), converter=to_texts, validator=SERVERS)  # DNS
     domain: str = attrs.field(default="", validator=DOMAIN)
     mtu: int = attrs.field(default=1500, validator=MTU)
     offload: bool = False  # superframes may be sent and may come; only if the hello said so too

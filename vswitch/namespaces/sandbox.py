@@ -168,11 +168,12 @@ class Sandbox:
                 if not await self.call(_undelivered):
                     break
 
-    async def resolve_with(self, resolvers: Sequence[str]) -> None:
-        """These name servers from now on; with none, names end at once with an error."""
-        await trio.to_thread.run_sync(
-            (self._directory / "resolv.conf").write_text, _lines(resolvers)
-        )
+    async def resolve_with(self, resolvers: Sequence[str], search: str = "") -> None:
+        """These name servers from now on, names without a dot in the domain `search`; with none,
+        names end at once with an error.
+        """
+        text = f"search {search}\n" * bool(search) + _lines(resolvers)
+        await trio.to_thread.run_sync((self._directory / "resolv.conf").write_text, text)
 
     async def set_hosts(self, hosts: Mapping[str, str]) -> None:
         """Names that need no name server, and their addresses."""

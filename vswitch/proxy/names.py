@@ -42,7 +42,7 @@ class LanNames:
     def __init__(self, members: Callable[[], Awaitable[Mapping[str, str]]], dns: Lookup) -> None:
         """`members` gives the addresses by name, or raises `VswitchError`."""
         self._ask = members
-        self._dns = dns
+        self.dns = dns
         self._members: Mapping[str, str] = {}
         self._asked = -FRESH  # on Trio's clock
         self._asking = trio.Lock()
@@ -62,7 +62,7 @@ class LanNames:
             return [self._members[name]]
         asked, addresses = self._found.pop(name, (-FRESH, ()))
         if trio.current_time() - asked >= FRESH:
-            addresses, asked = await self._dns(name), trio.current_time()
+            addresses, asked = await self.dns(name), trio.current_time()
         self._found[name] = asked, addresses
         if len(self._found) > _NAMES:
             del self._found[next(iter(self._found))]

@@ -86,6 +86,20 @@ class Invite:
 
 
 @frozen
+class Lease:
+    """An address that a machine which is no member got by DHCP. `granted` and `expires` are seconds
+    of the epoch in the registry.
+    """
+
+    mac: bytes = field(validator=instance_of(bytes))
+    address: str = field(validator=instance_of(str))  # without a prefix length
+    port: str = field(validator=instance_of(str))  # the name of the port that it was behind
+    hostname: str = field(validator=instance_of(str))  # that it says it has; "" for none
+    granted: float = field(validator=_is_time)
+    expires: float = field(validator=_is_time)
+
+
+@frozen
 class LastServed:
     """How the switch was run last; where it listens, the first place before others."""
 
@@ -229,6 +243,7 @@ def name_taken(holder: Member) -> EnrolRefused:
 
 
 LOCAL_PORT = "local"  # name of the port of the switch's own host
+SERVICES_PORT = "services"  # and of that of its own services
 PUBLISH_PORT = "publish"  # of that from which published services are reached
 
 
@@ -236,6 +251,8 @@ def taken_reason(name: str, reserved: Collection[str]) -> str | None:
     """Why no member can have this name; None if one can."""
     if name == LOCAL_PORT:
         return "that is the port of the switch's own host"
+    if name == SERVICES_PORT:
+        return "that is the port of the switch's own services"
     if name == PUBLISH_PORT:
         return "that is the port by which `vswitch publish` reaches members"
     if name.isdigit():

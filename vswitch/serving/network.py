@@ -33,11 +33,13 @@ from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
+from vswitch.services.host import HostBeside
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.plan import NetworkPlan
 from vswitch.serving.publishing import make_publisher
 from vswitch.serving.reception import Reception
+from vswitch.serving.services import Running, first_address, start_services
 from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.switch import Switch, open_switch
 
@@ -76,7 +78,7 @@ async def open_network(
     """
     config, foreign = plan.config, plan.foreign
     max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
-    max_ports += 1  # from which published services are reached
+    max_ports += 2  # of the services, and from which published ones are reached
     logged = NETWORK.set(plan.logged)  # the tasks that begin from here on have it, too
     async with (
         open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
@@ -94,15 +96,16 @@ async def open_network(
         status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
         publisher = status.publisher = make_publisher(switch, registry, reception, config, served)
         await nursery.start(_run_service, switch, "publish", publisher.run, ())
-        controlled = Controlled(
-            managed, status.read, reception.check_revoked, reception.bar, publisher
-        )
+        running = Running()
+        told = managed, status.read, reception.check_revoked, reception.bar, publisher
+        controlled = Controlled(*told, dhcp=lambda: running.dhcp)
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
         await nursery.start(serve_control, plan.files.control_socket, control_handlers(controlled))
         nursery.start_soon(log_frames, controlled.captures)
+        beside: HostBeside | None = None
         if config.local_port:
-            await nursery.start(serve_local_port, switch, config)
+            beside = await nursery.start(serve_local_port, switch, config)
         await publisher.apply(plan.published)
         status.listeners = await nursery.start(serve_foreign, switch, foreign)
         await trio.to_thread.run_sync(_record, registry, served)
@@ -115,7 +118,8 @@ async def open_network(
             status,
             nursery,
         )
-        # Here services start: `await network.start_service("names", serve_names, switch, ...)`.
+        interface = first_address(config.subnet)
+        await start_services(network, plan.services, interface, served, beside, running)
         NETWORK.reset(logged)
         yield network
         nursery.cancel_scope.cancel()

@@ -19,6 +19,7 @@ from vswitch.errors import ConfigError
 from vswitch.features.settings import Settings, load_settings
 from vswitch.foreign.kinds import ForeignSettings, load_foreign
 from vswitch.services.publish_rules import PublishRule, load_published
+from vswitch.serving.services import ServicesSettings, load_services
 from vswitch.state import DEFAULT_NETWORK, StateDir
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class NetworkPlan:
     config: NetworkConfig
     settings: Settings
     foreign: tuple[ForeignSettings, ...]
+    services: ServicesSettings
     published: tuple[PublishRule, ...]
 
     @property
@@ -60,6 +62,7 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
             own,
             tried(lambda: load_settings(path, name), Settings()),
             tried(lambda: load_foreign(path, urls, name), ()),
+            tried(lambda: load_services(path, name, own.subnet), ServicesSettings()),
             tried(lambda: load_published(path, own.subnet, name), ()),
         )
 

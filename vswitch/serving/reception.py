@@ -29,6 +29,7 @@ from transport import Channel, Credential, CredentialKind
 from vswitch.addresses import ipv6_from_mac, mac_from_key
 from vswitch.clocks import uptime, wall_time_of
 from vswitch.errors import BadRecord, NotFound, RefusedError, VswitchError
+from vswitch.frames.build import IpAddress
 from vswitch.frames.ethernet import format_mac, parse_mac
 from vswitch.logs import clean, event
 from vswitch.management.status import datagram_counts
@@ -120,6 +121,9 @@ class Reception:
         self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
         # Whether a member of that name may not know of others, nor they of it.
         self.separated: Callable[[str], bool] = lambda _: False
+        # What members are told of the switch's name server; nothing where there is none.
+        self.names: tuple[str, ...] = ()
+        self.domain = ""
         # As `Registry.enrol`: makes a key a member, if that is right.
         self.enrol = registry.enrol
         # Told of a port behind which there is something else than before.
@@ -135,6 +139,7 @@ class Reception:
         self._barred: set[bytes] = set()  # keys that could not be written down as revoked
         self._macs: dict[bytes, str] = {}  # reserved now
         self._addresses: dict[bytes, str] = {}  # the same
+        self._hosts: dict[str, tuple[IpAddress, ...]] = {}  # the members, by name
         self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
         self._leaving: list[bytes] = []  # keys of members
@@ -212,6 +217,7 @@ class Reception:
         self.connected[key] = connected
         self._named[member.name] = member
         connected.told = self.gateways.seen_by(name)
+        self._hosts[member.name] = _host_addresses(given)
         device.on_control = partial(self._hear, connected)
         try:
             device.send_control(
@@ -220,6 +226,8 @@ class Reception:
                     port=port.number,
                     address=address,
                     network=str(self._subnet),
+                    names=self.names,
+                    domain=self.domain,
                     mtu=self._switch.mtu,
                     offload=hello.offload,
                     software=SOFTWARE,
@@ -358,6 +366,18 @@ class Reception:
         where = "-" if mac is None else format_mac(mac)
         return f"{member.name} {state} {member.address or '-'} {where}"
 
+    # Who has a name: implements `vswitch.services.zone.HostNames`.
+
+    def addresses(self, label: str, asker: str) -> tuple[IpAddress, ...] | None:
+        """Of the member of that name; None if the port `asker` may not know of it."""
+        hidden = label != asker and (self.separated(asker) or self.separated(label))
+        return None if hidden else self._hosts.get(label)
+
+    def label(self, address: IpAddress, asker: str) -> str | None:
+        """The member that has this address; None as above."""
+        name = self._addresses.get(address.packed)
+        return None if name is None or self.addresses(name, asker) is None else name
+
     async def watch(self) -> None:
         """Forget who wants to leave, and unplug who is not welcome any more, also where nobody
         could tell this program of it; until cancelled.
@@ -425,6 +445,7 @@ class Reception:
             gone.append(name)
         members = self._registry.current()
         self._roster = sorted(members, key=lambda member: member.name)
+        self._hosts = {each.name: _host_addresses(each.address) for each in members}
         self._named = {name: each for each in members for name in each.former.split()}
         self._named |= {each.name: each for each in members}
         self._reserve(
@@ -455,6 +476,13 @@ class Reception:
         if (macs, addresses) != (self._macs, self._addresses):
             self._macs, self._addresses = macs, addresses
             self.reserve(macs, addresses)
+
+
+def _host_addresses(address: str | None) -> tuple[IpAddress, ...]:
+    try:
+        return () if address is None else (ip_address(address),)
+    except ValueError:
+        return ()
 
 
 def _packed(address: str | None) -> tuple[bytes, ...]:

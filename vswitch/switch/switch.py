@@ -97,6 +97,10 @@ class Switch:
         """The attached ports, by number."""
         return tuple(port for _, port in sorted(self._ports.items()))
 
+    def port(self, number: int) -> Port | None:
+        """The attached port of that number."""
+        return self._ports.get(number)
+
     def attach(
         self,
         device: Device,
@@ -106,8 +110,10 @@ class Switch:
         bridge: bool = False,
         group: str = "",
         bound: Bound | None = None,
+        number: int | None = None,
     ) -> Port:
-        """Plug a device in, under the lowest free number. The device is the switch's from here on.
+        """Plug a device in, under the lowest free number, or under `number`, which is free. The
+        device is the switch's from here on.
 
         `bridge` says that a LAN is behind it, `group` whose settings it has besides those of its
         name, `bound` what is known of the host behind it. `on_detach(port)` is called once, when
@@ -119,7 +125,10 @@ class Switch:
             raise trio.ClosedResourceError("the switch is closed")
         if len(self._ports) >= self.max_ports:
             raise RefusedError(f"all {self.max_ports} ports of the switch are taken")
-        number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
+        if number is None:
+            number = next(n for n in range(1, self.max_ports + 1) if n not in self._ports)
+        elif number in self._ports:
+            raise RefusedError(f"port {number} of the switch is taken")
         queue = EgressQueue(*self._queue_limits, self._pool)
         port = Port(number, name, device, queue, self._clock(), self._clock, bound)
         port.bridge, port.group = bridge, group

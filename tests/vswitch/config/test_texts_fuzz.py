@@ -104,6 +104,7 @@ SAMPLES = {
     "advertise": "192.168.1.0/24,exit",
     "accept_routes": "192.168.0.0/16,fd00::/16",
     "exit_node": "pc2",
+    "no_dns": "true", "allow_domain": "lan,example.com",
 }  # fmt: skip
 
 

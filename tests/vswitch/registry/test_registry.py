@@ -203,7 +203,7 @@ def test_unused_invites_are_bounded_by_number(registry, monkeypatch):
     assert kept == [6, 7, 8, 9]
 
 
-@pytest.mark.parametrize("name", ["local", "0", "1", "23", "lab", "lab-7", "vx"])
+@pytest.mark.parametrize("name", ["local", "services", "0", "1", "23", "lab", "lab-7", "vx"])
 def test_names_of_other_ports_are_for_no_member(registry, name):
     registry.record_served(LastServed((HostPort("::", 1),), (), SUBNET, ("lab", "vx")))
     with pytest.raises(ConfigError, match=f"no member can be called {name}") as caught:
@@ -315,6 +315,7 @@ def test_a_registry_of_the_first_format_is_read_on(tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as file:
         for column in ("disabled", "former", "routes"):
             file.execute(f"ALTER TABLE member DROP COLUMN {column}")
+        file.execute("DROP TABLE lease")
         file.execute("PRAGMA user_version=1")
     with Registry.open(path) as registry:
         assert registry.rename("pc1", "pc2").former == "pc1"

@@ -322,9 +322,9 @@ async def test_a_fault_costs_one_connection(world, caplog):
         async with client(where) as stream:
             await stream.send_all(b"a")
             assert await stream.receive_some() == b"a"
-            find, world.publisher._find = world.publisher._find, None
+            found, world.publisher._address = world.publisher._address, None
             await is_reset(where)
-            world.publisher._find = find
+            world.publisher._address = found
             await stream.send_all(b"b")
             assert await stream.receive_some() == b"b"
         assert rule.counts.failed == {"fault": 1}

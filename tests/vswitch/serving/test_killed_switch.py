@@ -38,7 +38,8 @@ class Process:
             status = await trio.to_thread.run_sync(request, self.socket, "status")
         except VswitchError:
             return None
-        return {port["name"]: port for port in status["ports"] if port["state"] == "up"}
+        ports = {port["name"]: port for port in status["ports"] if port["state"] == "up"}
+        return {name: port for name, port in ports.items() if name != "services"}
 
     async def wait_for(self, count):
         with trio.fail_after(120):

@@ -12,7 +12,9 @@ from vswitch.registry.rules import EnrolRefused, Member
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.testing import ethernet
 
-TWO = '[network.lab]\nsubnet = "10.77.0.0/24"\nmtu = 1400\n'
+# Without services, which would be a port and its copies more.
+NONE = "[names]\nenabled = false\n[network.lab.names]\nenabled = false\n"
+TWO = NONE + '[network.lab]\nsubnet = "10.77.0.0/24"\nmtu = 1400\n'
 ALL = b"\xff" * 6
 SAME = b"\x02\0\0\0\0\x07"  # a station that both networks have
 

@@ -1,0 +1,164 @@
+"""The ways to have a host ask for one domain: files in a directory, programs that are scripts."""
+
+import os
+
+import pytest
+
+from vswitch.errors import VswitchError
+from vswitch.joining.resolvers import (
+    HostsFile,
+    Openresolv,
+    Place,
+    Resolved,
+    Wanted,
+    block_of,
+    choose_way,
+    name_servers,
+    search_domains,
+    taken_names,
+    uses_resolved,
+    without_block,
+)
+
+WANTED = Wanted("vsw0", ("10.77.0.1",), "lan", True, ("0.77.10.in-addr.arpa",))
+NAMES = {"pc1": "10.77.0.2", "pc2": "10.77.0.3"}
+FILES = (
+    b"127.0.0.1 localhost\n",
+    b"127.0.0.1 localhost",  # without an end
+    b"",
+    b"# caf\xe9\r\n10.1.1.1 a\r\n\r\n",
+    b"127.0.0.1 localhost\n\n# vswitch pc9 begin: other\n10.1.1.1 x.lan\n# vswitch pc9 end\n",
+)
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Puts scripts in front of all programs; what they were called with, line by line."""
+    directory, calls = tmp_path / "bin", tmp_path / "calls"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", str(directory), prepend=os.pathsep)
+    calls.write_text("")
+
+    def put(name, body="exit 0"):
+        path = directory / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {calls}\n{body}\n')
+        path.chmod(0o755)
+
+    put.calls = lambda: calls.read_text().splitlines()
+    return put
+
+
+@pytest.mark.parametrize("before", FILES)
+def test_the_block_goes_to_the_byte(tmp_path, before):
+    path = tmp_path / "hosts"
+    path.write_bytes(before)
+    path.chmod(0o644)
+    way = HostsFile(path, "pc1")
+    way.put(WANTED, NAMES, "")
+    once = path.read_bytes()
+    assert once.startswith(before)
+    assert b"10.77.0.3 pc2.lan pc2\n" in once
+    way.put(WANTED, NAMES, "")
+    assert path.read_bytes() == once
+    way.put(WANTED, {"pc3": "10.77.0.4"}, "")
+    assert b"pc2" not in path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o644
+    # What others have added behind it stays, too.
+    path.write_bytes(path.read_bytes() + b"192.0.2.1 later\n")
+    way.undo("vsw0")
+    assert path.read_bytes() == before + b"192.0.2.1 later\n"
+    way.undo("vsw0")
+    assert [each.name for each in tmp_path.iterdir()] == ["hosts"]
+
+
+def test_two_members_have_two_blocks(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.1 localhost\n")
+    one, two = HostsFile(path, "pc"), HostsFile(path, "pc1")
+    one.put(WANTED, {"a": "10.77.0.2"}, "")
+    two.put(WANTED, {"b": "10.77.0.3"}, "")
+    one.undo("vsw0")
+    assert "a.lan" not in path.read_text()
+    two.undo("vsw0")
+    assert path.read_text() == "127.0.0.1 localhost\n"
+
+
+def test_a_name_that_is_somebodys_is_the_lans_in_its_domain_alone():
+    taken = taken_names("10.1.1.1 Intranet i # x\n# 10.1.1.2 comment\n") | {"laptop"}
+    names = dict.fromkeys(("intranet", "laptop", "localhost", "wpad", "comment"), "10.77.0.9")
+    block = block_of("pc1", WANTED, names, taken)
+    for name in ("intranet", "laptop", "localhost", "wpad"):
+        assert f"10.77.0.9 {name}.lan\n" in block
+    assert "10.77.0.9 comment.lan comment\n" in block
+    bare = block_of("pc1", Wanted("vsw0", (), "lan", False), names, set())
+    assert "10.77.0.9 comment.lan\n" in bare
+    assert without_block(f"x{block}y", "pc1") == "xy"
+
+
+def test_a_hosts_file_that_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(VswitchError, match="hosts: No such file"):
+        HostsFile(tmp_path / "hosts", "pc1").put(WANTED, NAMES, "")
+    HostsFile(tmp_path / "hosts", "pc1").undo("vsw0")
+
+
+def test_what_the_files_of_a_host_say():
+    assert search_domains("domain a.example\nsearch Home.Arpa. lan .\n") == ("home.arpa", "lan")
+    assert search_domains("nameserver 1.1.1.1\n") == ()
+    assert name_servers("# x\nnameserver 127.0.0.53\nnameserver\n") == ("127.0.0.53",)
+    assert uses_resolved("nameserver 127.0.0.53\n", "")
+    assert uses_resolved("nameserver 9.9.9.9\n", "hosts: files resolve [!UNAVAIL=return] dns\n")
+    assert not uses_resolved("nameserver 9.9.9.9\n", "hosts: files dns # resolve\n")
+
+
+def test_the_way_of_a_host(tmp_path, programs):
+    place = Place(tmp_path / "etc", tmp_path / "run")
+    (tmp_path / "run/systemd/resolve").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    resolv = tmp_path / "etc/resolv.conf"
+    resolv.write_text("nameserver 9.9.9.9\n")
+    programs("resolvectl")
+    programs("resolvconf", "echo openresolv 3.13")
+    assert isinstance(choose_way(place, "pc1"), HostsFile)
+    resolv.write_text("nameserver 127.0.0.53\n")
+    assert isinstance(choose_way(place, "pc1"), Resolved)
+    (tmp_path / "run/systemd/resolve").rmdir()  # it does not run
+    assert isinstance(choose_way(place, "pc1"), Openresolv)
+    programs("resolvconf", "echo Debian resolvconf")  # which knows no domains
+    assert isinstance(choose_way(place, "pc1"), HostsFile)
+
+
+def test_resolved_is_never_asked_for_more_than_the_domain(programs):
+    programs("resolvectl")
+    Resolved().set(WANTED)
+    assert programs.calls() == [
+        "resolvectl default-route vsw0 no",
+        "resolvectl dnssec vsw0 no",
+        "resolvectl dnsovertls vsw0 no",
+        "resolvectl domain vsw0 lan ~0.77.10.in-addr.arpa",
+        "resolvectl dns vsw0 10.77.0.1",
+    ]
+    Resolved().undo("vsw0")
+    assert programs.calls()[-1] == "resolvectl revert vsw0"
+
+
+def test_without_bare_names_the_domain_is_no_search_domain(programs):
+    programs("resolvectl")
+    Resolved().set(Wanted("vsw0", ("10.77.0.1",), "lan", False))
+    assert "resolvectl domain vsw0 ~lan" in programs.calls()
+
+
+def test_a_resolved_that_refuses_is_left_as_it_was(programs):
+    programs("resolvectl", '[ "$1" != domain ] || { echo no such link >&2; exit 1; }')
+    with pytest.raises(VswitchError, match=r"resolvectl domain vsw0 .*: no such link"):
+        Resolved().set(WANTED)
+    assert programs.calls()[-1] == "resolvectl revert vsw0"
+    assert not any(call.startswith("resolvectl dns vsw0") for call in programs.calls())
+
+
+def test_openresolv(programs, tmp_path):
+    programs("resolvconf", f"cat > {tmp_path}/text")
+    Openresolv().set(WANTED)
+    assert programs.calls() == ["resolvconf -p -a vsw0.vswitch"]
+    assert (tmp_path / "text").read_text() == "search lan\nnameserver 10.77.0.1\n"
+    Openresolv().undo("vsw0")
+    assert programs.calls()[-1] == "resolvconf -f -d vsw0.vswitch"

@@ -1,0 +1,164 @@
+"""What the name server knows by itself."""
+
+from ipaddress import IPv4Interface, ip_address
+
+import dns.name
+import pytest
+from dns.rcode import Rcode
+from dns.rdatatype import RdataType
+
+from vswitch.errors import ConfigError
+from vswitch.services.zone import MAX_CHASE, Zone
+
+INTERFACE = IPv4Interface("10.77.0.1/24")
+RECORDS = (
+    "www CNAME pc1",
+    "_http._tcp SRV 0 5 80 pc1",
+    'info 60 TXT "hello there"',
+    "@ MX 10 pc2",
+    "*.apps A 10.77.0.9",
+    "printer A 10.77.0.200",
+    "printer AAAA fd00::200",
+)
+
+
+class Hosts:
+    def __init__(self, known, hidden=()):
+        self.known = {name: [ip_address(each) for each in told] for name, told in known.items()}
+        self.hidden = hidden
+
+    def addresses(self, label, asker):
+        return None if (label, asker) in self.hidden else self.known.get(label)
+
+    def label(self, address, asker):
+        for name, told in self.known.items():
+            if address in told and (name, asker) not in self.hidden:
+                return name
+        return None
+
+
+def make(*records, interface=INTERFACE, hidden=()):
+    zone = Zone("lan", interface, records or RECORDS)
+    known = {"pc1": ["10.77.0.2"], "pc2": ["10.77.0.3", "fd00::3"], "bridge": []}
+    zone.hosts.append(Hosts(known, hidden))
+    return zone
+
+
+def ask(zone, name, kind="A", asker="pc1"):
+    found = zone.find(dns.name.from_text(name), RdataType.make(kind), asker)
+    if found is None:
+        return None
+    texts = [each.to_text().split(" ", 2)[2] for rrset in found.answer for each in [rrset]]
+    return found.rcode, [text.replace("IN ", "", 1) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "answer"),
+    [
+        ("pc1.lan", "A", ["A 10.77.0.2"]),
+        ("PC1.Lan", "A", ["A 10.77.0.2"]),
+        ("pc2.lan", "AAAA", ["AAAA fd00::3"]),
+        ("services.lan", "A", ["A 10.77.0.1"]),
+        ("lan", "NS", ["NS services.lan."]),
+        ("www.lan", "A", ["CNAME pc1.lan.", "A 10.77.0.2"]),
+        ("www.lan", "CNAME", ["CNAME pc1.lan."]),
+        ("_http._tcp.lan", "SRV", ["SRV 0 5 80 pc1.lan."]),
+        ("info.lan", "TXT", ['TXT "hello there"']),
+        ("lan", "MX", ["MX 10 pc2.lan."]),
+        ("x.apps.lan", "A", ["A 10.77.0.9"]),
+        ("a.b.apps.lan", "A", ["A 10.77.0.9"]),
+        ("printer.lan", "AAAA", ["AAAA fd00::200"]),
+        ("pc1.lan", "ANY", ["A 10.77.0.2"]),
+        ("2.0.77.10.in-addr.arpa", "PTR", ["PTR pc1.lan."]),
+        ("1.0.77.10.in-addr.arpa", "PTR", ["PTR services.lan."]),
+        ("200.0.77.10.in-addr.arpa", "PTR", ["PTR printer.lan."]),
+        (dns.reversename.from_address("fd00::3").to_text(), "PTR", ["PTR pc2.lan."]),
+        ("0.77.10.in-addr.arpa", "NS", ["NS services.lan."]),
+    ],
+)
+def test_what_is_there(name, kind, answer):
+    assert ask(make(), name, kind) == (Rcode.NOERROR, answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rcode"),
+    [
+        ("pc1.lan", "AAAA", Rcode.NOERROR),
+        ("bridge.lan", "A", Rcode.NOERROR),  # a member without an address
+        ("_tcp.lan", "A", Rcode.NOERROR),  # there is something below it
+        ("apps.lan", "A", Rcode.NOERROR),
+        ("nobody.lan", "A", Rcode.NXDOMAIN),
+        ("x.pc1.lan", "A", Rcode.NXDOMAIN),
+        ("9.0.77.10.in-addr.arpa", "PTR", Rcode.NXDOMAIN),
+        ("2.0.77.10.in-addr.arpa", "A", Rcode.NOERROR),
+        ("0.77.10.in-addr.arpa", "A", Rcode.NOERROR),
+    ],
+)
+def test_what_is_not_there_is_said_with_the_soa(name, kind, rcode):
+    zone = make()
+    found = zone.find(dns.name.from_text(name), RdataType.make(kind), "pc1")
+    assert (found.rcode, found.answer) == (rcode, [])
+    (soa,) = found.authority
+    assert soa.rdtype == RdataType.SOA
+    assert dns.name.from_text(name).is_subdomain(soa.name)
+
+
+@pytest.mark.parametrize(
+    "name", ["example.com", "lan.example", "2.1.77.10.in-addr.arpa", "xlan", "arpa"]
+)
+def test_what_is_of_others(name):
+    assert ask(make(), name, "PTR") is None
+
+
+def test_the_addresses_of_what_a_record_names_come_along():
+    zone = make()
+    found = zone.find(dns.name.from_text("_http._tcp.lan"), RdataType.SRV)
+    assert [each.to_text() for each in found.additional] == ["pc1.lan. 30 IN A 10.77.0.2"]
+
+
+def test_who_may_not_know_of_a_member_is_told_that_there_is_none():
+    zone = make(hidden={("pc2", "pc1")})
+    assert ask(zone, "pc2.lan")[0] == Rcode.NXDOMAIN
+    assert ask(zone, "3.0.77.10.in-addr.arpa", "PTR")[0] == Rcode.NXDOMAIN
+    assert ask(zone, "pc2.lan", asker="pc3") == (Rcode.NOERROR, ["A 10.77.0.3"])
+
+
+def test_the_reverse_of_a_subnet_that_ends_inside_an_octet():
+    zone = make(interface=IPv4Interface("10.77.16.1/20"))
+    assert ask(zone, "9.17.77.10.in-addr.arpa", "PTR")[0] == Rcode.NXDOMAIN
+    assert ask(zone, "9.32.77.10.in-addr.arpa", "PTR") is None
+    assert ask(zone, "1.16.77.10.in-addr.arpa", "PTR")[1] == ["PTR services.lan."]
+
+
+def test_records_of_ones_own_come_first_and_circles_end():
+    zone = make("pc1 A 10.77.0.77", "pc1 A 10.77.0.78")
+    assert ask(zone, "pc1.lan") == (Rcode.NOERROR, ["A 10.77.0.77\npc1.lan. 300 IN A 10.77.0.78"])
+    zone = make("a CNAME b", "b CNAME a")
+    assert ask(zone, "a.lan") == (Rcode.SERVFAIL, [])
+    chain = [f"n{number} CNAME n{number + 1}" for number in range(MAX_CHASE)]
+    zone = make(*chain, f"n{MAX_CHASE} A 10.77.0.5")
+    assert ask(zone, "n0.lan")[1][-1] == "A 10.77.0.5"
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ("www", "NAME"),
+        ("www A 10.77.0.300", "NAME"),
+        ("www.example.com. A 10.77.0.2", "not below lan"),
+        ("www CNAME www.example.com.", "points to a name below"),
+        ("@ SOA a b 1 2 3 4 5", "own business"),
+        ("@ CNAME pc1", "own business"),
+        ("$INCLUDE /etc/passwd", "NAME"),
+    ],
+)
+def test_records_that_cannot_be(record, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        make("ok A 10.77.0.2", record)
+    assert str(caught.value).startswith("names.records[2] = ")
+
+
+def test_a_name_with_a_cname_has_nothing_else():
+    for records in (("a CNAME b", "a A 10.77.0.2"), ("a A 10.77.0.2", "a CNAME b")):
+        with pytest.raises(ConfigError, match="nothing else"):
+            make(*records)

@@ -1,0 +1,222 @@
+"""The LAN's names on this host: its resolver asks the switch for one domain, while `join` runs.
+
+    welcome ─▶ refuse_names (`host_trust.py`) ─▶ a way (`resolvers.py`) ─▶ undone at the end
+
+What has been done is in a file of the member's state directory before it is done, so that the next
+start undoes what a killed one has left. Where /etc is that of another network (a process in a
+network namespace that shares the files of its host), nothing is done: it would be done to that one.
+
+Error contract: what cannot be set is logged and in the status, and the session goes on without.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from vswitch.config.options import JoinConfig
+from vswitch.devices.host_interface import Address, Network
+from vswitch.errors import NotReachable, VswitchError
+from vswitch.joining.host_trust import refuse_names
+from vswitch.joining.resolvers import (
+    HostsFile,
+    Place,
+    Wanted,
+    Way,
+    choose_way,
+    search_domains,
+    way_of,
+)
+from vswitch.logs import event
+from vswitch.state import write_file
+
+log = logging.getLogger(__name__)
+
+REFRESH: Final = (
+    15.0  # seconds between two looks at who is there, for /etc/hosts alone: a keepalive
+)
+_REVERSES: Final = 16  # domains of one network's addresses: a /20 has as many
+_INIT: Final = Path("/proc/1")
+
+Refuse = Callable[[str, object, object], None]
+Peers = Callable[[], Awaitable[list[str]]]
+
+
+class LanResolver:
+    """What one `join` does to the resolver of this host."""
+
+    def __init__(
+        self, config: JoinConfig, dev: str, refuse: Refuse, place: Place | None = None
+    ) -> None:
+        """`refuse(what, value, reason)` is told of what is not set, and why; None: it is."""
+        self._config = config
+        self._dev = dev
+        self._refuse = refuse
+        self._place = place or Place()
+        self._undo = config.files.names_undo(config.name)
+        self._way: Way | None = None  # that is in force
+        self._wanted: Wanted | None = None
+        self._lan: Network | None = None
+
+    @property
+    def servers(self) -> frozenset[Address]:
+        """Those that were set: this host has them from the LAN, and not from elsewhere."""
+        servers = () if self._wanted is None else self._wanted.servers
+        return frozenset(map(ipaddress.ip_address, servers))
+
+    @property
+    def shown(self) -> str | None:
+        """For the status."""
+        if self._way is None or self._wanted is None:
+            return None
+        return f"{self._wanted.domain} ({self._way.name})"
+
+    async def recover(self) -> None:
+        """Undo what a process of this membership has left that was killed."""
+        await trio.to_thread.run_sync(self._recover)
+
+    def _recover(self) -> None:
+        try:
+            left = json.loads(self._undo.read_text())
+            way, dev = str(left["way"]), str(left["dev"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError):
+            way, dev = "hosts", self._dev
+        self._take_back(way_of(way, self._place, self._config.name), dev)
+        event(log, "names-recovered", member=self._config.name, dev=dev, way=way)
+
+    async def offer(self, servers: Sequence[str], domain: str, address: str | None) -> None:
+        """What the switch says now; `address` is that of the interface, in CIDR form."""
+        if self._config.no_dns or not servers or address is None:
+            await self.close()
+            self._refuse("names", domain, None)
+            return
+        lan = ipaddress.ip_interface(address).network
+        reason = await trio.to_thread.run_sync(self._offer, tuple(servers), domain, lan)
+        self._refuse("names", domain, reason)
+
+    def _offer(self, servers: tuple[str, ...], domain: str, lan: Network) -> object:
+        allowed = self._config.allow_domain
+        if self._wanted is not None and self._wanted.domain == domain:
+            search: tuple[str, ...] = ()  # what the host has is ours, and was judged before
+            bare = self._wanted.bare
+        else:
+            self._close()
+            search = search_domains(self._place.text("resolv.conf"))
+            bare = not search or domain in allowed
+        reason: object = refuse_names(servers, domain, lan, allowed, search)
+        reason = reason or foreign_files(self._place)
+        if reason is not None:
+            self._close()
+            return reason
+        wanted = Wanted(self._dev, servers, domain, bare, reverse_domains(lan))
+        self._lan = lan
+        return None if wanted == self._wanted else self._set(wanted)
+
+    def _set(self, wanted: Wanted) -> object:
+        way = choose_way(self._place, self._config.name)
+        try:
+            left = json.dumps({"way": way.name, "dev": wanted.dev})
+            write_file(self._undo, f"{left}\n".encode())
+            way.set(wanted)
+            if isinstance(way, HostsFile):
+                way.put(wanted, {}, _own_name())
+        except VswitchError as error:
+            self._take_back(way, wanted.dev)
+            return error
+        self._way, self._wanted = way, wanted
+        event(
+            log,
+            "names-set",
+            member=self._config.name,
+            dev=wanted.dev,
+            way=way.name,
+            domain=wanted.domain,
+            servers=" ".join(wanted.servers),
+            bare=None if wanted.bare else "no: this host has a domain of its own for them",
+        )
+        return None
+
+    async def follow(self, peers: Peers) -> None:
+        """Keep /etc/hosts current, where that is the way; until cancelled."""
+        while True:
+            way, wanted = self._way, self._wanted
+            if isinstance(way, HostsFile) and wanted is not None:
+                try:
+                    told = addresses_of(await peers(), self._lan)
+                    await trio.to_thread.run_sync(way.put, wanted, told, _own_name())
+                except NotReachable:
+                    pass  # an older switch, or one that is away: what is known holds
+                except VswitchError as error:
+                    self._refuse("names", wanted.domain, error)
+            await trio.sleep(REFRESH)
+
+    async def close(self) -> None:
+        """Have the resolver as it was; also when cancelled."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        way, wanted = self._way, self._wanted
+        self._way = self._wanted = None
+        if way is not None and wanted is not None:
+            self._take_back(way, wanted.dev)
+
+    def _take_back(self, way: Way, dev: str) -> None:
+        try:
+            way.undo(dev)
+            self._undo.unlink(missing_ok=True)
+        except (VswitchError, OSError) as error:
+            # The file stays, and the next start tries again.
+            event(log, "names-left-behind", logging.ERROR, dev=dev, way=way.name, reason=error)
+
+
+def addresses_of(peers: Sequence[str], lan: Network | None) -> dict[str, str]:
+    """Names and addresses of `Peers`: those on the LAN, for the switch names no other hosts."""
+    found = {}
+    for each in peers:
+        name, _, address, _ = each.split(" ")
+        address = address.partition("/")[0]
+        if lan is not None and address != "-" and ipaddress.ip_address(address) in lan:
+            found[name] = address
+    return found
+
+
+def reverse_domains(lan: Network) -> tuple[str, ...]:
+    """The domains in which the names of a network's addresses are; none if they are too many."""
+    if lan.version == 6:
+        return ()
+    prefix = -(-lan.prefixlen // 8) * 8  # the next one at the end of an octet
+    if 1 << (prefix - lan.prefixlen) > _REVERSES:
+        return ()
+    octets = prefix // 8
+    return tuple(
+        ".".join(reversed(str(part.network_address).split(".")[:octets])) + ".in-addr.arpa"
+        for part in lan.subnets(new_prefix=prefix)
+    )
+
+
+def foreign_files(place: Place, init: Path = _INIT) -> str | None:
+    """Why the files that say how names are resolved are not this network's; None if they are."""
+    try:
+        if os.readlink("/proc/self/ns/net") == os.readlink(init / "ns/net"):
+            return None
+        ours, others = place.hosts.stat(), (init / "root/etc/hosts").stat()
+    except OSError:  # not to be seen: another user's, or another mount namespace
+        return None
+    if (ours.st_dev, ours.st_ino) != (others.st_dev, others.st_ino):
+        return None
+    return f"{place.hosts} is that of another network: this one has no files of its own"
+
+
+def _own_name() -> str:
+    return socket.gethostname().partition(".")[0].lower()

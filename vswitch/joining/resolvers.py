@@ -1,0 +1,287 @@
+"""The ways to have this host ask a name server for one domain, and for nothing else.
+
+ resolved     systemd-resolved, by `resolvectl`: server and domain of one link
+ resolvconf   openresolv with a name server on this host, by `resolvconf -p`: the same
+ hosts        a marked block in /etc/hosts, kept current: what every other host has
+
+A resolver of the C library alone sends all names to all servers, so there a server is never set.
+Each way undoes what it has done, also what a process that was killed has left.
+
+Error contract: `VswitchError` where something cannot be set; nothing has changed then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from vswitch.errors import VswitchError
+from vswitch.state import directory_lock
+
+COMMAND_TIMEOUT: Final = 10.0  # seconds for one command of the resolver's
+STUBS: Final = ("127.0.0.53", "127.0.0.54")  # where systemd-resolved answers
+# Names without a dot that are somebody's already, whatever the host has: RFC 6761, and where
+# programs ask for what they shall do.
+NEVER_BARE: Final = frozenset(
+    ("localhost", "localdomain", "broadcasthost", "ip6-localhost", "ip6-loopback", "wpad", "isatap")
+)
+
+
+_FIXED: Final = (errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@frozen
+class Place:
+    """The files that say how this host resolves names."""
+
+    etc: Path = Path("/etc")
+    run: Path = Path("/run")
+
+    @property
+    def hosts(self) -> Path:
+        """Names and addresses."""
+        return self.etc / "hosts"
+
+    def text(self, name: str) -> str:
+        """What a file of `etc` says; nothing where there is none."""
+        try:
+            return (self.etc / name).read_text(errors="replace")
+        except OSError:
+            return ""
+
+
+@frozen
+class Wanted:
+    """What is to be set."""
+
+    dev: str
+    servers: Sequence[str]
+    domain: str
+    bare: bool  # names without a dot are looked for in the domain, too
+    reverse: Sequence[str] = ()  # the domains of the LAN's addresses
+
+
+class Way(Protocol):
+    """One of them. Blocking."""
+
+    @property
+    def name(self) -> str: ...
+
+    def set(self, wanted: Wanted) -> None:
+        """Do it."""
+
+    def undo(self, dev: str) -> None:
+        """As it was; whether or not it was done."""
+
+
+def search_domains(resolv_conf: str) -> tuple[str, ...]:
+    """In which the host looks for names without a dot: of the last line that says so (resolv.conf
+    of the C library).
+    """
+    found: tuple[str, ...] = ()
+    for line in resolv_conf.splitlines():
+        word, *rest = line.split() or [""]
+        if word in ("search", "domain"):
+            found = tuple(each.lower().rstrip(".") for each in rest if each != ".")
+    return found
+
+
+def name_servers(resolv_conf: str) -> tuple[str, ...]:
+    """Those of a resolv.conf."""
+    lines = (line.split() for line in resolv_conf.splitlines())
+    return tuple(words[1] for words in lines if len(words) > 1 and words[0] == "nameserver")
+
+
+def uses_resolved(resolv_conf: str, nsswitch: str) -> bool:
+    """Whether names of this host are looked up by systemd-resolved."""
+    if any(server in STUBS for server in name_servers(resolv_conf)):
+        return True
+    lines = (line.partition("#")[0].split() for line in nsswitch.splitlines())
+    return any(words and words[0] == "hosts:" and "resolve" in words for words in lines)
+
+
+def choose_way(place: Place, mark: str) -> Way:
+    """The way of this host; `mark` tells our block in /etc/hosts from others."""
+    resolv_conf = place.text("resolv.conf")
+    if (
+        uses_resolved(resolv_conf, place.text("nsswitch.conf"))
+        and (place.run / "systemd/resolve").is_dir()
+        and shutil.which("resolvectl")
+    ):
+        return Resolved()
+    local = any(server.startswith("127.") for server in name_servers(resolv_conf))
+    if local and shutil.which("resolvconf") and "openresolv" in _said("resolvconf", "--version"):
+        return Openresolv()
+    return HostsFile(place.hosts, mark)
+
+
+def way_of(name: str, place: Place, mark: str) -> Way:
+    """The way of that name, to undo it."""
+    ways: dict[str, Way] = {"resolved": Resolved(), "resolvconf": Openresolv()}
+    return ways.get(name, HostsFile(place.hosts, mark))
+
+
+class Resolved:
+    """systemd-resolved. In an order in which the server is never asked for more than the domain."""
+
+    name = "resolved"
+
+    def set(self, wanted: Wanted) -> None:
+        domains = [wanted.domain if wanted.bare else f"~{wanted.domain}"]
+        domains += [f"~{each}" for each in wanted.reverse]
+        try:
+            for verb, *values in (
+                ("default-route", "no"),
+                ("dnssec", "no"),  # nobody signs the names of a LAN
+                ("dnsovertls", "no"),
+                ("domain", *domains),
+                ("dns", *wanted.servers),
+            ):
+                _run("resolvectl", verb, wanted.dev, *values)
+        except VswitchError:
+            self.undo(wanted.dev)
+            raise
+
+    def undo(self, dev: str) -> None:
+        with suppress(VswitchError):  # the interface may be gone, and all of this with it
+            _run("resolvectl", "revert", dev)
+
+
+class Openresolv:
+    """openresolv: private means that the servers are asked for their domains alone."""
+
+    name = "resolvconf"
+
+    def set(self, wanted: Wanted) -> None:
+        lines = [f"search {wanted.domain}" if wanted.bare else f"domain {wanted.domain}"]
+        lines += [f"nameserver {each}" for each in wanted.servers]
+        _run("resolvconf", "-p", "-a", f"{wanted.dev}.vswitch", text="\n".join(lines) + "\n")
+
+    def undo(self, dev: str) -> None:
+        with suppress(VswitchError):
+            _run("resolvconf", "-f", "-d", f"{dev}.vswitch")
+
+
+class HostsFile:
+    """A block of /etc/hosts. What else is in the file stays to the byte."""
+
+    name = "hosts"
+
+    def __init__(self, path: Path, mark: str) -> None:
+        self._path = path
+        self._mark = mark
+
+    def set(self, wanted: Wanted) -> None:
+        """Nothing yet: `put` has the names."""
+
+    def put(self, wanted: Wanted, addresses: Mapping[str, str], own_name: str) -> None:
+        """Have these names, of hosts below the domain, in the block."""
+        try:
+            with directory_lock(self._path.parent):
+                text = self._read()
+                rest = without_block(text, self._mark)
+                block = block_of(self._mark, wanted, addresses, taken_names(rest) | {own_name})
+                if rest + block != text:
+                    self._write(rest + block)
+        except OSError as error:
+            raise VswitchError(f"{self._path}: {error.strerror}") from None
+
+    def undo(self, dev: str) -> None:
+        try:
+            with directory_lock(self._path.parent):
+                text = self._read()
+                rest = without_block(text, self._mark)
+                if rest != text:
+                    self._write(rest)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise VswitchError(f"{self._path}: {error.strerror}") from None
+
+    def _read(self) -> str:
+        return self._path.read_bytes().decode(errors="surrogateescape")
+
+    def _write(self, text: str) -> None:
+        """Whole or not at all; in place where it is mounted, and cannot be replaced."""
+        data, status = text.encode(errors="surrogateescape"), self._path.stat()
+        path = Path(os.path.realpath(self._path))
+        temporary = None
+        try:
+            fd, temporary = tempfile.mkstemp(prefix=".hosts.", dir=path.parent)
+            with os.fdopen(fd, "wb") as file:
+                os.fchmod(fd, stat.S_IMODE(status.st_mode))
+                os.fchown(fd, status.st_uid, status.st_gid)
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+            os.rename(temporary, path)
+            temporary = None
+        except OSError as error:
+            if error.errno not in _FIXED:
+                raise
+            with open(path, "r+b") as file:
+                file.write(data)
+                file.truncate()
+        finally:
+            if temporary is not None:
+                os.unlink(temporary)
+
+
+def block_of(
+    mark: str, wanted: Wanted, addresses: Mapping[str, str], taken: frozenset[str] | set[str]
+) -> str:
+    """The block, which begins with the end of the line before it, whether that has one or not."""
+    lines = []
+    for name, address in sorted(addresses.items()):
+        bare = f" {name}" if wanted.bare and name not in taken | NEVER_BARE else ""
+        lines.append(f"{address} {name}.{wanted.domain}{bare}\n")
+    begin = f"\n# vswitch {mark} begin: {wanted.dev}, kept by vswitch join, gone with it\n"
+    return f"{begin}{''.join(lines)}# vswitch {mark} end\n"
+
+
+def without_block(text: str, mark: str) -> str:
+    """The file as it is without ours."""
+    begin, end = (
+        rf"\n# vswitch {re.escape(mark)} begin[^\n]*\n",
+        f"# vswitch {re.escape(mark)} end\n",
+    )
+    return re.sub(rf"{begin}(?:[^#\n][^\n]*\n)*{end}", "", text)
+
+
+def taken_names(hosts: str) -> set[str]:
+    """All names that a hosts file has."""
+    lines = (line.partition("#")[0].split() for line in hosts.splitlines())
+    return {name.lower() for words in lines for name in words[1:]}
+
+
+def _run(*argv: str, text: str = "") -> None:
+    try:
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise VswitchError(f"{' '.join(argv)}: {error}") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().partition("\n")[0]
+        raise VswitchError(f"{' '.join(argv)}: {said or f'exit status {done.returncode}'}")
+
+
+def _said(*argv: str) -> str:
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr

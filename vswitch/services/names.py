@@ -1,0 +1,197 @@
+"""The switch's name server: DNS at the first address of the subnet, over UDP.
+
+    datagram ─▶ NameServer.answer_untrusted ─▶ reply      what the zone has (`zone.py`)
+                                           ├▶ refused    names of others, where nothing is forwarded
+                                           └▶ Forwarded ─▶ `upstream.py` ─▶ reply
+
+A port with a policy (`names_allowed`) gets NXDOMAIN for all other names, and the event
+`name-refused` says so. Nothing is cached: who is asked has a cache, and what is not kept cannot be
+poisoned. What forwards is bounded for each port, so that a resolver that is slow for one is not
+slow for all. There is no DNS over TCP: answers are as large as the LAN lets them be.
+
+Error contract: nothing that is asked raises; `query_untrusted` raises `BadRecord`.
+Rules: RFC 1034, 1035, 2308, 6891 (EDNS), 8020, 8482 (ANY), 8906 (what not to leave unanswered).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rdataclass
+import dns.rdatatype
+import trio
+from attrs import frozen
+from dns.opcode import Opcode
+from dns.rcode import Rcode
+from dns.rdatatype import RdataType
+
+from vswitch.errors import BadRecord
+from vswitch.features.name_policy import allows
+from vswitch.services.host import ServiceHost
+from vswitch.services.name_settings import DNS_PORT
+from vswitch.services.station import Datagram, ServiceDrop
+from vswitch.services.zone import Found, Zone
+
+PLAIN_SIZE = 512  # bytes of an answer to who says nothing else (RFC 1035 4.2.1)
+HEADERS = 48  # bytes of IPv6 and UDP, the larger
+HEADER_SIZE = 12
+MAX_FORWARDED, MAX_FORWARDED_OF_PORT = 256, 32  # questions that wait for a resolver
+
+Ask = Callable[[dns.message.Message], Awaitable[dns.message.Message | None]]
+
+
+class NamesDrop(ServiceDrop):
+    """What the name server did not answer as somebody wanted."""
+
+    NAMES_MALFORMED = "names_malformed"  # no DNS, no question, or several
+    NAMES_REFUSED = (
+        "names_refused"  # a name of others, where nothing is forwarded, or no such query
+    )
+    NAMES_NOT_ALLOWED = "names_not_allowed"  # the policy of the port forbids the name
+    NAMES_BUSY = "names_busy"  # too many of that port wait for a resolver, or of all
+    NAMES_UNANSWERED = "names_unanswered"  # no resolver has answered
+    NAMES_SPOOFED = "names_spoofed"  # what came for a resolver's answer and is none
+
+
+@frozen
+class Forwarded:
+    """A question for a resolver."""
+
+    query: dns.message.Message
+
+
+class NameServer:
+    """What is answered, by itself. Pure."""
+
+    def __init__(
+        self,
+        zone: Zone,
+        mtu: int,
+        drops: Counter[str],
+        *,
+        forwards: bool = False,
+        allowed: Callable[[str], Sequence[str] | None] = lambda port: None,
+        note: Callable[[str, str], None] = lambda port, name: None,
+    ) -> None:
+        """`allowed` is the policy of a port, `note` is told of a port and a name against it."""
+        self.zone = zone
+        self.drops = drops
+        self._largest = mtu - HEADERS
+        self._forwards = forwards
+        self._allowed = allowed
+        self._note = note
+
+    def answer_untrusted(self, wire: bytes, port: str) -> bytes | Forwarded | None:
+        """The answer to what a port has asked; None for what deserves none."""
+        if len(wire) < HEADER_SIZE or wire[2] & 0x80:  # an answer, which would be answered for ever
+            self.drops[NamesDrop.NAMES_MALFORMED] += 1
+            return None
+        if wire[2] >> 3 & 15 != Opcode.QUERY:
+            self.drops[NamesDrop.NAMES_REFUSED] += 1
+            return _bare(wire, Rcode.NOTIMP)
+        try:
+            query = query_untrusted(wire)
+        except BadRecord:
+            self.drops[NamesDrop.NAMES_MALFORMED] += 1
+            return _bare(wire, Rcode.FORMERR)
+        if query.edns > 0:
+            return self._say(query, Found(Rcode.BADVERS))
+        question = query.question[0]
+        kind, name = question.rdtype, question.name
+        if question.rdclass != dns.rdataclass.IN or RdataType.IXFR <= kind < RdataType.ANY:
+            self.drops[NamesDrop.NAMES_REFUSED] += 1
+            return self._say(query, Found(Rcode.REFUSED))
+        found = self.zone.find(name, kind, port)
+        if found is not None:
+            return self._say(query, found, own=True)
+        text = name.to_text(omit_final_dot=True).lower()
+        if not allows(self._allowed(port), text):
+            self.drops[NamesDrop.NAMES_NOT_ALLOWED] += 1
+            self._note(port, text)
+            return self._say(query, Found(Rcode.NXDOMAIN))
+        if not self._forwards or not query.flags & dns.flags.RD:
+            self.drops[NamesDrop.NAMES_REFUSED] += 1
+            return self._say(query, Found(Rcode.REFUSED))
+        return Forwarded(query)
+
+    def passed_on(self, query: dns.message.Message, said: dns.message.Message | None) -> bytes:
+        """The answer with what a resolver has said, which is nothing for None."""
+        if said is None:
+            self.drops[NamesDrop.NAMES_UNANSWERED] += 1
+            return self._say(query, Found(Rcode.SERVFAIL))
+        # Of the rest a stub resolver needs the SOA alone; so more answers fit.
+        authority = [each for each in said.authority if each.rdtype == RdataType.SOA]
+        return self._say(query, Found(said.rcode(), list(said.answer), authority))
+
+    def busy(self, query: dns.message.Message) -> bytes:
+        """That too many wait already."""
+        self.drops[NamesDrop.NAMES_BUSY] += 1
+        return self._say(query, Found(Rcode.SERVFAIL))
+
+    def _say(self, query: dns.message.Message, found: Found, *, own: bool = False) -> bytes:
+        reply = dns.message.make_response(
+            query, recursion_available=self._forwards, our_payload=self._largest
+        )
+        if own and found.rcode in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            reply.flags |= dns.flags.AA
+        reply.answer, reply.authority = found.answer, found.authority
+        reply.additional = found.additional
+        reply.set_rcode(found.rcode)
+        size = max(PLAIN_SIZE, query.payload) if query.edns >= 0 else PLAIN_SIZE
+        return reply.to_wire(max_size=min(size, self._largest), prefer_truncation=True)
+
+
+def query_untrusted(wire: bytes) -> dns.message.Message:
+    """A query with one question; `BadRecord` for anything else."""
+    try:
+        query = dns.message.from_wire(wire)
+    except Exception as error:
+        # Whatever a library raises for bytes from outside is the fault of these bytes.
+        raise BadRecord(f"no DNS message: {error}") from error
+    if len(query.question) != 1:
+        raise BadRecord(f"{len(query.question)} questions")
+    return query
+
+
+def _bare(wire: bytes, rcode: Rcode) -> bytes:
+    """An answer to what cannot be read further than its header."""
+    return wire[:2] + bytes((0x80 | wire[2] & 0x79, rcode)) + bytes(8)
+
+
+async def serve_names(
+    host: ServiceHost,
+    server: NameServer,
+    ask: Ask,
+    *,
+    task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer until cancelled. `ask` asks resolvers; None for no answer."""
+    waiting: Counter[str] = Counter()  # questions with a resolver, by port
+
+    async def forward(datagram: Datagram, query: dns.message.Message) -> None:
+        try:
+            said = await ask(query)
+        finally:
+            waiting[datagram.port] -= 1
+            if not waiting[datagram.port]:
+                del waiting[datagram.port]
+        host.reply(datagram, server.passed_on(query, said))
+
+    with host.open_udp(DNS_PORT) as inbox:
+        async with trio.open_nursery() as nursery:
+            task_status.started(True)
+            async for datagram in inbox:
+                answer = server.answer_untrusted(datagram.payload, datagram.port)
+                if isinstance(answer, Forwarded):
+                    port, query = datagram.port, answer.query
+                    if waiting[port] < MAX_FORWARDED_OF_PORT and waiting.total() < MAX_FORWARDED:
+                        waiting[port] += 1
+                        nursery.start_soon(forward, datagram, query)
+                        continue
+                    answer = server.busy(query)
+                if answer is not None:
+                    host.reply(datagram, answer)
