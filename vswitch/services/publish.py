@@ -139,6 +139,7 @@ class Publisher:
                         self._follow(each)
             finally:
                 self._nursery = None
+                self._rules.clear()
 
     async def apply(self, rules: Sequence[PublishRule]) -> None:
         """Have exactly these and those that `vswitch publish` has said. What is there stays."""
