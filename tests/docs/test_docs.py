@@ -35,8 +35,10 @@ from vswitch.foreign.datagrams import SEND_REASONS
 from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.proxy.relay import End
 from vswitch.proxy.sides import REASONS
+from vswitch.services.adverts import AdvertSettings
 from vswitch.services.publish_rules import PublishLimits, PublishRule
 from vswitch.services.station import ServiceDrop
+from vswitch.services.terms import DhcpSettings
 from vswitch.serving.plan import plan_networks
 from vswitch.switch.counters import Drop
 
@@ -68,6 +70,7 @@ OF_COMMAND = {
     "rules": LookConfig,
     "trace": LookConfig,
     "mac": LookConfig,
+    "leases": LookConfig,
     "publish": LookConfig,
     "unpublish": LookConfig,
 }
@@ -165,6 +168,13 @@ def test_commands_without_options_are_named():
     assert {name.removeprefix("vswitch ") for name in code(said)} == set(SUMMARIES) - set(
         OF_COMMAND
     )
+
+
+@pytest.mark.parametrize("settings", [DhcpSettings, AdvertSettings])
+def test_every_key_of_a_service_that_gives_addresses_is_explained(settings):
+    told = section("Addresses for machines that are no members")
+    explained = {key for row in rows(told) for key in code(row[0])}
+    assert options_of(settings).keys() <= explained
 
 
 def blocks(page: Path, languages: str) -> list[str]:

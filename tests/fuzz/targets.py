@@ -10,6 +10,7 @@ from tests.fuzz import (
     frames,
     handshake,
     kcp_clients,
+    leases,
     members,
     parity,
     services,
@@ -48,6 +49,7 @@ TARGETS = {
     "answers": Target(web.run_answers, web.answer_seeds, 3_000),
     "web": Target(web.run_server, web.server_seeds, 500),
     "host": Target(services.run_host, services.host_seeds, 3_000),
+    "leases": Target(leases.run_leases, leases.leases_seeds, 2_000),
     "names": Target(services.run_names, services.names_seeds, 4_000),
     "listener": Target(sockets.run_bench, sockets.bench_seeds, 2_000),
 }

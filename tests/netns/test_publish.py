@@ -9,7 +9,8 @@ import struct
 import subprocess
 import sys
 import tomllib
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,9 @@ from vswitch.lab.lan import SWITCH_ADDRESS, Code, Lan
 URL = f"http://{SWITCH_ADDRESS}:8080/"
 MANY = f"http://{SWITCH_ADDRESS}:8081/"
 CONFIG = """
+[switch]
+guard = true
+
 [[publish]]
 listen = "tcp://0.0.0.0:8080"
 to = "pc1:80"
@@ -187,6 +191,15 @@ for line in sys.stdin:
 """
 
 
+def children(parent):
+    """Processes that a process has started, and that live."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, its_parent = path.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z" and int(its_parent) == parent:
+                yield int(path.parent.name)
+
+
 @pytest.mark.netns
 def test_a_member_that_is_killed_and_started_again_keeps_its_connections(lan):
     """The same address, within the grace: what is open goes on, and nothing hangs."""
@@ -207,9 +220,15 @@ def test_a_member_that_is_killed_and_started_again_keeps_its_connections(lan):
     lan.join("pc1")
     lan.wait_connected("pc1")
     assert says("after")
-    lan.command(lan.switch, "unpublish", "tcp://:8083")
     client.stdin.close()
     client.wait(20)
+    # What holds the switch's sandbox is killed: a new one is there for who comes next.
+    (holder,) = children(lan.programs["switch"].process.pid)
+    os.kill(holder, signal.SIGKILL)
+    wait_until(lambda: "publish-lan-lost" in lan.programs["switch"].log.read_text(), "the loss")
+    asked = [sys.executable, "-c", TALK, SWITCH_ADDRESS]
+    assert lan.members["box"].run(asked, input="again\n").stdout == "again\n"
+    lan.command(lan.switch, "unpublish", "tcp://:8083")
     server.kill()
     server.communicate(timeout=20)
     client.stdout.close()
@@ -317,6 +336,14 @@ def test_curl_reaches_a_member_by_name_and_sees_a_reset_when_it_is_away(lan):
     with website(pc1, "10.77.0.9", 80):
         assert curl(lan, URL).stdout == WORD
         assert published(lan, rule["listen"])["name"] == "web"
+        # The switch is killed, and its sandbox with it; the name from before is still the member's.
+        lan.programs["switch"].stop(signal.SIGKILL)
+        lan.serve("--config", str(lan.switch.directory / "vswitch.toml"))
+        # It answers questions before its rules hold.
+        wait_until(lambda: any(each["address"] for each in lan.status()["published"]), "the member")
+        assert curl(lan, URL).stdout == WORD
+        (port,) = [each for each in lan.status()["ports"] if each["name"] == "publish"]
+        assert not any(name.startswith("guard") for name in port["drops"]), port
 
 
 @pytest.mark.netns("curl", "nginx")

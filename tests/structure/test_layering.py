@@ -40,7 +40,10 @@ PURE_MODULES = {
     "vswitch.joining.host_trust",
     "vswitch.joining.route_trust",
     "vswitch.registry.approvals",
+    "vswitch.services.dhcp",
+    "vswitch.services.leases",
     "vswitch.services.station",
+    "vswitch.services.terms",
 }
 SHELLS = {
     "vswitch.switch.device",

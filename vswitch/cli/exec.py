@@ -101,7 +101,7 @@ async def _be_member(config: ExecConfig, argv: list[str], program: _Program) -> 
     import trio
 
     from vswitch.joining.member import join
-    from vswitch.namespaces.dhcp import ask_for_lease
+    from vswitch.namespaces.dhcp_client import ask_for_lease
     from vswitch.namespaces.sandbox import Settings, open_sandbox
 
     settings = Settings(root=config.root, resolvers=config.resolver)

@@ -73,7 +73,7 @@ async def _serve(
     from vswitch.cli.exec import name_servers
     from vswitch.cli.supervisor import Readiness
     from vswitch.joining.member import join
-    from vswitch.namespaces.dhcp import ask_for_lease
+    from vswitch.namespaces.dhcp_client import ask_for_lease
     from vswitch.namespaces.sandbox import Settings, open_sandbox
     from vswitch.proxy.counts import Limit
     from vswitch.proxy.listeners import Limits

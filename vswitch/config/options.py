@@ -67,7 +67,7 @@ from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_err
 
 # Tables that a configuration file may have.
 # Those of NETWORK_TABLES may stand in each [network.NAME], too.
-NETWORK_TABLES = ("foreign", "names", "port", "publish", "rules", "switch")
+NETWORK_TABLES = (*("adverts", "dhcp", "foreign", "names", "port", "publish", "rules", "switch"),)
 TABLES = (*NETWORK_TABLES, "exec", "https", "join", "network", "proxy", "serve")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries

@@ -25,7 +25,7 @@ from vswitch.addresses import HostPort, check_name
 
 LOOPBACK: Final = "127.0.0.1"
 _UDP: Final = "udp:"
-MAX_PORTS: Final = 1024  # of one rule: each is a socket and a task
+MAX_PUBLISHED_PORTS: Final = 1024  # of one rule: each is a socket and a task
 _SCHEMES: Final = {"tcp": False, "udp": True}
 _PATH_BYTES: Final = 107  # sun_path of unix(7), without the final zero
 
@@ -163,8 +163,8 @@ def _ranged(text: str) -> tuple[str, int, int]:
     last = HostPort.parse(f":{end}").port if ranged else where.port
     if not 0 < where.port <= last:
         raise ValueError("ports are 1 to 65535, and a range is FIRST-LAST")
-    if last - where.port >= MAX_PORTS:
-        raise ValueError(f"a rule has {MAX_PORTS} ports at most")
+    if last - where.port >= MAX_PUBLISHED_PORTS:
+        raise ValueError(f"a rule has {MAX_PUBLISHED_PORTS} ports at most")
     return where.host, where.port, last
 
 

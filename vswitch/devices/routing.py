@@ -100,7 +100,7 @@ def apply(dev: str, wanted: Routing, before: Routing) -> None:
             _add_address(ipr, index, wanted.address6)
         for version in _versions():
             _set_rules(ipr, version, wanted.out, before.out is not None)
-            _set_routes(ipr, version, index, wanted)
+            _set_routes(ipr, version, index, wanted, before.out is not None)
             _add_rules(ipr, version, wanted.out)
         if index > 0 and before.address6 not in (None, wanted.address6):
             _remove_address(ipr, index, str(before.address6))
@@ -193,11 +193,11 @@ def _change_rule(ipr: Any, verb: str, version: int, rule: _Rule) -> None:
 # --- Routes --------------------------------------------------------------------------------------
 
 
-def _set_routes(ipr: Any, version: int, index: int, wanted: Routing) -> None:
+def _set_routes(ipr: Any, version: int, index: int, wanted: Routing, before: bool) -> None:
     there = {_told(message): message for message in _ours(ipr, version)}
     asked = dict(_wanted_routes(version, index, wanted))
     for key, message in there.items():
-        ours = key[0] == TABLE and wanted.out is not None
+        ours = key[0] == TABLE and (before or wanted.out is not None)
         if key not in asked and (message.get("oif") == index or ours):
             _delete_route(ipr, version, message)
     for key, what in asked.items():

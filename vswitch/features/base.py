@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from vswitch.features.trust import Served
 from vswitch.switch.fdb import LearningPolicy, MoveListener
 from vswitch.switch.port import Port
 from vswitch.switch.shaper import Shaper
@@ -63,6 +64,11 @@ class Feature(Generic[_SwitchT, _PortT]):
     def reserved(self, macs: Mapping[bytes, str], addresses: Mapping[bytes, str]) -> None:
         """What is kept for whom from now on, by the name of the port, attached or not: the MACs
         that derive from the keys of members, and the packed IP addresses that they were given.
+        """
+
+    def served(self, served: Served) -> None:
+        """What the switch itself does on its LAN, from now on; the stages of all ports are made
+        anew.
         """
 
     # Ports.

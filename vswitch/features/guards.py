@@ -24,6 +24,10 @@ the first one is gone. A MAC address that derives from a member's key is kept fo
 it is away, too: only a port for which a key or the operator vouches has it. So is the address that
 the switch has given a member, and each that the settings of a port name, for whoever is away.
 
+Where the switch itself is the DHCP server, or advertises a prefix, the guard against others is on
+by itself, but where a port says otherwise, and hosts may have addresses of that prefix. At the
+ports where the switch speaks it is off.
+
 Ports that are `trusted` have no guards; a port with all guards off has no stage, and costs nothing.
 Nothing here raises for any bytes.
 """
@@ -39,7 +43,7 @@ from vswitch.config.converters import to_addresses, to_bool, to_optional_bool
 from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
 from vswitch.features.macs import MacSettings
-from vswitch.features.trust import GuardSwitchSettings
+from vswitch.features.trust import GuardSwitchSettings, Served
 from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE, parse_mac
 from vswitch.frames.headers import (
     ARP,
@@ -385,6 +389,7 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
 
     def __init__(self, switch: Switch) -> None:
         self._all = False
+        self._served = Served()
         self._isolated: set[int] = set()
         self._owners: dict[bytes, int] = {}  # packed IP address → port, or `NOBODY`
         self._given: frozenset[bytes] = frozenset()  # addresses of members, connected or not
@@ -414,6 +419,10 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         self._mac_owners.reserve(frozenset(macs))
         self._given = frozenset(addresses)
         self._keep()
+
+    def served(self, served: Served) -> None:
+        """Where the switch hands out addresses or prefixes, nobody else does unless trusted."""
+        self._served = served
 
     def _keep(self) -> None:
         """Have exactly the addresses kept that are somebody's, and of no port that is there."""
@@ -446,8 +455,8 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
             port=number,
             source=self._on(settings.source_guard, settings),
             arp=self._on(settings.arp_check, settings),
-            dhcp=self._on(settings.dhcp_guard, settings),
-            ra=self._on(settings.ra_guard, settings),
+            dhcp=self._on(settings.dhcp_guard, settings, "dhcp_guard", port.name),
+            ra=self._on(settings.ra_guard, settings, "ra_guard", port.name),
             macs=macs,
             addresses=addresses,
             owners=self._owners,
@@ -480,8 +489,13 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         """Isolated ports reach those that are not."""
         return not (ingress in self._isolated and egress in self._isolated)
 
-    def _on(self, said: bool | None, settings: GuardSettings) -> bool:
-        return (self._all if said is None else said) and not settings.trusted
+    def _on(
+        self, said: bool | None, settings: GuardSettings, guard: str = "", port: str = ""
+    ) -> bool:
+        ours = guard in self._served.guards
+        if settings.trusted or (ours and port in self._served.ports):
+            return False
+        return (self._all or ours) if said is None else said
 
     def _forget(self, number: int) -> None:
         for key in [key for key, owner in self._owners.items() if owner == number]:
@@ -503,6 +517,8 @@ class Guards(Feature[GuardSwitchSettings, GuardSettings]):
         for address in (bound.address, bound.address6):
             if address is not None:
                 hosts.add(ip_address(address).packed)
+        if self._served.prefix is not None:
+            prefixes.append(_prefix(str(self._served.prefix)))
         for text in settings.addresses:
             network = ip_network(text)
             if network.num_addresses == 1:

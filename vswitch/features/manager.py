@@ -36,6 +36,7 @@ from vswitch.features.rule_set import RuleSet
 from vswitch.features.rules import PortRules
 from vswitch.features.settings import PortSettings, Settings, SwitchSettings
 from vswitch.features.storms import Storms
+from vswitch.features.trust import Served
 from vswitch.features.vlans import Vlans
 from vswitch.switch.counters import Drop
 from vswitch.switch.fdb import LearningPolicy
@@ -110,6 +111,18 @@ class FeatureManager:
                 feature.reserved(macs, addresses)
             except Exception as error:
                 self._end(feature, error)
+
+    def serve(self, served: Served) -> None:
+        """Go by what the switch itself does on its LAN, besides what it did before."""
+        self.settings = attrs.evolve(self.settings, served=self.settings.served.also(served))
+        for feature in self._asked():
+            try:
+                feature.served(self.settings.served)
+            except Exception as error:
+                self._end(feature, error)
+        for port in self.switch.ports:
+            self._equip(port)
+        self.switch.rewire()
 
     def rebound(self, port: Port) -> None:
         """Something else is known of the host behind a port: `Port.bound`."""

@@ -50,12 +50,12 @@ from vswitch.frames.headers import (
 )
 from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
 from vswitch.frames.virtio import FRAME_AT, TCP, UDP, stands_for
+from vswitch.registry.rules import SERVICES_PORT
 from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
 from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
-SERVICES: Final = "services"  # the port of what the switch itself does on the LAN
 MAX_FLOWS: Final = 8192  # that one port has begun
 MAX_FRAGMENTED: Final = 64  # packets in fragments from one port to another
 FRAGMENTS_FOR: Final = 30.0  # s: as long as hosts put them together (RFC 1122 has 60 to 120)
@@ -457,7 +457,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             ends, starts = _names(to), _names(source)
             rules, back = self._set.between(starts, ends), self._set.between(ends, starts)
             both = self._set.allow and all(rule.allow for rule in (*rules, *back))
-            free = both or SERVICES in (source.name, to.name)
+            free = both or SERVICES_PORT in (source.name, to.name)
             found = stage.pairs[source.number] = Pair(source, to, free, rules)
         return found
 

@@ -36,6 +36,7 @@ from vswitch.features.rates import RateSettings
 from vswitch.features.rule_set import RuleSet, read_rules
 from vswitch.features.rules import RuleSwitchSettings
 from vswitch.features.storms import StormSettings, StormSwitchSettings
+from vswitch.features.trust import Served
 from vswitch.registry.rules import SERVICES_PORT
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.port import Port
@@ -107,6 +108,7 @@ class Settings:
     network: str = DEFAULT_NETWORK  # whose they are
     switch: SwitchSettings = SwitchSettings()
     ports: Mapping[str, Mapping[str, Any]] = Factory(dict)  # by port name, as they were written
+    served: Served = Factory(Served)  # by the switch itself, from which more follows
 
     def of_port(self, name: str, group: str = "") -> PortSettings:
         """What holds for the port of that name: its own words, before those for its group, before
@@ -138,9 +140,12 @@ class Settings:
             said = value is not None and key == "bpdu_guard"
             if key in _GUARDS and settings.trusted and not said:
                 value, source = False, "trusted"
+            elif key in self.served.guards and name in self.served.ports:
+                value, source = False, "the switch itself"
             elif key in _GUARDS and value is None:
-                value = self.switch.guard
-                source = f"guard of {self.table('switch')}" if value else ""
+                implied = self.served.guards.get(key, "")
+                source = f"guard of {self.table('switch')}" if self.switch.guard else implied
+                value = bool(source)
             elif key == "mac_limit" and value is None:
                 guarded = self.switch.guard
                 value = MAC_LIMIT if port is None else usual_limit(settings, port, guarded=guarded)

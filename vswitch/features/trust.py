@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from ipaddress import IPv6Network
+
 import attrs
 
 from vswitch.config.converters import to_bool
@@ -28,3 +31,19 @@ class TrustSettings:
         converter=to_bool,
         metadata=option("no guards: a router, DHCP server or bridge is behind this port"),
     )
+
+
+@attrs.frozen(kw_only=True)
+class Served:
+    """What follows for all ports from what the switch itself does on its LAN."""
+
+    guards: Mapping[str, str] = attrs.Factory(
+        dict
+    )  # that are on, unless a port says otherwise; why
+    ports: frozenset[str] = frozenset()  # by name: where the switch itself speaks
+    prefix: IPv6Network | None = None  # in which hosts give themselves addresses
+
+    def also(self, other: Served) -> Served:
+        """Both."""
+        guards, ports = {**self.guards, **other.guards}, self.ports | other.ports
+        return Served(guards=guards, ports=ports, prefix=other.prefix or self.prefix)

@@ -48,8 +48,9 @@ def forget(path: Path) -> None:
     """It is undone."""
     try:
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise file_error("cannot remove", path, error) from None
+    except OSError as error:  # a disk that cannot be written says so of files that are not there
+        if path.exists():
+            raise file_error("cannot remove", path, error) from None
 
 
 def _boot() -> str:

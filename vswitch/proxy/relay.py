@@ -6,8 +6,8 @@ of one direction is passed on as such (half-close), and the other direction goes
 either side becomes a reset on the other, so that neither takes a broken stream for a whole one; who
 is cancelled resets both.
 
-All relays of a Trio run share one edge-triggered epoll(7), whose task moves what is ready, up to
-`EVENTS` of them before others have their turn: with a thousand connections, a task woken for each
+All relays of a Trio run share one edge-triggered epoll(7), whose task moves what is ready, for
+about a millisecond before others have theirs: with a thousand connections, a task woken for each
 read and each write costs three times what the kernel does with the bytes. Each relay has a task of
 its own all the same, which waits for its end.
 
@@ -28,7 +28,9 @@ import trio
 from attrs import define, field
 
 CHUNK: Final = 128 * 1024  # bytes of one read: half the system calls of 64 KiB, at twice the memory
-EVENTS: Final = 64  # chunks at most that are moved in a row, and as many again
+EVENTS: Final = 64  # that are asked for at once: as many chunks are moved, at most
+_POLLS: Final = 4  # of them in a turn, while it has lasted less than
+_TURN: Final = 0.001  # seconds: frames and others wait so long
 _LINGER: Final = struct.pack("ii", 1, 0)  # closing sends a reset (SO_LINGER of socket(7))
 # linux/eventpoll.h; not by name, as other systems import this, too.
 _IN, _OUT, _ERR, _HUP, _RDHUP, _ET = 0x1, 0x4, 0x8, 0x10, 0x2000, 1 << 31
@@ -181,14 +183,14 @@ class _Pump:
     def add(self, up: _Half, down: _Half) -> None:
         """An event for each end follows, as it can be written to."""
         for reads, writes in ((up, down), (down, up)):
-            self._halves[reads.read_from] = reads, writes
             self._epoll.register(reads.read_from, _ALL)
+            self._halves[reads.read_from] = reads, writes
 
     def remove(self, *halves: _Half) -> None:
-        """Before they are closed."""
+        """Before they are closed; of those that could be added."""
         for half in halves:
-            del self._halves[half.read_from]
-            self._epoll.unregister(half.read_from)
+            if self._halves.pop(half.read_from, None) is not None:
+                self._epoll.unregister(half.read_from)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -206,12 +208,18 @@ class _Pump:
         for half in again:
             self._step(half, 0, now)
         halves = self._halves
-        for fd, flags in self._epoll.poll(0, EVENTS):
-            reads, writes = halves[fd]
-            if flags & ~_OUT:
-                self._step(reads, flags, now)
-            if flags & _OUT and writes.rest:
-                self._step(writes, 0, now)
+        for _ in range(_POLLS):
+            events = self._epoll.poll(0, EVENTS)
+            for fd, flags in events:
+                if (both := halves.get(fd)) is None:
+                    continue
+                reads, writes = both
+                if flags & ~_OUT:
+                    self._step(reads, flags, now)
+                if flags & _OUT and writes.rest:
+                    self._step(writes, 0, now)
+            if len(events) < EVENTS or trio.current_time() - now >= _TURN:
+                break
 
     def _step(self, half: _Half, flags: int, now: float) -> None:
         relay = half.relay
@@ -261,8 +269,8 @@ async def relay(
     async with near, far:
         pump, both = _pump(), _Relay(traffic, trio.current_time())
         up, down = _Half(both, near, far, True, early), _Half(both, far, near, False)
-        pump.add(up, down)
         try:
+            pump.add(up, down)
             while not both.over.is_set():
                 if (left := both.last + idle - trio.current_time()) <= 0:
                     both.end = End.IDLE

@@ -1,8 +1,9 @@
-"""Who the members are: names bound to keys, the invites that make members, their addresses.
+"""Who the members are: names bound to keys, the invites that make members, their addresses; and
+which addresses machines have by DHCP that are no members.
 
 Invariants, kept by one transaction each and by unique indexes: a name belongs to one key, an
-address to one member, an invite makes one member. A revoked key stays known, so that it stays
-refused; its name and address are free again. Times are wall-clock seconds since the epoch.
+address to one member or machine, an invite makes one member. A revoked key stays known, so that it
+stays refused; its name and address are free again. Times are wall-clock seconds since the epoch.
 
 The methods are synchronous. `look_up`, `invite` and `version` are point reads that never wait for a
 writer. All others may wait for the disk: call them in a worker thread. Any thread may call any.
@@ -13,22 +14,24 @@ for a name nobody has; `VswitchError` if the file cannot be used, and then nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from attrs import evolve
+from attrs import astuple, evolve
 
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import MAX_GATEWAYS, HostPort, check_name, highest_free, parse_subnet
 from vswitch.errors import ByeCode, ConfigError, NotFound, VswitchError
+from vswitch.frames.ethernet import format_mac
 from vswitch.registry.approvals import Network, refuse_approval
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
     EnrolRefused,
     Invite,
     LastServed,
+    Lease,
     Member,
     check_invite,
     check_known,
@@ -72,6 +75,16 @@ _SCHEMA = (
     ALTER TABLE member ADD COLUMN former TEXT NOT NULL DEFAULT ''
     """,
     "ALTER TABLE member ADD COLUMN routes TEXT NOT NULL DEFAULT ''",
+    """
+    CREATE TABLE lease (
+        mac BLOB PRIMARY KEY CHECK (length(mac) = 6),
+        address TEXT NOT NULL UNIQUE,
+        port TEXT NOT NULL,
+        hostname TEXT NOT NULL,
+        granted REAL NOT NULL,
+        expires REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
 )
 _MEMBER = (
     "SELECT name, key, address, created, last_seen, revoked, disabled, former, routes FROM member "
@@ -86,6 +99,10 @@ _FORGET_UNUSED = (
     "(SELECT id FROM invite WHERE used IS NULL ORDER BY expires DESC LIMIT ?)"
 )
 _OTHER_ADDRESSES = "SELECT address, name FROM member WHERE address IS NOT NULL AND key != ?"
+_HOLDER = "SELECT name FROM member WHERE address = ?"
+_LEASES = "SELECT mac, address, port, hostname, granted, expires FROM lease ORDER BY address"
+_LEASED = "SELECT address, mac FROM lease"
+_KEEP_LEASE = "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?)"
 _SET = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
 _SPEND = "UPDATE invite SET used = ?, used_by = ? WHERE id = ?"
 _INVITE = "SELECT id, psk, name, created, expires, used, used_by FROM invite "
@@ -100,6 +117,8 @@ class Registry:
     def __init__(self, database: Database, max_members: int) -> None:
         self._database = database
         self._max_members = max_members
+        # Addresses that no member gets but the one of that name, if there is one.
+        self.promised: Mapping[IPv4Address, str] = {}
         self._held: dict[IPv4Address, str] = {}  # addresses of the switch's own, and for what
 
     @classmethod
@@ -272,6 +291,11 @@ class Registry:
             member = Member(*rows[0])
             others = read(_OTHER_ADDRESSES, (key,))
             holders = {IPv4Address(address): holder for address, holder in others} | self._held
+            for leased, mac in read(_LEASED, ()):
+                holders.setdefault(IPv4Address(leased), f"the machine {format_mac(mac)}, by DHCP")
+            for kept, whom in self.promised.items():
+                if whom != member.name:
+                    holders.setdefault(kept, f"a reservation for {whom}")
             address = choose_address(member, wish, subnet, holders)
             text = None if address is None else str(address)
             return text, text == member.address
@@ -286,13 +310,41 @@ class Registry:
                     run("UPDATE member SET address = ? WHERE key = ?", (text, key))
         return None if text is None else f"{text}/{subnet.prefixlen}"
 
+    def leases(self) -> list[Lease]:
+        """All that machines have by DHCP."""
+        with self._database.plain_errors():
+            return [Lease(*row) for row in self._database.read(_LEASES)]
+
+    def keep_lease(self, lease: Lease) -> bool:
+        """Have the machine have the lease, in place of its older one; False if a member has the
+        address, or another machine. Then it has none.
+        """
+        with self._database.transaction() as run:
+            run("DELETE FROM lease WHERE mac = ?", (lease.mac,))
+            if IPv4Address(lease.address) in self._held:
+                return False
+            if _one(run, _HOLDER, (lease.address,)) or _one(
+                run, _LEASED + " WHERE address = ?", (lease.address,)
+            ):
+                return False
+            run(_KEEP_LEASE, astuple(lease))
+        return True
+
+    def end_leases(self, macs: Iterable[bytes]) -> None:
+        """Forget the leases of these machines."""
+        with self._database.transaction() as run:
+            for mac in macs:
+                run("DELETE FROM lease WHERE mac = ?", (mac,))
+
     def hold(self, subnet: IPv4Network, owner: str) -> IPv4Address:
         """An address that no member has or gets while this object is open, the highest; the same
         one each time for the same owner, a port of the switch. `VswitchError` if none is free.
         """
         with self._database.plain_errors():
             rows = self._database.read(_OTHER_ADDRESSES, (b"",))
-            taken = {IPv4Address(address) for address, _ in rows} | self._held.keys()
+            leased = self._database.read(_LEASED)
+            taken = {IPv4Address(address) for address, _ in (*rows, *leased)} | self._held.keys()
+            taken |= self.promised.keys()
         for address, holder in self._held.items():
             if holder == owner and address in subnet:
                 return address
@@ -303,6 +355,11 @@ class Registry:
             )
         self._held = {**self._held, free: owner}  # other threads read it
         return free
+
+    @property
+    def held(self) -> Mapping[IPv4Address, str]:
+        """Addresses of the switch's own, and for what."""
+        return self._held
 
     def revoke(self, name: str, now: float) -> Member | None:
         """Refuse this member's key from now on, free its name, and cancel its open invites.

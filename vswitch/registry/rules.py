@@ -86,6 +86,20 @@ class Invite:
 
 
 @frozen
+class Lease:
+    """An address that a machine which is no member got by DHCP. `granted` and `expires` are seconds
+    of the epoch in the registry.
+    """
+
+    mac: bytes = field(validator=instance_of(bytes))
+    address: str = field(validator=instance_of(str))  # without a prefix length
+    port: str = field(validator=instance_of(str))  # the name of the port that it was behind
+    hostname: str = field(validator=instance_of(str))  # that it says it has; "" for none
+    granted: float = field(validator=_is_time)
+    expires: float = field(validator=_is_time)
+
+
+@frozen
 class LastServed:
     """How the switch was run last; where it listens, the first place before others."""
 

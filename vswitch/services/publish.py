@@ -115,6 +115,7 @@ class Publisher:
         self._side = Side(self._lan.socket, no_dns)
         self._find = find
         self._rules: dict[Listen, Published] = {}
+        self._some = trio.Event()  # there is a rule to be followed
         self._changing = trio.Lock()
         self._nursery: trio.Nursery | None = None  # while it runs
 
@@ -130,11 +131,15 @@ class Publisher:
             task_status.started()
             try:
                 while True:
+                    if not self._rules:
+                        self._some = trio.Event()
+                        await self._some.wait()
                     await trio.sleep(FOLLOW)
                     for each in self.rules:
                         self._follow(each)
             finally:
                 self._nursery = None
+                self._rules.clear()
 
     async def apply(self, rules: Sequence[PublishRule]) -> None:
         """Have exactly these and those that `vswitch publish` has said. What is there stays."""
@@ -186,6 +191,7 @@ class Publisher:
                 sockets[port] = stack.enter_context(await host.listen(place))
             nursery.start_soon(self._serve, published, sockets, stack.pop_all())
         self._rules[rule.listen] = published
+        self._some.set()
         return published
 
     async def _serve(

@@ -32,7 +32,7 @@ from vswitch.config.sources import option, structure
 from vswitch.errors import ConfigError
 from vswitch.state import DEFAULT_NETWORK
 
-MAX_RULES: Final = 256
+MAX_PUBLISHED: Final = 256
 _UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")  # RFC 4193: of the LAN, or of nobody
 
 
@@ -157,8 +157,8 @@ def load_published(
 
 def check_room(rule: PublishRule, others: list[PublishRule], place: str) -> None:
     """Whether there can be this rule beside others; `ConfigError` if not."""
-    if len(others) >= MAX_RULES:
-        raise ConfigError(f"{place}: there are {MAX_RULES} rules already")
+    if len(others) >= MAX_PUBLISHED:
+        raise ConfigError(f"{place}: there are {MAX_PUBLISHED} rules already")
     for other in others:
         if rule.listen.overlaps(other.listen):
             raise ConfigError(f"{place}: {rule.listen} takes what comes to {other.listen}")

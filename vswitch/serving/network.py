@@ -39,7 +39,7 @@ from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.plan import NetworkPlan
 from vswitch.serving.publishing import make_publisher
 from vswitch.serving.reception import Reception
-from vswitch.serving.services import first_address, start_services
+from vswitch.serving.services import Running, first_address, start_services
 from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.switch import Switch, open_switch
 
@@ -96,9 +96,9 @@ async def open_network(
         status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
         publisher = status.publisher = make_publisher(switch, registry, reception, config, served)
         await nursery.start(_run_service, switch, "publish", publisher.run, ())
-        controlled = Controlled(
-            managed, status.read, reception.check_revoked, reception.bar, publisher
-        )
+        running = Running()
+        told = managed, status.read, reception.check_revoked, reception.bar, publisher
+        controlled = Controlled(*told, dhcp=lambda: running.dhcp)
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
         await nursery.start(serve_control, plan.files.control_socket, control_handlers(controlled))
@@ -118,8 +118,8 @@ async def open_network(
             status,
             nursery,
         )
-        key = b"" if served.key is None else served.key.raw
-        await start_services(network, plan.services, first_address(config.subnet), key, beside)
+        interface = first_address(config.subnet)
+        await start_services(network, plan.services, interface, served, beside, running)
         NETWORK.reset(logged)
         yield network
         nursery.cancel_scope.cancel()

@@ -62,7 +62,7 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
             own,
             tried(lambda: load_settings(path, name), Settings()),
             tried(lambda: load_foreign(path, urls, name), ()),
-            tried(lambda: load_services(path, name), ServicesSettings()),
+            tried(lambda: load_services(path, name, own.subnet), ServicesSettings()),
             tried(lambda: load_published(path, own.subnet, name), ()),
         )
 
@@ -88,10 +88,8 @@ def _conflicts(path: Path | None, plans: Sequence[NetworkPlan]) -> Iterator[str]
     for one, other in combinations(plans, 2):
         for rule, before in product(other.published, one.published):
             if rule.listen.overlaps(before.listen):
-                yield (
-                    f"{_place(path, other)}publish: {rule.listen} takes what comes to "
-                    f"{before.listen} of the network {one.name}"
-                )
+                place = f"{_place(path, other)}publish"
+                yield f"{place}: {rule.listen} takes what comes to {before.listen} of {one.name}"
     plugged = [plan for plan in plans if plan.config.local_port]
     for one, other in combinations(plugged, 2):
         mine, its = other.config, one.config

@@ -8,18 +8,18 @@ from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 
 OF_REGISTRY = [
-    *(
-        ["invite", "pc1"],
-        ["members"],
-        ["member", "show", "pc1"],
-        ["revoke", "pc1"],
-        ["rename", "pc1", "pc2"],
-    ),
-    *(["disable", "pc1"], ["enable", "pc1"]),
+    each.split()
+    for each in (
+        *("invite pc1", "members", "member show pc1", "revoke pc1", "rename pc1 pc2"),
+        *("disable pc1", "enable pc1"),
+    )
 ]
 OF_RUNNING = [
-    *(["status"], ["port", "show", "pc1"], ["switch", "show"], ["capture", "--all"], ["counters"]),
-    *(["events"], ["rules"], ["impair", "pc1"], ["trace", "pc1", "pc2"], ["mac", "list"]),
+    each.split()
+    for each in (
+        *("status", "port show pc1", "switch show", "capture --all", "counters", "events", "rules"),
+        *("impair pc1", "trace pc1 pc2", "mac list", "publish", "unpublish tcp://:8080"),
+    )
 ]
 
 

@@ -1,12 +1,14 @@
 """Guards and isolation on the ports of a running switch: what passes, what is dropped, as what."""
 
 import struct
+from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
+from vswitch.features.trust import Served
 from vswitch.frames.records import frame_record
 from vswitch.switch.port import Bound
 from vswitch.switch.switch import open_switch
@@ -489,6 +491,42 @@ async def test_the_operator_may_give_the_address_of_a_member_to_another_port():
         lan.managed.reserve({}, OF_PC)
         lan.managed.change_port("liar", {"addresses": [IP[1]]})
         assert await lan.heard("liar", claims(MAC[2], IP[1])["arp"])
+
+
+async def test_where_the_switch_serves_other_servers_are_stopped():
+    """Unless the port is trusted, or says that they are not; at the switch's own port none is."""
+    async with open_switch() as switch:
+        four = Four(switch)
+        offer, advert = (
+            lambda n: ipv4(MAC[n], IP[n], udp(67, 68)),
+            lambda n: ipv6(MAC[n], LINK_LOCAL, 58, ROUTER),
+        )
+        assert await four.send(1, offer(1)) == 3
+        prefix = IPv6Network("fd00:1:2:3::/64")
+        four.managed.serve(Served(guards={"dhcp_guard": "[dhcp]"}, ports=frozenset({"pc3"})))
+        four.managed.serve(Served(guards={"ra_guard": "[adverts]"}, prefix=prefix))
+        assert await four.send(1, offer(1)) == "dhcp_guard"
+        assert await four.send(1, advert(1)) == "ra_guard"
+        assert await four.send(3, offer(3)) == 3
+        assert await four.send(3, advert(3)) == 3
+        assert await four.send(1, ipv4(MAC[1], "192.0.2.1", udp(1, 2))) == 3
+        settings = four.managed.settings
+        in_force = {each.key: each for each in settings.in_force("pc1", four.ports[0])}
+        assert (in_force["dhcp_guard"].value, in_force["dhcp_guard"].source) == (True, "[dhcp]")
+        assert in_force["source_guard"].value is False
+        in_force = {each.key: each for each in settings.in_force("pc3", four.ports[2])}
+        assert in_force["ra_guard"].value is False
+        four.managed.change_port("pc1", {"trusted": True})
+        four.managed.change_port("pc2", {"dhcp_guard": False})
+        assert await four.send(1, offer(1)) == 3
+        assert await four.send(2, offer(2)) == 3
+        assert await four.send(2, advert(2)) == "ra_guard"
+        # Hosts give themselves addresses of the prefix, which the source guard lets pass then.
+        four.managed.change_switch({"guard": True})
+        for source, fate in (("fd00:1:2:3::5", 3), ("fd00::5", "source_guard")):
+            assert (
+                await four.send(2, ipv6(MAC[2], IPv6Address(source).packed, 17, udp(1, 2))) == fate
+            )
 
 
 # A source that is not the port's, and what comes of it where all or 192.168.0.0/16 is behind it.

@@ -10,6 +10,7 @@ from vswitch.errors import VswitchError
 from vswitch.features import manager as managed
 from vswitch.features.base import Feature, Stages
 from vswitch.features.manager import FeatureManager
+from vswitch.features.trust import Served
 from vswitch.frames.records import frame_record
 from vswitch.switch.fdb import LearningPolicy
 from vswitch.switch.stages import Explained, Stage
@@ -109,6 +110,7 @@ async def use_everything(manager):
         devices[device].feed(frame)
         await wait_all_tasks_blocked()
     manager.reserve({A: "p0"}, {})
+    manager.serve(Served())
     for change in (lambda: manager.change_port("p0", {}), lambda: ask(switch, frames[0])):
         try:
             change()
@@ -157,7 +159,15 @@ async def test_what_has_ended_is_asked_for_nothing_but_what_it_keeps_out(faulty,
     if not ended:
         return
     still = {name for name in broken.asked if not name.startswith("learning.")}
-    shut = {"validate", "settings_changed", "reserved", "port_up", "port_stages", "port_down"}
+    shut = {
+        "validate",
+        "settings_changed",
+        "reserved",
+        "served",
+        "port_up",
+        "port_stages",
+        "port_down",
+    }
     assert still <= ({*shut, "reaches", "stage.take", "stage.explain"} if broken.guards else set())
     with pytest.raises(VswitchError, match="has ended"):
         faulty.feature(Broken)

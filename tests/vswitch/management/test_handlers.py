@@ -110,6 +110,13 @@ async def test_wrong_arguments_are_refused_with_the_reason(look, verb, args, com
         await ask(verb, **args)
 
 
+async def test_a_switch_that_is_no_dhcp_server_says_so(look):
+    _, _, ask = look
+    for verb in ("leases", "lease-release"):
+        with pytest.raises(VswitchError, match=r"\[dhcp\] enabled = true makes it one"):
+            await ask(verb)
+
+
 async def test_events_of_ports_are_listed_and_followed(look):
     switch, path, ask = look
     events = (await ask("events"))["events"]

@@ -315,6 +315,7 @@ def test_a_registry_of_the_first_format_is_read_on(tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as file:
         for column in ("disabled", "former", "routes"):
             file.execute(f"ALTER TABLE member DROP COLUMN {column}")
+        file.execute("DROP TABLE lease")
         file.execute("PRAGMA user_version=1")
     with Registry.open(path) as registry:
         assert registry.rename("pc1", "pc2").former == "pc1"

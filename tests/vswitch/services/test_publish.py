@@ -322,9 +322,9 @@ async def test_a_fault_costs_one_connection(world, caplog):
         async with client(where) as stream:
             await stream.send_all(b"a")
             assert await stream.receive_some() == b"a"
-            find, world.publisher._find = world.publisher._find, None
+            found, world.publisher._address = world.publisher._address, None
             await is_reset(where)
-            world.publisher._find = find
+            world.publisher._address = found
             await stream.send_all(b"b")
             assert await stream.receive_some() == b"b"
         assert rule.counts.failed == {"fault": 1}
@@ -437,3 +437,19 @@ async def test_clients_of_udp_are_bounded_and_others_dropped(world):
             await until(lambda: rule.counts.drops == {"full": 1})
             await one.send(b"c")
             assert await one.recv(99) == b"127.0.0.1 c"
+
+
+async def test_what_has_ended_publishes_nothing_and_says_so(world):
+    await world.publish(f"tcp://127.0.0.1:{port()}", "pc1:9")
+    other = Publisher(world.switch, world.serve_lan, None, SUBNET)
+    rule = read_rule({"listen": f"tcp://127.0.0.1:{port()}", "to": "pc1:9"}, "here", SUBNET)
+    with pytest.RaisesGroup(TypeError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(other.run)
+            with pytest.raises(TypeError):  # whom it asks is planted
+                await other.publish(rule)
+            await trio.sleep_forever()
+    assert other.rules == ()
+    with pytest.raises(VswitchError, match="has ended by a fault"):
+        await other.publish(rule)
+    assert len(world.publisher.rules) == 1

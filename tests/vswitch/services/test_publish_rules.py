@@ -159,7 +159,7 @@ def test_a_file_is_read_whole_and_every_problem_told(tmp_path, monkeypatch):
         "publish[1].listen = x",
         "publish[2]",
     ]
-    monkeypatch.setattr(publish_rules, "MAX_RULES", 1)
+    monkeypatch.setattr(publish_rules, "MAX_PUBLISHED", 1)
     path.write_text("".join(f'[[publish]]\nlisten="tcp://:{n}"\nto="a:1"\n' for n in (1, 2)))
     with pytest.raises(ConfigError, match="1 rules already"):
         load_published(path, SUBNET)

@@ -179,8 +179,8 @@ async def test_on_the_switchs_own_host_a_network_is_joined_by_its_name(site, con
         (
             "[[publish]]\nlisten = 'tcp://:8000-8010'\nto = 'a:1-11'\n[network.lab]\n"
             "[[network.lab.publish]]\nlisten = 'tcp://127.0.0.1:8010'\nto = 'a:1'\n",
-            "network.lab.publish: tcp://127.0.0.1:8010 takes what comes to tcp://:8000-8010 of the "
-            "network default",
+            "network.lab.publish: tcp://127.0.0.1:8010 takes what comes to tcp://:8000-8010 of "
+            "default",
         ),
         ("".join(f"[network.n{n}]\n" for n in range(16)), "more than 15"),
         (

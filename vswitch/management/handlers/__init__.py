@@ -16,6 +16,7 @@ from vswitch.management.handlers.capture import capture_frames
 from vswitch.management.handlers.common import Args, Controlled, Result
 from vswitch.management.handlers.events import events
 from vswitch.management.handlers.impair import impair
+from vswitch.management.handlers.leases import lease_release, leases
 from vswitch.management.handlers.mac import mac_add, mac_del, mac_flush, mac_list, mac_watch
 from vswitch.management.handlers.port import port_copy, port_set, switch_set
 from vswitch.management.handlers.publish import publish, published, unpublish
@@ -40,6 +41,8 @@ HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = 
     "mac-del": mac_del,
     "mac-flush": mac_flush,
     "impair": impair,
+    "leases": leases,
+    "lease-release": lease_release,
     "rules": rules_list,
     "rules-load": rules_load,
     "trace": trace,

@@ -14,6 +14,7 @@ from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
 from vswitch.management.status import SwitchStatus
+from vswitch.services.dhcp_server import DhcpServer
 from vswitch.services.publish import Publisher
 from vswitch.switch.port import Port
 
@@ -31,6 +32,7 @@ class Controlled:
     check_revoked: Callable[[], list[str]]  # disconnects them; their names
     bar: Callable[[str], list[str]]  # a member, until the switch ends; the disconnected
     publisher: Publisher | None = None
+    dhcp: Callable[[], DhcpServer | None] = attrs.field(kw_only=True, default=lambda: None)
     captures: capture.Captures = attrs.field(init=False)
 
     @captures.default

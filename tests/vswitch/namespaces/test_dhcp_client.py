@@ -9,8 +9,8 @@ from vswitch.devices import netlink
 from vswitch.devices.tap import TapConfig
 from vswitch.errors import TimedOut, VswitchError
 from vswitch.lab import lab as lab_module
-from vswitch.namespaces import dhcp
-from vswitch.namespaces.dhcp import SCRIPT, ask_for_lease
+from vswitch.namespaces import dhcp_client
+from vswitch.namespaces.dhcp_client import SCRIPT, ask_for_lease
 from vswitch.namespaces.sandbox import open_sandbox, until_it_ends
 
 DEV = "vsw0"
@@ -62,7 +62,7 @@ async def test_lease_is_carried_out(sandbox, words, said):
 
 @pytest.mark.netns
 async def test_without_a_client_it_says_which(sandbox, monkeypatch):
-    monkeypatch.setattr(dhcp, "PATH", "/nowhere")
+    monkeypatch.setattr(dhcp_client, "PATH", "/nowhere")
     with pytest.raises(VswitchError, match="install dhclient"):
         await ask_for_lease(sandbox, DEV)
 
@@ -72,6 +72,6 @@ async def test_a_client_that_gives_up_is_quoted(sandbox, monkeypatch, tmp_path):
     client = tmp_path / "dhclient"
     client.write_text("#!/bin/sh\necho 'No DHCPOFFERS received.'; exit 2\n")
     client.chmod(0o755)
-    monkeypatch.setattr(dhcp, "PATH", str(tmp_path))
+    monkeypatch.setattr(dhcp_client, "PATH", str(tmp_path))
     with pytest.raises(TimedOut, match="No DHCPOFFERS received"):
         await ask_for_lease(sandbox, DEV)

@@ -1,0 +1,94 @@
+"""Routes and the way out in a kernel: set, gone through, and taken away without a trace."""
+
+import pytest
+
+from vswitch.devices import netlink
+from vswitch.devices.routing import (
+    NOTHING,
+    Route,
+    Routing,
+    WayOut,
+    apply,
+    others_way_out,
+    remove_way_out,
+)
+from vswitch.lab import Lab
+
+ROUTES = frozenset(
+    {
+        Route("192.168.1.0/24", "10.77.0.3", "10.77.0.2"),
+        Route("fd99::/48", "fd77::3", "fd77::2"),
+    }
+)
+AWAY = WayOut(frozenset(), frozenset({"192.0.2.1", "2001:db8::1"}), frozenset({"192.0.2.9"}))
+HALF = WayOut(frozenset({Route("0.0.0.0/0", "10.77.0.3", "10.77.0.2")}))
+WANTED = [Routing("fd77::2/64", ROUTES, out) for out in (None, AWAY, HALF)]
+
+
+@pytest.fixture(scope="module")
+def host():
+    with Lab() as lab:
+        yield lab.host("host")
+
+
+@pytest.fixture
+def before(host):
+    """What the host has, with an interface d0."""
+    host.call(netlink.create_bridge, "d0")
+    host.run(["ip", "link", "set", "d0", "addrgenmode", "none"])
+    host.call(netlink.add_address, "d0", "10.77.0.2/24")
+    yield shown(host)
+    host.call(netlink.delete, "d0")
+
+
+def shown(host):
+    said = [
+        host.run(["ip", version, *what]).stdout
+        for version in ("-4", "-6")
+        for what in (["rule"], ["route", "show", "table", "all"])
+    ]
+    return [line for text in said for line in text.splitlines() if "fe80:" not in line]
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("wanted", WANTED)
+def test_what_is_set_is_taken_away(host, before, wanted):
+    host.call(apply, "d0", wanted, NOTHING)
+    there = shown(host)
+    assert len(there) > len(before)
+    host.call(apply, "d0", wanted, wanted)
+    assert shown(host) == there
+    for other in WANTED:
+        host.call(apply, "d0", other, wanted)
+        host.call(apply, "d0", wanted, other)
+        assert sorted(shown(host)) == sorted(there)
+    assert host.call(others_way_out) == (wanted.out is not None)
+    host.call(apply, "d0", NOTHING, wanted)
+    assert shown(host) == before
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("wanted", WANTED)
+def test_nothing_outlives_the_interface(host, before, wanted):
+    host.call(netlink.delete, "d0")
+    without = shown(host)
+    host.call(netlink.create_bridge, "d0")
+    host.call(netlink.add_address, "d0", "10.77.0.2/24")
+    host.call(apply, "d0", wanted, NOTHING)
+    host.call(netlink.delete, "d0")
+    host.call(apply, "d0", NOTHING, wanted)
+    assert shown(host) == without
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("out", [AWAY, HALF])
+def test_what_a_killed_process_leaves_is_found(host, before, out):
+    host.call(netlink.delete, "d0")
+    without = shown(host)
+    assert not host.call(remove_way_out)
+    host.call(netlink.create_bridge, "d0")
+    host.call(netlink.add_address, "d0", "10.77.0.2/24")
+    host.call(apply, "d0", Routing(None, frozenset(), out), NOTHING)
+    host.call(netlink.delete, "d0")
+    assert host.call(remove_way_out)
+    assert shown(host) == without
