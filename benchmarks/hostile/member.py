@@ -38,6 +38,7 @@ from transport.wire.control import Ping
 from transport.wire.control import encode_control as encode_items
 from transport.wire.datagrams import CONTROL, DATA
 from transport.wire.trains import cut
+from vswitch.addresses import MAX_GATEWAYS
 from vswitch.frames.ethernet import BROADCAST, parse_mac
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.frames.virtio import VIRTIO_HEADER
@@ -201,7 +202,8 @@ class Member:
 # --- The attacks -------------------------------------------------------------------------------
 
 _WELCOME = encode_control(
-    Welcome("x", 1, routes=["::/0"] * 256, names=["::"] * 256)  # dear to check, and a switch's
+    # Dear to check, and a switch's.
+    Welcome("x", 1, gateways=["::/0 via 10.0.0.1 x"] * MAX_GATEWAYS, names=["::"] * 256)
 )
 _TINY = frame_record(b"") * 300
 _LYING = encode_record(

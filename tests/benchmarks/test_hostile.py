@@ -101,7 +101,7 @@ def test_control_messages_are_those_of_a_switch(pair):
     flags, said = records(pair[1])[0]
     assert flags == CONTROL
     assert json.loads(said)["kind"] == "welcome"
-    assert len(json.loads(said)["routes"]) == 256
+    assert len(json.loads(said)["names"]) == 256
 
 
 def test_tiny_records_have_no_frame_in_them(pair):

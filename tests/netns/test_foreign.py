@@ -55,7 +55,7 @@ vni = 42
     vx1.run(["ip", "link", "set", DEV, "mtu", "1450", "up"])
     # Under it is a veth, which promises to complete checksums inside of tunnels, and never does.
     vx1.run(["ethtool", "-K", DEV, "tx", "off", "tso", "off", "gso", "off"])
-    wait_until(lambda: len((lan.status() or {}).get("ports", [])) == 4, "four ports")
+    wait_until(lambda: len((lan.status() or {}).get("ports", [])) == 5, "five ports")
     return lan
 
 
@@ -90,7 +90,7 @@ def test_iperf3_crosses_both_ways(foreign, target, reverse):
 @pytest.mark.netns("ip", "ethtool")
 def test_the_ports_have_the_names_of_the_listeners(foreign):
     names = {port["name"].partition("-")[0] for port in foreign.status()["ports"]}
-    assert names == {"pc1", "udp", "tcp", "vxlan"}
+    assert names == {"pc1", "udp", "tcp", "vxlan", "services"}
     log = foreign.programs["switch"].log.read_text()
     assert log.count(" WARNING foreign-listening ") == 3
 
@@ -98,5 +98,5 @@ def test_the_ports_have_the_names_of_the_listeners(foreign):
 @pytest.mark.netns("ping", "ip", "ethtool")
 def test_a_tcp_member_that_is_killed_is_a_port_down(foreign):
     foreign.programs["tcp1"].process.kill()
-    wait_until(lambda: len(foreign.status()["ports"]) == 3, "end of the port")
+    wait_until(lambda: len(foreign.status()["ports"]) == 4, "end of the port")
     assert foreign.programs["udp1"].stop() == 0

@@ -167,7 +167,6 @@ def _restore_signals() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    _restore_signals()
     parser = argparse.ArgumentParser(prog="enter", allow_abbrev=False)
     parser.add_argument("--join", type=int)
     parser.add_argument("--join-user", type=int)
@@ -205,4 +204,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    _restore_signals()
     sys.exit(main(sys.argv[1:]))

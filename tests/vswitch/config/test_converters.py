@@ -43,6 +43,12 @@ REQUIRED = {
     "listen": "tcp://:80",
     "to": "pc1:80",
 }  # of the classes that have an option without a default
+# For kinds and places that no other has.
+WITH_CONVERTERS_OF_THEIR_OWN = (
+    "vswitch.foreign.kinds",
+    "vswitch.services.adverts",
+    "vswitch.services.terms",
+)
 BOOLEANS = {"on": True, "yes": True, "true": True, "1": True}
 BOOLEANS |= {"off": False, "no": False, "false": False, "0": False}
 BOOLEANS |= {text.upper(): value for text, value in BOOLEANS.items()}
@@ -95,6 +101,8 @@ def from_all_sources(cls, name, text):
     """What becomes of a text as a flag, a variable, in a file, and as a live setting."""
     needs = {each.name for each in attrs.fields(cls) if each.default is attrs.NOTHING}
     required = {key: value for key, value in REQUIRED.items() if key in needs}
+    if name == "valid":
+        required["preferred"] = "1s"  # not longer than that
     sources = [
         lambda: load(cls, required | {name: text}, {}),
         lambda: structure(cls, required | {name: text}, "file: table"),
@@ -128,7 +136,8 @@ def test_every_setting_has_the_converter_of_its_kind(cls, field):
     kind, name = str(field.type), field.name
     if kind in ("bool", "bool | None"):
         assert field.converter in (to_bool, to_optional_bool)
-    if kind in ("float", "float | None"):
+    own = cls.__module__ in WITH_CONVERTERS_OF_THEIR_OWN
+    if kind in ("float", "float | None") and not own:
         durations = (to_duration, to_duration_or_off, to_optional_duration)
         assert field.converter in (*durations, to_rate, to_frame_rate, to_connection_rate)
     if name == "mtu":
@@ -137,7 +146,7 @@ def test_every_setting_has_the_converter_of_its_kind(cls, field):
         assert field.converter in (to_name, to_optional_name)
     if field.metadata["option"].metavar == "IFNAME":
         assert field.converter in (to_interface, to_optional_interface)
-    if cls.__module__ != "vswitch.foreign.kinds":  # which has kinds and places that no other has
+    if not own:
         assert getattr(converters, field.converter.__name__) is field.converter
 
 

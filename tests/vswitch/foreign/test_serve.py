@@ -527,7 +527,8 @@ async def test_a_port_in_use_says_so():
 
 async def test_serve_opens_what_the_file_names(site, tmp_path):
     path = tmp_path / "vswitch.toml"
-    path.write_text('[[foreign]]\nkind = "udp"\nlisten = "127.0.0.1:0"\nname = "lab"\n')
+    names = "[names]\nenabled = false\n"  # whose port would be one more
+    path.write_text(names + '[[foreign]]\nkind = "udp"\nlisten = "127.0.0.1:0"\nname = "lab"\n')
     async with site.serving(config=path) as running:
         (listener,) = (await site.status()).foreign
         assert (listener.kind, listener.name) == ("udp", "lab")

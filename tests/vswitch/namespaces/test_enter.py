@@ -28,10 +28,10 @@ def test_what_the_caller_ignores_stays_ignored():
 
 def test_ctrl_c_before_the_program_runs_leaves_no_traceback():
     script = (
-        "import os, signal\n"
-        "from vswitch.namespaces import enter\n"
+        "import os, runpy, signal, sys\n"
         "os.execvp = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
-        "enter.main(['--', 'true'])\n"
+        "sys.argv = ['enter', '--', 'true']\n"
+        "runpy.run_module('vswitch.namespaces.enter', run_name='__main__')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
