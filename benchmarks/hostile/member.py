@@ -203,7 +203,7 @@ class Member:
 
 _WELCOME = encode_control(
     # Dear to check, and a switch's.
-    Welcome("x", 1, gateways=["::/0 via 10.0.0.1 x"] * MAX_GATEWAYS, names=["::"] * 256)
+    Welcome("x", 1, gateways=["0.0.0.0/0 via 10.0.0.1 x"] * MAX_GATEWAYS, names=["::"] * 256)
 )
 _TINY = frame_record(b"") * 300
 _LYING = encode_record(
