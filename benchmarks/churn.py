@@ -46,14 +46,14 @@ def main() -> None:
         for name in ("pc1", "pc2"):
             lan.join(name)
         lan.wait_connected("pc1", "pc2")
-        _goodput(lan, 5)  # the path's size and rate are found
-        before = _goodput(lan, args.seconds)
+        goodput(lan, 5)  # the path's size and rate are found
+        before = goodput(lan, args.seconds)
         argv = [sys.executable, "-m", "benchmarks.churn", "--churn", str(args.changes)]
         changing = lan.members["pc1"].popen(argv, stdout=subprocess.PIPE, text=True)
-        during = _goodput(lan, args.seconds)
+        during = goodput(lan, args.seconds)
         changing.terminate()
         made = changing.communicate(timeout=60)[0]
-        after = _goodput(lan, args.seconds)
+        after = goodput(lan, args.seconds)
         lan.stop()
     kept = 2 * during / (before + after)
     print(f"quiet {before:.2f} Mbit/s, changing {during:.2f}, quiet {after:.2f}: kept {kept:.3f}")
@@ -61,7 +61,7 @@ def main() -> None:
     raise SystemExit(0 if kept >= KEPT else 1)
 
 
-def _goodput(lan: Lan, seconds: int) -> float:
+def goodput(lan: Lan, seconds: int) -> float:
     """Mbit/s that TCP received."""
     port = lan.port("pc2")
     assert port is not None

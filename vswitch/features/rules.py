@@ -84,7 +84,7 @@ _PLAIN_IPV4 = b"\x08\x00\x45"
 _ENDS = frozenset(bytes((flags,)) for flags in range(256) if flags & 0x05)  # FIN, RST
 _ANSWERS = {8: 0, 0: 8, 128: 129, 129: 128}  # echoes of ICMP and ICMPv6, which have an identifier
 _REPLIES = frozenset({0, 129})
-_ERRORS = {ICMP: frozenset({3, 4, 5, 11, 12}), ICMPV6: frozenset({1, 2, 3, 4})}
+_ERRORS = {ICMP: frozenset({3, 4, 11, 12}), ICMPV6: frozenset({1, 2, 3, 4})}
 # Multicast listeners (RFC 2710, 3810), neighbours and routers (RFC 4861).
 _LINK = frozenset((*range(130, 138), 143))
 
