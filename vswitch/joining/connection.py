@@ -40,6 +40,7 @@ from vswitch.members.protocol import (
     Hello,
     Notice,
     Peers,
+    Roster,
     Update,
     Welcome,
     Who,
@@ -179,6 +180,9 @@ class Connection:
             case Peers():
                 self._peers = message
                 self._told.set()
+            case Roster():
+                if self._link.resolver is not None:
+                    self._link.resolver.look_again()
             case Notice(text):
                 self._link.tell("notice", text=text)
 

@@ -15,6 +15,7 @@ import ipaddress
 import json
 import logging
 import os
+import random
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -40,9 +41,11 @@ from vswitch.state import write_file
 
 log = logging.getLogger(__name__)
 
-REFRESH: Final = (
-    15.0  # seconds between two looks at who is there, for /etc/hosts alone: a keepalive
-)
+# For /etc/hosts alone: seconds until the next look at who is there, if the switch says nothing, and
+# if it has not answered.
+REFRESH: Final = 600.0
+RETRY: Final = 15.0
+SPREAD: Final = 1.0  # seconds in which those that have been told ask
 _REVERSES: Final = 16  # domains of one network's addresses: a /20 has as many
 _INIT: Final = Path("/proc/1")
 
@@ -65,6 +68,7 @@ class LanResolver:
         self._way: Way | None = None  # that is in force
         self._wanted: Wanted | None = None
         self._lan: Network | None = None
+        self._look = trio.Event()  # who is there is to be asked now
 
     @property
     def servers(self) -> frozenset[Address]:
@@ -149,16 +153,23 @@ class LanResolver:
     async def follow(self, peers: Peers) -> None:
         """Keep /etc/hosts current, where that is the way; until cancelled."""
         while True:
-            way, wanted = self._way, self._wanted
+            self._look = trio.Event()
+            pause, way, wanted = REFRESH, self._way, self._wanted
             if isinstance(way, HostsFile) and wanted is not None:
                 try:
                     told = addresses_of(await peers(), self._lan)
                     await trio.to_thread.run_sync(way.put, wanted, told, _own_name())
                 except NotReachable:
-                    pass  # an older switch, or one that is away: what is known holds
+                    pause = RETRY  # an older switch, or one that is away: what is known holds
                 except VswitchError as error:
                     self._refuse("names", wanted.domain, error)
-            await trio.sleep(REFRESH)
+            with trio.move_on_after(pause):
+                await self._look.wait()
+                await trio.sleep(random.uniform(0, SPREAD))
+
+    def look_again(self) -> None:
+        """The switch has other members than before."""
+        self._look.set()
 
     async def close(self) -> None:
         """Have the resolver as it was; also when cancelled."""

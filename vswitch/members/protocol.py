@@ -1,10 +1,10 @@
 """What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
 
-The member opens with `hello`, the switch answers `welcome`. `notice`, `update`, `peers` and `bye`
-may follow from the switch, `who`, `leave` and `bye` from the member, `after` from either. What the
-reader does not know, kind or field, is ignored, so that either side may be the newer one; so is a
-kind that the other side may not send. Anything else that is malformed is a `BadRecord` and ends
-the session.
+The member opens with `hello`, the switch answers `welcome`. `notice`, `update`, `peers`, `roster`
+and `bye` may follow from the switch, `who`, `leave` and `bye` from the member, `after` from either.
+What the reader does not know, kind or field, is ignored, so that either side may be the newer one;
+so is a kind that the other side may not send. Anything else that is malformed is a `BadRecord` and
+ends the session.
 
 Every field is checked on the way in, because the member configures an interface, as root, with what
 a switch says, and both log what the other says: an address is one, without a zone; a text is
@@ -276,6 +276,11 @@ class Peers:
 
 
 @attrs.frozen
+class Roster:
+    """From the switch: its members have other names or addresses than before; `who` tells."""
+
+
+@attrs.frozen
 class Leave:
     """From a member: forget its key. The switch ends the session when it has, with `bye`."""
 
@@ -289,7 +294,7 @@ class After:
     sparse: int = attrs.field(validator=between(0, 2**63 - 1))
 
 
-ControlMessage = Hello | Welcome | Notice | Update | Who | Peers | Leave | Bye | After
+ControlMessage = Hello | Welcome | Notice | Update | Who | Peers | Roster | Leave | Bye | After
 
 _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "hello": Hello,
@@ -298,6 +303,7 @@ _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "update": Update,
     "who": Who,
     "peers": Peers,
+    "roster": Roster,
     "leave": Leave,
     "bye": Bye,
     "after": After,
@@ -308,7 +314,7 @@ _KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
 ALL_KINDS: Final = frozenset(_KINDS)
 FROM_MEMBER: Final = frozenset({"hello", "bye"})
 AFTER_HELLO: Final = frozenset({"who", "leave"})  # of a member that was admitted
-FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "peers", "bye"})
+FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "peers", "roster", "bye"})
 
 # As `encode_control` writes it. In a transfer there are many: this costs a tenth of reading JSON.
 _AFTER: Final = re.compile(rb'\{"kind": "after", "sparse": (0|[1-9][0-9]{0,17})\}')

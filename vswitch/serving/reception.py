@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -46,6 +47,7 @@ from vswitch.members.protocol import (
     Leave,
     Notice,
     Peers,
+    Roster,
     Welcome,
     Who,
 )
@@ -140,6 +142,7 @@ class Reception:
         self._macs: dict[bytes, str] = {}  # reserved now
         self._addresses: dict[bytes, str] = {}  # the same
         self._hosts: dict[str, tuple[IpAddress, ...]] = {}  # the members, by name
+        self._told = dict(self._hosts)  # as of the last `Roster`
         self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
         self._leaving: list[bytes] = []  # keys of members
@@ -446,6 +449,7 @@ class Reception:
         members = self._registry.current()
         self._roster = sorted(members, key=lambda member: member.name)
         self._hosts = {each.name: _host_addresses(each.address) for each in members}
+        self._tell_roster()
         self._named = {name: each for each in members for name in each.former.split()}
         self._named |= {each.name: each for each in members}
         self._reserve(
@@ -453,6 +457,15 @@ class Reception:
             {packed: each.name for each in members for packed in self._addresses_of(each)},
         )
         return gone
+
+    def _tell_roster(self) -> None:
+        """Members that keep a list of the others are to ask for it anew."""
+        if self._hosts == self._told:
+            return
+        self._told = dict(self._hosts)
+        for connected in self.connected.values():
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                connected.device.send_control(Roster())
 
     def _keep_routes(self, connected: ConnectedMember, member: Member) -> None:
         """Go by what the operator approves of it now."""

@@ -54,7 +54,8 @@ def host(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
-    monkeypatch.setattr("vswitch.joining.names.REFRESH", 0.0)
+    for pause in ("REFRESH", "RETRY", "SPREAD"):
+        monkeypatch.setattr(f"vswitch.joining.names.{pause}", 0.0)
 
 
 async def followed(host, peers):
@@ -88,6 +89,23 @@ async def test_the_names_come_and_go(host):
     assert host.hosts.read_bytes() == BEFORE
     assert not host.undo.exists()
     assert host.refused == {}
+
+
+async def test_who_is_there_is_asked_when_the_switch_says_so(host, monkeypatch, nursery):
+    monkeypatch.setattr("vswitch.joining.names.REFRESH", 1e6)
+    await host.offer()
+    peers = []
+
+    async def ask():
+        return peers
+
+    nursery.start_soon(host.resolver.follow, ask)
+    with trio.fail_after(20):
+        peers = PEERS
+        while "pc2.lan" not in host.hosts.read_text():
+            host.resolver.look_again()
+            await trio.sleep(0.01)
+    await host.resolver.close()
 
 
 async def test_what_a_killed_one_has_left_goes_at_the_next_start(tmp_path, host, caplog):
