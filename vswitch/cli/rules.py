@@ -68,4 +68,7 @@ def _show(said: dict[str, Any]) -> None:
     ]
     if rows:
         answer(table(["#", "RULE", "FLOWS", "DROPPED"], rows))
+    if said["unknown"]:
+        names = ", ".join(said["unknown"])
+        answer(f"nobody is called {names}: no member, and no port that is there")
     answer(f"else {said['default']}; {len(said['tests'])} tests hold; {said['flows']} flows now")

@@ -50,7 +50,7 @@ from vswitch.frames.headers import (
 )
 from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
 from vswitch.frames.virtio import FRAME_AT, TCP, UDP, stands_for
-from vswitch.registry.rules import SERVICES_PORT
+from vswitch.registry.rules import LOCAL_PORT, PUBLISH_PORT, SERVICES_PORT
 from vswitch.switch.counters import Drop, PortCounters
 from vswitch.switch.port import Port
 from vswitch.switch.stages import Explained
@@ -379,6 +379,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     def __init__(self, switch: Switch) -> None:
         self.source: Port | None = None  # where those frames came in that leave now
+        self._switch = switch
+        self._members: frozenset[str] = frozenset()
         self._set = RuleSet()
         self._stages: dict[int, RuleStage] = {}  # by the port where frames leave
         self._begun: dict[int, dict[Flow, None]] = {}  # by the port that began them
@@ -393,7 +395,16 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         """How many are kept in mind."""
         return sum(map(len, self._begun.values()))
 
+    def unknown_names(self) -> list[str]:
+        """What rules name and no member, nor any port that is there, is called."""
+        there = {name for port in self._switch.ports for name in _names(port)}
+        return sorted(self._set.named - self._members - there - {LOCAL_PORT, PUBLISH_PORT})
+
     # Settings.
+
+    def reserved(self, macs: Mapping[bytes, str], addresses: Mapping[bytes, str]) -> None:
+        """Who the members are, connected or not."""
+        self._members = frozenset(macs.values())
 
     def settings_changed(self, switch: RuleSwitchSettings, ports: object) -> bool:
         """Go by other rules. Where there is nothing to forbid no port has a stage."""

@@ -237,4 +237,7 @@ def test_rules_are_checked_loaded_and_shown(run, tmp_path):
         assert f"{file}: rules.default = 'drop': write allow or deny" in err
     said = json.loads(run("rules", "--json")[1])
     assert said["rules"] == [{"rule": "deny pc2 -> pc1 tcp 22", "allowed": 0, "denied": 0}]
+    assert said["unknown"] == []
+    file.write_text('[rules]\nlist = ["deny pc9 -> pc1"]\n')
+    assert b"nobody is called pc9: no member" in run("rules", "load", str(file))[1]
     assert run("rules", "load")[0] == ExitCode.USAGE

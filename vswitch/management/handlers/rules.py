@@ -19,6 +19,7 @@ async def rules_list(controlled: Controlled, args: Args) -> Result:
         ],
         "tests": [test.text for test in rules.tests],
         "flows": feature.count_flows(),
+        "unknown": feature.unknown_names(),
     }
 
 
