@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from transport.crypto.identity import load_key_file
 from vswitch.cli.common import Subparsers, add_command, answer, config_from
-from vswitch.config.options import LeaveConfig
+from vswitch.config.options import JoinConfig, LeaveConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode, NotFound, NotReachable, NotRunning, RefusedError, TimedOut
 from vswitch.joining import profiles
@@ -55,9 +55,20 @@ def run(args: argparse.Namespace) -> int:
         _leave_here(files, name)
     elif not files.key(name).exists():
         raise NotFound(f"no member of this machine is called {name}, in {files.path}")
+    _undo(files, name)
     profiles.forget(files, name)
     answer(f"{name} has left")
     return ExitCode.OK
+
+
+def _undo(files: StateDir, name: str) -> None:
+    """What a join that was killed has left on this host, for no start of it comes any more."""
+    if files.names_undo(name).exists() or any(files.members.glob(f"{name}.*.undo")):
+        from vswitch.joining.names import recover
+        from vswitch.joining.routes import undo_left_behind
+
+        recover(files, name, JoinConfig(name=name).dev)
+        undo_left_behind(files, name)
 
 
 def _ask(profile: profiles.Profile, config: LeaveConfig) -> None:

@@ -37,7 +37,7 @@ from vswitch.joining.resolvers import (
     way_of,
 )
 from vswitch.logs import event
-from vswitch.state import write_file
+from vswitch.state import StateDir, write_file
 
 log = logging.getLogger(__name__)
 
@@ -85,18 +85,8 @@ class LanResolver:
 
     async def recover(self) -> None:
         """Undo what a process of this membership has left that was killed."""
-        await trio.to_thread.run_sync(self._recover)
-
-    def _recover(self) -> None:
-        try:
-            left = json.loads(self._undo.read_text())
-            way, dev = str(left["way"]), str(left["dev"])
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError):
-            way, dev = "hosts", self._dev
-        self._take_back(way_of(way, self._place, self._config.name), dev)
-        event(log, "names-recovered", member=self._config.name, dev=dev, way=way)
+        config = self._config
+        await trio.to_thread.run_sync(recover, config.files, config.name, self._dev, self._place)
 
     async def offer(self, servers: Sequence[str], domain: str, address: str | None) -> None:
         """What the switch says now; `address` is that of the interface, in CIDR form."""
@@ -183,12 +173,30 @@ class LanResolver:
             self._take_back(way, wanted.dev)
 
     def _take_back(self, way: Way, dev: str) -> None:
-        try:
-            way.undo(dev)
-            self._undo.unlink(missing_ok=True)
-        except (VswitchError, OSError) as error:
-            # The file stays, and the next start tries again.
-            event(log, "names-left-behind", logging.ERROR, dev=dev, way=way.name, reason=error)
+        _take_back(self._undo, way, dev)
+
+
+def recover(files: StateDir, name: str, dev: str, place: Place | None = None) -> None:
+    """Undo what a join of that member has left that was killed. Blocking."""
+    path, place = files.names_undo(name), place or Place()
+    try:
+        left = json.loads(path.read_text())
+        way, dev = str(left["way"]), str(left["dev"])
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        way = "hosts"
+    _take_back(path, way_of(way, place, name), dev)
+    event(log, "names-recovered", member=name, dev=dev, way=way)
+
+
+def _take_back(path: Path, way: Way, dev: str) -> None:
+    try:
+        way.undo(dev)
+        path.unlink(missing_ok=True)
+    except (VswitchError, OSError) as error:
+        # The file stays, and the next start tries again.
+        event(log, "names-left-behind", logging.ERROR, dev=dev, way=way.name, reason=error)
 
 
 def addresses_of(peers: Sequence[str], lan: Network | None) -> dict[str, str]:

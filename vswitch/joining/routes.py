@@ -36,12 +36,33 @@ from vswitch.joining.route_trust import Judged, judge_routes, refuse_address6, s
 from vswitch.logs import event
 from vswitch.members.protocol import Gateway
 from vswitch.registry.approvals import in_force
+from vswitch.state import StateDir
 
 log = logging.getLogger(__name__)
 
 Tell = Callable[..., None]
 _ROUTES, _GATEWAY = "routes", "gateway"  # subjects of undo files
 _NONE: Final = Judged((), (), {})
+
+
+def undo_left_behind(files: StateDir, name: str) -> None:
+    """Undo what a join of that member has left that was killed. Blocking. Who may not, because it
+    has no privilege, has not been the one either.
+    """
+    for subject in (_ROUTES, _GATEWAY):
+        path = files.undo(name, subject)
+        changes = undo.left_behind(path)
+        if changes is not None:
+            try:
+                if subject == _ROUTES:
+                    routing.remove_way_out()
+                else:
+                    masquerade.restore(name, masquerade.known_settings(changes))
+            except PrivilegeError as error:
+                event(log, "routes-left-behind", logging.ERROR, member=name, reason=error)
+                continue
+            event(log, "routes-put-back", member=name, subject=subject)
+        undo.forget(path)
 
 
 class Routes:
@@ -70,7 +91,8 @@ class Routes:
     async def opened(self) -> AsyncIterator[None]:
         """Undo what a killed process has left; and all at the end."""
         if isinstance(self._interface, Routed) and not self._interface.private:
-            await trio.to_thread.run_sync(self._undo_left_behind)
+            config = self._config
+            await trio.to_thread.run_sync(undo_left_behind, config.files, config.name)
         try:
             yield
         finally:
@@ -255,24 +277,6 @@ class Routes:
 
     def _undo(self, subject: str) -> Any:
         return self._config.files.undo(self._config.name, subject)
-
-    def _undo_left_behind(self) -> None:
-        """In a thread. Who may not, because it has no privilege, has not been the one either."""
-        name = self._config.name
-        for subject in (_ROUTES, _GATEWAY):
-            path = self._undo(subject)
-            changes = undo.left_behind(path)
-            if changes is not None:
-                try:
-                    if subject == _ROUTES:
-                        routing.remove_way_out()
-                    else:
-                        masquerade.restore(name, masquerade.known_settings(changes))
-                except PrivilegeError as error:
-                    event(log, "routes-left-behind", logging.ERROR, member=name, reason=error)
-                    continue
-                event(log, "routes-put-back", member=name, subject=subject)
-            undo.forget(path)
 
     def _fail(self, which: str, error: VswitchError) -> None:
         if getattr(self, which) != str(error):
