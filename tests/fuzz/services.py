@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.rrset
@@ -121,12 +122,17 @@ class _Hosts:
         return "pc1" if address in (ONE, ONE6) else None
 
 
-RECORDS = ("www CNAME pc1", "a CNAME b", "b CNAME a", "*.x TXT y", "s SRV 1 2 3 x")
+RECORDS = (
+    *("www CNAME pc1", "a CNAME b", "b CNAME a", "*.x TXT y", "s SRV 1 2 3 x"),
+    *(f"big TXT {'x' * 60}{number}" for number in range(6)),
+)
+PADDING = dns.edns.GenericOption(dns.edns.OptionType.PADDING, b"")
 ZONE = Zone("lan", INTERFACE, RECORDS)
 ZONE.hosts.append(_Hosts())
 NAMES = (
     "lan", "pc1.lan", "www.lan", "a.lan", "q.x.lan", "s.lan", "2.0.77.10.in-addr.arpa",
     "0.77.10.in-addr.arpa", "example.com", "nobody.lan", ".",
+    "big.lan",
 )  # fmt: skip
 KINDS = ("A", "AAAA", "PTR", "SRV", "TXT", "ANY", "SOA", "NS", "AXFR", "TYPE65280")
 
@@ -139,6 +145,8 @@ def _question(reader: Reader) -> dns.message.Message:
         payload=reader.edge(16),
     )
     query.id = reader.edge(16)
+    if query.edns == 0 and reader.chance(0.2):
+        query.use_edns(0, payload=query.payload, options=[PADDING])
     return query
 
 
@@ -166,7 +174,8 @@ def run_names(data: bytes) -> None:
 def names_seeds() -> Iterator[tuple[str, bytes]]:
     for name in range(len(NAMES)):
         for kind in (0, 2, 5):
-            yield f"query-{name:02}-{kind}", bytes((1, 255, name, kind, 1, 0x20, 3, 255, 0))
-    yield "damaged", bytes((0, 0, 1, 0, 1, 0x20, 3, 255, 255, 1, 5, 0, 0x41, 20, 0, 0x90, 0))
-    yield "raw", bytes((0, 0, 1, 0, 1, 0x20, 3, 0)) + bytes(range(60))
-    yield "answer", bytes((0, 255, 8, 0, 1, 0x20, 3, 255, 0, 255, 0, 3, 0, 0x41))
+            yield f"query-{name:02}-{kind}", bytes((1, 255, name, kind, 1, 0x20, 3, 0, 255, 0))
+    yield "damaged", bytes((0, 0, 1, 0, 1, 0x20, 3, 0, 255, 255, 1, 5, 0, 0x41, 20, 0, 0x90, 0))
+    yield "padded", bytes((1, 255, len(NAMES) - 1, 4, 1, 0x20, 3, 255, 255, 0))
+    yield "raw", bytes((0, 0, 1, 0, 1, 0x20, 3, 0, 0)) + bytes(range(60))
+    yield "answer", bytes((0, 255, 8, 0, 1, 0x20, 3, 0, 255, 0, 255, 0, 3, 0, 0x41))

@@ -172,6 +172,26 @@ def test_the_way_out_is_through_a_member_and_no_other(lan):
 
 
 @pytest.mark.netns("curl", "nft", "ip")
+def test_one_member_of_a_host_is_a_gateway(lan):
+    """Each puts back what it has found, which would be what the other has made of it."""
+    gw, before = lan.members["gw"], network_of(lan.members["gw"])
+    second = lan.join(
+        *("gw2", "--dev", "vsw7", "--address", "none", "--advertise", "fd88::/64"), host=gw
+    )
+    lan.wait_connected("gw2")
+    lan.command(lan.switch, "member", "set", "gw2", "routes=fd88::/64")
+
+    def said():
+        joins = json.loads(lan.command(gw, "status", "--json").stdout)["joins"]
+        return next(each["advertised"] for each in joins if each["name"] == "gw2")["fd88::/64"]
+
+    wait_until(lambda: "vswitch_gw" in said(), "refusal")
+    assert second.stop() == 0
+    assert network_of(gw) == before
+    assert fetch(lan.members["pc2"], OUTSIDE) == "198.51.100.1"
+
+
+@pytest.mark.netns("curl", "nft", "ip")
 def test_a_gateway_that_goes_is_withdrawn_and_leaves_its_host_as_it_was(lan):
     assert lan.programs["gw"].stop() == 0
     assert network_of(lan.members["gw"]) == BEFORE["gw"]

@@ -1,5 +1,6 @@
 """What makes a host the gateway to what is behind it: it forwards, and sends in its own name.
 
+    refuse_second(...)           one member of a host can be a gateway
     before = prepare(...)        what the host's settings are; kept, for `restore`
     open_gateway(...)            forwarding on; a table `vswitch_NAME` of nftables
     restore(before)              as if nothing had been
@@ -35,6 +36,7 @@ _ALSO: Final = {
     6: ("ipv6/conf/*/forwarding", "ipv6/conf/*/accept_ra"),
 }
 _HEARS, _HEARS_THOUGH_IT_FORWARDS = "1", "2"  # of accept_ra
+_PREFIX: Final = "vswitch_"  # of our tables
 _TIMEOUT: Final = 10.0  # seconds for nft, which takes milliseconds
 # Where no router leads: what is not to be reached through a way out, whatever the host has.
 _NEVER: Final = tuple(
@@ -52,7 +54,7 @@ Settings = Mapping[str, str]  # values by path below /proc/sys/net
 
 def table_of(name: str) -> str:
     """The table of a member: nftables takes no dash in a name, and members' have no underscore."""
-    return f"vswitch_{name.replace('-', '_')}"
+    return f"{_PREFIX}{name.replace('-', '_')}"
 
 
 def prepare(versions: Iterable[int]) -> dict[str, str]:
@@ -64,6 +66,19 @@ def prepare(versions: Iterable[int]) -> dict[str, str]:
                 with suppress(OSError):  # an interface that goes
                     found[str(path.relative_to(_NET))] = path.read_text().strip()
     return found
+
+
+def refuse_second(name: str) -> None:
+    """`VswitchError` if another member of this host is a gateway: what one finds to put back would
+    be what the other has made of it, and each lets nothing else pass.
+    """
+    ours, tables = table_of(name), (line.split() for line in _nft("list tables inet").splitlines())
+    for *_, table in filter(None, tables):
+        if table.startswith(_PREFIX) and table != ours:
+            raise VswitchError(
+                f"another member of this host is a gateway already, or has been killed: table "
+                f"{table} of nft; one that was killed puts all back when it is started again"
+            )
 
 
 def open_gateway(
@@ -172,7 +187,8 @@ def _without(table: str) -> str:
     return f"add table inet {table}\ndelete table inet {table}"
 
 
-def _nft(script: str) -> None:
+def _nft(script: str) -> str:
+    """What it says."""
     try:
         done = subprocess.run(
             ["nft", "-f", "-"],
@@ -192,6 +208,7 @@ def _nft(script: str) -> None:
         said = next(iter(done.stderr.strip().splitlines()), "it does not say why")
         kind = PrivilegeError if "not permitted" in said else VswitchError
         raise kind(f"nft refuses the table of the gateway: {said}")
+    return done.stdout
 
 
 def _write(key: str, value: str) -> bool:

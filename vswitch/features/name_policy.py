@@ -29,8 +29,10 @@ class NamePolicySettings:
     )
 
 
-def allows(allowed: Sequence[str] | None, name: str) -> bool:
-    """Whether a policy lets a name pass, in lower case and without the dot at its end."""
+def allows(allowed: Sequence[str] | None, labels: Sequence[str]) -> bool:
+    """Whether a policy lets a name pass: its labels, which may hold dots (RFC 2181 11), in lower
+    case and without the root.
+    """
     return allowed is None or any(
-        name == domain or name.endswith(f".{domain}") for domain in allowed
+        [*labels[-len(domain) :]] == domain for domain in (each.split(".") for each in allowed)
     )

@@ -118,8 +118,9 @@ def refuse_names(
     unless = f"if that is meant, join with --allow-domain {domain}"
     if not any(domain == each or domain.endswith(f".{each}") for each in PRIVATE_DOMAINS):
         return f"{domain} is no private domain; {unless}"
-    if any(each == domain or each.endswith(f".{domain}") for each in search):
-        return f"this host has names of {domain} from elsewhere; {unless}"
+    for each in search:  # one is in the other: a cloud's metadata have names below its domain
+        if f".{each}".endswith(f".{domain}") or domain.endswith(f".{each}"):
+            return f"this host has names of {each} from elsewhere; {unless}"
     return None
 
 

@@ -110,9 +110,16 @@ def _beside(gateway: Gateway, lan: Iterable[Interface]) -> str | None:
     """Whether the gateway is another host on the LAN."""
     address = ip_address(gateway.address)
     for own in lan:
-        if address in own.network and address != own.ip:
+        if address in own.network and address not in (own.ip, *_ends(own.network)):
             return None
     return f"{address} is no other host on the LAN"
+
+
+def _ends(lan: Network) -> tuple[Address, ...]:
+    """Its addresses that no host has: of IPv4, but for point-to-point links (RFC 3021)."""
+    if lan.version == 6 or lan.prefixlen >= lan.max_prefixlen - 1:
+        return ()
+    return lan.network_address, lan.broadcast_address
 
 
 def _refuse(

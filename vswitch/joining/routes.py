@@ -5,7 +5,8 @@
 
 What is in force follows what the switch says, and what this host is in at the time: all is judged
 anew whenever either changes. While the switch is away all stays as it was. A way out that goes away
-leaves this host without one: what was to leave through that member leaves no other way.
+leaves this host without one, as does one that the kernel does not change as it should: what was to
+leave through that member leaves no other way.
 
 Everything is undone at the end. What outlives the interface, so what `kill -9` would leave, is in
 files (`undo.py`) before it is done, and undone by the next start.
@@ -23,6 +24,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
+import attrs
 import trio
 
 from vswitch.config.options import JoinConfig
@@ -137,6 +139,7 @@ class Routes:
         given6, reason = self._address6, None
         if given6 is not None:
             reason = refuse_address6(given6, host=host, switch=switch)
+            reason = reason if host.ipv6 else "IPv6 is off at the interface"
         given6 = None if reason else given6
         own = [each for each in (self._interface.address, given6) if each is not None]
         judged = self._judged = judge_routes(
@@ -152,8 +155,9 @@ class Routes:
             for network in [each for each in judged.refused if ":" in each]:
                 judged.refused[network] = f"this host takes no IPv6 address for it: {reason}"
         wanted = self._routing(judged, own, given6, host, switch)
+        had_way_out = self.way_out
         try:
-            if wanted.out is not None and self._done.out is None and not interface.private:
+            if wanted.out is not None and not had_way_out and not interface.private:
                 await trio.to_thread.run_sync(self._begin_way_out)
             self._done = wanted  # or a part
             await interface.set_routing(wanted)
@@ -161,8 +165,11 @@ class Routes:
         except VswitchError as error:
             self._fail("_failed", error)
             with suppress(VswitchError):
-                await interface.set_routing(NOTHING)
-                self._done = NOTHING
+                rest = NOTHING
+                if wanted.out is not None and had_way_out:
+                    rest = Routing(out=attrs.evolve(wanted.out, routes=frozenset()))
+                await interface.set_routing(rest)
+                self._done = rest
         if (judged.routes, judged.way_out) != (before.routes, before.way_out):
             through = " ".join(f"{each.network}={each.name}" for each in judged.routes)
             out = ",".join(each.address for each in judged.way_out) or None
@@ -246,6 +253,7 @@ class Routes:
         """In a thread."""
         name = self._config.name
         if self._before is None:
+            masquerade.refuse_second(name)
             self._before = masquerade.prepare((4, 6))
             undo.keep(self._undo(_GATEWAY), {"settings": self._before})
         masquerade.open_gateway(name, self._interface.name, networks, apart, self._before)
@@ -306,7 +314,7 @@ class Routes:
     def _exit_node(self) -> str:
         name, ways = self._config.exit_node, self._judged.way_out
         if self._failed is not None:
-            return f"{name}: {self._failed}"
+            return f"{name}: {self._failed}{': nothing leaves' if self.way_out else ''}"
         if ways:
             return f"{name} via {', '.join(each.address for each in ways)}"
         absent = f"{name} is not there, or not approved as one"

@@ -27,7 +27,7 @@ def keep(path: Path, changes: dict[str, Any]) -> None:
 def left_behind(path: Path) -> dict[str, Any] | None:
     """What a process that was killed has changed and nobody has undone; None for nothing."""
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -108,10 +108,9 @@ class NameServer:
         found = self.zone.find(name, kind, port)
         if found is not None:
             return self._say(query, found, own=True)
-        text = name.to_text(omit_final_dot=True).lower()
-        if not allows(self._allowed(port), text):
+        if not allows(self._allowed(port), [each.decode("latin-1").lower() for each in name[:-1]]):
             self.drops[NamesDrop.NAMES_NOT_ALLOWED] += 1
-            self._note(port, text)
+            self._note(port, name.to_text(omit_final_dot=True).lower())
             return self._say(query, Found(Rcode.NXDOMAIN))
         if not self._forwards or not query.flags & dns.flags.RD:
             self.drops[NamesDrop.NAMES_REFUSED] += 1
@@ -133,8 +132,9 @@ class NameServer:
         return self._say(query, Found(Rcode.SERVFAIL))
 
     def _say(self, query: dns.message.Message, found: Found, *, own: bool = False) -> bytes:
+        # Padded where somebody asks for it, an answer would be larger than it may be (RFC 7830 6).
         reply = dns.message.make_response(
-            query, recursion_available=self._forwards, our_payload=self._largest
+            query, recursion_available=self._forwards, our_payload=self._largest, pad=0
         )
         if own and found.rcode in (Rcode.NOERROR, Rcode.NXDOMAIN):
             reply.flags |= dns.flags.AA

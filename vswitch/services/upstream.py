@@ -46,9 +46,13 @@ def system_servers(path: Path, own: IPv4Address) -> list[HostPort]:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
         return []
-    words = [line.split()[1] for line in lines if line.startswith("nameserver") and " " in line]
     found = []
-    for word in words:
+    for line in lines:
+        match line.split():
+            case ["nameserver", word, *_]:
+                pass
+            case _:
+                continue
         try:
             address = ipaddress.ip_address(word.partition("%")[0])
         except ValueError:

@@ -89,7 +89,9 @@ def test_what_stands_before_the_host_is_not(network, why):
     assert why in refusal(gateway(network))
 
 
-@pytest.mark.parametrize("via", ["10.77.0.2", "192.168.1.1", "10.78.0.3", "172.30.0.5"])
+@pytest.mark.parametrize(
+    "via", ["10.77.0.2", "10.77.0.0", "10.77.0.255", "192.168.1.1", "10.78.0.3", "172.30.0.5"]
+)
 def test_a_gateway_is_another_host_on_the_lan(via):
     assert "no other host on the LAN" in refusal(gateway("192.168.2.0/24", via=via))
     exits = gateway("0.0.0.0/0", via=via)

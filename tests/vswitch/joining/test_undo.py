@@ -29,8 +29,8 @@ def test_a_machine_that_was_started_anew_has_nothing_left(path):
     assert undo.left_behind(path) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "null"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'"x"', b"null", b"\xff\0"])
 def test_a_file_that_is_none_of_ours_is_said(path, text):
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(ConfigError, match="not what vswitch has written"):
         undo.left_behind(path)

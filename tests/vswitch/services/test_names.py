@@ -4,8 +4,10 @@ from collections import Counter
 from functools import partial
 from ipaddress import IPv4Interface, ip_address
 
+import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
@@ -83,6 +85,16 @@ def test_the_policy_of_a_port():
     assert server.drops == {NamesDrop.NAMES_NOT_ALLOWED: 3}
 
 
+def test_a_dot_inside_a_label_is_no_way_around_a_policy():
+    """Labels may hold dots (RFC 2181 11): this one is below com, and not below example.com."""
+    server, noted = make(forwards=True)
+    asked = dns.message.make_query(dns.name.Name((b"evil.example", b"com", b"")), "A")
+    said = dns.message.from_wire(server.answer_untrusted(asked.to_wire(), "sandbox"))
+    assert said.rcode() == dns.rcode.NXDOMAIN
+    assert noted == [("sandbox", r"evil\.example.com")]
+    assert isinstance(ask(server, "WWW.eXample.COM", port="sandbox"), Forwarded)
+
+
 def test_edns_and_truncation():
     server, _ = make(*[f"big TXT {'x' * 60}{number:02}" for number in range(60)])
     plain = ask(server, "big.lan", "TXT", use_edns=False)
@@ -97,6 +109,15 @@ def test_edns_and_truncation():
     odd = dns.message.make_query("pc1.lan", "A", use_edns=1)
     said = dns.message.from_wire(server.answer_untrusted(odd.to_wire(), "pc1"))
     assert said.rcode() == dns.rcode.BADVERS
+
+
+def test_who_wants_padding_gets_none():
+    """It is for encrypted paths (RFC 7830 6), and would make answers larger than may be."""
+    padding = dns.edns.GenericOption(dns.edns.OptionType.PADDING, b"")
+    server, _ = make(*[f"big TXT {'x' * 60}{number:02}" for number in range(6)])
+    said = ask(server, "big.lan", "TXT", use_edns=0, payload=512, options=[padding])
+    assert len(said.answer[0]) == 6
+    assert said.options == ()
 
 
 @pytest.mark.parametrize("kind", ["AXFR", "IXFR"])

@@ -110,9 +110,14 @@ def test_the_resolvers_of_the_system_but_not_this_server(tmp_path, monkeypatch):
     assert servers() == []
     path.write_text(
         "# comment\nsearch lan\nnameserver 10.77.0.1\nnameserver 127.0.0.53\nnameserver x\n"
-        "nameserver\nnameserver fe80::1%eth0\n"
+        "nameserver\nnameserver fe80::1%eth0\nnameserver \nnameserver\t192.0.2.53\n"
+        "nameservers 192.0.2.9\n"
     )
-    assert servers() == [HostPort("127.0.0.53", 53), HostPort("fe80::1%eth0", 53)]
+    assert servers() == [
+        HostPort("127.0.0.53", 53),
+        HostPort("fe80::1%eth0", 53),
+        HostPort("192.0.2.53", 53),
+    ]
     fixed = servers_of(("9.9.9.9:53", "[::1]:5353"), IPv4Address("10.77.0.1"))
     assert fixed() == [HostPort("9.9.9.9", 53), HostPort("::1", 5353)]
 

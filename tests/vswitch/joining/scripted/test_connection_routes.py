@@ -26,6 +26,7 @@ HOST = HostFacts(
     gateways=frozenset({ip_address("192.168.1.1")}),
     resolvers=frozenset(map(ip_address, ("192.168.1.53", "127.0.0.53"))),
     networks=frozenset({ip_network("192.168.1.0/24")}),
+    ipv6=True,
 )
 FOUR = Route("192.168.2.0/24", "10.77.0.3", "10.77.0.2")
 SIX = Route("fd12::/32", "fd77::3", "fd77::2")
@@ -154,6 +155,38 @@ async def test_what_the_kernel_refuses_is_said_and_done_without(autojump_clock, 
         speaker.say(Update(gateways=WELCOME.gateways))
         await trio.sleep(1)
         assert stage.interface.routing.routes == {FOUR, SIX}
+
+
+async def test_a_way_out_that_the_kernel_does_not_change_leaves_no_other(autojump_clock, stage):
+    speaker = Speaker(attrs.evolve(WELCOME, gateways=OUT))
+    async with joined(stage, speaker, exit_node="gw") as member:
+        for said in ("not allowed", None):
+            stage.interface.refuse = PrivilegeError(said) if said else None
+            speaker.say(Update(gateways=[*WELCOME.gateways, *OUT[:1]]))
+            await trio.sleep(1)
+            out = stage.interface.routing.out
+            if said:
+                assert out.routes == set()
+                assert out.pinned == {"198.51.100.1", "192.168.1.53"}
+                status = await member.status({})
+                assert status["exit_node"] == "gw: not allowed: nothing leaves"
+                speaker.say(Update(gateways=[]))
+                await trio.sleep(1)
+        assert {route.network for route in out.routes} == {"0.0.0.0/0"}
+
+
+async def test_where_ipv6_is_off_the_way_out_is_that_of_ipv4(autojump_clock, stage):
+    welcome = attrs.evolve(WELCOME, gateways=[*WELCOME.gateways, *OUT])
+    wishes = {"exit_node": "gw", "accept_routes": "private"}
+    async with joined(stage, Speaker(welcome), **wishes) as member:
+        stage.interface.host = attrs.evolve(HOST, ipv6=False)
+        await member.network_changed()
+        routing = stage.interface.routing
+        assert (routing.address6, routing.routes) == (None, {FOUR})
+        assert {route.network for route in routing.out.routes} == {"0.0.0.0/0"}
+        status = await member.status({})
+        assert status["exit_node"] == "gw via 10.77.0.3"
+        assert "IPv6 is off" in status["routes_refused"]["fd12::/32"]
 
 
 async def test_a_switch_that_moves_is_pinned_where_it_is_now(autojump_clock, stage, monkeypatch):
