@@ -81,6 +81,7 @@ _HEADERS_END = _HEADERS_AT + _HEADERS.size
 _FLAGS_AT = _HEADERS_END + 9  # of TCP
 _MAY_HAVE = 0x4000  # of flags and offset: "do not fragment"
 _PLAIN_IPV4 = b"\x08\x00\x45"
+_SYN, _SYN_ACK = 0x02, 0x12
 _ENDS = frozenset(bytes((flags,)) for flags in range(256) if flags & 0x05)  # FIN, RST
 _ANSWERS = {8: 0, 0: 8, 128: 129, 129: 128}  # echoes of ICMP and ICMPv6, which have an identifier
 _REPLIES = frozenset({0, 129})
@@ -114,6 +115,7 @@ class Key:
     back: bytes  # of answers to it
     question: Question
     reply: bool = False  # it begins nothing
+    middle: bool = False  # of a TCP connection that has begun before, whichever side has opened it
     fragment: bytes = b""  # for the first fragment: of those that follow
     # For an error: of the packets that it is about, as they went, after their protocol.
     inner: tuple[int, bytes] | None = None
@@ -201,7 +203,8 @@ def _key(record: bytes, protocol: int, upper: int, ends: bytes) -> Key | None:
         if len(record) < upper + _LEAST[protocol]:
             return None
         question = Question((), (), source, to, protocol, int.from_bytes(ports[2:]))
-        return Key(ends + ports, to + source + ports[2:] + ports[:2], question)
+        middle = protocol == TCP and record[upper + 13] & _SYN_ACK != _SYN
+        return Key(ends + ports, to + source + ports[2:] + ports[:2], question, middle=middle)
     if protocol not in _ERRORS:
         return Key(ends, to + source, Question((), (), source, to, protocol))
     if len(record) < upper + 8:
@@ -509,6 +512,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             if inner in self.pair(pair.to, pair.source).flows[protocol]:
                 return None, "an error about a flow that may pass"
         allowed, rule = decide(pair.rules, _asked(pair, key), self._set.allow)
+        if allowed and key.middle and (opener := self._denied_opener(pair, key)) is not None:
+            allowed, rule = opener
         why = self._set.number(rule)
         if not allowed:
             if keep and rule is not None:
@@ -522,6 +527,26 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         if keep and rule is not None:
             rule.allowed += 1
         return None, why
+
+    def _denied_opener(self, pair: Pair, key: Key) -> tuple[bool, Rule | None] | None:
+        """What the rules say of the other side of a connection that nobody knows, such as one from
+        before them, if that has opened it and may not. Else a server would go on with it. Who opens
+        has the higher port, as a rule (RFC 6056).
+        """
+        ours, others = key.forth[-4:-2], key.forth[-2:]
+        if ours >= others:
+            return None
+        asked = key.question
+        opened = Question(
+            _names(pair.to),
+            _names(pair.source),
+            asked.to_ip,
+            asked.source_ip,
+            TCP,
+            int.from_bytes(ours),
+        )
+        allowed, rule = self._set.judge(opened)
+        return None if allowed else (allowed, rule)
 
     def _has_room(self, number: int, now: float, keep: bool) -> bool:
         begun = self._begun.get(number, {})

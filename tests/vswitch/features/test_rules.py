@@ -228,6 +228,29 @@ async def test_new_rules_keep_the_flows_that_they_would_let_begin(lan):
     assert await lan.heard("pc1", tcp("pc1", "pc2", 22)) == ["pc2"]
 
 
+@pytest.mark.parametrize("before", [(), ("deny pc1 -> pc2 tcp 23",)], ids=["no", "some"])
+async def test_a_server_does_not_go_on_with_what_its_client_must_not_begin_any_more(lan, before):
+    lan.go_by(*before)
+    to_22, from_22 = (
+        tcp("pc1", "pc2", 22, flags=ACK),
+        tcp("pc2", "pc1", 50000, own=22, flags=ACK),
+    )
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22)) == ["pc2"]
+    lan.go_by("deny pc1 -> pc2 tcp 22")
+    assert await lan.heard("pc2", from_22) == []
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=SYN | ACK)) == []
+    assert await lan.heard("pc1", to_22) == []
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=80, flags=ACK)) == ["pc1"]
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22)) == ["pc1"]  # it may open that
+
+
+async def test_a_connection_from_before_the_rules_goes_on_with_who_may_have_opened_it(lan):
+    lan.go_by("allow pc1 -> pc2 tcp 22", "deny any -> any")
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == []
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=ACK)) == ["pc2"]
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == ["pc1"]
+
+
 async def test_what_is_idle_is_forgotten_in_its_time(lan):
     lan.go_by("deny pc2 -> pc1")
     feature, now = lan.managed.feature(PortRules), lan.switch.now()
