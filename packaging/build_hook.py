@@ -60,6 +60,8 @@ def generated(parser: argparse.ArgumentParser, version: str) -> dict[str, str]:
     import shtab  # not at the top: an editable installation and a source distribution need neither
     from argparse_manpage.manpage import Manpage
 
+    from vswitch.cli.completion import FILES
+
     for action in actions(parser):
         if action.metavar == "FILE":
             action.complete = shtab.FILE  # type: ignore[attr-defined]
@@ -72,8 +74,7 @@ def generated(parser: argparse.ArgumentParser, version: str) -> dict[str, str]:
         "description": "a virtual Ethernet switch whose ports reach across the Internet",
     }
     return {
-        "share/bash-completion/completions/vswitch": shtab.complete(parser, "bash"),
-        "share/zsh/site-functions/_vswitch": shtab.complete(parser, "zsh"),
+        **{name: shtab.complete(parser, shell) for shell, name in FILES.items()},
         "share/man/man1/vswitch.1": str(Manpage(parser, about)),
     }
 

@@ -10,25 +10,42 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Container, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
 
-from vswitch.cli.common import SUMMARIES, AnswerLost, answer, drop_stdout, exit_code_of
+from vswitch.cli.common import GROUPS, SUMMARIES, AnswerLost, answer, drop_stdout, exit_code_of
 from vswitch.errors import ConfigError, ExitCode
 
 __all__ = ["command_line", "main"]
 
-_DESCRIPTION = """\
-A virtual Ethernet switch whose ports reach across the Internet.
+_ABOUT = "A virtual Ethernet switch whose ports reach across the Internet."
+_EXAMPLES = """\
+more of a command: vswitch help COMMAND; a line of each: vswitch help commands
 
-On one host run the switch, and invite a member:
-  vswitch serve --public switch.example.org
-  vswitch invite pc1
-On the other plug it in:
-  vswitch join STRING --name pc1
+examples:
+  vswitch serve --public switch.example.org   # on a host that others can reach
+  vswitch invite pc1                          # there: prints the string below
+  vswitch join STRING --name pc1              # on the other: plugs it in
+  vswitch demo                                # or see it work on this host
 """
+
+
+class _CommandLine(argparse.ArgumentParser):
+    """Its help fits a screen: commands by what one wants."""
+
+    def format_help(self) -> str:
+        """As argparse has it, with groups in place of a line for each command."""
+        room = max(map(len, GROUPS)) + 4
+        groups = [
+            textwrap.fill(
+                names, 79, initial_indent=f"  {name}".ljust(room), subsequent_indent=" " * room
+            )
+            for name, names in GROUPS.items()
+        ]
+        return "\n".join([self.format_usage(), _ABOUT, "", *groups, "", _EXAMPLES])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,16 +99,19 @@ def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParse
 
     Of the others only the summary is needed, and for that nothing is imported.
     """
-    parser = argparse.ArgumentParser(
+    parser = _CommandLine(
         prog="vswitch",
-        description=_DESCRIPTION,
+        description=_ABOUT,
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
         "-V", "--version", action=_Version, nargs=0, help="show the version, and end"
     )
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
+    )
     for name, summary in SUMMARIES.items():
         if find_spec(f"{__name__}.{name}") is None:
             continue  # left out of the installation
@@ -107,6 +127,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if not words:
         command_line(()).print_help(sys.stderr)
         return ExitCode.USAGE
+    if words == ["help", "commands"]:
+        answer("\n".join(f"{name:12} {summary}" for name, summary in SUMMARIES.items()))
+        return ExitCode.OK
     if words[0] == "help":
         words = [*words[1:2], "--help"]
     elif words[0] == "version":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from vswitch.config.options import ServiceConfig
 
-SUMMARIES = {  # of every command, in the order of the help
+SUMMARIES = {  # of every command, in the order of `vswitch help commands`
     "serve": "run the switch",
     "invite": "make a join string for a new member",
     "members": "list the members",
@@ -38,6 +38,10 @@ SUMMARIES = {  # of every command, in the order of the help
     "proxy": "hand the LAN to programs here, without root",
     "leave": "give a membership of this machine up",
     "status": "show the running switch and joins",
+    "wait": "wait until it is connected",
+    "ports": "list the ports, or show all that is known of one",
+    "ping": "measure the round trip to a member, to the switch and beyond",
+    "top": "show who sends how much now, and what is dropped",
     "port": "show or change the settings of a port",
     "publish": "lead a port of the switch's host to a member's service",
     "unpublish": "end that",
@@ -55,6 +59,14 @@ SUMMARIES = {  # of every command, in the order of the help
     "demo": "see it work: a switch and two members on this machine",
     "genkey": "make a key pair ahead of time",
     "pubkey": "print the public key of a private one",
+    "completion": "print completions for a shell",
+}
+GROUPS = {  # the same, by what one wants; a new command stands in one of these, too
+    "run": "serve join exec proxy leave demo",
+    "members": "invite members member rename disable enable revoke",
+    "look": "status ports top ping wait counters events capture trace leases bench",
+    "change": "port switch mac rules publish unpublish impair",
+    "keep": "token genkey pubkey completion",
 }
 _WIDTH = 79  # columns
 T = TypeVar("T")

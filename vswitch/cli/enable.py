@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from
-from vswitch.config.options import OneNetworkConfig
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode
+from vswitch.management.status import SCHEMA
 from vswitch.registry.registry import Registry
 
 
@@ -21,13 +22,16 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch enable pc1",
     )
     parser.add_argument("name", metavar="NAME", help="name of the member")
-    add_flags(parser, OneNetworkConfig)
+    add_flags(parser, LookConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """The switch reads it when the member asks."""
-    config = config_from(args, OneNetworkConfig)
+    config = config_from(args, LookConfig)
     with Registry.open(config.files.registry, create=False) as registry:
         registry.disable(args.name, None)
-    answer(f"{args.name} is enabled")
+    if config.json:
+        print_json({"schema": SCHEMA, "name": args.name, "state": "enabled"})
+    else:
+        answer(f"{args.name} is enabled")
     return ExitCode.OK

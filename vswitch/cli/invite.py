@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
 from vswitch.clocks import utc
 from vswitch.config.converters import to_name
 from vswitch.config.options import InviteConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.management.members import make_invite
+from vswitch.management.status import SCHEMA
 from vswitch.registry.registry import Registry
 from vswitch.state import DEFAULT_NETWORK
 
@@ -54,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
         now = time.time()
         expires = now + config.expires
         string = make_invite(registry, served, name, now, expires, config.public, again=args.again)
+    if config.json:
+        print_json({"schema": SCHEMA, "name": name, "string": string, "expires": expires})
+        return ExitCode.OK
     answer(string)
     until = utc(expires, "%Y-%m-%d %H:%M:%S UTC")
     where = "" if config.network == DEFAULT_NETWORK else f" of the network {config.network}"

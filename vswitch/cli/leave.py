@@ -6,12 +6,13 @@ import argparse
 from contextlib import suppress
 
 from transport.crypto.identity import load_key_file
-from vswitch.cli.common import Subparsers, add_command, answer, config_from
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
 from vswitch.config.options import JoinConfig, LeaveConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode, NotFound, NotReachable, NotRunning, RefusedError, TimedOut
 from vswitch.joining import profiles
 from vswitch.management.client import request
+from vswitch.management.status import SCHEMA
 from vswitch.registry.registry import Registry
 from vswitch.state import StateDir, owners_beside
 
@@ -57,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
         raise NotFound(f"no member of this machine is called {name}, in {files.path}")
     _undo(files, name)
     profiles.forget(files, name)
-    answer(f"{name} has left")
+    if config.json:
+        print_json({"schema": SCHEMA, "name": name})
+    else:
+        answer(f"{name} has left")
     return ExitCode.OK
 
 

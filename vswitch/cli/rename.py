@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
 from vswitch.cli.recheck import recheck
 from vswitch.config.converters import to_name
-from vswitch.config.options import OneNetworkConfig
+from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotRunning
 from vswitch.management.client import request
+from vswitch.management.status import SCHEMA
 from vswitch.registry.registry import Registry
 
 
@@ -26,12 +27,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="name of the member")
     parser.add_argument("new", metavar="NEW", help="its name from now on")
-    add_flags(parser, OneNetworkConfig)
+    add_flags(parser, LookConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Its settings go ahead, so that it is never there without them."""
-    config = config_from(args, OneNetworkConfig)
+    config = config_from(args, LookConfig)
     try:
         new = to_name(args.new)
     except ValueError as error:
@@ -45,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
 
     with Registry.open(config.files.registry, create=False) as registry:
         registry.rename(args.name, new, copy)
-    answer(f"{args.name} is {new} now")
+    if config.json:
+        print_json({"schema": SCHEMA, "name": new, "before": args.name})
+    else:
+        answer(f"{args.name} is {new} now")
     recheck(config.files, f"{args.name} is renamed")
     if copied:
         say(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from contextlib import suppress
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.cli.common import Subparsers, add_command, answer, config_from
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ExitCode, NotFound, NotRunning
+from vswitch.errors import ConfigError, ExitCode, NotFound, NotRunning
 from vswitch.management.client import request
 from vswitch.management.status import (
     SCHEMA,
@@ -41,34 +42,43 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch status pc1 --json",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="only this join or port")
+    parser.add_argument("--watch", action="store_true", help="every second, until stopped")
     add_flags(parser, LookConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask everything that runs here."""
     config = config_from(args, LookConfig)
+    if not args.watch:
+        answer(_told(config, args.name))
+        return ExitCode.OK
+    if config.json:
+        raise ConfigError("--watch is for people: ask for --json as often as you like instead")
+    from vswitch.cli.live import watch_text  # rich, which nothing else needs
+
+    return watch_text(lambda: _told(config, args.name))
+
+
+def _told(config: LookConfig, name: str | None) -> str:
     switch, joins = _ask_all(config.files)
     if switch is None and not joins:
         raise NotRunning(
             f"nothing runs in {config.files.path}: start `vswitch serve` or `vswitch join`, or "
             "give the --state that they were started with"
         )
-    if args.name is None:
+    if name is None:
         if config.json:
             data = {"switch": None if switch is None else to_json(switch), "joins": to_json(joins)}
-            print_json({"schema": SCHEMA, **data})
-        else:
-            _print(switch, [] if switch is None else switch.ports, joins)
-        return ExitCode.OK
-    ports = [port for port in switch.ports if port.name == args.name] if switch else []
-    joins = [join for join in joins if join.name == args.name]
+            return json.dumps({"schema": SCHEMA, **data}, indent=2)
+        return _text(switch, [] if switch is None else switch.ports, joins)
+    ports = [port for port in switch.ports if port.name == name] if switch else []
+    joins = [join for join in joins if join.name == name]
     if not ports and not joins:
-        raise NotFound(f"no join and no port in {config.files.path} is named {args.name}")
+        raise NotFound(f"no join and no port in {config.files.path} is named {name}")
     if config.json:
-        print_json({"schema": SCHEMA, "ports": to_json(ports), "joins": to_json(joins)})
-    else:
-        _print(None, ports, joins)
-    return ExitCode.OK
+        said = {"schema": SCHEMA, "ports": to_json(ports), "joins": to_json(joins)}
+        return json.dumps(said, indent=2)
+    return _text(None, ports, joins)
 
 
 def _ask_all(files: StateDir) -> tuple[SwitchStatus | None, list[JoinStatus]]:
@@ -83,7 +93,7 @@ def _ask_all(files: StateDir) -> tuple[SwitchStatus | None, list[JoinStatus]]:
     return switch, joins
 
 
-def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[JoinStatus]) -> None:
+def _text(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[JoinStatus]) -> str:
     blocks = []
     if switch is not None:
         blocks.append(switch_line(switch))
@@ -101,4 +111,4 @@ def _print(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Joi
         blocks.append(routes)
     if refused := refusals(joins):
         blocks.append(refused)
-    answer("\n\n".join(blocks))
+    return "\n\n".join(blocks)

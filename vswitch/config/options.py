@@ -98,6 +98,13 @@ class StateConfig:
 
 
 @frozen(kw_only=True, slots=False)
+class _Printed:
+    json: bool = field(
+        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
+    )
+
+
+@frozen(kw_only=True, slots=False)
 class _NetworkChoice:
     network: str = field(
         default=DEFAULT_NETWORK,
@@ -107,7 +114,7 @@ class _NetworkChoice:
 
 
 @frozen(kw_only=True)
-class LeaveConfig(StateConfig):
+class LeaveConfig(StateConfig, _Printed):
     """Options of `leave`."""
 
     proxy: HostPort | None = field(default=None, converter=to_proxy, metadata=_PROXY)
@@ -142,13 +149,6 @@ def known_network(files: StateDir, name: str) -> StateDir:
     return found
 
 
-@frozen(kw_only=True, slots=False)
-class _Printed:
-    json: bool = field(
-        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
-    )
-
-
 @frozen(kw_only=True)
 class LookConfig(_Printed, OneNetworkConfig):
     """Options of `members` and `status`."""
@@ -160,7 +160,7 @@ class TokenConfig(_Printed, StateConfig):
 
 
 @frozen(kw_only=True)
-class InviteConfig(OneNetworkConfig):
+class InviteConfig(OneNetworkConfig, _Printed):
     """Options of `invite`. `expires` is in seconds."""
 
     expires: float = field(

@@ -23,7 +23,7 @@ from vswitch.management.status import (
 
 _UNITS = "kMGTPE"
 # Drops that a LAN has where nothing is wrong: they are in the JSON and in `vswitch counters`.
-_USUAL_DROPS = frozenset(("no_destination", "same_port", "reserved_destination", "group_report"))
+USUAL_DROPS = frozenset(("no_destination", "same_port", "reserved_destination", "group_report"))
 
 _NARROWEST = 8  # characters of a column that is cut
 
@@ -142,7 +142,7 @@ def ports_table(ports: Sequence[PortStatus]) -> str:
                 _rtt(port.rtt_ms),
                 size(port.rx_bytes),
                 size(port.tx_bytes),
-                size(sum(n for drop, n in port.drops.items() if drop not in _USUAL_DROPS)),
+                size(sum(n for drop, n in port.drops.items() if drop not in USUAL_DROPS)),
                 ", ".join([port.state, *_special(port)]),
             ]
             for port in ports

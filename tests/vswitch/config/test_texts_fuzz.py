@@ -90,7 +90,7 @@ def test_sealed_addresses():
 SAMPLES = {
     "listen": "[::1]:7450", "public": "a.example:1", "subnet": "10.77.0.0/24", "mtu": "1500",
     "address": "10.77.0.2/24", "bind": "eth0", "dev": "vsw0", "name": "pc1", "expires": "24h",
-    "network": "lab",
+    "network": "lab", "json": "true",
     "once": "true", "silent": "true", "offload": "off", "lane": "auto", "log_level": "info",
     "log_days": "14", "log_size": "10M", "log_only_file": "true", "foreign": "udp://:9,tcp://:8",
     "max_members": "9", "state": "~/x", "log_file": "/x",
