@@ -1,10 +1,12 @@
 """Names on a LAN of real hosts: dig for every type, names in programs, and what a kill leaves."""
 
+import ipaddress
 import signal
 
 import pytest
 
 from tests.netns.tools import ipv4
+from vswitch.devices import netlink
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.host import HOSTS
 from vswitch.lab.lan import DEV, Lan
@@ -15,6 +17,9 @@ records = [
     "www CNAME pc1", "_ssh._tcp SRV 0 5 22 pc1", "info TXT hello", "@ MX 10 pc1",
     "six AAAA fd00::6",
 ]
+[adverts]
+enabled = true
+prefix = "fd00:77::/64"
 [port.pc2]
 names_allowed = "example.com"
 """
@@ -26,6 +31,17 @@ def dig(host, *arguments, server="10.77.0.1"):
     status = said.partition("status: ")[2].partition(",")[0]
     lines = [line.split(None, 4) for line in said.splitlines() if line and line[0] not in ";"]
     return status, [f"{words[3]} {words[4]}" for words in lines if len(words) == 5]
+
+
+def address6(lan, name):
+    """That the member has given itself in the prefix of the switch."""
+    host = lan.members[name]
+
+    def found():
+        told = host.call(netlink.addresses, DEV)
+        return [each.partition("/")[0] for each in told if each.startswith("fd00:77:")]
+
+    return wait_until(found, f"address of {name} in the prefix")[0]
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +62,14 @@ def lan():
 def test_every_type(lan):
     one = lan.members["pc1"]
     mine = ipv4(lan, "pc1")
+    six = address6(lan, "pc1")
+    backwards6 = f"{ipaddress.ip_address(six).reverse_pointer}."
     backwards = ".".join(reversed(mine.split("."))) + ".in-addr.arpa."
     for name, kind, answer in (
         ("pc1.lan", "A", [f"A {mine}"]),
-        ("pc1.lan", "AAAA", []),
+        ("pc1.lan", "AAAA", [f"AAAA {six}"]),
+        ("services.lan", "AAAA", ["AAAA fd00:77::1"]),
+        (backwards6, "PTR", ["PTR pc1.lan."]),
         ("six.lan", "AAAA", ["AAAA fd00::6"]),
         ("www.lan", "A", ["CNAME pc1.lan.", f"A {mine}"]),
         ("_ssh._tcp.lan", "SRV", ["SRV 0 5 22 pc1.lan."]),
@@ -67,6 +87,8 @@ def test_every_type(lan):
     assert dig(lan.members["pc2"], "example.com")[0] == "REFUSED"
     events = lan.command(lan.switch, "events", "--json").stdout
     assert '"evil.org"' in events
+    # Of an address of IPv6 it is told what a host has, and nothing of one that is away.
+    lan.members["pc2"].run(["ping", "-c1", "-W5", address6(lan, "pc1")])
     # It is a host like any other.
     assert one.run(["ping", "-c1", "-W5", "10.77.0.1"]).returncode == 0
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from random import Random
 from typing import Any
 
@@ -185,7 +185,8 @@ class Advertiser:
     async def run(self, *, task_status: trio.TaskStatus[bool] = trio.TASK_STATUS_IGNORED) -> None:
         """Advertise until cancelled. Started when hosts are heard."""
         station = self.host.station
-        station.add_address(self.address)
+        prefix = self.advert.prefix
+        station.add_address(IPv6Interface(f"{self.address}/{prefix.prefixlen}"))
         station.groups.add(ALL_ROUTERS)
         schedule = Schedule(self._random, trio.current_time())
         with self.host.open_icmpv6(SOLICITATION) as inbox:

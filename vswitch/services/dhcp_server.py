@@ -162,6 +162,16 @@ class DhcpServer:
             return None
         return None if lease.hostname in pool.held.values() else lease.hostname
 
+    def mac(self, label: str, asker: str) -> bytes | None:
+        """Of the machine of that name; None as above."""
+        lease = self.core.pool.named(label)
+        return None if lease is None or self._hidden(lease, asker) else lease.mac
+
+    def label_of_mac(self, mac: bytes, asker: str) -> str | None:
+        """The name of the machine that has it; None as above."""
+        lease = self.core.pool.leases.get(mac)
+        return None if lease is None else self.label(IPv4Address(lease.address), asker)
+
     def _hidden(self, lease: Lease, asker: str) -> bool:
         apart = self.separated(asker) or self.separated(lease.port)
         return asker != lease.port and apart

@@ -2,7 +2,8 @@
 
     datagram ─▶ NameServer.answer_untrusted ─▶ reply      what the zone has (`zone.py`)
                                            ├▶ refused    names of others, where nothing is forwarded
-                                           └▶ Forwarded ─▶ `upstream.py` ─▶ reply
+                                           ├▶ Forwarded ─▶ `upstream.py` ─▶ reply
+                                           └▶ Unsure    ─▶ neighbour discovery ─▶ asked once more
 
 A port with a policy (`names_allowed`) gets NXDOMAIN for all other names, and the event
 `name-refused` says so. Nothing is cached: who is asked has a cache, and what is not kept cannot be
@@ -16,7 +17,9 @@ Rules: RFC 1034, 1035, 2308, 6891 (EDNS), 8020, 8482 (ANY), 8906 (what not to le
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv6Address
 
 import dns.exception
 import dns.flags
@@ -33,13 +36,14 @@ from vswitch.errors import BadRecord
 from vswitch.features.name_policy import allows
 from vswitch.services.host import ServiceHost
 from vswitch.services.name_settings import DNS_PORT
+from vswitch.services.stateless import PATIENCE
 from vswitch.services.station import Datagram, ServiceDrop
 from vswitch.services.zone import Found, Zone
 
 PLAIN_SIZE = 512  # bytes of an answer to who says nothing else (RFC 1035 4.2.1)
 HEADERS = 48  # bytes of IPv6 and UDP, the larger
 HEADER_SIZE = 12
-MAX_FORWARDED, MAX_FORWARDED_OF_PORT = 256, 32  # questions that wait for a resolver
+MAX_FORWARDED, MAX_FORWARDED_OF_PORT = 256, 32  # questions that wait for a resolver, or a host
 
 Ask = Callable[[dns.message.Message], Awaitable[dns.message.Message | None]]
 
@@ -64,6 +68,13 @@ class Forwarded:
     query: dns.message.Message
 
 
+@frozen
+class Unsure:
+    """Whether a host has this address decides what is answered."""
+
+    address: IPv6Address
+
+
 class NameServer:
     """What is answered, by itself. Pure."""
 
@@ -76,16 +87,20 @@ class NameServer:
         forwards: bool = False,
         allowed: Callable[[str], Sequence[str] | None] = lambda port: None,
         note: Callable[[str, str], None] = lambda port, name: None,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`allowed` is the policy of a port, `note` is told of a port and a name against it."""
+        """`allowed` is the policy of a port, `note` is told of a port and a name against it;
+        `clock` is that of what the zone knows of hosts.
+        """
         self.zone = zone
         self.drops = drops
         self._largest = mtu - HEADERS
         self._forwards = forwards
         self._allowed = allowed
         self._note = note
+        self._clock = clock
 
-    def answer_untrusted(self, wire: bytes, port: str) -> bytes | Forwarded | None:
+    def answer_untrusted(self, wire: bytes, port: str) -> bytes | Forwarded | Unsure | None:
         """The answer to what a port has asked; None for what deserves none."""
         if len(wire) < HEADER_SIZE or wire[2] & 0x80:  # an answer, which would be answered for ever
             self.drops[NamesDrop.NAMES_MALFORMED] += 1
@@ -105,8 +120,12 @@ class NameServer:
         if question.rdclass != dns.rdataclass.IN or RdataType.IXFR <= kind < RdataType.ANY:
             self.drops[NamesDrop.NAMES_REFUSED] += 1
             return self._say(query, Found(Rcode.REFUSED))
-        found = self.zone.find(name, kind, port)
+        now = self._clock()
+        found = self.zone.find(name, kind, port, now)
         if found is not None:
+            address = self.zone.unsure(name, kind, found, port, now)
+            if address is not None:
+                return Unsure(address)
             return self._say(query, found, own=True)
         if not allows(self._allowed(port), [each.decode("latin-1").lower() for each in name[:-1]]):
             self.drops[NamesDrop.NAMES_NOT_ALLOWED] += 1
@@ -117,6 +136,11 @@ class NameServer:
             return self._say(query, Found(Rcode.REFUSED))
         return Forwarded(query)
 
+    def learned(self, address: IPv6Address, there: bool) -> None:
+        """Whether a host has the address of an `Unsure`."""
+        if self.zone.stateless is not None:
+            self.zone.stateless.learned(address, there, self._clock())
+
     def passed_on(self, query: dns.message.Message, said: dns.message.Message | None) -> bytes:
         """The answer with what a resolver has said, which is nothing for None."""
         if said is None:
@@ -126,10 +150,10 @@ class NameServer:
         authority = [each for each in said.authority if each.rdtype == RdataType.SOA]
         return self._say(query, Found(said.rcode(), list(said.answer), authority))
 
-    def busy(self, query: dns.message.Message) -> bytes:
-        """That too many wait already."""
+    def busy(self, wire: bytes) -> bytes:
+        """That too many wait already, to a query that was read before."""
         self.drops[NamesDrop.NAMES_BUSY] += 1
-        return self._say(query, Found(Rcode.SERVFAIL))
+        return self._say(query_untrusted(wire), Found(Rcode.SERVFAIL))
 
     def _say(self, query: dns.message.Message, found: Found, *, own: bool = False) -> bytes:
         # Padded where somebody asks for it, an answer would be larger than it may be (RFC 7830 6).
@@ -173,25 +197,45 @@ async def serve_names(
     waiting: Counter[str] = Counter()  # questions with a resolver, by port
 
     async def forward(datagram: Datagram, query: dns.message.Message) -> None:
-        try:
+        with _leaving(waiting, datagram.port):
             said = await ask(query)
-        finally:
-            waiting[datagram.port] -= 1
-            if not waiting[datagram.port]:
-                del waiting[datagram.port]
         host.reply(datagram, server.passed_on(query, said))
+
+    async def look(datagram: Datagram, address: IPv6Address) -> None:
+        with _leaving(waiting, datagram.port):
+            there = await host.probe(address, PATIENCE) is not None
+        server.learned(address, there)
+        answer = server.answer_untrusted(datagram.payload, datagram.port)
+        if isinstance(answer, bytes):
+            host.reply(datagram, answer)
 
     with host.open_udp(DNS_PORT) as inbox:
         async with trio.open_nursery() as nursery:
             task_status.started(True)
             async for datagram in inbox:
-                answer = server.answer_untrusted(datagram.payload, datagram.port)
-                if isinstance(answer, Forwarded):
-                    port, query = datagram.port, answer.query
+                answer, port = (
+                    server.answer_untrusted(datagram.payload, datagram.port),
+                    datagram.port,
+                )
+                if isinstance(answer, Forwarded | Unsure):
                     if waiting[port] < MAX_FORWARDED_OF_PORT and waiting.total() < MAX_FORWARDED:
                         waiting[port] += 1
-                        nursery.start_soon(forward, datagram, query)
+                        if isinstance(answer, Forwarded):
+                            nursery.start_soon(forward, datagram, answer.query)
+                        else:
+                            nursery.start_soon(look, datagram, answer.address)
                         continue
-                    answer = server.busy(query)
+                    answer = server.busy(datagram.payload)
                 if answer is not None:
                     host.reply(datagram, answer)
+
+
+@contextmanager
+def _leaving(waiting: Counter[str], port: str) -> Iterator[None]:
+    """A question of that port waits until the end of the context."""
+    try:
+        yield
+    finally:
+        waiting[port] -= 1
+        if not waiting[port]:
+            del waiting[port]

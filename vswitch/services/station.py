@@ -21,7 +21,14 @@ import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 
 from attrs import Factory, define, frozen
 
@@ -133,6 +140,7 @@ class Station:
         self.interface = interface
         self.link_local = _link_local(mac)
         self.addresses: set[IpAddress] = {interface.ip, self.link_local}
+        self.networks: set[IPv4Network | IPv6Network] = {interface.network}  # on the link
         self.groups: set[IpAddress] = {ALL_NODES, _solicited(self.link_local)}
         self.udp: set[int] = set()  # ports that somebody listens to
         self.icmpv6: set[int] = set()  # types, the same
@@ -145,10 +153,11 @@ class Station:
         self._neighbours: OrderedDict[IpAddress, tuple[bytes, float]] = OrderedDict()
         self._asked: dict[IpAddress, _Asked] = {}
 
-    def add_address(self, address: IPv6Address) -> None:
-        """Have one more."""
-        self.addresses.add(address)
-        self.groups.add(_solicited(address))
+    def add_address(self, interface: IPv6Interface) -> None:
+        """Have one more, of a network that is on the link."""
+        self.addresses.add(interface.ip)
+        self.groups.add(_solicited(interface.ip))
+        self.networks.add(interface.network)
 
     @property
     def asks(self) -> bool:
@@ -414,8 +423,7 @@ class Station:
         """Who has this address? `neighbour` has the answer, when there is one. `ValueError` for one
         that is not on the LAN.
         """
-        near = address.is_link_local if address.version == 6 else address in self.interface.network
-        if not near:
+        if not (address.is_link_local or any(address in each for each in self.networks)):
             raise ValueError(f"{address} is not on the LAN {self.interface.network}")
         if address not in self._asked and len(self._asked) < MAX_NEIGHBOURS:
             self._asked[address] = _Asked(now)

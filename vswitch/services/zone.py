@@ -1,10 +1,13 @@
 """What the switch's name server knows by itself: the LAN's domain, and the addresses of its subnet.
 
  pc1.lan        A, AAAA    of the members, and of whoever else has a name (`HostNames`)
- services.lan   A          of the switch's services, which is its name server (NS) as well
+ services.lan   A, AAAA    of the switch's services, which is its name server (NS) as well
  records of one's own, any type: in place of those of the same name and type; a `*` stands for names
  that are not there (RFC 4592)
  10.77.0.2      PTR        the reverse of all these; of the rest of the subnet there is nothing
+
+Where a prefix is advertised, a host's AAAA is the address that follows from its MAC, if it was
+found to have that (`stateless.py`); the prefix has a reverse zone as the subnet has.
 
 A CNAME is followed inside the domain, `MAX_CHASE` times. What is not there is answered with the SOA
 record, whose last field bounds how long others may believe so (RFC 2308).
@@ -16,8 +19,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Interface
-from typing import Protocol
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from typing import Protocol, TypeAlias
 
 import dns.exception
 import dns.name
@@ -35,6 +38,7 @@ from dns.rdatatype import RdataType
 from vswitch.errors import ConfigError
 from vswitch.frames.build import IpAddress
 from vswitch.registry.rules import SERVICES_PORT
+from vswitch.services.stateless import Stateless
 
 TTL = 30  # seconds: an address may change as soon as its host is away
 NOTHING_TTL = 5  # seconds that others may believe that there is nothing: it may be joining just now
@@ -42,6 +46,8 @@ OWN_TTL = 300  # seconds, of records that say none
 MAX_CHASE = 8
 _MAX_ADDRESSES = 16  # of one host
 _ADDRESSES = {4: RdataType.A, 6: RdataType.AAAA}
+_DIGITS = b"0123456789abcdefABCDEF"
+_Network: TypeAlias = IPv4Network | IPv6Network
 _TARGETS = (RdataType.SRV, RdataType.MX, RdataType.NS)
 # Names would be lost behind them, or they are the zone's.
 _NOT_OWN = (RdataType.SOA, RdataType.NS, RdataType.DNAME)
@@ -55,6 +61,12 @@ class HostNames(Protocol):
 
     def label(self, address: IpAddress, asker: str) -> str | None:
         """The name of the host that has this address; None as above."""
+
+    def mac(self, label: str, asker: str) -> bytes | None:
+        """Of the host of that name, if it is there; None as above."""
+
+    def label_of_mac(self, mac: bytes, asker: str) -> str | None:
+        """The name of the host that has it; None as above."""
 
 
 @define
@@ -70,11 +82,23 @@ class Found:
 class Zone:
     """A domain, the subnet's reverse, and who is in them."""
 
-    def __init__(self, domain: str, interface: IPv4Interface, records: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        domain: str,
+        interface: IPv4Interface,
+        records: Sequence[str] = (),
+        *,
+        stateless: Stateless | None = None,
+    ) -> None:
+        """`stateless`: the addresses in the prefix that is advertised, if one is."""
         self.domain = dns.name.from_text(domain)
         self.hosts: list[HostNames] = []  # the first that knows a name is believed
+        self.stateless = stateless
         self._interface = interface
-        self._reverse = _reverse_zone(interface)
+        networks: list[_Network] = [interface.network]
+        networks += [] if stateless is None else [stateless.prefix]
+        self._reverses = {_reverse_zone(network): network for network in networks}
+        self._now = 0.0  # of the question that is being answered
         self._self = _below(SERVICES_PORT, self.domain)
         self._own: dict[dns.name.Name, dict[RdataType, dns.rrset.RRset]] = {}
         self._own_reverse: dict[IpAddress, dns.name.Name] = {}
@@ -122,16 +146,41 @@ class Zone:
             for each in rrset:
                 self._own_reverse.setdefault(ipaddress.ip_address(each.address), name)
 
-    @property
-    def reverse(self) -> dns.name.Name:
-        """Where the names of the subnet's addresses are."""
-        return self._reverse
-
-    def find(self, name: dns.name.Name, kind: RdataType, asker: str = "") -> Found | None:
+    def find(
+        self, name: dns.name.Name, kind: RdataType, asker: str = "", now: float = 0.0
+    ) -> Found | None:
         """What there is; None for a name that is not the zone's."""
+        self._now = now
         if name.is_subdomain(self.domain):
             return self._find(name, kind, asker)
         return self._find_reverse(name, kind, asker)
+
+    def unsure(
+        self, name: dns.name.Name, kind: RdataType, found: Found, asker: str, now: float
+    ) -> IPv6Address | None:
+        """The address of which `found` says nothing, since it is not known whether a host has it:
+        whoever learns that first has a better answer.
+        """
+        if kind != RdataType.AAAA or found.rcode != Rcode.NOERROR or self.stateless is None:
+            return None
+        last = found.answer[-1] if found.answer else None
+        if last is not None:
+            if last.rdtype != RdataType.CNAME:
+                return None
+            name = last[0].target
+        address = self._stateless_of(name, asker)
+        if address is None or self.stateless.has(address, now) is not None:
+            return None
+        return address
+
+    def _stateless_of(self, name: dns.name.Name, asker: str) -> IPv6Address | None:
+        """The address in the prefix that the host of a name may have."""
+        if self.stateless is None or len(name) != len(self.domain) + 1:
+            return None
+        label = _label_of(name)
+        told = (hosts.mac(label, asker) for hosts in self.hosts)
+        mac = next((each for each in told if each is not None), None)
+        return None if mac is None else self.stateless.of(mac)
 
     def _find(self, name: dns.name.Name, kind: RdataType, asker: str) -> Found:
         found = Found()
@@ -188,15 +237,20 @@ class Zone:
             }
         if len(name) != len(self.domain) + 1:
             return None
-        label = name[0].decode("ascii", "replace").lower()
+        label, stateless = _label_of(name), self.stateless
         addresses: Sequence[IpAddress] | None = None
         if label == SERVICES_PORT:
-            addresses = (self._interface.ip,)
+            six = None if stateless is None else stateless.own
+            addresses = (self._interface.ip, *([] if six is None else [six]))
         else:
             told = (hosts.addresses(label, asker) for hosts in self.hosts)
             addresses = next((each for each in told if each is not None), None)
         if addresses is None:
             return None
+        if stateless is not None and label != SERVICES_PORT:
+            six = self._stateless_of(name, asker)
+            if six is not None and stateless.has(six, self._now):
+                addresses = (*addresses, six)
         sets: dict[RdataType, dns.rrset.RRset] = {}
         for version, kind in _ADDRESSES.items():
             texts = [str(each) for each in addresses if each.version == version]
@@ -216,31 +270,36 @@ class Zone:
 
     def _find_reverse(self, name: dns.name.Name, kind: RdataType, asker: str) -> Found | None:
         address = _address_of(name)
-        ours = name.is_subdomain(self._reverse)
+        zone = next((each for each in self._reverses if name.is_subdomain(each)), None)
         target = None if address is None else self._name_of(address, asker)
         if target is not None:
             if kind in (RdataType.PTR, RdataType.ANY):
                 return Found(answer=[_rrset(name, RdataType.PTR, [target.to_text()])])
-            return Found(authority=[self._soa(self._reverse)] if ours else [])
-        if not ours or (address is not None and address not in self._interface.network):
+            return Found(authority=[] if zone is None else [self._soa(zone)])
+        if zone is None or (address is not None and address not in self._reverses[zone]):
             return None
-        soa = self._soa(self._reverse)
-        if name == self._reverse:
+        soa = self._soa(zone)
+        if name == zone:
             if kind == RdataType.SOA:
                 return Found(answer=[soa])
             if kind == RdataType.NS:
                 return Found(answer=[_rrset(name, kind, [self._self.to_text()])])
             return Found(authority=[soa])
-        known = address is not None or not _is_octets(name, self._reverse)
+        known = address is not None or not _is_on_the_way(name, zone)
         return Found(Rcode.NXDOMAIN if known else Rcode.NOERROR, authority=[soa])
 
     def _name_of(self, address: IpAddress, asker: str) -> dns.name.Name | None:
-        if address == self._interface.ip:
+        stateless = self.stateless
+        if address == self._interface.ip or (stateless is not None and address == stateless.own):
             return self._self
         if address in self._own_reverse:
             return self._own_reverse[address]
         told = (hosts.label(address, asker) for hosts in self.hosts)
         label = next((each for each in told if each is not None), None)
+        if label is None and stateless is not None and isinstance(address, IPv6Address):
+            mac = stateless.mac(address)
+            told = (hosts.label_of_mac(mac, asker) for hosts in self.hosts if mac is not None)
+            label = next((each for each in told if each is not None), None)
         return None if label is None else _below(label, self.domain)
 
     def _soa(self, zone: dns.name.Name) -> dns.rrset.RRset:
@@ -277,14 +336,21 @@ def _address_of(name: dns.name.Name) -> IpAddress | None:
         return None
 
 
-def _reverse_zone(interface: IPv4Interface) -> dns.name.Name:
-    """That of the octets which all addresses of the subnet have in common."""
-    octets = str(interface.network.network_address).split(".")
-    common = octets[: interface.network.prefixlen // 8]
-    return dns.name.from_text(".".join([*reversed(common), "in-addr.arpa"]))
+def _label_of(name: dns.name.Name) -> str:
+    label: bytes = name[0]
+    return label.decode("ascii", "replace").lower()
 
 
-def _is_octets(name: dns.name.Name, zone: dns.name.Name) -> bool:
-    """Whether a name is part of the way to an address."""
+def _reverse_zone(network: _Network) -> dns.name.Name:
+    """That of the octets, or digits of IPv6, which all addresses of a network have in common."""
+    bits = 8 if network.version == 4 else 4
+    labels = dns.reversename.from_address(str(network.network_address)).labels
+    return dns.name.Name(labels[(network.max_prefixlen - network.prefixlen + bits - 1) // bits :])
+
+
+def _is_on_the_way(name: dns.name.Name, zone: dns.name.Name) -> bool:
+    """Whether a name of a reverse zone is part of the way to an address."""
     labels = name.relativize(zone).labels
+    if zone.labels[-3] == b"ip6":
+        return len(name) < 35 and all(len(each) == 1 and each in _DIGITS for each in labels)
     return len(name) < 7 and all(each.isdigit() and int(each) < 256 for each in labels)

@@ -381,6 +381,21 @@ class Reception:
         name = self._addresses.get(address.packed)
         return None if name is None or self.addresses(name, asker) is None else name
 
+    def mac(self, label: str, asker: str) -> bytes | None:
+        """That the member of that name has announced, if it is connected and no bridge; None as
+        above.
+        """
+        member = None if self.addresses(label, asker) is None else self._named.get(label)
+        connected = None if member is None else self.connected.get(member.key)
+        if connected is None or connected.port.bound is None or connected.port.bridge:
+            return None
+        return connected.port.bound.mac
+
+    def label_of_mac(self, mac: bytes, asker: str) -> str | None:
+        """The member from whose key it derives; None as above."""
+        name = self._macs.get(mac)
+        return None if name is None or self.addresses(name, asker) is None else name
+
     async def watch(self) -> None:
         """Forget who wants to leave, and unplug who is not welcome any more, also where nobody
         could tell this program of it; until cancelled.

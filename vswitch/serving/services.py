@@ -29,6 +29,7 @@ from vswitch.services.adverts import Advertiser, AdvertSettings, advert_settings
 from vswitch.services.dhcp_server import DhcpServer, said_by_ports
 from vswitch.services.host import HostBeside, ServiceHost, open_host, station_of
 from vswitch.services.name_settings import NamesSettings, names_settings
+from vswitch.services.stateless import Stateless
 from vswitch.services.station import Station
 from vswitch.services.terms import DhcpSettings, dhcp_settings
 from vswitch.serving.reception import Reception
@@ -117,6 +118,7 @@ async def start_services(
     if not isinstance(host, ServiceHost):
         return
     known: list[HostNames] = [network.reception]
+    stateless: Stateless | None = None
     if settings.dhcp.enabled:
         server = _dhcp(network, settings, host)
         if await network.start_service("dhcp", server.run):
@@ -125,9 +127,11 @@ async def start_services(
     if settings.adverts.enabled:
         prefix = settings.adverts.prefix or served.prefix
         advertiser = _adverts(network.managed, settings, prefix, host, alone=beside is None)
-        await network.start_service("adverts", advertiser.run)
+        if await network.start_service("adverts", advertiser.run):
+            own = advertiser.address if beside is None else None
+            stateless = Stateless(prefix, own)
     if settings.names.enabled:
-        run = _names(network, settings.names, host, known)
+        run = _names(network, settings.names, host, known, stateless)
         if await network.start_service("names", run):
             network.reception.names = (str(interface.ip),)
             network.reception.domain = settings.names.domain
@@ -142,7 +146,11 @@ async def _serve_host(
 
 
 def _names(
-    network: Bulkhead, settings: NamesSettings, host: ServiceHost, known: list[HostNames]
+    network: Bulkhead,
+    settings: NamesSettings,
+    host: ServiceHost,
+    known: list[HostNames],
+    stateless: Stateless | None,
 ) -> Callable[..., Awaitable[None]]:
     """The name server. The DNS library is loaded here: no other command needs it."""
     from vswitch.services.names import NameServer, serve_names
@@ -150,7 +158,7 @@ def _names(
     from vswitch.services.zone import Zone
 
     switch, managed, drops = network.switch, network.managed, host.station.drops
-    zone = Zone(settings.domain, host.interface, settings.records)
+    zone = Zone(settings.domain, host.interface, settings.records, stateless=stateless)
     zone.hosts += known
 
     def note(port: str, name: str) -> None:
@@ -163,6 +171,7 @@ def _names(
         forwards=bool(settings.forward),
         allowed=lambda port: managed.settings.names_allowed(port),
         note=note,
+        clock=switch.now,
     )
     upstream = Upstream(servers_of(settings.forward, host.interface.ip), drops)
 

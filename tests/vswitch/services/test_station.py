@@ -1,6 +1,6 @@
 """The LAN host without a LAN: frames in, frames out."""
 
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 import pytest
 
@@ -98,7 +98,7 @@ def test_a_broadcast_is_heard_and_answered_from_its_own_address(target):
 def test_ipv6_is_heard_at_its_addresses_and_groups():
     station = make()
     station.udp.add(53)
-    station.add_address(IPv6Address("fd00::1"))
+    station.add_address(IPv6Interface("fd00::1/64"))
     for target, to_mac in ((station.link_local, MAC), (IPv6Address("fd00::1"), MAC)):
         ask = udp(source=ONE6, target=target, to_mac=to_mac, kind=IPV6)
         station.reply(station.receive_untrusted(ask, 0), b"a")

@@ -1,6 +1,6 @@
 """What the name server knows by itself."""
 
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Address, IPv6Network, ip_address
 
 import dns.name
 import pytest
@@ -8,6 +8,7 @@ from dns.rcode import Rcode
 from dns.rdatatype import RdataType
 
 from vswitch.errors import ConfigError
+from vswitch.services.stateless import ABSENT, MAX_KNOWN, THERE, Stateless
 from vswitch.services.zone import MAX_CHASE, Zone
 
 INTERFACE = IPv4Interface("10.77.0.1/24")
@@ -23,7 +24,8 @@ RECORDS = (
 
 
 class Hosts:
-    def __init__(self, known, hidden=()):
+    def __init__(self, known, hidden=(), macs=None):
+        self.macs = macs or {}
         self.known = {name: [ip_address(each) for each in told] for name, told in known.items()}
         self.hidden = hidden
 
@@ -35,6 +37,12 @@ class Hosts:
             if address in told and (name, asker) not in self.hidden:
                 return name
         return None
+
+    def mac(self, label, asker):
+        return None if (label, asker) in self.hidden else self.macs.get(label)
+
+    def label_of_mac(self, mac, asker):
+        return next((name for name in self.macs if self.mac(name, asker) == mac), None)
 
 
 def make(*records, interface=INTERFACE, hidden=()):
@@ -162,3 +170,86 @@ def test_a_name_with_a_cname_has_nothing_else():
     for records in (("a CNAME b", "a A 10.77.0.2"), ("a A 10.77.0.2", "a CNAME b")):
         with pytest.raises(ConfigError, match="nothing else"):
             make(*records)
+
+
+# --- Addresses that hosts give themselves -------------------------------------------------------
+
+PREFIX = IPv6Network("fd00:77::/64")
+MAC = bytes.fromhex("020000000001")
+ITS = IPv6Address("fd00:77::ff:fe00:1")  # that follows from it
+REVERSE = "1.0.0.0.0.0.e.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.7.7.0.0.0.0.d.f.ip6.arpa"
+
+
+@pytest.fixture
+def six():
+    stateless = Stateless(PREFIX, IPv6Address("fd00:77::53"))
+    zone = Zone("lan", INTERFACE, ["www CNAME pc1"], stateless=stateless)
+    zone.hosts.append(Hosts({"pc1": ["10.77.0.2"], "pc2": []}, {("pc1", "far")}, {"pc1": MAC}))
+    return zone
+
+
+def unsure(zone, name, kind="AAAA", asker="pc2", now=0.0):
+    asked = dns.name.from_text(name), RdataType.make(kind)
+    return zone.unsure(*asked, zone.find(*asked, asker, now), asker, now)
+
+
+def test_a_host_has_an_aaaa_once_it_was_found_to_have_it(six):
+    assert unsure(six, "pc1.lan") == unsure(six, "www.lan") == ITS
+    assert ask(six, "pc1.lan", "AAAA") == (Rcode.NOERROR, [])
+    six.stateless.learned(ITS, True, 0.0)
+    assert unsure(six, "pc1.lan") is None
+    assert ask(six, "pc1.lan", "AAAA") == (Rcode.NOERROR, [f"AAAA {ITS}"])
+    assert ask(six, "www.lan", "AAAA") == (Rcode.NOERROR, ["CNAME pc1.lan.", f"AAAA {ITS}"])
+    assert ask(six, "pc1.lan", "A") == (Rcode.NOERROR, ["A 10.77.0.2"])
+    assert unsure(six, "pc1.lan", now=THERE) == ITS
+
+
+def test_who_was_found_to_have_none_is_not_asked_for_a_while(six):
+    six.stateless.learned(ITS, False, 0.0)
+    assert ask(six, "pc1.lan", "AAAA") == (Rcode.NOERROR, [])
+    assert unsure(six, "pc1.lan", now=ABSENT - 1) is None
+    assert unsure(six, "pc1.lan", now=ABSENT) == ITS
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "asker"),
+    [
+        ("pc1.lan", "A", "pc2"),
+        ("pc1.lan", "AAAA", "far"),  # may not know of it
+        ("pc2.lan", "AAAA", "pc1"),  # its MAC is not known: away, or a bridge
+        ("nobody.lan", "AAAA", "pc1"),
+        ("services.lan", "AAAA", "pc1"),
+        ("pc1.example", "AAAA", "pc1"),
+    ],
+)
+def test_nobody_is_asked_where_the_answer_is_known(six, name, kind, asker):
+    found = six.find(dns.name.from_text(name), RdataType.make(kind), asker)
+    assert found is None or unsure(six, name, kind, asker) is None
+
+
+def test_the_reverse_of_the_prefix(six):
+    assert ask(six, REVERSE, "PTR", "pc2") == (Rcode.NOERROR, ["PTR pc1.lan."])
+    assert ask(six, REVERSE, "PTR", "far") == (Rcode.NXDOMAIN, [])
+    own = "3.5" + ".0" * 14 + ".0.0.0.0.0.0.0.0.7.7.0.0.0.0.d.f.ip6.arpa"
+    assert ask(six, own, "PTR") == (Rcode.NOERROR, ["PTR services.lan."])
+    assert ask(six, "services.lan", "AAAA") == (Rcode.NOERROR, ["AAAA fd00:77::53"])
+    assert ask(six, "e.f" + REVERSE[REVERSE.index(".f.f.0") :], "PTR") == (Rcode.NOERROR, [])
+    assert ask(six, "x." + REVERSE[2:], "PTR") == (Rcode.NXDOMAIN, [])
+    assert ask(six, "8" + REVERSE[1:].replace("7.7.0", "8.7.0"), "PTR") is None
+
+
+def test_what_is_known_of_addresses_is_bounded():
+    stateless = Stateless(PREFIX)
+    for number in range(2 * MAX_KNOWN):
+        stateless.learned(PREFIX[number], True, 0.0)
+    assert stateless.has(PREFIX[0], 0.0) is None
+    assert stateless.has(PREFIX[2 * MAX_KNOWN - 1], 0.0) is True
+    assert len(stateless._known) == MAX_KNOWN
+
+
+def test_a_mac_and_its_address_follow_from_each_other():
+    stateless = Stateless(PREFIX)
+    assert stateless.of(MAC) == ITS
+    assert stateless.mac(ITS) == MAC
+    assert stateless.mac(PREFIX[1]) is None
+    assert stateless.mac(IPv6Address("fd00:78::ff:fe00:1")) is None
