@@ -213,6 +213,7 @@ async def test_the_api_is_on_https_where_the_file_has_a_table(site):
 async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch):
     async def broken(self, listeners, context, *, task_status):
         task_status.started(listeners)
+        await trio.testing.wait_all_tasks_blocked()  # where it listens has been noted
         for listener in listeners:
             await listener.aclose()
         raise RuntimeError("a fault")
