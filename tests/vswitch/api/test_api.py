@@ -210,7 +210,7 @@ async def test_the_api_is_on_https_where_the_file_has_a_table(site):
             assert await trio.to_thread.run_sync(ask, where) == status
 
 
-async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch):
+async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch, until):
     async def broken(self, listeners, context, *, task_status):
         task_status.started(listeners)
         await trio.testing.wait_all_tasks_blocked()  # where it listens has been noted
@@ -221,8 +221,7 @@ async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch
     site.files.ensure()
     monkeypatch.setattr("vswitch.serving.api.WebServer.serve", broken)
     async with site.serving(api="127.0.0.1:0") as running:
-        await trio.testing.wait_all_tasks_blocked()
-        assert running.underlay.api is None
+        await until(lambda: running.underlay.api is None)
         assert (await site.status()).api is None
         async with site.joined("pc1", running):
             assert [port.name for port in (await site.status()).ports] == ["pc1"]
