@@ -83,7 +83,7 @@ EMULATION = ("transport.emulation",)
 EMULATION_USERS = ("vswitch.lab", "vswitch.features.impair")
 # Whose turn it is, for whoever else meets strangers.
 RATES = ("transport.ratelimit",)
-RATE_USERS = ("vswitch.web.server",)
+RATE_USERS = ("vswitch.web.server", "vswitch.api.gate")
 
 # On what system all of it runs.
 PLATFORM = ("transport.platform",)

@@ -49,6 +49,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "rules": "show or change who may open what to whom",
     "trace": "say what would happen to a frame, and why",
     "mac": "list or change the MAC table",
+    "token": "make, list or revoke tokens of the API",
     "leases": "list the machines with an address by DHCP, or end a lease",
     "bench": "measure the link to another member",
     "demo": "see it work: a switch and two members on this machine",

@@ -99,6 +99,7 @@ async def open_network(
         running = Running()
         told = managed, status.read, reception.check_revoked, reception.bar, publisher
         controlled = Controlled(*told, dhcp=lambda: running.dhcp)
+        underlay.subject.networks[plan.name] = controlled
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
         await nursery.start(serve_control, plan.files.control_socket, control_handlers(controlled))
