@@ -10,6 +10,8 @@ import { t } from "./texts.js";
 const SLOW = 250; // ms: above this people notice it in a call
 const MEMBERS_EVERY = 5; // status answers for each look at who else there is
 
+const GRAVE = ["bad", "odd", "note"];
+
 let here = null;
 
 function figure(label) {
@@ -115,7 +117,7 @@ export const overview = {
     say(tiles.uptime.note, `vswitch ${status.version}`);
     picture.show(app);
     traffic.draw(history.all);
-    const found = [...concerns(app)];
+    const found = [...concerns(app)].sort((a, b) => GRAVE.indexOf(a[0]) - GRAVE.indexOf(b[0]));
     keyed(list, found, (each) => each[1], () => h("li"), (node, [kind, , text]) => {
       node.className = kind;
       say(node, text);

@@ -24,6 +24,7 @@ const weight = (bytes) => Math.max(0, Math.log10(Math.max(bytes, 1) * 8) - 2);
 export class Picture {
   constructor() {
     this.cables = s("svg", { class: "cables", "aria-hidden": "true" });
+    this.bus = s("path", { class: "bus" }); // where there is no room for a cable each
     this.title = h("strong");
     this.facts = h("span", { class: "note" });
     this.jacks = h("div", { class: "jacks", "aria-hidden": "true" });
@@ -32,7 +33,8 @@ export class Picture {
     this.list = h("ul", { class: "hosts", "aria-label": t("ports") });
     this.more = h("a", { class: "more", href: "#ports", hidden: true });
     this.none = h("p", { class: "empty" }, t("no_ports"));
-    this.node = h("div", { class: "picture" }, this.cables, this.panel, this.list, this.none, this.more);
+    this.node = h("div", { class: "picture" },
+      s("svg", { class: "cables", "aria-hidden": "true" }, this.bus), this.cables, this.panel, this.list, this.none, this.more);
     this.flows = new Map(); // by key: {phase, rx, tx, into, out}
     this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.watch = new ResizeObserver(() => this.place());
@@ -106,7 +108,8 @@ export class Picture {
     const columns = narrow ? 1 : 2;
     const card = narrow ? width - 44 : Math.min(340, Math.max(220, width * 0.3));
     const rows = Math.ceil(this.shown.length / columns);
-    const panel = { width: narrow ? width : Math.min(300, width * 0.22), height: 118 };
+    const panel = { width: narrow ? width : Math.min(300, width * 0.22),
+      height: narrow ? 118 : Math.min(260, Math.max(118, rows * 30)) };
     const below = narrow ? panel.height + 22 : 0;
     const height = Math.max(below + rows * (CARD + GAP), panel.height + 20);
     this.node.style.height = `${height}px`;
@@ -116,6 +119,9 @@ export class Picture {
     Object.assign(this.panel.style, { left: `${left}px`, top: `${top}px`,
       width: `${panel.width}px`, height: `${panel.height}px` });
     const cables = this.cables.known ?? new Map();
+    const last = this.shown.findLastIndex((each) => each.port);
+    this.bus.setAttribute("d", narrow && last >= 0
+      ? `M20 ${panel.height}L20 ${below + last * (CARD + GAP) + CARD / 2}` : "");
     this.shown.forEach((each, index) => {
       const right = index % columns === 1;
       const row = Math.floor(index / columns);
@@ -128,8 +134,7 @@ export class Picture {
       const middle = y + CARD / 2;
       let path;
       if (narrow) {
-        const trunk = 8 + (index % 5) * 6;
-        path = `M44 ${middle}C${trunk} ${middle} ${trunk} ${middle} ${trunk} ${Math.max(panel.height, middle - 30)}L${trunk} ${panel.height}`;
+        path = `M44 ${middle}L20 ${middle}`;
       } else {
         const slot = top + 22 + (panel.height - 44) * (inColumn === 1 ? 0.5 : row / (inColumn - 1));
         const [from, to] = right ? [width - card, left + panel.width] : [card, left];
@@ -141,16 +146,20 @@ export class Picture {
   }
 }
 
+const bare = (address) => (address ?? "").split("/")[0];
+
 function make({ key, name, port }) {
   return h("li", { class: "host" },
     h("a", { href: port ? `#ports/${encodeURIComponent(name)}` : "#members" },
-      h("i", { class: "lamp", "aria-hidden": "true" }),
-      h("span", { class: "name" }), h("span", { class: "badge" }),
-      h("span", { class: "address" }), h("span", { class: "rates" })));
+      h("span", null, h("i", { class: "lamp", "aria-hidden": "true" }), h("span", { class: "name" }),
+        h("span", { class: "trip" }), h("span", { class: "badge" })),
+      h("span", null, h("span", { class: "address" }), h("span", { class: "rates" }))));
 }
 
 function update(node, { name, port, member }, history) {
-  const [lamp, title, badge, address, rates] = node.firstElementChild.children;
+  const [first, second] = node.firstElementChild.children;
+  const [lamp, title, trip, badge] = first.children;
+  const [address, rates] = second.children;
   say(title, name);
   mark(title, "title", name);
   if (!port) {
@@ -158,7 +167,7 @@ function update(node, { name, port, member }, history) {
     mark(lamp, "class", "lamp off");
     mark(badge, "class", "badge");
     say(badge, t(member.disabled !== null ? "disabled" : "away_member"));
-    say(address, member.address ?? "");
+    say(address, bare(member.address));
     say(rates, member.last_seen ? t("ago", { age: duration(Date.now() / 1000 - member.last_seen) }) : "");
     return;
   }
@@ -168,8 +177,8 @@ function update(node, { name, port, member }, history) {
   mark(lamp, "class", `lamp ${port.state}`);
   mark(badge, "class", `badge ${path.kind}`);
   say(badge, port.blocked ? t("blocked") : path.word);
-  const trip = port.rtt_ms === null ? "" : milliseconds(port.rtt_ms);
-  say(address, [port.address, trip].filter(Boolean).join(" · "));
+  say(trip, port.rtt_ms === null ? "" : milliseconds(port.rtt_ms));
+  say(address, bare(port.address) || port.lane || "");
   say(rates, `↑ ${rate(rx)}  ↓ ${rate(tx)}`);
 }
 
