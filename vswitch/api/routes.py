@@ -25,6 +25,8 @@ from vswitch.management.answers import (
     Networks,
     NewToken,
     Ports,
+    QrImage,
+    QrText,
     Session,
     Tokens,
     TokenStatus,
@@ -32,6 +34,7 @@ from vswitch.management.answers import (
 from vswitch.management.handlers.common import Controlled
 from vswitch.management.handlers.status import status
 from vswitch.management.status import SwitchStatus, to_json
+from vswitch.page.qr import qr_svg
 from vswitch.web.server import Response
 
 
@@ -109,11 +112,16 @@ async def _revoke_token(call: Call) -> None:
     await trio.to_thread.run_sync(call.subject.gate.tokens.revoke, call.params["name"])
 
 
+async def _qr(call: Call) -> QrImage:
+    return QrImage(svg=await trio.to_thread.run_sync(qr_svg, call.body.text))
+
+
 _SESSION = (
     Route("GET", "/v1/session", Role.READ, Session, "who asks", _session),
     Route("POST", "/v1/login", Role.OPEN, Session, "begin a session", _login, body=Login),
     Route("POST", "/v1/logout", Role.READ, Session, "end the session", _logout),
     Route("GET", "/v1/openapi.json", Role.READ, Document, "this document", _openapi),
+    Route("POST", "/v1/qr", Role.ADMIN, QrImage, "a QR code", _qr, body=QrText),
     Route("GET", "/v1/tokens", Role.ADMIN, Tokens, "the tokens", _tokens),
     Route("POST", "/v1/tokens", Role.ADMIN, MadeToken, "make one", _create_token, body=NewToken),
     Route("DELETE", "/v1/tokens/{name}", Role.ADMIN, None, "revoke one", _revoke_token),
