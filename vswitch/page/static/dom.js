@@ -90,7 +90,11 @@ export function table(caption, columns, keyOf, empty) {
     columns.forEach((column, index) => {
       const cell = row.children[index];
       if (column.update) column.update(cell, item);
-      else say(cell, String(column.cell(item) ?? "–"));
+      else {
+        const value = column.cell(item) ?? "–";
+        say(cell, String(value));
+        mark(cell, "data-none", value === "–");
+      }
     });
   };
   function show(items) {

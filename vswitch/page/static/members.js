@@ -16,10 +16,13 @@ function stateOf(member) {
 }
 
 function state(cell, member) {
-  if (!cell.firstChild) cell.append(h("i", { "aria-hidden": "true" }), " ", h("span"));
+  if (!cell.firstChild) {
+    cell.append(h("span", { class: "with-lamp" }, h("i", { "aria-hidden": "true" }), h("span")));
+  }
   const { kind, word } = stateOf(member);
-  mark(cell.firstChild, "class", `lamp ${kind}`);
-  say(cell.lastChild, word);
+  const [lamp, text] = cell.firstChild.children;
+  mark(lamp, "class", `lamp ${kind}`);
+  say(text, word);
 }
 
 const button = (word, about, act, kind = "quiet") =>

@@ -1,6 +1,6 @@
 // The ports, each with what its last minute and a half was like.
 
-import { card, count, day, h, mark, milliseconds, rate, say, sparkline, table } from "./dom.js";
+import { count, duration, h, mark, milliseconds, rate, say, sparkline, table } from "./dom.js";
 import { LENGTH, dropped } from "./history.js";
 import { pathOf } from "./picture.js";
 import { t } from "./texts.js";
@@ -10,7 +10,7 @@ let here = null;
 const spark = (kind, floor, values, words) => (cell, port) => {
   cell.spark ??= sparkline(kind);
   cell.text ??= h("span");
-  if (!cell.firstChild) cell.append(h("div", { class: "with-spark" }, cell.spark, cell.text));
+  if (!cell.firstChild) cell.append(h("div", { class: "with-spark" }, cell.text, cell.spark));
   cell.spark.draw(values(port), LENGTH, floor);
   say(cell.text, words(port));
 };
@@ -18,7 +18,7 @@ const spark = (kind, floor, values, words) => (cell, port) => {
 function state(cell, port) {
   cell.lamp ??= h("i", { class: "lamp", "aria-hidden": "true" });
   cell.text ??= h("span");
-  if (!cell.firstChild) cell.append(cell.lamp, " ", cell.text);
+  if (!cell.firstChild) cell.append(h("span", { class: "with-lamp" }, cell.lamp, cell.text));
   mark(cell.lamp, "class", `lamp ${port.state}`);
   const more = [port.blocked, port.impaired && t("impaired")].filter(Boolean).join(", ");
   say(cell.text, more ? `${t(port.state)} · ${more}` : t(port.state));
@@ -32,10 +32,11 @@ function name(cell, port) {
 
 function via(cell, port) {
   const path = pathOf(port);
-  if (!cell.firstChild) cell.append(h("span"), h("span", { class: "note" }));
-  mark(cell.firstChild, "class", `badge ${path.kind}`);
-  say(cell.firstChild, path.word);
-  say(cell.lastChild, port.via ? ` ${port.via.slice(port.via.indexOf(":") + 1)}` : "");
+  if (!cell.firstChild) cell.append(h("div", { class: "path" }, h("span"), h("span", { class: "note" })));
+  const [badge, where] = cell.firstChild.children;
+  mark(badge, "class", `badge ${path.kind}`);
+  say(badge, path.word);
+  say(where, port.via ? port.via.slice(port.via.indexOf(":") + 1) : "");
 }
 
 export const ports = {
@@ -55,13 +56,13 @@ export const ports = {
       { head: t("lane"), cell: (port) => port.lane },
       { head: t("dropped"), number: true, cell: (port) => count(dropped(port.drops)), sort: (port) => dropped(port.drops) },
       { head: t("queue"), number: true, cell: (port) => count(port.queued_frames), sort: (port) => port.queued_frames },
-      { head: t("since"), cell: (port) => day(port.since), sort: (port) => port.since ?? 0 },
+      { head: t("since"), cell: (port) => port.since && duration(Date.now() / 1000 - port.since), sort: (port) => port.since ?? 0 },
     ], (port) => port.port, t("no_ports"));
     const find = h("input", { type: "search", "aria-label": t("find_port"), placeholder: t("find_port"),
       value: app.argument ?? "", on: { input: () => this.update(app) } });
     here = { found, find };
-    main.append(h("h1", null, t("ports")), h("div", { class: "row" }, find), card(t("ports"), found.node));
-    main.querySelector("h2").remove();
+    main.append(h("h1", null, t("ports")), h("div", { class: "row" }, find),
+      h("section", { class: "card", "aria-label": t("ports") }, found.node));
   },
 
   update(app) {

@@ -53,8 +53,8 @@ const FRAMES = {
     "IPv6 路由通告或重定向（或可能掩藏它们的报文）来自未受信任的端口",
   ],
   rule_denied: [
-    "no rule lets the port that it came from begin that there: vswitch rules and trace name the line; counted where it was to go out, as the next two",
-    "没有规则允许来源端口向那里发起：vswitch rules 和 trace 会指出是哪一行；在其本应送出的端口计数，下面两项亦同",
+    "no rule lets the port that it came from begin that there: vswitch rules and trace name the line; counted where it was to go out, as all drops of rules",
+    "没有规则允许来源端口向那里发起：vswitch rules 和 trace 会指出是哪一行；规则的丢弃都在其本应送出的端口计数",
   ],
   rule_undetermined: [
     "rules cannot see what a host would make of it: broken headers, ports that are not all there, a fragment whose first one has not passed",
@@ -129,8 +129,8 @@ const FRAMES = {
     "成员或到它的路径慢于发往它的流量",
   ],
   queue_delay: [
-    "the same, noticed by the time that a flow has waited (CoDel): usual for a transfer, which learns from it how fast the path is",
-    "同上，由流的等待时间发现（CoDel）：大文件传输时很常见，它由此得知路径的速度",
+    "a flow has waited too long for the member, or the path to it (CoDel): usual for a transfer, which learns from it how fast the path is",
+    "流等待成员或其路径的时间过长（CoDel）：大文件传输时很常见，它由此得知路径的速度",
   ],
   monitor_port: [
     "from a port that gets copies of others (mirror) and takes no part itself",

@@ -78,7 +78,7 @@ const TEXTS = {
   in: ["In", "入"],
   out: ["Out", "出"],
   state: ["State", "状态"],
-  since: ["Since", "自"],
+  since: ["For", "时长"],
   up: ["up", "已连接"],
   down: ["down", "断开"],
   blocked: ["blocked", "关闭中"],
