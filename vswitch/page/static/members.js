@@ -1,7 +1,7 @@
 // Who may connect: invite, rename, disable, revoke.
 
 import * as api from "./api.js";
-import { card, confirm, day, h, mark, say, table } from "./dom.js";
+import { card, confirm, day, duration, h, mark, say, table } from "./dom.js";
 import { t } from "./texts.js";
 
 const EVERY = 2; // status answers for each look at the members
@@ -125,10 +125,10 @@ export const members = {
     const found = table(t("members"), [
       { head: t("name"), head_of_row: true, cell: (each) => each.name, sort: (each) => each.name },
       { head: t("state"), update: state, sort: (each) => stateOf(each).word },
-      { head: t("address"), cell: (each) => each.address, sort: (each) => each.address },
+      { head: t("address"), cell: (each) => each.address?.split("/")[0], sort: (each) => each.address },
       { head: t("via"), cell: (each) => each.via },
       { head: t("routes"), cell: (each) => [...each.routes, ...each.offered.map((net) => `(${net})`)].join(" ") || null },
-      { head: t("last_seen"), cell: (each) => day(each.last_seen), sort: (each) => each.last_seen ?? 0 },
+      { head: t("last_seen"), cell: (each) => each.last_seen && t("ago", { age: duration(Date.now() / 1000 - each.last_seen) }), sort: (each) => each.last_seen ?? 0 },
       { head: t("key"), update: (cell, each) => {
         if (!cell.firstChild) cell.append(h("code"));
         say(cell.firstChild, each.fingerprint);

@@ -32,10 +32,11 @@ function name(cell, port) {
 
 function via(cell, port) {
   const path = pathOf(port);
-  if (!cell.firstChild) cell.append(h("div", { class: "path" }, h("span"), h("span", { class: "note" })));
-  const [badge, where] = cell.firstChild.children;
+  if (!cell.firstChild) cell.append(h("div", { class: "path" }, h("span"), h("span", { class: "note" }), h("span", { class: "note where" })));
+  const [badge, lane, where] = cell.firstChild.children;
   mark(badge, "class", `badge ${path.kind}`);
   say(badge, path.word);
+  say(lane, port.lane ?? "");
   say(where, port.via ? port.via.slice(port.via.indexOf(":") + 1) : "");
 }
 
@@ -48,12 +49,11 @@ export const ports = {
       { head: t("port"), number: true, cell: (port) => port.port, sort: (port) => port.port },
       { head: t("name"), head_of_row: true, update: name, sort: (port) => port.name },
       { head: t("state"), update: state, sort: (port) => port.state },
-      { head: t("address"), cell: (port) => port.address, sort: (port) => port.address },
+      { head: t("address"), cell: (port) => port.address?.split("/")[0], sort: (port) => port.address },
       { head: t("via"), update: via, sort: (port) => port.via },
       { head: t("in"), update: spark("rx", 1000, (port) => of(port).rx, (port) => rate(of(port).now.rx)), sort: (port) => of(port).now.rx },
       { head: t("out"), update: spark("tx", 1000, (port) => of(port).tx, (port) => rate(of(port).now.tx)), sort: (port) => of(port).now.tx },
       { head: t("rtt"), update: spark("rtt", 5, (port) => of(port).rtt, (port) => milliseconds(port.rtt_ms)), sort: (port) => port.rtt_ms ?? -1 },
-      { head: t("lane"), cell: (port) => port.lane },
       { head: t("dropped"), number: true, cell: (port) => count(dropped(port.drops)), sort: (port) => dropped(port.drops) },
       { head: t("queue"), number: true, cell: (port) => count(port.queued_frames), sort: (port) => port.queued_frames },
       { head: t("since"), cell: (port) => port.since && duration(Date.now() / 1000 - port.since), sort: (port) => port.since ?? 0 },

@@ -73,7 +73,6 @@ const TEXTS = {
   name: ["Name", "名称"],
   address: ["Address", "地址"],
   via: ["Path", "路径"],
-  lane: ["Lane", "通道"],
   rtt: ["Round trip", "往返时延"],
   in: ["In", "入"],
   out: ["Out", "出"],
