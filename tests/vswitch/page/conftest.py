@@ -10,7 +10,7 @@ import trio
 
 
 class Browser:
-    """What a test does at the page, step by step. Notes what the page asks for, and what it says."""
+    """What a test does at the page. Notes what the page asks for, and what it says."""
 
     def __init__(self, thread):
         self._thread = thread

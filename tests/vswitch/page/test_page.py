@@ -1,10 +1,8 @@
 """The page in a browser, at a real switch under traffic."""
 
 import re
-from functools import partial
 from urllib.parse import urlsplit
 
-import pytest
 import trio
 
 from vswitch.api.roles import Role
