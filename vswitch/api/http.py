@@ -16,7 +16,7 @@ import logging
 import secrets
 from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
@@ -33,8 +33,8 @@ from vswitch.errors import (
     TimedOut,
     VswitchError,
 )
-from vswitch.management.socket import Stream
 from vswitch.management.status import to_json
+from vswitch.management.stream import Stream
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
 
@@ -123,12 +123,13 @@ class Api:
             network=self._network if network is None else network,
         )
         look = rows.get("GET")
-        if row.method == "GET" or look is None or not look.etag:
+        if row.method == "GET" or look is None or look.etag is None:
             return await self._shown(row, call)
         async with self._changing:
             wanted = request.headers.get("if-match")
             if wanted is not None and wanted.strip() != "*":
-                now = _etag(_json(await look.handler(attrs.evolve(call, body=None, query=None))))
+                said = await look.handler(attrs.evolve(call, body=None, query=None))
+                now = _etag(look, to_json(said))
                 if now not in [each.strip() for each in wanted.split(",")]:
                     said = "it has changed since: get it again, and say its ETag in If-Match"
                     raise Refused(412, said, ExitCode.REFUSED)
@@ -143,13 +144,15 @@ class Api:
             return self._poured(answer, media or "application/octet-stream", call.request)
         if row.answer is None:
             return Response(204, b"", _ALWAYS)
-        body = _json(answer)
+        said = to_json(answer)
         headers = [JSON, *_ALWAYS]
-        if row.etag:
-            headers.append(("ETag", _etag(body)))
-            if call.request.headers.get("if-none-match") == _etag(body):
+        look = self._table.at(call.request.path)[0].get("GET")
+        if look is not None and look.etag is not None and row.answer is look.answer:
+            tag = _etag(look, said)
+            headers.append(("ETag", tag))
+            if row is look and call.request.headers.get("if-none-match") == tag:
                 return Response(304, b"", headers[1:])
-        return Response(200, body, headers)
+        return Response(200, json.dumps(said, allow_nan=False).encode() + b"\n", headers)
 
     def _poured(self, stream: Stream, media: str, request: Request) -> Response:
         try:
@@ -165,13 +168,10 @@ class Api:
         return Response(200, Pour(run, self._streams.release), [("Content-Type", media), *_ALWAYS])
 
 
-def _json(answer: object) -> bytes:
-    said = answer if isinstance(answer, dict) else to_json(answer)
-    return json.dumps(said, allow_nan=False).encode() + b"\n"
-
-
-def _etag(body: bytes) -> str:
-    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
+def _etag(row: Route, said: dict[str, Any]) -> str:
+    assert row.etag is not None
+    counts = json.dumps(row.etag(said), sort_keys=True).encode()
+    return f'"{blake2b(counts, digest_size=16).hexdigest()}"'
 
 
 def _error(

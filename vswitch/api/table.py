@@ -13,12 +13,12 @@ import attrs
 
 from vswitch.api.roles import Caller, Role
 from vswitch.errors import NotFound
-from vswitch.management.handlers.common import Controlled
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Request
 
 if TYPE_CHECKING:
     from vswitch.api.gate import Gate
+    from vswitch.management.handlers.common import Controlled
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -71,7 +71,8 @@ class Route:
     query: type[Any] | None = attrs.field(default=None, kw_only=True)
     media: str | None = attrs.field(default=None, kw_only=True)
     # GET has an ETag; a change that names one in If-Match is refused where it is not that now.
-    etag: bool = attrs.field(default=False, kw_only=True)
+    # That is of what this gives of the answer's JSON.
+    etag: Callable[[Any], Any] | None = attrs.field(default=None, kw_only=True)
 
     @property
     def operation(self) -> str:

@@ -114,5 +114,5 @@ async def test_wrong_tokens_are_slowed_and_right_ones_are_not(site):
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7480", ":7480", "192.0.2.1:7480", "host:7480"])
 def test_plain_text_is_for_this_host_alone(site, listen):
-    with pytest.raises(ValueError, match="of this host|this host alone"):
+    with pytest.raises(ValueError, match=r"of this host|this host alone"):
         site.serve_config(api=listen)
