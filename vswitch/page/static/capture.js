@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { count, h, say } from "./dom.js";
-import { meaning } from "./reasons.js";
+import { knows, meaning } from "./reasons.js";
 import { t } from "./texts.js";
 
 const MOST = 400; // rows; older ones go
@@ -10,20 +10,26 @@ const WAITING = 400; // frames between two turns of the screen; more are left ou
 
 let here = null;
 
+// What becomes of it: where to, or the name of the drop; behind it, in parentheses, the steps.
+function verdict({ verdict: word, reason }) {
+  const dropped = word === "dropped";
+  const [, what, steps] = /^(.*?)(?: \((.*)\))?$/s.exec(reason);
+  return [h("strong", null, `${t(word)}: ${what}`),
+    dropped && knows(what) ? h("span", null, ` ${meaning(what)}`) : null,
+    steps ? h("span", { class: "note" }, ` ${steps}`) : null];
+}
+
 function row(frame) {
-  const dropped = frame.verdict.startsWith("drop");
   const at = new Date(frame.time * 1000);
   const time = `${at.toLocaleTimeString("en-GB")}.${String(at.getMilliseconds()).padStart(3, "0")}`;
-  return h("tr", { class: dropped ? "bad" : "" },
+  return h("tr", { class: frame.verdict === "dropped" && "bad" },
     h("td", { class: "time" }, time),
     h("td", null, frame.port),
     h("td", null, h("span", { class: `badge ${frame.direction === "in" ? "rx" : "tx"}` },
       t(frame.direction === "in" ? "frame_in" : "frame_out"))),
     h("td", { class: "summary" }, frame.summary),
     h("td", { class: "number" }, String(frame.size)),
-    h("td", { class: "what" },
-      h("strong", null, dropped ? `${t("dropped_verdict")}: ${frame.reason ?? ""}` : frame.verdict),
-      dropped && frame.reason ? h("span", { class: "note" }, ` ${meaning(frame.reason)}`) : null));
+    h("td", { class: "what" }, verdict(frame)));
 }
 
 export const capture = {
@@ -72,7 +78,8 @@ export const capture = {
               .map((key) => h("th", { scope: "col", class: key === "bytes" && "number" }, t(key))))), body), none)),
       h("section", { class: "card row", "aria-label": t("download") }, seconds,
         h("button", { type: "button", on: { click: () => {
-          location.assign(api.address("v1/capture", { port: port.value, filter: filter.value, seconds: seconds.value }));
+          const asked = { port: port.value, filter: filter.value, seconds: seconds.value };
+          h("a", { href: api.address("v1/capture", asked), download: "vswitch.pcapng" }).click();
         } } }, t("download")), lead));
   },
 
@@ -99,8 +106,9 @@ async function run(app, mine) {
   say(mine.error, "");
   say(mine.state, t("running", { count: 0 }));
   try {
-    await api.listen("v1/frames", { port: mine.port.value, filter: mine.filter.value }, (frame) => {
-      if (mine.only.checked && !frame.verdict.startsWith("drop")) return;
+    const asked = { port: mine.port.value, filter: mine.filter.value, drops: mine.only.checked || null };
+    await api.listen("v1/frames", asked, (frame) => {
+      if (frame.verdict === undefined) return; // the counts at the end
       mine.count += 1;
       if (mine.waiting.length < WAITING) mine.waiting.push(frame);
       else mine.left += 1;

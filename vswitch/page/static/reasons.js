@@ -501,6 +501,8 @@ const DATAGRAMS = {
   ],
 };
 
+export const knows = (reason) => Object.hasOwn(FRAMES, reason);
+
 export function meaning(reason, kind = "frames") {
   const found = (kind === "frames" ? FRAMES : DATAGRAMS)[reason];
   return found === undefined ? t("unknown_reason") : found[LANGUAGES.indexOf(language())];

@@ -71,7 +71,7 @@ export const services = {
 };
 
 function publishForm(app) {
-  const listen = h("input", { required: true, placeholder: "0.0.0.0:8080" });
+  const listen = h("input", { required: true, placeholder: "tcp://:8080" });
   const to = h("input", { required: true, placeholder: "pc1:80" });
   const form = h("form", { class: "row", on: { submit: (event) => {
     event.preventDefault();

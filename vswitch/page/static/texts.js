@@ -222,8 +222,8 @@ const TEXTS = {
   skipped: ["{count} left out", "略过 {count}"],
   no_frames: ["No frames yet. Press Start.", "还没有帧。请按“开始”。"],
   need_operate: ["This needs a token that may operate.", "需要有操作权限的令牌。"],
-  dropped_verdict: ["dropped", "丢弃"],
   forwarded: ["forwarded", "转发"],
+  sent: ["sent", "送出"],
   frame_in: ["in", "入"],
   frame_out: ["out", "出"],
   // Settings
