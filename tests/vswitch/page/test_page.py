@@ -50,9 +50,9 @@ def shown(page, selector, text):
 
 def faults(page):
     """What axe-core finds that keeps people out, as short texts."""
-    from axe_core_python.sync_playwright import Axe
+    from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page)["violations"]
+    found = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {each['nodes'][0]['html'][:200]}"
         for each in found

@@ -67,7 +67,7 @@ export const capture = {
     } } }, t("clear")));
     here = { port, filter, only, start, state, error, body, none, running: null, waiting: [], count: 0, left: 0 };
     main.append(
-      h("section", { class: "card", "aria-label": t("capture") }, form,
+      h("div", { class: "card" }, form,
         h("p", { class: "note", id: "filter-help" }, t("capture_filter_help")),
         h("datalist", { id: "filters" }, ["arp", "tcp port 22", "udp port 53", "icmp", "broadcast", "not ip6"]
           .map((value) => h("option", { value }))),
@@ -76,7 +76,7 @@ export const capture = {
           h("table", null, h("caption", { class: "hidden" }, t("capture")),
             h("thead", null, h("tr", null, ["time", "port", "direction", "summary", "bytes", "verdict"]
               .map((key) => h("th", { scope: "col", class: key === "bytes" && "number" }, t(key))))), body), none)),
-      h("section", { class: "card row", "aria-label": t("download") }, seconds,
+      h("div", { class: "card row" }, seconds,
         h("button", { type: "button", on: { click: () => {
           const asked = { port: port.value, filter: filter.value, seconds: seconds.value };
           h("a", { href: api.address("v1/capture", asked), download: "vswitch.pcapng" }).click();

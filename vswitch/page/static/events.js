@@ -21,7 +21,7 @@ export const events = {
     here = { list, none, filter, all: new Map(), end: new AbortController() };
     main.append(h("h1", null, t("events")),
       h("div", { class: "row" }, h("p", { class: "note" }, t("events_lead")), filter),
-      h("section", { class: "card", "aria-label": t("events") }, list, none));
+      h("div", { class: "card" }, list, none));
     follow(app, here);
   },
 

@@ -30,7 +30,7 @@ export const macs = {
     here = { found, search, total, said: null, turns: 0 };
     main.append(h("h1", null, t("macs")),
       h("div", { class: "row" }, search, total, flush || null),
-      h("section", { class: "card", "aria-label": t("macs") }, found.node));
+      h("div", { class: "card" }, found.node));
   },
 
   update(app) {

@@ -157,7 +157,7 @@ export const members = {
       } } }, h("label", null, t("member_name"), input), made);
       main.append(card(t("invite"), h("p", { class: "note" }, t("invite_lead")), form, place, open));
     }
-    main.append(h("section", { class: "card", "aria-label": t("members") }, found.node,
+    main.append(h("div", { class: "card" }, found.node,
       h("label", { class: "check" }, revoked, t("show_revoked"))));
   },
 

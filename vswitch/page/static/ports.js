@@ -62,7 +62,7 @@ export const ports = {
       value: app.argument ?? "", on: { input: () => this.update(app) } });
     here = { found, find };
     main.append(h("h1", null, t("ports")), h("div", { class: "row" }, find),
-      h("section", { class: "card", "aria-label": t("ports") }, found.node));
+      h("div", { class: "card" }, found.node));
   },
 
   update(app) {

@@ -74,7 +74,7 @@ export const settings = {
     here = { found, chosen, keep, about, said: [], names: null };
     here.all = () => here.said.filter((each) => !set.checked || each.source);
     main.append(h("h1", null, t("settings")),
-      h("section", { class: "card", "aria-label": t("settings") },
+      h("div", { class: "card" },
         h("div", { class: "row" }, h("label", null, t("settings_of"), chosen),
           h("label", { class: "check" }, set, t("set_only")),
           app.may("operate") ? h("label", { class: "check" }, keep, t("keep")) : null,
