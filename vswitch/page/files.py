@@ -1,15 +1,17 @@
 """The files of the page, answered at `/` and `/page/NAME`.
 
-Invariants: only what lies in `static` is answered, read once, at the first question; no path that a
-client says is ever a path on the disk. The headers let a browser load nothing from elsewhere, run
-nothing that stands in the page itself, and show the page inside no other one.
+    routes.add_table(PageFiles().find)
 
-Error contract: none; what is not there is for others to answer.
+Invariants: only what lies in `static` is answered, as it was at the start; no path that a client
+says is ever a path on the disk. The headers let a browser load nothing from elsewhere, run nothing
+that stands in the page itself, and show the page inside no other one.
+
+Error contract: `OSError` where the files cannot be read; what is not there is for others to answer.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from hashlib import blake2b
 from importlib.resources import files
 from typing import Final
@@ -45,26 +47,25 @@ class _File:
     etag: str
 
 
-@cache
-def _files() -> dict[str, _File]:
-    """By the path at which they are asked for."""
-    found = {}
-    for each in (files(__package__) / "static").iterdir():
-        kind = _KINDS.get(f".{each.name.rpartition('.')[2]}")
-        if kind is not None:
-            body = each.read_bytes()
-            etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
-            found[f"/page/{each.name}"] = _File(body, kind, etag)
-    found["/"] = found.pop("/page/index.html")
-    return found
+class PageFiles:
+    """All of them, read now."""
 
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}  # by the path at which they are asked for
+        for each in (files(__package__) / "static").iterdir():
+            kind = _KINDS.get(f".{each.name.rpartition('.')[2]}")
+            if kind is not None:
+                body = each.read_bytes()
+                etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
+                path = "/" if each.name == "index.html" else f"/page/{each.name}"
+                self._files[path] = _File(body, kind, etag)
 
-def find_file(request: Request) -> Handler | None:
-    """Who answers with a file: for `Routes.add_table`."""
-    if request.method not in ("GET", "HEAD"):
-        return None
-    file = _files().get(request.path)
-    return None if file is None else partial(_answer, file)
+    def find(self, request: Request) -> Handler | None:
+        """Who answers with a file."""
+        if request.method not in ("GET", "HEAD"):
+            return None
+        file = self._files.get(request.path)
+        return None if file is None else partial(_answer, file)
 
 
 async def _answer(file: _File, request: Request) -> Response:

@@ -8,7 +8,7 @@ import pytest
 
 import vswitch.page
 from vswitch.errors import ConfigError
-from vswitch.page.files import find_file
+from vswitch.page.files import PageFiles
 from vswitch.page.qr import qr_svg
 from vswitch.web.server import Request
 
@@ -25,7 +25,7 @@ def asked(path, method="GET", **headers):
 
 
 async def answered(request):
-    return await find_file(request)(request)
+    return await PageFiles().find(request)(request)
 
 
 async def test_each_file_has_headers_that_let_nothing_else_in():
@@ -46,12 +46,12 @@ async def test_each_file_has_headers_that_let_nothing_else_in():
     "path", ["/page/", "/page/../files.py", "/page/index.html", "/page/none.js", "/page", ""]
 )
 def test_nothing_else_is_answered(path):
-    assert find_file(asked(path)) is None
+    assert PageFiles().find(asked(path)) is None
 
 
 def test_only_reading_is_answered():
-    assert find_file(asked("/", "POST")) is None
-    assert find_file(asked("/", "HEAD")) is not None
+    assert PageFiles().find(asked("/", "POST")) is None
+    assert PageFiles().find(asked("/", "HEAD")) is not None
 
 
 def test_nothing_is_written_as_markup_and_nothing_comes_from_elsewhere():
