@@ -79,7 +79,7 @@ function publishForm(app) {
       .then(() => form.reset(), app.fail);
   } } }, h("label", null, t("listens_at"), listen), h("label", null, t("leads_to"), to),
   h("button", { class: "primary" }, t("publish")));
-  return h("div", null, h("p", { class: "note" }, t("publish_lead")), form);
+  return h("div", { class: "stack" }, h("p", { class: "note" }, t("publish_lead")), form);
 }
 
 function load(app) {

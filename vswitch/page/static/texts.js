@@ -116,7 +116,7 @@ const TEXTS = {
   key: ["Key", "密钥"],
   last_seen: ["Last seen", "上次在线"],
   connected: ["connected", "在线"],
-  routes: ["Networks behind it", "其后的网段"],
+  routes: ["Networks", "网段"],
   rename: ["Rename", "改名"],
   rename_ask: ["New name of {name}", "{name} 的新名称"],
   save: ["Save", "保存"],
