@@ -12,6 +12,7 @@ import trio
 from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
 from vswitch.api.tokens import TokenStore
+from vswitch.cli import main
 
 
 class Client:
@@ -207,3 +208,68 @@ async def test_the_api_is_on_https_where_the_file_has_a_table(site):
                     connection.close()
 
             assert await trio.to_thread.run_sync(ask, where) == status
+
+
+async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch, until):
+    async def broken(self, listeners, context, *, task_status):
+        task_status.started(listeners)
+        await trio.testing.wait_all_tasks_blocked()  # where it listens has been noted
+        for listener in listeners:
+            await listener.aclose()
+        raise RuntimeError("a fault")
+
+    site.files.ensure()
+    monkeypatch.setattr("vswitch.serving.api.WebServer.serve", broken)
+    async with site.serving(api="127.0.0.1:0") as running:
+        await until(lambda: running.underlay.api is None)
+        assert (await site.status()).api is None
+        async with site.joined("pc1", running):
+            assert [port.name for port in (await site.status()).ports] == ["pc1"]
+    assert "api-ended" in caplog.text
+
+
+async def test_a_handler_with_a_fault_costs_one_answer_and_tells_nothing(site, monkeypatch, caplog):
+    async def broken(self):
+        raise RuntimeError("secret detail")
+
+    async with an_api(site) as (client, running):
+        with monkeypatch.context() as patch:
+            patch.setattr("vswitch.serving.status.ServeStatus.read", broken)
+            controlled = running.underlay.subject.networks["default"]
+            patch.setattr(type(controlled), "status", broken)
+            status, said, _ = await client(Role.READ)("GET", "/v1/ports")
+        assert (status, said["code"]) == (500, 1)
+        assert "secret detail" not in said["error"]
+        assert said["error"].rpartition("=")[2] in caplog.text
+        assert (await client(Role.READ)("GET", "/v1/ports"))[0] == 200
+
+
+async def test_the_command_makes_lists_and_revokes_tokens(site, capsys):
+    async def command(*words):
+        argv = ["token", *words, "--state", str(site.files.path)]
+        code = await trio.to_thread.run_sync(main, argv)
+        return code, capsys.readouterr()
+
+    code, said = await command("create", "grafana", "--role", "operate")
+    secret = said.out.splitlines()[-1]
+    assert (code, secret.startswith("vsw_"), len(secret)) == (0, True, 47)
+    kept = site.files.tokens
+    assert secret not in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    code, said = await command("list")
+    assert said.out.split()[6:8] == ["grafana", "operate"]
+    async with an_api(site) as (client, _):
+        mine = client(secret)
+        assert (await mine("GET", "/v1/status"))[0] == 200
+        code, said = await command("list", "--json")
+        told = {each["name"]: each for each in json.loads(said.out)["tokens"]}
+        assert told["grafana"]["used"] >= told["grafana"]["created"]
+        assert (await command("revoke", "grafana"))[0] == 0
+        assert (await mine("GET", "/v1/status"))[0] == 401
+    assert (await command("revoke", "grafana"))[0] == 5
+    assert (await command("create", "admin"))[0] == 4
+    for wrong in (["create"], ["list", "x"], ["revoke", "x", "--role", "read"], ["create", "A b"]):
+        assert (await command(*wrong))[0] == 2
+    kept.write_text("{}")
+    code, said = await command("list")
+    assert (code, "not a file of tokens" in said.err) == (2, True)

@@ -128,7 +128,7 @@ export const members = {
       { head: t("address"), cell: (each) => each.address?.split("/")[0], sort: (each) => each.address },
       { head: t("via"), cell: (each) => each.via },
       { head: t("routes"), cell: (each) => [...each.routes, ...each.offered.map((net) => `(${net})`)].join(" ") || null },
-      { head: t("last_seen"), cell: (each) => each.last_seen && t("ago", { age: duration(Date.now() / 1000 - each.last_seen) }), sort: (each) => each.last_seen ?? 0 },
+      { head: t("last_seen"), cell: (each) => each.last_seen && t("ago", { age: duration(Date.now() / 1000 - each.last_seen).split(" ")[0] }), sort: (each) => each.last_seen ?? 0 },
       { head: t("key"), update: (cell, each) => {
         if (!cell.firstChild) cell.append(h("code"));
         say(cell.firstChild, each.fingerprint);
