@@ -27,6 +27,8 @@ from vswitch.management.answers import (
     Networks,
     NewToken,
     Ports,
+    QrImage,
+    QrText,
     Session,
     Tokens,
     TokenStatus,
@@ -36,6 +38,7 @@ from vswitch.management.handlers import members as handlers
 from vswitch.management.handlers.common import Controlled
 from vswitch.management.status import MemberStatus, PublishStatus, SwitchStatus, to_json
 from vswitch.management.stream import Stream
+from vswitch.page.qr import qr_svg
 from vswitch.web.server import Response
 
 _Object = dict[str, Any]
@@ -115,11 +118,16 @@ async def _revoke_token(call: Call) -> None:
     await trio.to_thread.run_sync(call.subject.gate.tokens.revoke, call.params["name"])
 
 
+async def _qr(call: Call) -> QrImage:
+    return QrImage(svg=await trio.to_thread.run_sync(qr_svg, call.body.text))
+
+
 _SESSION = (
     Route("GET", "/v1/session", Role.READ, Session, "who asks", _session),
     Route("POST", "/v1/login", Role.OPEN, Session, "begin a session", _login, body=Login),
     Route("POST", "/v1/logout", Role.READ, Session, "end the session", _logout),
     Route("GET", "/v1/openapi.json", Role.READ, Document, "this document", _openapi),
+    Route("POST", "/v1/qr", Role.ADMIN, QrImage, "a QR code", _qr, body=QrText),
     Route("GET", "/v1/tokens", Role.ADMIN, Tokens, "the tokens", _tokens),
     Route("POST", "/v1/tokens", Role.ADMIN, MadeToken, "make one", _create_token, body=NewToken),
     Route("DELETE", "/v1/tokens/{name}", Role.ADMIN, None, "revoke one", _revoke_token),

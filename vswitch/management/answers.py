@@ -53,6 +53,21 @@ class Login:
 
 
 @frozen(kw_only=True)
+class QrText:
+    """The text of a QR code."""
+
+    text: str
+
+
+@frozen(kw_only=True)
+class QrImage:
+    """A QR code as an SVG image."""
+
+    svg: str
+    schema: int = SCHEMA
+
+
+@frozen(kw_only=True)
 class TokenStatus:
     """One token."""
 

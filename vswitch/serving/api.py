@@ -19,6 +19,7 @@ from vswitch.config.options import ServeConfig
 from vswitch.config.sources import read_tables
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.logs import event
+from vswitch.page.files import PageFiles
 from vswitch.serving.status import Underlay
 from vswitch.web.server import Limits, Routes, WebServer
 
@@ -38,6 +39,7 @@ def routes_of(underlay: Underlay) -> Routes:
     """What a listener of the API answers."""
     routes = Routes()
     routes.add_table(Api(underlay.subject, SWITCH).find)
+    routes.add_table(PageFiles().find)
     return routes
 
 

@@ -53,6 +53,7 @@ async def test_each_answer_is_what_the_document_says(site):
         ("POST", "/v1/tokens", "/v1/tokens", {"name": "x", "role": "read"}),
         ("GET", "/v1/tokens", "/v1/tokens", None),
         ("DELETE", "/v1/tokens/{name}", "/v1/tokens/x", None),
+        ("POST", "/v1/qr", "/v1/qr", {"text": "x"}),
         ("GET", "/v1/status", "/v1/status", None),
         ("GET", "/v1/networks", "/v1/networks", None),
         ("GET", "/v1/counters", "/v1/counters", None),

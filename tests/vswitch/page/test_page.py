@@ -1,0 +1,243 @@
+"""The page in a browser, at a real switch under traffic."""
+
+import re
+from urllib.parse import urlsplit
+
+import trio
+
+from vswitch.api.roles import Role
+from vswitch.api.tokens import TokenStore
+from vswitch.errors import RefusedError
+from vswitch.frames.ethernet import parse_mac
+
+PATIENCE = 20_000  # ms: far beyond what anything here takes on a loaded machine
+BROADCAST = b"\xff" * 6
+SECTIONS = (
+    *("overview", "ports", "members", "macs", "services"),
+    *("rules", "events", "drops", "capture", "settings"),
+)
+
+
+def frame(destination, source, size=300):
+    return destination + source + b"\x88\xb5" + bytes(size)
+
+
+async def talk(one, other):
+    """What each sends the other, until cancelled; and something that the switch has to drop."""
+    macs = [parse_mac(each.interface.mac) for each in (one, other)]
+    while True:
+        one.interface.feed(frame(macs[1], macs[0]))
+        other.interface.feed(frame(macs[0], macs[1]))
+        one.interface.feed(frame(BROADCAST, b"\x01" + macs[0][1:]))  # from a group
+        for each in (one, other):
+            each.interface.take()
+        await trio.sleep(0.02)
+
+
+def log_in(page, where, token):
+    page.goto(where)
+    page.fill("#token", token)
+    page.keyboard.press("Enter")
+
+
+def go(page, section):
+    page.click(f'nav a[href="#{section}"]')
+
+
+def shown(page, selector, text):
+    page.locator(selector, has_text=re.compile(text)).first.wait_for(timeout=PATIENCE)
+
+
+def faults(page):
+    """What axe-core finds that keeps people out, as short texts."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+def too_wide(page):
+    return page.evaluate("document.documentElement.scrollWidth > innerWidth")
+
+
+async def test_who_looks_sees_what_happens(site, browser, tmp_path):
+    """Log-in, refused and not; a member that comes; its rate; a drop and its reason; no log-in any
+    more. In both themes and languages, without a serious fault, nor anything from elsewhere.
+    """
+    site.files.ensure()
+    store = TokenStore(site.files.tokens)
+    token = store.create("look", Role.ADMIN)
+    async with (
+        browser(viewport={"width": 1280, "height": 900}, color_scheme="dark") as chrome,
+        site.serving(api="127.0.0.1:0") as running,
+        site.joined("pc1", running) as one,
+    ):
+        where = f"http://{running.underlay.api}/"
+        await chrome.do(log_in, where, "vsw_wrong")
+        await chrome.do(shown, "[role=alert]", "not known")
+        assert await chrome.do(faults) == []
+        await chrome.do(log_in, where, token)
+        await chrome.do(shown, ".host .name", "pc1")
+
+        async with site.joined("pc2", running) as other, trio.open_nursery() as nursery:
+            await chrome.do(shown, ".host .name", "pc2")
+            nursery.start_soon(talk, one, other)
+            await chrome.do(shown, ".host .rates", r"↑ [1-9].*↓ [1-9]")
+            for theme in ("dark", "light"):
+                for section in SECTIONS:
+                    await chrome.do(go, section)
+                    await chrome.do(
+                        lambda page: page.wait_for_selector("main h1", state="attached")
+                    )
+                    assert await chrome.do(faults) == [], (theme, section)
+                    await chrome.do(_picture, tmp_path / f"{section}-{theme}.png")
+                await chrome.do(lambda page: page.click("header .looks button >> nth=1"))
+            await chrome.do(go, "drops")
+            await chrome.do(shown, "tr:has(code)", "source_multicast.*from a group address")
+            await chrome.do(lambda page: page.click("header .looks button >> nth=0"))
+            await chrome.do(shown, "tr:has(code)", "源地址是组地址")
+            assert (
+                await chrome.do(lambda page: page.evaluate("document.documentElement.lang"))
+                == "zh-Hans"
+            )
+            for width in (390, 2560):
+                await chrome.do(
+                    lambda page, width: page.set_viewport_size({"width": width, "height": 800}),
+                    width,
+                )
+                for section in SECTIONS:
+                    await chrome.do(go, section)
+                    assert not await chrome.do(too_wide), (width, section)
+            nursery.cancel_scope.cancel()
+
+        store.revoke("look")
+        await chrome.do(shown, "[role=alert]", "已退出")
+        assert await chrome.do(lambda page: page.locator(".host").count()) == 0
+    assert {urlsplit(each).netloc for each in chrome.requests} == {urlsplit(where).netloc}
+    assert chrome.errors == []
+
+
+def _picture(page, path):
+    page.screenshot(path=path)
+
+
+async def test_who_operates_changes_it(site, browser):
+    """By the page alone: a host is invited, and comes; is called otherwise, kept out, let in again,
+    and revoked. A capture shows a drop and its reason; a question about a frame is answered; a
+    setting is another one. Who may only read has none of that.
+    """
+    site.files.ensure()
+    store = TokenStore(site.files.tokens)
+    tokens = {role: store.create(role.text, role) for role in (Role.READ, Role.ADMIN)}
+    async with browser(viewport={"width": 1280, "height": 900}) as chrome:
+        async with (
+            site.serving(api="127.0.0.1:0", public="127.0.0.1") as running,
+            site.joined("pc1", running) as one,
+        ):
+            where = f"http://{running.underlay.api}/"
+            await _operate(site, chrome, where, one, tokens)
+            await chrome.do(log_in, where, tokens[Role.READ])  # which nobody's mistakes prevent
+            await chrome.do(shown, ".host .name", "pc1")
+        await chrome.do(shown, ".banner", "does not answer")
+    assert chrome.errors == []
+
+
+async def _operate(site, chrome, where, one, tokens):
+    await chrome.do(log_in, where, tokens[Role.ADMIN])
+    await chrome.do(go, "members")
+    async with (
+        site.joined("pc2", None, invite=await chrome.do(_invite, "pc2")) as other,
+        trio.open_nursery() as nursery,
+    ):
+        await chrome.do(shown, "tr", "pc2.*connected")
+        nursery.start_soon(talk, one, other)
+        await chrome.do(go, "capture")
+        await chrome.do(lambda page: page.click("main button.primary"))
+        await chrome.do(shown, "tr.bad", "pc1.*Dropped: source_multicast")
+        await chrome.do(shown, "tr", "pc1.*forwarded: to pc2")
+        nursery.cancel_scope.cancel()
+        await chrome.do(go, "rules")
+        await chrome.do(_try, "pc1 pc2 tcp 22")
+        await chrome.do(shown, ".verdict.good", "pc2")
+        await chrome.do(go, "events")
+        await chrome.do(shown, "li", "member-enrolled.*pc2")
+
+        await chrome.do(go, "members")
+        await chrome.do(_press, "Rename: pc2", "pc3")
+        await chrome.do(shown, "tr", "pc3")
+        await chrome.do(_press, "Disable: pc3")
+        await chrome.do(shown, "tr", "pc3.*disabled")
+        await chrome.do(_press, "Enable: pc3", None)
+        await chrome.do(shown, "tr", "pc3.*(away|connected)")
+        await chrome.do(_press, "Revoke: pc3")
+        await chrome.do(gone, "tr", "pc3")
+        assert isinstance(await other.wait_ended(), RefusedError)
+
+    await chrome.do(go, "settings")
+    await chrome.do(lambda page: page.select_option("main select", "pc1"))
+    await chrome.do(_change, "isolated", "true")
+    await chrome.do(shown, "tr", "isolated.*true")
+    assert (await site.status()).ports[0].settings["isolated"] is True
+
+    await chrome.do(lambda page: page.click("header .looks button >> nth=-1"))
+    await chrome.do(log_in, where, tokens[Role.READ])
+    await chrome.do(shown, ".who", "read")
+    await chrome.do(go, "members")
+    await chrome.do(shown, "tr", "pc1.*connected")
+    assert await chrome.do(lambda page: page.locator("main button.small, main form").count()) == 0
+    await chrome.do(go, "capture")
+    await chrome.do(shown, "main", "needs a token that may operate")
+
+    for _ in range(12):
+        await chrome.do(lambda page: page.evaluate(WRONG))
+    await chrome.do(lambda page: page.click("header .looks button >> nth=-1"))
+    await chrome.do(log_in, where, "vsw_wrong")
+    await chrome.do(shown, "[role=alert]", "Too many tries")
+
+
+WRONG = """fetch("v1/login", {method: "POST", body: '{"token": "vsw_wrong"}'})"""
+
+
+def _invite(page, name):
+    """The join string that the page makes."""
+    page.fill("form input", name)
+    page.click("form button.primary")
+    page.wait_for_selector(".invitation img", timeout=PATIENCE)
+    assert page.evaluate("document.querySelector('.invitation img').decode().then(() => true)")
+    said = page.text_content(".string")
+    assert said.startswith("vswitch join ")
+    return said.split()[-1]
+
+
+def _press(page, label, answer=""):
+    """A button of a member, and yes to the question that comes of it; or that answer to it."""
+    page.click(f'button[aria-label="{label}"]')
+    if answer:
+        page.fill("dialog input", answer)
+    if answer is not None:
+        page.click("dialog button:last-of-type")
+
+
+def buttons(page):
+    return page.locator("main button.small, main form").count()
+
+
+def _try(page, words):
+    page.get_by_label("Or in words").fill(words)
+    page.click("main button.primary")
+
+
+def _change(page, key, value):
+    page.click(f'button[aria-label="Change: {key}"]')
+    page.fill(f'input[aria-label="{key}"]', value)
+    page.keyboard.press("Enter")
+
+
+def gone(page, selector, text):
+    page.locator(selector, has_text=re.compile(text)).first.wait_for(
+        state="detached", timeout=PATIENCE
+    )

@@ -1,0 +1,273 @@
+// The page as a whole: log-in, sections, the question each second how things are.
+//
+// A section is {key, draw(main, app), update(app)?, leave()?}: `draw` when it is chosen,
+// `update` after each status, `leave` before another one.
+
+import * as api from "./api.js";
+import { duration, h, mark, s, say } from "./dom.js";
+import { History } from "./history.js";
+import { may, remember, remembered, session } from "./session.js";
+import { LANGUAGES, language, t, useLanguage } from "./texts.js";
+import { capture } from "./capture.js";
+import { drops } from "./drops.js";
+import { events } from "./events.js";
+import { macs } from "./macs.js";
+import { members } from "./members.js";
+import { overview } from "./overview.js";
+import { ports } from "./ports.js";
+import { rules } from "./rules.js";
+import { services } from "./services.js";
+import { settings } from "./settings.js";
+
+const SECTIONS = [overview, ports, members, macs, services, rules, events, drops, capture, settings];
+const EVERY = 1000; // ms between two questions
+const LONGEST = 30000; // ms between two while the switch does not answer
+
+const app = {
+  status: null, // the last one
+  history: new History(),
+  members: null,
+  say: announce,
+  fail: (error) => {
+    if (error.status !== 401) announce(t("failed", { error: error.message }), true);
+  },
+};
+let section = null;
+let frame = null; // what of the page is always there while logged in
+let timer = 0;
+let failures = 0;
+let seen = 0; // when the last status came, ms
+let turn = 0; // raised when answers to older questions are of no use any more
+
+const root = document.getElementById("app");
+
+function announce(text, bad = false) {
+  say(document.getElementById("said"), text);
+  document.querySelector(".toast")?.remove();
+  const toast = h("div", { class: bad ? "toast bad" : "toast", "aria-hidden": "true" }, text);
+  document.body.append(toast);
+  setTimeout(() => toast.remove(), bad ? 8000 : 3500);
+}
+
+// Looks
+
+function dress() {
+  const chosen = remembered("theme");
+  const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  const known = remembered("language") ?? navigator.language.slice(0, 2);
+  useLanguage(LANGUAGES.includes(known) ? known : "en");
+  document.documentElement.lang = language() === "zh" ? "zh-Hans" : "en";
+  const skip = document.querySelector(".skip");
+  skip.textContent = t("skip");
+  return dark;
+}
+
+function looks() {
+  const dark = dress();
+  return [
+    h("button", { type: "button", class: "quiet", lang: language() === "zh" ? "en" : "zh-Hans",
+      "aria-label": t("language_name"), on: { click: () => {
+        remember("language", language() === "zh" ? "en" : "zh");
+        again();
+      } } }, t("language")),
+    h("button", { type: "button", class: "quiet", on: { click: () => {
+      remember("theme", dark ? "light" : "dark");
+      again();
+    } } }, t(dark ? "to_light" : "to_dark")),
+  ];
+}
+
+function again() {
+  const focused = document.activeElement?.textContent;
+  if (frame === null) showLogin();
+  else showFrame();
+  for (const button of document.querySelectorAll("header button")) {
+    if (button.textContent === focused) button.focus();
+  }
+}
+
+const logo = () => s("svg", { viewBox: "0 0 32 20", class: "logo", "aria-hidden": "true" },
+  s("rect", { x: 1, y: 3, width: 30, height: 14, rx: 5, class: "body" }),
+  [6, 13.5, 21].map((x) => s("rect", { x, y: 7.5, width: 5, height: 5, rx: 1.2, class: "jack" })));
+
+// Log-in
+
+function showLogin(note = "") {
+  stop();
+  frame = null;
+  document.title = "vswitch";
+  dress();
+  const said = h("p", { class: "bad-text", role: "alert" }, note);
+  const token = h("input", { id: "token", type: "password", autocomplete: "current-password",
+    required: true, spellcheck: "false" });
+  const button = h("button", { class: "primary" }, t("login"));
+  const form = h("form", { class: "card", on: { submit: enter } },
+    h("label", { for: "token" }, t("token")), token, button, said,
+    h("p", { class: "note" }, t("token_help"), " ",
+      h("code", null, "vswitch token create NAME --role admin")));
+  async function enter(event) {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      welcome(await api.post("v1/login", { token: token.value.trim() }));
+    } catch (error) {
+      if (error.status === 401) say(said, t("wrong_token"));
+      else if (error.status === 429) say(said, t("slowed", { seconds: Math.max(1, error.wait) }));
+      else say(said, t("failed", { error: error.message }));
+      button.disabled = false;
+      token.select();
+    }
+  }
+  root.replaceChildren(
+    h("header", { class: "bare" }, h("div", { class: "looks" }, looks())),
+    h("main", { id: "main", class: "login", tabindex: "-1" },
+      logo(), h("h1", null, t("login_title")), h("p", { class: "lead" }, t("login_lead")), form));
+  token.focus();
+}
+
+async function welcome(said) {
+  api.useSession(said);
+  Object.assign(session, said);
+  let networks = [];
+  try {
+    networks = (await api.get("v1/networks")).networks.map((each) => each.name ?? each);
+  } catch (error) {
+    app.fail(error);
+  }
+  app.networks = networks;
+  const known = remembered("network");
+  app.network = networks.includes(known) ? known : networks[0] ?? null;
+  api.useNetwork(app.network);
+  forget();
+  showFrame();
+}
+
+function forget() {
+  app.status = null;
+  app.members = null;
+  app.history = new History();
+  seen = 0;
+}
+
+// The frame
+
+function showFrame() {
+  section?.leave?.();
+  section = null;
+  const bar = looks();
+  const nav = h("nav", { "aria-label": t("sections") },
+    h("ul", null, SECTIONS.map((each) =>
+      h("li", null, h("a", { href: `#${each.key}` }, t(each.key))))));
+  const chooser = h("select", { "aria-label": t("network"), on: { change: (event) => {
+    app.network = event.target.value;
+    remember("network", app.network);
+    api.useNetwork(app.network);
+    forget();
+    showFrame();
+  } } }, app.networks.map((name) => h("option", { value: name }, name)));
+  chooser.value = app.network ?? "";
+  const banner = h("p", { class: "banner", role: "alert", hidden: true });
+  const main = h("main", { id: "main", tabindex: "-1" });
+  root.replaceChildren(
+    h("header", null,
+      h("a", { class: "brand", href: "#overview" }, logo(), h("span", null, "vswitch")),
+      app.networks.length > 1 ? chooser : null,
+      h("div", { class: "looks" },
+        h("span", { class: "who" }, t("as_role", { name: session.name, role: t(session.role) })),
+        bar, h("button", { type: "button", class: "quiet", on: { click: leave } }, t("logout")))),
+    nav, banner, main);
+  frame = { nav, banner, main };
+  choose();
+  tick();
+}
+
+async function leave() {
+  try {
+    await api.post("v1/logout");
+  } catch (error) {
+    app.fail(error);
+  }
+  forget();
+  showLogin();
+}
+
+function choose() {
+  if (frame === null) return;
+  const [key, ...rest] = location.hash.slice(1).split("/");
+  const chosen = SECTIONS.find((each) => each.key === key) ?? overview;
+  app.argument = rest.length ? decodeURIComponent(rest.join("/")) : null;
+  for (const link of frame.nav.querySelectorAll("a")) {
+    const here = link.getAttribute("href") === `#${chosen.key}`;
+    mark(link, "aria-current", here && "page");
+    if (here) link.parentElement.parentElement.scrollLeft = link.offsetLeft - 60;
+  }
+  section?.leave?.();
+  const moved = section !== null;
+  section = chosen;
+  document.title = `${t(chosen.key)} · vswitch`;
+  frame.main.replaceChildren();
+  frame.main.className = `in-${chosen.key}`;
+  chosen.draw(frame.main, app);
+  if (app.status !== null) chosen.update?.(app);
+  if (moved) {
+    scrollTo(0, 0);
+    frame.main.focus({ preventScroll: true });
+  }
+}
+
+// The question each second
+
+function stop() {
+  clearTimeout(timer);
+  turn += 1;
+  section?.leave?.();
+  section = null;
+}
+
+async function tick() {
+  clearTimeout(timer);
+  if (frame === null || document.hidden) return;
+  const mine = ++turn;
+  try {
+    const status = await api.get("v1/status");
+    if (mine !== turn) return;
+    if (failures) announce(t("back"));
+    failures = 0;
+    seen = Date.now();
+    app.status = status;
+    app.history.add(status);
+    frame.banner.hidden = true;
+    frame.main.classList.remove("old");
+    section?.update?.(app);
+  } catch (error) {
+    if (mine !== turn || error.status === 401) return;
+    if (!(error instanceof api.ApiError)) console.error(error);
+    failures += 1;
+    frame.main.classList.add("old");
+    const seconds = Math.round(pause() / 1000);
+    say(frame.banner, seen
+      ? t("away", { seconds, age: duration((Date.now() - seen) / 1000) }) : t("away_new", { seconds }));
+    frame.banner.hidden = false;
+  }
+  if (mine === turn) timer = setTimeout(tick, pause());
+}
+
+const pause = () => Math.min(EVERY * 2 ** failures, LONGEST);
+
+api.onRefused(() => {
+  if (frame === null) return;
+  forget();
+  showLogin(t("logged_out"));
+});
+addEventListener("hashchange", choose);
+document.addEventListener("visibilitychange", tick);
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part behind # is the section
+  document.getElementById("main").focus();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+app.may = may;
+
+dress();
+api.get("v1/session").then(welcome, () => showLogin());

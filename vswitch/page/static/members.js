@@ -1,0 +1,187 @@
+// Who may connect: invite, rename, disable, revoke.
+
+import * as api from "./api.js";
+import { card, confirm, day, duration, h, mark, say, table } from "./dom.js";
+import { t } from "./texts.js";
+
+const EVERY = 2; // status answers for each look at the members
+
+let here = null;
+
+function stateOf(member) {
+  if (member.revoked !== null) return { kind: "down", word: t("revoked", { day: day(member.revoked) }) };
+  if (member.disabled !== null) return { kind: "blocked", word: t("disabled") };
+  if (member.connected) return { kind: "up", word: t("connected") };
+  return { kind: "off", word: t("away_member") };
+}
+
+function state(cell, member) {
+  if (!cell.firstChild) {
+    cell.append(h("span", { class: "with-lamp" }, h("i", { "aria-hidden": "true" }), h("span")));
+  }
+  const { kind, word } = stateOf(member);
+  const [lamp, text] = cell.firstChild.children;
+  mark(lamp, "class", `lamp ${kind}`);
+  say(text, word);
+}
+
+const button = (word, about, act, kind = "quiet") =>
+  h("button", { type: "button", class: `small ${kind}`, "aria-label": `${word}: ${about}`, on: { click: act } }, word);
+
+// The buttons of a member are made anew when what can be done with it has changed, and only then.
+const actions = (app) => (cell, member) => {
+  const what = `${member.revoked === null} ${member.disabled === null}`;
+  if (cell.what === what) return;
+  cell.what = what;
+  const { name } = member;
+  const path = `v1/members/${api.part(name)}`;
+  const then = (key, values) => [() => {
+    app.say(t(key, values));
+    load(app);
+  }, app.fail];
+  const done = [];
+  if (member.revoked === null && app.may("admin")) {
+    done.push(button(t("rename"), name, async () => {
+      const to = await question(t("rename_ask", { name }), name);
+      if (to && to !== name) api.patch(path, { name: to }).then(...then("renamed", { name, to }));
+    }));
+  }
+  if (member.revoked === null && app.may("operate")) {
+    done.push(member.disabled !== null
+      ? button(t("enable"), name, () => api.post(`${path}/enable`).then(...then("is_enabled", { name })))
+      : button(t("disable"), name, async () => {
+        if (!(await confirm(t("disable_ask", { name }), t("disable_detail"), t("disable"), t("cancel")))) return;
+        api.post(`${path}/disable`).then(...then("is_disabled", { name }));
+      }));
+  }
+  if (member.revoked === null && app.may("admin")) {
+    done.push(button(t("revoke"), name, async () => {
+      if (!(await confirm(t("revoke_ask", { name }), t("revoke_detail"), t("revoke"), t("cancel")))) return;
+      api.remove(path).then(...then("is_revoked", { name }));
+    }, "quiet danger-text"));
+  }
+  cell.replaceChildren(h("div", { class: "row tight" }, done));
+};
+
+function question(text, value) {
+  return new Promise((answer) => {
+    const input = nameInput(value);
+    const dialog = h("dialog", { "aria-labelledby": "question" },
+      h("form", { on: { submit: (event) => {
+        event.preventDefault();
+        dialog.close("yes");
+      } } },
+        h("h2", { id: "question" }, text), h("label", null, t("name"), input),
+        h("p", { class: "note" }, t("name_help")),
+        h("div", { class: "row end" },
+          h("button", { type: "button", class: "quiet", on: { click: () => dialog.close() } }, t("cancel")),
+          h("button", { class: "primary" }, t("save")))));
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      answer(dialog.returnValue === "yes" ? input.value.trim() : null);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+const nameInput = (value = "") => h("input", { value, required: true, maxlength: "63", pattern: "[a-z0-9\\-]+",
+  autocapitalize: "none", autocomplete: "off", spellcheck: "false" });
+
+// A join string is shown once, and forgotten with the section.
+async function invite(app, name, place) {
+  const made = await api.post("v1/invites", { name });
+  const command = `vswitch join ${made.string}`;
+  const picture = await api.post("v1/qr", { text: made.string });
+  const shown = h("div", { class: "invitation" },
+    h("img", { src: `data:image/svg+xml,${encodeURIComponent(picture.svg)}`, alt: t("qr_of", { name }), width: "180", height: "180" }),
+    h("div", null,
+      h("p", null, t("join_with", { name })),
+      h("code", { class: "string", tabindex: "0" }, command),
+      h("p", { class: "note" }, t("good_until", { day: day(made.expires) })),
+      h("div", { class: "row" },
+        h("button", { type: "button", class: "primary", on: { click: async () => {
+          await copy(command);
+          app.say(t("copied"));
+        } } }, t("copy")),
+        h("button", { type: "button", class: "quiet", on: { click: () => shown.remove() } }, t("done")))));
+  place.replaceChildren(shown);
+}
+
+async function copy(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  // Over plain HTTP from elsewhere than this host there is no clipboard: it is selected instead.
+  getSelection().selectAllChildren(document.querySelector(".string"));
+  document.execCommand("copy");
+}
+
+export const members = {
+  key: "members",
+
+  draw(main, app) {
+    const found = table(t("members"), [
+      { head: t("name"), head_of_row: true, cell: (each) => each.name, sort: (each) => each.name },
+      { head: t("state"), update: state, sort: (each) => stateOf(each).word },
+      { head: t("address"), cell: (each) => each.address?.split("/")[0], sort: (each) => each.address },
+      { head: t("via"), cell: (each) => each.via },
+      { head: t("routes"), cell: (each) => [...each.routes, ...each.offered.map((net) => `(${net})`)].join(" ") || null },
+      { head: t("last_seen"), cell: (each) => each.last_seen && t("ago", { age: duration(Date.now() / 1000 - each.last_seen).split(" ")[0] }), sort: (each) => each.last_seen ?? 0 },
+      { head: t("key"), update: (cell, each) => {
+        if (!cell.firstChild) cell.append(h("code"));
+        say(cell.firstChild, each.fingerprint);
+      } },
+      { head: t("actions"), update: actions(app) },
+    ], (each) => `${each.name} ${each.fingerprint} ${each.created}`, t("no_members"));
+    const open = h("p", { class: "note" });
+    const revoked = h("input", { type: "checkbox", on: { change: () => show() } });
+    here = { found, open, revoked, turns: 0, said: null };
+    main.append(h("h1", null, t("members")));
+    if (app.may("admin")) {
+      const input = nameInput();
+      const place = h("div", { "aria-live": "polite" });
+      const made = h("button", { class: "primary" }, t("make_invite"));
+      const form = h("form", { class: "row", on: { submit: async (event) => {
+        event.preventDefault();
+        made.disabled = true;
+        try {
+          await invite(app, input.value.trim(), place);
+          form.reset();
+          load(app);
+        } catch (error) {
+          app.fail(error);
+        }
+        made.disabled = false;
+      } } }, h("label", null, t("member_name"), input), made);
+      main.append(card(t("invite"), h("p", { class: "note" }, t("invite_lead")), form, place, open));
+    }
+    main.append(h("div", { class: "card" }, found.node,
+      h("label", { class: "check" }, revoked, t("show_revoked"))));
+  },
+
+  update(app) {
+    if (here.turns++ % EVERY === 0) load(app);
+  },
+
+  leave() {
+    here = null;
+  },
+};
+
+function load(app) {
+  api.get("v1/members").then((said) => {
+    app.members = said.members;
+    if (here === null) return;
+    here.said = said;
+    show();
+  }, app.fail);
+}
+
+function show() {
+  if (!here?.said) return;
+  here.found.show(here.said.members.filter((each) => here.revoked.checked || each.revoked === null));
+  const open = (here.said.invites ?? []).map((each) => t("invited_until", { name: each.name, day: day(each.expires) }));
+  say(here.open, open.length ? `${t("open_invites")}: ${open.join("; ")}` : "");
+}

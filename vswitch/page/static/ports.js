@@ -1,0 +1,74 @@
+// The ports, each with what its last minute and a half was like.
+
+import { count, duration, h, mark, milliseconds, rate, say, sparkline, table } from "./dom.js";
+import { LENGTH, dropped } from "./history.js";
+import { pathOf } from "./picture.js";
+import { t } from "./texts.js";
+
+let here = null;
+
+const spark = (kind, floor, values, words) => (cell, port) => {
+  cell.spark ??= sparkline(kind);
+  cell.text ??= h("span");
+  if (!cell.firstChild) cell.append(h("div", { class: "with-spark" }, cell.text, cell.spark));
+  cell.spark.draw(values(port), LENGTH, floor);
+  say(cell.text, words(port));
+};
+
+function state(cell, port) {
+  cell.lamp ??= h("i", { class: "lamp", "aria-hidden": "true" });
+  cell.text ??= h("span");
+  if (!cell.firstChild) cell.append(h("span", { class: "with-lamp" }, cell.lamp, cell.text));
+  mark(cell.lamp, "class", `lamp ${port.state}`);
+  const more = [port.blocked, port.impaired && t("impaired")].filter(Boolean).join(", ");
+  say(cell.text, more ? `${t(port.state)} · ${more}` : t(port.state));
+}
+
+function name(cell, port) {
+  if (!cell.firstChild) cell.append(h("a", { href: `#settings/${encodeURIComponent(port.name)}` }));
+  say(cell.firstChild, port.name);
+  mark(cell.firstChild, "title", port.name);
+}
+
+function via(cell, port) {
+  const path = pathOf(port);
+  if (!cell.firstChild) cell.append(h("div", { class: "path" }, h("span"), h("span", { class: "note" }), h("span", { class: "note where" })));
+  const [badge, lane, where] = cell.firstChild.children;
+  mark(badge, "class", `badge ${path.kind}`);
+  say(badge, path.word);
+  say(lane, port.lane ?? "");
+  say(where, port.via ? port.via.slice(port.via.indexOf(":") + 1) : "");
+}
+
+export const ports = {
+  key: "ports",
+
+  draw(main, app) {
+    const of = (port) => app.history.of(port);
+    const found = table(t("ports"), [
+      { head: t("port"), number: true, cell: (port) => port.port, sort: (port) => port.port },
+      { head: t("name"), head_of_row: true, update: name, sort: (port) => port.name },
+      { head: t("state"), update: state, sort: (port) => port.state },
+      { head: t("address"), cell: (port) => port.address?.split("/")[0], sort: (port) => port.address },
+      { head: t("via"), update: via, sort: (port) => port.via },
+      { head: t("in"), update: spark("rx", 1000, (port) => of(port).rx, (port) => rate(of(port).now.rx)), sort: (port) => of(port).now.rx },
+      { head: t("out"), update: spark("tx", 1000, (port) => of(port).tx, (port) => rate(of(port).now.tx)), sort: (port) => of(port).now.tx },
+      { head: t("rtt"), update: spark("rtt", 5, (port) => of(port).rtt, (port) => milliseconds(port.rtt_ms)), sort: (port) => port.rtt_ms ?? -1 },
+      { head: t("dropped"), number: true, cell: (port) => count(dropped(port.drops)), sort: (port) => dropped(port.drops) },
+      { head: t("queue"), number: true, cell: (port) => count(port.queued_frames), sort: (port) => port.queued_frames },
+      { head: t("since"), cell: (port) => port.since && duration(Date.now() / 1000 - port.since).split(" ")[0], sort: (port) => port.since ?? 0 },
+    ], (port) => port.port, t("no_ports"));
+    const find = h("input", { type: "search", "aria-label": t("find_port"), placeholder: t("find_port"),
+      value: app.argument ?? "", on: { input: () => this.update(app) } });
+    here = { found, find };
+    main.append(h("h1", null, t("ports")), h("div", { class: "row" }, find),
+      h("div", { class: "card" }, found.node));
+  },
+
+  update(app) {
+    if (app.status === null) return;
+    const word = here.find.value.trim().toLowerCase();
+    here.found.show(app.status.ports.filter((port) =>
+      [port.port, port.name, port.address, port.via].join(" ").toLowerCase().includes(word)));
+  },
+};
