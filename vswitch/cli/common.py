@@ -17,7 +17,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transport.errors import KeyFileError
-from vswitch.errors import ConfigError, ExitCode, VswitchError
+from vswitch.errors import (
+    ConfigError,
+    ExitCode,
+    NotReachable,
+    PrivilegeError,
+    TimedOut,
+    VswitchError,
+)
 
 if TYPE_CHECKING:
     import trio
@@ -50,12 +57,15 @@ SUMMARIES = {  # of every command, in the order of the help
     "trace": "say what would happen to a frame, and why",
     "mac": "list or change the MAC table",
     "leases": "list the machines with an address by DHCP, or end a lease",
+    "doctor": "say what is wrong here or on the way, and what to do",
+    "netcheck": "say how well a switch is reached from here",
     "bench": "measure the link to another member",
     "demo": "see it work: a switch and two members on this machine",
     "genkey": "make a key pair ahead of time",
     "pubkey": "print the public key of a private one",
 }
 _WIDTH = 79  # columns
+_FOR_DOCTOR = (NotReachable, PrivilegeError, TimedOut)  # errors of which it may know the reason
 T = TypeVar("T")
 Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
 
@@ -193,7 +203,12 @@ def run_service(
             await service()
             nursery.cancel_scope.cancel()
 
-    trio.run(main)
+    try:
+        trio.run(main)
+    except BaseException as error:
+        if any(isinstance(leaf, _FOR_DOCTOR) for leaf in _leaves(error)):
+            say("vswitch: `vswitch doctor` looks for what is wrong on this host and on the way")
+        raise
     return ExitCode.INTERRUPTED if received == [signal.SIGINT] else ExitCode.OK
 
 

@@ -151,6 +151,15 @@ class LookConfig(OneNetworkConfig):
 
 
 @frozen(kw_only=True)
+class DoctorConfig(StateConfig):
+    """Options of `doctor` and `netcheck`."""
+
+    json: bool = field(
+        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
+    )
+
+
+@frozen(kw_only=True)
 class InviteConfig(OneNetworkConfig):
     """Options of `invite`. `expires` is in seconds."""
 
