@@ -1,1 +1,1 @@
-"""What keeps a switch or a member from working: facts gathered by probes, findings drawn from them."""
+"""What keeps a switch or a member from working: probes gather facts, findings follow."""

@@ -141,8 +141,10 @@ def _way_of(
         if name in joined and (isinstance(each, str) or each.invite is None):
             await trio.lowlevel.checkpoint()
             return way.of_status(joined[name])
-        profile = each if not isinstance(each, str) else await trio.to_thread.run_sync(
-            profiles.load, files, each
+        profile = (
+            each
+            if not isinstance(each, str)
+            else await trio.to_thread.run_sync(profiles.load, files, each)
         )
         proxy_for = await trio.to_thread.run_sync(proxies.read)
         return await way.ask(profile, over_https(proxy_for, profile.server_key.raw))

@@ -123,7 +123,7 @@ _KINDS: Final = (
         "mtu-black-hole",
         _W,
         "Long datagrams vanish on the way",
-        "let ICMP pass (\"fragmentation needed\", \"packet too big\"), or lower the interface's MTU "
+        'let ICMP pass ("fragmentation needed", "packet too big"), or lower the interface\'s MTU '
         "to what was seen; vswitch has found the size and goes on with it",
     ),
     Kind(
@@ -551,9 +551,7 @@ def _first_verdict(rules: Sequence[Sequence[dict[str, Any]]], port: int) -> str 
     """What the first rule says that is about all UDP, or UDP to this port, and nothing else."""
     for rule in rules:
         matches = [each["match"] for each in rule if "match" in each]
-        verdicts = [
-            key for each in rule for key in ("accept", "drop", "reject") if key in each
-        ]
+        verdicts = [key for each in rule for key in ("accept", "drop", "reject") if key in each]
         if verdicts and all(_holds(match, port) for match in matches):
             return verdicts[0]
     return None

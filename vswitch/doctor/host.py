@@ -210,7 +210,9 @@ def interfaces(joins: Sequence[JoinStatus]) -> list[InterfaceFacts]:
                 rp_filter=max(int(each or 0) for each in filters),
                 bridged=link.master is not None,
                 bridge_calls=[
-                    f"net.bridge.{each}" for each in _BRIDGE_CALLS if _setting(f"net/bridge/{each}") == "1"
+                    f"net.bridge.{each}"
+                    for each in _BRIDGE_CALLS
+                    if _setting(f"net/bridge/{each}") == "1"
                 ],
             )
         )
@@ -263,9 +265,7 @@ def state(files: StateDir) -> FileFacts:
     """The state directory, its keys, and the room on its disk."""
     unusable, free, exposed = None, None, list[str]()
     try:
-        check_owned(
-            "state directory", files.path, files.path.stat(), *owners_beside(files.path)
-        )
+        check_owned("state directory", files.path, files.path.stat(), *owners_beside(files.path))
         free = shutil.disk_usage(files.path).free
         keys = (files.server_key, *files.members.glob("*.key"))
         exposed = [str(key) for key in keys if key.exists() and key.stat().st_mode & 0o077]

@@ -15,7 +15,6 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -25,13 +24,12 @@ import trio
 
 from vswitch.addresses import HostPort
 from vswitch.doctor.findings import PathFacts
-from vswitch.errors import NotReachable, RefusedError, TimedOut, VswitchError
+from vswitch.errors import RefusedError, TimedOut, VswitchError
 from vswitch.joining.paths import PathPolicy
 from vswitch.joining.pipes import RunPipe
 from vswitch.joining.profiles import Profile
 from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
 from vswitch.management.status import JoinStatus
-from vswitch.resolver import resolve
 
 UDP_PATIENCE: Final = 6.0  # seconds: the fourth init has left by then
 HTTPS_PATIENCE: Final = 6.0  # seconds for the handshake in a pipe that is open
@@ -104,7 +102,13 @@ def _open(
 ) -> Any:
     policy = PathPolicy(wish, https=run_pipe is not None)
     return open_channel(
-        profile, None, addresses, policy, run_pipe, patience=patience, resolved=trio.lowlevel.checkpoint
+        profile,
+        None,
+        addresses,
+        policy,
+        run_pipe,
+        patience=patience,
+        resolved=trio.lowlevel.checkpoint,
     )
 
 
@@ -198,4 +202,6 @@ def of_status(join: JoinStatus) -> PathFacts:
     facts = PathFacts(place=join.server, udp_ms=join.rtt_ms)
     if join.state != "up":
         return attrs.evolve(facts, udp_ms=None)  # `not-connected` says why
-    return attrs.evolve(facts, datagram_size=None if (join.path or "udp") != "udp" else join.datagram_size)
+    return attrs.evolve(
+        facts, datagram_size=None if (join.path or "udp") != "udp" else join.datagram_size
+    )
