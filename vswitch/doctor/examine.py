@@ -118,7 +118,7 @@ def _served_port(files: StateDir) -> int | None:
     if not files.registry.exists():
         return None
     with Registry.open(files.registry) as registry:
-        served = registry.last_served()
+        served = registry.served()
     return None if served is None else served.listen[0].port
 
 

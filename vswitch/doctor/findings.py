@@ -123,8 +123,8 @@ _KINDS: Final = (
         "mtu-black-hole",
         _W,
         "Long datagrams vanish on the way",
-        'let ICMP pass ("fragmentation needed", "packet too big"), or lower the interface\'s MTU '
-        "to what was seen; vswitch has found the size and goes on with it",
+        "let ICMP pass that tells of packets which are too big, or lower the interface's MTU to what "
+        "was seen; vswitch has found the size and goes on with it",
     ),
     Kind(
         "mtu-low",
@@ -179,7 +179,7 @@ _KINDS: Final = (
         "slow-python",
         _N,
         "This Python was built without optimisation",
-        "use the distribution's Python: it is quicker by a third",
+        "use the distribution's Python: it is some ten per cent quicker",
     ),
     # The host's interface
     Kind(
@@ -488,7 +488,7 @@ def _of_interface(dev: InterfaceFacts) -> Seen:
         for text in dev.networks:
             other = ip_network(text)
             # What leads to much more than the LAN is reached beside it.
-            near = other.version == lan.version and other.prefixlen > lan.prefixlen - NEARLY
+            near = other.version == lan.version and other.prefixlen >= lan.prefixlen - NEARLY
             if near and other.overlaps(lan):
                 yield "subnet-collision", f"{dev.name} has {lan}, and this host a route to {other}"
     for manager in dev.managers:

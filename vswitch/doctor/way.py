@@ -100,12 +100,11 @@ def _open(
     run_pipe: RunPipe | None,
     patience: float,
 ) -> Any:
-    policy = PathPolicy(wish, https=run_pipe is not None)
     return open_channel(
         profile,
         None,
         addresses,
-        policy,
+        PathPolicy(wish, https=run_pipe is not None),
         run_pipe,
         patience=patience,
         resolved=trio.lowlevel.checkpoint,
@@ -199,9 +198,8 @@ async def _is_closed(host: str, port: int) -> bool:
 
 def of_status(join: JoinStatus) -> PathFacts:
     """What a running join knows of its path."""
-    facts = PathFacts(place=join.server, udp_ms=join.rtt_ms)
     if join.state != "up":
-        return attrs.evolve(facts, udp_ms=None)  # `not-connected` says why
-    return attrs.evolve(
-        facts, datagram_size=None if (join.path or "udp") != "udp" else join.datagram_size
-    )
+        return PathFacts(place=join.server)  # `not-connected` says why
+    facts = PathFacts(place=join.server, udp_ms=join.rtt_ms)
+    by_udp = join.path in (None, "udp")
+    return attrs.evolve(facts, datagram_size=join.datagram_size if by_udp else None)
