@@ -75,6 +75,11 @@ class StateDir:
         return self.path / "control.sock"
 
     @property
+    def tokens(self) -> Path:
+        """Tokens of the API, hashed."""
+        return self.path / "tokens.json"
+
+    @property
     def members(self) -> Path:
         """Directory of the memberships that this host has."""
         return self.path / "members"

@@ -26,6 +26,7 @@ from vswitch.config.options import (
     OneNetworkConfig,
     ProxyConfig,
     ServeConfig,
+    TokenConfig,
 )
 from vswitch.config.sources import flag_of, load, options_of, variable_of
 from vswitch.devices.home_filter import STAYS_HOME
@@ -55,6 +56,7 @@ OF_COMMAND = {
     "proxy": ProxyConfig,
     "invite": InviteConfig,
     "status": LookConfig,
+    "token": TokenConfig,
     "members": LookConfig,
     "member": LookConfig,
     "revoke": OneNetworkConfig,

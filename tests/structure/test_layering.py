@@ -78,13 +78,18 @@ TRANSPORT_USERS = (
 # Keys have their text form and files in transport.crypto.identity: whoever names members needs
 # those.
 KEYS = ("transport.crypto.identity", "transport.errors")
-KEY_USERS = ("vswitch.registry", "vswitch.cli", "vswitch.doctor")
+KEY_USERS = (
+    "vswitch.registry",
+    "vswitch.cli",
+    "vswitch.doctor",
+    "vswitch.management.members",
+)
 # What a path does to packets is one thing in memory, between the hosts of a lab, and at a port.
 EMULATION = ("transport.emulation",)
 EMULATION_USERS = ("vswitch.lab", "vswitch.features.impair")
 # Whose turn it is, for whoever else meets strangers.
 RATES = ("transport.ratelimit",)
-RATE_USERS = ("vswitch.web.server",)
+RATE_USERS = ("vswitch.web.server", "vswitch.api.gate")
 
 # On what system all of it runs.
 PLATFORM = ("transport.platform",)

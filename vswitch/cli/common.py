@@ -56,6 +56,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "rules": "show or change who may open what to whom",
     "trace": "say what would happen to a frame, and why",
     "mac": "list or change the MAC table",
+    "token": "make, list or revoke tokens of the API",
     "leases": "list the machines with an address by DHCP, or end a lease",
     "doctor": "say what is wrong here or on the way, and what to do",
     "netcheck": "say how well a switch is reached from here",

@@ -513,6 +513,23 @@ def to_https_listen(value: str | HostPort | None) -> HostPort | None:
     return None if value is None else _listener(value)
 
 
+def to_api_listen(value: str | HostPort | None) -> HostPort | None:
+    """Where the API is in plain text: an address of this host that nobody else can reach."""
+    if value is None:
+        return None
+    where = _listener(value)
+    try:
+        loopback = ipaddress.ip_address(where.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError(
+            "plain HTTP is for this host alone: write 127.0.0.1:PORT or [::1]:PORT; others come "
+            "by [https], which has the API where there is a table [api]"
+        )
+    return where
+
+
 def to_https_public(value: str | None) -> str | None:
     """Where members reach a switch over HTTPS, as `parse_https` has it."""
     return None if value is None else parse_https(_text(value))

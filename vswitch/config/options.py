@@ -23,6 +23,7 @@ from vswitch.config.converters import (
     Network,
     to_accept_ra,
     to_accepted,
+    to_api_listen,
     to_bind,
     to_bool,
     to_connection_limit,
@@ -68,7 +69,7 @@ from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_err
 # Tables that a configuration file may have.
 # Those of NETWORK_TABLES may stand in each [network.NAME], too.
 NETWORK_TABLES = (*("adverts", "dhcp", "foreign", "names", "port", "publish", "rules", "switch"),)
-TABLES = (*NETWORK_TABLES, "exec", "https", "join", "network", "proxy", "serve")
+TABLES = (*NETWORK_TABLES, "api", "exec", "https", "join", "network", "proxy", "serve")
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
@@ -141,22 +142,26 @@ def known_network(files: StateDir, name: str) -> StateDir:
     return found
 
 
+@frozen(kw_only=True, slots=False)
+class _Printed:
+    json: bool = field(
+        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
+    )
+
+
 @frozen(kw_only=True)
-class LookConfig(OneNetworkConfig):
+class LookConfig(_Printed, OneNetworkConfig):
     """Options of `members` and `status`."""
 
-    json: bool = field(
-        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
-    )
+
+@frozen(kw_only=True)
+class TokenConfig(_Printed, StateConfig):
+    """Options of `token`."""
 
 
 @frozen(kw_only=True)
-class DoctorConfig(StateConfig):
+class DoctorConfig(_Printed, StateConfig):
     """Options of `doctor` and `netcheck`."""
-
-    json: bool = field(
-        default=False, converter=to_bool, metadata=option("print JSON", kind="switch")
-    )
 
 
 @frozen(kw_only=True)
@@ -331,6 +336,24 @@ class ServeConfig(ServiceConfig, NetworkConfig):
             "where members reach it (at --public): what invites say",
             "https://...",
             at="https.public",
+        ),
+    )
+    api: HostPort | None = field(
+        default=None,
+        converter=to_api_listen,
+        metadata=option(
+            "the API, in plain HTTP for this host alone: 127.0.0.1:7480",
+            "ADDR:PORT",
+            at="api.listen",
+        ),
+    )
+    api_https: bool = field(
+        default=True,
+        converter=to_bool,
+        metadata=option(
+            "on: [https] has the API, too, where the file has a table [api]; or off (on)",
+            "on|off",
+            at="api.https",
         ),
     )
     silent: bool = field(

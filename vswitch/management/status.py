@@ -130,6 +130,8 @@ class SwitchStatus:
     publics: list[str] = Factory(list)
     key: str | None = None  # fingerprint of its public key, which members have pinned
     https: str | None = None  # where it listens for HTTPS
+    api: str | None = None  # where it listens for the API in plain HTTP
+    web: dict[str, dict[str, int]] = Factory(dict)  # why HTTP clients were refused, by listener
     foreign: list[ForeignStatus] = Factory(list)
     published: list[PublishStatus] = Factory(list)
     ports: list[PortStatus] = Factory(list)

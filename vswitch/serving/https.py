@@ -20,10 +20,11 @@ from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.logs import event
 from vswitch.runtime import allow_files
+from vswitch.serving.api import api_over_https, routes_of
 from vswitch.serving.status import Underlay
 from vswitch.web.certificates import Certificate
 from vswitch.web.links import serve_https
-from vswitch.web.server import Limits, WebServer
+from vswitch.web.server import Limits, Routes, WebServer
 
 _OTHER_FILES = 512  # that are not connections of HTTPS: sockets, the registry, captures, commands
 
@@ -67,6 +68,8 @@ async def serve_members_over_https(
     limits = Limits()
     allowed = allow_files(limits.connections + _OTHER_FILES)
     limits = attrs.evolve(limits, connections=max(1, allowed - _OTHER_FILES))
+    wanted = await trio.to_thread.run_sync(api_over_https, config)
+    routes = routes_of(underlay) if wanted else None
     try:
         async with trio.open_nursery() as nursery:
             listening = await nursery.start(
@@ -78,8 +81,10 @@ async def serve_members_over_https(
                 certificate,
                 config.https_prefix,
                 limits,
+                routes,
             )
             assert isinstance(listening, WebServer)
+            underlay.web["https"] = listening.counters
             underlay.https = where.text()
             event(log, "serving-https", listen=where, prefix=config.https_prefix or None)
             task_status.started()
@@ -99,6 +104,7 @@ async def _listen(
     certificate: Certificate,
     prefix: str,
     limits: Limits,
+    routes: Routes | None,
     *,
     task_status: trio.TaskStatus[WebServer],
 ) -> None:
@@ -110,6 +116,7 @@ async def _listen(
             where.port,
             certificate,
             prefix=prefix,
+            routes=routes,
             limits=limits,
             task_status=task_status,
         )

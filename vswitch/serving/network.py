@@ -17,18 +17,20 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
 from attrs import frozen
 
+from vswitch.api.http import Api
+from vswitch.api.routes import SWITCH
+from vswitch.api.socket import STREAMS, serve_control
 from vswitch.errors import VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.foreign.serve import serve_foreign
 from vswitch.logs import NETWORK, event
-from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
-from vswitch.management.socket import serve_control
 from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
@@ -98,10 +100,13 @@ async def open_network(
         await nursery.start(_run_service, switch, "publish", publisher.run, ())
         running = Running()
         told = managed, status.read, reception.check_revoked, reception.bar, publisher
-        controlled = Controlled(*told, dhcp=lambda: running.dhcp)
+        controlled = Controlled(*told, dhcp=lambda: running.dhcp, registry=registry, served=served)
+        underlay.subject.networks[plan.name] = controlled
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
-        await nursery.start(serve_control, plan.files.control_socket, control_handlers(controlled))
+        face = Api(underlay.subject, SWITCH, network=plan.name, streams=STREAMS)
+        count = partial(underlay.web.__setitem__, f"socket:{plan.name}")
+        await nursery.start(partial(serve_control, plan.files.control_socket, face, counters=count))
         nursery.start_soon(log_frames, controlled.captures)
         beside: HostBeside | None = None
         if config.local_port:

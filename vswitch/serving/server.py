@@ -34,6 +34,10 @@ from transport import (
     open_udp,
 )
 from vswitch.addresses import HostPort
+from vswitch.api.gate import Gate
+from vswitch.api.routes import SWITCH
+from vswitch.api.table import Subject
+from vswitch.api.tokens import TokenStore
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
@@ -41,6 +45,7 @@ from vswitch.logs import NETWORK, event
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
+from vswitch.serving.api import serve_api
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.https import certificate_of, public_https, serve_members_over_https
 from vswitch.serving.network import Network, open_network
@@ -59,6 +64,7 @@ class Serving:
     networks: Mapping[str, Network]  # by name
     endpoint: Endpoint
     listens: tuple[HostPort, ...]
+    underlay: Underlay
 
     @property
     def listen(self) -> HostPort:
@@ -116,7 +122,9 @@ async def serve(
             ) as endpoint,
             AsyncExitStack() as stack,
         ):
-            underlay = Underlay(endpoint, tuple(registries))
+            subject = Subject(Gate(TokenStore(config.files.tokens)), table=SWITCH)
+            underlay = Underlay(endpoint, tuple(registries), subject=subject)
+            underlay.web["gate"] = subject.gate.counters
             networks: dict[str, Network] = {}
             for plan in plans:
                 served = LastServed(
@@ -150,9 +158,11 @@ async def serve(
                     await nursery.start(
                         serve_members_over_https, underlay, identity.public.raw, config, certificate
                     )
+                if config.api is not None:
+                    await nursery.start(serve_api, underlay, config.api)
                 for plan in plans:
                     _say(config, plan, listens, identity.public)
-                task_status.started(Serving(networks, endpoint, listens))
+                task_status.started(Serving(networks, endpoint, listens, underlay))
 
 
 def _open_registry(config: ServeConfig, plan: NetworkPlan) -> Registry:

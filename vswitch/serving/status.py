@@ -11,9 +11,10 @@ from typing import Any
 
 import attrs
 import trio
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from transport import Endpoint
+from vswitch.api.table import Subject
 from vswitch.clocks import uptime
 from vswitch.errors import VswitchError
 from vswitch.features.impair import Impairments, said
@@ -41,6 +42,9 @@ class Underlay:
     endpoint: Endpoint
     networks: Sequence[str] = (DEFAULT_NETWORK,)
     https: str | None = None  # where it listens, while it does
+    api: str | None = None  # the same, in plain HTTP on this host
+    subject: Subject = field(kw_only=True)
+    web: dict[str, Counter[str]] = Factory(dict)  # why clients were refused, by listener
 
 
 @define(eq=False)
@@ -78,6 +82,8 @@ class ServeStatus:
             network=self.network,
             networks=list(self.underlay.networks),
             https=self.underlay.https,
+            api=self.underlay.api,
+            web={name: dict(counts) for name, counts in self.underlay.web.items()},
             key=None if self.served.key is None else self.served.key.fingerprint(),
             transport_drops=dict(self.underlay.endpoint.statistics().drops),
             foreign=[

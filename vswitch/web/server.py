@@ -50,7 +50,8 @@ _PIECE = 256  # bytes; a header in smaller ones is read slowly, since each costs
 _PIECE_PAUSE = 0.05  # seconds
 _TURN_MEMORY = 2.5  # seconds until an address that has had turns is as good as another
 _TURN_LOOK = 0.5  # seconds at most between two looks whether there is one
-_LOOPBACK = frozenset(("127.0.0.0/8", "::1"))  # as `_network` says it
+_LOOPBACK = frozenset(("127.0.0.0/8", "::1"))  # as `network_of` says it
+_BODILESS = frozenset((204, 304))  # RFC 9110 section 6.4.1
 _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
     "<body><h1>{title}</h1><p>{text}</p></body></html>\n"
@@ -97,10 +98,27 @@ class Request:
     headers: dict[str, str]
     client: str  # the address of the connection
     _body: Callable[[int], Awaitable[bytes]] = attrs.field(repr=False)
+    secure: bool = False  # by TLS
+    # As `LinkRequest.proven`.
+    proven: Callable[[], None] = attrs.field(default=lambda: None, repr=False)
 
     async def body(self, limit: int | None = None) -> bytes:
         """All of it, once. Raises `HttpError` for one that is larger than the limit."""
         return await self._body(limit or 0)
+
+
+Send: TypeAlias = Callable[[bytes], Awaitable[None]]
+
+
+@attrs.frozen
+class Pour:
+    """A body that is sent as it comes: `run(send, ended)` sends until there is no more to say, or
+    soon after `ended` is set, when its client has closed its writing half and still gets what
+    belongs to it. It is cancelled when the client is gone. `done` is called once in any case.
+    """
+
+    run: Callable[[Send, trio.Event], Awaitable[None]]
+    done: Callable[[], None] = lambda: None
 
 
 @attrs.frozen
@@ -108,12 +126,13 @@ class Response:
     """An answer. A body that is a generator is sent piece by piece, and closed in any case."""
 
     status: int = 200
-    body: bytes | AsyncGenerator[bytes, None] = b""
+    body: bytes | AsyncGenerator[bytes, None] | Pour = b""
     headers: Sequence[tuple[str, str]] = ()
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 Link: TypeAlias = Callable[["LinkRequest"], Awaitable[None]]
+Table: TypeAlias = Callable[[Request], Handler | None]
 
 
 @attrs.frozen
@@ -135,6 +154,7 @@ class Routes:
     def __init__(self) -> None:
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._links: dict[str, Link] = {}
+        self._tables: list[Table] = []
 
     def add(self, method: str, path: str, handler: Handler) -> None:
         """`path` is compared as a whole; HEAD is answered by the handler of GET."""
@@ -144,12 +164,19 @@ class Routes:
         """`link` gets each WebSocket that is asked for there; when it returns, that ends."""
         self._links[path] = link
 
+    def add_table(self, table: Table) -> None:
+        """`table` says who answers what no other row does, or None."""
+        self._tables.append(table)
+
     def handler(self, request: Request) -> Handler:
         """Never none: what is not there has its page, too."""
         method = "GET" if request.method == "HEAD" else request.method
         found = self._handlers.get((method, request.path))
         if found is not None:
             return found
+        for table in self._tables:
+            if (found := table(request)) is not None:
+                return found
         return _welcome if (method, request.path) == ("GET", "/") else _missing
 
     def link(self, request: Request) -> Link | None:
@@ -204,7 +231,7 @@ class WebServer:
         self, stream: trio.abc.Stream, client: str, context: ssl.SSLContext | None
     ) -> None:
         """Answer what comes on one connection, and close it. Raises nothing but `Cancelled`."""
-        network = _network(client)
+        network = network_of(client)
         over = self._open[network] >= self._limits.per_address and network not in _LOOPBACK
         if over or not self._make_room():
             self.counters["address_full" if over else "full"] += 1
@@ -213,7 +240,7 @@ class WebServer:
         self._open[network] += 1
         try:
             with trio.CancelScope() as scope:
-                self._waiting.setdefault(network, {})[scope] = None
+                self.wait(network, scope)
                 try:
                     await self._serve(stream, client, context, scope)
                 finally:
@@ -258,7 +285,8 @@ class WebServer:
                 if patience.cancelled_caught:
                     self.counters["slow"] += 1
                     return
-            await _Connection(self, self._routes, self._limits, stream, client, scope).run()
+            secure = context is not None
+            await _Connection(self, self._routes, self._limits, stream, client, secure, scope).run()
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -266,7 +294,7 @@ class WebServer:
         """Wait for it; whether it comes in time. Else strangers would take the members' CPU, and
         one who wants many all the turns.
         """
-        network = _network(client)
+        network = network_of(client)
         if network in _LOOPBACK:  # whom a reverse proxy has there is not known
             network = f"{network} {random.random()}"
         with trio.move_on_after(self._limits.turn):
@@ -281,15 +309,19 @@ class WebServer:
         below = path.removeprefix(self._prefix)
         return below if path.startswith(f"{self._prefix}/") else ""
 
+    def wait(self, network: str, scope: trio.CancelScope) -> None:
+        """From now on this connection keeps us waiting."""
+        self._waiting.setdefault(network, {})[scope] = None
+
     def keep(self, network: str, scope: trio.CancelScope) -> None:
-        """This connection has proven who it is, and gives way to nobody. Idempotent."""
+        """It is at work, or has proven who it is, and gives way to nobody. Idempotent."""
         waiting = self._waiting.get(network, {})
         waiting.pop(scope, None)
         if not waiting:
             self._waiting.pop(network, None)
 
 
-def _network(client: str) -> str:
+def network_of(client: str) -> str:
     """Whose limit it is: an IPv4 address, a /64; one word for loopback."""
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
@@ -314,6 +346,7 @@ class _Connection:
         limits: Limits,
         stream: trio.abc.Stream,
         client: str,
+        secure: bool,
         scope: trio.CancelScope,
     ) -> None:
         self._server = server
@@ -321,8 +354,10 @@ class _Connection:
         self._limits = limits
         self._stream = stream
         self._client = client
+        self._secure = secure
         self._scope = scope
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_size)
+        self._is_proven = False
         self._first = True  # request, whose turn was that of the connection
 
     async def run(self) -> None:
@@ -394,7 +429,13 @@ class _Connection:
             },
             client=self._client,
             body=self._body,
+            secure=self._secure,
+            proven=self._proven,
         )
+
+    def _proven(self) -> None:
+        self._is_proven = True
+        self._server.keep(network_of(self._client), self._scope)
 
     async def _body(self, limit: int) -> bytes:
         limit = limit or self._limits.body_size
@@ -409,6 +450,7 @@ class _Connection:
         return bytes(whole)
 
     async def _answer(self, request: Request, handler: Handler) -> None:
+        self._server.keep(network_of(self._client), self._scope)
         try:
             response = await handler(request)
         except HttpError as error:
@@ -422,20 +464,36 @@ class _Connection:
             self._server.counters["failed"] += 1
             _log.exception("web-handler-failed")
             response = Response(500, b"Something went wrong.\n", [("Content-Type", "text/plain")])
-        if isinstance(response.body, bytes):
-            await self._answer_whole(request, response, response.body)
+        finally:
+            if not self._is_proven:
+                self._server.wait(network_of(self._client), self._scope)
+        body = response.body
+        if isinstance(body, bytes):
+            await self._answer_whole(request, response, body)
+        elif isinstance(body, Pour):
+            try:
+                await self._answer_in_pieces(request, response, body.run)
+            finally:
+                body.done()
         else:
-            async with contextlib.aclosing(response.body) as pieces:
-                await self._answer_in_pieces(request, response, pieces)
+            async with contextlib.aclosing(body) as pieces:
+
+                async def pour(send: Send, ended: trio.Event) -> None:
+                    async for piece in pieces:
+                        await send(piece)
+
+                await self._answer_in_pieces(request, response, pour, patience=0.0)
 
     async def _answer_whole(self, request: Request, response: Response, body: bytes) -> None:
-        headers = [*response.headers, ("Content-Length", str(len(body)))]
+        headers = [*response.headers]
+        if response.status not in _BODILESS:
+            headers.append(("Content-Length", str(len(body))))
         # What was not read of a body would be the next request.
         unread = self._http.their_state is h11.SEND_BODY and not await self._drained()
         if unread:
             headers.append(("Connection", "close"))
         await self._send(_head(response.status, headers))
-        if request.method != "HEAD":
+        if request.method != "HEAD" and body:
             await self._send(h11.Data(data=body))
         await self._send(h11.EndOfMessage())
         if unread:
@@ -451,28 +509,39 @@ class _Connection:
                 return False
 
     async def _answer_in_pieces(
-        self, request: Request, response: Response, pieces: AsyncGenerator[bytes, None]
+        self,
+        request: Request,
+        response: Response,
+        pour: Callable[[Send, trio.Event], Awaitable[None]],
+        patience: float | None = None,
     ) -> None:
-        """The connection ends with it, or before, when its client closes."""
+        """The connection ends with it, or before: `patience` seconds after its client closes."""
+        patience = self._limits.answer if patience is None else patience
         headers = [*response.headers, ("Connection", "close")]
         await self._send(_head(response.status, headers))
+        ended = trio.Event()
+
+        async def send(piece: bytes) -> None:
+            await self._send(h11.Data(data=piece))
+
+        async def watch(scope: trio.CancelScope) -> None:
+            """What a client says meanwhile is not heard, but that it has gone."""
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await self._stream.receive_some(_READ):
+                    pass
+            ended.set()
+            await trio.sleep(patience)
+            scope.cancel()
+
         if request.method != "HEAD":
             with single_error():
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch, nursery.cancel_scope)
-                    async for piece in pieces:
-                        await self._send(h11.Data(data=piece))
+                    nursery.start_soon(watch, nursery.cancel_scope)
+                    await pour(send, ended)
                     nursery.cancel_scope.cancel()
         if self._http.our_state is h11.SEND_BODY:
             with contextlib.suppress(trio.BrokenResourceError):
                 await self._send(h11.EndOfMessage())
-
-    async def _watch(self, scope: trio.CancelScope) -> None:
-        """What a client says meanwhile is not heard, but that it has gone."""
-        with contextlib.suppress(trio.BrokenResourceError):
-            while await self._stream.receive_some(_READ):
-                pass
-        scope.cancel()
 
     async def _upgrade(self, request: Request, link: Link, answer: bytes) -> None:
         with trio.fail_after(self._limits.answer):
@@ -483,8 +552,7 @@ class _Connection:
             description=f"https:{self._client}",
             received=bytes(self._http.trailing_data[0]),
         )
-        network = _network(self._client)
-        await link(LinkRequest(request, socket, lambda: self._server.keep(network, self._scope)))
+        await link(LinkRequest(request, socket, self._proven))
 
     async def _refuse(self, status: int) -> None:
         """Say so if there is still a way to."""

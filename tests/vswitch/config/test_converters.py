@@ -103,10 +103,9 @@ def from_all_sources(cls, name, text):
     required = {key: value for key, value in REQUIRED.items() if key in needs}
     if name == "valid":
         required["preferred"] = "1s"  # not longer than that
-    sources = [
-        lambda: load(cls, required | {name: text}, {}),
-        lambda: structure(cls, required | {name: text}, "file: table"),
-    ]
+    sources = [lambda: load(cls, required | {name: text}, {})]
+    if options_of(cls)[name].at is None:  # else it stands in another table, with others of its kind
+        sources.append(lambda: structure(cls, required | {name: text}, "file: table"))
     if text:  # an empty variable counts as unset
         others = {key: value for key, value in required.items() if key != name}
         sources.append(lambda: load(cls, others, {variable_of(name): text}))

@@ -103,7 +103,7 @@ SAMPLES = {
     "allow_network": "10.77.0.0/24,fd00::/48",
     "advertise": "192.168.1.0/24,exit",
     "accept_routes": "192.168.0.0/16,fd00::/16",
-    "exit_node": "pc2",
+    "exit_node": "pc2", "api": "127.0.0.1:7480", "api_https": "off",
     "no_dns": "true", "allow_domain": "lan,example.com",
 }  # fmt: skip
 

@@ -104,7 +104,10 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
                     (HostPort("switch.example.org", 0),),
                     ServeConfig().subnet,
                 ),
-                Underlay(SimpleNamespace(statistics=lambda: SimpleNamespace(drops={"unknown": 1}))),
+                Underlay(
+                    SimpleNamespace(statistics=lambda: SimpleNamespace(drops={"unknown": 1})),
+                    subject=None,
+                ),
                 switch,
                 SimpleNamespace(connected={bytes(32): connected}),
                 SimpleNamespace(members=lambda: [about]),

@@ -245,7 +245,7 @@ async def test_places(autojump_clock):
     ],
 )
 def test_whose_limit_it_is(address, network):
-    assert web._network(address) == network
+    assert web.network_of(address) == network
 
 
 async def test_a_websocket_and_who_has_proven_itself_keeps_its_place(autojump_clock):

@@ -14,6 +14,8 @@ from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
 from vswitch.management.status import SwitchStatus
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import LastServed
 from vswitch.services.dhcp_server import DhcpServer
 from vswitch.services.publish import Publisher
 from vswitch.switch.port import Port
@@ -33,6 +35,8 @@ class Controlled:
     bar: Callable[[str], list[str]]  # a member, until the switch ends; the disconnected
     publisher: Publisher | None = None
     dhcp: Callable[[], DhcpServer | None] = attrs.field(kw_only=True, default=lambda: None)
+    registry: Registry | None = attrs.field(kw_only=True, default=None)  # None: without members
+    served: LastServed | None = attrs.field(kw_only=True, default=None)
     captures: capture.Captures = attrs.field(init=False)
 
     @captures.default

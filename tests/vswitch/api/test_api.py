@@ -1,0 +1,118 @@
+"""The API of a real switch over TCP: who may ask what, and what is said."""
+
+import http.client
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from vswitch.api.roles import Role
+from vswitch.api.routes import SWITCH
+from vswitch.api.tokens import TokenStore
+
+
+class Client:
+    """Asks over HTTP, in a thread."""
+
+    def __init__(self, where, token=None):
+        self.where = where
+        self.headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+
+    async def __call__(self, method, path, body=None, **headers):
+        return await trio.to_thread.run_sync(self._ask, method, path, body, headers)
+
+    def _ask(self, method, path, body, headers):
+        connection = http.client.HTTPConnection(self.where, timeout=20)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {**self.headers, **headers})
+            answer = connection.getresponse()
+            said = answer.read()
+            is_json = answer.headers.get("Content-Type") == "application/json"
+            return answer.status, json.loads(said) if is_json else said, answer.headers
+        finally:
+            connection.close()
+
+
+@asynccontextmanager
+async def an_api(site, **options):
+    """A switch with tokens of each role; what asks with one of them, or with none."""
+    site.files.ensure()
+    store = TokenStore(site.files.tokens)
+    tokens = {role: store.create(role.text, role) for role in Role if role is not Role.OPEN}
+    async with site.serving(api="127.0.0.1:0", **options) as running:
+        where = running.underlay.api
+        yield lambda role=None: Client(where, tokens.get(role, role)), running
+
+
+async def test_status_and_who_asks(site):
+    async with an_api(site) as (client, running):
+        status, said, _ = await client(Role.READ)("GET", "/v1/status")
+        assert (status, said["schema"], said["api"]) == (200, 1, running.underlay.api)
+        assert (await client(Role.READ)("GET", "/v1/ports"))[1] == {"ports": [], "schema": 1}
+        status, said, headers = await client()("GET", "/v1/status")
+        assert (status, said["code"]) == (401, 7)
+        assert headers["WWW-Authenticate"] == "Bearer"
+        assert (await client("vsw_nonsense")("GET", "/v1/status"))[0] == 401
+        status, said, _ = await client(Role.READ)("GET", "/v1/status?network=other")
+        assert (status, said["code"]) == (404, 5)
+        assert (await client(Role.READ)("GET", "/v1/status?x=1"))[0] == 400
+        assert (await client(Role.READ)("PUT", "/v1/status"))[0] == 405
+        assert (await client(Role.READ)("GET", "/v1/nothing"))[0] == 404
+        status, said, _ = await client(Role.READ)("GET", "/v1/openapi.json")
+        assert said["openapi"] == "3.1.0"
+        assert "/v1/status" in said["paths"]
+
+
+async def test_a_session_of_the_page(site):
+    async with an_api(site) as (client, _):
+        token = client(Role.ADMIN).headers["Authorization"].split()[1]
+        status, said, headers = await client()("POST", "/v1/login", {"token": token})
+        assert (status, said["role"]) == (200, "admin")
+        cookie = headers["Set-Cookie"]
+        assert "HttpOnly; SameSite=Strict" in cookie
+        mine = {"Cookie": cookie.split(";")[0]}
+        status, again, _ = await client()("GET", "/v1/session", **mine)
+        assert (status, again["csrf"]) == (200, said["csrf"])
+        body = {"name": "other", "role": "read"}
+        assert (await client()("POST", "/v1/tokens", body, **mine))[0] == 403
+        right = {**mine, "X-CSRF-Token": said["csrf"]}
+        status, made, _ = await client()("POST", "/v1/tokens", body, **right)
+        assert status == 200
+        assert (await client(made["token"])("GET", "/v1/status"))[0] == 200
+        assert (await client()("DELETE", "/v1/tokens/other", **right))[0] == 204
+        assert (await client(made["token"])("GET", "/v1/status"))[0] == 401
+        # With its token a session ends, too.
+        assert (await client()("DELETE", "/v1/tokens/admin", **right))[0] == 204
+        assert (await client()("GET", "/v1/session", **mine))[0] == 401
+
+
+def path_of(row):
+    return row.path.replace("{name}", "x").replace("{address}", "10.0.0.9")
+
+
+async def test_each_row_refuses_nobody_and_a_lesser_role(site):
+    async with an_api(site) as (client, _):
+        for row in SWITCH.rows:
+            if row.role is Role.OPEN:
+                continue
+            assert (await client()(row.method, path_of(row)))[0] == 401, row
+            for role in (Role.READ, Role.OPERATE):
+                if role < row.role:
+                    status, said, _ = await client(role)(row.method, path_of(row))
+                    assert (status, said["code"]) == (403, 7), row
+
+
+async def test_wrong_tokens_are_slowed_and_right_ones_are_not(site):
+    async with an_api(site) as (client, running):
+        found = {(await client("vsw_wrong")("GET", "/v1/status"))[0] for _ in range(14)}
+        assert found == {401, 429}
+        assert (await client(Role.READ)("GET", "/v1/status"))[0] == 200
+        assert running.underlay.web["gate"]["slowed"] >= 1
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:7480", ":7480", "192.0.2.1:7480", "host:7480"])
+def test_plain_text_is_for_this_host_alone(site, listen):
+    with pytest.raises(ValueError, match=r"of this host|this host alone"):
+        site.serve_config(api=listen)

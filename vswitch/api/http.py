@@ -1,0 +1,185 @@
+"""The API on the HTTP server: who asks, for which row of the table, with what; then the answer.
+
+    routes.add_table(Api(subject, table).find)
+
+Invariants: no handler is called before its caller's role, query and body are known to be right.
+Streams are bounded, and keep their place. A change that names an ETag (If-Match) is compared and
+done with no other such change between.
+
+Error contract: none; what is wrong is answered with `{"error": text, "code": exit code}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final
+
+import attrs
+import trio
+
+from vswitch.api.roles import Refused
+from vswitch.api.table import Call, Route, Subject, Table
+from vswitch.api.values import read_body_untrusted, read_query_untrusted
+from vswitch.errors import (
+    ConfigError,
+    ExitCode,
+    NotFound,
+    NotReachable,
+    PrivilegeError,
+    TimedOut,
+    VswitchError,
+)
+from vswitch.management.status import to_json
+from vswitch.management.stream import Stream
+from vswitch.state import DEFAULT_NETWORK
+from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
+
+STREAM_LIMIT: Final = 32  # at once, on one face of the API
+JSON: Final = ("Content-Type", "application/json")
+_ALWAYS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+_STATUS: Final[tuple[tuple[type[VswitchError], int], ...]] = (
+    (ConfigError, 400),
+    (NotFound, 404),
+    (PrivilegeError, 409),
+    (TimedOut, 504),
+    (NotReachable, 503),
+    (VswitchError, 409),
+)
+
+_log = logging.getLogger(__name__)
+
+
+class Api:
+    """One face of it: a listener, or a socket of one network."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        table: Table,
+        *,
+        network: str = DEFAULT_NETWORK,
+        streams: int = STREAM_LIMIT,
+    ) -> None:
+        self._subject = subject
+        self._table = table
+        self._network = network
+        self._streams = trio.Semaphore(streams)
+        self._most = streams
+        self._changing = trio.Lock()
+
+    def find(self, request: Request) -> Handler | None:
+        """Who answers: nobody, where no row and nothing of /v1 is asked for."""
+        rows, params = self._table.at(request.path)
+        if rows:
+            return partial(self._answer, rows, params)
+        return _no_such if request.path.startswith("/v1/") else None
+
+    async def _answer(
+        self, rows: dict[str, Route], params: dict[str, str], request: Request
+    ) -> Response:
+        try:
+            method = "GET" if request.method == "HEAD" else request.method
+            row = rows.get(method)
+            if row is None:
+                allowed = ", ".join(sorted(rows))
+                raise Refused(405, f"here is only {allowed}", headers=(("Allow", allowed),))
+            return await self._of_row(row, rows, params, request)
+        except Refused as error:
+            return _error(error.status, str(error), error.code, error.headers)
+        except HttpError as error:
+            return _error(error.status, str(error), ExitCode.USAGE)
+        except VswitchError as error:
+            status = next(status for kind, status in _STATUS if isinstance(error, kind))
+            return _error(status, str(error), error.exit_code)
+        except (trio.TooSlowError, trio.BrokenResourceError):
+            raise
+        except Exception:
+            reference = secrets.token_hex(4)
+            _log.exception("api-failed path=%s reference=%s", request.path, reference)
+            said = f"internal error; its log says why, at reference={reference}"
+            return _error(500, said, ExitCode.FAILED)
+
+    async def _of_row(
+        self, row: Route, rows: dict[str, Route], params: dict[str, str], request: Request
+    ) -> Response:
+        gate = self._subject.gate
+        caller = await gate.caller(request)
+        gate.check(caller, row.role, request)
+        query, network = read_query_untrusted(request.query, row.query)
+        body = None
+        if row.body is not None:
+            body = read_body_untrusted(await request.body(), row.body)
+        call = Call(
+            subject=self._subject,
+            request=request,
+            caller=caller,
+            params=params,
+            query=query,
+            body=body,
+            network=self._network if network is None else network,
+        )
+        look = rows.get("GET")
+        if row.method == "GET" or look is None or look.etag is None:
+            return await self._shown(row, call)
+        async with self._changing:
+            wanted = request.headers.get("if-match")
+            if wanted is not None and wanted.strip() != "*":
+                said = await look.handler(attrs.evolve(call, body=None, query=None))
+                now = _etag(look, to_json(said))
+                if now not in [each.strip() for each in wanted.split(",")]:
+                    said = "it has changed since: get it again, and say its ETag in If-Match"
+                    raise Refused(412, said, ExitCode.REFUSED)
+            return await self._shown(row, call)
+
+    async def _shown(self, row: Route, call: Call) -> Response:
+        answer = await row.handler(call)
+        if isinstance(answer, Response):
+            return attrs.evolve(answer, headers=[*answer.headers, *_ALWAYS])
+        if isinstance(answer, Stream):
+            media = call.request.headers.get("accept") if row.media is None else row.media
+            return self._poured(answer, media or "application/octet-stream", call.request)
+        if row.answer is None:
+            return Response(204, b"", _ALWAYS)
+        said = to_json(answer)
+        headers = [JSON, *_ALWAYS]
+        look = self._table.at(call.request.path)[0].get("GET")
+        if look is not None and look.etag is not None and row.answer is look.answer:
+            tag = _etag(look, said)
+            headers.append(("ETag", tag))
+            if row is look and call.request.headers.get("if-none-match") == tag:
+                return Response(304, b"", headers[1:])
+        return Response(200, json.dumps(said, allow_nan=False).encode() + b"\n", headers)
+
+    def _poured(self, stream: Stream, media: str, request: Request) -> Response:
+        try:
+            self._streams.acquire_nowait()
+        except trio.WouldBlock:
+            said = f"{self._most} others are watching: end one"
+            raise Refused(503, said, ExitCode.REFUSED) from None
+        request.proven()
+
+        async def run(send: Send, ended: trio.Event) -> None:
+            await stream.run(send, ended)
+
+        return Response(200, Pour(run, self._streams.release), [("Content-Type", media), *_ALWAYS])
+
+
+def _etag(row: Route, said: dict[str, Any]) -> str:
+    assert row.etag is not None
+    counts = json.dumps(row.etag(said), sort_keys=True).encode()
+    return f'"{blake2b(counts, digest_size=16).hexdigest()}"'
+
+
+def _error(
+    status: int, text: str, code: int, headers: tuple[tuple[str, str], ...] = ()
+) -> Response:
+    body = json.dumps({"error": text, "code": code}).encode() + b"\n"
+    return Response(status, body, [JSON, *_ALWAYS, *headers])
+
+
+async def _no_such(request: Request) -> Response:
+    return _error(404, "there is no such path: see /v1/openapi.json", ExitCode.NOT_FOUND)

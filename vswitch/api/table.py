@@ -1,0 +1,122 @@
+"""A table of routes: what is asked for, by whom, with what, and what comes back.
+
+Error contract: `ValueError` for two rows that are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import unquote
+
+import attrs
+
+from vswitch.api.roles import Caller, Role
+from vswitch.errors import NotFound
+from vswitch.state import DEFAULT_NETWORK
+from vswitch.web.server import Request
+
+if TYPE_CHECKING:
+    from vswitch.api.gate import Gate
+    from vswitch.management.handlers.common import Controlled
+
+EVENT_STREAM: Final = "text/event-stream"
+
+
+@attrs.define(eq=False)
+class Subject:
+    """What an API is about: the networks of a switch, by name; none for a member."""
+
+    gate: Gate
+    networks: dict[str, Controlled] = attrs.Factory(dict)
+    table: Table | None = None  # for `/v1/openapi.json`
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """What a handler gets. `query` and `body` are of the types that its row names."""
+
+    subject: Subject
+    request: Request
+    caller: Caller
+    params: dict[str, str]  # the parts of the path in braces
+    query: Any = None
+    body: Any = None
+    network: str = DEFAULT_NETWORK
+
+    @property
+    def controlled(self) -> Controlled:
+        """The network that is asked about."""
+        found = self.subject.networks.get(self.network)
+        if found is None:
+            raise NotFound(f"there is no network {self.network!r}: see /v1/networks")
+        return found
+
+
+# Gives a value of the row's `answer`, its JSON, a `Stream` or a whole `Response`.
+RouteHandler: TypeAlias = Callable[[Call], Awaitable[Any]]
+
+
+@attrs.frozen
+class Route:
+    """One row. `media` is that of an answer that is no JSON, or of one that may be no JSON."""
+
+    method: str
+    path: str
+    role: Role
+    answer: Any  # its type; None for no content or what `media` says
+    summary: str
+    handler: RouteHandler = attrs.field(repr=False)
+    body: Any = attrs.field(default=None, kw_only=True)
+    query: type[Any] | None = attrs.field(default=None, kw_only=True)
+    media: str | None = attrs.field(default=None, kw_only=True)
+    # GET has an ETag; a change that names one in If-Match is refused where it is not that now.
+    # That is of what this gives of the answer's JSON.
+    etag: Callable[[Any], Any] | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def operation(self) -> str:
+        """A name for it: `GET /v1/ports/{name}` is `get_ports_name`."""
+        words = self.path.removeprefix("/v1").translate(str.maketrans("/.-", "___", "{}"))
+        return f"{self.method.lower()}{words}"
+
+
+class Table:
+    """Rows, found by method and path."""
+
+    def __init__(self, rows: Iterable[Route]) -> None:
+        self.rows = tuple(rows)
+        self._paths: dict[str, dict[str, Route]] = {}
+        self._patterns: list[tuple[list[str], str]] = []
+        for row in self.rows:
+            methods = self._paths.setdefault(row.path, {})
+            if row.method in methods:
+                raise ValueError(f"{row.method} {row.path} is there twice")
+            methods[row.method] = row
+            if "{" in row.path and len(methods) == 1:
+                self._patterns.append((row.path.split("/"), row.path))
+
+    def at(self, path: str) -> tuple[dict[str, Route], dict[str, str]]:
+        """The rows at this path by method, and what stands there for the parts in braces."""
+        if path in self._paths and "{" not in path:
+            return self._paths[path], {}
+        parts = path.split("/")
+        for pattern, name in self._patterns:
+            params = _match(pattern, parts)
+            if params is not None:
+                return self._paths[name], params
+        return {}, {}
+
+
+def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
+    if len(pattern) != len(parts):
+        return None
+    found = {}
+    for wanted, part in zip(pattern, parts, strict=True):
+        if wanted.startswith("{"):
+            if not part:
+                return None
+            found[wanted.strip("{}")] = unquote(part)
+        elif wanted != part:
+            return None
+    return found
