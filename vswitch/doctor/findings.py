@@ -123,8 +123,8 @@ _KINDS: Final = (
         "mtu-black-hole",
         _W,
         "Long datagrams vanish on the way",
-        "let the ICMP pass that tells of too large packets, or lower the interface's MTU to what was "
-        "seen; vswitch has found the size and goes on with it",
+        "let the ICMP pass that tells of too large packets, or lower the interface's MTU to what "
+        "was seen; vswitch has found the size and goes on with it",
     ),
     Kind(
         "mtu-low",
