@@ -171,7 +171,8 @@ METRICS: Final = (
         "vswitch_transport_drops_total",
         COUNTER,
         ("reason",),
-        "datagrams that ended unused before they were of a session, by reason; of all networks, as the socket is",
+        "datagrams that ended unused before they were of a session, by reason; the same in each "
+        "network, as the socket is of all",
         lambda status: [((reason,), count) for reason, count in status.transport_drops.items()],
     ),
     Metric(
