@@ -37,16 +37,16 @@ def last_event_id(text: str | None) -> int | None:
 
 async def _run(stream: Stream, send: Send, ended: trio.Event) -> None:
     turn = trio.Lock()
-    waiting = b""
+    waiting, head = b"", _AGAIN
 
     async def say(data: bytes) -> None:
         async with turn:
             await send(data)
 
     async def say_lines(piece: bytes) -> None:
-        nonlocal waiting
+        nonlocal waiting, head
         *lines, waiting = (waiting + piece).split(b"\n")
-        events = b"".join(map(_event, lines))
+        events, head = head + b"".join(map(_event, lines)), b""
         if events:
             await say(events)
 
@@ -55,7 +55,6 @@ async def _run(stream: Stream, send: Send, ended: trio.Event) -> None:
             await trio.sleep(HEARTBEAT)
             await say(b":\n\n")
 
-    await say(_AGAIN)
     with single_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(live)

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+import ssl
 from contextlib import asynccontextmanager
 
 import pytest
@@ -33,6 +35,12 @@ class Client:
             return answer.status, json.loads(said) if is_json else said, answer.headers
         finally:
             connection.close()
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 @asynccontextmanager
@@ -116,3 +124,86 @@ async def test_wrong_tokens_are_slowed_and_right_ones_are_not(site):
 def test_plain_text_is_for_this_host_alone(site, listen):
     with pytest.raises(ValueError, match=r"of this host|this host alone"):
         site.serve_config(api=listen)
+
+
+async def test_who_was_slower_does_not_undo_what_others_did(site):
+    async with an_api(site) as (client, _):
+        admin = client(Role.ADMIN)
+        status, _, headers = await admin("GET", "/v1/rules")
+        seen = headers["ETag"]
+        assert (await admin("GET", "/v1/rules", **{"If-None-Match": seen}))[0] == 304
+        deny = {"table": {"default": "deny"}}
+        status, said, headers = await admin("PUT", "/v1/rules", deny, **{"If-Match": seen})
+        assert (status, said["default"]) == (200, "deny")
+        assert headers["ETag"] != seen
+        status, said, _ = await admin("PUT", "/v1/rules", {"table": {}}, **{"If-Match": seen})
+        assert status == 412
+        assert (await admin("GET", "/v1/rules"))[1]["default"] == "deny"
+        mine = {"If-Match": f'"x", {headers["ETag"]}'}
+        assert (await admin("PUT", "/v1/rules", {"table": {}}, **mine))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/trace", {}, 400),
+        ("POST", "/v1/trace", {"frame": 7}, 400),
+        ("POST", "/v1/trace", {"frame": "x", "more": 1}, 400),
+        ("POST", "/v1/trace", [], 400),
+        ("POST", "/v1/trace", {"frame": "x" * (1 << 20)}, 413),
+        ("POST", "/v1/invites", {"name": "pc1", "public": "a.example"}, 400),
+        ("POST", "/v1/invites", {"name": "pc1", "expires": -1}, 400),
+        ("POST", "/v1/tokens", {"name": "x", "role": "open"}, 400),
+        ("POST", "/v1/tokens", {"name": "admin"}, 409),
+        ("PATCH", "/v1/ports/pc1", {"vlan": "5000"}, 400),
+        ("GET", "/v1/macs?vlan=many", None, 400),
+        ("GET", "/v1/events?since=x", None, 400),
+        ("GET", "/v1/members/pc1", None, 404),
+        ("GET", "/v1/leases", None, 409),
+        ("DELETE", "/v1/tokens/nobody", None, 404),
+        ("GET", "/v1/ports/a/b", None, 404),
+    ],
+)
+async def test_what_is_wrong_is_told(site, method, path, body, status):
+    async with an_api(site) as (client, _):
+        found, said, _ = await client(Role.ADMIN)(method, path, body)
+        assert (found, set(said)) == (status, {"error", "code"}), said
+
+
+async def test_a_member_is_changed_from_afar(site):
+    async with an_api(site) as (client, running), site.joined("pc1", running) as member:
+        admin = client(Role.ADMIN)
+        status, said, _ = await admin("PATCH", "/v1/members/pc1", {"name": "office"})
+        assert (status, said["name"]) == (200, "office")
+        status, said, _ = await admin("POST", "/v1/members/office/disable")
+        assert said["disabled"] is not None
+        body = {"name": "pc2", "public": ["a.example:7450"]}
+        status, said, _ = await admin("POST", "/v1/invites", body)
+        assert said["string"].startswith("vsw")
+        assert (await admin("GET", "/v1/members"))[1]["invites"][0]["name"] == "pc2"
+        assert (await admin("DELETE", "/v1/members/office"))[0] == 200
+        assert await member.wait_ended()
+
+
+async def test_the_api_is_on_https_where_the_file_has_a_table(site):
+    site.files.ensure()
+    token = TokenStore(site.files.tokens).create("reader", Role.READ)
+    config = site.path / "serve.toml"
+    for text, status in (("[api]\n", 200), ("[api]\nhttps = false\n", 404), ("", 404)):
+        config.write_text(f"[names]\nenabled = false\n{text}")
+        where = f"127.0.0.1:{free_port()}"
+        options = {"https": where, "config": config}
+        options |= {"api_https": False} if "false" in text else {}
+        async with site.serving(**options):
+
+            def ask(where):
+                context = ssl._create_unverified_context()
+                connection = http.client.HTTPSConnection(where, timeout=20, context=context)
+                try:
+                    headers = {"Authorization": f"Bearer {token}"}
+                    connection.request("GET", "/v1/status", headers=headers)
+                    return connection.getresponse().status
+                finally:
+                    connection.close()
+
+            assert await trio.to_thread.run_sync(ask, where) == status
