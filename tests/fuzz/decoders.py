@@ -10,6 +10,7 @@ ConfigError.
 import json
 from bisect import bisect
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from types import FunctionType
 from zlib import crc32
