@@ -53,7 +53,7 @@ def test_nothing_is_found_on_a_healthy_pair(lan):
 @pytest.mark.netns("nft")
 def test_what_others_do_to_the_interface_and_the_host_is_found(lan):
     pc1 = lan.members["pc1"]
-    pc1.run(["ip", "link", "add", "other", "type", "dummy"])
+    pc1.run(["ip", "link", "add", "other", "type", "veth", "peer", "name", "another"])
     pc1.run(["ip", "address", "add", "10.77.0.77/25", "dev", "other"])
     pc1.run(["ip", "link", "set", "other", "up"])
     assert "10.77.0.0/25" in found(lan, pc1)["subnet-collision"]
@@ -83,6 +83,12 @@ def test_the_way_to_the_switch_is_examined_with_an_invite_that_stays(lan):
     nft(lan.switch, DROP.format("input"))
     assert set(found(lan, host, invite)) == {"udp-blocked"}
     nft(lan.switch, "delete table inet t")
+
+
+@pytest.mark.netns("nft")
+def test_what_keeps_a_host_from_the_switch_is_told_apart(lan):
+    host = lan.host("pc2")
+    invite = lan.invite("pc2", "--again")
     host.run(["ip", "address", "flush", "dev", UNDERLAY])
     assert "unreachable" in found(lan, host, invite)
     host.run(["ip", "address", "add", "192.0.2.99/24", "dev", UNDERLAY])
@@ -91,12 +97,15 @@ def test_the_way_to_the_switch_is_examined_with_an_invite_that_stays(lan):
     assert found(lan, host, f"{SWITCH_ADDRESS}:9")["port-closed"].startswith(SWITCH_ADDRESS)
     assert found(lan, host, SWITCH_ADDRESS) == {}
     # None of that has used the invite up.
-    lan.join("pc2", invite=invite)
+    lan.join("pc2", "--advertise", "192.168.55.0/24", invite=invite)
     lan.wait_connected("pc2")
+    assert "rp-filter" not in found(lan, host)
+    host.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter"])
+    assert "rp-filter" in found(lan, host)
 
 
 @pytest.mark.netns("nft", "ethtool")
-def test_a_black_hole_and_another_switch_are_found(lan):
+def test_a_black_hole_is_found(lan):
     host = lan.host("pc4")
     invite = lan.invite("pc4")
     host.run(["ethtool", "-K", UNDERLAY, "tx-udp-segmentation", "off"])
@@ -105,7 +114,12 @@ def test_a_black_hole_and_another_switch_are_found(lan):
     assert set(seen) == {"mtu-black-hole"}
     assert "one of 1500" in seen["mtu-black-hole"]
     lan.underlay.call(netlink.configure, lan.ports["pc4"], mtu=1500)
-    # The same place with another key.
+
+
+@pytest.mark.netns("nft")
+def test_another_switch_in_its_place_is_found(lan):
+    invite = lan.invite("pc4", "--again")
+    host = lan.host("pc4")
     lan.programs["switch"].stop()
     (lan.state(lan.switch) / "server.key").unlink()
     lan.serve("--https", ":443")

@@ -24,7 +24,7 @@ SKEW_LIMIT: Final = 60.0  # seconds between two clocks: certificates and invites
 MTU_SLACK: Final = 16  # bytes: the search of the path MTU ends a few bytes below what passes
 LOW_MTU: Final = 1280  # bytes of an IP packet: what every IPv6 path takes (RFC 8200 s. 5)
 NEARLY: Final = 8  # bits of prefix: a network that is larger by more is a route to others
-_UDP_OVER_IP: Final = {4: 28, 6: 48}  # bytes of headers
+UDP_OVER_IP: Final = {4: 28, 6: 48}  # bytes of headers
 
 
 class Severity(StrEnum):
@@ -432,7 +432,7 @@ def _of_path(path: PathFacts) -> Seen:
 def _of_mtu(path: PathFacts) -> Seen:
     if path.datagram_size is None:
         return
-    packet = path.datagram_size + _UDP_OVER_IP[path.ip_version]
+    packet = path.datagram_size + UDP_OVER_IP[path.ip_version]
     if path.link_mtu is not None and packet + MTU_SLACK < min(path.link_mtu, 9000):
         yield (
             "mtu-black-hole",

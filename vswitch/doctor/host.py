@@ -37,7 +37,7 @@ from vswitch.runtime import optimised
 from vswitch.state import StateDir, check_owned, owners_beside
 from vswitch.version import VERSION
 
-_PATIENCE: Final = 5.0  # seconds for a program that is asked something
+PATIENCE: Final = 5.0  # seconds for a program that is asked something
 _CAP_NET_ADMIN: Final = 12  # linux/capability.h
 _COMMAND: Final = "vswitch"
 _BRIDGE_CALLS: Final = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
@@ -46,7 +46,11 @@ _NO_NAMESPACES: Final = {  # sysctls that deny them to ordinary users, by the va
     "kernel/unprivileged_userns_clone": "0",
     "kernel/apparmor_restrict_unprivileged_userns": "1",
 }
-_SYSCTL: Final = Path("/proc/sys")
+SYSCTL: Final = Path("/proc/sys")
+MANAGERS: Final = {  # where they tell of interfaces, and what they say of one that is theirs
+    "systemd-networkd": ("/run/systemd/netif/links", r"^ADMIN_STATE=configur"),
+    "NetworkManager": ("/run/NetworkManager/devices", r"^managed=true"),
+}
 
 Running = tuple[SwitchStatus | None, list[JoinStatus], list[tuple[str, str]]]
 
@@ -70,7 +74,7 @@ def _other_commands() -> Iterator[tuple[str, str]]:
     for path in sorted(found):
         try:
             done = subprocess.run(
-                [path, "--version"], capture_output=True, text=True, timeout=_PATIENCE
+                [path, "--version"], capture_output=True, text=True, timeout=PATIENCE
             )
         except (OSError, subprocess.TimeoutExpired):
             continue
@@ -106,7 +110,7 @@ def ask_running(files: StateDir) -> Running:
     switch, joins, hung = None, [], []
     for path in (files.control_socket, *files.join_sockets()):
         try:
-            answer = request(path, "status", timeout=_PATIENCE)
+            answer = request(path, "status", timeout=PATIENCE)
         except NotRunning:
             continue
         except NotReachable as error:
@@ -185,7 +189,7 @@ def tap() -> TapFacts:
 def _setting(name: str) -> str | None:
     """A sysctl, by its path; None where the kernel has none of that name."""
     try:
-        return (_SYSCTL / name).read_text().strip()
+        return (SYSCTL / name).read_text().strip()
     except OSError:
         return None
 
@@ -204,7 +208,7 @@ def interfaces(joins: Sequence[JoinStatus]) -> list[InterfaceFacts]:
                 name=name,
                 network=join.address,
                 networks=[str(each) for each in netlink.host_facts(name).networks],
-                managers=list(_managers(link.index)),
+                managers=list(managers(link.index)),
                 offload=bool(int(_attribute(name, "tun_flags"), 16) & IFF_VNET_HDR),
                 routes=bool(join.routes or join.advertised or join.exit_node),
                 rp_filter=max(int(each or 0) for each in filters),
@@ -227,14 +231,11 @@ def _attribute(name: str, attribute: str) -> str:
         return hex(IFF_VNET_HDR)
 
 
-def _managers(index: int) -> Iterator[str]:
+def managers(index: int) -> Iterator[str]:
     """Both tell of each interface in a file below /run, by its number."""
-    for path, line, name in (
-        (f"/run/systemd/netif/links/{index}", r"^ADMIN_STATE=configur", "systemd-networkd"),
-        (f"/run/NetworkManager/devices/{index}", r"^managed=true", "NetworkManager"),
-    ):
+    for name, (directory, line) in MANAGERS.items():
         try:
-            text = Path(path).read_text(errors="replace")
+            text = (Path(directory) / str(index)).read_text(errors="replace")
         except OSError:
             continue
         if re.search(line, text, re.M):
@@ -251,7 +252,7 @@ def firewall(hook: str, port: int) -> list[str] | None:
     if nft is None or os.geteuid() != 0:
         return None
     done = subprocess.run(
-        [nft, "-j", "list", "ruleset"], capture_output=True, text=True, timeout=_PATIENCE
+        [nft, "-j", "list", "ruleset"], capture_output=True, text=True, timeout=PATIENCE
     )
     if done.returncode != 0:
         raise VswitchError(f"nft list ruleset: {done.stderr.strip()}")

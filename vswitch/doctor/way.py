@@ -23,7 +23,7 @@ import attrs
 import trio
 
 from vswitch.addresses import HostPort
-from vswitch.doctor.findings import PathFacts
+from vswitch.doctor.findings import MTU_SLACK, UDP_OVER_IP, PathFacts
 from vswitch.errors import RefusedError, TimedOut, VswitchError
 from vswitch.joining.paths import PathPolicy
 from vswitch.joining.pipes import RunPipe
@@ -31,8 +31,8 @@ from vswitch.joining.profiles import Profile
 from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
 from vswitch.management.status import JoinStatus
 
-UDP_PATIENCE: Final = 6.0  # seconds: the fourth init has left by then
-HTTPS_PATIENCE: Final = 6.0  # seconds for the handshake in a pipe that is open
+UDP_PATIENCE: Final = 5.0  # seconds: the fourth init has left by then
+HTTPS_PATIENCE: Final = 5.0  # seconds for the handshake in a pipe that is open
 SEARCH_TIME: Final = 6.0  # seconds for the search of the path MTU
 SETTLED: Final = 2.0  # seconds without a new size after which the search counts as done
 CLOSED_WAIT: Final = 1.0  # seconds for ICMP to come back
@@ -56,7 +56,7 @@ async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
         facts = await _ask_udp(facts, profile, addresses)
     if profile.https and facts.refused is None:
         facts = await _ask_https(facts, profile, run_pipe)
-        skew = await trio.to_thread.run_sync(_skew, profile.https[0], abandon_on_cancel=True)
+        skew = await trio.to_thread.run_sync(skew_at, profile.https[0], abandon_on_cancel=True)
         facts = attrs.evolve(facts, skew=skew)
     return facts
 
@@ -66,9 +66,10 @@ async def _ask_udp(facts: PathFacts, profile: Profile, addresses: ResolvedAddres
     try:
         async with _open(profile, addresses, "udp", None, UDP_PATIENCE) as reached:
             facts = attrs.evolve(facts, udp_ms=1000 * (trio.current_time() - begun))
-            size = await _searched(reached)
             host, port = reached.channel.address[:2]
             mtu, version = link_mtu(str(host), int(port))
+            most = None if mtu is None else mtu - UDP_OVER_IP[version] - MTU_SLACK
+            size = await _searched(reached, most)
             return attrs.evolve(facts, datagram_size=size, link_mtu=mtu, ip_version=version)
     except RefusedError as error:
         return attrs.evolve(facts, refused=str(error))
@@ -111,12 +112,12 @@ def _open(
     )
 
 
-async def _searched(reached: Reached) -> int:
-    """The size of datagrams, once it has not grown for a while."""
+async def _searched(reached: Reached, most: int | None) -> int:
+    """The size of datagrams, once it is `most` or has not grown for a while."""
     channel = reached.channel
     size, since = channel.statistics().datagram_size, trio.current_time()
     with trio.move_on_after(SEARCH_TIME):
-        while trio.current_time() - since < SETTLED:
+        while trio.current_time() - since < SETTLED and (most is None or size < most):
             await trio.sleep(_LOOK)
             found = channel.statistics().datagram_size
             if found != size:
@@ -135,7 +136,7 @@ def link_mtu(host: str, port: int) -> tuple[int | None, int]:
     return None, version
 
 
-def _skew(url: str) -> float | None:
+def skew_at(url: str) -> float | None:
     """Seconds that this clock is ahead of the one behind `url`; None where nothing says so."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
