@@ -88,7 +88,7 @@ def test_the_way_to_the_switch_is_examined_with_an_invite_that_stays(lan):
 @pytest.mark.netns("nft")
 def test_what_keeps_a_host_from_the_switch_is_told_apart(lan):
     host = lan.host("pc2")
-    invite = lan.invite("pc2", "--again")
+    invite = lan.invite("pc2")
     host.run(["ip", "address", "flush", "dev", UNDERLAY])
     assert "unreachable" in found(lan, host, invite)
     host.run(["ip", "address", "add", "192.0.2.99/24", "dev", UNDERLAY])
@@ -118,7 +118,7 @@ def test_a_black_hole_is_found(lan):
 
 @pytest.mark.netns("nft")
 def test_another_switch_in_its_place_is_found(lan):
-    invite = lan.invite("pc4", "--again")
+    invite = lan.invite("pc4")
     host = lan.host("pc4")
     lan.programs["switch"].stop()
     (lan.state(lan.switch) / "server.key").unlink()
