@@ -10,8 +10,7 @@ from vswitch.api.http import Api
 from vswitch.api.roles import Role
 from vswitch.api.table import Call, Route, RouteHandler, Subject, Table
 from vswitch.api.tokens import TokenStore
-from vswitch.management.answers import Peers
-from vswitch.management.status import JoinStatus
+from vswitch.management.status import JoinStatus, Peers
 from vswitch.state import StateDir
 
 Handlers = Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]]

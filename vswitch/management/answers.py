@@ -436,20 +436,3 @@ class Impaired:
     """What is done to ports now."""
 
     impaired: list[Impairment]
-
-
-@frozen(kw_only=True)
-class Peer:
-    """Another member, as the switch says."""
-
-    name: str
-    address: str | None
-    mac: str | None
-    state: str | None
-
-
-@frozen(kw_only=True)
-class Peers:
-    """The other members."""
-
-    members: list[Peer]

@@ -38,7 +38,7 @@ _CLOSED = (
     "{path} closed without an answer: it is busy with other questions, or has just stopped; try "
     "again"
 )
-_NO_ANSWER = "{path} answered what is no answer: is it vswitch?"
+_NO_ANSWER = "{path} answered what is no answer: is it vswitch, of this version?"
 _ASK_AGAIN = 0.02  # seconds, where the queue of those that want to connect is full
 _BY_CODE: dict[int, type[VswitchError]] = {
     kind.exit_code: kind

@@ -12,7 +12,6 @@ import pytest
 import trio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
-from jsonschema_rs import Draft202012Validator
 
 from tests.vswitch.api.test_api import Client, free_port
 from vswitch.api.openapi import document
@@ -21,6 +20,8 @@ from vswitch.api.routes import SWITCH
 from vswitch.api.tokens import TokenStore
 from vswitch.management.client import VERBS
 
+schemathesis = pytest.importorskip("schemathesis")
+Draft202012Validator = pytest.importorskip("jsonschema_rs").Draft202012Validator
 MAC = "02:00:00:00:00:77"
 EXAMPLES = 12  # of each operation
 
@@ -114,8 +115,6 @@ async def test_each_answer_is_what_the_document_says(site):
 
 def fuzz(where, token, secrets):
     """Each operation but streams, with what its schema allows and what it does not."""
-    import schemathesis
-
     schema = schemathesis.openapi.from_dict(document(SWITCH))
     streams = {row.path for row in SWITCH.rows if row.media}
     seen = set()
