@@ -48,6 +48,8 @@ def test_nothing_is_found_on_a_healthy_pair(lan):
     done = lan.command(lan.members["pc1"], "netcheck", "--json")
     (path,) = json.loads(done.stdout)["paths"]
     assert path["udp_ms"] is not None
+    assert path["seen"].startswith("192.0.2.11:")
+    assert "192.0.2.11" in path["own"]
 
 
 @pytest.mark.netns("nft")

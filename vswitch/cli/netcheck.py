@@ -8,7 +8,7 @@ from vswitch.cli.common import Subparsers, add_command, answer, print_json
 from vswitch.cli.doctor import exit_code, lines_of, look
 from vswitch.config.options import DoctorConfig
 from vswitch.config.sources import add_flags
-from vswitch.doctor.findings import PathFacts, judge
+from vswitch.doctor.findings import PathFacts, behind_nat, judge
 from vswitch.management.status import SCHEMA, to_json
 from vswitch.management.tables import table
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         data = {"paths": to_json(list(facts.paths)), "findings": to_json(findings)}
         print_json({"schema": SCHEMA, **data})
     else:
-        heads = ["SWITCH", "UDP", "HTTPS", "DATAGRAM", "LINK MTU"]
+        heads = ["SWITCH", "UDP", "HTTPS", "DATAGRAM", "LINK MTU", "SEEN AT", "NAT"]
         answer(table(heads, [_row(each) for each in facts.paths]), *lines_of(findings))
     return exit_code(findings)
 
@@ -48,6 +48,8 @@ def _row(path: PathFacts) -> list[str]:
         _shown(path.https_ms, "ms"),
         _shown(path.datagram_size, "bytes"),
         _shown(path.link_mtu, "bytes"),
+        path.seen or "-",
+        {None: "-", True: "yes", False: "no"}[behind_nat(path)],
     ]
 
 

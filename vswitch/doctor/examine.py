@@ -139,8 +139,7 @@ def _way_of(
 
     async def look() -> PathFacts:
         if name in joined and (isinstance(each, str) or each.invite is None):
-            await trio.lowlevel.checkpoint()
-            return way.of_status(joined[name])
+            return way.of_status(joined[name], await trio.to_thread.run_sync(host.addresses))
         profile = (
             each
             if not isinstance(each, str)

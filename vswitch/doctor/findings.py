@@ -164,6 +164,12 @@ _KINDS: Final = (
         "restart it after an upgrade; if several are installed, remove all but one",
     ),
     Kind(
+        "switch-version",
+        _N,
+        "The switch is of another version than this member",
+        "versions beside each other work together; upgrade both before you report a fault",
+    ),
+    Kind(
         "several-installed",
         _W,
         "Several versions of vswitch are installed",
@@ -304,6 +310,8 @@ class PathFacts:
     link_mtu: int | None = None  # bytes: what the kernel knows of the way there
     ip_version: int = 4
     skew: float | None = None  # seconds that the clock here is ahead
+    seen: str | None = None  # where the switch saw this host
+    own: Sequence[str] = ()  # addresses of this host, where `seen` is known
 
 
 @frozen(kw_only=True)
@@ -314,6 +322,7 @@ class RunningFacts:
     hung: Sequence[tuple[str, str]] = ()  # sockets that take a question and do not answer
     faults: Sequence[tuple[str, str]] = ()
     versions: Sequence[tuple[str, str]] = ()  # of what runs: its name and version
+    switches: Sequence[tuple[str, str, str]] = ()  # of joins: name, its software, its switch's
     changed: Sequence[tuple[str, str]] = ()  # interfaces, and what is not as it was made
     port_taken: str | None = None
 
@@ -456,6 +465,18 @@ def _of_running(running: RunningFacts | None, installed: InstalledFacts | None) 
         assert installed is not None
         if version != installed.version:
             yield "other-version", f"{name} is {version}, this command {installed.version}"
+
+    for name, software, other in running.switches:
+        if software != other:
+            yield "switch-version", f"the switch of {name} is {other}, this member {software}"
+
+
+def behind_nat(path: PathFacts) -> bool | None:
+    """Whether the switch sees this host at an address that it does not have; None: not known."""
+    if not path.seen or not path.own:
+        return None
+    host = path.seen.rpartition(":")[0].strip("[]")
+    return host not in path.own
 
 
 def _of_installed(installed: InstalledFacts | None) -> Seen:

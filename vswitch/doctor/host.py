@@ -135,7 +135,15 @@ def running(found: Running, port: int | None) -> RunningFacts:
         ],
         hung=hung,
         faults=[(each.ended, f"{each.error}, reference={each.reference}") for each in faults],
-        versions=[] if switch is None else [("the switch", switch.version)],
+        versions=[
+            *([] if switch is None else [("the switch", switch.version)]),
+            *((each.name, each.version) for each in joins if each.version),
+        ],
+        switches=[
+            (each.name, f"vswitch {each.version}", each.switch_software)
+            for each in joins
+            if each.switch_software
+        ],
         changed=[
             (each.dev or each.name, ", ".join(f"{what} is {now}" for what, now in lacks.items()))
             for each in joins
@@ -221,6 +229,11 @@ def interfaces(joins: Sequence[JoinStatus]) -> list[InterfaceFacts]:
             )
         )
     return found
+
+
+def addresses() -> list[str]:
+    """All of this host, without their prefixes."""
+    return [text.partition("/")[0] for _, found in netlink.interfaces() for text in found]
 
 
 def _attribute(name: str, attribute: str) -> str:

@@ -197,10 +197,16 @@ async def _is_closed(host: str, port: int) -> bool:
     return False
 
 
-def of_status(join: JoinStatus) -> PathFacts:
-    """What a running join knows of its path."""
+def of_status(join: JoinStatus, own: Sequence[str]) -> PathFacts:
+    """What a running join knows of its path; `own` are the addresses of this host."""
     if join.state != "up":
         return PathFacts(place=join.server)  # `not-connected` says why
-    facts = PathFacts(place=join.server, udp_ms=join.rtt_ms)
-    by_udp = join.path in (None, "udp")
-    return attrs.evolve(facts, datagram_size=join.datagram_size if by_udp else None)
+    if join.path not in (None, "udp"):
+        return PathFacts(place=join.server, https_tried=True, https_ms=join.rtt_ms)
+    return PathFacts(
+        place=join.server,
+        udp_ms=join.rtt_ms,
+        datagram_size=join.datagram_size,
+        seen=join.seen or None,
+        own=own,
+    )

@@ -16,6 +16,7 @@ from vswitch.doctor.findings import (
     RunningFacts,
     Severity,
     TapFacts,
+    behind_nat,
     blocking_rules_untrusted,
     judge,
 )
@@ -95,6 +96,7 @@ WRONG = {
     "port-taken": running(port_taken="UDP port 7450: Address already in use"),
     "fault": running(faults=[("dhcp", "KeyError, reference=1a2b")]),
     "other-version": running(versions=[("the switch", "0.9")]),
+    "switch-version": running(switches=[("pc1", "vswitch 1.0", "vswitch 0.9")]),
     "several-installed": installed(others=[("/usr/bin/vswitch", "0.9")]),
     "old-dependency": installed(wrong=[("trio", "0.2 is installed; 0.28 or later is needed")]),
     "slow-python": installed(optimised=False),
@@ -139,6 +141,15 @@ def test_problems_come_first():
     facts = evolve(installed(optimised=False), paths=[evolve(PATH, skew=90.0, refused="revoked")])
     order = [each.severity for each in judge(facts)]
     assert order == [Severity.PROBLEM, Severity.WARNING, Severity.NOTE]
+
+
+def test_a_nat_is_seen_by_the_address_that_the_switch_sees():
+    own = ["192.0.2.11", "2001:db8::11"]
+    assert behind_nat(PathFacts(place="s", seen="203.0.113.9:41022", own=own))
+    assert not behind_nat(PathFacts(place="s", seen="192.0.2.11:41022", own=own))
+    assert not behind_nat(PathFacts(place="s", seen="[2001:db8::11]:41022", own=own))
+    assert behind_nat(PathFacts(place="s", own=own)) is None
+    assert behind_nat(PathFacts(place="s", seen="192.0.2.11:41022")) is None
 
 
 def test_an_ipv6_path_has_longer_headers():
