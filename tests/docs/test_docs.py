@@ -17,6 +17,7 @@ from transport.stats import DROP_REASONS
 from vswitch.cli.common import SUMMARIES
 from vswitch.config.options import (
     TABLES,
+    DoctorConfig,
     ExecConfig,
     InviteConfig,
     JoinConfig,
@@ -79,6 +80,8 @@ OF_COMMAND = {
     "leases": LookConfig,
     "publish": LookConfig,
     "unpublish": LookConfig,
+    "doctor": DoctorConfig,
+    "netcheck": DoctorConfig,
 }
 LEVELS = ("debug", "info", "warning", "error", "exception", "log")
 UNITS = sorted((ROOT / "examples").glob("*.service"))

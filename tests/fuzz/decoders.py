@@ -10,6 +10,7 @@ ConfigError.
 import json
 from bisect import bisect
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from types import FunctionType
 from zlib import crc32
@@ -75,7 +76,7 @@ def run(data: bytes) -> None:
 
 def run_text(data: bytes) -> None:
     reader = Reader(data)
-    kind, place = reader.choice(("parse", "parse", "join", "orders")), reader.number(2)
+    kind, place = reader.choice(("parse", "parse", "join", "orders", "firewall")), reader.number(2)
     text = reader.rest().decode(errors="surrogateescape")
     try:
         match kind:
@@ -85,6 +86,8 @@ def run_text(data: bytes) -> None:
                 JoinString.parse_untrusted(text)
             case "orders":
                 _orders(text)
+            case "firewall":
+                _rules(text, place)
     except (ConfigError, ValueError):
         pass
 
@@ -97,6 +100,11 @@ def _orders(text: str) -> None:
         args = dict(zip(("delay", "rate", "for", "loss", "direction"), words, strict=False))
     if isinstance(args, dict):  # what the control socket lets through
         find("vswitch", "orders_untrusted")(args)
+
+
+def _rules(text: str, port: int) -> None:
+    with suppress(BadRecord):
+        find("vswitch", "blocking_rules_untrusted")(text, "input", port)
 
 
 def _input(name: str, body: bytes) -> Iterator[bytes]:
@@ -154,6 +162,14 @@ def text_seeds() -> Iterator[tuple[str, bytes]]:
         key, where = PublicKey(bytes(range(32))), places[:count]
         join = JoinString(key, bytes(8), bytes(16), where, member).encode()
         yield label, b"\2\0\0" + join.encode()
+    drop = [
+        {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "udp"}},
+        {"drop": None},
+    ]
+    chain = {"family": "inet", "table": "t", "hook": "input", "policy": "drop"}
+    rule = {"family": "inet", "table": "t", "chain": "c", "expr": drop}
+    entries = [{"chain": {**chain, "name": "c"}}, {"rule": rule}]
+    yield "firewall", b"\4\0\0" + json.dumps({"nftables": entries}).encode()
     orders = {"delay": "40ms~5ms", "loss": "1.5%", "rate": "10M", "seed": 7, "direction": "in"}
     yield "orders", b"\3\0\0" + json.dumps(orders).encode()
     yield "orders-lines", b"\3\0\x0040ms\n10M\n5m\n1%\nout"

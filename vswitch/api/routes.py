@@ -36,6 +36,7 @@ from vswitch.management.answers import (
 from vswitch.management.handlers import HANDLERS
 from vswitch.management.handlers import members as handlers
 from vswitch.management.handlers.common import Controlled
+from vswitch.management.metrics import exposition
 from vswitch.management.status import MemberStatus, PublishStatus, SwitchStatus, to_json
 from vswitch.management.stream import Stream
 from vswitch.page.qr import qr_svg
@@ -190,6 +191,26 @@ def _rules_in_force(said: dict[str, Any]) -> Any:
     return [said["default"], [rule["rule"] for rule in said["rules"]], said["tests"]]
 
 
+async def _metrics(call: Call) -> Response:
+    """Of all networks: a scrape is of the program."""
+    statuses = [await each.status() for each in call.subject.networks.values()]
+    body, media = await trio.to_thread.run_sync(exposition, statuses)
+    return Response(200, body, [("Content-Type", media)])
+
+
+async def _healthy(call: Call) -> Response:
+    await trio.lowlevel.checkpoint()
+    return Response(200, b"ok\n", [_TEXT])
+
+
+async def _ready(call: Call) -> Response:
+    """Anybody may ask, so it tells nothing of networks and costs no look into files."""
+    await trio.lowlevel.checkpoint()
+    if not call.subject.networks:
+        return Response(503, b"no network is served\n", [_TEXT])
+    return Response(200, b"ready\n", [_TEXT])
+
+
 def _asked(name: str, **fixed: Any) -> RouteHandler:
     return verb(HANDLERS[name], **fixed)
 
@@ -203,10 +224,14 @@ def _settings(path: str, kind: Any, summary: str, handler: RouteHandler) -> tupl
 
 _READ, _OPERATE, _ADMIN = Role.READ, Role.OPERATE, Role.ADMIN
 _LINES = "application/x-ndjson"
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 SWITCH = Table(
     (
         *_SESSION,
+        Route("GET", "/metrics", _READ, None, "for Prometheus", _metrics, media="text/plain"),
+        Route("GET", "/healthz", Role.OPEN, None, "it lives", _healthy, media="text/plain"),
+        Route("GET", "/readyz", Role.OPEN, None, "it serves", _ready, media="text/plain"),
         Route("GET", "/v1/status", _READ, SwitchStatus, "all of a network", _asked("status")),
         Route("GET", "/v1/networks", _READ, Networks, "the networks", _networks),
         Route("GET", "/v1/counters", _READ, answers.Counters, "all counters", _counters),

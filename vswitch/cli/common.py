@@ -17,7 +17,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transport.errors import KeyFileError
-from vswitch.errors import ConfigError, ExitCode, VswitchError
+from vswitch.errors import (
+    ConfigError,
+    ExitCode,
+    NotReachable,
+    PrivilegeError,
+    TimedOut,
+    VswitchError,
+)
 
 if TYPE_CHECKING:
     import trio
@@ -55,6 +62,8 @@ SUMMARIES = {  # of every command, in the order of `vswitch help commands`
     "mac": "list or change the MAC table",
     "token": "make, list or revoke tokens of the API",
     "leases": "list the machines with an address by DHCP, or end a lease",
+    "doctor": "say what is wrong here or on the way, and what to do",
+    "netcheck": "say how well a switch is reached from here",
     "bench": "measure the link to another member",
     "demo": "see it work: a switch and two members on this machine",
     "genkey": "make a key pair ahead of time",
@@ -64,11 +73,12 @@ SUMMARIES = {  # of every command, in the order of `vswitch help commands`
 GROUPS = {  # the same, by what one wants; a new command stands in one of these, too
     "run": "serve join exec proxy leave demo",
     "members": "invite members member rename disable enable revoke",
-    "look": "status ports top ping wait counters events capture trace leases bench",
+    "look": "status ports top ping wait counters events capture trace leases bench doctor netcheck",
     "change": "port switch mac rules publish unpublish impair",
     "keep": "token genkey pubkey completion",
 }
 _WIDTH = 79  # columns
+_FOR_DOCTOR = (NotReachable, PrivilegeError, TimedOut)  # errors of which it may know the reason
 T = TypeVar("T")
 Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
 
@@ -206,7 +216,12 @@ def run_service(
             await service()
             nursery.cancel_scope.cancel()
 
-    trio.run(main)
+    try:
+        trio.run(main)
+    except BaseException as error:
+        if any(isinstance(leaf, _FOR_DOCTOR) for leaf in _leaves(error)):
+            say("vswitch: `vswitch doctor` looks for what is wrong on this host and on the way")
+        raise
     return ExitCode.INTERRUPTED if received == [signal.SIGINT] else ExitCode.OK
 
 

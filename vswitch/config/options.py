@@ -160,6 +160,11 @@ class TokenConfig(_Printed, StateConfig):
 
 
 @frozen(kw_only=True)
+class DoctorConfig(_Printed, StateConfig):
+    """Options of `doctor` and `netcheck`."""
+
+
+@frozen(kw_only=True)
 class InviteConfig(OneNetworkConfig, _Printed):
     """Options of `invite`. `expires` is in seconds."""
 

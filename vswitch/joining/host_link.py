@@ -41,6 +41,7 @@ from vswitch.management.status import JoinStatus, to_json
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 from vswitch.proxy.status import ProxyStatus
+from vswitch.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ class HostLink:
         self._device: Remote | None = None  # while connected
         self._since = uptime()
         self._error: str | None = None
+        self._software = ""  # of the switch, and where it saw this host; of the last welcome
+        self._seen = ""
         self._attempts = 0  # that failed since the last connection
         self._refused: dict[str, str] = {}  # address, mtu: what the switch said, and why not
         self._limits: dict[str, LineLimit] = {}  # by event
@@ -169,6 +172,7 @@ class HostLink:
         interface = self.interface
         self._device, self._error, self._since = device, None, uptime()
         self._attempts = 0
+        self._software, self._seen = welcome.software, welcome.seen
         self.tell(
             "connected",
             member=welcome.name,
@@ -282,6 +286,9 @@ class HostLink:
                 since=wall_time_of(self._since),
                 error=self._error,
                 attempts=self._attempts,
+                version=VERSION,
+                switch_software=self._software,
+                seen=self._seen,
                 refused=dict(self._refused),
                 names=None if self.resolver is None else self.resolver.shown,
                 lacking=lacks,

@@ -203,6 +203,9 @@ class JoinStatus:
     error: str | None = None
     attempts: int = 0  # to connect, that have failed since it last was
     switch_key: str | None = None  # fingerprint of what this member has pinned
+    version: str = ""  # of this join
+    switch_software: str = ""  # what the switch said that it is, when this member connected
+    seen: str = ""  # where it saw this member then: behind a NAT, its outside
     refused: dict[str, str] = Factory(dict)  # what the switch said of address or MTU, and why not
     names: str | None = None  # the domain that its name server is asked for, and by what means
     lacking: dict[str, str] = Factory(dict)  # what others have changed of `dev`, and to what

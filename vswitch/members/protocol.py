@@ -211,6 +211,7 @@ class Welcome:
     lane: str = attrs.field(default="kcp", validator=TEXT)  # in force: the wish, or kcp
     # For a member that sends or forwards IPv6 through gateways.
     address6: str | None = attrs.field(default=None, validator=INTERFACE)
+    seen: str = attrs.field(default="", validator=TEXT)  # where the member's datagrams come from
 
 
 @attrs.frozen

@@ -237,6 +237,7 @@ class Reception:
                     lane=device.lane_mode,
                     gateways=connected.told,
                     address6=address6,
+                    seen=channel.remote,
                 )
             )
             self._ask_for_approval(connected)

@@ -28,6 +28,7 @@ import random
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -584,6 +585,9 @@ class _Connection:
 
 
 def _head(status: int, headers: Sequence[tuple[str, str]]) -> h11.Response:
+    """With the time of this host, as RFC 9110 section 6.6.1 wants; `vswitch doctor` reads it."""
     return h11.Response(
-        status_code=status, headers=list(headers), reason=HTTPStatus(status).phrase.encode()
+        status_code=status,
+        headers=[("Date", formatdate(usegmt=True)), *headers],
+        reason=HTTPStatus(status).phrase.encode(),
     )

@@ -133,6 +133,9 @@ ERRORS = [
 ]
 
 
+FOR_DOCTOR = (ExitCode.NOT_REACHABLE, ExitCode.TIMEOUT, ExitCode.PRIVILEGE)
+
+
 @pytest.mark.parametrize(("error", "code"), ERRORS)
 def test_errors_lead_to_one_line_and_their_exit_code(services, tmp_path, capsys, error, code):
     async def fail():
@@ -140,7 +143,9 @@ def test_errors_lead_to_one_line_and_their_exit_code(services, tmp_path, capsys,
 
     services.body = fail
     assert main(["serve", "--state", str(tmp_path)]) == code
-    assert capsys.readouterr().err == "vswitch: error: m\n"
+    *hint, said = capsys.readouterr().err.splitlines()
+    assert said == "vswitch: error: m"
+    assert ["vswitch doctor" in each for each in hint] == [True] * (code in FOR_DOCTOR)
 
 
 def test_a_fault_of_the_program_shows_its_traceback(services, tmp_path, capsys):

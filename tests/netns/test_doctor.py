@@ -1,0 +1,134 @@
+"""The doctor on real hosts: what is broken on purpose is found, and nothing on a healthy pair.
+
+One switch and one member, broken in one way after the other, by one test for each group.
+"""
+
+import json
+
+import pytest
+
+from vswitch.devices import netlink
+from vswitch.errors import ExitCode
+from vswitch.lab import Lab, wait_until
+from vswitch.lab.lan import DEV, SWITCH_ADDRESS, UNDERLAY, Lan
+
+OF_THIS_MACHINE = {"slow-python", "several-installed"}  # true of whatever runs the tests
+DROP = "table inet t {{ chain c {{ type filter hook {} priority 0; udp dport 7450 drop\n}}\n}}\n"
+
+
+def found(lan, host, *target):
+    """What it says of each finding, by id; the exit code fits."""
+    done = lan.command(host, "doctor", *target, "--json", check=False)
+    assert done.stdout, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    bad = any(each["severity"] == "problem" for each in findings)
+    assert done.returncode == (ExitCode.FAILED if bad else ExitCode.OK)
+    return {each["id"]: each["seen"] for each in findings if each["id"] not in OF_THIS_MACHINE}
+
+
+def nft(host, text):
+    host.run(["nft", "-f", "-"], input=text)
+
+
+@pytest.fixture(scope="module")
+def lan():
+    with Lab() as lab:
+        lan = Lan(lab)
+        lan.serve("--https", ":443")
+        lan.join("pc1")
+        lan.wait_connected("pc1")
+        yield lan
+        lan.stop()
+
+
+@pytest.mark.netns("nft")
+def test_nothing_is_found_on_a_healthy_pair(lan):
+    assert found(lan, lan.switch) == {}
+    assert found(lan, lan.members["pc1"]) == {}
+    done = lan.command(lan.members["pc1"], "netcheck", "--json")
+    (path,) = json.loads(done.stdout)["paths"]
+    assert path["udp_ms"] is not None
+    assert path["seen"].startswith("192.0.2.11:")
+    assert "192.0.2.11" in path["own"]
+
+
+@pytest.mark.netns("nft")
+def test_what_others_do_to_the_interface_and_the_host_is_found(lan):
+    pc1 = lan.members["pc1"]
+    pc1.run(["ip", "link", "add", "other", "type", "veth", "peer", "name", "another"])
+    pc1.run(["ip", "address", "add", "10.77.0.77/25", "dev", "other"])
+    pc1.run(["ip", "link", "set", "other", "up"])
+    assert "10.77.0.0/25" in found(lan, pc1)["subnet-collision"]
+    pc1.run(["ip", "link", "delete", "other"])
+    key = lan.state(pc1) / "members" / "pc1.key"
+    key.chmod(0o644)
+    assert found(lan, pc1) == {"key-exposed": str(key)}
+    key.chmod(0o600)
+    lan.state(pc1).chmod(0o777)
+    assert "state-owner" in found(lan, pc1)
+    lan.state(pc1).chmod(0o700)
+    pc1.run(["mount", "-t", "tmpfs", "none", "/dev/net"])
+    assert set(found(lan, pc1)) == {"no-tun"}
+    pc1.run(["umount", "/dev/net"])
+    nft(lan.switch, DROP.format("input"))
+    assert "firewall-drops" in found(lan, lan.switch)
+    nft(lan.switch, "delete table inet t")
+    assert found(lan, pc1) == {}
+
+
+@pytest.mark.netns("nft")
+def test_the_way_to_the_switch_is_examined_with_an_invite_that_stays(lan):
+    """By a host that is no member yet."""
+    host = lan.host("pc2")
+    invite = lan.invite("pc2")
+    assert found(lan, host, invite) == {}
+    nft(lan.switch, DROP.format("input"))
+    assert set(found(lan, host, invite)) == {"udp-blocked"}
+    nft(lan.switch, "delete table inet t")
+
+
+@pytest.mark.netns("nft")
+def test_what_keeps_a_host_from_the_switch_is_told_apart(lan):
+    host = lan.host("pc2")
+    invite = lan.invite("pc2")
+    host.run(["ip", "address", "flush", "dev", UNDERLAY])
+    assert "unreachable" in found(lan, host, invite)
+    host.run(["ip", "address", "add", "192.0.2.99/24", "dev", UNDERLAY])
+    nowhere = lan.invite("pc3", "--public", "no-such-name.invalid")
+    assert "no-such-name.invalid" in found(lan, host, nowhere)["name-unresolved"]
+    assert found(lan, host, f"{SWITCH_ADDRESS}:9")["port-closed"].startswith(SWITCH_ADDRESS)
+    assert found(lan, host, SWITCH_ADDRESS) == {}
+    # None of that has used the invite up.
+    lan.join("pc2", "--advertise", "192.168.55.0/24", invite=invite)
+    lan.wait_connected("pc2")
+    assert "rp-filter" not in found(lan, host)
+    host.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter"])
+    assert "rp-filter" in found(lan, host)
+
+
+@pytest.mark.netns("nft", "ethtool")
+def test_a_black_hole_is_found(lan):
+    host = lan.host("pc4")
+    invite = lan.invite("pc4")
+    host.run(["ethtool", "-K", UNDERLAY, "tx-udp-segmentation", "off"])
+    lan.underlay.call(netlink.configure, lan.ports["pc4"], mtu=1300)
+    seen = found(lan, host, invite)
+    assert set(seen) == {"mtu-black-hole"}
+    assert "one of 1500" in seen["mtu-black-hole"]
+    lan.underlay.call(netlink.configure, lan.ports["pc4"], mtu=1500)
+
+
+@pytest.mark.netns("nft")
+def test_another_switch_in_its_place_is_found(lan):
+    invite = lan.invite("pc4")
+    host = lan.host("pc4")
+    lan.programs["switch"].stop()
+    (lan.state(lan.switch) / "server.key").unlink()
+    lan.serve("--https", ":443")
+    assert {"wrong-key", "no-answer"} <= set(found(lan, host, invite))
+    wait_until(
+        lambda: "not-connected" in found(lan, lan.members["pc1"]),
+        "a member that says that it has no connection",
+        timeout=60,
+    )
+    assert lan.members["pc1"].call(netlink.find_link, DEV) is not None

@@ -1,0 +1,133 @@
+"""Probes of the host, on files and sockets of this test."""
+
+import importlib.metadata
+import socket
+
+import pytest
+
+from vswitch.doctor import examine, host, way
+from vswitch.doctor.findings import judge
+from vswitch.state import StateDir
+
+NOTHING = (None, [], [])
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = StateDir(tmp_path / "s")
+    files.ensure()
+    return files
+
+
+def command(directory, version):
+    directory.mkdir()
+    path = directory / "vswitch"
+    path.write_text(f"#!/bin/sh\necho vswitch {version}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_other_commands_in_path_say_their_version(tmp_path, monkeypatch):
+    first = command(tmp_path / "a", "1.0")
+    monkeypatch.setenv("PATH", f"{tmp_path}/a:{tmp_path}/none:/bin:/usr/bin")
+    assert all(path != first for path, _ in host.installed().others)
+    second = command(tmp_path / "b", "2.0")
+    monkeypatch.setenv("PATH", f"{tmp_path}/a:{tmp_path}/b:/bin:/usr/bin")
+    others = dict(host.installed().others)
+    assert (others[first], others[second]) == ("1.0", "2.0")
+
+
+def test_a_library_that_is_old_or_missing_is_told(monkeypatch):
+    needs = ["trio>=0.1", "attrs>=999.1", "no-such-library>=1", 'pytest>=999; extra == "test"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needs)
+    wrong = dict(host.installed().wrong)
+    assert wrong.keys() == {"attrs", "no-such-library"}
+    assert "999.1 or later is needed" in wrong["attrs"]
+    monkeypatch.undo()
+    assert host.installed().wrong == []
+
+
+def test_a_port_that_somebody_has_is_told():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", 0))
+        port = other.getsockname()[1]
+        assert str(port) in host.running(NOTHING, port).port_taken
+    assert host.running(NOTHING, port).port_taken is None
+
+
+def test_a_socket_that_takes_a_question_and_does_not_answer_is_told(files, monkeypatch):
+    monkeypatch.setattr(host, "PATIENCE", 0.2)
+    with socket.socket(socket.AF_UNIX) as hung, socket.socket(socket.AF_UNIX) as dead:
+        hung.bind(str(files.control_socket))
+        hung.listen()
+        dead.bind(str(files.join_socket("pc1")))  # the file of one that was killed
+        found = host.ask_running(files)
+    assert found[:2] == (None, [])
+    assert [name for name, _ in found[2]] == ["control.sock"]
+
+
+def test_whoever_manages_an_interface_is_read_from_its_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        host,
+        "MANAGERS",
+        {name: (tmp_path / name, pattern) for name, (_, pattern) in host.MANAGERS.items()},
+    )
+    assert list(host.managers(7)) == []
+    for name, text in (
+        ("systemd-networkd", "# file\nADMIN_STATE=configured\n"),
+        ("NetworkManager", "[device]\nmanaged=true\n"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "7").write_text(text)
+    assert list(host.managers(7)) == ["systemd-networkd", "NetworkManager"]
+    (tmp_path / "systemd-networkd" / "7").write_text("ADMIN_STATE=unmanaged\n")
+    (tmp_path / "NetworkManager" / "7").write_text("[device]\nmanaged=false\n")
+    assert list(host.managers(7)) == []
+
+
+def test_settings_that_deny_namespaces_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "SYSCTL", tmp_path)
+    assert host.tap().user_namespaces is None
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "max_user_namespaces").write_text("0\n")
+    assert host.tap().user_namespaces == "user.max_user_namespaces is 0"
+
+
+def test_the_state_directory_and_its_keys(files):
+    files.server_key.write_text("x")
+    files.server_key.chmod(0o640)
+    found = host.state(files)
+    assert found.exposed == [str(files.server_key)]
+    assert found.unusable is None
+    assert found.free > 0
+    files.path.chmod(0o777)
+    assert "chmod go-w" in host.state(files).unusable
+    assert host.state(StateDir(files.path / "none")).free is None
+
+
+async def test_a_probe_that_fails_is_a_finding_and_costs_no_other(files, monkeypatch):
+    def broken():
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(host, "tap", broken)
+    facts = await examine.examine(files, None)
+    assert facts.failed == {"tap": "RuntimeError('a mistake')"}
+    assert facts.tap is None
+    assert facts.installed is not None
+    assert "probe-failed" in [each.id for each in judge(facts)]
+
+
+async def test_a_probe_that_hangs_has_its_time(files, monkeypatch):
+    monkeypatch.setattr(examine, "HOST_LIMIT", 0.2)
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(files.control_socket))
+        hung.listen()
+        facts = await examine.examine(files, None, way_alone=True)
+    assert facts.failed["running"] == "no answer within 0.2 s"
+
+
+def test_how_far_a_clock_is_ahead():
+    said = "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert way.skew_of(said, 784111837.0, 784111839.0) == 61.0
+    assert way.skew_of("yesterday", 0.0, 0.0) is None
+    assert way.skew_of(None, 0.0, 0.0) is None

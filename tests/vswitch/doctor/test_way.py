@@ -1,0 +1,68 @@
+"""The clock behind an address, and places without a key, on loopback."""
+
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from vswitch.addresses import HostPort
+from vswitch.cli import main
+from vswitch.doctor import way
+from vswitch.errors import ExitCode
+
+
+@contextmanager
+def a_clock(ahead):
+    """An HTTP server whose clock is wrong by that."""
+
+    class Page(BaseHTTPRequestHandler):
+        def date_time_string(self, timestamp=None):
+            import time
+
+            return super().date_time_string(time.time() + ahead)
+
+        def do_GET(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_clock_that_is_behind_is_measured():
+    with a_clock(3600) as url:
+        skew = way.skew_at(url)
+    assert -3700 < skew < -3500
+    assert way.skew_at(url) is None  # nobody answers any more
+
+
+async def test_a_place_where_somebody_listens_and_one_where_nobody_does():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        place = HostPort("127.0.0.1", sock.getsockname()[1])
+        facts = await way.ask_place(place)
+        assert (facts.closed, facts.unresolved, facts.unreachable) == (None, None, None)
+        assert facts.link_mtu > 9000
+    assert "ICMP" in (await way.ask_place(place)).closed
+
+
+def test_the_command_ends_with_1_for_a_problem_and_2_for_what_it_cannot_read(tmp_path, capsys):
+    state = ["--state", str(tmp_path / "none")]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        assert main(["netcheck", f"127.0.0.1:{port}", *state]) == ExitCode.OK
+    assert " bytes" in capsys.readouterr().out
+    assert main(["doctor", f"127.0.0.1:{port}", *state]) == ExitCode.FAILED
+    out = capsys.readouterr().out
+    assert "problem: Nobody listens at that place [port-closed]" in out
+    assert main(["doctor", "a b", *state]) == ExitCode.USAGE
+    assert "no join string" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""What keeps a switch or a member from working: probes gather facts, findings follow."""

@@ -1,0 +1,605 @@
+"""From facts to findings: what is wrong, how bad it is, what was seen, and what to do.
+
+`TABLE` is the one list of findings; docs/troubleshooting.md is held against it. `judge` goes
+through the facts in the order of the table's subjects. A fact that is None was not gathered, and
+nothing is said of it.
+
+Pure; raises nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from ipaddress import ip_network
+from typing import Any, Final
+
+from attrs import Factory, frozen
+
+from vswitch.errors import BadRecord
+
+FREE_BYTES: Final = 16 << 20  # below that a registry or a log soon cannot be written
+SKEW_LIMIT: Final = 60.0  # seconds between two clocks: certificates and invites tell by minutes
+MTU_SLACK: Final = 16  # bytes: the search of the path MTU ends a few bytes below what passes
+LOW_MTU: Final = 1280  # bytes of an IP packet: what every IPv6 path takes (RFC 8200 s. 5)
+NEARLY: Final = 8  # bits of prefix: a network that is larger by more is a route to others
+UDP_OVER_IP: Final = {4: 28, 6: 48}  # bytes of headers
+
+
+class Severity(StrEnum):
+    """`problem`: something does not work; `warning`: it will not, or works badly; `note`."""
+
+    PROBLEM = "problem"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@frozen
+class Kind:
+    """One line of the table: a finding that there may be."""
+
+    id: str
+    severity: Severity
+    title: str
+    remedy: str
+
+
+@frozen(kw_only=True)
+class Finding:
+    """What `--json` shows of one finding; `seen` is what was observed."""
+
+    id: str
+    severity: str
+    title: str
+    seen: str
+    remedy: str
+
+
+_P, _W, _N = Severity.PROBLEM, Severity.WARNING, Severity.NOTE
+_KINDS: Final = (
+    # The way to the switch
+    Kind(
+        "name-unresolved",
+        _P,
+        "The switch's name does not resolve",
+        "correct the name, or mend this host's name servers (`getent hosts NAME`); an invite made "
+        "with `--public ADDRESS` needs none",
+    ),
+    Kind(
+        "unreachable",
+        _P,
+        "Nothing can be sent to the switch",
+        "look at routes and the local firewall: `ip route get ADDRESS`, `nft list ruleset`",
+    ),
+    Kind(
+        "port-closed",
+        _P,
+        "Nobody listens at that place",
+        "start `vswitch serve` there, or correct the port; a router must forward UDP to the switch",
+    ),
+    Kind(
+        "no-answer",
+        _P,
+        "The switch does not answer by any path",
+        "see that `vswitch serve` runs, that its UDP port is open in every firewall and forwarded "
+        "by its router, and that the switch still has this key and member (`vswitch members`): a "
+        "switch is silent to strangers",
+    ),
+    Kind(
+        "udp-blocked",
+        _W,
+        "UDP does not pass, HTTPS does",
+        "open the switch's UDP port on the way if you can: over HTTPS it works, with less speed",
+    ),
+    Kind(
+        "https-unreachable",
+        _W,
+        "The HTTPS path does not open",
+        "see that the TCP port is open and leads to the switch, and that a proxy lets it through "
+        "(`--proxy`); UDP alone goes on to work",
+    ),
+    Kind(
+        "wrong-key",
+        _P,
+        "What is there has another key than the switch",
+        "join with a new invite of that switch if it was made anew; if it was not, another program "
+        "answers in its place",
+    ),
+    Kind(
+        "refused",
+        _P,
+        "The switch refuses this member",
+        "ask its operator: `vswitch members` says who is revoked, `vswitch invite NAME` makes "
+        "another invite",
+    ),
+    Kind(
+        "clock-wrong",
+        _W,
+        "The clock of this host is wrong",
+        "set it, and keep it by NTP (`timedatectl`): invites and certificates expire by it",
+    ),
+    Kind(
+        "mtu-black-hole",
+        _W,
+        "Long datagrams vanish on the way",
+        "let the ICMP pass that tells of too large packets, or lower the interface's MTU to what "
+        "was seen; vswitch has found the size and goes on with it",
+    ),
+    Kind(
+        "mtu-low",
+        _W,
+        "The path takes small datagrams alone",
+        "look for tunnels in tunnels on the way: speed suffers below 1,280 bytes",
+    ),
+    # What runs here
+    Kind(
+        "not-connected",
+        _P,
+        "A running join has no connection",
+        "its reason is in `vswitch status` and in its log; findings about the path say more",
+    ),
+    Kind(
+        "hung-process",
+        _P,
+        "A process holds the control socket and does not answer",
+        "end it (`ss -xlp` says which) and start it again; report what its log says",
+    ),
+    Kind(
+        "port-taken",
+        _P,
+        "Another program has the switch's UDP port",
+        "end it (`ss -ulpn` says which), or serve on another port with --listen",
+    ),
+    Kind(
+        "fault",
+        _P,
+        "A fault of vswitch has ended something",
+        "restart it, and report the lines of its log with that reference",
+    ),
+    Kind(
+        "other-version",
+        _W,
+        "What runs is of another version than this command",
+        "restart it after an upgrade; if several are installed, remove all but one",
+    ),
+    Kind(
+        "switch-version",
+        _N,
+        "The switch is of another version than this member",
+        "versions beside each other work together; upgrade both before you report a fault",
+    ),
+    Kind(
+        "several-installed",
+        _W,
+        "Several versions of vswitch are installed",
+        "remove all but one, or call the one that you mean by its path",
+    ),
+    Kind(
+        "old-dependency",
+        _P,
+        "A library is missing or older than vswitch needs",
+        "install vswitch again, with its libraries: `pip install --upgrade vswitch`",
+    ),
+    Kind(
+        "slow-python",
+        _N,
+        "This Python was built without optimisation",
+        "use the distribution's Python: it is some ten per cent quicker",
+    ),
+    # The host's interface
+    Kind(
+        "no-tun",
+        _P,
+        "There is no /dev/net/tun",
+        "load the driver with `modprobe tun`; a container needs `--device /dev/net/tun`",
+    ),
+    Kind(
+        "tun-denied",
+        _P,
+        "/dev/net/tun cannot be opened",
+        "`chmod 666 /dev/net/tun`, which is usual; a container also has to be allowed the device",
+    ),
+    Kind(
+        "no-net-admin",
+        _N,
+        "This user may not make a TAP",
+        "`join` needs root or CAP_NET_ADMIN; `exec` and `proxy` need neither",
+    ),
+    Kind(
+        "no-user-namespaces",
+        _W,
+        "Ordinary users get no namespaces here",
+        "`exec` and `proxy` need them: see user.max_user_namespaces, "
+        "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns",
+    ),
+    Kind(
+        "subnet-collision",
+        _P,
+        "This host has another network with the LAN's addresses",
+        "give one of them another subnet (`serve --subnet CIDR`): the host cannot tell them apart",
+    ),
+    Kind(
+        "interface-changed",
+        _W,
+        "Another program has changed the interface",
+        "find who manages it and keep it from that (examples/00-vswitch.network, "
+        "examples/vswitch-networkmanager.conf)",
+    ),
+    Kind(
+        "managed-interface",
+        _W,
+        "NetworkManager or systemd-networkd manages the interface",
+        "install examples/vswitch-networkmanager.conf or examples/00-vswitch.network, which tell "
+        "them to leave it alone",
+    ),
+    Kind(
+        "no-offload",
+        _N,
+        "The interface has no offload",
+        "leave `--offload off` out where no program on the interface needs it: speed is a multiple",
+    ),
+    Kind(
+        "rp-filter",
+        _W,
+        "Strict reverse path filtering drops what comes by a route of the LAN",
+        "`sysctl net.ipv4.conf.all.rp_filter=2`, and the same of the interface: loose",
+    ),
+    Kind(
+        "br-netfilter",
+        _W,
+        "iptables sees the frames of the bridge",
+        "`sysctl net.bridge.bridge-nf-call-iptables=0` (and -ip6tables, -arptables), or let them "
+        "pass in FORWARD, as Docker does not",
+    ),
+    Kind(
+        "firewall-drops",
+        _P,
+        "The firewall of this host drops the switch's port",
+        "accept UDP to and from that port: `nft list ruleset` shows the rule",
+    ),
+    # Files
+    Kind(
+        "state-owner",
+        _P,
+        "The state directory cannot be used",
+        "run as the user who owns it, give another with --state, and let nobody else write there "
+        "(`chmod go-w`)",
+    ),
+    Kind(
+        "key-exposed",
+        _P,
+        "Others can read a private key",
+        "`chmod 600 FILE`; if others use this host, make a new key and a new invite",
+    ),
+    Kind(
+        "disk-full",
+        _P,
+        "The disk of the state directory is full",
+        "make room: members cannot be added, and addresses not be kept",
+    ),
+    # The doctor itself
+    Kind(
+        "probe-failed",
+        _W,
+        "Something could not be looked at",
+        "run `vswitch doctor` as root, or look yourself; the rest of the findings stands",
+    ),
+)
+TABLE: Final[Mapping[str, Kind]] = {each.id: each for each in _KINDS}
+
+
+@frozen(kw_only=True)
+class PathFacts:
+    """What asking the switch has shown. Texts are reasons, None where it went well or was not
+    tried. `udp_ms` and `https_ms` are the time until a path had answered, in milliseconds.
+    """
+
+    place: str
+    unresolved: str | None = None
+    unreachable: str | None = None
+    closed: str | None = None
+    silent: str | None = None  # why UDP brought no session
+    refused: str | None = None
+    udp_ms: float | None = None
+    https_tried: bool = False
+    https_ms: float | None = None
+    https_failed: str | None = None
+    https_answered: bool = False  # something spoke HTTP there, and had no link for this key
+    datagram_size: int | None = None  # bytes of UDP payload that the path takes
+    link_mtu: int | None = None  # bytes: what the kernel knows of the way there
+    ip_version: int = 4
+    skew: float | None = None  # seconds that the clock here is ahead
+    seen: str | None = None  # where the switch saw this host
+    own: Sequence[str] = ()  # addresses of this host, where `seen` is known
+
+
+@frozen(kw_only=True)
+class RunningFacts:
+    """What runs in the state directory. Pairs are of a name and what was seen of it."""
+
+    silent: Sequence[tuple[str, str]] = ()  # joins without a connection, and why
+    hung: Sequence[tuple[str, str]] = ()  # sockets that take a question and do not answer
+    faults: Sequence[tuple[str, str]] = ()
+    versions: Sequence[tuple[str, str]] = ()  # of what runs: its name and version
+    switches: Sequence[tuple[str, str, str]] = ()  # of joins: name, its software, its switch's
+    changed: Sequence[tuple[str, str]] = ()  # interfaces, and what is not as it was made
+    port_taken: str | None = None
+
+
+@frozen(kw_only=True)
+class InstalledFacts:
+    """What is installed."""
+
+    version: str
+    others: Sequence[tuple[str, str]] = ()  # paths of other commands, and their versions
+    wrong: Sequence[tuple[str, str]] = ()  # libraries, and what is wrong with each
+    optimised: bool | None = None
+
+
+@frozen(kw_only=True)
+class TapFacts:
+    """May this user have a TAP?"""
+
+    missing: str | None = None
+    denied: str | None = None
+    net_admin: bool = True
+    user_namespaces: str | None = None  # why there are none
+
+
+@frozen(kw_only=True)
+class InterfaceFacts:
+    """One interface of ours: its TAP, or the bridge that it is in."""
+
+    name: str
+    network: str | None = None  # of the LAN, in CIDR form
+    networks: Sequence[str] = ()  # that the host has without it
+    managers: Sequence[str] = ()  # programs that manage it
+    offload: bool = True
+    routes: bool = False  # something beyond the LAN comes or goes by it
+    rp_filter: int = 0  # the kernel's number: 1 is strict
+    bridged: bool = False
+    bridge_calls: Sequence[str] = ()  # sysctls that are on
+
+
+@frozen(kw_only=True)
+class FileFacts:
+    """The state directory and the keys in it."""
+
+    path: str
+    unusable: str | None = None
+    exposed: Sequence[str] = ()  # key files that others can read
+    free: int | None = None  # bytes
+
+
+@frozen(kw_only=True)
+class Facts:
+    """All that was gathered; what is None was not."""
+
+    paths: Sequence[PathFacts] = ()
+    running: RunningFacts | None = None
+    installed: InstalledFacts | None = None
+    tap: TapFacts | None = None
+    interfaces: Sequence[InterfaceFacts] = ()
+    firewall: Sequence[str] | None = None  # rules that drop the port
+    files: FileFacts | None = None
+    failed: Mapping[str, str] = Factory(dict)  # probes, and why they say nothing
+
+
+Seen = Iterator[tuple[str, str]]  # ids, with what was seen
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """All findings, problems first, in the order of the table."""
+    seen = [
+        *(found for each in facts.paths for found in _of_path(each)),
+        *_of_running(facts.running, facts.installed),
+        *_of_installed(facts.installed),
+        *_of_tap(facts.tap),
+        *(found for each in facts.interfaces for found in _of_interface(each)),
+        *(("firewall-drops", rule) for rule in facts.firewall or ()),
+        *_of_files(facts.files),
+        *(("probe-failed", f"{name}: {why}") for name, why in facts.failed.items()),
+    ]
+    levels = list(Severity)
+    order = {id: (levels.index(each.severity), n) for n, (id, each) in enumerate(TABLE.items())}
+    return [
+        Finding(
+            id=id,
+            severity=str(TABLE[id].severity),
+            title=TABLE[id].title,
+            seen=text,
+            remedy=TABLE[id].remedy,
+        )
+        for id, text in sorted(seen, key=lambda each: order[each[0]])
+    ]
+
+
+def _of_path(path: PathFacts) -> Seen:
+    if path.unresolved is not None:
+        yield "name-unresolved", path.unresolved
+    if path.refused is not None:
+        yield "refused", path.refused
+    if path.closed is not None:
+        yield "port-closed", path.closed
+    if path.https_answered:
+        yield "wrong-key", f"{path.place}: {path.https_failed}"
+    elif path.https_failed is not None:
+        yield "https-unreachable", path.https_failed
+    if path.unreachable is not None:
+        yield "unreachable", path.unreachable
+    elif path.silent is not None and path.https_ms is not None:
+        yield "udp-blocked", f"{path.silent}; HTTPS has answered in {path.https_ms:.0f} ms"
+    elif path.silent is not None:
+        yield "no-answer", path.silent
+    if path.skew is not None and abs(path.skew) > SKEW_LIMIT:
+        where = "ahead of" if path.skew > 0 else "behind"
+        yield "clock-wrong", f"it is {abs(path.skew):.0f} s {where} that of {path.place}"
+    yield from _of_mtu(path)
+
+
+def _of_mtu(path: PathFacts) -> Seen:
+    if path.datagram_size is None:
+        return
+    packet = path.datagram_size + UDP_OVER_IP[path.ip_version]
+    if path.link_mtu is not None and packet + MTU_SLACK < min(path.link_mtu, 9000):
+        yield (
+            "mtu-black-hole",
+            f"packets of {packet} bytes reach {path.place}; this host takes the way there for one "
+            f"of {path.link_mtu}",
+        )
+    if packet < LOW_MTU:
+        yield "mtu-low", f"packets of {packet} bytes and no longer ones reach {path.place}"
+
+
+def _of_running(running: RunningFacts | None, installed: InstalledFacts | None) -> Seen:
+    if running is None:
+        return
+    yield from (("not-connected", f"{name}: {why}") for name, why in running.silent)
+    yield from (("hung-process", f"{path}: {why}") for path, why in running.hung)
+    yield from (("fault", f"{what}: {why}") for what, why in running.faults)
+    yield from (("interface-changed", f"{dev}: {what}") for dev, what in running.changed)
+    if running.port_taken is not None:
+        yield "port-taken", running.port_taken
+    for name, version in running.versions if installed is not None else ():
+        assert installed is not None
+        if version != installed.version:
+            yield "other-version", f"{name} is {version}, this command {installed.version}"
+
+    for name, software, other in running.switches:
+        if software != other:
+            yield "switch-version", f"the switch of {name} is {other}, this member {software}"
+
+
+def behind_nat(path: PathFacts) -> bool | None:
+    """Whether the switch sees this host at an address that it does not have; None: not known."""
+    if not path.seen or not path.own:
+        return None
+    host = path.seen.rpartition(":")[0].strip("[]")
+    return host not in path.own
+
+
+def _of_installed(installed: InstalledFacts | None) -> Seen:
+    if installed is None:
+        return
+    for path, version in installed.others:
+        if version != installed.version:
+            yield "several-installed", f"{path} is {version}, this command {installed.version}"
+    yield from (("old-dependency", f"{name}: {why}") for name, why in installed.wrong)
+    if installed.optimised is False:
+        yield "slow-python", "its configure was not asked for --enable-optimizations"
+
+
+def _of_tap(tap: TapFacts | None) -> Seen:
+    if tap is None:
+        return
+    if tap.missing is not None:
+        yield "no-tun", tap.missing
+    elif tap.denied is not None:
+        yield "tun-denied", tap.denied
+    if not tap.net_admin:
+        yield "no-net-admin", "CAP_NET_ADMIN is not among the capabilities of this process"
+        if tap.user_namespaces is not None:
+            yield "no-user-namespaces", tap.user_namespaces
+
+
+def _of_interface(dev: InterfaceFacts) -> Seen:
+    if dev.network is not None:
+        lan = ip_network(dev.network, strict=False)
+        for text in dev.networks:
+            other = ip_network(text)
+            # What leads to much more than the LAN is reached beside it.
+            near = other.version == lan.version and other.prefixlen >= lan.prefixlen - NEARLY
+            if near and other.overlaps(lan):
+                yield "subnet-collision", f"{dev.name} has {lan}, and this host a route to {other}"
+    for manager in dev.managers:
+        yield "managed-interface", f"{dev.name} is managed by {manager}"
+    if not dev.offload:
+        yield "no-offload", f"{dev.name} is without the virtio-net header"
+    if dev.routes and dev.rp_filter == 1:
+        yield "rp-filter", f"rp_filter of {dev.name} is 1, and routes lead by it"
+    if dev.bridged:
+        for name in dev.bridge_calls:
+            yield "br-netfilter", f"{dev.name} is in a bridge, and {name} is 1"
+
+
+def _of_files(files: FileFacts | None) -> Seen:
+    if files is None:
+        return
+    if files.unusable is not None:
+        yield "state-owner", files.unusable
+    yield from (("key-exposed", path) for path in files.exposed)
+    if files.free is not None and files.free < FREE_BYTES:
+        yield "disk-full", f"{files.path}: {files.free >> 20} MiB are free"
+
+
+def blocking_rules_untrusted(text: str, hook: str, port: int) -> list[str]:
+    """The rules of `nft -j list ruleset` that drop UDP of this port at this hook, for people.
+
+    `hook` is `input`, where the port is the destination here, or `output`, where it is that there.
+    A chain that accepts nothing for the port and has the policy drop counts as one. What jumps and
+    sets decide is not followed: a rule of which they are part says nothing here.
+
+    Raises:
+        BadRecord: it is no such list.
+    """
+    try:
+        entries: list[dict[str, Any]] = json.loads(text)["nftables"]
+        chains = [each["chain"] for each in entries if "chain" in each]
+        rules = [each["rule"] for each in entries if "rule" in each]
+        found = []
+        for chain in (each for each in chains if each.get("hook") == hook):
+            if chain["family"] not in ("ip", "ip6", "inet"):
+                continue
+            place = f"{chain['family']} {chain['table']} {chain['name']}"
+            own = [each["expr"] for each in rules if _is_of(each, chain)]
+            verdict = _first_verdict(own, port)
+            if verdict is not None and verdict != "accept":
+                found.append(f"a rule in {place} ({hook}) says {verdict} for UDP port {port}")
+            elif verdict is None and chain.get("policy") == "drop" and not _accepts(own):
+                found.append(f"{place} ({hook}) has the policy drop, and accepts nothing")
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IndexError):
+        raise BadRecord("no list of rules as nft writes it") from None
+
+
+def _is_of(rule: dict[str, Any], chain: dict[str, Any]) -> bool:
+    same = all(rule[key] == chain[key] for key in ("family", "table"))
+    return bool(same and rule["chain"] == chain["name"])
+
+
+def _first_verdict(rules: Sequence[Sequence[dict[str, Any]]], port: int) -> str | None:
+    """What the first rule says that is about all UDP, or UDP to this port, and nothing else."""
+    for rule in rules:
+        matches = [each["match"] for each in rule if "match" in each]
+        verdicts = [key for each in rule for key in ("accept", "drop", "reject") if key in each]
+        if verdicts and all(_holds(match, port) for match in matches):
+            return verdicts[0]
+    return None
+
+
+def _accepts(rules: Sequence[Sequence[dict[str, Any]]]) -> bool:
+    """Whether any rule lets something pass, which may be what we send or get."""
+    return any(key in each for rule in rules for each in rule for key in ("accept", "jump", "goto"))
+
+
+def _holds(match: dict[str, Any], port: int) -> bool:
+    """Whether it is certain that a UDP datagram with this destination port matches."""
+    left, right = match["left"], match["right"]
+    if match["op"] not in ("==", "in"):
+        return False
+    if left == {"payload": {"protocol": "udp", "field": "dport"}}:
+        values = right["set"] if isinstance(right, dict) and "set" in right else [right]
+        return any(_has_port(value, port) for value in values)
+    if left == {"meta": {"key": "l4proto"}} or left == {
+        "payload": {"protocol": "ip", "field": "protocol"}
+    }:
+        return right in ("udp", 17)
+    return False
+
+
+def _has_port(value: Any, port: int) -> bool:
+    if isinstance(value, dict) and "range" in value:
+        first, last = value["range"]
+        return bool(first <= port <= last)
+    return bool(value == port)

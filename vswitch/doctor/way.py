@@ -1,0 +1,213 @@
+"""Probes of the way to a switch: names, UDP, HTTPS, MTU, clocks.
+
+With a key (a join string, or the profile of a member that is not connected) the switch is asked by
+a handshake as `join` does it, and the session is closed again before it says hello: that spends no
+invite, plugs nobody in, and is nothing new on the wire. Without one, an empty datagram goes to the
+place: a switch drops it in silence, and a host on which nobody listens says so by ICMP.
+
+Error contract: none of its own; what goes wrong is a fact.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import attrs
+import trio
+
+from vswitch.addresses import HostPort
+from vswitch.doctor.findings import MTU_SLACK, UDP_OVER_IP, PathFacts
+from vswitch.errors import RefusedError, TimedOut, VswitchError
+from vswitch.joining.paths import PathPolicy
+from vswitch.joining.pipes import RunPipe
+from vswitch.joining.profiles import Profile
+from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
+from vswitch.management.status import JoinStatus
+
+UDP_PATIENCE: Final = 5.0  # seconds: the fourth init has left by then
+HTTPS_PATIENCE: Final = 5.0  # seconds for the handshake in a pipe that is open
+SEARCH_TIME: Final = 6.0  # seconds for the search of the path MTU
+SETTLED: Final = 2.0  # seconds without a new size after which the search counts as done
+CLOSED_WAIT: Final = 1.0  # seconds for ICMP to come back
+CLOCK_PATIENCE: Final = 5.0  # seconds for an answer with the time
+_LOOK: Final = 0.1  # seconds between two looks
+_MTU_OF_SOCKET: Final = {  # what the kernel knows of the path: ip(7), ipv6(7)
+    socket.AF_INET: (socket.IPPROTO_IP, 14),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 24),
+}
+
+
+async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
+    """Ask the switch of this profile by each path that it has."""
+    facts = PathFacts(place=profile.where)
+    addresses = ResolvedAddresses()
+    try:
+        await addresses.look_up(profile.servers)
+    except Unreachable as error:
+        facts = attrs.evolve(facts, unresolved=str(error))
+    else:
+        facts = await _ask_udp(facts, profile, addresses)
+    if profile.https and facts.refused is None:
+        facts = await _ask_https(facts, profile, run_pipe)
+        skew = await trio.to_thread.run_sync(skew_at, profile.https[0], abandon_on_cancel=True)
+        facts = attrs.evolve(facts, skew=skew)
+    return facts
+
+
+async def _ask_udp(facts: PathFacts, profile: Profile, addresses: ResolvedAddresses) -> PathFacts:
+    begun = trio.current_time()
+    try:
+        async with _open(profile, addresses, "udp", None, UDP_PATIENCE) as reached:
+            facts = attrs.evolve(facts, udp_ms=1000 * (trio.current_time() - begun))
+            host, port = reached.channel.address[:2]
+            mtu, version = link_mtu(str(host), int(port))
+            most = None if mtu is None else mtu - UDP_OVER_IP[version] - MTU_SLACK
+            size = await _searched(reached, most)
+            return attrs.evolve(facts, datagram_size=size, link_mtu=mtu, ip_version=version)
+    except RefusedError as error:
+        return attrs.evolve(facts, refused=str(error))
+    except TimedOut as error:
+        return attrs.evolve(facts, silent=str(error))
+    except Unreachable as error:
+        return attrs.evolve(facts, unreachable=str(error))
+    except VswitchError as error:
+        return attrs.evolve(facts, silent=str(error))
+
+
+async def _ask_https(facts: PathFacts, profile: Profile, run_pipe: RunPipe) -> PathFacts:
+    begun = trio.current_time()
+    facts = attrs.evolve(facts, https_tried=True)
+    try:
+        async with _open(profile, ResolvedAddresses(), "https", run_pipe, HTTPS_PATIENCE):
+            return attrs.evolve(facts, https_ms=1000 * (trio.current_time() - begun))
+    except RefusedError as error:
+        return attrs.evolve(facts, refused=str(error))
+    except VswitchError as error:
+        said = str(error)
+        return attrs.evolve(facts, https_failed=said, https_answered="with status 404" in said)
+
+
+def _open(
+    profile: Profile,
+    addresses: ResolvedAddresses,
+    wish: str,
+    run_pipe: RunPipe | None,
+    patience: float,
+) -> Any:
+    return open_channel(
+        profile,
+        None,
+        addresses,
+        PathPolicy(wish, https=run_pipe is not None),
+        run_pipe,
+        patience=patience,
+        resolved=trio.lowlevel.checkpoint,
+    )
+
+
+async def _searched(reached: Reached, most: int | None) -> int:
+    """The size of datagrams, once it is `most` or has not grown for a while."""
+    channel = reached.channel
+    size, since = channel.statistics().datagram_size, trio.current_time()
+    with trio.move_on_after(SEARCH_TIME):
+        while trio.current_time() - since < SETTLED and (most is None or size < most):
+            await trio.sleep(_LOOK)
+            found = channel.statistics().datagram_size
+            if found != size:
+                size, since = found, trio.current_time()
+    return size
+
+
+def link_mtu(host: str, port: int) -> tuple[int | None, int]:
+    """What the kernel holds the MTU of the way to an address for, in bytes, and the IP version."""
+    literal = host.removeprefix("::ffff:") if "." in host else host
+    family = socket.AF_INET6 if ":" in literal else socket.AF_INET
+    version = 6 if family == socket.AF_INET6 else 4
+    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect((literal, port))
+        return probe.getsockopt(*_MTU_OF_SOCKET[family]), version
+    return None, version
+
+
+def skew_at(url: str) -> float | None:
+    """Seconds that this clock is ahead of the one behind `url`; None where nothing says so."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    sent = time.time()
+    try:
+        with urllib.request.urlopen(url, timeout=CLOCK_PATIENCE, context=context) as answer:
+            said = answer.headers["Date"]
+    except urllib.error.HTTPError as error:  # no page there, which has the time as well
+        said = error.headers["Date"]
+        error.close()
+    except (OSError, ValueError):
+        return None
+    return skew_of(said, sent, time.time())
+
+
+def skew_of(said: str | None, sent: float, received: float) -> float | None:
+    """How far a clock that read `sent` and `received` around the answer is ahead of its `Date`."""
+    try:
+        there = parsedate_to_datetime(said or "").timestamp()
+    except ValueError:
+        return None
+    return (sent + received) / 2 - there
+
+
+async def ask_place(place: HostPort) -> PathFacts:
+    """What can be told of a place without a key: whether it is there at all."""
+    facts = PathFacts(place=place.text())
+    addresses = ResolvedAddresses()
+    try:
+        found = await addresses.look_up([place])
+    except Unreachable as error:
+        return attrs.evolve(facts, unresolved=str(error))
+    closed, unreachable = [], []
+    for host, port in found:
+        try:
+            if await _is_closed(host, port):
+                closed.append(f"{HostPort(host.partition('%')[0], port).text()}: ICMP says so")
+        except OSError as error:
+            unreachable.append(f"{host}: {error.strerror}")
+    if len(closed) == len(found):
+        return attrs.evolve(facts, closed="; ".join(closed))
+    if len(unreachable) == len(found):
+        return attrs.evolve(facts, unreachable="; ".join(unreachable))
+    mtu, version = link_mtu(*found[0])
+    return attrs.evolve(facts, link_mtu=mtu, ip_version=version)
+
+
+async def _is_closed(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with trio.socket.socket(family, socket.SOCK_DGRAM) as probe:
+        await probe.connect((host, port))
+        with trio.move_on_after(CLOSED_WAIT):
+            try:
+                await probe.send(b"")
+                await probe.recv(1)
+            except ConnectionRefusedError:
+                return True
+    return False
+
+
+def of_status(join: JoinStatus, own: Sequence[str]) -> PathFacts:
+    """What a running join knows of its path; `own` are the addresses of this host."""
+    if join.state != "up":
+        return PathFacts(place=join.server)  # `not-connected` says why
+    if join.path not in (None, "udp"):
+        return PathFacts(place=join.server, https_tried=True, https_ms=join.rtt_ms)
+    return PathFacts(
+        place=join.server,
+        udp_ms=join.rtt_ms,
+        datagram_size=join.datagram_size,
+        seen=join.seen or None,
+        own=own,
+    )
