@@ -70,12 +70,14 @@ class Gate:
             token = await self._token(secret.strip(), request)
             return Caller(token.name, token.may)
         number = _cookies(request.headers).get(COOKIE)
-        if number is None:
+        if number is None or _from_elsewhere(request.headers):
             return Caller("", Role.OPEN)
         return self._of_session(number)
 
     async def log_in(self, secret: str, request: Request) -> Caller:
         """Begin a session; its number goes into the cookie."""
+        if _from_elsewhere(request.headers):
+            raise Refused(403, "log in from the page itself", ExitCode.PRIVILEGE)
         token = await self._token(secret, request)
         number, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         until = trio.current_time() + SESSION_LIFE
@@ -150,6 +152,11 @@ def _local(client: str) -> Caller:
 
 def _nobody(text: str) -> Refused:
     return Refused(401, text, ExitCode.PRIVILEGE, (("WWW-Authenticate", "Bearer"),))
+
+
+def _from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page of another origin asks (W3C Fetch Metadata)."""
+    return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
 
 
 def _cookies(headers: Mapping[str, str]) -> dict[str, str]:
