@@ -16,6 +16,7 @@ from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
 from vswitch.api.tokens import TokenStore
 from vswitch.cli import main
+from vswitch.errors import VswitchError
 from vswitch.management.client import request
 from vswitch.management.status import JoinStatus, Peers, from_json
 from vswitch.web.server import Limits, Routes, WebServer
@@ -310,3 +311,18 @@ async def test_the_command_makes_lists_and_revokes_tokens(site, capsys):
     kept.write_text("{}")
     code, said = await command("list")
     assert (code, "not a file of tokens" in said.err) == (2, True)
+
+
+def test_a_use_that_cannot_be_noted_is_not_tried_each_time(tmp_path, monkeypatch):
+    store = TokenStore(tmp_path / "tokens.json")
+    store.create("x", Role.READ)
+    (token,) = store.all()
+    assert store.due(token)
+
+    def full(path, data):
+        raise VswitchError("no space")
+
+    monkeypatch.setattr("vswitch.api.tokens.write_file", full)
+    with pytest.raises(VswitchError):
+        store.note_use("x")
+    assert not store.due(token)
