@@ -177,6 +177,11 @@ async def _operate(site, chrome, where, one, tokens):
         await chrome.do(gone, "tr", "pc3")
         assert isinstance(await other.wait_ended(), RefusedError)
 
+    await chrome.do(hostile)
+    await chrome.do(go, "services")
+    await chrome.do(shown, "tr", "onerror=")
+    assert await chrome.do(lambda page: page.locator("main img").count()) == 0
+
     await chrome.do(go, "settings")
     await chrome.do(lambda page: page.select_option("main select", "pc1"))
     await chrome.do(_change, "isolated", "true")
@@ -199,6 +204,7 @@ async def _operate(site, chrome, where, one, tokens):
     await chrome.do(shown, "[role=alert]", "Too many tries")
 
 
+MARKUP = "<img src=/none onerror=\"document.title='x'\">"
 WRONG = """fetch("v1/login", {method: "POST", body: '{"token": "vsw_wrong"}'})"""
 
 
@@ -224,6 +230,13 @@ def _press(page, label, answer=""):
 
 def buttons(page):
     return page.locator("main button.small, main form").count()
+
+
+def hostile(page):
+    """Some machine of the LAN calls itself so."""
+    lease = {"address": "10.77.0.9", "mac": MARKUP, "name": MARKUP, "port": MARKUP, "expires_s": 9}
+    said = {"leases": [lease], "quiet": MARKUP}
+    page.route("**/v1/leases*", lambda route: route.fulfill(json=said))
 
 
 def _try(page, words):

@@ -58,33 +58,32 @@ function dress() {
   const known = remembered("language") ?? navigator.language.slice(0, 2);
   useLanguage(LANGUAGES.includes(known) ? known : "en");
   document.documentElement.lang = language() === "zh" ? "zh-Hans" : "en";
-  const skip = document.querySelector(".skip");
-  skip.textContent = t("skip");
-  return dark;
+  document.querySelector(".skip").textContent = t("skip");
+  theme.textContent = t(dark ? "to_light" : "to_dark");
 }
 
+// The button of the theme, which is another one when it was pressed, or the system has changed.
+const theme = h("button", { type: "button", class: "quiet", on: { click: () => {
+  remember("theme", document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  dress();
+} } });
+
 function looks() {
-  const dark = dress();
+  dress();
   return [
     h("button", { type: "button", class: "quiet", lang: language() === "zh" ? "en" : "zh-Hans",
       "aria-label": t("language_name"), on: { click: () => {
         remember("language", language() === "zh" ? "en" : "zh");
         again();
       } } }, t("language")),
-    h("button", { type: "button", class: "quiet", on: { click: () => {
-      remember("theme", dark ? "light" : "dark");
-      again();
-    } } }, t(dark ? "to_light" : "to_dark")),
+    theme,
   ];
 }
 
 function again() {
-  const focused = document.activeElement?.textContent;
   if (frame === null) showLogin();
   else showFrame();
-  for (const button of document.querySelectorAll("header button")) {
-    if (button.textContent === focused) button.focus();
-  }
+  document.querySelector("header .looks button").focus();
 }
 
 const logo = () => s("svg", { viewBox: "0 0 32 20", class: "logo", "aria-hidden": "true" },
@@ -266,7 +265,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the part behind # is the section
   document.getElementById("main").focus();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dress);
 app.may = may;
 
 dress();

@@ -101,21 +101,15 @@ async function invite(app, name, place) {
       h("p", { class: "note" }, t("good_until", { day: day(made.expires) })),
       h("div", { class: "row" },
         h("button", { type: "button", class: "primary", on: { click: async () => {
-          await copy(command);
-          app.say(t("copied"));
+          try {
+            await navigator.clipboard.writeText(command);
+            app.say(t("copied"));
+          } catch {
+            getSelection().selectAllChildren(shown.querySelector("code")); // the browser does not let us
+          }
         } } }, t("copy")),
         h("button", { type: "button", class: "quiet", on: { click: () => shown.remove() } }, t("done")))));
   place.replaceChildren(shown);
-}
-
-async function copy(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
-  // Over plain HTTP from elsewhere than this host there is no clipboard: it is selected instead.
-  getSelection().selectAllChildren(document.querySelector(".string"));
-  document.execCommand("copy");
 }
 
 export const members = {
