@@ -35,6 +35,7 @@ PURE_MODULES = {
     "transport.endpoint.demux",
     "transport.endpoint.timers",
     "transport.testing.cores",
+    "vswitch.api.share",
     "vswitch.devices.relocation",
     "vswitch.doctor.findings",
     "vswitch.foreign.conversations",

@@ -35,4 +35,4 @@ def verbs_api(handlers, **options):
 
 
 def _subject(networks):
-    return Subject(Gate(TokenStore(Path("no-tokens.json"))), networks, SWITCH)
+    return Subject(Gate(TokenStore(Path("no-tokens.json"))), networks, table=SWITCH)

@@ -3,8 +3,9 @@
     routes.add_table(Api(subject, table).find)
 
 Invariants: no handler is called before its caller's role, query and body are known to be right.
-Streams are bounded, and keep their place. A change that names an ETag (If-Match) is compared and
-done with no other such change between.
+Streams are bounded, and keep their place. What is asked over TCP has a share of the
+switch's time (`share.py`), the users of this host what they need. A change that names an ETag
+(If-Match) is compared and done with no other such change between.
 
 Error contract: none; what is wrong is answered with `{"error": text, "code": exit code}`.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
@@ -21,6 +23,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from vswitch.api.gate import UNIX
 from vswitch.api.roles import Refused
 from vswitch.api.table import Call, Route, Subject, Table
 from vswitch.api.values import read_body_untrusted, read_query_untrusted
@@ -38,6 +41,8 @@ from vswitch.management.stream import Stream
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
 
+PATIENCE: Final = 10.0  # seconds for a turn
+_HTTP_COST: Final = 0.0003  # seconds around an answer
 STREAM_LIMIT: Final = 32  # at once, on one face of the API
 JSON: Final = ("Content-Type", "application/json")
 _ALWAYS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
@@ -70,6 +75,7 @@ class Api:
         self._streams = trio.Semaphore(streams)
         self._most = streams
         self._changing = trio.Lock()
+        self._turns = trio.Lock()
 
     def find(self, request: Request) -> Handler | None:
         """Who answers: nobody, where no row and nothing of /v1 is asked for."""
@@ -136,6 +142,24 @@ class Api:
             return await self._shown(row, call)
 
     async def _shown(self, row: Route, call: Call) -> Response:
+        """In its turn, if it has come over TCP."""
+        if call.request.client.startswith(UNIX):
+            return await self._said(row, call)
+        share = self._subject.share
+        with trio.move_on_after(PATIENCE) as waiting:
+            async with self._turns:
+                while (seconds := share.wait(trio.current_time())) > 0:  # noqa: ASYNC110
+                    await trio.sleep(seconds)
+        if waiting.cancelled_caught:
+            said = "more is asked than there is time for: try again"
+            raise Refused(503, said, ExitCode.NOT_REACHABLE)
+        begun = time.thread_time()
+        try:
+            return await self._said(row, call)
+        finally:
+            share.spend(trio.current_time(), _HTTP_COST + time.thread_time() - begun)
+
+    async def _said(self, row: Route, call: Call) -> Response:
         answer = await row.handler(call)
         if isinstance(answer, Response):
             return attrs.evolve(answer, headers=[*answer.headers, *_ALWAYS])

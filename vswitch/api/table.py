@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import attrs
 
 from vswitch.api.roles import Caller, Role
+from vswitch.api.share import Share
 from vswitch.errors import NotFound
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Request
@@ -29,6 +30,7 @@ class Subject:
 
     gate: Gate
     networks: dict[str, Controlled] = attrs.Factory(dict)
+    share: Share = attrs.Factory(Share)
     table: Table | None = None  # for `/v1/openapi.json`
 
 

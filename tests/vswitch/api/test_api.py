@@ -8,10 +8,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import memory_stream_pair
 
+from tests.vswitch.control import verbs_api
+from vswitch.api.openapi import schema_of
 from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
 from vswitch.api.tokens import TokenStore
+from vswitch.cli import main
+from vswitch.errors import VswitchError
+from vswitch.management.client import request
+from vswitch.management.status import JoinStatus, Peers, from_json
+from vswitch.web.server import Limits, Routes, WebServer
 
 
 class Client:
@@ -83,6 +91,11 @@ async def test_a_session_of_the_page(site):
         mine = {"Cookie": cookie.split(";")[0]}
         status, again, _ = await client()("GET", "/v1/session", **mine)
         assert (status, again["csrf"]) == (200, said["csrf"])
+        for place, status in (("same-origin", 200), ("none", 200), ("same-site", 401)):
+            found = await client()("GET", "/v1/session", **mine, **{"Sec-Fetch-Site": place})
+            assert found[0] == status
+        from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
+        assert (await client()("POST", "/v1/login", {"token": token}, **from_elsewhere))[0] == 403
         body = {"name": "other", "role": "read"}
         assert (await client()("POST", "/v1/tokens", body, **mine))[0] == 403
         right = {**mine, "X-CSRF-Token": said["csrf"]}
@@ -170,6 +183,32 @@ async def test_what_is_wrong_is_told(site, method, path, body, status):
         assert (found, set(said)) == (status, {"error", "code"}), said
 
 
+async def test_a_member_answers_on_its_own_socket(site):
+    async with an_api(site) as (_, running), site.joined("pc1", running) as member:
+        path = member.config.files.join_socket("pc1")
+        for verb, kind in (("status", JoinStatus), ("peers", Peers)):
+            said = await trio.to_thread.run_sync(request, path, verb)
+            schemas = {}
+            schema_of(kind, schemas)
+            assert said.keys() == schemas[kind.__name__]["properties"].keys()
+            assert from_json(said, kind)
+
+
+async def test_a_body_that_does_not_come_costs_one_connection(autojump_clock):
+    limits = Limits()
+    api = verbs_api({"trace": None})
+    routes = Routes()
+    routes.add_table(api.find)
+    server = WebServer(routes, limits)
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_connection, theirs, "unix:0", None)
+        await ours.send_all(b"POST /v1/trace HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        with trio.fail_after(limits.body + 1):
+            assert await ours.receive_some() == b""
+    assert server.counters == {"slow": 1}
+
+
 async def test_a_member_is_changed_from_afar(site):
     async with an_api(site) as (client, running), site.joined("pc1", running) as member:
         admin = client(Role.ADMIN)
@@ -207,3 +246,83 @@ async def test_the_api_is_on_https_where_the_file_has_a_table(site):
                     connection.close()
 
             assert await trio.to_thread.run_sync(ask, where) == status
+
+
+async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch, until):
+    async def broken(self, listeners, context, *, task_status):
+        task_status.started(listeners)
+        await trio.testing.wait_all_tasks_blocked()  # where it listens has been noted
+        for listener in listeners:
+            await listener.aclose()
+        raise RuntimeError("a fault")
+
+    site.files.ensure()
+    monkeypatch.setattr("vswitch.serving.api.WebServer.serve", broken)
+    async with site.serving(api="127.0.0.1:0") as running:
+        await until(lambda: running.underlay.api is None)
+        assert (await site.status()).api is None
+        async with site.joined("pc1", running):
+            assert [port.name for port in (await site.status()).ports] == ["pc1"]
+    assert "api-ended" in caplog.text
+
+
+async def test_a_handler_with_a_fault_costs_one_answer_and_tells_nothing(site, monkeypatch, caplog):
+    async def broken(self):
+        raise RuntimeError("secret detail")
+
+    async with an_api(site) as (client, running):
+        with monkeypatch.context() as patch:
+            patch.setattr("vswitch.serving.status.ServeStatus.read", broken)
+            controlled = running.underlay.subject.networks["default"]
+            patch.setattr(type(controlled), "status", broken)
+            status, said, _ = await client(Role.READ)("GET", "/v1/ports")
+        assert (status, said["code"]) == (500, 1)
+        assert "secret detail" not in said["error"]
+        assert said["error"].rpartition("=")[2] in caplog.text
+        assert (await client(Role.READ)("GET", "/v1/ports"))[0] == 200
+
+
+async def test_the_command_makes_lists_and_revokes_tokens(site, capsys):
+    async def command(*words):
+        argv = ["token", *words, "--state", str(site.files.path)]
+        code = await trio.to_thread.run_sync(main, argv)
+        return code, capsys.readouterr()
+
+    code, said = await command("create", "grafana", "--role", "operate")
+    secret = said.out.splitlines()[-1]
+    assert (code, secret.startswith("vsw_"), len(secret)) == (0, True, 47)
+    kept = site.files.tokens
+    assert secret not in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    code, said = await command("list")
+    assert said.out.split()[6:8] == ["grafana", "operate"]
+    async with an_api(site) as (client, _):
+        mine = client(secret)
+        assert (await mine("GET", "/v1/status"))[0] == 200
+        code, said = await command("list", "--json")
+        told = {each["name"]: each for each in json.loads(said.out)["tokens"]}
+        assert told["grafana"]["used"] >= told["grafana"]["created"]
+        assert (await command("revoke", "grafana"))[0] == 0
+        assert (await mine("GET", "/v1/status"))[0] == 401
+    assert (await command("revoke", "grafana"))[0] == 5
+    assert (await command("create", "admin"))[0] == 4
+    for wrong in (["create"], ["list", "x"], ["revoke", "x", "--role", "read"], ["create", "A b"]):
+        assert (await command(*wrong))[0] == 2
+    kept.write_text("{}")
+    code, said = await command("list")
+    assert (code, "not a file of tokens" in said.err) == (2, True)
+
+
+def test_a_use_that_cannot_be_noted_is_not_tried_each_time(tmp_path, monkeypatch):
+    store = TokenStore(tmp_path / "tokens.json")
+    store.create("x", Role.READ)
+    (token,) = store.all()
+    assert store.due(token)
+
+    def full(path, data):
+        raise VswitchError("no space")
+
+    monkeypatch.setattr("vswitch.api.tokens.write_file", full)
+    with pytest.raises(VswitchError):
+        store.note_use("x")
+    assert not store.due(token)
