@@ -172,22 +172,24 @@ def print_json(data: object) -> None:
 
 
 def run_service(
-    service: Callable[[], Awaitable[None]], stop: trio.CancelScope | None = None
+    service: Callable[[], Awaitable[None]],
+    stop: trio.CancelScope | None = None,
+    state: Callable[[], str] | None = None,
 ) -> int:
     """Run an async service until it returns or a signal ends it; the exit code.
 
     SIGINT, SIGTERM and SIGQUIT cancel it once, or `stop` for one that has more to do then. A second
     one acts as the system does by itself, so a service that hangs as it stops can still be ended.
-    SIGHUP does nothing.
+    SIGHUP does nothing. `state` says what the service is at, for a service manager.
     """
     # Not at the top: most commands are done before Trio is imported.
     import signal
 
     import trio
 
-    from vswitch.cli.supervisor import STOPPING, notify
     from vswitch.logs import event
     from vswitch.runtime import keep_memory, optimised
+    from vswitch.supervision import STOPPING, keep_told, notify
 
     keep_memory()
     if optimised() is False:
@@ -213,6 +215,7 @@ def run_service(
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(stop_on_signal, stop or nursery.cancel_scope)
+            nursery.start_soon(keep_told, state)
             await service()
             nursery.cancel_scope.cancel()
 

@@ -52,15 +52,16 @@ def run(args: argparse.Namespace) -> int:
     log_as(config)
     import trio
 
-    from vswitch.cli.supervisor import Readiness
     from vswitch.joining.member import join
+    from vswitch.supervision import Readiness, notify, status
 
     async def service() -> None:
         ready = Readiness()
         async with trio.open_nursery() as nursery:
             # What a switch refuses it has refused by then; one that is away may be so for days.
             nursery.start_soon(ready.started_after, _PATIENCE)
-            await join(config, task_status=ready)
+            notify(status(f"{config.name}: connecting"))
+            await join(config, task_status=ready, on_state=lambda text: notify(status(text)))
             nursery.cancel_scope.cancel()
 
     return run_service(service)

@@ -71,7 +71,6 @@ async def _serve(
     import trio
 
     from vswitch.cli.exec import name_servers
-    from vswitch.cli.supervisor import Readiness
     from vswitch.joining.member import join
     from vswitch.namespaces.dhcp_client import ask_for_lease
     from vswitch.namespaces.sandbox import Settings, open_sandbox
@@ -80,6 +79,7 @@ async def _serve(
     from vswitch.proxy.names import Getent, LanNames, no_dns
     from vswitch.proxy.service import Rules, open_proxy
     from vswitch.proxy.sides import Side, host_names, host_socket
+    from vswitch.supervision import Readiness
 
     limits = Limits(
         Limit(config.max_connections), Limit(config.max_associations), config.idle, config.udp_idle

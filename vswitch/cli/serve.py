@@ -6,11 +6,15 @@ import argparse
 import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
 from vswitch.config.options import ServeConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from vswitch.serving.server import Serving
 
 _DESCRIPTORS = 1 << 17  # what is published has two for each connection, and rules come live
 
@@ -37,12 +41,22 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args, ServeConfig, table="serve")
     config.files.ensure()
     log_as(config)
-    from vswitch.cli.supervisor import Readiness
     from vswitch.runtime import allow_files
     from vswitch.serving.server import serve
+    from vswitch.supervision import Readiness
 
     allow_files(_DESCRIPTORS)
-    return run_service(partial(serve, config, task_status=Readiness()))
+    ready = Readiness()
+    service = partial(serve, config, task_status=ready)
+    return run_service(service, state=lambda: _state(ready.value))
+
+
+def _state(serving: Serving | None) -> str:
+    """For the service manager."""
+    if serving is None:
+        return "starting"
+    members = sum(len(each.reception.connected) for each in serving.networks.values())
+    return f"serving at {' '.join(map(str, serving.listens))}, members connected: {members}"
 
 
 def _check(args: argparse.Namespace) -> int:

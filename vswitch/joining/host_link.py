@@ -103,6 +103,7 @@ class HostLink:
         self.server = server
         self.resolver: LanResolver | None = None  # that of this host, where it is for us to set
         self.listeners: Callable[[], list[ProxyStatus]] = list  # of what runs on this membership
+        self.on_state: Callable[[str], None] = str  # told, for people, whenever it changes
         self._config = config
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
         self.received, self.sent = Tally(), Tally()
@@ -188,6 +189,8 @@ class HostLink:
         if self._task_status is not None:
             self._task_status.started(welcome)
             self._task_status = None
+        where = "" if interface.address is None else f", {interface.address} at {interface.name}"
+        self.on_state(f"connected to {self.server} as {welcome.name}{where}")
 
     def lost(self, reason: str) -> None:
         """There is no connection just now. Logged for each new reason, and at each power of ten of
@@ -204,6 +207,7 @@ class HostLink:
             else:  # it never was
                 self.tell("not-connected", logging.WARNING, member=self._config.name, **facts)
         self._error = reason
+        self.on_state(f"not connected to {self.server}, trying again: {reason}")
 
     async def carry(
         self, device: Remote, *jobs: Callable[[], Awaitable[None]], early: Sequence[bytes] = ()

@@ -74,18 +74,19 @@ async def join(
     open_interface: OpenInterface = open_tap,
     run_pipe: RunPipe | None = None,
     listeners: Callable[[], list[ProxyStatus]] = list,
+    on_state: Callable[[str], None] = str,
     task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a member until cancelled. Started, with the switch's welcome, when first plugged in.
 
     `open_interface` makes the host's end: a TAP, or whatever else keeps `HostInterface`; `run_pipe`
     carries the HTTPS path: a WebSocket, if nothing is said; `listeners` are what `status` tells of
-    a proxy on this membership.
+    a proxy on this membership; `on_state` is told in words how the connection is when it changes.
     """
     if config.via is not None:
         if config.advertise or config.exit_node:
             raise ConfigError("--advertise and --exit-node are told to a switch, not with --via")
-        await join_via(config, config.via, open_interface, task_status, listeners)
+        await join_via(config, config.via, open_interface, task_status, listeners, on_state)
         return
     _check_routes(config)
     if config.bridge is not None and config.address not in ("auto", "none"):
@@ -104,7 +105,7 @@ async def join(
             open_host_link(config, server, open_interface, task_status, mac=mac) as link,
             trio.open_nursery() as nursery,
         ):
-            link.listeners = listeners
+            link.listeners, link.on_state = listeners, on_state
             member = Member(config, profile, link, partial(_look, config.bind), run_pipe, places)
             path = config.files.join_socket(config.name)
             told = {"status": member.status, "peers": member.peers}

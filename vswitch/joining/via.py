@@ -58,6 +58,7 @@ async def join_via(
     open_interface: OpenInterface,
     task_status: trio.TaskStatus[Welcome],
     listeners: Callable[[], list[ProxyStatus]] = list,
+    on_state: Callable[[str], None] = str,
 ) -> None:
     """Be plugged into a foreign port until cancelled. Started when frames can pass."""
     mac = await trio.to_thread.run_sync(_kept_mac, config)
@@ -69,7 +70,7 @@ async def join_via(
             ) as link,
             trio.open_nursery() as nursery,
         ):
-            link.listeners = listeners
+            link.listeners, link.on_state = listeners, on_state
             path = config.files.join_socket(config.name)
             await nursery.start(
                 serve_control, path, member_api(config.files, {"status": link.status})

@@ -13,6 +13,7 @@ from collections import Counter
 
 import pytest
 import trio
+import trio.testing
 
 from tests.vswitch.web.test_certificates import make
 from transport.crypto.identity import PublicKey
@@ -48,7 +49,7 @@ def services(monkeypatch):
     """Stand-ins for `serve` and `join`: they note their configuration and run `body`."""
     seen = types.SimpleNamespace(configs=[], body=None)
 
-    async def service(config, *, task_status=trio.TASK_STATUS_IGNORED):
+    async def service(config, *, task_status=trio.TASK_STATUS_IGNORED, on_state=str):
         seen.configs.append(config)
         task_status.started()
         if seen.body is not None:
@@ -267,7 +268,8 @@ def manager(tmp_path, monkeypatch):
 @pytest.mark.parametrize("argv", [["serve"], ["join", "--name", "pc1"]])
 def test_a_service_manager_is_told_of_start_and_stop(services, manager, tmp_path, argv):
     async def body():
-        assert manager() == ["READY=1"]
+        await trio.testing.wait_all_tasks_blocked()  # the state at the start
+        assert "READY=1" in manager()
         os.kill(os.getpid(), signal.SIGTERM)
         await trio.sleep_forever()
 
@@ -280,10 +282,12 @@ def test_a_service_manager_is_told_of_start_and_stop(services, manager, tmp_path
 def test_a_member_without_a_switch_counts_as_started_in_the_end(
     services, manager, tmp_path, monkeypatch
 ):
-    async def join(config, *, task_status):
-        assert manager() == []
+    async def join(config, *, task_status, on_state):
+        assert manager() == ["STATUS=pc1: connecting"]
         await trio.lowlevel.wait_readable(manager.socket)
         assert manager() == ["READY=1"]
+        on_state("not connected: \x1b[31m")
+        assert manager() == ["STATUS=not connected: ?[31m"]
 
     monkeypatch.setattr("vswitch.cli.join._PATIENCE", 0.05)
     monkeypatch.setitem(sys.modules, "vswitch.joining.member", types.SimpleNamespace(join=join))
