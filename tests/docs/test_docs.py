@@ -54,6 +54,7 @@ OF_COMMAND = {
     "exec": ExecConfig,
     "proxy": ProxyConfig,
     "invite": InviteConfig,
+    "config": LookConfig,
     "status": LookConfig,
     "token": TokenConfig,
     "members": LookConfig,

@@ -17,8 +17,9 @@ from vswitch.api.gate import COOKIE, SESSION_LIFE
 from vswitch.api.openapi import document
 from vswitch.api.roles import Role
 from vswitch.api.table import Call, Route, RouteHandler, Table
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, NotFound
 from vswitch.management.answers import (
+    Configured,
     Document,
     Login,
     MadeToken,
@@ -29,10 +30,12 @@ from vswitch.management.answers import (
     Tokens,
     TokenStatus,
 )
-from vswitch.management.handlers.common import Controlled
+from vswitch.management.handlers.common import Configurable, Controlled
 from vswitch.management.handlers.status import status
 from vswitch.management.status import SwitchStatus, to_json
 from vswitch.web.server import Response
+
+Tables = dict[str, Any]  # of a configuration, as its file has them
 
 
 def verb(
@@ -76,6 +79,24 @@ async def _login(call: Call) -> Response:
 async def _logout(call: Call) -> Response:
     call.subject.gate.log_out(call.caller.session)
     return _with_cookie(call, Session(name="", role=Role.OPEN.text), "", 0)
+
+
+async def _config(call: Call) -> dict[str, Any]:
+    return _configuration(call).whole()
+
+
+async def _put_config(call: Call) -> Configured:
+    return await _configuration(call).replace(call.body)
+
+
+async def _reload_config(call: Call) -> Configured:
+    return await _configuration(call).reload()
+
+
+def _configuration(call: Call) -> Configurable:
+    if (found := call.subject.configuration) is None:
+        raise NotFound("there is no configuration here")
+    return found
 
 
 def _with_cookie(call: Call, said: Session, value: str, seconds: int) -> Response:
@@ -125,5 +146,8 @@ SWITCH = Table(
         Route("GET", "/v1/status", Role.READ, SwitchStatus, "all of a network", verb(status)),
         Route("GET", "/v1/networks", Role.READ, Networks, "the networks", _networks),
         Route("GET", "/v1/ports", Role.READ, Ports, "the ports", _ports),
+        Route("GET", "/v1/config", Role.READ, Tables, "all tables", _config, etag=True),
+        Route("PUT", "/v1/config", Role.ADMIN, Configured, "go by these", _put_config, body=Tables),
+        Route("POST", "/v1/config/reload", Role.ADMIN, Configured, "read files", _reload_config),
     )
 )

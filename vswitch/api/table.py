@@ -13,7 +13,7 @@ import attrs
 
 from vswitch.api.roles import Caller, Role
 from vswitch.errors import NotFound
-from vswitch.management.handlers.common import Controlled
+from vswitch.management.handlers.common import Configurable, Controlled
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Request
 
@@ -30,6 +30,7 @@ class Subject:
     gate: Gate
     networks: dict[str, Controlled] = attrs.Factory(dict)
     table: Table | None = None  # for `/v1/openapi.json`
+    configuration: Configurable | None = None  # None for a member
 
 
 @attrs.frozen(kw_only=True)

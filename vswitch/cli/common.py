@@ -37,6 +37,7 @@ SUMMARIES = {  # of every command, in the order of the help
     "exec": "run a program on the LAN, as an ordinary user",
     "proxy": "hand the LAN to programs here, without root",
     "leave": "give a membership of this machine up",
+    "config": "check, show or reload the configuration of the switch",
     "status": "show the running switch and joins",
     "port": "show or change the settings of a port",
     "publish": "lead a port of the switch's host to a member's service",
@@ -81,6 +82,11 @@ def _filled(paragraph: str) -> str:
     if any(line.startswith(" ") for line in paragraph.split("\n")):
         return paragraph
     return textwrap.fill(paragraph.replace("\n", " "), _WIDTH, break_on_hyphens=False)
+
+
+def add_save(parser: argparse.ArgumentParser) -> None:
+    """For a command that changes settings live."""
+    parser.add_argument("--save", action="store_true", help="keep it when the switch ends, too")
 
 
 def config_from(
@@ -150,13 +156,16 @@ def print_json(data: object) -> None:
 
 
 def run_service(
-    service: Callable[[], Awaitable[None]], stop: trio.CancelScope | None = None
+    service: Callable[[], Awaitable[None]],
+    stop: trio.CancelScope | None = None,
+    *,
+    hang_up: Callable[[], Awaitable[None]] | None = None,
 ) -> int:
     """Run an async service until it returns or a signal ends it; the exit code.
 
     SIGINT, SIGTERM and SIGQUIT cancel it once, or `stop` for one that has more to do then. A second
     one acts as the system does by itself, so a service that hangs as it stops can still be ended.
-    SIGHUP does nothing.
+    SIGHUP begins `hang_up`, which raises nothing, and does nothing without.
     """
     # Not at the top: most commands are done before Trio is imported.
     import signal
@@ -174,6 +183,7 @@ def run_service(
 
     async def stop_on_signal(
         scope: trio.CancelScope,
+        nursery: trio.Nursery,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -185,12 +195,14 @@ def run_service(
                 if number != signal.SIGHUP:
                     received.append(number)
                     break
+                if hang_up is not None:
+                    nursery.start_soon(hang_up)
         notify(STOPPING)
         scope.cancel()
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(stop_on_signal, stop or nursery.cancel_scope)
+            await nursery.start(stop_on_signal, stop or nursery.cancel_scope, nursery)
             await service()
             nursery.cancel_scope.cancel()
 

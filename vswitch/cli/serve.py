@@ -6,11 +6,15 @@ import argparse
 import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
 from vswitch.config.options import ServeConfig
-from vswitch.config.sources import add_flags
+from vswitch.config.sources import add_flags, given_options
 from vswitch.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from vswitch.serving.server import Serving
 
 _DESCRIPTORS = 1 << 17  # what is published has two for each connection, and rules come live
 
@@ -41,8 +45,24 @@ def run(args: argparse.Namespace) -> int:
     from vswitch.runtime import allow_files
     from vswitch.serving.server import serve
 
+    class Ready(Readiness):
+        """Keeps what runs, for SIGHUP."""
+
+        serving: Serving | None = None
+
+        def started(self, value: object = None) -> None:
+            self.serving = cast("Serving | None", value)
+            super().started()
+
+    ready = Ready()
+
+    async def hang_up() -> None:
+        if ready.serving is not None:  # else it reads the files now, anyway
+            await ready.serving.reloader.on_signal()
+
     allow_files(_DESCRIPTORS)
-    return run_service(partial(serve, config, task_status=Readiness()))
+    given = given_options(ServeConfig, vars(args), os.environ)
+    return run_service(partial(serve, config, given=given, task_status=ready), hang_up=hang_up)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -187,6 +187,13 @@ class Advertiser:
         station = self.host.station
         station.add_address(self.address)
         station.groups.add(ALL_ROUTERS)
+        try:
+            await self._serve(task_status)
+        finally:
+            station.remove_address(self.address)
+            station.groups.discard(ALL_ROUTERS)
+
+    async def _serve(self, task_status: trio.TaskStatus[bool]) -> None:
         schedule = Schedule(self._random, trio.current_time())
         with self.host.open_icmpv6(SOLICITATION) as inbox:
             async with trio.open_nursery() as nursery:

@@ -150,6 +150,11 @@ class Station:
         self.addresses.add(address)
         self.groups.add(_solicited(address))
 
+    def remove_address(self, address: IPv6Address) -> None:
+        """Have it no more."""
+        self.addresses.discard(address)
+        self.groups.discard(_solicited(address))
+
     @property
     def asks(self) -> bool:
         """Whether an answer about a neighbour is due."""
