@@ -174,6 +174,12 @@ class _DailyFile(TimedRotatingFileHandler):
             )
 
 
+def set_level(level: str) -> None:
+    """From now on, the lowest level of events that are logged."""
+    for name in _ROOTS:
+        logging.getLogger(name).setLevel(level.upper())
+
+
 def set_up(
     level: str,
     log_file: Path | None = None,
@@ -225,5 +231,4 @@ def set_up(
     root.setLevel(logging.WARNING)
     for handler in handlers:
         root.addHandler(handler)
-    for name in _ROOTS:
-        logging.getLogger(name).setLevel(level.upper())
+    set_level(level)

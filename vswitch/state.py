@@ -65,6 +65,11 @@ class StateDir:
         return self.path / "server.key"
 
     @property
+    def saved(self) -> Path:
+        """Changes of the configuration that were made live and are kept."""
+        return self.path / "saved.toml"
+
+    @property
     def registry(self) -> Path:
         """Members and invites of the switch."""
         return self.path / "registry.sqlite"

@@ -55,6 +55,7 @@ OF_COMMAND = {
     "exec": ExecConfig,
     "proxy": ProxyConfig,
     "invite": InviteConfig,
+    "config": LookConfig,
     "status": LookConfig,
     "token": TokenConfig,
     "members": LookConfig,

@@ -130,6 +130,11 @@ class Demux:
         self._accepted: deque[Accepted] = deque()
         self._blocked: dict[Address, dict[Session, None]] = {}  # until their pipe has room
 
+    def allow_sessions(self, number: int) -> None:
+        """How many sessions others may begin, those that are there among them."""
+        if self._responder is not None:
+            self._responder.max_sessions = number
+
     @property
     def sessions(self) -> int:
         responding = 0 if self._responder is None else len(self._responder.sessions)

@@ -107,6 +107,10 @@ class Endpoint:
     def local_address(self) -> Address:
         return self._sock.local_address
 
+    def allow_sessions(self, number: int) -> None:
+        """How many sessions there may be from now on. Those that are there stay."""
+        self._demux.allow_sessions(number)
+
     def statistics(self) -> EndpointStatistics:
         return EndpointStatistics(
             sessions=self._demux.sessions,

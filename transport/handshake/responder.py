@@ -142,7 +142,7 @@ class Responder:
         self._admission = Admission(identity, authority, now, random_bytes)
         self._indices = indices
         self._random = random_bytes
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
         self._new_sessions = BucketTable(SESSIONS_PER_KEY, SESSION_BURST_PER_KEY)
         self._config = config
         self.tight = False  # memory is short: nobody new
@@ -173,7 +173,7 @@ class Responder:
 
     def _full_for(self, peer: PublicKey) -> bool:
         # A peer that has a session takes its own place again.
-        full = self.tight or len(self.sessions) >= self._max_sessions
+        full = self.tight or len(self.sessions) >= self.max_sessions
         return full and peer.raw not in self.sessions
 
     def _respond(

@@ -18,9 +18,10 @@ from vswitch.api.gate import COOKIE, SESSION_LIFE
 from vswitch.api.openapi import document
 from vswitch.api.roles import Role
 from vswitch.api.table import EVENT_STREAM, Call, Route, RouteHandler, Table
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, NotFound
 from vswitch.management import answers
 from vswitch.management.answers import (
+    Configured,
     Document,
     Login,
     MadeToken,
@@ -35,7 +36,7 @@ from vswitch.management.answers import (
 )
 from vswitch.management.handlers import HANDLERS
 from vswitch.management.handlers import members as handlers
-from vswitch.management.handlers.common import Controlled
+from vswitch.management.handlers.common import Configurable, Controlled
 from vswitch.management.metrics import exposition
 from vswitch.management.status import MemberStatus, PublishStatus, SwitchStatus, to_json
 from vswitch.management.stream import Stream
@@ -86,6 +87,24 @@ async def _login(call: Call) -> Response:
 async def _logout(call: Call) -> Response:
     call.subject.gate.log_out(call.caller.session)
     return _with_cookie(call, Session(name="", role=Role.OPEN.text), "", 0)
+
+
+async def _config(call: Call) -> dict[str, Any]:
+    return _configuration(call).whole()
+
+
+async def _put_config(call: Call) -> Configured:
+    return await _configuration(call).replace(call.body)
+
+
+async def _reload_config(call: Call) -> Configured:
+    return await _configuration(call).reload()
+
+
+def _configuration(call: Call) -> Configurable:
+    if (found := call.subject.configuration) is None:
+        raise NotFound("there is no configuration here")
+    return found
 
 
 def _with_cookie(call: Call, said: Session, value: str, seconds: int) -> Response:
@@ -186,6 +205,10 @@ def _capture(**fixed: Any) -> RouteHandler:
 
 async def _frames(call: Call) -> Any:
     return as_events(await _capture(format="json")(call))
+
+
+def _as_it_is(said: dict[str, Any]) -> Any:
+    return said
 
 
 def _rules_in_force(said: dict[str, Any]) -> Any:
@@ -464,5 +487,8 @@ SWITCH = Table(
             _asked("impair"),
             body=_Object,
         ),
+        Route("GET", "/v1/config", _READ, _Object, "all tables", _config, etag=_as_it_is),
+        Route("PUT", "/v1/config", _ADMIN, Configured, "go by these", _put_config, body=_Object),
+        Route("POST", "/v1/config/reload", _ADMIN, Configured, "read files", _reload_config),
     )
 )

@@ -14,6 +14,7 @@ import attrs
 from vswitch.api.roles import Caller, Role
 from vswitch.api.share import Share
 from vswitch.errors import NotFound
+from vswitch.management.handlers.common import Configurable, Controlled
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Request
 
@@ -32,6 +33,7 @@ class Subject:
     networks: dict[str, Controlled] = attrs.Factory(dict)
     share: Share = attrs.Factory(Share)
     table: Table | None = None  # for `/v1/openapi.json`
+    configuration: Configurable | None = None  # None for a member
 
 
 @attrs.frozen(kw_only=True)

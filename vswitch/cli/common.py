@@ -44,6 +44,7 @@ SUMMARIES = {  # of every command, in the order of `vswitch help commands`
     "exec": "run a program on the LAN, as an ordinary user",
     "proxy": "hand the LAN to programs here, without root",
     "leave": "give a membership of this machine up",
+    "config": "check, show or reload the configuration of the switch",
     "status": "show the running switch and joins",
     "wait": "wait until it is connected",
     "ports": "list the ports, or show all that is known of one",
@@ -74,7 +75,7 @@ GROUPS = {  # the same, by what one wants; a new command stands in one of these,
     "run": "serve join exec proxy leave demo",
     "members": "invite members member rename disable enable revoke",
     "look": "status ports top ping wait counters events capture trace leases bench doctor netcheck",
-    "change": "port switch mac rules publish unpublish impair",
+    "change": "port switch mac rules publish unpublish impair config",
     "keep": "token genkey pubkey completion",
 }
 _WIDTH = 79  # columns
@@ -103,6 +104,11 @@ def _filled(paragraph: str) -> str:
     if any(line.startswith(" ") for line in paragraph.split("\n")):
         return paragraph
     return textwrap.fill(paragraph.replace("\n", " "), _WIDTH, break_on_hyphens=False)
+
+
+def add_save(parser: argparse.ArgumentParser) -> None:
+    """For a command that changes settings live."""
+    parser.add_argument("--save", action="store_true", help="keep it when the switch ends, too")
 
 
 def config_from(
@@ -174,13 +180,16 @@ def print_json(data: object) -> None:
 def run_service(
     service: Callable[[], Awaitable[None]],
     stop: trio.CancelScope | None = None,
+    *,
     state: Callable[[], str] | None = None,
+    hang_up: Callable[[], Awaitable[None]] | None = None,
 ) -> int:
     """Run an async service until it returns or a signal ends it; the exit code.
 
     SIGINT, SIGTERM and SIGQUIT cancel it once, or `stop` for one that has more to do then. A second
     one acts as the system does by itself, so a service that hangs as it stops can still be ended.
-    SIGHUP does nothing. `state` says what the service is at, for a service manager.
+    SIGHUP begins `hang_up`, which raises nothing, and does nothing without.
+    `state` says what the service is at, for a service manager.
     """
     # Not at the top: most commands are done before Trio is imported.
     import signal
@@ -198,6 +207,7 @@ def run_service(
 
     async def stop_on_signal(
         scope: trio.CancelScope,
+        nursery: trio.Nursery,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -209,12 +219,14 @@ def run_service(
                 if number != signal.SIGHUP:
                     received.append(number)
                     break
+                if hang_up is not None:
+                    nursery.start_soon(hang_up)
         notify(STOPPING)
         scope.cancel()
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(stop_on_signal, stop or nursery.cancel_scope)
+            await nursery.start(stop_on_signal, stop or nursery.cancel_scope, nursery)
             nursery.start_soon(keep_told, state)
             await service()
             nursery.cancel_scope.cancel()

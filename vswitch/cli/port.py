@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
+from vswitch.cli.common import (
+    Subparsers,
+    add_command,
+    add_save,
+    answer,
+    config_from,
+    print_json,
+    say,
+)
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
@@ -19,14 +27,15 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "port",
-        "Show the settings of a port of the running switch, or change them until it ends; to keep\n"
-        "them, write them into the configuration file of serve, under [port.NAME].",
+        "Show the settings of a port of the running switch, or change them: until it ends, or for\n"
+        "good with --save, which keeps them beside the configuration file (`vswitch config`).",
         "vswitch port set pc1 isolated=yes",
     )
     parser.add_argument("action", choices=("show", "set"))
     parser.add_argument("name", metavar="NAME", help="name or number of the port; * for all")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")
     parser.add_argument("--all", action="store_true", help="every key, and what it means")
+    add_save(parser)
     add_flags(parser, LookConfig)
 
 
@@ -46,17 +55,20 @@ def change(args: argparse.Namespace, verb: str, **what: Any) -> int:
         changes[key.replace("-", "_")] = value
     if (args.action == "set") != bool(changes):
         raise ConfigError("set needs KEY=VALUE, and show takes none")
-    said = request(config.files.control_socket, verb, changes=changes, **what)
+    said = request(config.files.control_socket, verb, changes=changes, save=args.save, **what)
     if said.get("ports") == 0:
         say(f"vswitch: no port is called {said['name']} now: this is for one that comes")
     if config.json:
         print_json({"schema": SCHEMA, **said})
         return ExitCode.OK
-    answer(said["table"], *_lines(said, set(changes), everything=args.all))
+    kept = bool(args.save)
+    answer(said["table"], *_lines(said, set(changes), everything=args.all, kept=kept))
     return ExitCode.OK
 
 
-def _lines(said: dict[str, Any], changed: set[str], *, everything: bool) -> Iterator[str]:
+def _lines(
+    said: dict[str, Any], changed: set[str], *, everything: bool, kept: bool
+) -> Iterator[str]:
     """TOML, as in the configuration file: what was changed; else what anybody has said."""
     shown = 0
     for each in said["in_force"]:
@@ -70,6 +82,6 @@ def _lines(said: dict[str, Any], changed: set[str], *, everything: bool) -> Iter
     if not shown:
         yield "# all as by default; --all lists what there is"
     if changed:
-        yield "# until the switch ends; to keep it, write it so into the file of `serve --config`"
+        yield "# saved" if kept else "# until the switch ends; --save keeps it"
     if said.get("blocked"):
         yield f"# blocked for a while: {said['blocked']}"

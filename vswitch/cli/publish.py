@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
+from vswitch.cli.common import (
+    Subparsers,
+    add_command,
+    add_save,
+    answer,
+    config_from,
+    print_json,
+    say,
+)
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags, options_of
 from vswitch.errors import ConfigError, ExitCode
@@ -23,13 +31,14 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "publish",
         "What comes to LISTEN on the switch's host goes on to a service of a member, until the\n"
-        "switch ends; what is to last stands in [[publish]] of the configuration file. The same\n"
+        "switch ends, or for good with --save or in [[publish]] of its file. The same\n"
         "LISTEN again changes the rule. Without operands, list what is published. LISTEN is\n"
         "tcp://[ADDR]:PORT or udp://[ADDR]:PORT, or a range of ports, FIRST-LAST, at both ends.",
         "vswitch publish tcp://:8080 pc1:80 --allow 203.0.113.0/24",
     )
     parser.add_argument("listen", nargs="?", metavar="LISTEN", help="such as tcp://0.0.0.0:8080")
     parser.add_argument("to", nargs="?", metavar="NAME:PORT", help="such as pc1:80")
+    add_save(parser)
     add_flags(parser, PublishLimits)
     add_flags(parser, LookConfig)
 
@@ -50,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.to is None:
         raise ConfigError("write vswitch publish LISTEN NAME:PORT, such as tcp://:8080 pc1:80")
     rule |= {"listen": args.listen, "to": args.to}
-    result = request(config.files.control_socket, "publish", _PATIENCE, rule=rule)
+    result = request(config.files.control_socket, "publish", _PATIENCE, rule=rule, save=args.save)
     status = from_json(result, PublishStatus)
     if status.why:
         say(f"vswitch: {args.to} is not reached now ({status.why}): who connects sees a reset")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.cli.common import Subparsers, add_command, add_save, answer, config_from, print_json
 from vswitch.config.networks import tables_of
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
@@ -22,12 +22,14 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "rules",
         "Show the rules of the running switch, and how often each has decided; have it go by\n"
-        "those under [rules] of a file instead, until it ends, without a session less; or check\n"
-        "a file, which needs no switch. Rules of which a test fails are refused, all of them.",
+        "those under [rules] of a file instead, until it ends or for good with --save, without a\n"
+        "session less; or check a file, which needs no switch. Rules of which a test fails are\n"
+        "refused, all of them.",
         "vswitch rules load /etc/vswitch/serve.toml",
     )
     parser.add_argument("action", nargs="?", choices=("show", "load", "check"), default="show")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="for load and check")
+    add_save(parser)
     add_flags(parser, LookConfig)
 
 
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     path = config.files.control_socket
     if args.action == "load":
         said, place = _rules_of(args.file, config.network)
-        answered = request(path, "rules-load", table=said, place=place)
+        answered = request(path, "rules-load", table=said, place=place, save=args.save)
     else:
         answered = request(path, "rules")
     if config.json:

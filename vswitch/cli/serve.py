@@ -6,11 +6,11 @@ import argparse
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
 from vswitch.config.options import ServeConfig
-from vswitch.config.sources import add_flags
+from vswitch.config.sources import add_flags, given_options
 from vswitch.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -45,10 +45,25 @@ def run(args: argparse.Namespace) -> int:
     from vswitch.serving.server import serve
     from vswitch.supervision import Readiness
 
+    class Ready(Readiness):
+        """Keeps what runs, for SIGHUP."""
+
+        serving: Serving | None = None
+
+        def started(self, value: object = None) -> None:
+            self.serving = cast("Serving | None", value)
+            super().started()
+
+    ready = Ready()
+
+    async def hang_up() -> None:
+        if ready.serving is not None:  # else it reads the files now, anyway
+            await ready.serving.reloader.on_signal()
+
     allow_files(_DESCRIPTORS)
-    ready = Readiness()
-    service = partial(serve, config, task_status=ready)
-    return run_service(service, state=lambda: _state(ready.value))
+    given = given_options(ServeConfig, vars(args), os.environ)
+    service = partial(serve, config, given=given, task_status=ready)
+    return run_service(service, hang_up=hang_up, state=lambda: _state(ready.serving))
 
 
 def _state(serving: Serving | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from vswitch.cli.common import Subparsers, add_command
+from vswitch.cli.common import Subparsers, add_command, add_save
 from vswitch.cli.port import change
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
@@ -15,13 +15,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "switch",
-        "Show the settings of the running switch, or change them until it ends; to keep them,\n"
-        "write them into the configuration file of serve, under [switch].",
+        "Show the settings of the running switch, or change them: until it ends, or for good with\n"
+        "--save, which keeps them beside the configuration file (`vswitch config`).",
         "vswitch switch set guard=yes",
     )
     parser.add_argument("action", choices=("show", "set"))
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")
     parser.add_argument("--all", action="store_true", help="every key, and what it means")
+    add_save(parser)
     add_flags(parser, LookConfig)
 
 

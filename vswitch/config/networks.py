@@ -14,19 +14,18 @@ Error contract: `ConfigError` with the file, the place in it and what to write.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vswitch.addresses import check_name
 from vswitch.config.options import NETWORK_TABLES, NetworkConfig
-from vswitch.config.sources import read_tables, structure
+from vswitch.config.sources import Source, read_tables, structure
 from vswitch.errors import ConfigError
 from vswitch.state import DEFAULT_NETWORK
 
 MAX_NETWORKS = 16  # of a switch: each costs a look into its registry for every stranger that knocks
 
 
-def other_networks(path: Path | None) -> list[str]:
+def other_networks(path: Source | None) -> list[str]:
     """The names of the networks beside the default one, in the order of the file."""
     networks = _networks(path)
     for name, table in networks.items():
@@ -46,14 +45,14 @@ def other_networks(path: Path | None) -> list[str]:
     return list(networks)
 
 
-def load_network(path: Path, name: str) -> NetworkConfig:
+def load_network(path: Source, name: str) -> NetworkConfig:
     """The options of a network beside the default one, which has its own in `ServeConfig`."""
     place, table = tables_of(path, name)
     said = {key: value for key, value in table.items() if key not in NETWORK_TABLES}
     return structure(NetworkConfig, said, place.rstrip("."))
 
 
-def tables_of(path: Path | None, network: str) -> tuple[str, Mapping[str, Any]]:
+def tables_of(path: Source | None, network: str) -> tuple[str, Mapping[str, Any]]:
     """The tables of a network by name, and what stands before these names in messages."""
     if path is None:
         return "", {}
@@ -70,7 +69,7 @@ def below(network: str) -> str:
     return "" if network == DEFAULT_NETWORK else f"network.{network}."
 
 
-def _networks(path: Path | None) -> dict[str, Any]:
+def _networks(path: Source | None) -> dict[str, Any]:
     networks = {} if path is None else read_tables(path).get("network", {})
     if not isinstance(networks, dict):
         raise ConfigError(f"{path}: network: write [network.NAME], such as [network.lab]")

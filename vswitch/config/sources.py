@@ -16,14 +16,16 @@ import argparse
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 
+from vswitch.config.document import Document
 from vswitch.errors import ConfigError
 from vswitch.logs import clean
 
 T = TypeVar("T")
+Source: TypeAlias = Path | Document  # of tables
 
 _FILE_BYTES = 1 << 20  # a configuration file has a few hundred bytes; this is some other file
 
@@ -104,10 +106,18 @@ def load(
         tables: all tables that such a file may have.
         fixed: fields that are not options.
     """
-    values: dict[str, Any] = dict(fixed)
+    given = given_options(cls, flags, environ)
+    return fill(cls, {**fixed, **given}, given.get("config"), table=table, tables=tables)
+
+
+def given_options(
+    cls: type[Any], flags: Mapping[str, str | list[str] | None], environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """What flags and variables say, by field name."""
+    values: dict[str, Any] = {}
     problems: list[str] = []
-    fields = attrs.fields_dict(cast(type[attrs.AttrsInstance], cls))
-    for name in options_of(cast(type[attrs.AttrsInstance], cls)):
+    fields = attrs.fields_dict(cls)
+    for name in options_of(cls):
         text, place = flags.get(name), f"{flag_of(name)} "
         if text is None:
             text, place = environ.get(variable_of(name)) or None, f"{variable_of(name)}="
@@ -119,20 +129,32 @@ def load(
                 problems.append(f"{place}{_short(shown)}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
-    file = values.get("config")
+    return values
+
+
+def fill(
+    cls: type[T],
+    given: Mapping[str, Any],
+    source: Source | None,
+    *,
+    table: str | None = None,
+    tables: Iterable[str] = (),
+) -> T:
+    """An instance from values that are right, and for others from the tables of a file."""
     said: dict[str, _Said] = {}
-    if file and table:
-        document = _read_known(file, set(tables))
-        for name, keys in _keys_of(cls, table).items():
-            part = _table(document, name, file)
-            problems += _pick(part, keys, f"{file}: {name}", said)
-    return _structure(cls, values, said, problems)
+    problems: list[str] = []
+    if source and table:
+        document = read_known(source, set(tables))
+        for name, keys in keys_of(cls, table).items():
+            part = _table(document, name, source)
+            problems += _pick(part, keys, f"{source}: {name}", said)
+    return _structure(cls, dict(given), said, problems)
 
 
 _Said = tuple[str, object]  # a value in a file, or instead of one, after its place
 
 
-def _keys_of(cls: type[Any], table: str) -> dict[str, dict[str, str]]:
+def keys_of(cls: type[Any], table: str) -> dict[str, dict[str, str]]:
     """The tables that a class is filled from; field names by the keys of each."""
     found: dict[str, dict[str, str]] = {table: {}}
     for name, entry in options_of(cls).items():
@@ -155,9 +177,12 @@ def _convert(field: attrs.Attribute[Any], value: object) -> Any:
     return value if field.converter is None else cast(Callable[[Any], Any], field.converter)(value)
 
 
-def read_tables(path: Path) -> dict[str, Any]:
+def read_tables(path: Source) -> Mapping[str, Any]:
     """The tables of a configuration file by name, unchecked; `ConfigError` if it is no TOML."""
     import tomllib  # most commands read no file
+
+    if isinstance(path, Document):
+        return path.tables
 
     try:
         with path.open("rb") as file:
@@ -179,7 +204,8 @@ def read_tables(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML that can be read: nested too deeply") from None
 
 
-def _read_known(path: Path, known: set[str]) -> dict[str, Any]:
+def read_known(path: Source, known: set[str]) -> Mapping[str, Any]:
+    """As `read_tables`; `ConfigError` for a table that is none of `known`."""
     document = read_tables(path)
     problems = [f"{path}: {unknown(key, known, 'table')}" for key in document if key not in known]
     if problems:
@@ -187,7 +213,7 @@ def _read_known(path: Path, known: set[str]) -> dict[str, Any]:
     return document
 
 
-def _table(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+def _table(document: Mapping[str, Any], name: str, path: Source) -> dict[str, Any]:
     table = document.get(name, {})
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {name}: must be a table: write [{name}] on a line of its own")
@@ -197,7 +223,7 @@ def _table(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]
 def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
     """An instance of `cls` from a table of a file, or from what somebody has said instead."""
     said: dict[str, _Said] = {}
-    problems = _pick(table, _keys_of(cls, "")[""], place, said)
+    problems = _pick(table, keys_of(cls, "")[""], place, said)
     return _structure(cls, {}, said, problems)
 
 

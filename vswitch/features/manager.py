@@ -112,9 +112,27 @@ class FeatureManager:
             except Exception as error:
                 self._end(feature, error)
 
+    def go_by(self, settings: Settings) -> None:
+        """Go by all of these, in place of those that there are."""
+        before = self.settings
+        if settings.switch.rules.table == before.switch.rules.table:
+            settings = settings.with_rules(before.switch.rules)  # which have counted
+        settings = attrs.evolve(settings, served=before.served)
+        if settings.switch != before.switch:
+            self._change(settings, ANY_PORT)
+            return
+        said = settings.ports, before.ports
+        names = [
+            name
+            for name in said[0].keys() | said[1].keys()
+            if said[0].get(name) != said[1].get(name)
+        ]
+        if names:
+            self._change(settings, *names)
+
     def serve(self, served: Served) -> None:
-        """Go by what the switch itself does on its LAN, besides what it did before."""
-        self.settings = attrs.evolve(self.settings, served=self.settings.served.also(served))
+        """Go by what the switch itself does on its LAN, and by nothing that it did before."""
+        self.settings = attrs.evolve(self.settings, served=served)
         for feature in self._asked():
             try:
                 feature.served(self.settings.served)
@@ -129,11 +147,11 @@ class FeatureManager:
         if port.attached:
             self._equip(port)
 
-    def _change(self, settings: Settings, name: str) -> None:
-        """Go by settings that are new for the ports of that name."""
-        anew = self._adopt(settings)
+    def _change(self, settings: Settings, *names: str) -> None:
+        """Go by settings that are new for the ports of these names."""
+        anew = self._adopt(settings) or ANY_PORT in names
         for port in self.switch.ports:
-            if anew or name in (port.name, port.group, ANY_PORT):
+            if anew or port.name in names or port.group in names:
                 self._equip(port)
         self.switch.rewire()
 

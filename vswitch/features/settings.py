@@ -17,14 +17,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
 from attrs import Factory, frozen
 
 from vswitch.config.networks import below, tables_of
-from vswitch.config.sources import options_of, structure
+from vswitch.config.sources import Source, options_of, structure
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.loops import LoopSettings
@@ -199,7 +198,7 @@ class Settings:
         return attrs.evolve(self, switch=attrs.evolve(self.switch, rules=rules))
 
 
-def load_settings(path: Path | None, network: str = DEFAULT_NETWORK) -> Settings:
+def load_settings(path: Source | None, network: str = DEFAULT_NETWORK) -> Settings:
     """The tables of a configuration file that are settings of that network."""
     place, document = tables_of(path, network)
     ports = _table(document.get("port", {}), f"{place}port")

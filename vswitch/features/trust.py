@@ -42,8 +42,3 @@ class Served:
     )  # that are on, unless a port says otherwise; why
     ports: frozenset[str] = frozenset()  # by name: where the switch itself speaks
     prefix: IPv6Network | None = None  # in which hosts give themselves addresses
-
-    def also(self, other: Served) -> Served:
-        """Both."""
-        guards, ports = {**self.guards, **other.guards}, self.ports | other.ports
-        return Served(guards=guards, ports=ports, prefix=other.prefix or self.prefix)

@@ -29,7 +29,7 @@ from vswitch.config.converters import (
 )
 from vswitch.config.networks import below, tables_of
 from vswitch.config.options import DEFAULT_MTU
-from vswitch.config.sources import option, structure
+from vswitch.config.sources import Source, option, structure
 from vswitch.errors import ConfigError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.formats import QemuStream
@@ -161,7 +161,7 @@ class ForeignSettings:
 
 
 def load_foreign(
-    path: Path | None, urls: Sequence[str] = (), network: str = DEFAULT_NETWORK
+    path: Source | None, urls: Sequence[str] = (), network: str = DEFAULT_NETWORK
 ) -> tuple[ForeignSettings, ...]:
     """The foreign ports of a network in a configuration file, if there is one, and those of
     `--foreign`.

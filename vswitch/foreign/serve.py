@@ -3,8 +3,7 @@
 A listener that fails, by a fault in a program, ends alone: its ports are unplugged, it says so
 (`ended`), is counted (`fault`), logged with a traceback, and an event (`listener-ended`).
 
-Error contract of `open_foreign`: `VswitchError` for a socket that cannot be had; afterwards
-nothing.
+Error contract: `VswitchError` for a socket that cannot be had; afterwards nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import trio
 from attrs import Factory, define
@@ -22,6 +21,7 @@ from vswitch.foreign.client_limit import note_fault
 from vswitch.foreign.kinds import KINDS, Clients, ForeignSettings
 from vswitch.foreign.sockets import open_place, shown
 from vswitch.logs import event
+from vswitch.runtime import single_error
 from vswitch.switch.switch import Switch
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,95 @@ class Listener:
     listen: str  # where it really listens
     refused: Counter[str] = Factory(Counter)  # who got no port, by reason
     ended: str | None = None  # by a fault, under this reference in the log
+
+
+class ForeignPorts:
+    """All foreign ports of a switch. Those that share a socket begin and end together."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        self._groups: dict[object, _Group] = {}
+        self._nursery: trio.Nursery | None = None  # while it runs
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Those that serve, or have ended by a fault."""
+        return [listener for group in self._groups.values() for listener in group.listeners]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    async def apply(self, foreign: Sequence[ForeignSettings]) -> None:
+        """Have exactly these: what has not changed stays, with its clients.
+
+        Raises:
+            VswitchError: a socket cannot be had; what has not changed is there still.
+        """
+        wanted: dict[object, tuple[ForeignSettings, ...]] = {}
+        key: object
+        for settings in foreign:
+            alone = KINDS[settings.kind].add is None
+            key = settings.name if alone else (settings.kind, settings.listen)
+            wanted[key] = (*wanted.get(key, ()), settings)
+        for key, group in list(self._groups.items()):
+            if group.settings != wanted.get(key) or any(each.ended for each in group.listeners):
+                del self._groups[key]
+                group.scope.cancel()
+                await group.gone.wait()
+        for key, said in wanted.items():
+            if key not in self._groups:
+                if (nursery := self._nursery) is None:
+                    await trio.lowlevel.checkpoint()  # it was cancelled, as this may be
+                    raise VswitchError("the switch is stopping")
+                group = _Group(said)
+                await nursery.start(self._serve, group)
+                self._groups[key] = group
+
+    async def _serve(self, group: _Group, *, task_status: trio.TaskStatus[None]) -> None:
+        first = group.settings[0]
+        kind, place = KINDS[first.kind], first.listen
+        assert place is not None  # `load_foreign` sees to it
+        try:
+            with group.scope, single_error(), open_place(place, stream=kind.stream) as sock:
+                clients, where = kind.serve(self._switch, sock, first), shown(sock.getsockname())
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_run, self._switch, clients, group.listeners)
+                    for each in group.settings:
+                        listener = Listener(each.kind, each.name, where, clients.refused)
+                        group.listeners.append(listener)
+                        if kind.add is not None:
+                            await _contained(self._switch, [listener], kind.add(clients, each))
+                        event(
+                            log,
+                            "foreign-listening",
+                            logging.WARNING,
+                            name=each.name,
+                            kind=each.kind,
+                            listen=where,
+                            plain_text="not encrypted, not authenticated: whoever reaches it is in "
+                            "the LAN",
+                        )
+                    task_status.started()
+                    await trio.sleep_forever()
+        finally:
+            group.gone.set()
+
+
+@define(eq=False)
+class _Group:
+    """What has one socket."""
+
+    settings: tuple[ForeignSettings, ...]
+    listeners: list[Listener] = Factory(list)
+    scope: trio.CancelScope = Factory(trio.CancelScope)
+    gone: trio.Event = Factory(trio.Event)
 
 
 async def serve_foreign(
@@ -55,48 +144,14 @@ async def open_foreign(
     switch: Switch, foreign: Sequence[ForeignSettings]
 ) -> AsyncIterator[list[Listener]]:
     """Serve these foreign ports, for as long as the context lasts."""
-    listeners: list[Listener] = []
-    with ExitStack() as sockets:
-        async with trio.open_nursery() as nursery:
-            await _open_all(switch, foreign, sockets, nursery, listeners)
-            for each in listeners:
-                event(
-                    log,
-                    "foreign-listening",
-                    logging.WARNING,
-                    name=each.name,
-                    kind=each.kind,
-                    listen=each.listen,
-                    plain_text="not encrypted, not authenticated: whoever reaches it is in the LAN",
-                )
-            try:
-                yield listeners
-            finally:
-                nursery.cancel_scope.cancel()
-
-
-async def _open_all(
-    switch: Switch,
-    foreign: Sequence[ForeignSettings],
-    sockets: ExitStack,
-    nursery: trio.Nursery,
-    listeners: list[Listener],
-) -> None:
-    opened: dict[object, tuple[Clients, str, list[Listener]]] = {}
-    for number, settings in enumerate(foreign):
-        kind, place = KINDS[settings.kind], settings.listen
-        assert place is not None  # `load_foreign` sees to it
-        key = number if kind.add is None else (settings.kind, place)
-        if key not in opened:
-            sock = sockets.enter_context(open_place(place, stream=kind.stream))
-            opened[key] = kind.serve(switch, sock, settings), shown(sock.getsockname()), []
-            nursery.start_soon(_run, switch, opened[key][0], opened[key][2])
-        clients, where, its = opened[key]
-        listener = Listener(settings.kind, settings.name, where, clients.refused)
-        its.append(listener)
-        listeners.append(listener)
-        if kind.add is not None:
-            await _contained(switch, [listener], kind.add(clients, settings))
+    ports = ForeignPorts(switch)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ports.run)
+        await ports.apply(foreign)
+        try:
+            yield ports.listeners
+        finally:
+            nursery.cancel_scope.cancel()
 
 
 async def _run(switch: Switch, clients: Clients, listeners: list[Listener]) -> None:

@@ -451,3 +451,40 @@ class Impaired:
     """What is done to ports now."""
 
     impaired: list[Impairment]
+
+
+@frozen(kw_only=True)
+class ConfigSetting:
+    """A value of the configuration; `source` is file, saved, live or option."""
+
+    key: list[str]
+    value: Any
+    source: str
+
+
+@frozen(kw_only=True)
+class ConfigState:
+    """All that is said."""
+
+    file: str | None
+    saved_file: str
+    settings: list[ConfigSetting]
+
+
+@frozen(kw_only=True)
+class ConfigChange:
+    """A key that has another value; null for none."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+@frozen(kw_only=True)
+class Configured:
+    """What has changed, or would; what was changed live and is not saved; and what is saved."""
+
+    changes: list[ConfigChange]
+    unsaved: list[ConfigChange]
+    saved: list[ConfigChange]
+    problem: str | None = None  # why a reload would be refused

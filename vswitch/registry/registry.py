@@ -116,7 +116,7 @@ class Registry:
 
     def __init__(self, database: Database, max_members: int) -> None:
         self._database = database
-        self._max_members = max_members
+        self.max_members = max_members
         # Addresses that no member gets but the one of that name, if there is one.
         self.promised: Mapping[IPv4Address, str] = {}
         self._held: dict[IPv4Address, str] = {}  # addresses of the switch's own, and for what
@@ -263,10 +263,10 @@ class Registry:
             raise EnrolRefused(ByeCode.PROTOCOL, f"the name cannot be used: {error}") from None
         if holder := _one(run, _BY_NAME, (name,)):
             raise name_taken(Member(*holder))
-        if _one(run, _COUNT, ())[0] >= self._max_members:
+        if _one(run, _COUNT, ())[0] >= self.max_members:
             raise EnrolRefused(
                 ByeCode.FULL,
-                f"the switch has its {self._max_members} members: revoke some, or serve with a "
+                f"the switch has its {self.max_members} members: revoke some, or serve with a "
                 "higher --max-members",
             )
         run("INSERT INTO member (key, name, created) VALUES (?, ?, ?)", (key, name, now))

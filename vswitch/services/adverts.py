@@ -188,6 +188,13 @@ class Advertiser:
         prefix = self.advert.prefix
         station.add_address(IPv6Interface(f"{self.address}/{prefix.prefixlen}"))
         station.groups.add(ALL_ROUTERS)
+        try:
+            await self._serve(task_status)
+        finally:
+            station.remove_address(self.address)
+            station.groups.discard(ALL_ROUTERS)
+
+    async def _serve(self, task_status: trio.TaskStatus[bool]) -> None:
         schedule = Schedule(self._random, trio.current_time())
         with self.host.open_icmpv6(SOLICITATION) as inbox:
             async with trio.open_nursery() as nursery:

@@ -110,6 +110,8 @@ class DhcpServer:
                     task_status.started(True)
             finally:
                 self._nursery = None
+                self._switch.remove_watcher(self._watch)
+                self._registry.promised = {}
 
     def leases(self) -> list[dict[str, Any]]:
         """All of them, by address."""

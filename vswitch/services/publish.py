@@ -18,7 +18,7 @@ there, `VswitchError` for a place that cannot be listened at and for a LAN that 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from ipaddress import IPv4Network
@@ -141,14 +141,18 @@ class Publisher:
                 self._nursery = None
                 self._rules.clear()
 
-    async def apply(self, rules: Sequence[PublishRule]) -> None:
-        """Have exactly these and those that `vswitch publish` has said. What is there stays."""
+    async def apply(self, rules: Sequence[PublishRule], live: Container[Listen] = ()) -> None:
+        """Have exactly these. What is there stays. `live`: where no file says it."""
         wanted = {rule.listen for rule in rules}
         for each in self.rules:
-            if not each.live and each.rule.listen not in wanted:
+            if each.rule.listen not in wanted:
                 await self.unpublish(each.rule.listen)
         for rule in rules:
-            await self.publish(rule, live=False)
+            known, is_live = self._rules.get(rule.listen), rule.listen in live
+            if known is not None and known.rule == rule and known.ended is None:
+                known.live = is_live
+            else:
+                await self.publish(rule, live=is_live)
 
     async def publish(self, rule: PublishRule, *, live: bool = True) -> Published:
         """Have this rule, in place of one at the same place."""

@@ -10,7 +10,6 @@ Pure. Error contract: `ConfigError`, one line for each thing that is wrong, with
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from pathlib import Path
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -28,7 +27,7 @@ from vswitch.config.converters import (
 )
 from vswitch.config.networks import below, tables_of
 from vswitch.config.places import Listen, Target, is_address
-from vswitch.config.sources import option, structure
+from vswitch.config.sources import Source, option, structure
 from vswitch.errors import ConfigError
 from vswitch.state import DEFAULT_NETWORK
 
@@ -131,7 +130,7 @@ def read_rule(table: dict[str, Any], place: str, subnet: IPv4Network) -> Publish
 
 
 def load_published(
-    path: Path | None, subnet: IPv4Network, network: str = DEFAULT_NETWORK
+    path: Source | None, subnet: IPv4Network, network: str = DEFAULT_NETWORK
 ) -> tuple[PublishRule, ...]:
     """The rules of a network in a configuration file, if there is one."""
     before, document = tables_of(path, network)

@@ -159,6 +159,11 @@ class Station:
         self.groups.add(_solicited(interface.ip))
         self.networks.add(interface.network)
 
+    def remove_address(self, address: IPv6Address) -> None:
+        """Have it no more."""
+        self.addresses.discard(address)
+        self.groups.discard(_solicited(address))
+
     @property
     def asks(self) -> bool:
         """Whether an answer about a neighbour is due."""

@@ -37,8 +37,7 @@ class RegistryAuthority:
 
     def __init__(self, registries: Mapping[str, Registry]) -> None:
         """`registries` by the names of their networks, in the order in which they are asked."""
-        self._registries = registries
-        self._several = len(registries) > 1  # then the log names the one
+        self.registries = registries  # replaced whole, since threads go through it
         self._enrolling = threading.Lock()
         # Told of a revoked key that asks, so that the reception ends what it still has.
         self.on_revoked: Callable[[bytes], None] | None = None
@@ -66,15 +65,15 @@ class RegistryAuthority:
     def enrol(self, network: str, key: bytes, name: str, invite_id: bytes, now: float) -> Member:
         """As `Registry.enrol` of that network, for a key that no other network has."""
         with self._enrolling:
-            for other, registry in self._registries.items():
+            for other, registry in self.registries.items():
                 if other != network:
                     check_elsewhere(registry.look_up(key), other)
-            return self._registries[network].enrol(key, name, invite_id, now)
+            return self.registries[network].enrol(key, name, invite_id, now)
 
     def check_apart(self) -> None:
         """Raises `ConfigError` for a key that is a member's in two networks."""
         seen: dict[bytes, str] = {}
-        for network, registry in self._registries.items():
+        for network, registry in self.registries.items():
             for member in registry.current():
                 said = f"{member.name} of network {network}"
                 if (other := seen.setdefault(member.key, said)) != said:
@@ -84,7 +83,7 @@ class RegistryAuthority:
                     )
 
     def _by_token(self, key: bytes, id: bytes) -> tuple[str, Member | None, Invite] | None:
-        for network, registry in self._registries.items():
+        for network, registry in self.registries.items():
             try:
                 if (invite := registry.invite(id)) is not None:
                     return network, registry.look_up(key), invite
@@ -94,7 +93,7 @@ class RegistryAuthority:
 
     def _by_key(self, key: bytes) -> tuple[str, Member] | None:
         revoked, unread = None, False
-        for network, registry in self._registries.items():
+        for network, registry in self.registries.items():
             try:
                 member = registry.look_up(key)
             except VswitchError as error:
@@ -108,7 +107,7 @@ class RegistryAuthority:
         return None if unread else revoked
 
     def _unread(self, network: str, error: VswitchError) -> None:
-        named = network if self._several else None
+        named = network if len(self.registries) > 1 else None
         event(log, "registry-failed", logging.ERROR, error=error, network=named)
 
 

@@ -21,14 +21,14 @@ from functools import partial
 from typing import Any
 
 import trio
-from attrs import frozen
+from attrs import define
 
 from vswitch.api.http import Api
 from vswitch.api.routes import SWITCH
 from vswitch.api.socket import STREAMS, serve_control
-from vswitch.errors import VswitchError
+from vswitch.errors import ByeCode, VswitchError
 from vswitch.features.manager import FeatureManager
-from vswitch.foreign.serve import serve_foreign
+from vswitch.foreign.serve import ForeignPorts
 from vswitch.logs import NETWORK, event
 from vswitch.management.handlers.common import Controlled
 from vswitch.registry.database import NoSpace
@@ -36,29 +36,63 @@ from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.services.host import HostBeside
+from vswitch.services.publish import Publisher
 from vswitch.serving.frame_log import log_frames
 from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.plan import NetworkPlan
 from vswitch.serving.publishing import make_publisher
 from vswitch.serving.reception import Reception
-from vswitch.serving.services import Running, first_address, start_services
+from vswitch.serving.services import LanServices, first_address
 from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.switch import Switch, open_switch
 
 log = logging.getLogger(__name__)
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Network:
     """A LAN that is served."""
 
-    plan: NetworkPlan
+    plan: NetworkPlan  # that it goes by
     switch: Switch
     managed: FeatureManager
     registry: Registry
     reception: Reception
     status: ServeStatus
+    controlled: Controlled
+    _publisher: Publisher
+    _foreign: ForeignPorts
     _nursery: trio.Nursery
+    services: LanServices | None = None
+
+    async def go_by(self, plan: NetworkPlan) -> None:
+        """Be as that plan says, which differs in nothing that needs a restart (`reload.py`). What
+        is the same in both is left alone.
+
+        Raises:
+            VswitchError: it cannot be; some of it is in force, and `go_by` of the plan before takes
+                that back.
+        """
+        logged = NETWORK.set(plan.logged)  # what begins here has it, too
+        try:
+            await self._go_by(plan)
+        finally:
+            NETWORK.reset(logged)
+
+    async def _go_by(self, plan: NetworkPlan) -> None:
+        self.registry.max_members = plan.config.max_members
+        self.switch.max_ports = _max_ports(plan)
+        self.managed.go_by(plan.settings)
+        await self._foreign.apply(plan.foreign)
+        self.status.listeners = self._foreign.listeners
+        await self._publisher.apply(plan.published, plan.live)
+        assert self.services is not None
+        await self.services.apply(plan.services)
+        self.plan = plan
+
+    def say_goodbye(self) -> None:
+        """Tell the members that it is served no more, and unplug them."""
+        self.reception.dismiss(ByeCode.UNKNOWN, f"the network {self.plan.name} is served no more")
 
     async def start_service(
         self, name: str, run: Callable[..., Awaitable[None]], *args: Any
@@ -78,12 +112,10 @@ async def open_network(
     """The network, for as long as the context lasts. It knows its members, and takes them in as
     soon as `network.reception` gets their channels.
     """
-    config, foreign = plan.config, plan.foreign
-    max_ports = config.max_members + sum(each.ports for each in foreign) + config.local_port
-    max_ports += 2  # of the services, and from which published ones are reached
+    config = plan.config
     logged = NETWORK.set(plan.logged)  # the tasks that begin from here on have it, too
     async with (
-        open_switch(mtu=config.mtu, max_ports=max_ports) as switch,
+        open_switch(mtu=config.mtu, max_ports=_max_ports(plan)) as switch,
         trio.open_nursery() as nursery,
     ):
         managed = FeatureManager(switch, plan.settings)
@@ -98,9 +130,12 @@ async def open_network(
         status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
         publisher = status.publisher = make_publisher(switch, registry, reception, config, served)
         await nursery.start(_run_service, switch, "publish", publisher.run, ())
-        running = Running()
+        foreign = ForeignPorts(switch)
+        await nursery.start(foreign.run)
         told = managed, status.read, reception.check_revoked, reception.bar, publisher
-        controlled = Controlled(*told, dhcp=lambda: running.dhcp, registry=registry, served=served)
+        controlled = Controlled(*told, registry=registry, served=served)
+        controlled.network = plan.name
+        controlled.configuration = underlay.subject.configuration
         underlay.subject.networks[plan.name] = controlled
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
@@ -111,9 +146,6 @@ async def open_network(
         beside: HostBeside | None = None
         if config.local_port:
             beside = await nursery.start(serve_local_port, switch, config)
-        await publisher.apply(plan.published)
-        status.listeners = await nursery.start(serve_foreign, switch, foreign)
-        await trio.to_thread.run_sync(_record, registry, served)
         network = Network(
             plan,
             switch,
@@ -121,13 +153,28 @@ async def open_network(
             registry,
             reception,
             status,
+            controlled,
+            publisher,
+            foreign,
             nursery,
         )
         interface = first_address(config.subnet)
-        await start_services(network, plan.services, interface, served, beside, running)
+        services = network.services = LanServices(network, interface, served, beside)
+        controlled.dhcp = lambda: services.dhcp
+        await publisher.apply(plan.published, plan.live)
+        await foreign.apply(plan.foreign)
+        status.listeners = foreign.listeners
+        await trio.to_thread.run_sync(record, registry, served)
+        await services.apply(plan.services)
         NETWORK.reset(logged)
         yield network
         nursery.cancel_scope.cancel()
+
+
+def _max_ports(plan: NetworkPlan) -> int:
+    ports = plan.config.max_members + sum(each.ports for each in plan.foreign)
+    # Those of the services, and from which published ones are reached.
+    return ports + plan.config.local_port + 2
 
 
 async def _run_service(
@@ -154,7 +201,7 @@ async def _run_service(
             task_status.started(None)
 
 
-def _record(registry: Registry, served: LastServed) -> None:
+def record(registry: Registry, served: LastServed) -> None:
     """Note it where that is possible: whoever is a member comes in without."""
     try:
         registry.record_served(served)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import combinations, product
-from pathlib import Path
 from typing import TypeVar
 
 from attrs import frozen
 
 from vswitch.config.networks import below, load_network, other_networks
 from vswitch.config.options import NetworkConfig, ServeConfig
+from vswitch.config.places import Listen
+from vswitch.config.sources import Source
 from vswitch.errors import ConfigError
 from vswitch.features.settings import Settings, load_settings
 from vswitch.foreign.kinds import ForeignSettings, load_foreign
@@ -36,6 +37,7 @@ class NetworkPlan:
     foreign: tuple[ForeignSettings, ...]
     services: ServicesSettings
     published: tuple[PublishRule, ...]
+    live: frozenset[Listen] = frozenset()  # of what is published: what no file says
 
     @property
     def logged(self) -> str | None:
@@ -43,9 +45,9 @@ class NetworkPlan:
         return None if self.name == DEFAULT_NETWORK else self.name
 
 
-def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
-    """Of each network, the default one first. Reads the file."""
-    path = config.config
+def plan_networks(config: ServeConfig, document: Source | None = None) -> tuple[NetworkPlan, ...]:
+    """Of each network, the default one first. Reads the file, unless the tables are given."""
+    path = config.config if document is None else document
     problems: list[str] = []
 
     def tried(read: Callable[[], T], instead: T) -> T:
@@ -76,7 +78,7 @@ def plan_networks(config: ServeConfig) -> tuple[NetworkPlan, ...]:
     return tuple(plans)
 
 
-def _conflicts(path: Path | None, plans: Sequence[NetworkPlan]) -> Iterator[str]:
+def _conflicts(path: Source | None, plans: Sequence[NetworkPlan]) -> Iterator[str]:
     """What one network, or two, cannot have."""
     for plan in plans:
         if plan.config.bridge is not None and not plan.config.local_port:
@@ -108,6 +110,6 @@ def _conflicts(path: Path | None, plans: Sequence[NetworkPlan]) -> Iterator[str]
             )
 
 
-def _place(path: Path | None, plan: NetworkPlan) -> str:
+def _place(path: Source | None, plan: NetworkPlan) -> str:
     """What stands before the keys of one that is in the file."""
     return f"{path}: {below(plan.name)}"

@@ -438,6 +438,13 @@ class Reception:
         self._barred.add(member.key)
         return self.check_revoked()
 
+    def dismiss(self, code: ByeCode, said: str) -> None:
+        """Unplug everybody, and tell them why."""
+        for connected in list(self.connected.values()):
+            connected.why = said
+            connected.device.close(code, said)
+            self._switch.detach(connected.port)
+
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more, or that has another name now, and
         keep the MACs and addresses of those that are; the names of the unplugged.

@@ -14,15 +14,14 @@ import errno
 import ipaddress
 import logging
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack, closing
-from functools import partial
+from contextlib import ExitStack, closing
 from ipaddress import IPv4Network
+from typing import Any
 
 import trio
 from attrs import frozen
 
 from transport import (
-    Channel,
     Endpoint,
     KeyFileError,
     PrivateKey,
@@ -41,15 +40,17 @@ from vswitch.api.tokens import TokenStore
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
-from vswitch.logs import NETWORK, event
+from vswitch.logs import event
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
 from vswitch.serving.api import serve_api
 from vswitch.serving.authority import RegistryAuthority
-from vswitch.serving.https import certificate_of, public_https, serve_members_over_https
-from vswitch.serving.network import Network, open_network
-from vswitch.serving.plan import NetworkPlan, plan_networks
+from vswitch.serving.configuration import Configuration
+from vswitch.serving.https import certificate_of, serve_members_over_https
+from vswitch.serving.network import Network
+from vswitch.serving.networks import Networks, open_registry
+from vswitch.serving.plan import NetworkPlan
+from vswitch.serving.reload import Reloader
 from vswitch.serving.status import Underlay
 from vswitch.state import DEFAULT_NETWORK, StateDir
 from vswitch.switch.switch import Switch
@@ -65,6 +66,7 @@ class Serving:
     endpoint: Endpoint
     listens: tuple[HostPort, ...]
     underlay: Underlay
+    reloader: Reloader
 
     @property
     def listen(self) -> HostPort:
@@ -93,19 +95,28 @@ class Serving:
 
 
 async def serve(
-    config: ServeConfig, *, task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED
+    config: ServeConfig,
+    *,
+    given: Mapping[str, Any] | None = None,
+    task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a switch until cancelled. Started when members can connect."""
-    plans = await trio.to_thread.run_sync(plan_networks, config)
+    """Run a switch until cancelled. Started when members can connect.
+
+    Args:
+        given: the options that flags and variables have said, by field name: all others are read
+            from the file, also when that is read again. None: the file is not asked for options.
+    """
+    configuration = await trio.to_thread.run_sync(Configuration.read, config, given)
+    config, plans = configuration.config, configuration.plans
     certificate = await trio.to_thread.run_sync(certificate_of, config)
     await trio.to_thread.run_sync(config.files.ensure)
     identity = await trio.to_thread.run_sync(_identity, config.files)
     with single_error(), ExitStack() as opened:
-        registries = {}
-        for plan in plans:
-            registries[plan.name] = await trio.to_thread.run_sync(_open_registry, config, plan)
-            opened.enter_context(closing(registries[plan.name]))
-        authority = RegistryAuthority(registries)
+        authority = RegistryAuthority({})
+        opened.callback(_close, authority)
+        for plan in plans.values():
+            registry = await trio.to_thread.run_sync(open_registry, config, plan)
+            authority.registries = {**authority.registries, plan.name: registry}
         await trio.to_thread.run_sync(authority.check_apart)
         sockets = _open_sockets(config.listen)
         listens = tuple(
@@ -117,57 +128,38 @@ async def serve(
                 listen_at(sockets),
                 identity,
                 authority=authority,
-                max_sessions=sum(plan.config.max_members for plan in plans),
+                max_sessions=sum(plan.config.max_members for plan in plans.values()),
                 silent=config.silent,
             ) as endpoint,
-            AsyncExitStack() as stack,
+            trio.open_nursery() as lans,
         ):
             subject = Subject(Gate(TokenStore(config.files.tokens)), table=SWITCH)
-            underlay = Underlay(endpoint, tuple(registries), subject=subject)
+            underlay = Underlay(endpoint, tuple(plans), subject=subject)
             underlay.web["gate"] = subject.gate.counters
-            networks: dict[str, Network] = {}
-            for plan in plans:
-                served = LastServed(
-                    listens,
-                    config.public,
-                    plan.config.subnet,
-                    tuple(each.name for each in plan.foreign),
-                    identity.public,
-                    public_https(config),
-                    plan.name,
-                )
-                network = open_network(plan, registries[plan.name], served, underlay)
-                networks[plan.name] = await stack.enter_async_context(network)
-                networks[plan.name].reception.enrol = partial(authority.enrol, plan.name)
-            receptions = [network.reception for network in networks.values()]
-
-            def look_soon(key: bytes) -> None:
-                for each in receptions:
-                    each.look_soon(key)
-
-            async def receive(channel: Channel) -> None:
-                name = authority.network_of(channel.peer.raw, channel.credential)
-                network = networks[name or DEFAULT_NETWORK]  # which refuses who is a stranger now
-                NETWORK.set(network.plan.logged)
-                await network.reception.receive(channel)
-
-            authority.on_revoked = look_soon
+            networks = Networks(underlay, authority, identity.public, listens, lans)
+            reloader = Reloader(configuration, networks)
+            subject.configuration = reloader
+            for plan in plans.values():
+                await networks.begin(config, plan)
+            authority.on_revoked = networks.look_soon
             async with trio.open_nursery() as nursery:
-                await nursery.start(endpoint.serve, receive)
+                await nursery.start(endpoint.serve, networks.receive)
                 if certificate is not None:
                     await nursery.start(
                         serve_members_over_https, underlay, identity.public.raw, config, certificate
                     )
                 if config.api is not None:
                     await nursery.start(serve_api, underlay, config.api)
-                for plan in plans:
+                for plan in plans.values():
                     _say(config, plan, listens, identity.public)
-                task_status.started(Serving(networks, endpoint, listens, underlay))
+                task_status.started(
+                    Serving(networks.running, endpoint, listens, underlay, reloader)
+                )
 
 
-def _open_registry(config: ServeConfig, plan: NetworkPlan) -> Registry:
-    config.files.ensure_network(plan.name)
-    return Registry.open(plan.files.registry, max_members=plan.config.max_members)
+def _close(authority: RegistryAuthority) -> None:
+    for registry in authority.registries.values():
+        registry.close()
 
 
 def _say(

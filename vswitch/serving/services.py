@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -20,6 +19,7 @@ from attrs import Factory, define, frozen
 
 from vswitch.addresses import mac_from_key, switch_address
 from vswitch.config.networks import tables_of
+from vswitch.config.sources import Source
 from vswitch.features.manager import FeatureManager
 from vswitch.features.trust import Served
 from vswitch.features.vlans import port_vlans, vlans_on
@@ -56,14 +56,7 @@ class ServicesSettings:
         return self.names.enabled or self.dhcp.enabled or self.adverts.enabled
 
 
-@define(eq=False)
-class Running:
-    """The services that somebody asks while they run; None for one that does not."""
-
-    dhcp: DhcpServer | None = None
-
-
-def load_services(path: Path | None, network: str, subnet: IPv4Network) -> ServicesSettings:
+def load_services(path: Source | None, network: str, subnet: IPv4Network) -> ServicesSettings:
     """What a configuration file says of those of a network; `ConfigError`."""
     place, tables = tables_of(path, network)
     said = ServicesSettings(
@@ -94,47 +87,132 @@ class Bulkhead(Protocol):
         """Start `run(task_status=...)`; the value of its `started`, None if it has failed."""
 
 
-async def start_services(
-    network: Bulkhead,
-    settings: ServicesSettings,
-    interface: IPv4Interface,
-    served: LastServed,
-    beside: HostBeside | None,
-    running: Running,
-) -> None:
-    """Start all that the settings want.
+@define(eq=False)
+class _Service:
+    """One that runs, or has ended by a fault."""
 
-    `interface` is the first address of the subnet; the MAC address follows from the public key of
-    the switch; `beside` is the host at the local port, if that has the address.
-    """
-    if not settings.any:
-        return
-    host: object = beside
-    if beside is None:
-        untagged = partial(_untagged, network.managed)
-        mac = mac_from_key(b"" if served.key is None else served.key.raw)
-        station = station_of(network.switch, mac, interface, untagged=untagged)
-        host = await network.start_service("host", partial(_serve_host, network.switch, station))
-    if not isinstance(host, ServiceHost):
-        return
-    known: list[HostNames] = [network.reception]
-    stateless: Stateless | None = None
-    if settings.dhcp.enabled:
-        server = _dhcp(network, settings, host)
-        if await network.start_service("dhcp", server.run):
-            running.dhcp = server
-            known.append(server)
-    if settings.adverts.enabled:
-        prefix = settings.adverts.prefix or served.prefix
-        advertiser = _adverts(network.managed, settings, prefix, host, alone=beside is None)
-        if await network.start_service("adverts", advertiser.run):
-            own = advertiser.address if beside is None else None
-            stateless = Stateless(prefix, own)
-    if settings.names.enabled:
-        run = _names(network, settings.names, host, known, stateless)
-        if await network.start_service("names", run):
-            network.reception.names = (str(interface.ip),)
-            network.reception.domain = settings.names.domain
+    goes_by: object
+    scope: trio.CancelScope = Factory(trio.CancelScope)
+    ended: trio.Event = Factory(trio.Event)
+    value: object = None  # of its `started`
+
+    async def run(
+        self, job: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[object]
+    ) -> None:
+        try:
+            with self.scope:
+                await job(task_status=task_status)
+        finally:
+            self.ended.set()
+
+
+class LanServices:
+    """The services of one LAN, begun and ended one by one."""
+
+    def __init__(
+        self,
+        network: Bulkhead,
+        interface: IPv4Interface,
+        served: LastServed,
+        beside: HostBeside | None,
+    ) -> None:
+        """`interface` is the first address of the subnet; the MAC address follows from the public
+        key of the switch; `beside` is the host at the local port, if that has the address.
+        """
+        self._network = network
+        self._interface = interface
+        self._served = served
+        self._beside = beside
+        self._running: dict[str, _Service] = {}
+
+    @property
+    def dhcp(self) -> DhcpServer | None:
+        """The DHCP server, while there is one."""
+        found = self._running.get("dhcp")
+        return found.value if found is not None and isinstance(found.value, DhcpServer) else None
+
+    async def apply(self, settings: ServicesSettings) -> None:
+        """Have exactly those that the settings want. What goes by the same as before stays."""
+        names, network = settings.names, self._network
+        for name, goes_by in (
+            ("names", (names, settings.dhcp, settings.adverts)),
+            ("adverts", (settings.adverts, names)),
+            ("dhcp", (settings.dhcp, names.enabled, names.domain)),
+            ("host", settings.any and self._beside is None),
+        ):
+            known = self._running.get(name)
+            if known is not None and known.goes_by != goes_by:
+                await self._stop(name)
+        self._tell_guards(settings)
+        host: object = self._beside
+        if settings.any and self._beside is None:
+            host = await self._have("host", True, self._host())
+        if not isinstance(host, ServiceHost):
+            return
+        known_hosts: list[HostNames] = [network.reception]
+        stateless: Stateless | None = None
+        if settings.dhcp.enabled:
+            server = _dhcp(network, settings, host)
+            goes_by = settings.dhcp, names.enabled, names.domain
+            await self._have("dhcp", goes_by, server.run, server)
+            if self.dhcp is not None:
+                known_hosts.append(self.dhcp)
+        if settings.adverts.enabled:
+            prefix = settings.adverts.prefix or self._served.prefix
+            alone = self._beside is None
+            advertiser = _adverts(network.managed, settings, prefix, host, alone=alone)
+            if await self._have("adverts", (settings.adverts, names), advertiser.run):
+                stateless = Stateless(prefix, advertiser.address if alone else None)
+        if names.enabled and "names" not in self._running:
+            run = _names(network, names, host, known_hosts, stateless)
+            goes_by = names, settings.dhcp, settings.adverts
+            if await self._have("names", goes_by, run):
+                network.reception.names = (str(self._interface.ip),)
+                network.reception.domain = names.domain
+
+    async def _have(
+        self,
+        name: str,
+        goes_by: object,
+        job: Callable[..., Awaitable[None]],
+        value: object = None,
+    ) -> object:
+        """Start it, if it does not run; what it has given then. `value` stands for that."""
+        known = self._running.get(name)
+        if known is None:
+            service = _Service(goes_by)
+            given = await self._network.start_service(name, partial(service.run, job))
+            service.value = (value or given) if given else None
+            known = self._running[name] = service
+        return known.value
+
+    async def _stop(self, name: str) -> None:
+        service = self._running.pop(name)
+        service.scope.cancel()
+        await service.ended.wait()
+        if name == "names":
+            self._network.reception.names, self._network.reception.domain = (), ""
+
+    def _host(self) -> Callable[..., Awaitable[None]]:
+        switch, key = self._network.switch, self._served.key
+        mac = mac_from_key(b"" if key is None else key.raw)
+        untagged = partial(_untagged, self._network.managed)
+        return partial(
+            _serve_host, switch, station_of(switch, mac, self._interface, untagged=untagged)
+        )
+
+    def _tell_guards(self, settings: ServicesSettings) -> None:
+        """The guards stop others where the switch serves."""
+        managed, guards = self._network.managed, {}
+        prefix = None
+        if settings.dhcp.enabled:
+            guards["dhcp_guard"] = managed.settings.table("dhcp")
+        if settings.adverts.enabled:
+            guards["ra_guard"] = managed.settings.table("adverts")
+            prefix = settings.adverts.prefix or self._served.prefix
+        served = Served(guards=guards, ports=_OUR_PORTS if guards else frozenset(), prefix=prefix)
+        if served != managed.settings.served:
+            managed.serve(served)
 
 
 async def _serve_host(
@@ -182,7 +260,7 @@ def _names(
 
 
 def _dhcp(network: Bulkhead, settings: ServicesSettings, host: ServiceHost) -> DhcpServer:
-    """The DHCP server; from here on the guards stop others."""
+    """The DHCP server."""
     names, managed = settings.names, network.managed
     terms = settings.dhcp.terms(
         host.interface.network,
@@ -196,7 +274,6 @@ def _dhcp(network: Bulkhead, settings: ServicesSettings, host: ServiceHost) -> D
     )
     server.separated = network.reception.separated
     server.untagged = partial(_untagged, managed)
-    managed.serve(Served(guards={"dhcp_guard": managed.settings.table("dhcp")}, ports=_OUR_PORTS))
     return server
 
 
@@ -208,18 +285,13 @@ def _adverts(
     *,
     alone: bool,
 ) -> Advertiser:
-    """The router advertisements; the same. A kernel beside does not know the address in them."""
+    """The router advertisements. A kernel beside does not know the address in them."""
     names, said = settings.names, settings.adverts
     advert = said.advert(
         prefix,
         managed.switch.mtu,
         dns=(prefix[1],) if names.enabled and alone else (),
         search=names.domain if names.enabled else "",
-    )
-    managed.serve(
-        Served(
-            guards={"ra_guard": managed.settings.table("adverts")}, ports=_OUR_PORTS, prefix=prefix
-        )
     )
     return Advertiser(host, advert)
 

@@ -347,6 +347,10 @@ class Switch:
         """
         self._watchers = (*self._watchers, watcher)
 
+    def remove_watcher(self, watcher: Callable[[Port], None]) -> None:
+        """Call it no more."""
+        self._watchers = tuple(each for each in self._watchers if each != watcher)
+
     def add_observer(self, observer: Observer) -> None:
         """Show it everything that passes, until `remove_observer`."""
         self._observers = (*self._observers, observer)

@@ -49,7 +49,7 @@ def services(monkeypatch):
     """Stand-ins for `serve` and `join`: they note their configuration and run `body`."""
     seen = types.SimpleNamespace(configs=[], body=None)
 
-    async def service(config, *, task_status=trio.TASK_STATUS_IGNORED, on_state=str):
+    async def service(config, *, given=None, task_status=trio.TASK_STATUS_IGNORED, on_state=str):
         seen.configs.append(config)
         task_status.started()
         if seen.body is not None:

@@ -503,8 +503,8 @@ async def test_where_the_switch_serves_other_servers_are_stopped():
         )
         assert await four.send(1, offer(1)) == 3
         prefix = IPv6Network("fd00:1:2:3::/64")
-        four.managed.serve(Served(guards={"dhcp_guard": "[dhcp]"}, ports=frozenset({"pc3"})))
-        four.managed.serve(Served(guards={"ra_guard": "[adverts]"}, prefix=prefix))
+        guards = {"dhcp_guard": "[dhcp]", "ra_guard": "[adverts]"}
+        four.managed.serve(Served(guards=guards, ports=frozenset({"pc3"}), prefix=prefix))
         assert await four.send(1, offer(1)) == "dhcp_guard"
         assert await four.send(1, advert(1)) == "ra_guard"
         assert await four.send(3, offer(3)) == 3

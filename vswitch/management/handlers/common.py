@@ -5,19 +5,22 @@ Error contract: `ConfigError` for arguments that are wrong.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import attrs
 
+from vswitch.config.document import Key
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
+from vswitch.management.answers import ConfigState, Configured
 from vswitch.management.status import SwitchStatus
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.services.dhcp_server import DhcpServer
 from vswitch.services.publish import Publisher
+from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.port import Port
 
 Args = dict[str, Any]
@@ -25,7 +28,32 @@ Result = dict[str, Any]
 Send = Callable[[bytes], Awaitable[None]]
 
 
-@attrs.frozen(eq=False)
+class Configurable(Protocol):
+    """A configuration that can be looked at and changed: `vswitch.serving.reload.Reloader`."""
+
+    def whole(self) -> dict[str, Any]:
+        """All tables, as they are in force, but for flags and variables."""
+
+    def state(self) -> ConfigState:
+        """All that is said, by whom."""
+
+    async def compare(self) -> Configured:
+        """What differs."""
+
+    async def reload(self, *, revert: bool = False) -> Configured:
+        """Read the files again."""
+
+    async def save(self) -> Configured:
+        """Keep what was changed live."""
+
+    async def replace(self, tables: Mapping[str, Any]) -> Configured:
+        """Go by these tables, and keep that."""
+
+    async def note(self, network: str, said: Mapping[Key, Any], *, save: bool) -> None:
+        """Something of a network was changed live; None was taken away. `save` keeps that."""
+
+
+@attrs.define(eq=False)
 class Controlled:
     """What the verbs work on: a switch with its settings, and what only `serve` knows of it."""
 
@@ -37,11 +65,24 @@ class Controlled:
     dhcp: Callable[[], DhcpServer | None] = attrs.field(kw_only=True, default=lambda: None)
     registry: Registry | None = attrs.field(kw_only=True, default=None)  # None: without members
     served: LastServed | None = attrs.field(kw_only=True, default=None)
+    network: str = attrs.field(kw_only=True, default=DEFAULT_NETWORK)
+    configuration: Configurable | None = attrs.field(kw_only=True, default=None)
     captures: capture.Captures = attrs.field(init=False)
 
     @captures.default
     def _captures(self) -> capture.Captures:
         return capture.Captures(self.managed.switch)
+
+
+async def note(controlled: Controlled, args: Args, said: Mapping[Key, Any]) -> None:
+    """Something was changed live: keep it, if `save` is among the arguments."""
+    save = args.get("save", False)
+    if not isinstance(save, bool):
+        raise ConfigError("save: true or false")
+    if controlled.configuration is not None:
+        await controlled.configuration.note(controlled.network, said, save=save)
+    elif save:
+        raise ConfigError("this switch has no configuration that something could be saved in")
 
 
 def texts_of(args: Args, key: str) -> list[str]:

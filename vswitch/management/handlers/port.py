@@ -9,6 +9,7 @@ from vswitch.management.handlers.common import (
     Args,
     Controlled,
     Result,
+    note,
     port_name,
 )
 from vswitch.management.status import to_json
@@ -21,6 +22,7 @@ async def switch_set(controlled: Controlled, args: Args) -> Result:
         raise ConfigError("switch-set needs changes")
     if changes:
         managed.change_switch(changes)
+        await note(controlled, args, {("switch", key): value for key, value in changes.items()})
     return {
         "settings": to_json(managed.settings.switch),
         "table": managed.settings.table("switch"),
@@ -35,6 +37,8 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
         raise ConfigError("port-set needs the name of a port, and changes")
     name = port_name(managed, name)
     managed.change_port(name, changes)
+    if changes:
+        await note(controlled, args, {("port", name, key): said for key, said in changes.items()})
     here = [port for port in managed.switch.ports if name in (port.name, port.group, ANY_PORT)]
     named = next((port for port in here if port.name == name), None)
     return {
@@ -54,7 +58,9 @@ async def port_copy(controlled: Controlled, args: Args) -> Result:
         raise ConfigError("port-copy needs two names")
     said = managed.settings.ports.get(name, {})
     if said:
-        managed.change_port(to, {**said, **managed.settings.ports.get(to, {})})
+        copied = {**said, **managed.settings.ports.get(to, {})}
+        managed.change_port(to, copied)
+        await note(controlled, {}, {("port", to, key): value for key, value in copied.items()})
     return {"settings": sorted(said)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vswitch.config.converters import to_published
 from vswitch.errors import ConfigError, VswitchError
-from vswitch.management.handlers.common import Args, Controlled, Result, text_of
+from vswitch.management.handlers.common import Args, Controlled, Result, note, text_of
 from vswitch.management.status import PublishStatus, to_json
 from vswitch.services.publish import Published, Publisher
 from vswitch.services.publish_rules import read_rule
@@ -21,7 +21,10 @@ async def publish(controlled: Controlled, args: Args) -> Result:
     if not isinstance(said, dict):
         raise ConfigError("publish needs a rule")
     rule = read_rule(said, "publish", publisher.subnet)
-    return to_json(publish_status(await publisher.publish(rule)))
+    published = await publisher.publish(rule)
+    await note(controlled, args, {("publish", str(rule.listen)): said})
+    published.live = not args.get("save", False)
+    return to_json(publish_status(published))
 
 
 async def unpublish(controlled: Controlled, args: Args) -> Result:
@@ -32,7 +35,9 @@ async def unpublish(controlled: Controlled, args: Args) -> Result:
     except ValueError as error:
         raise ConfigError(f"unpublish {said}: {error}") from None
     gone = await _of(controlled).unpublish(listen)
-    return {**to_json(publish_status(gone)), "in_file": not gone.live}
+    await note(controlled, args, {("publish", str(listen)): None})
+    in_file = not gone.live and not args.get("save", False)
+    return {**to_json(publish_status(gone)), "in_file": in_file}
 
 
 def publish_status(published: Published) -> PublishStatus:

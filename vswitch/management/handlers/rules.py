@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vswitch.features.rule_set import read_rules
 from vswitch.features.rules import PortRules
-from vswitch.management.handlers.common import Args, Controlled, Result
+from vswitch.management.handlers.common import Args, Controlled, Result, note
 
 
 async def rules_list(controlled: Controlled, args: Args) -> Result:
@@ -25,5 +25,7 @@ async def rules_list(controlled: Controlled, args: Args) -> Result:
 
 async def rules_load(controlled: Controlled, args: Args) -> Result:
     """`vswitch rules load`: go by those of a table, if all of it is right and its tests hold."""
-    controlled.managed.change_rules(read_rules(args.get("table"), str(args.get("place", "rules"))))
+    table = args.get("table")
+    controlled.managed.change_rules(read_rules(table, str(args.get("place", "rules"))))
+    await note(controlled, args, {("rules",): table})
     return await rules_list(controlled, args)

@@ -1,0 +1,123 @@
+"""`vswitch config`: the configuration of the switch: checked, shown, compared, read again, kept."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config.document import to_toml, unflatten
+from vswitch.config.options import LookConfig, ServeConfig
+from vswitch.config.sources import add_flags
+from vswitch.errors import ConfigError, ExitCode
+from vswitch.management.client import request
+from vswitch.management.status import SCHEMA
+
+_PATIENCE = 60.0  # seconds: a reload may begin networks, and waits for another one
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command and its flags."""
+    parser = add_command(
+        subparsers,
+        "config",
+        "check FILE   say all that is wrong with a configuration file; needs no switch\n"
+        "show         the configuration in force, as TOML, and who says each key\n"
+        "diff         what a reload would change, what is not saved, and what is\n"
+        "reload       read the file again, and apply it without a session less, or not at all\n"
+        "save         keep what was changed live\n\n"
+        "What was changed live stays over a reload; --revert takes it back.",
+        "vswitch config reload",
+    )
+    actions = ("check", "show", "diff", "reload", "save")
+    parser.add_argument("action", choices=actions)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="for check")
+    parser.add_argument("--revert", action="store_true", help="with reload: nothing live stays")
+    add_flags(parser, LookConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check here, or ask the switch."""
+    if (args.file is None) == (args.action == "check"):
+        raise ConfigError("vswitch config check FILE, or vswitch config show, diff, reload, save")
+    if args.revert and args.action != "reload":
+        raise ConfigError("--revert is for reload")
+    if args.action == "check":
+        check(args.file)
+        answer(f"{args.file}: nothing is wrong")
+        return ExitCode.OK
+    config = config_from(args, LookConfig)
+    path = config.files.control_socket
+    if args.action == "show":
+        said = request(path, "config-state")
+        lines = _shown(said)
+    elif args.action == "diff":
+        said = request(path, "config-diff")
+        lines = _compared(said)
+    elif args.action == "reload":
+        said = request(path, "config-reload", _PATIENCE, revert=args.revert)
+        lines = _applied(said)
+    else:
+        said = request(path, "config-save", _PATIENCE)
+        lines = iter([f"saved: {len(said['saved'])} keys over the file"])
+    if config.json:
+        print_json({"schema": SCHEMA, **said})
+    else:
+        answer(*lines)
+    differs = args.action == "diff" and any(said[key] for key in ("changes", "unsaved"))
+    return ExitCode.FAILED if differs else ExitCode.OK
+
+
+def check(file: Path) -> None:
+    """`ConfigError` with all that is wrong with a file, where it is one of `serve`."""
+    from vswitch.serving.configuration import Configuration  # needed by no other command
+    from vswitch.serving.https import certificate_of
+
+    began = ServeConfig(config=file)
+    configuration = Configuration.of_file(began)
+    certificate_of(configuration.config)
+
+
+def _shown(said: dict[str, Any]) -> Iterator[str]:
+    values = {tuple(each["key"]): each["value"] for each in said["settings"]}
+    notes = {tuple(each["key"]): each["source"] for each in said["settings"]}
+    yield f"# file {said['file'] or 'none'}; saved in {said['saved_file']}"
+    yield to_toml(unflatten(values), notes).rstrip("\n")
+
+
+def _changes(changes: list[dict[str, Any]]) -> Iterator[str]:
+    for each in changes:
+        yield f"  {each['key']}: {_value(each['before'])} -> {_value(each['after'])}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    return (
+        "{...}" if isinstance(value, dict) else to_toml({"x": value}).removeprefix("x = ").strip()
+    )
+
+
+def _compared(said: dict[str, Any]) -> Iterator[str]:
+    for title, key in (
+        ("a reload would change:", "changes"),
+        ("changed live, not saved:", "unsaved"),
+        ("saved, over the file:", "saved"),
+    ):
+        if said[key]:
+            yield title
+            yield from _changes(said[key])
+    if said["problem"]:
+        yield f"a reload would be refused: {said['problem']}"
+    if not any(said[key] for key in ("changes", "unsaved", "saved")):
+        yield "no difference"
+
+
+def _applied(said: dict[str, Any]) -> Iterator[str]:
+    if not said["changes"]:
+        yield "nothing has changed"
+        return
+    yield f"{len(said['changes'])} changed:"
+    yield from _changes(said["changes"])

@@ -1,0 +1,36 @@
+"""Handlers of `vswitch config`: what a running switch goes by, and another one in its place."""
+
+from __future__ import annotations
+
+from vswitch.errors import ConfigError, VswitchError
+from vswitch.management.handlers.common import Args, Configurable, Controlled, Result
+from vswitch.management.status import to_json
+
+
+async def config_state(controlled: Controlled, args: Args) -> Result:
+    """`vswitch config show`."""
+    return to_json(_of(controlled).state())
+
+
+async def config_diff(controlled: Controlled, args: Args) -> Result:
+    """`vswitch config diff`."""
+    return to_json(await _of(controlled).compare())
+
+
+async def config_reload(controlled: Controlled, args: Args) -> Result:
+    """`vswitch config reload`."""
+    revert = args.get("revert", False)
+    if not isinstance(revert, bool):
+        raise ConfigError("revert: true or false")
+    return to_json(await _of(controlled).reload(revert=revert))
+
+
+async def config_save(controlled: Controlled, args: Args) -> Result:
+    """`vswitch config save`."""
+    return to_json(await _of(controlled).save())
+
+
+def _of(controlled: Controlled) -> Configurable:
+    if controlled.configuration is None:
+        raise VswitchError("this switch has no configuration")
+    return controlled.configuration

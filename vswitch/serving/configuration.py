@@ -1,0 +1,261 @@
+"""The configuration of a `serve`, from where it is said to what it makes: a plan of each network.
+
+    file  <  saved (`StateDir.saved`, ours)  <  live (until it ends)  <  flags and variables
+
+Each lies over those before it, key by key (`config/document.py`). A `Configuration` is one moment
+of all of them, read and checked whole; another one is made of it, and nothing is changed.
+
+`RESTART` is the one place that says what cannot be changed while it runs.
+
+Error contract: `ConfigError`, one line for each thing that is wrong, with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from attrs import frozen
+
+from vswitch.config.document import (
+    Document,
+    Flat,
+    Key,
+    Overlay,
+    changed,
+    flatten,
+    listen_key,
+    overlay_between,
+    overlay_of,
+    spelled,
+    to_toml,
+    unflatten,
+)
+from vswitch.config.networks import below
+from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
+from vswitch.config.places import Listen
+from vswitch.config.sources import fill, flag_of, options_of, read_known, read_tables
+from vswitch.errors import ConfigError
+from vswitch.serving.plan import NetworkPlan, plan_networks
+
+OTHERS: Final = ("exec", "join", "proxy")  # tables of a file that are not the switch's
+FILE, SAVED, LIVE, OPTION = "file", "saved", "live", "option"
+
+# Options of `serve`, and of a network, that hold from the next start on: what was made of them
+# (sockets, interfaces, what members were told) cannot be another without ending their sessions.
+# All other options, and all tables of a network, hold at once.
+RESTART: Final = frozenset(
+    (
+        *("state", "listen", "silent", "log_file", "log_days", "log_size", "log_only_file"),
+        *("https", "https_certificate", "https_key", "https_prefix", "api", "api_https"),
+        *("subnet", "mtu", "local_port", "dev", "bridge", "bridge_dhcp", "bridge_ra"),
+    )
+)
+_HEAD: Final = (
+    "# Written by vswitch: what was changed live and is kept. It lies over the configuration\n"
+    "# file of `vswitch serve`; `removed` names what of that file is taken away. It may be\n"
+    "# edited: `vswitch config reload` reads it again.\n"
+)
+
+
+@frozen
+class Change:
+    """A key that has another value; None for none."""
+
+    key: Key
+    before: Any
+    after: Any
+
+    @property
+    def text(self) -> str:
+        """On one line, without values of whole tables."""
+        return f"{spelled(self.key)}: {_short(self.before)} -> {_short(self.after)}"
+
+
+@frozen(kw_only=True)
+class Configuration:
+    """All of it, at one moment."""
+
+    began: ServeConfig  # as `serve` was called
+    given: Mapping[str, Any] | None  # by flags and variables; None: all options are
+    file: Flat
+    saved: Overlay
+    live: Overlay
+    config: ServeConfig
+    plans: Mapping[str, NetworkPlan]
+
+    @classmethod
+    def read(cls, config: ServeConfig, given: Mapping[str, Any] | None) -> Configuration:
+        """The one to begin with."""
+        return _make(config, given, *_files(config), Overlay())
+
+    @classmethod
+    def of_file(cls, config: ServeConfig) -> Configuration:
+        """The file of `config` alone, as it would be without flags; nothing that is kept."""
+        return _make(config, {"config": config.config}, _read(config.config), Overlay(), Overlay())
+
+    def again(self) -> Configuration:
+        """What the files say now; what was changed live stays."""
+        return _make(self.began, self.given, *_files(self.began), self.live)
+
+    def evolve(self, *, saved: Overlay | None = None, live: Overlay | None = None) -> Configuration:
+        """With others."""
+        said = self.saved if saved is None else saved, self.live if live is None else live
+        return _make(self.began, self.given, self.file, *said)
+
+    def with_all(self, tables: Mapping[str, Any]) -> Configuration:
+        """With exactly these tables, of which nothing is live any more."""
+        if others := [name for name in OTHERS if name in tables]:
+            raise ConfigError(f"{others[0]}: is no table of a switch")
+        read_known(Document("the configuration", tables), set(TABLES))
+        wanted = flatten(tables)
+        if self.given is not None:
+            for change in differences(self.flat, wanted):
+                name = _fields().get(change.key)
+                if name is not None and name in self.given:
+                    said = f"{flag_of(name)}, or its variable, says it, and goes first"
+                    raise ConfigError(f"{spelled(change.key)}: {said}")
+        return self.evolve(saved=overlay_between(self.file, wanted), live=Overlay())
+
+    @property
+    def flat(self) -> Flat:
+        """All that is said, but for flags and variables."""
+        return self.live.over(self.saved.over(self.file))
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The same, as a file has it."""
+        return unflatten(self.flat)
+
+    @property
+    def saved_text(self) -> str:
+        """The file of what is kept."""
+        return _HEAD + to_toml(self.saved.document())
+
+    def sources(self) -> dict[Key, str]:
+        """Who says each key: `file`, `saved` or `live`."""
+        said = dict.fromkeys(self.file, FILE)
+        said |= dict.fromkeys(self.saved.values, SAVED)
+        return {key: source for key, source in said.items() if key in self.flat} | dict.fromkeys(
+            self.live.values, LIVE
+        )
+
+    def options(self) -> dict[Key, Any]:
+        """What flags and variables say, by the key that a file would have."""
+        given = self.given or {}
+        return {key: given[name] for key, name in _fields().items() if name in given}
+
+    def unsaved(self) -> list[Change]:
+        """What was changed live and is not kept."""
+        return differences(self.saved.over(self.file), self.flat)
+
+    def kept(self) -> list[Change]:
+        """What is kept, against the file."""
+        return differences(self.file, self.saved.over(self.file))
+
+
+def differences(before: Flat, after: Flat) -> list[Change]:
+    """Each key that is not the same, in the order of a file."""
+    return [Change(key, before.get(key), after.get(key)) for key in changed(before, after)]
+
+
+def need_restart(before: Configuration, after: Configuration) -> Iterator[str]:
+    """The keys whose change cannot be had while it runs."""
+    for key, name in _fields().items():
+        if name in RESTART and getattr(before.config, name) != getattr(after.config, name):
+            yield spelled(key)
+    for name in before.plans.keys() & after.plans.keys():
+        old, new = before.plans[name].config, after.plans[name].config
+        for option in options_of(NetworkConfig):
+            if (
+                old is not before.config
+                and option in RESTART
+                and getattr(old, option) != getattr(new, option)
+            ):
+                yield f"{below(name)}{option}"
+
+
+def check_restart(before: Configuration, after: Configuration) -> None:
+    """`ConfigError` that names what needs a restart."""
+    if keys := list(need_restart(before, after)):
+        raise ConfigError(
+            f"{', '.join(keys)}: cannot change while the switch runs: restart it, or take that "
+            "back; nothing has changed"
+        )
+
+
+def _fields() -> dict[Key, str]:
+    """The options of `serve` by the keys of a file."""
+    return {
+        tuple((entry.at or f"serve.{name}").split(".")): name
+        for name, entry in options_of(ServeConfig).items()
+        if entry.in_file
+    }
+
+
+def _files(config: ServeConfig) -> tuple[Flat, Overlay]:
+    """The file of the configuration, and that of what is kept."""
+    file, saved = _read(config.config), config.files.saved
+    if not saved.exists():
+        return file, Overlay()
+    try:
+        return file, overlay_of(read_tables(saved))
+    except ValueError as error:
+        raise ConfigError(f"{saved}: {error}") from None
+
+
+def _read(path: Path | None) -> Flat:
+    tables = {} if path is None else read_known(path, set(TABLES))
+    return flatten({key: value for key, value in tables.items() if key not in OTHERS})
+
+
+def _make(
+    began: ServeConfig, given: Mapping[str, Any] | None, file: Flat, saved: Overlay, live: Overlay
+) -> Configuration:
+    path, over = began.config, saved != Overlay()
+    names = [str(path)] if path is not None else []
+    names += [str(began.files.saved)] if over else []
+    names += ["what was changed live"] if live != Overlay() else []
+    document = Document(" with ".join(names), unflatten(live.over(saved.over(file))))
+    config, problems = began, ""
+    try:
+        if given is not None:
+            config = fill(ServeConfig, given, document, table="serve", tables=TABLES)
+    except ConfigError as error:
+        problems = str(error)
+    try:
+        plans = plan_networks(config, document)
+    except ConfigError as error:
+        raise ConfigError("\n".join(filter(None, (problems, str(error))))) from None
+    if problems:
+        raise ConfigError(problems)
+    return Configuration(
+        began=began,
+        given=given,
+        file=file,
+        saved=saved,
+        live=live,
+        config=config,
+        plans={plan.name: attrs.evolve(plan, live=_live(plan, live)) for plan in plans},
+    )
+
+
+def _live(plan: NetworkPlan, live: Overlay) -> frozenset[Listen]:
+    """What of it is published live."""
+    before = tuple(below(plan.name).split(".")[:-1])
+    return frozenset(
+        rule.listen
+        for rule in plan.published
+        if (*before, "publish", listen_key(str(rule.listen))) in live.values
+    )
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return "{...}"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
