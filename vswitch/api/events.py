@@ -10,6 +10,7 @@ Error contract: that of the stream.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -20,6 +21,7 @@ from vswitch.management.stream import Stream
 from vswitch.runtime import single_error
 
 HEARTBEAT: Final = 15.0  # seconds
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _AGAIN: Final = b"retry: 1000\n\n"  # milliseconds until a client comes back
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -32,7 +34,7 @@ def as_events(stream: Stream) -> Stream:
 
 def last_event_id(text: str | None) -> int | None:
     """The number that a client has seen last; None where it says none."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    return int(text) if text is not None and _NUMBER.fullmatch(text) else None
 
 
 async def _run(stream: Stream, send: Send, ended: trio.Event) -> None:

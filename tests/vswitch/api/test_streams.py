@@ -138,6 +138,8 @@ async def test_a_stream_is_alive_while_nothing_happens(autojump_clock):
     assert sse.HEARTBEAT * 2 < 40
 
 
-@pytest.mark.parametrize(("text", "number"), [(None, None), ("7", 7), ("-1", None), ("٣", None)])
+@pytest.mark.parametrize(
+    ("text", "number"), [(None, None), ("7", 7), ("-1", None), ("٣", None), ("9" * 9000, None)]
+)
 def test_the_last_event_that_a_client_has_seen(text, number):
     assert last_event_id(text) == number
