@@ -126,9 +126,10 @@ def _picture(page, path):
 
 
 async def test_who_operates_changes_it(site, browser):
-    """By the page alone: a host is invited, and comes; is called otherwise, kept out, let in again,
-    and revoked. A capture shows a drop and its reason; a question about a frame is answered; a
-    setting is another one. Who may only read has none of that.
+    """By the page alone: a network behind a member is approved; a host is invited, and comes; is
+    called otherwise, kept out, let in again, and revoked. A capture shows a drop and its reason; a
+    question about a frame is answered; a setting is another one. Who may only read has none of
+    that; who tries tokens is slowed.
     """
     site.files.ensure()
     store = TokenStore(site.files.tokens)
@@ -136,7 +137,7 @@ async def test_who_operates_changes_it(site, browser):
     async with browser(viewport={"width": 1280, "height": 900}) as chrome:
         async with (
             site.serving(api="127.0.0.1:0", public="127.0.0.1") as running,
-            site.joined("pc1", running) as one,
+            site.joined("pc1", running, advertise="192.168.7.0/24") as one,
         ):
             where = f"http://{running.underlay.api}/"
             await _operate(site, chrome, where, one, tokens)
@@ -167,6 +168,9 @@ async def _operate(site, chrome, where, one, tokens):
         await chrome.do(shown, "li", "member-enrolled.*pc2")
 
         await chrome.do(go, "members")
+        await chrome.do(_press, "Approve: pc1")
+        await chrome.do(shown, "#said", "pc1 leads to 192.168.7.0/24")
+        assert (await site.status()).ports[0].routes == ["192.168.7.0/24"]
         await chrome.do(_press, "Rename: pc2", "pc3")
         await chrome.do(shown, "tr", "pc3")
         await chrome.do(_press, "Disable: pc3")
