@@ -25,7 +25,7 @@ from typing import Final
 import attrs
 import trio
 
-from transport.ratelimit import BucketTable
+from transport.ratelimit import BucketTable, TokenBucket
 from vswitch.api.roles import Caller, Refused, Role
 from vswitch.api.tokens import Token, TokenStore
 from vswitch.errors import ExitCode, VswitchError
@@ -36,6 +36,7 @@ SESSION_LIFE: Final = 12 * 3600.0  # seconds
 SESSION_LIMIT: Final = 256
 TRIES: Final = 10.0  # wrong tokens of one address, before one a second
 COOKIE: Final = "vswitch_session"
+_LINES: Final = 0.1  # of the log, a second, whoever tries
 UNIX: Final = "unix:"  # before the user at the other end, in place of a client's address
 _SAFE = frozenset(("GET", "HEAD"))
 
@@ -57,6 +58,7 @@ class Gate:
         self.counters: Counter[str] = Counter()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._wrong = BucketTable(1.0, TRIES)
+        self._lines = TokenBucket(_LINES, 10.0, 0.0)
 
     async def caller(self, request: Request) -> Caller:
         """Who asks; of nobody who is known, one with the role OPEN."""
@@ -70,12 +72,14 @@ class Gate:
             token = await self._token(secret.strip(), request)
             return Caller(token.name, token.may)
         number = _cookies(request.headers).get(COOKIE)
-        if number is None:
+        if number is None or _from_elsewhere(request.headers):
             return Caller("", Role.OPEN)
         return self._of_session(number)
 
     async def log_in(self, secret: str, request: Request) -> Caller:
         """Begin a session; its number goes into the cookie."""
+        if _from_elsewhere(request.headers):
+            raise Refused(403, "log in from the page itself", ExitCode.PRIVILEGE)
         token = await self._token(secret, request)
         number, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         until = trio.current_time() + SESSION_LIFE
@@ -120,7 +124,8 @@ class Gate:
                     (("Retry-After", "10"),),
                 )
             self.counters["wrong_token"] += 1
-            event(_log, "api-wrong-token", logging.WARNING, client=request.client)
+            if self._lines.allow(trio.current_time()):
+                event(_log, "api-wrong-token", logging.WARNING, client=request.client)
             raise _nobody("there is no such token")
         if self.tokens.due(token):
             try:
@@ -150,6 +155,11 @@ def _local(client: str) -> Caller:
 
 def _nobody(text: str) -> Refused:
     return Refused(401, text, ExitCode.PRIVILEGE, (("WWW-Authenticate", "Bearer"),))
+
+
+def _from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page of another origin asks (W3C Fetch Metadata)."""
+    return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
 
 
 def _cookies(headers: Mapping[str, str]) -> dict[str, str]:

@@ -89,7 +89,8 @@ async def _logout(call: Call) -> Response:
 
 def _with_cookie(call: Call, said: Session, value: str, seconds: int) -> Response:
     secure = "; Secure" if call.request.secure else ""
-    cookie = f"{COOKIE}={value}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    path = call.request.prefix or "/"
+    cookie = f"{COOKIE}={value}; Max-Age={seconds}; Path={path}; HttpOnly; SameSite=Strict{secure}"
     body = json.dumps(to_json(said)).encode() + b"\n"
     return Response(200, body, [("Content-Type", "application/json"), ("Set-Cookie", cookie)])
 

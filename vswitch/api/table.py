@@ -73,8 +73,8 @@ class Route:
     query: type[Any] | None = attrs.field(default=None, kw_only=True)
     media: str | None = attrs.field(default=None, kw_only=True)
     # GET has an ETag; a change that names one in If-Match is refused where it is not that now.
-    # That is of what this gives of the answer's JSON.
-    etag: Callable[[Any], Any] | None = attrs.field(default=None, kw_only=True)
+    # It is of the whole answer, or of what this gives of its JSON.
+    etag: Callable[[Any], Any] | bool = attrs.field(default=False, kw_only=True)
 
     @property
     def operation(self) -> str:

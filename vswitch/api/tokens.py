@@ -65,6 +65,7 @@ class TokenStore:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._tokens: tuple[Token, ...] = ()
+        self._tried: dict[str, float] = {}  # when a use was noted last, or could not be
 
     def all(self) -> tuple[Token, ...]:
         """In the order in which they were made."""
@@ -115,10 +116,14 @@ class TokenStore:
 
     def due(self, token: Token) -> bool:
         """Whether `note_use` has something to write."""
-        return token.used is None or abs(time.time() - token.used) > _USE_KEPT
+        last = max(token.used or 0.0, self._tried.get(token.name, 0.0))
+        return abs(time.time() - last) > _USE_KEPT
 
     def note_use(self, name: str) -> None:
         """It is used now. May wait for the disk."""
+        if len(self._tried) >= TOKEN_LIMIT:
+            self._tried.clear()
+        self._tried[name] = time.time()
 
         def note(tokens: list[Token]) -> None:
             now = time.time()

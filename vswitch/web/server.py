@@ -98,6 +98,7 @@ class Request:
     client: str  # the address of the connection
     _body: Callable[[int], Awaitable[bytes]] = attrs.field(repr=False)
     secure: bool = False  # by TLS
+    prefix: str = ""  # what stands before `path`
     # As `LinkRequest.proven`.
     proven: Callable[[], None] = attrs.field(default=lambda: None, repr=False)
 
@@ -197,7 +198,7 @@ class WebServer:
         self.counters: Counter[str] = Counter()  # why connections were ended or refused
         self._routes = routes
         self._limits = limits or Limits()
-        self._prefix = prefix.rstrip("/")
+        self.prefix = prefix.rstrip("/")
         self._open: Counter[str] = Counter()  # by network
         self._turns = FairBucket(self._limits.turns, self._limits.turns, _TURN_MEMORY, now=0.0)
         # By network, in the order in which they came.
@@ -305,8 +306,8 @@ class WebServer:
 
     def strip(self, path: str) -> str:
         """The path below the prefix; "", which is nowhere, for any other."""
-        below = path.removeprefix(self._prefix)
-        return below if path.startswith(f"{self._prefix}/") else ""
+        below = path.removeprefix(self.prefix)
+        return below if path.startswith(f"{self.prefix}/") else ""
 
     def wait(self, network: str, scope: trio.CancelScope) -> None:
         """From now on this connection keeps us waiting."""
@@ -429,6 +430,7 @@ class _Connection:
             client=self._client,
             body=self._body,
             secure=self._secure,
+            prefix=self._server.prefix,
             proven=self._proven,
         )
 

@@ -8,11 +8,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import memory_stream_pair
 
+from tests.vswitch.control import verbs_api
+from vswitch.api.openapi import schema_of
 from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
 from vswitch.api.tokens import TokenStore
 from vswitch.cli import main
+from vswitch.errors import VswitchError
+from vswitch.management.client import request
+from vswitch.management.status import JoinStatus, Peers, from_json
+from vswitch.web.server import Limits, Routes, WebServer
 
 
 class Client:
@@ -84,6 +91,11 @@ async def test_a_session_of_the_page(site):
         mine = {"Cookie": cookie.split(";")[0]}
         status, again, _ = await client()("GET", "/v1/session", **mine)
         assert (status, again["csrf"]) == (200, said["csrf"])
+        for place, status in (("same-origin", 200), ("none", 200), ("same-site", 401)):
+            found = await client()("GET", "/v1/session", **mine, **{"Sec-Fetch-Site": place})
+            assert found[0] == status
+        from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
+        assert (await client()("POST", "/v1/login", {"token": token}, **from_elsewhere))[0] == 403
         body = {"name": "other", "role": "read"}
         assert (await client()("POST", "/v1/tokens", body, **mine))[0] == 403
         right = {**mine, "X-CSRF-Token": said["csrf"]}
@@ -169,6 +181,32 @@ async def test_what_is_wrong_is_told(site, method, path, body, status):
     async with an_api(site) as (client, _):
         found, said, _ = await client(Role.ADMIN)(method, path, body)
         assert (found, set(said)) == (status, {"error", "code"}), said
+
+
+async def test_a_member_answers_on_its_own_socket(site):
+    async with an_api(site) as (_, running), site.joined("pc1", running) as member:
+        path = member.config.files.join_socket("pc1")
+        for verb, kind in (("status", JoinStatus), ("peers", Peers)):
+            said = await trio.to_thread.run_sync(request, path, verb)
+            schemas = {}
+            schema_of(kind, schemas)
+            assert said.keys() == schemas[kind.__name__]["properties"].keys()
+            assert from_json(said, kind)
+
+
+async def test_a_body_that_does_not_come_costs_one_connection(autojump_clock):
+    limits = Limits()
+    api = verbs_api({"trace": None})
+    routes = Routes()
+    routes.add_table(api.find)
+    server = WebServer(routes, limits)
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_connection, theirs, "unix:0", None)
+        await ours.send_all(b"POST /v1/trace HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        with trio.fail_after(limits.body + 1):
+            assert await ours.receive_some() == b""
+    assert server.counters == {"slow": 1}
 
 
 async def test_a_member_is_changed_from_afar(site):
@@ -273,3 +311,18 @@ async def test_the_command_makes_lists_and_revokes_tokens(site, capsys):
     kept.write_text("{}")
     code, said = await command("list")
     assert (code, "not a file of tokens" in said.err) == (2, True)
+
+
+def test_a_use_that_cannot_be_noted_is_not_tried_each_time(tmp_path, monkeypatch):
+    store = TokenStore(tmp_path / "tokens.json")
+    store.create("x", Role.READ)
+    (token,) = store.all()
+    assert store.due(token)
+
+    def full(path, data):
+        raise VswitchError("no space")
+
+    monkeypatch.setattr("vswitch.api.tokens.write_file", full)
+    with pytest.raises(VswitchError):
+        store.note_use("x")
+    assert not store.due(token)
