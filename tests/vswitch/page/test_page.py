@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from tests.vswitch.api.test_api import free_port
 from vswitch.api.roles import Role
 from vswitch.api.tokens import TokenStore
 from vswitch.errors import RefusedError
@@ -48,11 +49,12 @@ def shown(page, selector, text):
     page.locator(selector, has_text=re.compile(text)).first.wait_for(timeout=PATIENCE)
 
 
-def faults(page):
-    """What axe-core finds that keeps people out, as short texts."""
+def faults(page, *rules):
+    """What axe-core finds that keeps people out, as short texts; by these of its rules, or all."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    found = Axe().run(page, options=options).response["violations"]
     return [
         f"{each['id']}: {each['nodes'][0]['html'][:200]}"
         for each in found
@@ -87,13 +89,13 @@ async def test_who_looks_sees_what_happens(site, browser, tmp_path):
             await chrome.do(shown, ".host .name", "pc2")
             nursery.start_soon(talk, one, other)
             await chrome.do(shown, ".host .rates", r"↑ [1-9].*↓ [1-9]")
-            for theme in ("dark", "light"):
+            for theme, rules in (("dark", ()), ("light", ("color-contrast",))):
                 for section in SECTIONS:
                     await chrome.do(go, section)
                     await chrome.do(
                         lambda page: page.wait_for_selector("main h1", state="attached")
                     )
-                    assert await chrome.do(faults) == [], (theme, section)
+                    assert await chrome.do(faults, *rules) == [], (theme, section)
                     await chrome.do(_picture, tmp_path / f"{section}-{theme}.png")
                 await chrome.do(lambda page: page.click("header .looks button >> nth=1"))
             await chrome.do(go, "drops")
@@ -126,9 +128,10 @@ def _picture(page, path):
 
 
 async def test_who_operates_changes_it(site, browser):
-    """By the page alone: a host is invited, and comes; is called otherwise, kept out, let in again,
-    and revoked. A capture shows a drop and its reason; a question about a frame is answered; a
-    setting is another one. Who may only read has none of that.
+    """By the page alone: a network behind a member is approved; a host is invited, and comes; is
+    called otherwise, kept out, let in again, and revoked. A capture shows a drop and its reason; a
+    question about a frame is answered; a setting is another one. Who may only read has none of
+    that; who tries tokens is slowed.
     """
     site.files.ensure()
     store = TokenStore(site.files.tokens)
@@ -136,7 +139,7 @@ async def test_who_operates_changes_it(site, browser):
     async with browser(viewport={"width": 1280, "height": 900}) as chrome:
         async with (
             site.serving(api="127.0.0.1:0", public="127.0.0.1") as running,
-            site.joined("pc1", running) as one,
+            site.joined("pc1", running, advertise="192.168.7.0/24") as one,
         ):
             where = f"http://{running.underlay.api}/"
             await _operate(site, chrome, where, one, tokens)
@@ -167,6 +170,9 @@ async def _operate(site, chrome, where, one, tokens):
         await chrome.do(shown, "li", "member-enrolled.*pc2")
 
         await chrome.do(go, "members")
+        await chrome.do(_press, "Approve: pc1")
+        await chrome.do(shown, "#said", "pc1 leads to 192.168.7.0/24")
+        assert (await site.status()).ports[0].routes == ["192.168.7.0/24"]
         await chrome.do(_press, "Rename: pc2", "pc3")
         await chrome.do(shown, "tr", "pc3")
         await chrome.do(_press, "Disable: pc3")
@@ -254,3 +260,20 @@ def gone(page, selector, text):
     page.locator(selector, has_text=re.compile(text)).first.wait_for(
         state="detached", timeout=PATIENCE
     )
+
+
+async def test_it_works_below_a_prefix_over_https(site, browser):
+    site.files.ensure()
+    token = TokenStore(site.files.tokens).create("look", Role.READ)
+    site.path.mkdir(exist_ok=True)
+    config, port = site.path / "serve.toml", free_port()
+    config.write_text("[names]\nenabled = false\n[api]\n")
+    https = {"https": f"127.0.0.1:{port}", "https_prefix": "/lan"}
+    async with browser(ignore_https_errors=True) as chrome:
+        async with site.serving(config=config, **https) as running, site.joined("pc1", running):
+            await chrome.do(log_in, f"https://127.0.0.1:{port}/lan/", token)
+            await chrome.do(shown, ".host .name", "pc1")
+            cookies = await chrome.do(lambda page: page.context.cookies())
+            assert [(each["secure"], each["httpOnly"]) for each in cookies] == [(True, True)]
+    assert {urlsplit(each).path.split("/")[1] for each in chrome.requests} == {"lan"}
+    assert chrome.errors == []

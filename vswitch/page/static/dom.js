@@ -52,7 +52,7 @@ export function keyed(parent, items, keyOf, create, update) {
 }
 
 // A table with a caption, a column for each of `columns` ({key, head, cell(item) or
-// update(td, item), number, sort(item)}), and `show(items)`.
+// update(td, item), number, long, sort(item)}), and `show(items)`.
 export function table(caption, columns, keyOf, empty) {
   let order = null;
   let shown = [];
@@ -82,7 +82,7 @@ export function table(caption, columns, keyOf, empty) {
   const create = () =>
     h("tr", null, columns.map((column) =>
       h(column.head_of_row ? "th" : "td", {
-        class: column.number && "number",
+        class: column.number ? "number" : column.long && "long",
         scope: column.head_of_row && "row",
         "data-label": column.head,
       })));

@@ -41,7 +41,7 @@ const columns = (kind) => [
     say(cell.lastChild, word);
   } },
   { head: t("how_many"), number: true, cell: (each) => count(each.total), sort: (each) => each.total },
-  { head: t("means"), cell: (each) => meaning(each.reason, kind) },
+  { head: t("means"), long: true, cell: (each) => meaning(each.reason, kind) },
   { head: t("where"), cell: (each) => each.places.slice(0, 4).map(([name, many]) => `${name} ${count(many)}`).join(", ")
     + (each.places.length > 4 ? " …" : "") },
 ];

@@ -30,7 +30,7 @@ const button = (word, about, act, kind = "quiet") =>
 
 // The buttons of a member are made anew when what can be done with it has changed, and only then.
 const actions = (app) => (cell, member) => {
-  const what = `${member.revoked === null} ${member.disabled === null}`;
+  const what = JSON.stringify([member.revoked === null, member.disabled === null, member.routes, member.offered]);
   if (cell.what === what) return;
   cell.what = what;
   const { name } = member;
@@ -40,6 +40,13 @@ const actions = (app) => (cell, member) => {
     load(app);
   }, app.fail];
   const done = [];
+  if (member.offered.length && app.may("admin")) {
+    const networks = member.offered.join(", ");
+    done.push(button(t("approve"), name, async () => {
+      if (!(await confirm(t("approve_ask", { name, networks }), t("approve_detail"), t("approve"), t("cancel")))) return;
+      api.patch(path, { routes: [...member.routes, ...member.offered] }).then(...then("approved", { name, networks }));
+    }));
+  }
   if (member.revoked === null && app.may("admin")) {
     done.push(button(t("rename"), name, async () => {
       const to = await question(t("rename_ask", { name }), name);

@@ -8,6 +8,7 @@ const MOST = 60; // cards; the table of ports has all
 const CARD = 66; // px, as in style.css
 const GAP = 14;
 const NARROW = 720; // px of the picture
+const MOST_TOP = 200; // px: a switch with many ports is seen without scrolling
 
 // How a port is attached: the name of its colour, and its word.
 export function pathOf(port) {
@@ -115,7 +116,7 @@ export class Picture {
     this.node.style.height = `${height}px`;
     this.cables.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const left = (width - panel.width) / 2;
-    const top = narrow ? 0 : (height - panel.height) / 2;
+    const top = narrow ? 0 : Math.min(MOST_TOP, (height - panel.height) / 2);
     Object.assign(this.panel.style, { left: `${left}px`, top: `${top}px`,
       width: `${panel.width}px`, height: `${panel.height}px` });
     const cables = this.cables.known ?? new Map();

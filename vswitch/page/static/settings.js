@@ -65,7 +65,7 @@ export const settings = {
       { head: t("setting"), head_of_row: true, cell: (each) => each.key, sort: (each) => each.key },
       { head: t("value"), update: value(app) },
       { head: t("source"), cell: (each) => each.source || t("default_source"), sort: (each) => each.source ?? "" },
-      { head: t("means"), cell: (each) => each.help },
+      { head: t("means"), long: true, cell: (each) => each.help },
     ], (each) => each.key, t("nothing"));
     const chosen = h("select", { "aria-label": t("settings_of"), on: { change: () => load(app) } });
     const keep = h("input", { type: "checkbox" });
