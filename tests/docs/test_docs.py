@@ -342,7 +342,7 @@ def test_every_event_of_the_log_is_explained():
         path for package in ("vswitch", "transport") for path in (ROOT / package).rglob("*.py")
     ]
     in_code = set().union(*(events(path.read_text()) for path in sources))
-    assert {"serving", "port-up", "port-down", "path-changed", "control-failed"} <= in_code
+    assert {"serving", "port-up", "port-down", "path-changed", "api-failed"} <= in_code
     assert {name for row in rows(section("Log")) for name in code(row[0])} == in_code
 
 

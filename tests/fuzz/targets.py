@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from attrs import frozen
 
 from tests.fuzz import (
+    api,
     decoders,
     foreign,
     frames,
@@ -51,6 +52,7 @@ TARGETS = {
     "host": Target(services.run_host, services.host_seeds, 3_000),
     "leases": Target(leases.run_leases, leases.leases_seeds, 2_000),
     "names": Target(services.run_names, services.names_seeds, 4_000),
+    "api": Target(api.run, api.seeds, 300),
     "listener": Target(sockets.run_bench, sockets.bench_seeds, 2_000),
 }
 

@@ -35,6 +35,7 @@ PURE_MODULES = {
     "transport.endpoint.demux",
     "transport.endpoint.timers",
     "transport.testing.cores",
+    "vswitch.api.share",
     "vswitch.devices.relocation",
     "vswitch.foreign.conversations",
     "vswitch.joining.host_trust",
@@ -77,7 +78,7 @@ TRANSPORT_USERS = (
 # Keys have their text form and files in transport.crypto.identity: whoever names members needs
 # those.
 KEYS = ("transport.crypto.identity", "transport.errors")
-KEY_USERS = ("vswitch.registry", "vswitch.cli")
+KEY_USERS = ("vswitch.registry", "vswitch.cli", "vswitch.management.members")
 # What a path does to packets is one thing in memory, between the hosts of a lab, and at a port.
 EMULATION = ("transport.emulation",)
 EMULATION_USERS = ("vswitch.lab", "vswitch.features.impair")

@@ -8,8 +8,9 @@ import os
 import pytest
 import trio
 
+from tests.vswitch.control import verbs_api
+from vswitch.api.socket import serve_control
 from vswitch.errors import ConfigError, NotFound, PrivilegeError, VswitchError
-from vswitch.management.socket import serve_control
 from vswitch.registry.registry import Registry
 from vswitch.state import StateDir, directory_lock, write_file
 
@@ -91,7 +92,7 @@ def test_a_directory_that_others_can_change_is_refused(tmp_path, mode):
     with pytest.raises(ConfigError, match="chmod go-w"):
         files.ensure()
     with pytest.raises(ConfigError, match="chmod go-w"):
-        trio.run(serve_control, files.control_socket, {})
+        trio.run(serve_control, files.control_socket, verbs_api({}))
 
 
 def test_a_registry_of_somebody_else_is_not_served_from(tmp_path, monkeypatch):

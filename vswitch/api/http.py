@@ -3,8 +3,9 @@
     routes.add_table(Api(subject, table).find)
 
 Invariants: no handler is called before its caller's role, query and body are known to be right.
-Streams are bounded, and keep their place. A change that names an ETag (If-Match) is compared and
-done with no other such change between.
+Streams are bounded, and keep their place. What is asked over TCP has a share of the
+switch's time (`share.py`), the users of this host what they need. A change that names an ETag
+(If-Match) is compared and done with no other such change between.
 
 Error contract: none; what is wrong is answered with `{"error": text, "code": exit code}`.
 """
@@ -14,13 +15,15 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
 
+from vswitch.api.gate import UNIX
 from vswitch.api.roles import Refused
 from vswitch.api.table import Call, Route, Subject, Table
 from vswitch.api.values import read_body_untrusted, read_query_untrusted
@@ -33,11 +36,13 @@ from vswitch.errors import (
     TimedOut,
     VswitchError,
 )
-from vswitch.management.socket import Stream
 from vswitch.management.status import to_json
+from vswitch.management.stream import Stream
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
 
+PATIENCE: Final = 10.0  # seconds for a turn
+_HTTP_COST: Final = 0.0003  # seconds around an answer
 STREAM_LIMIT: Final = 32  # at once, on one face of the API
 JSON: Final = ("Content-Type", "application/json")
 _ALWAYS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
@@ -70,6 +75,7 @@ class Api:
         self._streams = trio.Semaphore(streams)
         self._most = streams
         self._changing = trio.Lock()
+        self._turns = trio.Lock()
 
     def find(self, request: Request) -> Handler | None:
         """Who answers: nobody, where no row and nothing of /v1 is asked for."""
@@ -123,18 +129,37 @@ class Api:
             network=self._network if network is None else network,
         )
         look = rows.get("GET")
-        if row.method == "GET" or look is None or not look.etag:
+        if row.method == "GET" or look is None or look.etag is None:
             return await self._shown(row, call)
         async with self._changing:
             wanted = request.headers.get("if-match")
             if wanted is not None and wanted.strip() != "*":
-                now = _etag(_json(await look.handler(attrs.evolve(call, body=None, query=None))))
+                said = await look.handler(attrs.evolve(call, body=None, query=None))
+                now = _etag(look, to_json(said))
                 if now not in [each.strip() for each in wanted.split(",")]:
                     said = "it has changed since: get it again, and say its ETag in If-Match"
                     raise Refused(412, said, ExitCode.REFUSED)
             return await self._shown(row, call)
 
     async def _shown(self, row: Route, call: Call) -> Response:
+        """In its turn, if it has come over TCP."""
+        if call.request.client.startswith(UNIX):
+            return await self._said(row, call)
+        share = self._subject.share
+        with trio.move_on_after(PATIENCE) as waiting:
+            async with self._turns:
+                while (seconds := share.wait(trio.current_time())) > 0:  # noqa: ASYNC110
+                    await trio.sleep(seconds)
+        if waiting.cancelled_caught:
+            said = "more is asked than there is time for: try again"
+            raise Refused(503, said, ExitCode.NOT_REACHABLE)
+        begun = time.thread_time()
+        try:
+            return await self._said(row, call)
+        finally:
+            share.spend(trio.current_time(), _HTTP_COST + time.thread_time() - begun)
+
+    async def _said(self, row: Route, call: Call) -> Response:
         answer = await row.handler(call)
         if isinstance(answer, Response):
             return attrs.evolve(answer, headers=[*answer.headers, *_ALWAYS])
@@ -143,13 +168,15 @@ class Api:
             return self._poured(answer, media or "application/octet-stream", call.request)
         if row.answer is None:
             return Response(204, b"", _ALWAYS)
-        body = _json(answer)
+        said = to_json(answer)
         headers = [JSON, *_ALWAYS]
-        if row.etag:
-            headers.append(("ETag", _etag(body)))
-            if call.request.headers.get("if-none-match") == _etag(body):
+        look = self._table.at(call.request.path)[0].get("GET")
+        if look is not None and look.etag is not None and row.answer is look.answer:
+            tag = _etag(look, said)
+            headers.append(("ETag", tag))
+            if row is look and call.request.headers.get("if-none-match") == tag:
                 return Response(304, b"", headers[1:])
-        return Response(200, body, headers)
+        return Response(200, json.dumps(said, allow_nan=False).encode() + b"\n", headers)
 
     def _poured(self, stream: Stream, media: str, request: Request) -> Response:
         try:
@@ -165,13 +192,10 @@ class Api:
         return Response(200, Pour(run, self._streams.release), [("Content-Type", media), *_ALWAYS])
 
 
-def _json(answer: object) -> bytes:
-    said = answer if isinstance(answer, dict) else to_json(answer)
-    return json.dumps(said, allow_nan=False).encode() + b"\n"
-
-
-def _etag(body: bytes) -> str:
-    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
+def _etag(row: Route, said: dict[str, Any]) -> str:
+    assert row.etag is not None
+    counts = json.dumps(row.etag(said), sort_keys=True).encode()
+    return f'"{blake2b(counts, digest_size=16).hexdigest()}"'
 
 
 def _error(

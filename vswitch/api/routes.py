@@ -13,12 +13,15 @@ from typing import Any
 
 import trio
 
+from vswitch.api.events import as_events, last_event_id
 from vswitch.api.gate import COOKIE, SESSION_LIFE
 from vswitch.api.openapi import document
 from vswitch.api.roles import Role
-from vswitch.api.table import Call, Route, RouteHandler, Table
+from vswitch.api.table import EVENT_STREAM, Call, Route, RouteHandler, Table
 from vswitch.errors import ConfigError, NotFound
+from vswitch.management import answers
 from vswitch.management.answers import (
+    ConfigState,
     Configured,
     Document,
     Login,
@@ -30,11 +33,14 @@ from vswitch.management.answers import (
     Tokens,
     TokenStatus,
 )
+from vswitch.management.handlers import HANDLERS
+from vswitch.management.handlers import members as handlers
 from vswitch.management.handlers.common import Configurable, Controlled
-from vswitch.management.handlers.status import status
-from vswitch.management.status import SwitchStatus, to_json
+from vswitch.management.status import MemberStatus, PublishStatus, SwitchStatus, to_json
+from vswitch.management.stream import Stream
 from vswitch.web.server import Response
 
+_Object = dict[str, Any]
 Tables = dict[str, Any]  # of a configuration, as its file has them
 
 
@@ -89,10 +95,6 @@ async def _put_config(call: Call) -> Configured:
     return await _configuration(call).replace(call.body)
 
 
-async def _reload_config(call: Call) -> Configured:
-    return await _configuration(call).reload()
-
-
 def _configuration(call: Call) -> Configurable:
     if (found := call.subject.configuration) is None:
         raise NotFound("there is no configuration here")
@@ -140,14 +142,350 @@ _SESSION = (
     Route("DELETE", "/v1/tokens/{name}", Role.ADMIN, None, "revoke one", _revoke_token),
 )
 
+
+async def _counters(call: Call) -> answers.Counters:
+    said = await call.controlled.status()
+    return answers.Counters(totals=said.totals, ports=said.ports)
+
+
+async def _port_set(call: Call) -> Any:
+    args = {"name": call.params["name"], "changes": call.body or {}, "save": _saved(call)}
+    return await HANDLERS["port-set"](call.controlled, args)
+
+
+async def _switch_set(call: Call) -> Any:
+    return await HANDLERS["switch-set"](
+        call.controlled, {"changes": call.body or {}, "save": _saved(call)}
+    )
+
+
+async def _publish(call: Call) -> Any:
+    return await HANDLERS["publish"](call.controlled, {"rule": call.body, "save": _saved(call)})
+
+
+def _saved(call: Call) -> bool:
+    return call.query is not None and call.query.save
+
+
+async def _member_set(call: Call) -> Any:
+    args = {"name": call.params["name"], "to": call.body.name, "routes": call.body.routes}
+    return await handlers.member_set(call.controlled, args)
+
+
+async def _lease_release(call: Call) -> Any:
+    args = {"mac": call.params["address"]}
+    return await HANDLERS["lease-release"](call.controlled, args)
+
+
+async def _events(call: Call) -> Any:
+    """A list, a line for each, or server-sent events, as it was asked for."""
+    headers, since = call.request.headers, call.query.since
+    wanted = EVENT_STREAM in headers.get("accept", "")
+    if wanted and (seen := last_event_id(headers.get("last-event-id"))) is not None:
+        since = seen
+    args = {"since": since, "follow": wanted or call.query.follow}
+    answer = await HANDLERS["events"](call.controlled, args)
+    return as_events(answer) if wanted and isinstance(answer, Stream) else answer
+
+
+def _capture(**fixed: Any) -> RouteHandler:
+    async def run(call: Call) -> Any:
+        asked = call.query
+        args = {**to_json(asked), "ports": asked.port, "all": asked.all or not asked.port, **fixed}
+        return await HANDLERS["capture"](call.controlled, args)
+
+    return run
+
+
+async def _frames(call: Call) -> Any:
+    return as_events(await _capture(format="json")(call))
+
+
+def _rules_in_force(said: dict[str, Any]) -> Any:
+    return [said["default"], [rule["rule"] for rule in said["rules"]], said["tests"]]
+
+
+def _asked(name: str, **fixed: Any) -> RouteHandler:
+    return verb(HANDLERS[name], **fixed)
+
+
+def _settings(path: str, kind: Any, summary: str, handler: RouteHandler) -> tuple[Route, Route]:
+    return (
+        Route("GET", path, Role.READ, kind, summary, handler),
+        Route(
+            "PATCH",
+            path,
+            Role.OPERATE,
+            kind,
+            f"change {summary}",
+            handler,
+            body=_Object,
+            query=answers.Save,
+        ),
+    )
+
+
+_READ, _OPERATE, _ADMIN = Role.READ, Role.OPERATE, Role.ADMIN
+_LINES = "application/x-ndjson"
+
 SWITCH = Table(
     (
         *_SESSION,
-        Route("GET", "/v1/status", Role.READ, SwitchStatus, "all of a network", verb(status)),
-        Route("GET", "/v1/networks", Role.READ, Networks, "the networks", _networks),
-        Route("GET", "/v1/ports", Role.READ, Ports, "the ports", _ports),
-        Route("GET", "/v1/config", Role.READ, Tables, "all tables", _config, etag=True),
-        Route("PUT", "/v1/config", Role.ADMIN, Configured, "go by these", _put_config, body=Tables),
-        Route("POST", "/v1/config/reload", Role.ADMIN, Configured, "read files", _reload_config),
+        Route("GET", "/v1/status", _READ, SwitchStatus, "all of a network", _asked("status")),
+        Route("GET", "/v1/networks", _READ, Networks, "the networks", _networks),
+        Route("GET", "/v1/config", _READ, Tables, "all tables", _config, etag=dict),
+        Route("PUT", "/v1/config", _ADMIN, Configured, "go by these", _put_config, body=Tables),
+        Route(
+            "GET", "/v1/config/state", _READ, ConfigState, "who says what", _asked("config-state")
+        ),
+        Route("GET", "/v1/config/diff", _READ, Configured, "what differs", _asked("config-diff")),
+        Route(
+            "POST",
+            "/v1/config/reload",
+            _ADMIN,
+            Configured,
+            "read the files again",
+            _asked("config-reload"),
+            query=answers.Reload,
+        ),
+        Route(
+            "POST",
+            "/v1/config/save",
+            _ADMIN,
+            Configured,
+            "keep what is live",
+            _asked("config-save"),
+        ),
+        Route("GET", "/v1/counters", _READ, answers.Counters, "all counters", _counters),
+        Route("GET", "/v1/ports", _READ, Ports, "the ports", _ports),
+        *_settings(
+            "/v1/ports/{name}",
+            answers.PortSettings,
+            "settings of a port, there or to come",
+            _port_set,
+        ),
+        Route(
+            "POST",
+            "/v1/ports/{name}/copy",
+            _OPERATE,
+            answers.Copied,
+            "have the settings of a port for another name, too",
+            _asked("port-copy"),
+            body=answers.NewName,
+        ),
+        *_settings(
+            "/v1/switch", answers.SwitchSettings, "settings of the whole switch", _switch_set
+        ),
+        Route(
+            "GET",
+            "/v1/macs",
+            _READ,
+            answers.Macs,
+            "the MAC table",
+            _asked("mac-list"),
+            query=answers.MacsAsked,
+        ),
+        Route(
+            "POST",
+            "/v1/macs",
+            _OPERATE,
+            answers.MadeMac,
+            "add an entry that stays",
+            _asked("mac-add"),
+            body=answers.NewMac,
+        ),
+        Route(
+            "DELETE",
+            "/v1/macs",
+            _OPERATE,
+            answers.Flushed,
+            "forget what was learned",
+            _asked("mac-flush"),
+            query=answers.MacsAsked,
+        ),
+        Route(
+            "DELETE",
+            "/v1/macs/{mac}",
+            _OPERATE,
+            answers.Removed,
+            "undo an entry that stays",
+            _asked("mac-del"),
+            query=answers.VlanAsked,
+        ),
+        Route(
+            "GET",
+            "/v1/macs/changes",
+            _READ,
+            None,
+            "each station that is there, comes, moves or goes",
+            _asked("mac-watch"),
+            query=answers.MacsAsked,
+            media=_LINES,
+        ),
+        Route("GET", "/v1/members", _READ, answers.Members, "the members", verb(handlers.members)),
+        Route(
+            "GET", "/v1/members/{name}", _READ, MemberStatus, "one member", verb(handlers.member)
+        ),
+        Route(
+            "PATCH",
+            "/v1/members/{name}",
+            _ADMIN,
+            MemberStatus,
+            "rename a member, or approve networks behind it",
+            _member_set,
+            body=answers.MemberChanges,
+        ),
+        Route(
+            "DELETE",
+            "/v1/members/{name}",
+            _ADMIN,
+            answers.Disconnected,
+            "revoke a member, or end the invites of a name",
+            verb(handlers.member_revoke),
+        ),
+        Route(
+            "POST",
+            "/v1/members/{name}/disable",
+            _OPERATE,
+            MemberStatus,
+            "keep a member out for a while",
+            verb(handlers.member_disable, disabled=True),
+        ),
+        Route(
+            "POST",
+            "/v1/members/{name}/enable",
+            _OPERATE,
+            MemberStatus,
+            "let it in again",
+            verb(handlers.member_disable, disabled=False),
+        ),
+        Route(
+            "POST",
+            "/v1/members/{name}/bar",
+            _ADMIN,
+            answers.Disconnected,
+            "keep a member out until the switch ends, where it cannot be written down",
+            _asked("bar"),
+        ),
+        Route(
+            "POST",
+            "/v1/recheck",
+            _OPERATE,
+            answers.Disconnected,
+            "look into the registry, which has changed",
+            _asked("revoked"),
+        ),
+        Route(
+            "POST",
+            "/v1/invites",
+            _ADMIN,
+            answers.MadeInvite,
+            "make a join string",
+            verb(handlers.invite),
+            body=answers.NewInvite,
+        ),
+        Route("GET", "/v1/leases", _READ, answers.Leases, "leases by DHCP", _asked("leases")),
+        Route(
+            "DELETE",
+            "/v1/leases/{address}",
+            _OPERATE,
+            answers.Released,
+            "end a lease, by address or MAC",
+            _lease_release,
+        ),
+        Route(
+            "GET",
+            "/v1/published",
+            _READ,
+            answers.PublishedList,
+            "the published services",
+            _asked("published"),
+        ),
+        Route(
+            "POST",
+            "/v1/published",
+            _OPERATE,
+            PublishStatus,
+            "publish one: the keys of [[publish]]",
+            _publish,
+            body=_Object,
+            query=answers.Save,
+        ),
+        Route(
+            "DELETE",
+            "/v1/published",
+            _OPERATE,
+            answers.Unpublished,
+            "end that",
+            _asked("unpublish"),
+            query=answers.Listen,
+        ),
+        Route(
+            "GET",
+            "/v1/rules",
+            _READ,
+            answers.Rules,
+            "the rules in force",
+            _asked("rules"),
+            etag=_rules_in_force,
+        ),
+        Route(
+            "PUT",
+            "/v1/rules",
+            _ADMIN,
+            answers.Rules,
+            "go by others, if all are right and their tests hold",
+            _asked("rules-load"),
+            body=answers.NewRules,
+            query=answers.Save,
+        ),
+        Route(
+            "POST",
+            "/v1/trace",
+            _READ,
+            answers.Trace,
+            "what would happen to a frame",
+            _asked("trace"),
+            body=answers.FrameAsked,
+        ),
+        Route(
+            "GET",
+            "/v1/events",
+            _READ,
+            answers.Events,
+            "what has happened, or happens",
+            _events,
+            query=answers.EventsAsked,
+            media=EVENT_STREAM,
+        ),
+        Route(
+            "GET",
+            "/v1/capture",
+            _OPERATE,
+            None,
+            "frames, as pcapng or text",
+            _capture(),
+            query=answers.CaptureAsked,
+            media="application/x-pcapng",
+        ),
+        Route(
+            "GET",
+            "/v1/frames",
+            _OPERATE,
+            None,
+            "an event for each frame, with what becomes of it",
+            _frames,
+            query=answers.CaptureAsked,
+            media=EVENT_STREAM,
+        ),
+        Route(
+            "POST",
+            "/v1/impair",
+            _OPERATE,
+            answers.Impaired,
+            "delay, lose or repeat frames of a port: what `vswitch impair` takes",
+            _asked("impair"),
+            body=_Object,
+        ),
     )
 )

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import attrs
 
 from vswitch.api.roles import Caller, Role
+from vswitch.api.share import Share
 from vswitch.errors import NotFound
 from vswitch.management.handlers.common import Configurable, Controlled
 from vswitch.state import DEFAULT_NETWORK
@@ -19,6 +20,7 @@ from vswitch.web.server import Request
 
 if TYPE_CHECKING:
     from vswitch.api.gate import Gate
+    from vswitch.management.handlers.common import Controlled
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -29,6 +31,7 @@ class Subject:
 
     gate: Gate
     networks: dict[str, Controlled] = attrs.Factory(dict)
+    share: Share = attrs.Factory(Share)
     table: Table | None = None  # for `/v1/openapi.json`
     configuration: Configurable | None = None  # None for a member
 
@@ -72,7 +75,8 @@ class Route:
     query: type[Any] | None = attrs.field(default=None, kw_only=True)
     media: str | None = attrs.field(default=None, kw_only=True)
     # GET has an ETag; a change that names one in If-Match is refused where it is not that now.
-    etag: bool = attrs.field(default=False, kw_only=True)
+    # That is of what this gives of the answer's JSON.
+    etag: Callable[[Any], Any] | None = attrs.field(default=None, kw_only=True)
 
     @property
     def operation(self) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 from cattrs import BaseValidationError, Converter, transform_error
+from cattrs.strategies import configure_union_passthrough
 
 from vswitch.errors import ConfigError
 
@@ -28,6 +29,7 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for kind in (str, bool, int, float):
         converter.register_structure_hook(kind, _exactly)
+    configure_union_passthrough(str | bool | int | float | None, converter)
     return converter
 
 
@@ -98,11 +100,32 @@ def inner_types(kind: Any) -> tuple[Any, ...]:
 
 def _structure(said: Any, kind: Any, place: str) -> Any:
     try:
+        _check(said, kind)
         return _converter().structure(said, kind)
     except BaseValidationError as error:
         raise ConfigError(f"{place}: {'; '.join(transform_error(error))}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{place}: {error}") from None
+
+
+def _check(said: Any, kind: Any) -> None:
+    """Whether what holds others is what it must be: a text is no list, a list no object."""
+    kinds = [each for each in inner_types(kind) if each is not NoneType]
+    if said is None or len(kinds) != 1:
+        return
+    kind = kinds[0]
+    origin = get_origin(kind)
+    if origin is list:
+        if type(said) is not list:
+            raise TypeError("must be a list")
+        for each in said:
+            _check(each, get_args(kind)[0])
+    elif origin is dict or attrs.has(kind):
+        if type(said) is not dict:
+            raise TypeError("must be an object")
+        if origin is None:
+            for field in attrs.fields(attrs.resolve_types(kind)):
+                _check(said.get(field.name), field.type)
 
 
 def _no_number(text: str) -> float:

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     asked = open_stream(
         config.files.control_socket,
         "capture",
-        ports=args.ports,
+        port=args.ports,
         all=args.all,
         filter=args.filter,
         direction=args.direction,

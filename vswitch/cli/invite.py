@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from vswitch.addresses import HostPort
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, say
 from vswitch.clocks import utc
 from vswitch.config.converters import to_name
 from vswitch.config.options import InviteConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound
-from vswitch.registry.invite import JoinString
+from vswitch.management.members import make_invite
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import Invite, LastServed
 from vswitch.state import DEFAULT_NETWORK
 
 
@@ -53,14 +51,10 @@ def run(args: argparse.Namespace) -> int:
         served = registry.served()
         if served is None or served.key is None:
             raise no_switch
-        places = _where(config.public, served)
-        https = served.https_at(places)
-        invitation = JoinString.new(served.key, *places, name=name, https=https)
         now = time.time()
         expires = now + config.expires
-        invite = Invite(invitation.token_id, invitation.psk, name, now, expires)
-        registry.add_invite(invite, again=args.again)
-    answer(invitation.encode())
+        string = make_invite(registry, served, name, now, expires, config.public, again=args.again)
+    answer(string)
     until = utc(expires, "%Y-%m-%d %H:%M:%S UTC")
     where = "" if config.network == DEFAULT_NETWORK else f" of the network {config.network}"
     say(
@@ -68,13 +62,3 @@ def run(args: argparse.Namespace) -> int:
         "there run\n  vswitch join STRING"
     )
     return ExitCode.OK
-
-
-def _where(asked: tuple[HostPort, ...], served: LastServed) -> tuple[HostPort, ...]:
-    public = asked or served.public
-    if not public:
-        raise ConfigError(
-            "where members reach the switch is not known: give --public HOST[:PORT] here or to "
-            "`vswitch serve`"
-        )
-    return served.reached_at(public)

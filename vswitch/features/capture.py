@@ -20,6 +20,7 @@ the frames go on.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -243,6 +244,41 @@ class TextWriter:
         seen = sum(tally.seen for tally in tallies.values())
         missed = sum(tally.missed for tally in tallies.values())
         return f"#{seen} {missed}\n".encode()
+
+
+class JsonWriter:
+    """A line of JSON for each item: when, where, what it is, and what becomes of it. `verdict` is
+    forwarded, dropped, or sent, which is of frames on their way out; `reason` is why. A last line
+    has the counts.
+    """
+
+    def head(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def write(self, items: Iterable[Item]) -> bytes:
+        """The next lines."""
+        lines = []
+        for port, direction, at, data, length, comment in items:
+            _, dropped, why = comment.rpartition("dropped: ")
+            verdict = "dropped" if dropped else "forwarded" if direction == pcapng.IN else "sent"
+            said = {
+                "time": at / 1e9,
+                "port": port,
+                "direction": _WORDS[direction].strip(),
+                "summary": summary(data),
+                "size": length,
+                "verdict": verdict,
+                "reason": why if dropped else comment,
+            }
+            lines.append(json.dumps(said) + "\n")
+        return "".join(lines).encode()
+
+    def tail(self, tallies: dict[str, Tally], at: int) -> bytes:
+        """The counts."""
+        seen = sum(tally.seen for tally in tallies.values())
+        missed = sum(tally.missed for tally in tallies.values())
+        return json.dumps({"seen": seen, "missed": missed}).encode() + b"\n"
 
 
 class RunningCapture:

@@ -26,6 +26,8 @@ from attrs import evolve
 
 from transport import Channel
 from vswitch.addresses import WAY_OUT, HostPort, mac_from_key
+from vswitch.api.member import member_api
+from vswitch.api.socket import serve_control
 from vswitch.config.options import JoinConfig
 from vswitch.devices import netlink
 from vswitch.devices.bridge import OpenInterface
@@ -51,7 +53,6 @@ from vswitch.joining.reach import (
 )
 from vswitch.joining.via import join_via
 from vswitch.logs import event
-from vswitch.management.socket import serve_control
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice, measured
 from vswitch.members.protocol import Welcome
@@ -106,9 +107,8 @@ async def join(
             link.listeners = listeners
             member = Member(config, profile, link, partial(_look, config.bind), run_pipe, places)
             path = config.files.join_socket(config.name)
-            await nursery.start(
-                serve_control, path, {"status": member.status, "peers": member.peers}
-            )
+            told = {"status": member.status, "peers": member.peers}
+            await nursery.start(serve_control, path, member_api(config.files, told))
             nursery.start_soon(watch_sleep, member.woke)
             nursery.start_soon(watch_network, member.network_changed)
             await member.run()

@@ -26,6 +26,8 @@ from typing import Final, NoReturn
 import trio
 
 from vswitch.addresses import HostPort, mac_from_key
+from vswitch.api.member import member_api
+from vswitch.api.socket import serve_control
 from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
 from vswitch.errors import BadRecord, ConfigError, NotReachable, VswitchError
@@ -36,7 +38,6 @@ from vswitch.frames.records import frame_record
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.logs import event
-from vswitch.management.socket import serve_control
 from vswitch.members.protocol import Welcome
 from vswitch.proxy.status import ProxyStatus
 from vswitch.runtime import single_error
@@ -70,7 +71,9 @@ async def join_via(
         ):
             link.listeners = listeners
             path = config.files.join_socket(config.name)
-            await nursery.start(serve_control, path, {"status": link.status})
+            await nursery.start(
+                serve_control, path, member_api(config.files, {"status": link.status})
+            )
             await _PlainMember(config, via, link).run()
 
 

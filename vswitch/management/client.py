@@ -1,5 +1,7 @@
 """Asking a running switch or member over its control socket; blocking, for commands.
 
+It speaks HTTP as far as that takes: version 1.0, so that an answer ends where the connection does.
+
 Error contract: `NotRunning` if nobody listens, another `NotReachable` if nobody answers in time or
 the other side is too busy, so that what was asked may or may not be done; else the error that the
 other side answered with, as the class with its exit code.
@@ -15,7 +17,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 from vswitch.errors import (
     ConfigError,
@@ -31,6 +34,11 @@ from vswitch.state import spare_socket
 
 _ANSWER_LIMIT = 16 << 20  # bytes: the status of a full switch has less than one MB
 _CHUNK = 64 * 1024  # bytes
+_CLOSED = (
+    "{path} closed without an answer: it is busy with other questions, or has just stopped; try "
+    "again"
+)
+_NO_ANSWER = "{path} answered what is no answer: is it vswitch, of this version?"
 _ASK_AGAIN = 0.02  # seconds, where the queue of those that want to connect is full
 _BY_CODE: dict[int, type[VswitchError]] = {
     kind.exit_code: kind
@@ -38,12 +46,54 @@ _BY_CODE: dict[int, type[VswitchError]] = {
 }
 
 
+class _Verb(NamedTuple):
+    """How a verb is asked for: a row of `api/routes.py`, which a command does not import, since it
+    would take the whole switch along. `body` names the argument that is the body, where one is; ""
+    is for none, all others being of the query.
+    """
+
+    method: str
+    path: str
+    body: str | None = None
+
+
+VERBS: dict[str, _Verb] = {
+    "status": _Verb("GET", "/v1/status"),
+    "peers": _Verb("GET", "/v1/peers"),
+    "revoked": _Verb("POST", "/v1/recheck"),
+    "bar": _Verb("POST", "/v1/members/{name}/bar"),
+    "switch-set": _Verb("PATCH", "/v1/switch", "changes"),
+    "port-set": _Verb("PATCH", "/v1/ports/{name}", "changes"),
+    "port-copy": _Verb("POST", "/v1/ports/{name}/copy"),
+    "published": _Verb("GET", "/v1/published"),
+    "publish": _Verb("POST", "/v1/published", "rule"),
+    "unpublish": _Verb("DELETE", "/v1/published"),
+    "mac-list": _Verb("GET", "/v1/macs"),
+    "mac-watch": _Verb("GET", "/v1/macs/changes"),
+    "mac-add": _Verb("POST", "/v1/macs"),
+    "mac-del": _Verb("DELETE", "/v1/macs/{mac}"),
+    "mac-flush": _Verb("DELETE", "/v1/macs"),
+    "impair": _Verb("POST", "/v1/impair"),
+    "leases": _Verb("GET", "/v1/leases"),
+    "lease-release": _Verb("DELETE", "/v1/leases/{mac}"),
+    "rules": _Verb("GET", "/v1/rules"),
+    "rules-load": _Verb("PUT", "/v1/rules", "rules"),
+    "config-state": _Verb("GET", "/v1/config/state"),
+    "config-diff": _Verb("GET", "/v1/config/diff"),
+    "config-reload": _Verb("POST", "/v1/config/reload", ""),
+    "config-save": _Verb("POST", "/v1/config/save", ""),
+    "trace": _Verb("POST", "/v1/trace"),
+    "events": _Verb("GET", "/v1/events"),
+    "capture": _Verb("GET", "/v1/capture"),
+}
+
+
 def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[str, Any]:
-    """Send one request and return the `result` object of its answer.
+    """Send one request and return the object that is its answer.
 
     Args:
         path: of the control socket.
-        verb: what to do; `args` go with it and must be JSON values.
+        verb: one of `VERBS`; `args` go with it and must be JSON values.
         timeout: seconds for all of it.
 
     Raises:
@@ -53,14 +103,18 @@ def request(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> dict[st
         VswitchError: what the other side answered.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        return _result(path, _ask(sock, path, verb, timeout, args))
+        deadline = time.monotonic() + timeout
+        with _told(path, timeout):
+            head, data = _ask(sock, path, verb, deadline, args)
+            while piece := _receive(sock, deadline, len(data)):
+                data += piece
+        return _result(path, head, bytes(data))
 
 
 class ClientStream:
     """The client's end of a stream of bytes."""
 
-    def __init__(self, sock: socket.socket, result: dict[str, Any], first: bytes) -> None:
-        self.result = result
+    def __init__(self, sock: socket.socket, first: bytes) -> None:
         self._sock = sock
         self._first = first
 
@@ -101,25 +155,68 @@ def open_stream(path: Path, verb: str, timeout: float = 5.0, **args: Any) -> Ite
     does.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        line, end, first = _ask(sock, path, verb, timeout, args).partition(b"\n")
-        result = _result(path, line + end)
+        deadline = time.monotonic() + timeout
+        with _told(path, timeout):
+            head, data = _ask(sock, path, verb, deadline, args)
+            if _header(head, b"content-length") is not None:
+                while piece := _receive(sock, deadline, len(data)):
+                    data += piece
+        if _header(head, b"content-length") is not None:  # it is no stream, but why there is none
+            _result(path, head, bytes(data))
+            raise VswitchError(_NO_ANSWER.format(path=path))
         sock.settimeout(None)
-        yield ClientStream(sock, result, first)
+        yield ClientStream(sock, bytes(data))
 
 
-def _ask(sock: socket.socket, path: Path, verb: str, timeout: float, args: dict[str, Any]) -> bytes:
-    """What comes as the answer: a line, and perhaps the beginning of a stream behind it."""
-    deadline = time.monotonic() + timeout
+def _ask(
+    sock: socket.socket, path: Path, verb: str, deadline: float, args: dict[str, Any]
+) -> tuple[bytes, bytearray]:
+    """The head of the answer, and what has come behind it so far."""
+    said = _request(VERBS[verb], args)
+    _connect(sock, path, deadline)
+    sock.sendall(said)
+    data = bytearray()
+    while b"\r\n\r\n" not in data:
+        piece = _receive(sock, deadline, len(data))
+        data += piece
+        if not piece or not data.startswith(b"HTTP/"[: len(data)]):
+            return bytes(data), bytearray()
+    head, _, behind = data.partition(b"\r\n\r\n")
+    return bytes(head), behind
+
+
+def _request(verb: _Verb, args: dict[str, Any]) -> bytes:
+    args = {key: value for key, value in args.items() if value is not None}
+    path, said = verb.path, b""
+    if "{" in path:
+        name = path.partition("{")[2].partition("}")[0]
+        path = path.replace(f"{{{name}}}", quote(str(args.pop(name, "-")), safe=""))
+    if verb.body is not None:
+        said = json.dumps(args.pop(verb.body, None)).encode("utf-8")
+    elif verb.method not in ("GET", "DELETE"):
+        said, args = json.dumps(args).encode("utf-8"), {}
+    if args:
+        words = {False: "false", True: "true"}
+        texts = {k: words[v] if isinstance(v, bool) else v for k, v in args.items()}
+        path += "?" + urlencode(texts, doseq=True)
+    return f"{verb.method} {path} HTTP/1.0\r\nContent-Length: {len(said)}\r\n\r\n".encode() + said
+
+
+@contextmanager
+def _told(path: Path, timeout: float) -> Iterator[None]:
+    """Errors of the system as errors of ours."""
     try:
-        _connect(sock, path, deadline)
-        sock.sendall(json.dumps({"verb": verb, "args": args}).encode("utf-8") + b"\n")
-        return _read_line(sock, deadline)
+        yield
     except TimeoutError:
         raise NotReachable(f"{path} does not answer within {timeout:g} s") from None
     except PermissionError:
-        raise PrivilegeError(f"{path} is another user's: run as that user or as root") from None
+        raise PrivilegeError(
+            f"{path} is another user's: run as that user, as root, or in the group of the file"
+        ) from None
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunning(f"nothing answers at {path}: {error.strerror}; is it running?") from None
+    except (ConnectionResetError, BrokenPipeError):
+        raise NotReachable(_CLOSED.format(path=path)) from None
     except OSError as error:
         raise NotReachable(f"no answer from {path}: {error.strerror or error}; try again") from None
 
@@ -142,30 +239,35 @@ def _connect(sock: socket.socket, path: Path, deadline: float) -> None:
         time.sleep(_ASK_AGAIN)
 
 
-def _result(path: Path, line: bytes) -> dict[str, Any]:
-    if not line.endswith(b"\n"):
-        raise NotReachable(
-            f"{path} closed without an answer: it is busy, or has just stopped, or does not let "
-            "this user ask; try again"
-        )
+def _result(path: Path, head: bytes, body: bytes) -> dict[str, Any]:
+    whole = _header(head, b"content-length")
+    if not head or (whole is not None and str(len(body)).encode() != whole):
+        raise NotReachable(_CLOSED.format(path=path))
     try:
-        answer = json.loads(line)
-        if answer["ok"]:
-            result: dict[str, Any] = answer["result"]
-            return result
+        status = int(head.split(b" ", 2)[1])
+        if status == 204:
+            return {}
+        answer = json.loads(body)
+        if status == 200 and isinstance(answer, dict):
+            return answer
         code, message = answer["code"], str(answer["error"])
-    except (ValueError, KeyError, TypeError):
-        raise VswitchError(f"{path} answered what is no answer: is it vswitch?") from None
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise VswitchError(_NO_ANSWER.format(path=path)) from None
     raise _BY_CODE.get(code, VswitchError)(message)
 
 
-def _read_line(sock: socket.socket, deadline: float) -> bytes:
-    data, piece = bytearray(), b""
-    while b"\n" not in piece and len(data) < _ANSWER_LIMIT:
-        # settimeout is per call; many small pieces must not add up to more than was allowed.
-        sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        piece = sock.recv(_CHUNK)
-        if not piece:
-            break
-        data += piece
-    return bytes(data)
+def _header(head: bytes, name: bytes) -> bytes | None:
+    for line in head.split(b"\r\n")[1:]:
+        key, _, value = line.partition(b":")
+        if key.lower() == name:
+            return value.strip()
+    return None
+
+
+def _receive(sock: socket.socket, deadline: float, have: int) -> bytes:
+    """A piece; nothing at the end, or where there is more than an answer has."""
+    if have >= _ANSWER_LIMIT:
+        return b""
+    # settimeout is per call; many small pieces must not add up to more than was allowed.
+    sock.settimeout(max(deadline - time.monotonic(), 0.001))
+    return sock.recv(_CHUNK)

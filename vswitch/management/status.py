@@ -214,6 +214,23 @@ class JoinStatus:
     schema: int = SCHEMA
 
 
+@frozen(kw_only=True)
+class Peer:
+    """Another member, as the switch says."""
+
+    name: str
+    address: str | None
+    mac: str | None
+    state: str | None
+
+
+@frozen(kw_only=True)
+class Peers:
+    """The other members."""
+
+    members: list[Peer]
+
+
 @cache
 def _converter() -> Converter:
     from cattrs import Converter  # not for a command that nothing answers

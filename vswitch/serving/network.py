@@ -17,18 +17,20 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
 from attrs import define
 
+from vswitch.api.http import Api
+from vswitch.api.routes import SWITCH
+from vswitch.api.socket import STREAMS, serve_control
 from vswitch.errors import ByeCode, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.foreign.serve import ForeignPorts
 from vswitch.logs import NETWORK, event
-from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
-from vswitch.management.socket import serve_control
 from vswitch.registry.database import NoSpace
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
@@ -131,13 +133,15 @@ async def open_network(
         foreign = ForeignPorts(switch)
         await nursery.start(foreign.run)
         told = managed, status.read, reception.check_revoked, reception.bar, publisher
-        controlled = Controlled(*told)
+        controlled = Controlled(*told, registry=registry, served=served)
         controlled.network = plan.name
         controlled.configuration = underlay.subject.configuration
         underlay.subject.networks[plan.name] = controlled
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.
-        await nursery.start(serve_control, plan.files.control_socket, control_handlers(controlled))
+        face = Api(underlay.subject, SWITCH, network=plan.name, streams=STREAMS)
+        count = partial(underlay.web.__setitem__, f"socket:{plan.name}")
+        await nursery.start(partial(serve_control, plan.files.control_socket, face, counters=count))
         nursery.start_soon(log_frames, controlled.captures)
         beside: HostBeside | None = None
         if config.local_port:

@@ -239,7 +239,7 @@ class WebServer:
         self._open[network] += 1
         try:
             with trio.CancelScope() as scope:
-                self._waiting.setdefault(network, {})[scope] = None
+                self.wait(network, scope)
                 try:
                     await self._serve(stream, client, context, scope)
                 finally:
@@ -308,8 +308,12 @@ class WebServer:
         below = path.removeprefix(self._prefix)
         return below if path.startswith(f"{self._prefix}/") else ""
 
+    def wait(self, network: str, scope: trio.CancelScope) -> None:
+        """From now on this connection keeps us waiting."""
+        self._waiting.setdefault(network, {})[scope] = None
+
     def keep(self, network: str, scope: trio.CancelScope) -> None:
-        """This connection has proven who it is, and gives way to nobody. Idempotent."""
+        """It is at work, or has proven who it is, and gives way to nobody. Idempotent."""
         waiting = self._waiting.get(network, {})
         waiting.pop(scope, None)
         if not waiting:
@@ -352,6 +356,7 @@ class _Connection:
         self._secure = secure
         self._scope = scope
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_size)
+        self._is_proven = False
         self._first = True  # request, whose turn was that of the connection
 
     async def run(self) -> None:
@@ -428,6 +433,7 @@ class _Connection:
         )
 
     def _proven(self) -> None:
+        self._is_proven = True
         self._server.keep(network_of(self._client), self._scope)
 
     async def _body(self, limit: int) -> bytes:
@@ -443,6 +449,7 @@ class _Connection:
         return bytes(whole)
 
     async def _answer(self, request: Request, handler: Handler) -> None:
+        self._server.keep(network_of(self._client), self._scope)
         try:
             response = await handler(request)
         except HttpError as error:
@@ -456,6 +463,9 @@ class _Connection:
             self._server.counters["failed"] += 1
             _log.exception("web-handler-failed")
             response = Response(500, b"Something went wrong.\n", [("Content-Type", "text/plain")])
+        finally:
+            if not self._is_proven:
+                self._server.wait(network_of(self._client), self._scope)
         body = response.body
         if isinstance(body, bytes):
             await self._answer_whole(request, response, body)

@@ -44,7 +44,7 @@ _CLOSE_PATIENCE = 1.0  # seconds for a close to leave
 
 def tune(stream: trio.abc.Stream) -> None:
     """What is sent leaves at once; little waits in the kernel, where nothing can overtake it."""
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, trio.SocketStream) and stream.socket.family != socket.AF_UNIX:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+import ssl
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,6 +12,7 @@ import trio
 from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
 from vswitch.api.tokens import TokenStore
+from vswitch.cli import main
 
 
 class Client:
@@ -33,6 +36,12 @@ class Client:
             return answer.status, json.loads(said) if is_json else said, answer.headers
         finally:
             connection.close()
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 @asynccontextmanager
@@ -114,5 +123,153 @@ async def test_wrong_tokens_are_slowed_and_right_ones_are_not(site):
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7480", ":7480", "192.0.2.1:7480", "host:7480"])
 def test_plain_text_is_for_this_host_alone(site, listen):
-    with pytest.raises(ValueError, match="of this host|this host alone"):
+    with pytest.raises(ValueError, match=r"of this host|this host alone"):
         site.serve_config(api=listen)
+
+
+async def test_who_was_slower_does_not_undo_what_others_did(site):
+    async with an_api(site) as (client, _):
+        admin = client(Role.ADMIN)
+        status, _, headers = await admin("GET", "/v1/rules")
+        seen = headers["ETag"]
+        assert (await admin("GET", "/v1/rules", **{"If-None-Match": seen}))[0] == 304
+        deny = {"table": {"default": "deny"}}
+        status, said, headers = await admin("PUT", "/v1/rules", deny, **{"If-Match": seen})
+        assert (status, said["default"]) == (200, "deny")
+        assert headers["ETag"] != seen
+        status, said, _ = await admin("PUT", "/v1/rules", {"table": {}}, **{"If-Match": seen})
+        assert status == 412
+        assert (await admin("GET", "/v1/rules"))[1]["default"] == "deny"
+        mine = {"If-Match": f'"x", {headers["ETag"]}'}
+        assert (await admin("PUT", "/v1/rules", {"table": {}}, **mine))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/trace", {}, 400),
+        ("POST", "/v1/trace", {"frame": 7}, 400),
+        ("POST", "/v1/trace", {"frame": "x", "more": 1}, 400),
+        ("POST", "/v1/trace", [], 400),
+        ("POST", "/v1/trace", {"frame": "x" * (1 << 20)}, 413),
+        ("POST", "/v1/invites", {"name": "pc1", "public": "a.example"}, 400),
+        ("POST", "/v1/invites", {"name": "pc1", "expires": -1}, 400),
+        ("POST", "/v1/tokens", {"name": "x", "role": "open"}, 400),
+        ("POST", "/v1/tokens", {"name": "admin"}, 409),
+        ("PATCH", "/v1/ports/pc1", {"vlan": "5000"}, 400),
+        ("GET", "/v1/macs?vlan=many", None, 400),
+        ("GET", "/v1/events?since=x", None, 400),
+        ("GET", "/v1/members/pc1", None, 404),
+        ("GET", "/v1/leases", None, 409),
+        ("DELETE", "/v1/tokens/nobody", None, 404),
+        ("GET", "/v1/ports/a/b", None, 404),
+    ],
+)
+async def test_what_is_wrong_is_told(site, method, path, body, status):
+    async with an_api(site) as (client, _):
+        found, said, _ = await client(Role.ADMIN)(method, path, body)
+        assert (found, set(said)) == (status, {"error", "code"}), said
+
+
+async def test_a_member_is_changed_from_afar(site):
+    async with an_api(site) as (client, running), site.joined("pc1", running) as member:
+        admin = client(Role.ADMIN)
+        status, said, _ = await admin("PATCH", "/v1/members/pc1", {"name": "office"})
+        assert (status, said["name"]) == (200, "office")
+        status, said, _ = await admin("POST", "/v1/members/office/disable")
+        assert said["disabled"] is not None
+        body = {"name": "pc2", "public": ["a.example:7450"]}
+        status, said, _ = await admin("POST", "/v1/invites", body)
+        assert said["string"].startswith("vsw")
+        assert (await admin("GET", "/v1/members"))[1]["invites"][0]["name"] == "pc2"
+        assert (await admin("DELETE", "/v1/members/office"))[0] == 200
+        assert await member.wait_ended()
+
+
+async def test_the_api_is_on_https_where_the_file_has_a_table(site):
+    site.files.ensure()
+    token = TokenStore(site.files.tokens).create("reader", Role.READ)
+    config = site.path / "serve.toml"
+    for text, status in (("[api]\n", 200), ("[api]\nhttps = false\n", 404), ("", 404)):
+        config.write_text(f"[names]\nenabled = false\n{text}")
+        where = f"127.0.0.1:{free_port()}"
+        options = {"https": where, "config": config}
+        options |= {"api_https": False} if "false" in text else {}
+        async with site.serving(**options):
+
+            def ask(where):
+                context = ssl._create_unverified_context()
+                connection = http.client.HTTPSConnection(where, timeout=20, context=context)
+                try:
+                    headers = {"Authorization": f"Bearer {token}"}
+                    connection.request("GET", "/v1/status", headers=headers)
+                    return connection.getresponse().status
+                finally:
+                    connection.close()
+
+            assert await trio.to_thread.run_sync(ask, where) == status
+
+
+async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch, until):
+    async def broken(self, listeners, context, *, task_status):
+        task_status.started(listeners)
+        await trio.testing.wait_all_tasks_blocked()  # where it listens has been noted
+        for listener in listeners:
+            await listener.aclose()
+        raise RuntimeError("a fault")
+
+    site.files.ensure()
+    monkeypatch.setattr("vswitch.serving.api.WebServer.serve", broken)
+    async with site.serving(api="127.0.0.1:0") as running:
+        await until(lambda: running.underlay.api is None)
+        assert (await site.status()).api is None
+        async with site.joined("pc1", running):
+            assert [port.name for port in (await site.status()).ports] == ["pc1"]
+    assert "api-ended" in caplog.text
+
+
+async def test_a_handler_with_a_fault_costs_one_answer_and_tells_nothing(site, monkeypatch, caplog):
+    async def broken(self):
+        raise RuntimeError("secret detail")
+
+    async with an_api(site) as (client, running):
+        with monkeypatch.context() as patch:
+            patch.setattr("vswitch.serving.status.ServeStatus.read", broken)
+            controlled = running.underlay.subject.networks["default"]
+            patch.setattr(type(controlled), "status", broken)
+            status, said, _ = await client(Role.READ)("GET", "/v1/ports")
+        assert (status, said["code"]) == (500, 1)
+        assert "secret detail" not in said["error"]
+        assert said["error"].rpartition("=")[2] in caplog.text
+        assert (await client(Role.READ)("GET", "/v1/ports"))[0] == 200
+
+
+async def test_the_command_makes_lists_and_revokes_tokens(site, capsys):
+    async def command(*words):
+        argv = ["token", *words, "--state", str(site.files.path)]
+        code = await trio.to_thread.run_sync(main, argv)
+        return code, capsys.readouterr()
+
+    code, said = await command("create", "grafana", "--role", "operate")
+    secret = said.out.splitlines()[-1]
+    assert (code, secret.startswith("vsw_"), len(secret)) == (0, True, 47)
+    kept = site.files.tokens
+    assert secret not in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    code, said = await command("list")
+    assert said.out.split()[6:8] == ["grafana", "operate"]
+    async with an_api(site) as (client, _):
+        mine = client(secret)
+        assert (await mine("GET", "/v1/status"))[0] == 200
+        code, said = await command("list", "--json")
+        told = {each["name"]: each for each in json.loads(said.out)["tokens"]}
+        assert told["grafana"]["used"] >= told["grafana"]["created"]
+        assert (await command("revoke", "grafana"))[0] == 0
+        assert (await mine("GET", "/v1/status"))[0] == 401
+    assert (await command("revoke", "grafana"))[0] == 5
+    assert (await command("create", "admin"))[0] == 4
+    for wrong in (["create"], ["list", "x"], ["revoke", "x", "--role", "read"], ["create", "A b"]):
+        assert (await command(*wrong))[0] == 2
+    kept.write_text("{}")
+    code, said = await command("list")
+    assert (code, "not a file of tokens" in said.err) == (2, True)

@@ -13,12 +13,12 @@ import threading
 import pytest
 import trio
 
+from tests.vswitch.control import switch_api
+from vswitch.api.socket import serve_control
 from vswitch.cli import main
 from vswitch.errors import ExitCode
 from vswitch.features.manager import FeatureManager
-from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
-from vswitch.management.socket import serve_control
 from vswitch.management.status import PortStatus, SwitchStatus
 from vswitch.serving.status import totals_of
 from vswitch.state import StateDir
@@ -53,7 +53,7 @@ def run(tmp_path, capfdbinary, monkeypatch):
                 said = {"version": "1", "uptime_s": 1.0, "listen": "", "subnet": "", "mtu": 1500}
                 return SwitchStatus(**said, members=2, ports=ports, totals=totals)
 
-            handlers = control_handlers(Controlled(managed, status, None, None))
+            handlers = switch_api(Controlled(managed, status, None, None))
             await nursery.start(serve_control, files.control_socket, handlers)
             async with switch.open_port("pc1") as pc1, switch.open_port("pc2"):
                 token.append(trio.lowlevel.current_trio_token())

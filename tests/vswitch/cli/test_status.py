@@ -10,11 +10,12 @@ import attrs
 import pytest
 import trio
 
+from tests.vswitch.control import verbs_api
 from transport.crypto.identity import PrivateKey, PublicKey
+from vswitch.api.socket import serve_control
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ExitCode, NotFound
 from vswitch.management.client import request
-from vswitch.management.socket import serve_control
 from vswitch.management.status import (
     FaultStatus,
     ForeignStatus,
@@ -39,7 +40,7 @@ def answering():
         async def serve():
             with scope:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(serve_control, path, handlers)
+                    await nursery.start(serve_control, path, verbs_api(handlers))
                     token.append(trio.lowlevel.current_trio_token())
                     started.set()
 

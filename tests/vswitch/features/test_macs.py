@@ -9,6 +9,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.vswitch.control import switch_api
+from vswitch.api.socket import serve_control
 from vswitch.cli import main
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.features.macs import BRIDGE_LIMIT, MAC_LIMIT, MAX_STATIC, Macs
@@ -16,9 +18,7 @@ from vswitch.features.manager import FeatureManager
 from vswitch.features.settings import Settings
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import frame_record
-from vswitch.management.handlers import control_handlers
 from vswitch.management.handlers.common import Controlled
-from vswitch.management.socket import serve_control
 from vswitch.state import StateDir
 from vswitch.switch.port import Bound
 from vswitch.switch.switch import open_switch
@@ -140,7 +140,7 @@ async def test_the_command(tmp_path, capsys):
 
     async with open_switch() as switch, trio.open_nursery() as nursery:
         managed = FeatureManager(switch)
-        handlers = control_handlers(Controlled(managed, None, None, None))
+        handlers = switch_api(Controlled(managed, None, None, None))
         await nursery.start(serve_control, files.control_socket, handlers)
         devices = [FakeDevice() for _ in range(2)]
         for number, device in enumerate(devices, 1):
@@ -190,7 +190,7 @@ async def test_stations_are_watched_as_they_come_move_and_go(tmp_path):
 
     async with open_switch() as switch, trio.open_nursery() as nursery:
         managed = FeatureManager(switch)
-        handlers = control_handlers(Controlled(managed, None, None, None))
+        handlers = switch_api(Controlled(managed, None, None, None))
         await nursery.start(serve_control, files.control_socket, handlers)
         devices = [FakeDevice() for _ in range(2)]
         for number, device in enumerate(devices, 1):

@@ -24,12 +24,10 @@ async def test_settings_are_shown_and_changed(site):
         assert changed["settings"]["guard"] is True
         said = await say(site, "port-set", name="pc1", changes={"isolated": "yes"})
         assert said["settings"]["isolated"] is True
-        for verb, what, complaint in [
-            ("switch-set", {"gard": "yes"}, "unknown option"),
-            ("port-set", {"vlan": "5000"}, r"port\.pc1\.vlan = "),
-        ]:
-            with pytest.raises(ConfigError, match=complaint):
-                await say(site, verb, name="pc1", changes=what)
+        with pytest.raises(ConfigError, match="unknown option"):
+            await say(site, "switch-set", changes={"gard": "yes"})
+        with pytest.raises(ConfigError, match=r"port\.pc1\.vlan = "):
+            await say(site, "port-set", name="pc1", changes={"vlan": "5000"})
         assert (await say(site, "switch-set", changes={}))["settings"]["guard"] is True
 
 

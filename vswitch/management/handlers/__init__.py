@@ -10,7 +10,6 @@ Error contract: `ConfigError` for arguments that are wrong, `NotFound` for what 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from vswitch.management.handlers.capture import capture_frames
 from vswitch.management.handlers.common import Args, Controlled, Result
@@ -29,7 +28,7 @@ from vswitch.management.handlers.publish import publish, published, unpublish
 from vswitch.management.handlers.rules import rules_list, rules_load
 from vswitch.management.handlers.status import bar, revoked, status
 from vswitch.management.handlers.trace import trace
-from vswitch.management.socket import Handler, Stream
+from vswitch.management.stream import Stream
 
 HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = {
     "status": status,
@@ -59,8 +58,3 @@ HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = 
     "events": events,
     "capture": capture_frames,
 }
-
-
-def control_handlers(controlled: Controlled) -> dict[str, Handler]:
-    """The handlers of all verbs, for `serve_control`."""
-    return {verb: partial(answer, controlled) for verb, answer in HANDLERS.items()}

@@ -18,7 +18,7 @@ from vswitch.management.handlers.common import (
     texts_of,
     whole_of,
 )
-from vswitch.management.socket import Stream
+from vswitch.management.stream import Stream
 from vswitch.version import VERSION
 
 # Seconds between two looks at a capture: a batch of frames is written at once, and whoever watches
@@ -53,19 +53,24 @@ async def capture_frames(controlled: Controlled, args: Args) -> Stream:
     running = capture.RunningCapture(
         kept, None if args.get("all") is True else frozenset(ports), directions
     )
-    writer: capture.PcapngWriter | capture.TextWriter
-    if args.get("format") == "text":
+    writer: capture.PcapngWriter | capture.TextWriter | capture.JsonWriter
+    form = args.get("format") or "pcapng"
+    if form == "text":
         writer = capture.TextWriter()
+    elif form == "json":
+        writer = capture.JsonWriter()
+    elif form != "pcapng":
+        raise ConfigError("format: one of pcapng, text, json")
     else:
         shown = ports or [port.name for port in managed.switch.ports]
         writer = capture.PcapngWriter(f"vswitch {VERSION}", shown, snap_length)
-    return Stream({}, partial(_run_capture, controlled.captures, running, writer, seconds))
+    return Stream(partial(_run_capture, controlled.captures, running, writer, seconds))
 
 
 async def _run_capture(
     captures: capture.Captures,
     running: capture.RunningCapture,
-    writer: capture.PcapngWriter | capture.TextWriter,
+    writer: capture.PcapngWriter | capture.TextWriter | capture.JsonWriter,
     seconds: float | None,
     send: Send,
     ended: trio.Event,

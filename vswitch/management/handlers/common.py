@@ -16,6 +16,8 @@ from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
 from vswitch.management.answers import ConfigState, Configured
 from vswitch.management.status import SwitchStatus
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import LastServed
 from vswitch.services.dhcp_server import DhcpServer
 from vswitch.services.publish import Publisher
 from vswitch.state import DEFAULT_NETWORK
@@ -63,6 +65,8 @@ class Controlled:
     dhcp: Callable[[], DhcpServer | None] = attrs.field(kw_only=True, default=lambda: None)
     network: str = attrs.field(kw_only=True, default=DEFAULT_NETWORK)
     configuration: Configurable | None = attrs.field(kw_only=True, default=None)
+    registry: Registry | None = attrs.field(kw_only=True, default=None)  # None: without members
+    served: LastServed | None = attrs.field(kw_only=True, default=None)
     captures: capture.Captures = attrs.field(init=False)
 
     @captures.default

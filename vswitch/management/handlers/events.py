@@ -16,7 +16,7 @@ from vswitch.management.handlers.common import (
     Result,
     Send,
 )
-from vswitch.management.socket import Stream
+from vswitch.management.stream import Stream
 from vswitch.switch.events import Event
 from vswitch.switch.switch import Switch
 
@@ -29,11 +29,13 @@ async def events(controlled: Controlled, args: Args) -> Result | Stream:
     if not isinstance(since, int) or isinstance(since, bool) or since < 0:
         raise ConfigError("since: the number of an event")
     if args.get("follow") is True:
-        return Stream({}, partial(_follow, switch, since))
+        return Stream(partial(_follow, switch, since))
     return {"events": [_event(event) for event in switch.events.since(since)]}
 
 
 async def _follow(switch: Switch, since: int, send: Send, ended: trio.Event) -> None:
+    if since > switch.events.last:
+        since = 0  # a number of a switch that was there before this one
     while not ended.is_set():
         events = switch.events.since(since)
         if events:

@@ -15,8 +15,11 @@ async def leases(controlled: Controlled, args: Args) -> Result:
 
 
 async def lease_release(controlled: Controlled, args: Args) -> Result:
-    """`vswitch leases release`."""
+    """`vswitch leases release`: by MAC, or by address."""
     server, mac = _server(controlled), text_of(args, "mac") or ""
+    for lease in server.leases():
+        if lease["address"] == mac:
+            mac = lease["mac"]
     try:
         parse_mac(mac)
     except ValueError as error:

@@ -22,7 +22,7 @@ from vswitch.management.handlers.common import (
     port_of,
     text_of,
 )
-from vswitch.management.socket import Stream
+from vswitch.management.stream import Stream
 from vswitch.switch.switch import Switch
 
 WATCH_PAUSE = 0.2  # seconds between two looks whether the table has changed
@@ -33,7 +33,7 @@ async def mac_watch(controlled: Controlled, args: Args) -> Stream:
     comes, moves or goes.
     """
     port, vlan = named_of(controlled, args, "port"), _vlan(args)
-    return Stream({}, partial(_watch, controlled.managed.switch, port, vlan))
+    return Stream(partial(_watch, controlled.managed.switch, port, vlan))
 
 
 async def _watch(

@@ -7,9 +7,18 @@ import json
 import os
 import socket
 
+import attrs
 import pytest
 import trio
 
+from tests.vswitch.control import verbs_api
+from vswitch.api import socket as control
+from vswitch.api.gate import Gate
+from vswitch.api.http import Api
+from vswitch.api.roles import Role
+from vswitch.api.socket import STREAMS, serve_control
+from vswitch.api.table import Route, Subject, Table
+from vswitch.api.tokens import TokenStore
 from vswitch.errors import (
     ConfigError,
     NotFound,
@@ -18,9 +27,8 @@ from vswitch.errors import (
     RefusedError,
     VswitchError,
 )
-from vswitch.management import socket as control
-from vswitch.management.client import open_stream, request
-from vswitch.management.socket import Stream, serve_control
+from vswitch.management.client import VERBS, _Verb, open_stream, request
+from vswitch.management.stream import Stream
 
 
 async def echo(args):
@@ -50,10 +58,21 @@ async def pour(args):
         finally:
             running.pop()
 
-    return Stream({"begun": True}, run)
+    return Stream(run)
 
 
+PLAIN = ("echo", "missing", "broken", "slow", "pour")
 HANDLERS = {"echo": echo, "missing": missing, "broken": broken, "pour": pour}
+
+
+@pytest.fixture(autouse=True)
+def verbs(monkeypatch):
+    for name in PLAIN:
+        monkeypatch.setitem(VERBS, name, _Verb("POST", f"/v1/{name}"))
+
+
+def api(handlers, streams=STREAMS):
+    return verbs_api(handlers, streams=streams)
 
 
 async def ask(path, verb, **args):
@@ -63,7 +82,7 @@ async def ask(path, verb, **args):
 @contextlib.asynccontextmanager
 async def serving(path):
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_control, path, HANDLERS)
+        await nursery.start(serve_control, path, api(HANDLERS))
         yield
         nursery.cancel_scope.cancel()
 
@@ -83,7 +102,13 @@ async def raw(path, data):
         with contextlib.suppress(trio.BrokenResourceError):
             async for piece in stream:
                 answer += piece
-        return [json.loads(line) for line in answer.splitlines()]
+        return answer
+
+
+def asking(verb, args=None):
+    said = json.dumps(args or {})
+    head = f"POST /v1/{verb} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(said)}\r\n\r\n"
+    return (head + said).encode()
 
 
 async def test_a_request_is_answered(path):
@@ -95,8 +120,6 @@ async def test_errors_keep_their_class(path):
     async with serving(path):
         with pytest.raises(NotFound, match="no such member"):
             await ask(path, "missing")
-        with pytest.raises(ConfigError, match="one of: broken, echo, missing, pour"):
-            await ask(path, "nonsense")
 
 
 async def test_a_handler_that_fails_fails_its_request_only(path, caplog):
@@ -106,52 +129,46 @@ async def test_a_handler_that_fails_fails_its_request_only(path, caplog):
         _, _, reference = str(caught.value).rpartition("reference=")
         assert "secret detail" not in str(caught.value)
         assert await ask(path, "echo") == {"echo": {}}
-    assert f"control-failed verb=broken reference={reference}" in caplog.text
+    assert f"api-failed path=/v1/broken reference={reference}" in caplog.text
 
 
 async def test_several_requests_on_one_connection_in_any_pieces(path):
     async with serving(path):
-        line = b'{"verb": "echo", "args": {"n": 1}}\n'
-        answers = await raw(path, line + line)
-        assert [answer["result"] for answer in answers] == [{"echo": {"n": 1}}] * 2
+        one = asking("echo", {"n": 1})
+        answers = await raw(path, one + one)
+        assert answers.count(b'{"echo": {"n": 1}}') == 2
         async with await trio.open_unix_socket(path) as stream:
-            for byte in line:
-                await stream.send_all(bytes([byte]))
-            assert json.loads(await stream.receive_some(1000))["ok"] is True
+            await stream.send_all(one[:20])
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(one[20:])
+            assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "status"),
     [
-        b"\n",
-        b"{}\n",
-        b"[]\n",
-        b"7\n",
-        b'{"verb": []}\n',
-        b'{"verb": "echo", "args": 1}\n',
-        b"\xff\xfe\n",
-        b"[" * 60000 + b"\n",
-        b'{"verb": "missing2"}\n',
+        (b"\n\n\n", b""),
+        (b'{"verb": "status", "args": {}}\n\r\n\r\n', b" 400 "),
+        (b"\xff\xfe\r\n\r\n", b" 400 "),
+        (b"GET /v1/nothing HTTP/1.0\r\n\r\n", b" 404 "),
+        (b"GET /v1/echo HTTP/1.0\r\n\r\n", b" 405 "),
+        (b"POST /v1/echo HTTP/1.0\r\nContent-Length: 1\r\n\r\n[", b" 400 "),
+        (b"POST /v1/echo HTTP/1.0\r\nContent-Length: 2\r\n\r\n[]", b" 400 "),
+        (b"POST /v1/echo HTTP/1.0\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60000, b" 400 "),
     ],
 )
-async def test_nonsense_is_refused_and_the_socket_lives_on(path, data):
+async def test_nonsense_is_refused_and_the_socket_lives_on(path, data, status):
     async with serving(path):
-        (answer,) = await raw(path, data)
-        assert answer["ok"] is False
-        assert answer["code"] == 2
-        assert await ask(path, "echo") == {"echo": {}}
-
-
-async def test_a_request_is_bounded(path):
-    async with serving(path):
-        (answer,) = await raw(path, b"x" * (64 * 1024 + 1))
-        assert "at most 65536 bytes" in answer["error"]
+        answer = await raw(path, data)
+        assert status in answer.split(b"\r\n")[0]
+        if b"/v1/" in data:
+            assert json.loads(answer.split(b"\r\n\r\n")[1])["code"] in (2, 5)
         assert await ask(path, "echo") == {"echo": {}}
 
 
 async def test_an_unfinished_request_gets_no_answer(path):
     async with serving(path):
-        assert await raw(path, b'{"verb": "echo"') == []
+        assert b" 200 " not in await raw(path, asking("echo")[:-1])
 
 
 async def test_an_idle_client_is_dropped(path, autojump_clock):
@@ -168,13 +185,14 @@ async def test_there_is_always_a_place_for_one_more_question(path):
             await stack.enter_async_context(await trio.open_unix_socket(path)) for _ in range(40)
         ]
         for stream in hanging[32:]:
-            await stream.send_all(b'{"verb": "ec')
+            await stream.send_all(b"POST /v1/ec")
         assert await ask(path, "echo") == {"echo": {}}
         assert await hanging[0].receive_some() == b""
 
 
-async def test_where_all_places_are_at_work_the_next_is_told_so(path, monkeypatch, caplog):
-    monkeypatch.setattr(control, "_CONNECTION_LIMIT", 2)
+async def test_where_all_places_are_at_work_the_next_is_told_so(path, monkeypatch):
+    few = attrs.evolve(control._LIMITS, connections=2)
+    monkeypatch.setattr(control, "_LIMITS", few)
     at_work, done = [], trio.Event()
 
     async def slow(_args):
@@ -183,7 +201,7 @@ async def test_where_all_places_are_at_work_the_next_is_told_so(path, monkeypatc
         return {}
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_control, path, {"slow": slow})
+        await nursery.start(serve_control, path, api({"slow": slow}))
         async with trio.open_nursery() as asking:
             asking.start_soon(ask, path, "slow")
             asking.start_soon(ask, path, "slow")
@@ -191,19 +209,9 @@ async def test_where_all_places_are_at_work_the_next_is_told_so(path, monkeypatc
                 await trio.sleep(0.002)
             with pytest.raises(NotReachable, match="busy"):
                 await ask(path, "slow")
-            assert "control-busy" in caplog.text
             done.set()
         assert await ask(path, "slow") == {}
         nursery.cancel_scope.cancel()
-
-
-async def test_a_connection_that_fails_by_our_mistake_is_one(path, monkeypatch, caplog):
-    async with serving(path):
-        with monkeypatch.context() as patch:
-            patch.setattr(control, "_peer_allowed", None)
-            assert await raw(path, b'{"verb": "echo"}\n') == []
-        assert await ask(path, "echo") == {"echo": {}}
-    assert "control-failed" in caplog.text
 
 
 async def test_nobody_there_is_told_from_nobody_who_answers(path):
@@ -231,25 +239,39 @@ async def test_where_the_queue_of_connections_is_full_the_client_waits_for_a_pla
         def serve_one():
             busy.accept()[0].close()
             with busy.accept()[0] as client:
-                client.recv(100)
-                client.sendall(b'{"ok": true, "result": {"here": 1}}\n')
+                client.recv(1000)
+                client.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"here": 1}')
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, serve_one)
             assert await ask(path, "echo", timeout=60) == {"here": 1}
 
 
-@pytest.mark.parametrize(("user", "served"), [(0, True), (1, False), (None, True)])
-async def test_another_user_gets_nothing(path, monkeypatch, user, served):
+@pytest.mark.parametrize(("user", "role"), [(0, "admin"), (1, "operate"), (None, "admin")])
+async def test_who_asks_has_a_role(path, monkeypatch, user, role):
     """None: the system does not say, and the mode of the file decides."""
-    monkeypatch.setattr(control, "peer_user", lambda _: user and os.geteuid() + user)
-    async with serving(path):
-        assert (await raw(path, b'{"verb": "echo"}\n') != []) == served
+    own = os.geteuid()
+    monkeypatch.setattr(control, "peer_user", lambda _: None if user is None else user + own)
+
+    async def who(call):
+        return {"role": call.caller.role.text}
+
+    table = Table([Route("GET", "/v1/who", Role.READ, object, "who", who)])
+    async with trio.open_nursery() as nursery:
+        subject = Subject(Gate(TokenStore(path)), table=table)
+        await nursery.start(serve_control, path, Api(subject, table))
+        answer = await raw(path, b"GET /v1/who HTTP/1.0\r\n\r\n")
+        assert answer.endswith(b'{"role": "%s"}\n' % role.encode())
+        nursery.cancel_scope.cancel()
 
 
-async def test_the_socket_is_private_and_removed_at_the_end(path):
-    async with serving(path):
-        assert path.stat().st_mode & 0o777 == 0o600
+async def test_the_socket_is_for_its_group_and_removed_at_the_end(path):
+    before = os.umask(0o077)
+    try:
+        async with serving(path):
+            assert path.stat().st_mode & 0o777 == control._MODE
+    finally:
+        os.umask(before)
     assert not path.exists()
     with pytest.raises(NotReachable, match="is it running"):
         await ask(path, "echo")
@@ -267,7 +289,7 @@ async def test_a_stale_socket_is_replaced(path):
 async def test_a_second_program_is_refused_and_the_first_goes_on(path):
     async with serving(path):
         with pytest.raises(VswitchError, match="another vswitch is running"):
-            await serve_control(path, HANDLERS)
+            await serve_control(path, api(HANDLERS))
         assert await ask(path, "echo") == {"echo": {}}
     assert not path.exists()
 
@@ -282,7 +304,7 @@ async def test_the_socket_of_a_successor_is_not_removed(path):
 async def test_a_file_in_the_way_is_not_removed(path):
     path.write_text("precious")
     with pytest.raises(VswitchError, match="Address already in use"):
-        await serve_control(path, HANDLERS)
+        await serve_control(path, api(HANDLERS))
     assert path.read_text() == "precious"
 
 
@@ -290,7 +312,7 @@ async def test_a_path_that_is_too_long_says_so(tmp_path):
     directory = tmp_path / ("d" * 100)
     directory.mkdir()
     with pytest.raises(ConfigError, match="choose a shorter --state"):
-        await serve_control(directory / "control.sock", HANDLERS)
+        await serve_control(directory / "control.sock", api(HANDLERS))
 
 
 async def test_the_longest_path_that_is_allowed_works(tmp_path):
@@ -309,7 +331,16 @@ async def test_a_server_that_does_not_answer_in_time_is_not_reachable(path):
             await ask(path, "echo", timeout=0.01)
 
 
-@pytest.mark.parametrize("line", [b"no json\n", b"{}\n", b"[]\n", b'{"ok": false}\n'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no HTTP\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n[]",
+        b"HTTP/1.0 200 OK\r\n\r\nno json",
+        b'HTTP/1.0 400 Bad\r\n\r\n{"ok": false}',
+        b"HTTP/1.0 nothing\r\n\r\n{}",
+    ],
+)
 async def test_an_answer_that_is_nonsense_is_an_error(path, line):
     async with trio.open_nursery() as nursery:
         listener = socket.socket(socket.AF_UNIX)
@@ -330,7 +361,6 @@ async def test_an_answer_that_is_nonsense_is_an_error(path, line):
 async def everything(path, **args):
     def read():
         with open_stream(path, "pour", **args) as stream:
-            assert stream.result == {"begun": True}
             data = b"".join([stream.read()])
             stream.finish()
             while piece := stream.read():
@@ -345,14 +375,14 @@ async def test_an_answer_may_go_over_to_a_stream_until_the_client_asks_for_its_e
         assert await everything(path) == b"first last"
         assert await everything(path, fails=True) == b"first "
         assert await ask(path, "echo") == {"echo": {}}
-    assert "control-failed verb=stream" in caplog.text
+    assert "web-failed" in caplog.text
     assert not running
 
 
 async def test_a_stream_ends_with_its_client(path):
     async with serving(path):
         stream = await trio.open_unix_socket(path)
-        await stream.send_all(b'{"verb": "pour"}\n')
+        await stream.send_all(asking("pour"))
         assert await stream.receive_some()
         await trio.testing.wait_all_tasks_blocked()
         assert running
@@ -369,24 +399,24 @@ async def test_a_client_that_is_gone_is_no_fault_wherever_the_stream_sends(path,
                 await send(bytes(1 << 16))
 
     async def from_a_nursery(args):
-        return Stream({}, run)
+        return Stream(run)
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_control, path, {"pour": from_a_nursery})
+        await nursery.start(serve_control, path, api({"pour": from_a_nursery}))
         stream = await trio.open_unix_socket(path)
-        await stream.send_all(b'{"verb": "pour"}\n')
+        await stream.send_all(asking("pour"))
         assert await stream.receive_some()
         await stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert "control-failed" not in caplog.text
+    assert "failed" not in caplog.text
 
 
 async def test_streams_are_bounded(path):
     async with serving(path), contextlib.AsyncExitStack() as stack:
         for _ in range(8):
             stream = await stack.enter_async_context(await trio.open_unix_socket(path))
-            await stream.send_all(b'{"verb": "pour"}\n')
+            await stream.send_all(asking("pour"))
             assert await stream.receive_some()
         with pytest.raises(RefusedError, match="8 others"):
             await everything(path)
@@ -406,12 +436,12 @@ async def test_who_asks_for_the_end_and_does_not_read_is_dropped(path, autojump_
             finally:
                 running.pop()
 
-        return Stream({}, run)
+        return Stream(run)
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_control, path, {"pour": endless})
+        await nursery.start(serve_control, path, api({"pour": endless}))
         stream = await trio.open_unix_socket(path)
-        await stream.send_all(b'{"verb": "pour"}\n')
+        await stream.send_all(asking("pour"))
         await stream.send_eof()
         await trio.sleep(60)
         assert not running

@@ -1,0 +1,87 @@
+"""Members and invites, for whoever asks: what is told of them, and how an invite is made.
+
+Error contract: that of the registry; `ConfigError` for what is wrong with an invite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from transport.crypto.identity import PublicKey
+from vswitch.addresses import HostPort
+from vswitch.errors import ConfigError
+from vswitch.management.status import InviteStatus, MemberStatus, PortStatus
+from vswitch.registry.invite import JoinString
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import Invite, LastServed, Member
+
+Vias = dict[str, str | None]
+
+
+def make_invite(
+    registry: Registry,
+    served: LastServed,
+    name: str,
+    now: float,
+    expires: float,
+    public: Sequence[HostPort] = (),
+    *,
+    again: bool = False,
+) -> str:
+    """A join string that can be used until `expires`, seconds since the epoch as `now` is."""
+    places = public or served.public
+    if not places:
+        raise ConfigError(
+            "where members reach the switch is not known: give --public HOST[:PORT] here or to "
+            "`vswitch serve`"
+        )
+    if served.key is None:
+        raise ConfigError("the switch has noted no key: start `vswitch serve` once more")
+    places = served.reached_at(places)
+    string = JoinString.new(served.key, *places, name=name, https=served.https_at(places))
+    invite = Invite(string.token_id, string.psk, name, now, expires)
+    registry.add_invite(invite, again=again)
+    return string.encode()
+
+
+def invites_of(registry: Registry, members: Iterable[Member], now: float) -> list[InviteStatus]:
+    """The invites that can still be used."""
+    names = {member.name for member in members if member.revoked is None}
+    return [
+        InviteStatus(
+            name=each.name, created=each.created, expires=each.expires, again=each.name in names
+        )
+        for each in registry.open_invites(now)
+    ]
+
+
+def seen_of(ports: Sequence[PortStatus]) -> tuple[Vias, dict[str, list[str]]]:
+    """What the ports of a switch say of its members: by what they are connected, and which
+    networks they offer that are not approved.
+    """
+    return (
+        {port.name: port.via for port in ports if port.state == "up"},
+        {port.name: [each for each in port.offered if each not in port.routes] for port in ports},
+    )
+
+
+def member_status(
+    member: Member, vias: Vias | None, offered: Mapping[str, list[str]]
+) -> MemberStatus:
+    """Of one member. `vias` is None where the switch does not run."""
+    key = PublicKey(member.key)
+    here = vias is not None and member.revoked is None and member.name in vias
+    return MemberStatus(
+        name=member.name,
+        fingerprint=key.fingerprint(),
+        key=key.text(),
+        created=member.created,
+        address=member.address,
+        last_seen=member.last_seen,
+        revoked=member.revoked,
+        disabled=member.disabled,
+        connected=None if vias is None else here,
+        via=vias[member.name] if vias is not None and here else None,
+        routes=[str(network) for network in member.routes],
+        offered=offered.get(member.name, []) if here else [],
+    )
