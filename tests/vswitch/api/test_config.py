@@ -39,8 +39,8 @@ async def test_it_goes_round_and_a_lost_update_is_refused(site, file):
             assert (status, said["code"]) == (400, 2)
             assert (await admin("GET", "/v1/config"))[1] == changed
         kept = json.loads(json.dumps(changed))
-    async with an_api(site, config=file) as (client, _):
-        assert (await client(Role.READ)("GET", "/v1/config"))[1] == kept
+    async with site.serving(config=file) as running:
+        assert running.reloader.whole() == kept
 
 
 async def test_what_is_changed_live_is_kept_where_that_is_said(site, file):
