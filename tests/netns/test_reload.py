@@ -110,7 +110,7 @@ def test_reloads_and_puts_cost_no_frame_no_stream_and_no_session(empty_lan):
     wait_until(lambda: "reload-refused" in running.log.read_text(), "a refusal in the log")
     refused = lan.command(lan.switch, "config", "reload", check=False)
     assert refused.returncode == ExitCode.USAGE
-    assert "switch.guard = perhaps: must be on or off" in refused.stderr
+    assert f"{file}:2: switch.guard = perhaps: must be on or off" in refused.stderr
     assert lan.command(lan.switch, "config", "show").stdout == shown
     ping.send_signal(signal.SIGINT)
     said = ping.communicate()[0]

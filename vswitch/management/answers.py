@@ -159,8 +159,8 @@ class Configured:
 
 @frozen(kw_only=True)
 class Setting:
-    """One setting in force. `text` is the value as a configuration file has it, `source` who says
-    so.
+    """One setting in force. `text` is the value as a file has it, `source` the table that
+    says so, and `said` where that is: file, saved or live.
     """
 
     key: str
@@ -168,6 +168,7 @@ class Setting:
     text: str
     source: str
     help: str
+    said: str = ""
 
 
 @frozen(kw_only=True)

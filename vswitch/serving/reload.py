@@ -109,6 +109,11 @@ class Reloader:
             ],
         )
 
+    def source(self, network: str, key: Key) -> str:
+        """Who says it: `file`, `saved` or `live`; "" for nobody."""
+        before = () if network == DEFAULT_NETWORK else ("network", network)
+        return self.configuration.sources().get((*before, *key), "")
+
     async def compare(self) -> Configured:
         """What differs: the file as it is now from what is in force, saved, and live."""
         now = self.configuration
