@@ -21,6 +21,7 @@ from vswitch.api.table import EVENT_STREAM, Call, Route, RouteHandler, Table
 from vswitch.errors import ConfigError, NotFound
 from vswitch.management import answers
 from vswitch.management.answers import (
+    ConfigState,
     Configured,
     Document,
     Login,
@@ -44,6 +45,7 @@ from vswitch.page.qr import qr_svg
 from vswitch.web.server import Response
 
 _Object = dict[str, Any]
+Tables = dict[str, Any]  # of a configuration, as its file has them
 
 
 def verb(
@@ -95,10 +97,6 @@ async def _config(call: Call) -> dict[str, Any]:
 
 async def _put_config(call: Call) -> Configured:
     return await _configuration(call).replace(call.body)
-
-
-async def _reload_config(call: Call) -> Configured:
-    return await _configuration(call).reload()
 
 
 def _configuration(call: Call) -> Configurable:
@@ -161,16 +159,22 @@ async def _counters(call: Call) -> answers.Counters:
 
 
 async def _port_set(call: Call) -> Any:
-    args = {"name": call.params["name"], "changes": call.body or {}}
+    args = {"name": call.params["name"], "changes": call.body or {}, "save": _saved(call)}
     return await HANDLERS["port-set"](call.controlled, args)
 
 
 async def _switch_set(call: Call) -> Any:
-    return await HANDLERS["switch-set"](call.controlled, {"changes": call.body or {}})
+    return await HANDLERS["switch-set"](
+        call.controlled, {"changes": call.body or {}, "save": _saved(call)}
+    )
 
 
 async def _publish(call: Call) -> Any:
-    return await HANDLERS["publish"](call.controlled, {"rule": call.body})
+    return await HANDLERS["publish"](call.controlled, {"rule": call.body, "save": _saved(call)})
+
+
+def _saved(call: Call) -> bool:
+    return call.query is not None and call.query.save
 
 
 async def _member_set(call: Call) -> Any:
@@ -207,10 +211,6 @@ async def _frames(call: Call) -> Any:
     return as_events(await _capture(format="json")(call))
 
 
-def _as_it_is(said: dict[str, Any]) -> Any:
-    return said
-
-
 def _rules_in_force(said: dict[str, Any]) -> Any:
     return [said["default"], [rule["rule"] for rule in said["rules"]], said["tests"]]
 
@@ -242,7 +242,16 @@ def _asked(name: str, **fixed: Any) -> RouteHandler:
 def _settings(path: str, kind: Any, summary: str, handler: RouteHandler) -> tuple[Route, Route]:
     return (
         Route("GET", path, Role.READ, kind, summary, handler),
-        Route("PATCH", path, Role.OPERATE, kind, f"change {summary}", handler, body=_Object),
+        Route(
+            "PATCH",
+            path,
+            Role.OPERATE,
+            kind,
+            f"change {summary}",
+            handler,
+            body=_Object,
+            query=answers.Save,
+        ),
     )
 
 
@@ -258,6 +267,29 @@ SWITCH = Table(
         Route("GET", "/readyz", Role.OPEN, None, "it serves", _ready, media="text/plain"),
         Route("GET", "/v1/status", _READ, SwitchStatus, "all of a network", _asked("status")),
         Route("GET", "/v1/networks", _READ, Networks, "the networks", _networks),
+        Route("GET", "/v1/config", _READ, Tables, "all tables", _config, etag=dict),
+        Route("PUT", "/v1/config", _ADMIN, Configured, "go by these", _put_config, body=Tables),
+        Route(
+            "GET", "/v1/config/state", _READ, ConfigState, "who says what", _asked("config-state")
+        ),
+        Route("GET", "/v1/config/diff", _READ, Configured, "what differs", _asked("config-diff")),
+        Route(
+            "POST",
+            "/v1/config/reload",
+            _ADMIN,
+            Configured,
+            "read the files again",
+            _asked("config-reload"),
+            query=answers.Reload,
+        ),
+        Route(
+            "POST",
+            "/v1/config/save",
+            _ADMIN,
+            Configured,
+            "keep what is live",
+            _asked("config-save"),
+        ),
         Route("GET", "/v1/counters", _READ, answers.Counters, "all counters", _counters),
         Route("GET", "/v1/ports", _READ, Ports, "the ports", _ports),
         *_settings(
@@ -411,6 +443,7 @@ SWITCH = Table(
             "publish one: the keys of [[publish]]",
             _publish,
             body=_Object,
+            query=answers.Save,
         ),
         Route(
             "DELETE",
@@ -438,6 +471,7 @@ SWITCH = Table(
             "go by others, if all are right and their tests hold",
             _asked("rules-load"),
             body=answers.NewRules,
+            query=answers.Save,
         ),
         Route(
             "POST",
@@ -487,8 +521,5 @@ SWITCH = Table(
             _asked("impair"),
             body=_Object,
         ),
-        Route("GET", "/v1/config", _READ, _Object, "all tables", _config, etag=_as_it_is),
-        Route("PUT", "/v1/config", _ADMIN, Configured, "go by these", _put_config, body=_Object),
-        Route("POST", "/v1/config/reload", _ADMIN, Configured, "read files", _reload_config),
     )
 )

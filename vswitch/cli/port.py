@@ -21,6 +21,8 @@ from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
 
+_SAID = {"live": "live, not saved", "saved": "saved"}  # where no file has it
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command and its flags."""
@@ -76,6 +78,8 @@ def _lines(
             shown += 1
             line = f"{each['key']} = {each['text']}"
             why = each["source"] if each["source"] != said["table"] else ""
+            if not changed:
+                why = why or _SAID.get(each["said"], "")
             if everything and not changed:
                 yield f"# {each['help']}"
             yield f"{line}  # {why}" if why else line

@@ -47,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
     path = config.files.control_socket
     if args.action == "load":
         said, place = _rules_of(args.file, config.network)
-        answered = request(path, "rules-load", table=said, place=place, save=args.save)
+        answered = request(
+            path, "rules-load", rules={"table": said, "place": place}, save=args.save
+        )
     else:
         answered = request(path, "rules")
     if config.json:

@@ -122,9 +122,60 @@ class Document:
 
 
 @frozen(kw_only=True)
+class Save:
+    """Whether to keep a change when the switch ends."""
+
+    save: bool = False
+
+
+@frozen(kw_only=True)
+class Reload:
+    """Whether to take back what was changed live, too."""
+
+    revert: bool = False
+
+
+@frozen(kw_only=True)
+class ConfigSetting:
+    """A value of the configuration; `source` is file, saved, live or option."""
+
+    key: list[str]
+    value: Any
+    source: str
+
+
+@frozen(kw_only=True)
+class ConfigState:
+    """All that is said."""
+
+    file: str | None
+    saved_file: str
+    settings: list[ConfigSetting]
+
+
+@frozen(kw_only=True)
+class ConfigChange:
+    """A key that has another value; null for none."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+@frozen(kw_only=True)
+class Configured:
+    """What has changed, or would; what was changed live and is not saved; and what is saved."""
+
+    changes: list[ConfigChange]
+    unsaved: list[ConfigChange]
+    saved: list[ConfigChange]
+    problem: str | None = None  # why a reload would be refused
+
+
+@frozen(kw_only=True)
 class Setting:
-    """One setting in force. `text` is the value as a configuration file has it, `source` who says
-    so.
+    """One setting in force. `text` is the value as a file has it, `source` the table that
+    says so, and `said` where that is: file, saved or live.
     """
 
     key: str
@@ -132,6 +183,7 @@ class Setting:
     text: str
     source: str
     help: str
+    said: str = ""
 
 
 @frozen(kw_only=True)
@@ -329,9 +381,10 @@ class PublishedList:
 
 @frozen(kw_only=True)
 class Listen:
-    """Which one, by where it listens."""
+    """Which one, by where it listens; `save` keeps that."""
 
     listen: str
+    save: bool = False
 
 
 @frozen(kw_only=True)
@@ -451,40 +504,3 @@ class Impaired:
     """What is done to ports now."""
 
     impaired: list[Impairment]
-
-
-@frozen(kw_only=True)
-class ConfigSetting:
-    """A value of the configuration; `source` is file, saved, live or option."""
-
-    key: list[str]
-    value: Any
-    source: str
-
-
-@frozen(kw_only=True)
-class ConfigState:
-    """All that is said."""
-
-    file: str | None
-    saved_file: str
-    settings: list[ConfigSetting]
-
-
-@frozen(kw_only=True)
-class ConfigChange:
-    """A key that has another value; null for none."""
-
-    key: str
-    before: Any
-    after: Any
-
-
-@frozen(kw_only=True)
-class Configured:
-    """What has changed, or would; what was changed live and is not saved; and what is saved."""
-
-    changes: list[ConfigChange]
-    unsaved: list[ConfigChange]
-    saved: list[ConfigChange]
-    problem: str | None = None  # why a reload would be refused

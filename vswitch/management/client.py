@@ -48,7 +48,8 @@ _BY_CODE: dict[int, type[VswitchError]] = {
 
 class _Verb(NamedTuple):
     """How a verb is asked for: a row of `api/routes.py`, which a command does not import, since it
-    would take the whole switch along. `body` names the argument that is the body, where one is.
+    would take the whole switch along. `body` names the argument that is the body, where one is; ""
+    is for none, all others being of the query.
     """
 
     method: str
@@ -76,7 +77,11 @@ VERBS: dict[str, _Verb] = {
     "leases": _Verb("GET", "/v1/leases"),
     "lease-release": _Verb("DELETE", "/v1/leases/{mac}"),
     "rules": _Verb("GET", "/v1/rules"),
-    "rules-load": _Verb("PUT", "/v1/rules"),
+    "rules-load": _Verb("PUT", "/v1/rules", "rules"),
+    "config-state": _Verb("GET", "/v1/config/state"),
+    "config-diff": _Verb("GET", "/v1/config/diff"),
+    "config-reload": _Verb("POST", "/v1/config/reload", ""),
+    "config-save": _Verb("POST", "/v1/config/save", ""),
     "trace": _Verb("POST", "/v1/trace"),
     "events": _Verb("GET", "/v1/events"),
     "capture": _Verb("GET", "/v1/capture"),

@@ -13,6 +13,7 @@ Error contract: `ConfigError`, one line for each thing that is wrong, with its p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from vswitch.config.document import (
     to_toml,
     unflatten,
 )
+from vswitch.config.lines import line_of
 from vswitch.config.networks import below
 from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
@@ -53,6 +55,7 @@ RESTART: Final = frozenset(
         *("subnet", "mtu", "local_port", "dev", "bridge", "bridge_dhcp", "bridge_ra"),
     )
 )
+_WITH: Final = " with "  # between the files that a configuration is of, in messages
 _HEAD: Final = (
     "# Written by vswitch: what was changed live and is kept. It lies over the configuration\n"
     "# file of `vswitch serve`; `removed` names what of that file is taken away. It may be\n"
@@ -94,11 +97,14 @@ class Configuration:
     @classmethod
     def of_file(cls, config: ServeConfig) -> Configuration:
         """The file of `config` alone, as it would be without flags; nothing that is kept."""
-        return _make(config, {"config": config.config}, _read(config.config), Overlay(), Overlay())
+        with _lines_named(config):
+            given = {"config": config.config}
+            return _make(config, given, _read(config.config), Overlay(), Overlay())
 
     def again(self) -> Configuration:
         """What the files say now; what was changed live stays."""
-        return _make(self.began, self.given, *_files(self.began), self.live)
+        with _lines_named(self.began):
+            return _make(self.began, self.given, *_files(self.began), self.live)
 
     def evolve(self, *, saved: Overlay | None = None, live: Overlay | None = None) -> Configuration:
         """With others."""
@@ -211,6 +217,30 @@ def _read(path: Path | None) -> Flat:
     return flatten({key: value for key, value in tables.items() if key not in OTHERS})
 
 
+@contextmanager
+def _lines_named(config: ServeConfig) -> Iterator[None]:
+    """Problems name the file that they are of, and the line there."""
+    try:
+        yield
+    except ConfigError as error:
+        said = [_with_line(line, config) for line in str(error).splitlines()]
+        raise ConfigError("\n".join(said)) from None
+
+
+def _with_line(problem: str, config: ServeConfig) -> str:
+    place, colon, rest = problem.partition(": ")
+    for path in (config.files.saved, config.config):  # what is saved lies over the file
+        if path is None or str(path) not in place.split(_WITH):
+            continue
+        try:
+            line = line_of(path.read_text(), rest)
+        except (OSError, ValueError):  # it has gone meanwhile, or is none
+            continue
+        if line is not None:
+            return f"{path}:{line}{colon}{rest}"
+    return problem
+
+
 def _make(
     began: ServeConfig, given: Mapping[str, Any] | None, file: Flat, saved: Overlay, live: Overlay
 ) -> Configuration:
@@ -218,7 +248,7 @@ def _make(
     names = [str(path)] if path is not None else []
     names += [str(began.files.saved)] if over else []
     names += ["what was changed live"] if live != Overlay() else []
-    document = Document(" with ".join(names), unflatten(live.over(saved.over(file))))
+    document = Document(_WITH.join(names), unflatten(live.over(saved.over(file))))
     config, problems = began, ""
     try:
         if given is not None:

@@ -40,7 +40,7 @@ class Reloader:
     def __init__(self, configuration: Configuration, networks: Networks) -> None:
         self.configuration = configuration
         self._networks = networks
-        self._changing = trio.Lock()
+        self.changing = trio.Lock()  # also while the networks begin, whose sockets answer soon
 
     async def on_signal(self) -> None:
         """SIGHUP: read the files again; what comes of it is in the log."""
@@ -77,7 +77,7 @@ class Reloader:
         values = {(*before, *key): value for key, value in said.items() if value is not None}
         removed = {(*before, *key) for key, value in said.items() if value is None}
         change = Overlay(values, frozenset(removed))
-        async with self._changing:
+        async with self.changing:
             now = self.configuration
             saved = now.saved.also(change) if save else now.saved
             live = _without(now.live, change) if save else now.live.also(change)
@@ -109,6 +109,11 @@ class Reloader:
             ],
         )
 
+    def source(self, network: str, key: Key) -> str:
+        """Who says it: `file`, `saved` or `live`; "" for nobody."""
+        before = () if network == DEFAULT_NETWORK else ("network", network)
+        return self.configuration.sources().get((*before, *key), "")
+
     async def compare(self) -> Configured:
         """What differs: the file as it is now from what is in force, saved, and live."""
         now = self.configuration
@@ -134,7 +139,7 @@ class Reloader:
 
         async def run() -> None:
             try:
-                async with self._changing:
+                async with self.changing:
                     new = await trio.to_thread.run_sync(make)
                     done.append(await self._go_by(new, keep=keep))
             except VswitchError as error:

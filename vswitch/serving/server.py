@@ -139,8 +139,9 @@ async def serve(
             networks = Networks(underlay, authority, identity.public, listens, lans)
             reloader = Reloader(configuration, networks)
             subject.configuration = reloader
-            for plan in plans.values():
-                await networks.begin(config, plan)
+            async with reloader.changing:
+                for plan in plans.values():
+                    await networks.begin(config, plan)
             authority.on_revoked = networks.look_soon
             async with trio.open_nursery() as nursery:
                 await nursery.start(endpoint.serve, networks.receive)

@@ -84,6 +84,12 @@ async def test_each_answer_is_what_the_document_says(site):
         ("POST", "/v1/trace", "/v1/trace", {"frame": "in=x dst=broadcast"}),
         ("GET", "/v1/events", "/v1/events", None),
         ("POST", "/v1/impair", "/v1/impair", {"port": "x", "delay": "1ms"}),
+        ("GET", "/v1/config", "/v1/config", None),
+        ("GET", "/v1/config/state", "/v1/config/state", None),
+        ("GET", "/v1/config/diff", "/v1/config/diff", None),
+        ("POST", "/v1/config/save", "/v1/config/save", None),
+        ("POST", "/v1/config/reload", "/v1/config/reload", None),
+        ("PUT", "/v1/config", "/v1/config", {"dhcp": {"enabled": True}}),
         ("DELETE", "/v1/members/{name}", "/v1/members/pc1", None),
     ]
     # No machine has a lease here; nothing is said of a stream.

@@ -1,6 +1,7 @@
 """Captures of a switch: what is in them, and that they cost nobody else anything."""
 
 import struct
+from functools import partial
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ from vswitch.features import capture as core
 from vswitch.features.manager import FeatureManager
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.frames.records import frame_of, frame_record
-from vswitch.management.handlers import control_handlers
+from vswitch.management.handlers import HANDLERS
 from vswitch.management.handlers.common import Controlled
 from vswitch.switch.switch import open_switch
 from vswitch.testing import FakeDevice, arp_request, ethernet
@@ -66,7 +67,7 @@ class Bench:
             switch.attach(device, name=f"pc{number}")
         controlled = Controlled(FeatureManager(switch), None, None, None)
         self.captures = controlled.captures
-        self.begin = control_handlers(controlled)["capture"]
+        self.begin = partial(HANDLERS["capture"], controlled)
 
     async def start(self, **args):
         data, ended, done = [], trio.Event(), trio.Event()

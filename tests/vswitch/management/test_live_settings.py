@@ -43,7 +43,7 @@ async def test_the_commands_show_and_change_settings(site, capsys):
         assert code == ExitCode.OK
         assert said.out.splitlines()[:2] == ["[switch]", "guard = true"]
         code, said = await run("switch", "show")
-        assert said.out == "[switch]\nguard = true\n"
+        assert said.out == "[switch]\nguard = true  # live, not saved\n"
         code, said = await run("port", "set", "pc1", "mac-limit=5")
         assert said.out.splitlines()[:2] == ["[port.pc1]", "mac_limit = 5"]
         assert "until the switch ends" in said.out
@@ -51,7 +51,7 @@ async def test_the_commands_show_and_change_settings(site, capsys):
         code, said = await run("port", "show", "pc1")
         lines = said.out.splitlines()
         assert lines[0] == "[port.pc1]"
-        assert "mac_limit = 5" in lines
+        assert "mac_limit = 5  # live, not saved" in lines
         assert 'rate_in = "50M"  # [port."*"]' in lines
         assert "source_guard = true  # guard of [switch]" in lines
         assert len(lines) == 9

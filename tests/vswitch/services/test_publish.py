@@ -293,10 +293,12 @@ async def test_the_same_rule_keeps_its_listener_and_what_is_open(world):
             await trio.open_tcp_stream("127.0.0.1", where)
 
 
-async def test_what_was_published_live_outlasts_a_file_that_is_applied(world):
+async def test_what_is_applied_says_what_is_live(world):
     live = await world.publish(f"tcp://127.0.0.1:{port()}", "pc1:9")
-    await world.publisher.apply([])
-    assert world.publisher.rules == (live,)
+    await world.publisher.apply([live.rule])
+    assert (world.publisher.rules, live.live) == ((live,), False)
+    await world.publisher.apply([live.rule], {live.rule.listen})
+    assert (world.publisher.rules, live.live) == ((live,), True)
     await world.publisher.unpublish(live.rule.listen)
     with pytest.raises(NotFound, match="nothing is published at tcp://"):
         await world.publisher.unpublish(live.rule.listen)

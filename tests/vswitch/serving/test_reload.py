@@ -97,7 +97,7 @@ async def test_whatever_is_in_force_a_reload_makes_it_what_the_file_says(site, f
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[port.pc1]\nisolated = 'perhaps'\n", "port.pc1.isolated"),
+        ("[port.pc1]\nisolated = 'perhaps'\n", "serve.toml:2: port.pc1.isolated"),
         ("[port.pc1\n", "at line 1"),
         ("[serve]\n[oops]\n", "unknown table"),
         ("[rules]\nlist = ['deny pc1 -> pc2']\ntests = ['pc1 -> pc2 allowed']\n", "tests 1"),
@@ -209,10 +209,10 @@ async def test_live_changes_stay_until_they_are_reverted_or_kept(site, file):
         state = {tuple(each.key): each.source for each in running.reloader.state().settings}
         assert state == {("port", "pc1", "isolated"): "saved", ("names", "enabled"): "file"}
         path.write_text("removed = ['a b']\n")
-        with pytest.raises(ConfigError, match=r"saved.toml: removed: 'a b' is no key"):
+        with pytest.raises(ConfigError, match=r"saved.toml:1: removed: 'a b' is no key"):
             await running.reloader.reload()
         path.write_text("[port.pc1]\nisolated = 3\n")
-        with pytest.raises(ConfigError, match=r"saved.toml: port.pc1.isolated = 3"):
+        with pytest.raises(ConfigError, match=r"saved.toml:2: port.pc1.isolated = 3"):
             await running.reloader.reload()
         assert running.managed.settings.of_port("pc1").isolated
 

@@ -37,6 +37,9 @@ class Configurable(Protocol):
     def state(self) -> ConfigState:
         """All that is said, by whom."""
 
+    def source(self, network: str, key: Key) -> str:
+        """Who says it: `file`, `saved` or `live`; "" for nobody."""
+
     async def compare(self) -> Configured:
         """What differs."""
 

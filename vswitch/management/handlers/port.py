@@ -26,7 +26,9 @@ async def switch_set(controlled: Controlled, args: Args) -> Result:
     return {
         "settings": to_json(managed.settings.switch),
         "table": managed.settings.table("switch"),
-        "in_force": [_in_force(each) for each in managed.settings.of_switch()],
+        "in_force": [
+            _in_force(controlled, each, "switch") for each in managed.settings.of_switch()
+        ],
     }
 
 
@@ -45,7 +47,10 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
         "name": name,
         "settings": to_json(managed.settings.of_port(name)),
         "table": managed.settings.table(f"port.{toml_key(name)}"),
-        "in_force": [_in_force(each) for each in managed.settings.in_force(name, named)],
+        "in_force": [
+            _in_force(controlled, each, "port", name)
+            for each in managed.settings.in_force(name, named)
+        ],
         "blocked": None if named is None else named.blocked,
         "ports": len(here),
     }
@@ -64,7 +69,10 @@ async def port_copy(controlled: Controlled, args: Args) -> Result:
     return {"settings": sorted(said)}
 
 
-def _in_force(each: InForce) -> Result:
+def _in_force(controlled: Controlled, each: InForce, *table: str) -> Result:
     """`text` is the value as it is written in a configuration file."""
-    said = {"key": each.key, "value": each.value, "text": each.text}
-    return {**said, "source": each.source, "help": each.help}
+    said, configuration = "", controlled.configuration
+    if configuration is not None:
+        said = configuration.source(controlled.network, (*table, each.key))
+    value = {"key": each.key, "value": each.value, "text": each.text}
+    return {**value, "source": each.source, "help": each.help, "said": said}

@@ -1,0 +1,74 @@
+"""The configuration over the API: it goes round, is replaced whole or not, and never lost."""
+
+import json
+
+import pytest
+
+from tests.vswitch.api.test_api import an_api
+from vswitch.api.roles import Role
+
+FILE = "[names]\nenabled = false\n[port.pc1]\nisolated = true\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "serve.toml"
+    path.write_text(FILE)
+    return path
+
+
+async def test_it_goes_round_and_a_lost_update_is_refused(site, file):
+    async with an_api(site, config=file) as (client, running):
+        admin = client(Role.ADMIN)
+        status, tables, headers = await admin("GET", "/v1/config")
+        assert (status, tables["port"]) == (200, {"pc1": {"isolated": True}})
+        tag = headers["ETag"]
+        assert (await client(Role.OPERATE)("PUT", "/v1/config", tables))[0] == 403
+        status, said, _ = await admin("PUT", "/v1/config", tables, **{"If-Match": tag})
+        assert (status, said["changes"]) == (200, [])
+        assert (await admin("GET", "/v1/config"))[2]["ETag"] == tag
+        changed = {**tables, "switch": {"guard": True}}
+        status, said, _ = await admin("PUT", "/v1/config", changed, **{"If-Match": tag})
+        assert [each["key"] for each in said["changes"]] == ["switch.guard"]
+        assert running.managed.settings.switch.guard
+        other = {**tables, "switch": {"guard": False}}
+        status, said, _ = await admin("PUT", "/v1/config", other, **{"If-Match": tag})
+        assert (status, running.managed.settings.switch.guard) == (412, True)
+        for broken in ({"switch": {"guard": 7}}, {"nonsense": {}}, {"join": {"name": "x"}}):
+            status, said, _ = await admin("PUT", "/v1/config", broken)
+            assert (status, said["code"]) == (400, 2)
+            assert (await admin("GET", "/v1/config"))[1] == changed
+        kept = json.loads(json.dumps(changed))
+    async with site.serving(config=file) as running:
+        assert running.reloader.whole() == kept
+
+
+async def test_what_is_changed_live_is_kept_where_that_is_said(site, file):
+    async with an_api(site, config=file) as (client, running):
+        admin = client(Role.ADMIN)
+        await admin("PATCH", "/v1/ports/pc2", {"isolated": True})
+        await admin("PATCH", "/v1/ports/pc3?save=true", {"isolated": True})
+        await admin("PATCH", "/v1/switch?save=true", {"guard": True})
+        rules = {"table": {"list": ["deny pc1 -> pc2"]}}
+        assert (await admin("PUT", "/v1/rules?save=true", rules))[0] == 200
+        said = (await admin("GET", "/v1/config/diff"))[1]
+        assert [each["key"] for each in said["unsaved"]] == ["port.pc2.isolated"]
+        assert [each["key"] for each in said["saved"]] == [
+            "port.pc3.isolated",
+            "rules",
+            "switch.guard",
+        ]
+        file.write_text(FILE + "[port.pc4]\nisolated = true\n")
+        status, said, _ = await admin("POST", "/v1/config/reload?revert=true")
+        assert (status, [each["key"] for each in said["changes"]]) == (
+            200,
+            ["port.pc2.isolated", "port.pc4.isolated"],
+        )
+        assert set(running.managed.settings.ports) == {"pc1", "pc3", "pc4"}
+        sources = (await admin("GET", "/v1/config/state"))[1]["settings"]
+        assert {each["key"][0]: each["source"] for each in sources} == {
+            "names": "file",
+            "port": "saved",
+            "rules": "saved",
+            "switch": "saved",
+        }
