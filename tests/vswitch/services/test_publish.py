@@ -1,6 +1,8 @@
 """Published services between two networks that are both this host's loopback."""
 
+import errno
 import logging
+import re
 import socket
 import struct
 from contextlib import asynccontextmanager, suppress
@@ -313,6 +315,30 @@ async def test_places_that_cannot_be_had_are_told_and_leave_nothing(world):
     await world.publish(f"tcp://127.0.0.1:{where}", "pc1:9")
     with pytest.raises(ConfigError, match="takes what comes to"):
         await world.publish(f"tcp://:{where}", "pc1:9")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7"])
+async def test_an_address_that_the_host_does_not_have_is_told_with_a_remedy(world, host):
+    where = f"[{host}]" if ":" in host else host
+    with pytest.raises(VswitchError, match=re.escape(f"{where}:8080: this host does not have")):
+        await world.publish(f"tcp://{where}:8080", "pc1:9")
+    assert world.publisher.rules == ()
+
+
+async def test_a_range_for_which_descriptors_are_missing_leaves_no_listener(world, monkeypatch):
+    first, made = two_ports(), []
+
+    async def short(*what):
+        if made:
+            raise OSError(errno.EMFILE, "a planted shortage")
+        made.append(await host_socket(*what))
+        return made[0]
+
+    monkeypatch.setattr(publish, "host_socket", short)
+    with pytest.raises(VswitchError, match="fewer ports, or raise its limit"):
+        await world.publish(f"tcp://127.0.0.1:{first}-{first + 1}", "pc1:9-10")
+    assert made[0].fileno() == -1
+    assert world.publisher.rules == ()
 
 
 async def test_a_fault_costs_one_connection(world, caplog):
