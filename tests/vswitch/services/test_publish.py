@@ -11,6 +11,7 @@ from ipaddress import IPv4Network
 
 import pytest
 import trio
+import trio.testing
 
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.proxy.sides import CannotConnect, host_socket
@@ -218,9 +219,9 @@ async def test_who_is_away_for_long_resets_what_is_open_and_for_short_does_not(w
             await stream.send_all(b"a")
             assert await stream.receive_some() == b"a"
             world.members["pc1"] = Whereabouts("pc1", why="away")
-            await until(lambda: rule.away is not None)
+            await until(lambda: rule.away)
             world.members["pc1"] = here
-            await until(lambda: rule.away is None)
+            await until(lambda: not rule.away)
             await stream.send_all(b"b")
             assert await stream.receive_some() == b"b"
             monkeypatch.setattr(publish, "GRACE", 0.05)
@@ -293,6 +294,66 @@ async def test_the_same_rule_keeps_its_listener_and_what_is_open(world):
                 await stream.receive_some()
         with pytest.raises(OSError):
             await trio.open_tcp_stream("127.0.0.1", where)
+
+
+async def test_another_target_is_for_what_comes_and_what_is_open_follows_its_own_member(
+    world, monkeypatch
+):
+    async def who(stream):
+        await stream.send_all(stream.socket.getsockname()[0].encode())
+        await echo(stream)
+
+    monkeypatch.setattr(publish, "GRACE", 0.05)
+    world.members["pc2"] = Whereabouts("pc2", "127.0.0.9")
+    async with server(who, host="0.0.0.0") as inner:
+        where = port()
+        listen = f"tcp://127.0.0.1:{where}"
+        await world.publish(listen, f"pc1:{inner}")
+        async with client(where) as old:
+            assert await old.receive_some() == b"127.0.0.1"
+            rule = await world.publish(listen, f"pc2:{inner}")
+            async with client(where) as new:
+                assert await new.receive_some() == b"127.0.0.9"
+                await trio.sleep(0.05)  # several looks where they are
+                await old.send_all(b"a")
+                assert await old.receive_some() == b"a"
+                world.members["pc1"] = Whereabouts("pc1", why="away")
+                with pytest.raises(trio.BrokenResourceError):
+                    await old.receive_some()
+                await new.send_all(b"b")
+                assert await new.receive_some() == b"b"
+        assert rule.counts.failed == {"away": 1}
+
+
+async def test_who_publishes_while_the_place_is_given_up_waits_for_it(world, monkeypatch):
+    serve, may = publish.serve_streams, trio.Event()
+
+    async def slow(*args):
+        try:
+            await serve(*args)
+        finally:
+            with trio.move_on_after(2, shield=True):
+                await may.wait()
+
+    monkeypatch.setattr(publish, "serve_streams", slow)
+    listen = f"tcp://127.0.0.1:{port()}"
+    rule = await world.publish(listen, "pc1:9")
+    await trio.testing.wait_all_tasks_blocked()
+    async with trio.open_nursery() as nursery:
+        given_up = trio.CancelScope()
+
+        async def unpublish():
+            with given_up:
+                await world.publisher.unpublish(rule.rule.listen)
+
+        nursery.start_soon(unpublish)
+        await until(lambda: not world.publisher.rules)
+        nursery.start_soon(partial(world.publish, listen, "pc1:10"))
+        given_up.cancel()  # its client is gone, and the place is not free yet
+        await trio.sleep(0.02)
+        may.set()
+    (now,) = world.publisher.rules
+    assert now.rule.to.first == 10
 
 
 async def test_what_was_published_live_outlasts_a_file_that_is_applied(world):
