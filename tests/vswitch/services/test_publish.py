@@ -508,7 +508,7 @@ async def test_datagrams_of_each_client_come_back_and_follow_the_member(world):
                         data = await other.recv(99)
 
 
-async def test_clients_of_udp_are_bounded_and_others_dropped(world):
+async def test_clients_of_udp_are_bounded_and_who_speaks_again_is_not_put_out(world):
     async with udp_echo() as inner:
         where = port()
         rule = await world.publish(f"udp://127.0.0.1:{where}", f"pc1:{inner}", max_connections=1)
@@ -518,12 +518,34 @@ async def test_clients_of_udp_are_bounded_and_others_dropped(world):
         ):
             for sock in (one, other):
                 await sock.connect(("127.0.0.1", where))
-            await one.send(b"a")
-            assert await one.recv(99) == b"127.0.0.1 a"
+            for _ in range(2):
+                await one.send(b"a")
+                assert await one.recv(99) == b"127.0.0.1 a"
             await other.send(b"b")
             await until(lambda: rule.counts.drops == {"full": 1})
             await one.send(b"c")
             assert await one.recv(99) == b"127.0.0.1 c"
+
+
+async def test_forged_sources_of_udp_keep_nobody_out_on_any_port_of_the_rule(world):
+    async with udp_echo() as inner:
+        first = two_ports()
+        listen, most = f"udp://127.0.0.1:{first}-{first + 1}", 4
+        to = f"pc1:{inner - 1}-{inner}"
+        rule = await world.publish(listen, to, max_connections=most)
+        for number in range(3 * most):  # to the other port
+            with trio.socket.socket(type=socket.SOCK_DGRAM) as forged:
+                await forged.sendto(b"x", ("127.0.0.1", first))
+                await until(lambda n=number: rule.counts.total == n + 1)
+        await until(lambda: rule.counts.open == rule.gate.open == most)
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as stranger:
+            await stranger.sendto(b"a", ("127.0.0.1", first + 1))
+            assert await stranger.recv(99) == b"127.0.0.1 a"
+        await until(lambda: rule.counts.open == rule.gate.open == most)
+        assert rule.counts.failed == {"gave_way": 2 * most + 1}
+        assert not set(rule.counts.drops) - {"refused"}
+        await world.publisher.unpublish(rule.rule.listen)
+        assert rule.gate.open == rule.counts.open == len(rule.limits.unproven) == 0
 
 
 async def test_what_has_ended_publishes_nothing_and_says_so(world):
