@@ -2,7 +2,9 @@
 
 Invariants: a fault in one connection or association ends that one, and is logged with its
 traceback; neither are there more than their limit, and each ends when nothing has passed for its
-idle time. A connection too many is reset at once, a datagram of a client too many is dropped.
+idle time. A connection too many is reset at once. A UDP client too many takes the place of the
+oldest one that has not sent again since it was answered, as in conntrack: source addresses are
+easily forged, and one datagram of each must keep nobody out. Where there is none, it is dropped.
 
 Error contract: `VswitchError` of a network that is not there any more; nothing else.
 """
@@ -14,10 +16,11 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from vswitch.errors import VswitchError
 from vswitch.foreign.sockets import answering, enlarge
@@ -45,6 +48,7 @@ class Limits:
     associations: Gate
     idle: float  # of a connection
     udp_idle: float  # of an association
+    unproven: dict[_Flow, None] = field(factory=dict, init=False)  # associations, oldest first
 
 
 Dial = Callable[[], Awaitable[trio.SocketStream]]
@@ -52,7 +56,7 @@ DialDatagrams = Callable[[], AbstractAsyncContextManager[trio.socket.SocketType]
 
 
 @asynccontextmanager
-async def contained(counts: Counts, gate: Gate, client: str) -> AsyncIterator[None]:
+async def contained(counts: Counts, leave: Callable[[], None]) -> AsyncIterator[None]:
     """Around one connection or association, which was let in at the gate: its bulkhead."""
     counts.open += 1
     counts.total += 1
@@ -68,7 +72,7 @@ async def contained(counts: Counts, gate: Gate, client: str) -> AsyncIterator[No
         event(log, "proxy-fault", logging.ERROR, listen=counts.listen, exc_info=fault)
     finally:
         counts.open -= 1
-        gate.leave(client)
+        leave()
 
 
 class _Shortage:
@@ -95,7 +99,7 @@ async def serve_streams(
     gate, unix = limits.connections, listener.family == socket.AF_UNIX
 
     async def run(stream: trio.SocketStream, client: str) -> None:
-        async with contained(counts, gate, client):
+        async with contained(counts, partial(gate.leave, client)):
             async with stream:
                 await handle(stream)
 
@@ -149,15 +153,23 @@ async def serve_datagrams(
     """Give each client, by its address, a socket to the target of its own. The listener is taken
     over, and closed at the end.
     """
-    gate, flows = limits.associations, dict[_Client, _Flow]()
+    gate, flows, unproven = limits.associations, dict[_Client, _Flow](), limits.unproven
 
     async def run(client: _Client, flow: _Flow) -> None:
-        async with contained(counts, gate, client.address[0]):
+        async with contained(counts, flow.leave):
             try:
-                async with dial() as far:
-                    await flow.run(_taken_over(far), limits.udp_idle)
+                with flow.scope:
+                    async with dial() as far:
+                        await flow.run(_taken_over(far), limits.udp_idle)
             finally:
                 del flows[client]
+
+    def enter(client: str) -> str | None:
+        reason = gate.enter(client)
+        if reason == "full" and unproven:
+            next(iter(unproven)).give_way()
+            reason = gate.enter(client)
+        return reason
 
     shortage = _Shortage()
     with _taken_over(listener) as sock:
@@ -175,10 +187,10 @@ async def serve_datagrams(
                         break
                     flow = flows.get(client)
                     if flow is None:
-                        if (reason := gate.enter(client.address[0])) is not None:
+                        if (reason := enter(client.address[0])) is not None:
                             counts.drops[reason] += 1
                             continue
-                        flow = flows[client] = _Flow(inbox, client, counts)
+                        flow = flows[client] = _Flow(inbox, client, counts, limits)
                         nursery.start_soon(run, client, flow)
                     flow.up(data)
 
@@ -226,12 +238,29 @@ class _Inbox:
 class _Flow:
     """One association: a client, and a socket to the target once there is one."""
 
-    def __init__(self, inbox: _Inbox, client: _Client, counts: Counts) -> None:
+    def __init__(self, inbox: _Inbox, client: _Client, counts: Counts, limits: Limits) -> None:
+        self.scope = trio.CancelScope()
         self._inbox = inbox
         self._client = client
         self._counts = counts
+        self._limits = limits
         self._waiting: list[bytes] = []
         self._sock: socket.socket | None = None
+        self._answered = self._proven = self._left = False
+        limits.unproven[self] = None
+
+    def give_way(self) -> None:
+        """End it, for another one in its place at once."""
+        self._counts.failed["gave_way"] += 1
+        self.scope.cancel()
+        self.leave()
+
+    def leave(self) -> None:
+        """Give its place at the gate back, once."""
+        if not self._left:
+            self._left = True
+            self._limits.unproven.pop(self, None)
+            self._limits.associations.leave(self._client.address[0])
 
     def up(self, data: bytes) -> None:
         """Send it to the target, or keep it until that can be done."""
@@ -242,6 +271,9 @@ class _Flow:
                 self._counts.drops["queue_full"] += 1
             return
         self._silence.broken()
+        if self._answered and not self._proven:
+            self._proven = True
+            self._limits.unproven.pop(self, None)
         try:
             self._sock.send(data)
         except OSError:  # of this one or, by ICMP, of one before
@@ -279,4 +311,5 @@ class _Flow:
                 except OSError:
                     drops["send_failed"] += 1
                 else:
+                    self._answered = True
                     traffic.down += len(data)

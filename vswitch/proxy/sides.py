@@ -176,6 +176,16 @@ def _told(place: Place) -> Iterator[None]:
                 f"{place}: users have no ports below the sysctl "
                 "net.ipv4.ip_unprivileged_port_start (1024): choose a higher one"
             ) from None
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise VswitchError(
+                f"{place}: this host does not have that address now: choose one that "
+                "`ip address` shows"
+            ) from None
+        if error.errno == errno.EMFILE:
+            raise VswitchError(
+                f"{place}: this program may have no more descriptors: listen at fewer ports, or "
+                "raise its limit (ulimit -n, LimitNOFILE= of systemd)"
+            ) from None
         raise VswitchError(f"cannot listen at {place}: {error.strerror}") from None
 
 

@@ -72,32 +72,39 @@ class Published:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     toward: Whereabouts | None = None  # as it was last seen
     ended: str | None = None  # by a fault, under this reference in the log
-    away: float | None = None  # since when, on the clock of the switch
+    away: dict[str, float] = field(factory=dict)  # hosts, since when, on the clock of the switch
     gone: trio.Event = field(factory=trio.Event)  # it listens no more, and nothing is open
-    _open: dict[trio.CancelScope, str] = field(factory=dict)  # addresses that something is open to
+    # What is open leads to a host, perhaps of the rule as it was before, at an address.
+    _open: dict[trio.CancelScope, tuple[str, str]] = field(factory=dict)
 
     def change(self, rule: PublishRule) -> None:
         """Other limits, and perhaps another target, at the same place."""
         moved, self.rule, self.gate.limits = rule.to != self.rule.to, rule, rule
         self.limits.idle, self.limits.udp_idle = rule.idle, rule.udp_idle
-        self.counts.target, self.toward, self.away = str(rule.to), None, None
+        self.counts.target, self.toward = str(rule.to), None
         if moved and rule.listen.udp:  # a client of UDP may go on for ever
-            self.end("moved")
+            for host in self.hosts:
+                self.end(host, "moved")
+
+    @property
+    def hosts(self) -> set[str]:
+        """That of the rule, and those that something is open to."""
+        return {self.rule.to.host, *(host for host, _ in self._open.values())}
 
     @contextmanager
-    def towards(self, address: str) -> Iterator[None]:
-        """Around what is open to an address, and ends when that leads to nobody any more."""
+    def towards(self, host: str, address: str) -> Iterator[None]:
+        """Around what is open to a host, and ends when its address leads to nobody any more."""
         with trio.CancelScope() as scope:
-            self._open[scope] = address
+            self._open[scope] = host, address
             try:
                 yield
             finally:
                 del self._open[scope]
 
-    def end(self, why: str, keep: str | None = None) -> None:
-        """Reset what is open, but for that to one address."""
-        for scope, address in list(self._open.items()):
-            if address != keep and not scope.cancel_called:
+    def end(self, host: str, why: str, keep: str | None = None) -> None:
+        """Reset what is open to a host, but for that to one address."""
+        for scope, (whose, address) in list(self._open.items()):
+            if whose == host and address != keep and not scope.cancel_called:
                 self.counts.failed[why] += 1
                 scope.cancel()
 
@@ -171,11 +178,13 @@ class Publisher:
 
     async def unpublish(self, listen: Listen) -> Published:
         """Listen there no more, and reset what is open."""
-        known = self._rules.pop(listen, None)
-        if known is None:
-            raise NotFound(f"nothing is published at {listen}: see `vswitch publish`")
-        known.scope.cancel()
-        await known.gone.wait()
+        async with self._changing:
+            known = self._rules.pop(listen, None)
+            if known is None:
+                raise NotFound(f"nothing is published at {listen}: see `vswitch publish`")
+            known.scope.cancel()
+            with trio.CancelScope(shield=True):  # or who is next finds the place in use
+                await known.gone.wait()
         self._note("unpublished", listen=str(listen), to=str(known.rule.to))
         return known
 
@@ -231,7 +240,7 @@ class Publisher:
         except BaseException:
             reset(stream)
             raise
-        with published.towards(address):
+        with published.towards(rule.to.host, address):
             dial = partial(self._connect, Place(address, rule.target_port(port)))
             await carry(stream, dial, published.limits, published.counts, early)
 
@@ -246,7 +255,7 @@ class Publisher:
     ) -> AsyncIterator[trio.socket.SocketType]:
         rule = published.rule
         address = self._address(rule)
-        with published.towards(address):
+        with published.towards(rule.to.host, address):
             place = Place(address, rule.target_port(port), udp=True)
             async with self._side.connect_datagrams(place) as sock:
                 yield sock
@@ -259,18 +268,23 @@ class Publisher:
 
     def _follow(self, published: Published) -> None:
         """Look where its member is, and end what leads nowhere any more."""
-        found, now = self._find(published.rule.to.host), self._switch.now()
+        hosts, now = published.hosts, self._switch.now()
+        whereabouts = {host: self._find(host) for host in hosts}
+        found = whereabouts[published.rule.to.host]
         if found != published.toward:
             published.toward = found
             facts = {"name": found.name, "address": found.address or found.why}
             self._note("publish-target", listen=str(published.rule.listen), **facts)
-        if found.address is not None:
-            published.away = None
-            published.end("moved", keep=found.address)
-        elif published.away is None:
-            published.away = now
-        elif now - published.away >= GRACE:
-            published.end("away")
+        published.away = {
+            host: published.away.get(host, now)
+            for host, found in whereabouts.items()
+            if found.address is None
+        }
+        for host, found in whereabouts.items():
+            if found.address is not None:
+                published.end(host, "moved", keep=found.address)
+            elif now - published.away[host] >= GRACE:
+                published.end(host, "away")
 
     def _note(self, kind: str, **facts: str) -> None:
         self._switch.events.add(kind, PUBLISH_PORT, now=self._switch.now(), **facts)

@@ -1,6 +1,8 @@
 """Published services between two networks that are both this host's loopback."""
 
+import errno
 import logging
+import re
 import socket
 import struct
 from contextlib import asynccontextmanager, suppress
@@ -9,6 +11,7 @@ from ipaddress import IPv4Network
 
 import pytest
 import trio
+import trio.testing
 
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.proxy.sides import CannotConnect, host_socket
@@ -216,9 +219,9 @@ async def test_who_is_away_for_long_resets_what_is_open_and_for_short_does_not(w
             await stream.send_all(b"a")
             assert await stream.receive_some() == b"a"
             world.members["pc1"] = Whereabouts("pc1", why="away")
-            await until(lambda: rule.away is not None)
+            await until(lambda: rule.away)
             world.members["pc1"] = here
-            await until(lambda: rule.away is None)
+            await until(lambda: not rule.away)
             await stream.send_all(b"b")
             assert await stream.receive_some() == b"b"
             monkeypatch.setattr(publish, "GRACE", 0.05)
@@ -293,6 +296,66 @@ async def test_the_same_rule_keeps_its_listener_and_what_is_open(world):
             await trio.open_tcp_stream("127.0.0.1", where)
 
 
+async def test_another_target_is_for_what_comes_and_what_is_open_follows_its_own_member(
+    world, monkeypatch
+):
+    async def who(stream):
+        await stream.send_all(stream.socket.getsockname()[0].encode())
+        await echo(stream)
+
+    monkeypatch.setattr(publish, "GRACE", 0.05)
+    world.members["pc2"] = Whereabouts("pc2", "127.0.0.9")
+    async with server(who, host="0.0.0.0") as inner:
+        where = port()
+        listen = f"tcp://127.0.0.1:{where}"
+        await world.publish(listen, f"pc1:{inner}")
+        async with client(where) as old:
+            assert await old.receive_some() == b"127.0.0.1"
+            rule = await world.publish(listen, f"pc2:{inner}")
+            async with client(where) as new:
+                assert await new.receive_some() == b"127.0.0.9"
+                await trio.sleep(0.05)  # several looks where they are
+                await old.send_all(b"a")
+                assert await old.receive_some() == b"a"
+                world.members["pc1"] = Whereabouts("pc1", why="away")
+                with pytest.raises(trio.BrokenResourceError):
+                    await old.receive_some()
+                await new.send_all(b"b")
+                assert await new.receive_some() == b"b"
+        assert rule.counts.failed == {"away": 1}
+
+
+async def test_who_publishes_while_the_place_is_given_up_waits_for_it(world, monkeypatch):
+    serve, may = publish.serve_streams, trio.Event()
+
+    async def slow(*args):
+        try:
+            await serve(*args)
+        finally:
+            with trio.move_on_after(2, shield=True):
+                await may.wait()
+
+    monkeypatch.setattr(publish, "serve_streams", slow)
+    listen = f"tcp://127.0.0.1:{port()}"
+    rule = await world.publish(listen, "pc1:9")
+    await trio.testing.wait_all_tasks_blocked()
+    async with trio.open_nursery() as nursery:
+        given_up = trio.CancelScope()
+
+        async def unpublish():
+            with given_up:
+                await world.publisher.unpublish(rule.rule.listen)
+
+        nursery.start_soon(unpublish)
+        await until(lambda: not world.publisher.rules)
+        nursery.start_soon(partial(world.publish, listen, "pc1:10"))
+        given_up.cancel()  # its client is gone, and the place is not free yet
+        await trio.sleep(0.02)
+        may.set()
+    (now,) = world.publisher.rules
+    assert now.rule.to.first == 10
+
+
 async def test_what_is_applied_says_what_is_live(world):
     live = await world.publish(f"tcp://127.0.0.1:{port()}", "pc1:9")
     await world.publisher.apply([live.rule])
@@ -315,6 +378,30 @@ async def test_places_that_cannot_be_had_are_told_and_leave_nothing(world):
     await world.publish(f"tcp://127.0.0.1:{where}", "pc1:9")
     with pytest.raises(ConfigError, match="takes what comes to"):
         await world.publish(f"tcp://:{where}", "pc1:9")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7"])
+async def test_an_address_that_the_host_does_not_have_is_told_with_a_remedy(world, host):
+    where = f"[{host}]" if ":" in host else host
+    with pytest.raises(VswitchError, match=re.escape(f"{where}:8080: this host does not have")):
+        await world.publish(f"tcp://{where}:8080", "pc1:9")
+    assert world.publisher.rules == ()
+
+
+async def test_a_range_for_which_descriptors_are_missing_leaves_no_listener(world, monkeypatch):
+    first, made = two_ports(), []
+
+    async def short(*what):
+        if made:
+            raise OSError(errno.EMFILE, "a planted shortage")
+        made.append(await host_socket(*what))
+        return made[0]
+
+    monkeypatch.setattr(publish, "host_socket", short)
+    with pytest.raises(VswitchError, match="fewer ports, or raise its limit"):
+        await world.publish(f"tcp://127.0.0.1:{first}-{first + 1}", "pc1:9-10")
+    assert made[0].fileno() == -1
+    assert world.publisher.rules == ()
 
 
 async def test_a_fault_costs_one_connection(world, caplog):
@@ -423,7 +510,7 @@ async def test_datagrams_of_each_client_come_back_and_follow_the_member(world):
                         data = await other.recv(99)
 
 
-async def test_clients_of_udp_are_bounded_and_others_dropped(world):
+async def test_clients_of_udp_are_bounded_and_who_speaks_again_is_not_put_out(world):
     async with udp_echo() as inner:
         where = port()
         rule = await world.publish(f"udp://127.0.0.1:{where}", f"pc1:{inner}", max_connections=1)
@@ -433,12 +520,34 @@ async def test_clients_of_udp_are_bounded_and_others_dropped(world):
         ):
             for sock in (one, other):
                 await sock.connect(("127.0.0.1", where))
-            await one.send(b"a")
-            assert await one.recv(99) == b"127.0.0.1 a"
+            for _ in range(2):
+                await one.send(b"a")
+                assert await one.recv(99) == b"127.0.0.1 a"
             await other.send(b"b")
             await until(lambda: rule.counts.drops == {"full": 1})
             await one.send(b"c")
             assert await one.recv(99) == b"127.0.0.1 c"
+
+
+async def test_forged_sources_of_udp_keep_nobody_out_on_any_port_of_the_rule(world):
+    async with udp_echo() as inner:
+        first = two_ports()
+        listen, most = f"udp://127.0.0.1:{first}-{first + 1}", 4
+        to = f"pc1:{inner - 1}-{inner}"
+        rule = await world.publish(listen, to, max_connections=most)
+        for number in range(3 * most):  # to the other port
+            with trio.socket.socket(type=socket.SOCK_DGRAM) as forged:
+                await forged.sendto(b"x", ("127.0.0.1", first))
+                await until(lambda n=number: rule.counts.total == n + 1)
+        await until(lambda: rule.counts.open == rule.gate.open == most)
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as stranger:
+            await stranger.sendto(b"a", ("127.0.0.1", first + 1))
+            assert await stranger.recv(99) == b"127.0.0.1 a"
+        await until(lambda: rule.counts.open == rule.gate.open == most)
+        assert rule.counts.failed == {"gave_way": 2 * most + 1}
+        assert not set(rule.counts.drops) - {"refused"}
+        await world.publisher.unpublish(rule.rule.listen)
+        assert rule.gate.open == rule.counts.open == len(rule.limits.unproven) == 0
 
 
 async def test_what_has_ended_publishes_nothing_and_says_so(world):
