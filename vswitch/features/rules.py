@@ -15,16 +15,17 @@ What the switch's own services say and hear is theirs to decide.
 Fragments pass after their first one, which must hold the ports whole; of TCP none begins inside the
 header (RFC 1858, 3128). What cannot be followed is dropped: `rule_undetermined`.
 
-State is bounded for each port that begins flows, so that a port which begins too many denies itself
-(`rule_flows`). A flow that is not answered is forgotten soon. When rules change, flows stay that
-the new ones would let begin. Nothing here raises for any bytes.
+State is bounded for each port that begins flows. One that begins too many loses its own: the oldest
+that are not answered, or over. Where too many go on, it denies itself (`rule_flows`). When rules
+change, flows stay that the new ones would let begin. Nothing here raises for any bytes.
 """
 
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -63,6 +64,7 @@ UNANSWERED: Final = 60.0  # s
 ENDED: Final = 60.0  # s after a FIN or a reset
 IDLE: Final = {TCP: 7440.0, UDP: 300.0}  # s (RFC 5382, RFC 4787)
 IDLE_OTHERS: Final = 60.0
+LOOKS: Final = 8  # flows of a port without room that are looked at for a new one
 EXPIRY: Final = 10  # ticks between two looks at all that is idle
 
 _SCTP = 132
@@ -81,8 +83,11 @@ _HEADERS_END = _HEADERS_AT + _HEADERS.size
 _FLAGS_AT = _HEADERS_END + 9  # of TCP
 _MAY_HAVE = 0x4000  # of flags and offset: "do not fragment"
 _PLAIN_IPV4 = b"\x08\x00\x45"
-_SYN, _SYN_ACK = 0x02, 0x12
-_ENDS = frozenset(bytes((flags,)) for flags in range(256) if flags & 0x05)  # FIN, RST
+_RST, _ENDS, _SYN, _SYN_ACK = 0x04, 0x05, 0x02, 0x12  # flags; what ends is FIN or RST
+# Of a flow that is known: what changes it, or begins another one.
+_CHANGES = frozenset(
+    bytes((flags,)) for flags in range(256) if flags & _ENDS or flags & _SYN_ACK == _SYN
+)
 _ANSWERS = {8: 0, 0: 8, 128: 129, 129: 128}  # echoes of ICMP and ICMPv6, which have an identifier
 _REPLIES = frozenset({0, 129})
 _ERRORS = {ICMP: frozenset({3, 4, 11, 12}), ICMPV6: frozenset({1, 2, 3, 4})}
@@ -115,7 +120,7 @@ class Key:
     back: bytes  # of answers to it
     question: Question
     reply: bool = False  # it begins nothing
-    middle: bool = False  # of a TCP connection that has begun before, whichever side has opened it
+    flags: int = 0  # of TCP
     fragment: bytes = b""  # for the first fragment: of those that follow
     # For an error: of the packets that it is about, as they went, after their protocol.
     inner: tuple[int, bytes] | None = None
@@ -124,6 +129,16 @@ class Key:
     def protocol(self) -> int:
         """Above IP."""
         return self.question.protocol
+
+    @property
+    def opens(self) -> bool:
+        """Whether it opens a TCP connection."""
+        return self.flags & _SYN_ACK == _SYN
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends one."""
+        return self.flags & _ENDS != 0
 
 
 class Passing:
@@ -203,8 +218,9 @@ def _key(record: bytes, protocol: int, upper: int, ends: bytes) -> Key | None:
         if len(record) < upper + _LEAST[protocol]:
             return None
         question = Question((), (), source, to, protocol, int.from_bytes(ports[2:]))
-        middle = protocol == TCP and record[upper + 13] & _SYN_ACK != _SYN
-        return Key(ends + ports, to + source + ports[2:] + ports[:2], question, middle=middle)
+        flags = record[upper + 13] if protocol == TCP else 0
+        back = to + source + ports[2:] + ports[:2]
+        return Key(ends + ports, back, question, reply=flags & _RST != 0, flags=flags)
     if protocol not in _ERRORS:
         return Key(ends, to + source, Question((), (), source, to, protocol))
     if len(record) < upper + 8:
@@ -271,8 +287,8 @@ class Pair:
 
 
 def _known(record: bytes, flows: Mapping[int, Mapping[bytes, Flow]]) -> Flow | None:
-    """The flow of whole TCP or UDP, if it is one of these; also of superframes, with a tag, and in
-    IPv6. HOT PATH of those.
+    """The flow of whole TCP or UDP, if it is one of these and goes on as it is; also of
+    superframes, with a tag, and in IPv6. HOT PATH of those.
     """
     at = (HEADER_SIZE if record[1] == FRAME_FLAG else FRAME_AT) + ETHERTYPE_AT
     if record[at : at + 2] == _TAG:
@@ -290,9 +306,7 @@ def _known(record: bytes, flows: Mapping[int, Mapping[bytes, Flow]]) -> Flow | N
     if protocol != b"\x06":
         return None
     flow = flows[TCP].get(key)
-    if flow is not None and record[upper + 13 : upper + 14] in _ENDS:
-        flow.ended = True
-    return flow
+    return None if record[upper + 13 : upper + 14] in _CHANGES else flow
 
 
 class RuleStage:
@@ -323,8 +337,8 @@ class RuleStage:
                         flow = udp.get(key)
                     elif protocol == TCP:
                         flow = tcp.get(key)
-                        if flow is not None and record[_FLAGS_AT : _FLAGS_AT + 1] in _ENDS:
-                            flow.ended = True
+                        if flow is not None and record[_FLAGS_AT : _FLAGS_AT + 1] in _CHANGES:
+                            flow = None
             if flow is None:
                 flow = _known(record, flows)
             if flow is not None:
@@ -386,7 +400,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         self._members: frozenset[str] = frozenset()
         self._set = RuleSet()
         self._stages: dict[int, RuleStage] = {}  # by the port where frames leave
-        self._begun: dict[int, dict[Flow, None]] = {}  # by the port that began them
+        # By the port that began them, in the order in which they were begun, or looked at.
+        self._begun: dict[int, OrderedDict[Flow, None]] = {}
         self._ticks = 0
 
     @property
@@ -500,9 +515,10 @@ class PortRules(Feature[RuleSwitchSettings, object]):
     def _ask(self, pair: Pair, key: Key, now: float, keep: bool) -> tuple[RuleDrop | None, str]:
         flows, expected = pair.flows[key.protocol], pair.expected[key.protocol]
         flow = flows.get(key.forth) or expected.get(key.forth)
-        if flow is not None:
+        if flow is not None and not (key.opens and flow.answered):
             if keep:
                 flow.seen = now
+                flow.ended = flow.ended or key.ends
                 if expected.pop(key.forth, None) is not None:
                     flows[key.forth] = flow
                     flow.answered = True
@@ -512,7 +528,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             if inner in self.pair(pair.to, pair.source).flows[protocol]:
                 return None, "an error about a flow that may pass"
         allowed, rule = decide(pair.rules, _asked(pair, key), self._set.allow)
-        if allowed and key.middle and (opener := self._denied_opener(pair, key)) is not None:
+        middle = key.protocol == TCP and not key.opens
+        if allowed and middle and (opener := self._denied_opener(pair, key)) is not None:
             allowed, rule = opener
         why = self._set.number(rule)
         if not allowed:
@@ -520,6 +537,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
                 rule.denied += 1
             return RuleDrop.RULE_DENIED, why
         begins = key.forth and not key.reply and not _is_group(key.question.to_ip)
+        if keep and flow is not None:  # its ports are used again
+            self._forget(flow)
         if begins and not self._has_room(pair.source.number, now, keep):
             return RuleDrop.RULE_FLOWS, f"{pair.source.name} has begun {MAX_FLOWS} flows"
         if keep and begins:
@@ -549,17 +568,27 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         return None if allowed else (allowed, rule)
 
     def _has_room(self, number: int, now: float, keep: bool) -> bool:
-        begun = self._begun.get(number, {})
-        if keep and len(begun) >= MAX_FLOWS:
-            self._expire(number, now)
-        return len(begun) < MAX_FLOWS
+        """Whether that port may begin another flow, if need be in place of an older one. Looks at
+        few, so that a flood costs little: who is passed over has its turn again after all others.
+        """
+        begun = self._begun.get(number)
+        if begun is None or len(begun) < MAX_FLOWS:
+            return True
+        for flow in list(islice(begun, LOOKS)):
+            if not flow.answered or flow.ended or flow.over(now):
+                if keep:
+                    self._forget(flow)
+                return True
+            if keep:
+                begun.move_to_end(flow)
+        return False
 
     def _keep(self, flow: Flow) -> None:
         pair, key = flow.pair, flow.key
         back = self.pair(pair.to, pair.source)
         pair.flows[key.protocol][key.forth] = flow
         (back.flows if flow.answered else back.expected)[key.protocol][key.back] = flow
-        self._begun.setdefault(pair.source.number, {})[flow] = None
+        self._begun.setdefault(pair.source.number, OrderedDict())[flow] = None
 
     def _expire(self, number: int, now: float) -> None:
         for flow in [flow for flow in self._begun[number] if flow.over(now)]:

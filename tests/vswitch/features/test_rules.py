@@ -238,7 +238,8 @@ async def test_a_server_does_not_go_on_with_what_its_client_must_not_begin_any_m
     assert await lan.heard("pc1", tcp("pc1", "pc2", 22)) == ["pc2"]
     lan.go_by("deny pc1 -> pc2 tcp 22")
     assert await lan.heard("pc2", from_22) == []
-    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=SYN | ACK)) == []
+    for flags in (SYN | ACK, 0):
+        assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=flags)) == []
     assert await lan.heard("pc1", to_22) == []
     assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=80, flags=ACK)) == ["pc1"]
     assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22)) == ["pc1"]  # it may open that
@@ -251,36 +252,132 @@ async def test_a_connection_from_before_the_rules_goes_on_with_who_may_have_open
     assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == ["pc1"]
 
 
+def later(lan, seconds):
+    """How many flows are left after that time."""
+    feature, now = lan.managed.feature(PortRules), lan.switch.now()
+    for _ in range(rules_module.EXPIRY):
+        feature.tick(now + seconds)
+    return lan.flows
+
+
 async def test_what_is_idle_is_forgotten_in_its_time(lan):
     lan.go_by("deny pc2 -> pc1")
-    feature, now = lan.managed.feature(PortRules), lan.switch.now()
-
-    def later(seconds):
-        for _ in range(rules_module.EXPIRY):
-            feature.tick(now + seconds)
-        return lan.flows
-
     await lan.heard("pc1", udp("pc1", "pc2", 1))  # never answered
     await lan.heard("pc1", tcp("pc1", "pc2", 2))
     await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=2))
     await lan.heard("pc1", tcp("pc1", "pc2", 3))
     await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=3))
     await lan.heard("pc1", tcp("pc1", "pc2", 3, flags=FIN | ACK))  # over
-    assert later(50) == 3
-    assert later(70) == 1
-    assert later(7000) == 1
-    assert later(7500) == 0
+    assert later(lan, 50) == 3
+    assert later(lan, 70) == 1
+    assert later(lan, 7000) == 1
+    assert later(lan, 7500) == 0
     assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=2)) == []
 
 
-async def test_a_port_that_begins_too_much_denies_itself(lan, monkeypatch):
+async def test_a_port_that_begins_too_much_loses_the_oldest_that_nobody_answered(lan, monkeypatch):
     monkeypatch.setattr(rules_module, "MAX_FLOWS", 10)
     lan.go_by("deny pc2 -> pc1", "deny pc2 -> pc3")
-    for port in range(20):
-        await lan.heard("pc1", udp("pc1", "pc2", port))
-    assert lan.flows == 10
-    assert lan.drops("pc2") == {RuleDrop.RULE_FLOWS: 10}
     assert await lan.heard("pc3", udp("pc3", "pc2", 1)) == ["pc2"]
+    for port in range(20):
+        assert await lan.heard("pc1", udp("pc1", "pc2", port)) == ["pc2"]
+    assert lan.flows == 11
+    assert await lan.heard("pc2", udp("pc2", "pc1", 50000, own=9)) == []
+    assert await lan.heard("pc2", udp("pc2", "pc1", 50000, own=10)) == ["pc1"]
+    assert await lan.heard("pc2", udp("pc2", "pc3", 50000, own=1)) == ["pc3"]  # its own alone
+
+
+async def test_a_port_of_which_all_is_answered_denies_itself_and_costs_little(lan, monkeypatch):
+    monkeypatch.setattr(rules_module, "MAX_FLOWS", 30)
+    lan.go_by("deny pc2 -> pc1", "deny pc2 -> pc3")
+    for port in range(1, 31):
+        await lan.heard("pc1", tcp("pc1", "pc2", port))
+        await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=port, flags=SYN | ACK))
+    looks, over = [], rules_module.Flow.over
+    monkeypatch.setattr(rules_module.Flow, "over", lambda *args: looks.append(1) or over(*args))
+    assert await lan.heard("pc1", udp("pc1", "pc2", 100)) == []
+    assert 0 < len(looks) <= 8
+    assert lan.drops("pc2") == {RuleDrop.RULE_FLOWS: 1}
+    assert await lan.heard("pc3", udp("pc3", "pc2", 1)) == ["pc2"]
+    # One that is over makes room as soon as its turn comes.
+    await lan.heard("pc1", tcp("pc1", "pc2", 20, flags=FIN | ACK))
+    for port in (101, 102):
+        await lan.heard("pc1", udp("pc1", "pc2", port))
+    assert lan.drops("pc2") == {RuleDrop.RULE_FLOWS: 2}
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 1, flags=ACK)) == ["pc2"]
+
+
+async def test_a_connection_that_is_refused_is_over(lan):
+    lan.go_by("deny pc2 -> pc1")
+    await lan.heard("pc1", tcp("pc1", "pc2", 22))
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=RST | ACK)) == ["pc1"]
+    assert lan.flows == 1
+    assert later(lan, 70) == 0
+
+
+@pytest.mark.parametrize("how", [{"options": bytes(8)}, {"six": True}], ids=["options", "IPv6"])
+async def test_a_connection_ends_however_its_packets_are_written(lan, how):
+    lan.go_by("deny pc2 -> pc1")
+    await lan.heard("pc1", tcp("pc1", "pc2", 22, **how))
+    await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=SYN | ACK, **how))
+    await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=FIN | ACK, **how))
+    assert later(lan, 70) == 0
+
+
+async def test_a_reset_begins_nothing(lan):
+    lan.go_by("deny pc2 -> pc1")
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=RST)) == ["pc2"]
+    assert lan.flows == 0
+
+
+async def opened(lan):
+    await lan.heard("pc1", tcp("pc1", "pc2", 22))
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=SYN | ACK)) == ["pc1"]
+
+
+async def test_ports_that_are_used_again_are_a_new_flow(lan, monkeypatch):
+    monkeypatch.setattr(rules_module, "MAX_FLOWS", 1)
+    lan.go_by("deny pc2 -> pc1")
+    await opened(lan)
+    await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=FIN | ACK))
+    await opened(lan)
+    assert later(lan, 7000) == 1
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == ["pc1"]
+
+
+@pytest.mark.parametrize("six", [False, True])
+@pytest.mark.parametrize("ended", [False, True])
+async def test_the_other_side_begins_nothing_where_a_flow_was_answered(lan, ended, six):
+    lan.go_by("deny pc2 -> pc1")
+    forth = tcp("pc1", "pc2", 22, six=six)
+    back = tcp("pc2", "pc1", 50000, own=22, flags=ACK, six=six)
+    syn = tcp("pc2", "pc1", 50000, own=22, six=six)
+    await lan.heard("pc1", forth)
+    await lan.heard("pc2", back)
+    if ended:
+        await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=FIN | ACK, six=six))
+    assert await lan.heard("pc2", syn) == []
+    assert lan.drops("pc1") == {RuleDrop.RULE_DENIED: 1}
+    assert await lan.heard("pc2", back) == ["pc1"]  # the old one stays
+    assert lan.flows == 1
+
+
+async def test_both_may_open_at_once(lan):
+    lan.go_by("deny pc2 -> pc1")
+    await lan.heard("pc1", tcp("pc1", "pc2", 22))
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22)) == ["pc1"]
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=SYN | ACK)) == ["pc2"]
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=SYN | ACK)) == ["pc1"]
+
+
+async def test_who_may_begin_too_takes_the_ports_over(lan):
+    lan.go_by("deny pc2 -> pc1 udp")
+    await opened(lan)
+    await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=FIN | ACK))
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22)) == ["pc1"]
+    assert lan.flows == 1
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=SYN | ACK)) == ["pc2"]
+    assert later(lan, 7000) == 1
 
 
 async def test_a_port_that_is_gone_leaves_nothing(lan):
