@@ -13,9 +13,9 @@
 
 A rule is `allow|deny WHO -> WHO [PROTOCOL [PORTS or TYPES]]`; the first that fits decides. WHO is
 the name of a port, so of a member; a group; `switch`, the switch's own host; `any`; a network such
-as 192.168.1.0/24, by the IP address; or `internet`, every address that is reachable worldwide
-(RFC 6890). A protocol is tcp, udp, icmp (of either IP), sctp or a number; ports are `22` or
-`80,443,8000-8010`; types of ICMP are numbers, or `echo-request` and its like.
+as 192.168.1.0/24, by the IP address; or `internet`, every address of one host that is reachable
+worldwide (RFC 6890). A protocol is tcp, udp, icmp (of either IP), sctp or a number; ports are `22`
+or `80,443,8000-8010`; types of ICMP are numbers, or `echo-request` and its like.
 
 A test is `WHO -> WHO [PROTOCOL [PORT or TYPE]] allowed|denied`; without a protocol it asks for one
 that no rule names. Rules of which a test fails are refused. Here it is decided alone who may begin;
@@ -95,7 +95,10 @@ class Who:
             return any(
                 len(packed) == size and value >> drop == rest for size, drop, rest in self.networks
             )
-        return self.text != INTERNET or ip_address(packed).is_global
+        if self.text != INTERNET:
+            return True
+        address = ip_address(packed)
+        return address.is_global and not address.is_multicast
 
 
 @attrs.define(eq=False)
@@ -343,15 +346,16 @@ def _service(words: list[str]) -> tuple[int | None, tuple[tuple[int, int], ...]]
     if len(words) == 1:
         return protocol, ()
     if protocol in (ICMP, ICMPV6):
-        return protocol, tuple(_type(each) for each in words[1].split(","))
+        return protocol, tuple(_type(each, protocol) for each in words[1].split(","))
     if protocol not in _WITH_PORTS:
         raise ValueError(f"{words[0]} has no ports")
     return protocol, tuple(_ports(each) for each in words[1].split(","))
 
 
-def _type(text: str) -> tuple[int, int]:
+def _type(text: str, protocol: int) -> tuple[int, int]:
     if text in _TYPES:
-        return _TYPES[text][0], _TYPES[text][0]
+        number = _TYPES[text][protocol == ICMPV6]
+        return number, number
     number = _number(text, 255, f"{text!r} is no type of ICMP: write {', '.join(_TYPES)} or 0-255")
     return number, number
 

@@ -5,15 +5,16 @@ address that somebody makes up opens anything, and a flood reaches those alone w
 first packet is asked of the rules; from then on its flow passes both ways:
 
     TCP, UDP, SCTP   addresses and ports
-    ICMP             an echo and its replies, by identifier; errors about a flow that passes
+    ICMP             an echo and its replies, by identifier; errors about a flow that passes, to
+                     who has sent that; nothing else is answered
     others           the addresses
 
 Two ports between which nothing is denied cost one look a batch, and keep no state. What is never
 asked, since no LAN works without: ARP, and whatever is no IP; IGMP, MLD and neighbour discovery.
 What the switch's own services say and hear is theirs to decide.
 
-Fragments pass after their first one, which must hold the ports whole; of TCP none begins inside the
-header (RFC 1858, 3128). What cannot be followed is dropped: `rule_undetermined`.
+Fragments pass after their first one, which must hold all that decides, and none over that (RFC
+1858, 3128, 5722). What cannot be followed is dropped: `rule_undetermined`.
 
 State is bounded for each port that begins flows. One that begins too many loses its own: the oldest
 that are not answered, or over. Where too many go on, it denies itself (`rule_flows`). When rules
@@ -88,8 +89,8 @@ _RST, _ENDS, _SYN, _SYN_ACK = 0x04, 0x05, 0x02, 0x12  # flags; what ends is FIN 
 _CHANGES = frozenset(
     bytes((flags,)) for flags in range(256) if flags & _ENDS or flags & _SYN_ACK == _SYN
 )
-_ANSWERS = {8: 0, 0: 8, 128: 129, 129: 128}  # echoes of ICMP and ICMPv6, which have an identifier
-_REPLIES = frozenset({0, 129})
+_NONE = (-FRAGMENTS_FOR, 0)  # no first fragment
+_ECHOES = {ICMP: (8, 0), ICMPV6: (128, 129)}  # request and reply
 _ERRORS = {ICMP: frozenset({3, 4, 11, 12}), ICMPV6: frozenset({1, 2, 3, 4})}
 # Multicast listeners (RFC 2710, 3810), neighbours and routers (RFC 4861).
 _LINK = frozenset((*range(130, 138), 143))
@@ -111,17 +112,25 @@ class RuleSwitchSettings:
 
 
 @attrs.frozen
+class Fragment:
+    """A later one; or with a first one, what it says of those."""
+
+    packet: bytes  # what names the packet that it is of
+    start: int  # bytes into what is fragmented: where it begins, or where the next may at least
+
+
+@attrs.frozen
 class Key:
     """What a packet is part of."""
 
-    forth: (
-        bytes  # of packets like this one, of its protocol: addresses, and the rest; "" for errors
-    )
+    # Of packets like this one, of its protocol: addresses, and the rest; "" where nothing answers.
+    forth: bytes
     back: bytes  # of answers to it
     question: Question
+    decided: int  # where what was looked at ends in the record
     reply: bool = False  # it begins nothing
     flags: int = 0  # of TCP
-    fragment: bytes = b""  # for the first fragment: of those that follow
+    fragments: Fragment | None = None  # for the first fragment: those that follow
     # For an error: of the packets that it is about, as they went, after their protocol.
     inner: tuple[int, bytes] | None = None
 
@@ -149,14 +158,7 @@ class Undetermined:
     """What it says of one that cannot be followed."""
 
 
-@attrs.frozen
-class Later:
-    """What it says of a later fragment."""
-
-    fragment: bytes
-
-
-def rule_key_untrusted(record: bytes) -> Key | Later | type[Passing] | type[Undetermined]:
+def rule_key_untrusted(record: bytes) -> Key | Fragment | type[Passing] | type[Undetermined]:
     """What a frame or superframe record is part of. Names of ports are left empty."""
     kind, at = network_untrusted(record, frame_at(record))
     if kind in (OTHER, ARP):
@@ -172,7 +174,7 @@ def rule_key_untrusted(record: bytes) -> Key | Later | type[Passing] | type[Unde
     if protocol == OBSCURE or len(ends) not in (8, 32):
         return Undetermined
     if protocol == LATER:
-        return _later(record, at if kind == IPV4 else upper, ends)
+        return _fragment(record, at if kind == IPV4 else upper, ends)
     if protocol == _IGMP:
         return Passing
     if protocol == ICMPV6 and upper < len(record) and record[upper] in _LINK:
@@ -182,30 +184,31 @@ def rule_key_untrusted(record: bytes) -> Key | Later | type[Passing] | type[Unde
         return Undetermined
     if kind == IPV4:
         if record[at + 6] & 0x20:
-            return attrs.evolve(key, fragment=ends + record[at + 4 : at + 6])
+            after = Fragment(ends + record[at + 4 : at + 6], key.decided - upper)
+            return attrs.evolve(key, fragments=after)
     elif record[at + 6] in _EXTENSIONS and (header := _fragment_header(record, at)) is not None:
-        return attrs.evolve(key, fragment=ends + record[header + 4 : header + 8])
+        after = Fragment(ends + record[header + 4 : header + 8], key.decided - header - 8)
+        return attrs.evolve(key, fragments=after)
     return key
 
 
-def _later(record: bytes, at: int, ends: bytes) -> Later | type[Undetermined]:
-    """Of a later fragment, whose IPv4 or fragment header is at `at`."""
+def _fragment(record: bytes, at: int, ends: bytes) -> Fragment:
+    """A later one, whose IPv4 or fragment header is at `at`."""
     if len(ends) == 8:
-        protocol, offset = record[at + 9], int.from_bytes(record[at + 6 : at + 8]) & 0x1FFF
-        number = record[at + 4 : at + 6]
-    else:
-        protocol, offset = record[at], int.from_bytes(record[at + 2 : at + 4]) >> 3
-        number = record[at + 4 : at + 8]
-    # Eight bytes into TCP: it would be written over what decides.
-    return Undetermined if protocol == TCP and offset == 1 else Later(ends + number)
+        offset = (int.from_bytes(record[at + 6 : at + 8]) & 0x1FFF) << 3
+        return Fragment(ends + record[at + 4 : at + 6], offset)
+    offset = int.from_bytes(record[at + 2 : at + 4]) & 0xFFF8
+    return Fragment(ends + record[at + 4 : at + 8], offset)
 
 
 def _fragment_header(record: bytes, at: int) -> int | None:
-    """Where the fragment header is of an IPv6 packet that `upper_ipv6_untrusted` could follow."""
+    """Where the fragment header is of an IPv6 packet that `upper_ipv6_untrusted` could follow, and
+    that others follow.
+    """
     following, at = record[at + 6], at + IPV6_SIZE
     while following in _EXTENSIONS:
         if following == _FRAGMENT:
-            return at
+            return at if record[at + 3] & 1 else None
         following, at = record[at], at + 8 + record[at + 1] * 8
     return None
 
@@ -214,43 +217,51 @@ def _key(record: bytes, protocol: int, upper: int, ends: bytes) -> Key | None:
     half = len(ends) // 2
     source, to = ends[:half], ends[half:]
     if protocol in _PORTED:
-        ports = record[upper : upper + 4]
-        if len(record) < upper + _LEAST[protocol]:
+        ports, end = record[upper : upper + 4], upper + _LEAST[protocol]
+        if len(record) < end:
             return None
         question = Question((), (), source, to, protocol, int.from_bytes(ports[2:]))
         flags = record[upper + 13] if protocol == TCP else 0
         back = to + source + ports[2:] + ports[:2]
-        return Key(ends + ports, back, question, reply=flags & _RST != 0, flags=flags)
+        return Key(ends + ports, back, question, end, reply=flags & _RST != 0, flags=flags)
     if protocol not in _ERRORS:
-        return Key(ends, to + source, Question((), (), source, to, protocol))
-    if len(record) < upper + 8:
+        return Key(ends, to + source, Question((), (), source, to, protocol), upper)
+    end = upper + 8
+    if len(record) < end:
         return None
     type_ = record[upper]
     question = Question((), (), source, to, protocol, type_)
-    if type_ in _ERRORS[protocol]:
-        return Key(b"", b"", question, inner=_inner(record, upper + 8, len(ends)))
-    said = record[upper + 4 : upper + 6] if type_ in _ANSWERS else b""
-    answer = _ANSWERS.get(type_, type_)
-    forth, back = ends + bytes((type_,)) + said, to + source + bytes((answer,)) + said
-    return Key(forth, back, question, reply=type_ in _REPLIES)
+    request, reply = _ECHOES[protocol]
+    if type_ in (request, reply):
+        said = record[upper + 4 : upper + 6]
+        forth, answer = ends + bytes((type_,)) + said, reply if type_ == request else request
+        back = to + source + bytes((answer,)) + said
+        return Key(forth, back, question, end, reply=type_ == reply)
+    if type_ not in _ERRORS[protocol]:
+        return Key(b"", b"", question, end)
+    inner, end = _inner(record, end, ends)
+    return Key(b"", b"", question, end, inner=inner)
 
 
-def _inner(record: bytes, at: int, size: int) -> tuple[int, bytes] | None:
-    """The key of the packet that an ICMP error quotes; None for one that cannot be followed."""
+def _inner(record: bytes, at: int, outer: bytes) -> tuple[tuple[int, bytes] | None, int]:
+    """The key of the packet that an ICMP error between `outer` quotes, and where that ends; None
+    for one that cannot be followed, or that somebody else has sent.
+    """
+    size = len(outer)
     if size == 8:
         protocol, upper = upper_ipv4_untrusted(record, at)
         ends = record[at + 12 : at + 20]
     else:
         protocol, upper = upper_ipv6_untrusted(record, at)
         ends = record[at + 8 : at + 40]
-    if protocol < 0 or len(ends) != size:
-        return None
+    if protocol < 0 or len(ends) != size or ends[: size // 2] != outer[size // 2 :]:
+        return None, at
     if protocol in _PORTED:
-        return protocol, ends + record[upper : upper + 4]
+        return (protocol, ends + record[upper : upper + 4]), upper + 4
     if protocol not in _ERRORS:
-        return protocol, ends
+        return (protocol, ends), upper
     said = record[upper : upper + 6]
-    return protocol, ends + said[:1] + said[4:]
+    return (protocol, ends + said[:1] + said[4:]), upper + 6
 
 
 @attrs.define(eq=False)
@@ -283,7 +294,8 @@ class Pair:
     # What passes this way, by protocol and key, and answers that have not come yet.
     flows: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
     expected: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
-    fragments: dict[bytes, float] = attrs.field(factory=dict)  # when the first one has passed
+    # Of packets in fragments: when the first one has passed, and where others may at least begin.
+    fragments: dict[bytes, tuple[float, int]] = attrs.field(factory=dict)
 
 
 def _known(record: bytes, flows: Mapping[int, Mapping[bytes, Flow]]) -> Flow | None:
@@ -499,17 +511,20 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         key = rule_key_untrusted(record)
         if key is Passing:
             return None, ""
-        if isinstance(key, Later):
-            if now - pair.fragments.get(key.fragment, -FRAGMENTS_FOR) < FRAGMENTS_FOR:
+        if isinstance(key, Fragment):
+            since, least = pair.fragments.get(key.packet, _NONE)
+            if now - since >= FRAGMENTS_FOR:
+                why = "a fragment, of which the first one has not passed"
+            elif key.start < least:
+                why = "a fragment over what was looked at in the first one"
+            else:
                 return None, "a fragment, of which the first one has passed"
-            return RuleDrop.RULE_UNDETERMINED, "a fragment, of which the first one has not passed"
+            return RuleDrop.RULE_UNDETERMINED, why
         if not isinstance(key, Key):
             return RuleDrop.RULE_UNDETERMINED, "its headers cannot be followed, or end too soon"
         reason, why = self._ask(pair, key, now, keep)
-        if reason is None and keep and key.fragment:
-            if len(pair.fragments) >= MAX_FRAGMENTED:
-                del pair.fragments[next(iter(pair.fragments))]
-            pair.fragments[key.fragment] = now
+        if reason is None and keep and key.fragments is not None:
+            _follow(pair, key.fragments, now)
         return reason, why
 
     def _ask(self, pair: Pair, key: Key, now: float, keep: bool) -> tuple[RuleDrop | None, str]:
@@ -605,6 +620,14 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             if table[key.protocol].get(name) is flow:
                 del table[key.protocol][name]
         del self._begun[pair.source.number][flow]
+
+
+def _follow(pair: Pair, after: Fragment, now: float) -> None:
+    """Let the later fragments of a packet pass, but over no first one of it."""
+    _, least = pair.fragments.pop(after.packet, _NONE)
+    if len(pair.fragments) >= MAX_FRAGMENTED:
+        del pair.fragments[next(iter(pair.fragments))]
+    pair.fragments[after.packet] = now, max(after.start, least)
 
 
 def _names(port: Port) -> tuple[str, ...]:

@@ -63,10 +63,11 @@ def test_networks_and_the_internet_go_by_the_address():
         ("fd00:2::7", True),
         ("10.77.0.3", True),
         ("224.0.0.251", True),
+        ("ff02::fb", True),
+        ("ff0e::101", True),
+        ("255.255.255.255", True),
     ]:
         own = "10.77.0.2" if "." in address else "fe80::1"
-        if address == "224.0.0.251":  # group addresses are reachable worldwide, as RFC 6890 has it
-            continue
         assert allowed(rules, "pc1", "gw", ip=own, to_ip=address) == passes, address
 
 
@@ -76,6 +77,14 @@ def test_icmp_is_of_both_versions():
     assert not allowed(rules, "pc1", "pc2", 58, 128, ip="fe80::1", to_ip="fe80::2")
     assert allowed(rules, "pc1", "pc2", 1, 0)
     assert allowed(rules, "pc1", "pc2", 58, 8, ip="fe80::1", to_ip="fe80::2")
+
+
+def test_types_of_icmpv6_alone():
+    rules = read("deny any -> any 58 echo-request,4")
+    assert not allowed(rules, "pc1", "pc2", 58, 128, ip="fe80::1", to_ip="fe80::2")
+    assert not allowed(rules, "pc1", "pc2", 58, 4, ip="fe80::1", to_ip="fe80::2")
+    assert allowed(rules, "pc1", "pc2", 58, 8, ip="fe80::1", to_ip="fe80::2")
+    assert allowed(rules, "pc1", "pc2", 1, 8)
 
 
 @pytest.mark.parametrize(

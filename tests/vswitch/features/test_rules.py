@@ -133,6 +133,30 @@ async def test_errors_about_a_flow_pass_and_no_others(lan):
     assert await lan.heard("pc2", error) == []
 
 
+@pytest.mark.parametrize("six", [False, True])
+async def test_errors_go_to_who_sent_what_they_are_about(lan, six):
+    lan.go_by("deny pc2 -> pc1")
+    addresses = IPV6 if six else IPV4
+    sent = udp("pc1", "pc2", 53, six=six)
+    assert await lan.heard("pc1", sent) == ["pc2"]
+    payload = struct.pack(">BBHI", *((1, 4) if six else (3, 3)), 0, 0) + sent[14:]
+    for to, heard in [(addresses["pc3"], []), (addresses["pc1"], ["pc1"])]:
+        data = build.ip(addresses["pc2"], to, 58 if six else 1, payload)
+        error = ethernet(MACS["pc1"], MACS["pc2"], 0x86DD if six else 0x0800, data)
+        assert await lan.heard("pc2", error) == heard
+
+
+async def test_of_icmp_echo_requests_alone_begin_a_flow(lan):
+    lan.go_by("deny pc2 -> pc1")
+    for type_ in (13, 5, 17):  # timestamp, redirect, address mask
+        said = struct.pack(">BBHHH", type_, 0, 0, 1, 1) + bytes(12)
+        assert await lan.heard("pc1", packet("pc1", "pc2", 1, said)) == ["pc2"]
+        assert await lan.heard("pc2", packet("pc2", "pc1", 1, said)) == []
+    six = packet("pc1", "pc2", 58, struct.pack(">BBHHH", 139, 0, 0, 1, 1), six=True)
+    assert await lan.heard("pc1", six) == ["pc2"]  # node information
+    assert lan.flows == 0
+
+
 async def test_a_flood_reaches_those_who_may_have_it(lan):
     lan.go_by("deny pc1 -> pc3 udp 1900")
     assert await lan.heard("pc1", udp("pc1", "pc2", 1900, mac=BROADCAST)) == ["pc2"]
@@ -196,6 +220,45 @@ async def test_fragments_of_ipv6_too(lan):
     assert await lan.heard("pc1", later) == []
     assert await lan.heard("pc1", fragment(0, passes)) == ["pc2"]
     assert await lan.heard("pc1", later) == ["pc2"]
+
+
+async def test_no_later_fragment_writes_over_what_decided(lan):
+    lan.go_by("deny pc1 -> pc2 udp 22", "deny pc1 -> pc2 tcp 22")
+
+    def fragment(number, offset, following, payload, more=1):
+        head = struct.pack(">BBHI", following, 0, offset << 3 | more, number)
+        return packet("pc1", "pc2", 44, head + payload, six=True)
+
+    options = b"\x11\0" + bytes(6)  # of the destination; UDP follows
+    begin = options + struct.pack(">HHHH", 50000, 23, 72, 0)
+    assert await lan.heard("pc1", fragment(1, 0, 60, begin)) == ["pc2"]
+    assert await lan.heard("pc1", fragment(1, 1, 60, bytes(16))) == []
+    # What is shorter does not make room for it.
+    short = fragment(1, 0, 17, struct.pack(">HHHH", 50000, 23, 72, 0))
+    assert await lan.heard("pc1", short) == ["pc2"]
+    assert await lan.heard("pc1", fragment(1, 1, 60, bytes(16))) == []
+    assert await lan.heard("pc1", fragment(1, 2, 60, bytes(16))) == ["pc2"]
+    # The flags of TCP are in its second eight bytes.
+    begin = struct.pack(">HHIIBBHHH", 50000, 23, 0, 0, 0x50, SYN, 0, 0, 0)[:16]
+    assert await lan.heard("pc1", fragment(2, 0, 6, begin)) == ["pc2"]
+    assert await lan.heard("pc1", fragment(2, 1, 6, bytes(8))) == []
+    assert await lan.heard("pc1", fragment(2, 2, 6, bytes(8))) == ["pc2"]
+    # One that is whole has none that follow.
+    whole = fragment(3, 0, 17, struct.pack(">HHHH", 50000, 23, 8, 0), more=0)
+    assert await lan.heard("pc1", whole) == ["pc2"]
+    assert await lan.heard("pc1", fragment(3, 1, 17, bytes(8))) == []
+
+
+async def test_no_fragment_changes_what_an_error_is_about(lan):
+    lan.go_by("deny pc2 -> pc1")
+    sent = udp("pc1", "pc2", 53)
+    assert await lan.heard("pc1", sent) == ["pc2"]
+    payload = struct.pack(">BBHI", 3, 3, 0, 0) + sent[14:] + bytes(12)
+    assert await lan.heard("pc2", packet("pc2", "pc1", 1, payload, fragment=0x2000)) == ["pc1"]
+    for offset in range(1, 4):
+        over = packet("pc2", "pc1", 1, bytes(24), fragment=offset)
+        assert await lan.heard("pc2", over) == []
+    assert await lan.heard("pc2", packet("pc2", "pc1", 1, bytes(24), fragment=4)) == ["pc1"]
 
 
 async def test_superframes_are_seen_and_count_as_the_frames_that_they_stand_for(lan):
