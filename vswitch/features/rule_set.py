@@ -27,7 +27,7 @@ Pure. Error contract: `ConfigError`, one line for each thing that is wrong, with
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, TypeAlias, TypeVar
@@ -41,6 +41,7 @@ from vswitch.registry.rules import LOCAL_PORT
 
 MAX_RULES: Final = 1024  # more than people read
 MAX_TESTS: Final = 1024
+MAX_QUESTIONS: Final = 10_000  # of all tests together
 ICMP: Final = 1
 ANY: Final = "any"
 INTERNET: Final = "internet"
@@ -137,8 +138,22 @@ class RuleTest:
     """What the operator holds the rules to. A group stands for each of its members."""
 
     text: str
-    questions: tuple[Question, ...]
+    source: Who
+    to: Who
+    protocol: int
+    target: int
     allowed: bool
+
+    def count(self) -> int:
+        """How many questions it asks."""
+        return max(1, len(self.source.names)) * max(1, len(self.to.names))
+
+    def questions(self) -> Iterator[Question]:
+        """One for each pair of names."""
+        for a in sorted(self.source.names) or [""]:
+            for b in sorted(self.to.names) or [""]:
+                ends = _example(self.source), _example(self.to)
+                yield Question((a,), (b,), *ends, self.protocol, self.target)
 
 
 @attrs.frozen(eq=False)
@@ -214,8 +229,16 @@ def read_rules(table: object, place: str) -> RuleSet:
     )
     if problems:
         raise ConfigError("\n".join(problems))
+    left = MAX_QUESTIONS
     for number, test in enumerate(tests, 1):
-        for question in test.questions:
+        left -= test.count()
+        if left < 0:
+            problems.append(
+                f"{place}.tests {number}, {test.text!r}: the questions of the tests up to here, "
+                f"one for each pair of names, are too many: at most {MAX_QUESTIONS}"
+            )
+            break
+        for question in test.questions():
             allowed, rule = made.judge(question)
             if allowed != test.allowed:
                 said = "allowed" if allowed else "denied"
@@ -293,17 +316,9 @@ def _test(text: str, groups: _Groups) -> RuleTest:
     protocol, targets = _service(words[3:-1])
     if any(first != last for first, last in targets) or len(targets) > 1:
         raise ValueError("a test is of one port")
-    asked = _UNNAMED if protocol is None else protocol
-    questions = tuple(
-        Question((a,), (b,), _example(source), _example(to), asked, _target(targets))
-        for a in sorted(source.names) or [""]
-        for b in sorted(to.names) or [""]
-    )
-    return RuleTest(" ".join(words), questions, words[-1] == "allowed")
-
-
-def _target(targets: tuple[tuple[int, int], ...]) -> int:
-    return targets[0][0] if targets else -1
+    protocol = _UNNAMED if protocol is None else protocol
+    target = targets[0][0] if targets else -1
+    return RuleTest(" ".join(words), source, to, protocol, target, words[-1] == "allowed")
 
 
 def _example(who: Who) -> bytes:

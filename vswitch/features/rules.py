@@ -27,7 +27,7 @@ import struct
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 import attrs
 
@@ -59,6 +59,7 @@ from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
 MAX_FLOWS: Final = 8192  # that one port has begun
+MAX_FLOWS_OF_ALL: Final = 65_536  # some 45 MB; beyond, each port has its share of them
 MAX_FRAGMENTED: Final = 64  # packets in fragments from one port to another
 FRAGMENTS_FOR: Final = 30.0  # s: as long as hosts put them together (RFC 1122 has 60 to 120)
 UNANSWERED: Final = 60.0  # s
@@ -283,19 +284,27 @@ class Flow:
         return now - self.seen > IDLE.get(self.key.protocol, IDLE_OTHERS)
 
 
+class Free:
+    """Two ports between which nothing is denied, either way."""
+
+    free: ClassVar[Literal[True]] = True
+
+
 @attrs.define(eq=False)
 class Pair:
-    """What may go from one port to another."""
+    """What may go from one port to another, between which something is denied."""
+
+    free: ClassVar[Literal[False]] = False
 
     source: Port
     to: Port
-    free: bool  # nothing is denied either way
     rules: tuple[Rule, ...]
     # What passes this way, by protocol and key, and answers that have not come yet.
     flows: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
     expected: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
     # Of packets in fragments: when the first one has passed, and where others may at least begin.
     fragments: dict[bytes, tuple[float, int]] = attrs.field(factory=dict)
+    back: Pair = attrs.field(init=False, repr=False)  # the other way
 
 
 def _known(record: bytes, flows: Mapping[int, Mapping[bytes, Flow]]) -> Flow | None:
@@ -327,7 +336,7 @@ class RuleStage:
     def __init__(self, feature: PortRules, port: Port) -> None:
         self._feature = feature
         self._port = port
-        self.pairs: dict[int, Pair] = {}  # by the port where frames came in
+        self.pairs: dict[int, Pair | Free] = {}  # by the port where frames came in
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """The records that may leave here. HOT PATH."""
@@ -414,6 +423,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         self._stages: dict[int, RuleStage] = {}  # by the port where frames leave
         # By the port that began them, in the order in which they were begun, or looked at.
         self._begun: dict[int, OrderedDict[Flow, None]] = {}
+        self._flows = 0  # all of them
+        self._free = Free()
         self._ticks = 0
 
     @property
@@ -423,7 +434,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     def count_flows(self) -> int:
         """How many are kept in mind."""
-        return sum(map(len, self._begun.values()))
+        return self._flows
 
     def unknown_names(self) -> list[str]:
         """What rules name and no member, nor any port that is there, is called."""
@@ -443,6 +454,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         before, self._set = self._set.forbids, switch.rules
         flows = [flow for begun in self._begun.values() for flow in begun]
         self._begun.clear()
+        self._flows = 0
         for stage in self._stages.values():
             stage.clear()
         if self._set.forbids:
@@ -455,8 +467,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     def _begin_again(self, flow: Flow) -> None:
         pair = self.pair(flow.pair.source, flow.pair.to)
-        allowed, _ = decide(pair.rules, _asked(pair, flow.key), self._set.allow)
-        if allowed and not pair.free:
+        if not pair.free and decide(pair.rules, _asked(pair, flow.key), self._set.allow)[0]:
             flow.pair = pair
             self._keep(flow)
 
@@ -466,8 +477,13 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         """From where, and what may leave."""
         if not self._set.forbids:
             return Stages()
-        stage = self._stages.setdefault(port.number, RuleStage(self, port))
-        return Stages(_Arrival(self, port), stage)
+        return Stages(_Arrival(self, port), self._stage(port))
+
+    def _stage(self, port: Port) -> RuleStage:
+        found = self._stages.get(port.number)
+        if found is None:
+            found = self._stages[port.number] = RuleStage(self, port)
+        return found
 
     def port_down(self, number: int) -> None:
         """What it has begun is over, and what was begun with it."""
@@ -477,7 +493,6 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         self._stages.pop(number, None)
         for stage in self._stages.values():
             stage.forget(number)
-        self._begun.pop(number, None)
         if self.source is not None and self.source.number == number:
             self.source = None
 
@@ -490,17 +505,22 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     # Frames.
 
-    def pair(self, source: Port, to: Port) -> Pair:
+    def pair(self, source: Port, to: Port) -> Pair | Free:
         """The way from one port to the other, which is made the first time."""
-        stage = self._stages.setdefault(to.number, RuleStage(self, to))
-        found = stage.pairs.get(source.number)
-        if found is None:
-            ends, starts = _names(to), _names(source)
-            rules, back = self._set.between(starts, ends), self._set.between(ends, starts)
-            both = self._set.allow and all(rule.allow for rule in (*rules, *back))
-            free = both or SERVICES_PORT in (source.name, to.name)
-            found = stage.pairs[source.number] = Pair(source, to, free, rules)
-        return found
+        forth, back = self._stage(to).pairs, self._stage(source).pairs
+        found = forth.get(source.number)
+        if found is not None:
+            return found
+        ends, starts = _names(to), _names(source)
+        there, here = self._set.between(starts, ends), self._set.between(ends, starts)
+        both = self._set.allow and all(rule.allow for rule in (*there, *here))
+        if both or SERVICES_PORT in (source.name, to.name):
+            forth[source.number] = back[to.number] = self._free
+            return self._free
+        pair, other = Pair(source, to, there), Pair(to, source, here)
+        pair.back, other.back = other, pair
+        forth[source.number], back[to.number] = pair, other
+        return pair
 
     def decide(
         self, pair: Pair, record: bytes, now: float, *, keep: bool
@@ -522,16 +542,17 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             return RuleDrop.RULE_UNDETERMINED, why
         if not isinstance(key, Key):
             return RuleDrop.RULE_UNDETERMINED, "its headers cannot be followed, or end too soon"
-        reason, why = self._ask(pair, key, now, keep)
+        reason, why = self._ask(pair, key, now, stands_for(record) if keep else 0)
         if reason is None and keep and key.fragments is not None:
             _follow(pair, key.fragments, now)
         return reason, why
 
-    def _ask(self, pair: Pair, key: Key, now: float, keep: bool) -> tuple[RuleDrop | None, str]:
+    def _ask(self, pair: Pair, key: Key, now: float, frames: int) -> tuple[RuleDrop | None, str]:
+        """`frames`: as how many it goes that way; 0 where it does not, and nothing changes."""
         flows, expected = pair.flows[key.protocol], pair.expected[key.protocol]
         flow = flows.get(key.forth) or expected.get(key.forth)
         if flow is not None and not (key.opens and flow.answered):
-            if keep:
+            if frames:
                 flow.seen = now
                 flow.ended = flow.ended or key.ends
                 if expected.pop(key.forth, None) is not None:
@@ -540,7 +561,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             return None, "of a flow that may pass"
         if key.inner is not None:
             protocol, inner = key.inner
-            if inner in self.pair(pair.to, pair.source).flows[protocol]:
+            if inner in pair.back.flows[protocol]:
                 return None, "an error about a flow that may pass"
         allowed, rule = decide(pair.rules, _asked(pair, key), self._set.allow)
         middle = key.protocol == TCP and not key.opens
@@ -548,17 +569,18 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             allowed, rule = opener
         why = self._set.number(rule)
         if not allowed:
-            if keep and rule is not None:
-                rule.denied += 1
+            if rule is not None:
+                rule.denied += frames
             return RuleDrop.RULE_DENIED, why
         begins = key.forth and not key.reply and not _is_group(key.question.to_ip)
-        if keep and flow is not None:  # its ports are used again
+        if frames and flow is not None:  # its ports are used again
             self._forget(flow)
-        if begins and not self._has_room(pair.source.number, now, keep):
-            return RuleDrop.RULE_FLOWS, f"{pair.source.name} has begun {MAX_FLOWS} flows"
-        if keep and begins:
+        if begins and not self._has_room(pair.source.number, now, frames > 0):
+            why = f"{pair.source.name} has begun as many flows as it may"
+            return RuleDrop.RULE_FLOWS, why
+        if frames and begins:
             self._keep(Flow(pair, key, now))
-        if keep and rule is not None:
+        if frames and rule is not None:
             rule.allowed += 1
         return None, why
 
@@ -586,24 +608,29 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         """Whether that port may begin another flow, if need be in place of an older one. Looks at
         few, so that a flood costs little: who is passed over has its turn again after all others.
         """
-        begun = self._begun.get(number)
-        if begun is None or len(begun) < MAX_FLOWS:
+        begun, limit = self._begun.get(number), MAX_FLOWS
+        if begun is None:
             return True
-        for flow in list(islice(begun, LOOKS)):
+        if self._flows >= MAX_FLOWS_OF_ALL:
+            limit = min(limit, MAX_FLOWS_OF_ALL // len(self._begun))
+        found = len(begun) < limit
+        for flow in [] if found else list(islice(begun, LOOKS)):
             if not flow.answered or flow.ended or flow.over(now):
+                found = True
                 if keep:
                     self._forget(flow)
-                return True
-            if keep:
+                if len(begun) < limit:
+                    break
+            elif keep:
                 begun.move_to_end(flow)
-        return False
+        return found
 
     def _keep(self, flow: Flow) -> None:
         pair, key = flow.pair, flow.key
-        back = self.pair(pair.to, pair.source)
-        pair.flows[key.protocol][key.forth] = flow
-        (back.flows if flow.answered else back.expected)[key.protocol][key.back] = flow
+        back = pair.back.flows if flow.answered else pair.back.expected
+        pair.flows[key.protocol][key.forth] = back[key.protocol][key.back] = flow
         self._begun.setdefault(pair.source.number, OrderedDict())[flow] = None
+        self._flows += 1
 
     def _expire(self, number: int, now: float) -> None:
         for flow in [flow for flow in self._begun[number] if flow.over(now)]:
@@ -611,15 +638,19 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     def _forget(self, flow: Flow) -> None:
         pair, key = flow.pair, flow.key
-        back = self.pair(pair.to, pair.source)
+        protocol = key.protocol
         for table, name in (
-            (pair.flows, key.forth),
-            (back.flows, key.back),
-            (back.expected, key.back),
+            (pair.flows[protocol], key.forth),
+            (pair.back.flows[protocol], key.back),
+            (pair.back.expected[protocol], key.back),
         ):
-            if table[key.protocol].get(name) is flow:
-                del table[key.protocol][name]
-        del self._begun[pair.source.number][flow]
+            if table.get(name) is flow:
+                del table[name]
+        begun = self._begun[pair.source.number]
+        del begun[flow]
+        if not begun:
+            del self._begun[pair.source.number]
+        self._flows -= 1
 
 
 def _follow(pair: Pair, after: Fragment, now: float) -> None:

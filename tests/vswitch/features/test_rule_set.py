@@ -153,3 +153,15 @@ def test_rules_of_which_a_test_fails_are_refused_and_the_rule_is_named():
         read(tests=["pc1 -> pc2 icmp echo-request denied"])
     read("deny pc1 -> internet", tests=["pc1 -> internet tcp 443 denied", "pc1 -> pc2 allowed"])
     read("deny any -> 10.9.0.0/16", tests=["any -> 10.9.0.0/16 tcp 1 denied"])
+
+
+def test_tests_ask_so_many_questions_and_no_more():
+    groups = {"many": [f"pc{number}" for number in range(100)]}
+    test = "many -> many tcp 22 allowed"
+    assert len(list(read(groups=groups, tests=[test]).tests[0].questions())) == 10_000
+    groups["all"] = [f"pc{number}" for number in range(100_000)]
+    for tests in ([test, "pc1 -> pc2 allowed"], ["all -> all denied"]):
+        with pytest.raises(ConfigError) as caught:
+            read(groups=groups, tests=tests)
+        assert str(caught.value).startswith(f"f.toml: rules.tests {len(tests)}, ")
+        assert "one for each pair of names, are too many: at most 10000" in str(caught.value)

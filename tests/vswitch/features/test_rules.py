@@ -51,7 +51,7 @@ class Lan:
 @pytest.fixture
 async def lan():
     async with open_switch() as switch:
-        devices = {name: FakeDevice() for name in NAMES}
+        devices = {name: FakeDevice(superframes=True) for name in NAMES}
         for name in NAMES:
             switch.attach(devices[name], name=name)
         lan = Lan(switch, FeatureManager(switch), devices)
@@ -273,6 +273,7 @@ async def test_superframes_are_seen_and_count_as_the_frames_that_they_stand_for(
     (port,) = [each for each in lan.switch.ports if each.name == "pc1"]
     lan.switch.ingress(port, [record])
     assert lan.drops("pc2") == {RuleDrop.RULE_DENIED: 4}
+    assert lan.managed.feature(PortRules).rules.rules[0].denied == 4
 
 
 async def test_new_rules_keep_the_flows_that_they_would_let_begin(lan):
@@ -313,6 +314,30 @@ async def test_a_connection_from_before_the_rules_goes_on_with_who_may_have_open
     assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == []
     assert await lan.heard("pc1", tcp("pc1", "pc2", 22, flags=ACK)) == ["pc2"]
     assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == ["pc1"]
+
+
+async def test_all_ports_together_are_bounded_and_none_takes_the_place_of_others(lan, monkeypatch):
+    monkeypatch.setattr(rules_module, "MAX_FLOWS", 30)
+    monkeypatch.setattr(rules_module, "MAX_FLOWS_OF_ALL", 20)
+    lan.go_by("deny pc2 -> any")
+    for port in range(30):  # alone it may have all there is
+        assert await lan.heard("pc1", udp("pc1", "pc2", port)) == ["pc2"]
+    assert lan.flows == 20
+    for port in range(30):
+        assert await lan.heard("pc3", udp("pc3", "pc2", port)) == ["pc2"]
+    assert lan.flows == 30  # its share
+    for port in range(30):  # above its share, which shrinks
+        assert await lan.heard("pc1", udp("pc1", "pc2", port)) == ["pc2"]
+    assert lan.flows == 20
+    assert await lan.heard("pc2", udp("pc2", "pc3", 50000, own=29)) == ["pc3"]
+
+
+async def test_ports_between_which_nothing_is_denied_share_what_is_kept_of_them(lan):
+    lan.go_by("deny pc2 -> pc1")
+    pc1, pc2, pc3 = lan.switch.ports
+    feature = lan.managed.feature(PortRules)
+    assert feature.pair(pc1, pc3) is feature.pair(pc3, pc2)
+    assert feature.pair(pc1, pc2) is not feature.pair(pc2, pc1)
 
 
 def later(lan, seconds):

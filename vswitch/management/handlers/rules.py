@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from vswitch.features.rule_set import read_rules
 from vswitch.features.rules import PortRules
 from vswitch.management.handlers.common import Args, Controlled, Result
@@ -25,5 +27,8 @@ async def rules_list(controlled: Controlled, args: Args) -> Result:
 
 async def rules_load(controlled: Controlled, args: Args) -> Result:
     """`vswitch rules load`: go by those of a table, if all of it is right and its tests hold."""
-    controlled.managed.change_rules(read_rules(args.get("table"), str(args.get("place", "rules"))))
+    # Many rules with many tests take a while, in which frames go on.
+    place = str(args.get("place", "rules"))
+    rules = await trio.to_thread.run_sync(read_rules, args.get("table"), place)
+    controlled.managed.change_rules(rules)
     return await rules_list(controlled, args)
