@@ -15,7 +15,8 @@ A rule is `allow|deny WHO -> WHO [PROTOCOL [PORTS or TYPES]]`; the first that fi
 the name of a port, so of a member; a group; `switch`, the switch's own host; `any`; a network such
 as 192.168.1.0/24, by the IP address; or `internet`, every address of one host that is reachable
 worldwide (RFC 6890). A protocol is tcp, udp, icmp (of either IP), sctp or a number; ports are `22`
-or `80,443,8000-8010`; types of ICMP are numbers, or `echo-request` and its like.
+or `80,443,8000-8010`; types of ICMP are `echo-request` and its like, or numbers, of `icmp` those of
+IPv4, which stand for their like of IPv6.
 
 A test is `WHO -> WHO [PROTOCOL [PORT or TYPE]] allowed|denied`; without a protocol it asks for one
 that no rule names. Rules of which a test fails are refused. Here it is decided alone who may begin;
@@ -47,7 +48,13 @@ ANY: Final = "any"
 INTERNET: Final = "internet"
 SWITCH: Final = "switch"
 
-_PROTOCOLS: Final = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "sctp": 132}
+_BOTH: Final = frozenset({ICMP, ICMPV6})
+_PROTOCOLS: Final = {
+    "icmp": _BOTH,
+    "tcp": frozenset({TCP}),
+    "udp": frozenset({UDP}),
+    "sctp": frozenset({132}),
+}
 _UNNAMED: Final = 253  # for experiments (RFC 3692)
 _WITH_PORTS: Final = frozenset({TCP, UDP, 132})
 # Of ICMP and of ICMPv6 (RFC 792, 4443): what people filter.
@@ -110,16 +117,15 @@ class Rule:
     allow: bool
     source: Who
     to: Who
-    protocol: int | None = None  # None: any
+    protocols: frozenset[int] = frozenset()  # none: any
     targets: tuple[tuple[int, int], ...] = ()  # first and last; none: any
     allowed: int = attrs.field(init=False, default=0)  # conversations
     denied: int = attrs.field(init=False, default=0)  # frames
 
     def fits(self, question: Question) -> bool:
         """Whether it is this rule that decides, if none before it does. Names are known to fit."""
-        if self.protocol is not None:
-            both = self.protocol == ICMP and question.protocol == ICMPV6
-            if question.protocol != self.protocol and not both:
+        if self.protocols:
+            if question.protocol not in self.protocols:
                 return False
             if self.targets and not any(a <= question.target <= b for a, b in self.of(question)):
                 return False
@@ -127,7 +133,7 @@ class Rule:
 
     def of(self, question: Question) -> tuple[tuple[int, int], ...]:
         """The ports, or the types in the numbers of that version of IP."""
-        if self.protocol != ICMP or question.protocol != ICMPV6:
+        if self.protocols != _BOTH or question.protocol != ICMPV6:
             return self.targets
         of_version = dict(_TYPES.values())
         return tuple((of_version.get(a, a), of_version.get(b, b)) for a, b in self.targets)
@@ -297,13 +303,13 @@ def _rule(text: str, groups: _Groups) -> Rule:
     words = text.split()
     if len(words) < 4 or words[0] not in ("allow", "deny") or words[2] != "->":
         raise ValueError("write allow or deny WHO -> WHO, and perhaps a protocol and its ports")
-    protocol, targets = _service(words[4:])
+    protocols, targets = _service(words[4:])
     return Rule(
         " ".join(words),
         words[0] == "allow",
         _who(words[1], groups),
         _who(words[3], groups),
-        protocol,
+        protocols,
         targets,
     )
 
@@ -313,10 +319,10 @@ def _test(text: str, groups: _Groups) -> RuleTest:
     if len(words) < 4 or words[1] != "->" or words[-1] not in ("allowed", "denied"):
         raise ValueError("write WHO -> WHO, perhaps a protocol and a port, then allowed or denied")
     source, to = _who(words[0], groups), _who(words[2], groups)
-    protocol, targets = _service(words[3:-1])
+    protocols, targets = _service(words[3:-1])
     if any(first != last for first, last in targets) or len(targets) > 1:
         raise ValueError("a test is of one port")
-    protocol = _UNNAMED if protocol is None else protocol
+    protocol = min(protocols, default=_UNNAMED)
     target = targets[0][0] if targets else -1
     return RuleTest(" ".join(words), source, to, protocol, target, words[-1] == "allowed")
 
@@ -349,29 +355,30 @@ def _who(text: str, groups: _Groups) -> Who:
     return Who(text, frozenset({text}))
 
 
-def _service(words: list[str]) -> tuple[int | None, tuple[tuple[int, int], ...]]:
+def _service(words: list[str]) -> tuple[frozenset[int], tuple[tuple[int, int], ...]]:
     if not words:
-        return None, ()
+        return frozenset(), ()
     if len(words) > 2:
         raise ValueError(f"{' '.join(words[2:])!r} is too much: ports are joined by commas")
     name = words[0].lower()
     if name not in _PROTOCOLS and not (name.isascii() and name.isdigit() and int(name) <= 255):
         raise ValueError(f"{words[0]!r} is no protocol: write {', '.join(_PROTOCOLS)} or a number")
-    protocol = _PROTOCOLS[name] if name in _PROTOCOLS else int(name)
+    protocols = _PROTOCOLS[name] if name in _PROTOCOLS else frozenset({int(name)})
     if len(words) == 1:
-        return protocol, ()
-    if protocol in (ICMP, ICMPV6):
-        return protocol, tuple(_type(each, protocol) for each in words[1].split(","))
-    if protocol not in _WITH_PORTS:
+        return protocols, ()
+    if protocols <= _BOTH:
+        return protocols, tuple(_type(each, protocols) for each in words[1].split(","))
+    if not protocols <= _WITH_PORTS:
         raise ValueError(f"{words[0]} has no ports")
-    return protocol, tuple(_ports(each) for each in words[1].split(","))
+    return protocols, tuple(_ports(each) for each in words[1].split(","))
 
 
-def _type(text: str, protocol: int) -> tuple[int, int]:
+def _type(text: str, protocols: frozenset[int]) -> tuple[int, int]:
     if text in _TYPES:
-        number = _TYPES[text][protocol == ICMPV6]
-        return number, number
-    number = _number(text, 255, f"{text!r} is no type of ICMP: write {', '.join(_TYPES)} or 0-255")
+        number = _TYPES[text][ICMP not in protocols]
+    else:
+        reason = f"{text!r} is no type of ICMP: write {', '.join(_TYPES)} or 0-255"
+        number = _number(text, 255, reason)
     return number, number
 
 

@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from vswitch.features import rules as rules_module
 from vswitch.features.manager import FeatureManager
-from vswitch.features.rule_set import Question, read_rules
+from vswitch.features.rule_set import read_rules
 from vswitch.features.rules import PortRules, RuleDrop, rule_key_untrusted
 from vswitch.frames import build
 from vswitch.frames.records import frame_record
@@ -506,58 +506,145 @@ async def test_a_switch_that_goes_by_rules_balances(lan):
 
 # --- A slow reference ------------------------------------------------------------------------
 
+ALL = (*NAMES, "switch")
+GROUPS = {"lab": ["pc1", "pc3"], "servers": ["pc2", "pc3"]}
+OWN = {
+    4: {name: f"10.77.0.{n}" for n, name in enumerate(ALL, 1)},
+    6: {name: f"fe80::{n}" for n, name in enumerate(ALL, 1)},
+}
+ELSEWHERE = {
+    4: ("9.9.9.9", "192.168.1.9", "192.168.2.9", "224.0.0.251", "255.255.255.255"),
+    6: ("2606:4700::1", "fd00:1::9", "fd00:2::9", "ff02::fb", "ff0e::1"),
+}
+SERVICES = (
+    *("", "", "tcp", "udp", "icmp", "sctp", "47", "6 22", "58", "tcp 22,80-90", "udp 53"),
+    *("icmp echo-request", "58 echo-request,parameter-problem", "icmp 8,3", "1 echo-reply"),
+    *("58 128", "132 36412", "icmp unreachable", "sctp 1-40000", "17 0-100"),
+)
+NUMBERS = {"tcp": {6}, "udp": {17}, "sctp": {132}, "icmp": {1, 58}}
+KINDS = {  # of ICMP and of ICMPv6
+    "echo-reply": (0, 129),
+    "unreachable": (3, 1),
+    "echo-request": (8, 128),
+    "time-exceeded": (11, 3),
+    "parameter-problem": (12, 4),
+}
 
-def slow(lines, groups, default, source, to, to_ip, protocol, target):
+
+def slow(lines, default, source, to, source_ip, to_ip, protocol, target):
     """Rules as a person reads them."""
 
     def is_who(text, name, address):
+        address = ipaddress.ip_address(address)
         if text == "any":
             return True
         if text == "internet":
-            return ipaddress.ip_address(address).is_global
+            return address.is_global and not address.is_multicast
         if "/" in text:
-            return ipaddress.ip_address(address) in ipaddress.ip_network(text)
-        return name in groups.get(text, [text])
+            return address in ipaddress.ip_network(text)
+        return name in GROUPS.get(text, [text])
+
+    def is_kind(text, name):
+        if text in KINDS:
+            return target == KINDS[text][protocol == 58]
+        number = int(text)
+        if name == "icmp" and protocol == 58:  # the number that ICMP has for it
+            number = dict(KINDS.values()).get(number, number)
+        return target == number
 
     for line in lines:
         verb, first, _, second, *service = line.split()
-        if not is_who(first, source, IPV4[source]) or not is_who(second, to, to_ip):
+        if not is_who(first, source, source_ip) or not is_who(second, to, to_ip):
             continue
         if service:
-            if {"tcp": 6, "udp": 17, "icmp": 1}[service[0]] != protocol:
+            if protocol not in (NUMBERS.get(service[0]) or {int(service[0])}):
                 continue
-            ports = service[1].split(",") if len(service) > 1 else []
-            ranges = [tuple(map(int, each.split("-"))) for each in ports]
-            if ranges and not any(each[0] <= target <= each[-1] for each in ranges):
-                continue
+            if len(service) > 1 and protocol in (1, 58):
+                if not any(is_kind(each, service[0]) for each in service[1].split(",")):
+                    continue
+            elif len(service) > 1:
+                ranges = [tuple(map(int, each.split("-"))) for each in service[1].split(",")]
+                if not any(each[0] <= target <= each[-1] for each in ranges):
+                    continue
         return verb == "allow"
     return default == "allow"
 
 
 def draw_rule(rng):
-    who = [*NAMES, "any", "lab", "internet", "10.77.0.0/30", "192.168.1.0/24"]
-    line = f"{rng.choice(['allow', 'deny'])} {rng.choice(who)} -> {rng.choice(who)}"
-    service = rng.choice(
-        ["", " tcp", " udp", " icmp", " tcp 22", " tcp 22,80-90", " udp 53", " icmp 8"]
-    )
-    return line + service
+    who = [*ALL, "any", "any", *GROUPS, "internet"]
+    who += ["10.77.0.0/30", "192.168.1.0/24", "fd00:1::/64", "fe80::2/127", "0.0.0.0/0", "::/0"]
+    service = rng.choice(SERVICES)
+    verb = rng.choice(["allow", "deny"])
+    return f"{verb} {rng.choice(who)} -> {rng.choice(who)} {service}".strip()
 
 
-def test_ten_thousand_pairs_of_rules_and_flows_are_judged_as_a_slow_reference_does():
+def draw_frame(rng, source, to, source_ip, to_ip, protocol, target):
+    """One of the ways to write that packet."""
+    rest = bytes(rng.randrange(16, 40))
+    if protocol in (1, 58):
+        payload = bytes((target, 0)) + bytes(2) + rest
+    elif protocol == 6:
+        payload = struct.pack(">HHIIBBHHH", 50000, target, 0, 0, 0x50, SYN, 1000, 0, 0) + rest
+    elif target >= 0:
+        payload = struct.pack(">HH", 50000, target) + rest
+    else:
+        payload = rest
+    six = ":" in to_ip
+    if six:
+        chain = rng.choice([(), (), (0,), (60,), (0, 43, 60), (44,), (0, 44, 60), (51,)])
+        following = protocol
+        for each in reversed(chain):
+            words = 0 if each == 44 else rng.randrange(3)
+            begin = bytes((following, words))
+            size = 8 + words * (4 if each == 51 else 8)
+            payload, following = begin + bytes(size - 2) + payload, each
+        data = build.ip(*map(ipaddress.ip_address, (source_ip, to_ip)), following, payload)
+    else:
+        data = build.ip(*map(ipaddress.ip_address, (source_ip, to_ip)), protocol, payload)
+        options = bytes(4 * rng.choice([0, 0, 1, 10]))
+        data = bytes((0x45 + len(options) // 4,)) + data[1:20] + options + data[20:]
+        data = data[:6] + rng.choice([b"\0\0", b"\x40\0", b"\x20\0"]) + data[8:]
+    frame = ethernet(b"\x02" * 6, b"\x04" * 6, 0x86DD if six else 0x0800, data)
+    for tag in rng.choice([(), (), (7,), (7, 8)]):
+        frame = vlan_tagged(frame, tag)
+    return frame_record(frame)
+
+
+async def test_ten_thousand_pairs_of_rules_and_frames_are_decided_as_a_slow_reference_does():
     rng, seen = random.Random(16), {True: 0, False: 0}
-    groups = {"lab": ["pc1", "pc3"]}
-    for _ in range(1_000):
-        lines = [draw_rule(rng) for _ in range(rng.randrange(8))]
-        default = rng.choice(["allow", "deny"])
-        made = read_rules({"list": lines, "groups": groups, "default": default}, "rules")
-        for _ in range(10):
-            source, to = rng.sample(NAMES, 2)
-            to_ip = ipaddress.ip_address(rng.choice([IPV4[to], "9.9.9.9", "192.168.1.9"]))
-            protocol, target = rng.choice([(6, 22), (6, 85), (6, 91), (17, 53), (1, 8), (1, 3)])
-            asked = Question((source,), (to,), IPV4[source].packed, to_ip.packed, protocol, target)
-            expected = slow(lines, groups, default, source, to, str(to_ip), protocol, target)
-            assert made.judge(asked)[0] == expected, (lines, default, asked)
-            seen[expected] += 1
+    async with open_switch() as switch:
+        managed = FeatureManager(switch)
+        ports = {}
+        for name in ALL:
+            called = "local" if name == "switch" else name
+            ports[name] = switch.attach(FakeDevice(), name=called)
+        feature = managed.feature(PortRules)
+        for _ in range(1_000):
+            lines = [draw_rule(rng) for _ in range(rng.randrange(8))]
+            default = rng.choice(["allow", "deny"])
+            table = {"list": lines, "groups": GROUPS, "default": default}
+            managed.change_rules(read_rules(table, "rules"))
+            for _ in range(10):
+                source, to = rng.sample(ALL, 2)
+                version = rng.choice([4, 6])
+                source_ip, to_ip = OWN[version][source], OWN[version][to]
+                if rng.random() < 0.4:
+                    to_ip = rng.choice(ELSEWHERE[version])
+                if rng.random() < 0.2:
+                    source_ip = rng.choice(ELSEWHERE[version][:3])
+                icmp = [(58, 128), (58, 129), (58, 4)] if version == 6 else [(1, 8), (1, 0), (1, 3)]
+                packets = [(6, 22), (6, 85), (6, 91), (17, 53), (132, 36412), (47, -1), *icmp]
+                asked = source, to, source_ip, to_ip, *rng.choice(packets)
+                expected = slow(lines, default, *asked)
+                pair = feature.pair(ports[source], ports[to])
+                if pair.free:
+                    assert expected, (lines, default, asked)
+                    continue
+                reason, why = feature.decide(pair, draw_frame(rng, *asked), 0.0, keep=False)
+                assert (reason is None) == expected, (lines, default, asked, why)
+                assert reason in (None, RuleDrop.RULE_DENIED)
+                seen[expected] += 1
+        assert feature.count_flows() == 0
     assert min(seen.values()) > 2_000
 
 
