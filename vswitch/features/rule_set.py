@@ -38,15 +38,12 @@ import attrs
 from vswitch.errors import ConfigError
 from vswitch.frames.headers import ICMPV6
 from vswitch.frames.virtio import TCP, UDP
-from vswitch.registry.rules import LOCAL_PORT
+from vswitch.registry.rules import ANY, INTERNET, LOCAL_PORT, RULE_WORDS, SWITCH
 
 MAX_RULES: Final = 1024  # more than people read
 MAX_TESTS: Final = 1024
 MAX_QUESTIONS: Final = 10_000  # of all tests together
 ICMP: Final = 1
-ANY: Final = "any"
-INTERNET: Final = "internet"
-SWITCH: Final = "switch"
 
 _BOTH: Final = frozenset({ICMP, ICMPV6})
 _PROTOCOLS: Final = {
@@ -276,7 +273,7 @@ def _groups(said: object, place: str, problems: list[str]) -> dict[str, frozense
         problems.append(f"{place}: must be a table: write [{place.rpartition(' ')[2]}]")
         return groups
     for name, members in said.items():
-        if not _NAME.fullmatch(name) or name in (ANY, INTERNET, SWITCH):
+        if not _NAME.fullmatch(name) or name in RULE_WORDS:
             problems.append(f"{place}: {name!r} cannot be the name of a group")
         elif not (isinstance(members, list | tuple) and members and all(map(_is_name, members))):
             problems.append(f'{place}.{name}: must be a list of names, such as ["pc1", "pc2"]')

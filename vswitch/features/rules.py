@@ -419,6 +419,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         self.source: Port | None = None  # where those frames came in that leave now
         self._switch = switch
         self._members: frozenset[str] = frozenset()
+        self._former: Mapping[str, str] = {}  # names that members had, with those that they have
         self._set = RuleSet()
         self._stages: dict[int, RuleStage] = {}  # by the port where frames leave
         # By the port that began them, in the order in which they were begun, or looked at.
@@ -438,8 +439,9 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     def unknown_names(self) -> list[str]:
         """What rules name and no member, nor any port that is there, is called."""
-        there = {name for port in self._switch.ports for name in _names(port)}
-        return sorted(self._set.named - self._members - there - {LOCAL_PORT, PUBLISH_PORT})
+        there = {name for port in self._switch.ports for name in self._names(port)}
+        known = there | self._members | self._former.keys() | {LOCAL_PORT, PUBLISH_PORT}
+        return sorted(self._set.named - known)
 
     # Settings.
 
@@ -452,6 +454,17 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         if switch.rules is self._set:
             return False
         before, self._set = self._set.forbids, switch.rules
+        self._judge_again()
+        return before != self._set.forbids
+
+    def renamed(self, former: Mapping[str, str]) -> None:
+        """Rules go on to mean members by their former names, until others are called so."""
+        if former != self._former:
+            self._former = dict(former)
+            self._judge_again()
+
+    def _judge_again(self) -> None:
+        """Go by other rules or names, with the flows that may begin by these."""
         flows = [flow for begun in self._begun.values() for flow in begun]
         self._begun.clear()
         self._flows = 0
@@ -463,11 +476,10 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         else:
             self._stages.clear()
             self.source = None
-        return before != self._set.forbids
 
     def _begin_again(self, flow: Flow) -> None:
         pair = self.pair(flow.pair.source, flow.pair.to)
-        if not pair.free and decide(pair.rules, _asked(pair, flow.key), self._set.allow)[0]:
+        if not pair.free and decide(pair.rules, self._asked(pair, flow.key), self._set.allow)[0]:
             flow.pair = pair
             self._keep(flow)
 
@@ -511,7 +523,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         found = forth.get(source.number)
         if found is not None:
             return found
-        ends, starts = _names(to), _names(source)
+        ends, starts = self._names(to), self._names(source)
         there, here = self._set.between(starts, ends), self._set.between(ends, starts)
         both = self._set.allow and all(rule.allow for rule in (*there, *here))
         if both or SERVICES_PORT in (source.name, to.name):
@@ -563,7 +575,7 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             protocol, inner = key.inner
             if inner in pair.back.flows[protocol]:
                 return None, "an error about a flow that may pass"
-        allowed, rule = decide(pair.rules, _asked(pair, key), self._set.allow)
+        allowed, rule = decide(pair.rules, self._asked(pair, key), self._set.allow)
         middle = key.protocol == TCP and not key.opens
         if allowed and middle and (opener := self._denied_opener(pair, key)) is not None:
             allowed, rule = opener
@@ -594,8 +606,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             return None
         asked = key.question
         opened = Question(
-            _names(pair.to),
-            _names(pair.source),
+            self._names(pair.to),
+            self._names(pair.source),
             asked.to_ip,
             asked.source_ip,
             TCP,
@@ -603,6 +615,15 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         )
         allowed, rule = self._set.judge(opened)
         return None if allowed else (allowed, rule)
+
+    def _names(self, port: Port) -> tuple[str, ...]:
+        """All that rules may call it."""
+        former = [old for old, name in self._former.items() if name == port.name]
+        return (port.name, port.group, *former) if port.group else (port.name, *former)
+
+    def _asked(self, pair: Pair, key: Key) -> Question:
+        names = {"source": self._names(pair.source), "to": self._names(pair.to)}
+        return attrs.evolve(key.question, **names)
 
     def _has_room(self, number: int, now: float, keep: bool) -> bool:
         """Whether that port may begin another flow, if need be in place of an older one. Looks at
@@ -659,14 +680,6 @@ def _follow(pair: Pair, after: Fragment, now: float) -> None:
     if len(pair.fragments) >= MAX_FRAGMENTED:
         del pair.fragments[next(iter(pair.fragments))]
     pair.fragments[after.packet] = now, max(after.start, least)
-
-
-def _names(port: Port) -> tuple[str, ...]:
-    return (port.name, port.group) if port.group else (port.name,)
-
-
-def _asked(pair: Pair, key: Key) -> Question:
-    return attrs.evolve(key.question, source=_names(pair.source), to=_names(pair.to))
 
 
 def _is_group(packed: bytes) -> bool:

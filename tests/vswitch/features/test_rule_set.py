@@ -6,6 +6,7 @@ import pytest
 
 from vswitch.errors import ConfigError
 from vswitch.features.rule_set import Question, read_rules
+from vswitch.registry.rules import taken_reason
 
 
 def packed(text):
@@ -50,6 +51,13 @@ def test_groups_and_the_switchs_own_host():
     assert not allowed(rules, "pc2", "local")
     assert allowed(rules, "pc3", "local")
     assert rules.named == {"pc1", "pc2", "local"}
+
+
+@pytest.mark.parametrize("name", ["any", "internet", "switch"])
+def test_what_a_rule_has_a_word_for_nobody_is_called(name):
+    assert "a word of rules" in taken_reason(name, ())
+    assert not allowed(read(f"deny {name} -> pc2"), "local", "pc2", ip="1.1.1.1")
+    assert allowed(read(f"deny {name} -> pc2"), name, "pc2") == (name != "any")
 
 
 def test_networks_and_the_internet_go_by_the_address():

@@ -479,6 +479,22 @@ async def test_a_port_that_is_gone_leaves_nothing(lan):
     assert await lan.heard("pc2", tcp("pc2", "pc1", 50000, own=22, flags=ACK)) == []
 
 
+async def test_a_member_that_was_renamed_is_still_who_a_rule_calls_by_its_old_name(lan):
+    lan.managed.renamed({"old": "pc2", "older": "pc2"})
+    groups = {"lab": ["old", "pc9"]}
+    lan.go_by("deny older -> pc1 tcp", "deny lab -> pc3", "deny pc1 -> pc2 udp", groups=groups)
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 22)) == []
+    assert await lan.heard("pc2", udp("pc2", "pc3", 22)) == []
+    assert await lan.heard("pc3", tcp("pc3", "pc1", 22)) == ["pc1"]
+    assert lan.managed.feature(PortRules).unknown_names() == ["pc9"]
+    assert await lan.heard("pc1", tcp("pc1", "pc2", 80)) == ["pc2"]
+    # Somebody else is called so now, and the flows that may be stay.
+    lan.managed.renamed({"old": "pc2"})
+    assert await lan.heard("pc2", tcp("pc2", "pc1", 22)) == ["pc1"]
+    assert await lan.heard("pc2", udp("pc2", "pc3", 22)) == []
+    assert lan.flows == 2
+
+
 async def test_explain_names_the_rule_and_changes_nothing(lan):
     lan.go_by("allow pc3 -> pc1", "deny any -> pc1 tcp 22")
     ports = {port.name: port for port in lan.switch.ports}
