@@ -66,6 +66,9 @@ class Feature(Generic[_SwitchT, _PortT]):
         that derive from the keys of members, and the packed IP addresses that they were given.
         """
 
+    def renamed(self, former: Mapping[str, str]) -> None:
+        """What members were called before, and nobody is now, with their names."""
+
     def served(self, served: Served) -> None:
         """What the switch itself does on its LAN, from now on; the stages of all ports are made
         anew.

@@ -130,6 +130,14 @@ class FeatureManager:
         if names:
             self._change(settings, *names)
 
+    def renamed(self, former: Mapping[str, str]) -> None:
+        """Have features know members by these names, too, that they had before."""
+        for feature in self._asked():
+            try:
+                feature.renamed(former)
+            except Exception as error:
+                self._end(feature, error)
+
     def serve(self, served: Served) -> None:
         """Go by what the switch itself does on its LAN, and by nothing that it did before."""
         self.settings = attrs.evolve(self.settings, served=served)

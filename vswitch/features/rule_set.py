@@ -13,9 +13,10 @@
 
 A rule is `allow|deny WHO -> WHO [PROTOCOL [PORTS or TYPES]]`; the first that fits decides. WHO is
 the name of a port, so of a member; a group; `switch`, the switch's own host; `any`; a network such
-as 192.168.1.0/24, by the IP address; or `internet`, every address that is reachable worldwide
-(RFC 6890). A protocol is tcp, udp, icmp (of either IP), sctp or a number; ports are `22` or
-`80,443,8000-8010`; types of ICMP are numbers, or `echo-request` and its like.
+as 192.168.1.0/24, by the IP address; or `internet`, every address of one host that is reachable
+worldwide (RFC 6890). A protocol is tcp, udp, icmp (of either IP), sctp or a number; ports are `22`
+or `80,443,8000-8010`; types of ICMP are `echo-request` and its like, or numbers, of `icmp` those of
+IPv4, which stand for their like of IPv6.
 
 A test is `WHO -> WHO [PROTOCOL [PORT or TYPE]] allowed|denied`; without a protocol it asks for one
 that no rule names. Rules of which a test fails are refused. Here it is decided alone who may begin;
@@ -27,7 +28,7 @@ Pure. Error contract: `ConfigError`, one line for each thing that is wrong, with
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, TypeAlias, TypeVar
@@ -37,16 +38,20 @@ import attrs
 from vswitch.errors import ConfigError
 from vswitch.frames.headers import ICMPV6
 from vswitch.frames.virtio import TCP, UDP
-from vswitch.registry.rules import LOCAL_PORT
+from vswitch.registry.rules import ANY, INTERNET, LOCAL_PORT, RULE_WORDS, SWITCH
 
 MAX_RULES: Final = 1024  # more than people read
 MAX_TESTS: Final = 1024
+MAX_QUESTIONS: Final = 10_000  # of all tests together
 ICMP: Final = 1
-ANY: Final = "any"
-INTERNET: Final = "internet"
-SWITCH: Final = "switch"
 
-_PROTOCOLS: Final = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "sctp": 132}
+_BOTH: Final = frozenset({ICMP, ICMPV6})
+_PROTOCOLS: Final = {
+    "icmp": _BOTH,
+    "tcp": frozenset({TCP}),
+    "udp": frozenset({UDP}),
+    "sctp": frozenset({132}),
+}
 _UNNAMED: Final = 253  # for experiments (RFC 3692)
 _WITH_PORTS: Final = frozenset({TCP, UDP, 132})
 # Of ICMP and of ICMPv6 (RFC 792, 4443): what people filter.
@@ -95,7 +100,10 @@ class Who:
             return any(
                 len(packed) == size and value >> drop == rest for size, drop, rest in self.networks
             )
-        return self.text != INTERNET or ip_address(packed).is_global
+        if self.text != INTERNET:
+            return True
+        address = ip_address(packed)
+        return address.is_global and not address.is_multicast
 
 
 @attrs.define(eq=False)
@@ -106,16 +114,15 @@ class Rule:
     allow: bool
     source: Who
     to: Who
-    protocol: int | None = None  # None: any
+    protocols: frozenset[int] = frozenset()  # none: any
     targets: tuple[tuple[int, int], ...] = ()  # first and last; none: any
     allowed: int = attrs.field(init=False, default=0)  # conversations
     denied: int = attrs.field(init=False, default=0)  # frames
 
     def fits(self, question: Question) -> bool:
         """Whether it is this rule that decides, if none before it does. Names are known to fit."""
-        if self.protocol is not None:
-            both = self.protocol == ICMP and question.protocol == ICMPV6
-            if question.protocol != self.protocol and not both:
+        if self.protocols:
+            if question.protocol not in self.protocols:
                 return False
             if self.targets and not any(a <= question.target <= b for a, b in self.of(question)):
                 return False
@@ -123,7 +130,7 @@ class Rule:
 
     def of(self, question: Question) -> tuple[tuple[int, int], ...]:
         """The ports, or the types in the numbers of that version of IP."""
-        if self.protocol != ICMP or question.protocol != ICMPV6:
+        if self.protocols != _BOTH or question.protocol != ICMPV6:
             return self.targets
         of_version = dict(_TYPES.values())
         return tuple((of_version.get(a, a), of_version.get(b, b)) for a, b in self.targets)
@@ -134,8 +141,22 @@ class RuleTest:
     """What the operator holds the rules to. A group stands for each of its members."""
 
     text: str
-    questions: tuple[Question, ...]
+    source: Who
+    to: Who
+    protocol: int
+    target: int
     allowed: bool
+
+    def count(self) -> int:
+        """How many questions it asks."""
+        return max(1, len(self.source.names)) * max(1, len(self.to.names))
+
+    def questions(self) -> Iterator[Question]:
+        """One for each pair of names."""
+        for a in sorted(self.source.names) or [""]:
+            for b in sorted(self.to.names) or [""]:
+                ends = _example(self.source), _example(self.to)
+                yield Question((a,), (b,), *ends, self.protocol, self.target)
 
 
 @attrs.frozen(eq=False)
@@ -211,8 +232,16 @@ def read_rules(table: object, place: str) -> RuleSet:
     )
     if problems:
         raise ConfigError("\n".join(problems))
+    left = MAX_QUESTIONS
     for number, test in enumerate(tests, 1):
-        for question in test.questions:
+        left -= test.count()
+        if left < 0:
+            problems.append(
+                f"{place}.tests {number}, {test.text!r}: the questions of the tests up to here, "
+                f"one for each pair of names, are too many: at most {MAX_QUESTIONS}"
+            )
+            break
+        for question in test.questions():
             allowed, rule = made.judge(question)
             if allowed != test.allowed:
                 said = "allowed" if allowed else "denied"
@@ -244,7 +273,7 @@ def _groups(said: object, place: str, problems: list[str]) -> dict[str, frozense
         problems.append(f"{place}: must be a table: write [{place.rpartition(' ')[2]}]")
         return groups
     for name, members in said.items():
-        if not _NAME.fullmatch(name) or name in (ANY, INTERNET, SWITCH):
+        if not _NAME.fullmatch(name) or name in RULE_WORDS:
             problems.append(f"{place}: {name!r} cannot be the name of a group")
         elif not (isinstance(members, list | tuple) and members and all(map(_is_name, members))):
             problems.append(f'{place}.{name}: must be a list of names, such as ["pc1", "pc2"]')
@@ -271,13 +300,13 @@ def _rule(text: str, groups: _Groups) -> Rule:
     words = text.split()
     if len(words) < 4 or words[0] not in ("allow", "deny") or words[2] != "->":
         raise ValueError("write allow or deny WHO -> WHO, and perhaps a protocol and its ports")
-    protocol, targets = _service(words[4:])
+    protocols, targets = _service(words[4:])
     return Rule(
         " ".join(words),
         words[0] == "allow",
         _who(words[1], groups),
         _who(words[3], groups),
-        protocol,
+        protocols,
         targets,
     )
 
@@ -287,20 +316,12 @@ def _test(text: str, groups: _Groups) -> RuleTest:
     if len(words) < 4 or words[1] != "->" or words[-1] not in ("allowed", "denied"):
         raise ValueError("write WHO -> WHO, perhaps a protocol and a port, then allowed or denied")
     source, to = _who(words[0], groups), _who(words[2], groups)
-    protocol, targets = _service(words[3:-1])
+    protocols, targets = _service(words[3:-1])
     if any(first != last for first, last in targets) or len(targets) > 1:
         raise ValueError("a test is of one port")
-    asked = _UNNAMED if protocol is None else protocol
-    questions = tuple(
-        Question((a,), (b,), _example(source), _example(to), asked, _target(targets))
-        for a in sorted(source.names) or [""]
-        for b in sorted(to.names) or [""]
-    )
-    return RuleTest(" ".join(words), questions, words[-1] == "allowed")
-
-
-def _target(targets: tuple[tuple[int, int], ...]) -> int:
-    return targets[0][0] if targets else -1
+    protocol = min(protocols, default=_UNNAMED)
+    target = targets[0][0] if targets else -1
+    return RuleTest(" ".join(words), source, to, protocol, target, words[-1] == "allowed")
 
 
 def _example(who: Who) -> bytes:
@@ -331,28 +352,30 @@ def _who(text: str, groups: _Groups) -> Who:
     return Who(text, frozenset({text}))
 
 
-def _service(words: list[str]) -> tuple[int | None, tuple[tuple[int, int], ...]]:
+def _service(words: list[str]) -> tuple[frozenset[int], tuple[tuple[int, int], ...]]:
     if not words:
-        return None, ()
+        return frozenset(), ()
     if len(words) > 2:
         raise ValueError(f"{' '.join(words[2:])!r} is too much: ports are joined by commas")
     name = words[0].lower()
     if name not in _PROTOCOLS and not (name.isascii() and name.isdigit() and int(name) <= 255):
         raise ValueError(f"{words[0]!r} is no protocol: write {', '.join(_PROTOCOLS)} or a number")
-    protocol = _PROTOCOLS[name] if name in _PROTOCOLS else int(name)
+    protocols = _PROTOCOLS[name] if name in _PROTOCOLS else frozenset({int(name)})
     if len(words) == 1:
-        return protocol, ()
-    if protocol in (ICMP, ICMPV6):
-        return protocol, tuple(_type(each) for each in words[1].split(","))
-    if protocol not in _WITH_PORTS:
+        return protocols, ()
+    if protocols <= _BOTH:
+        return protocols, tuple(_type(each, protocols) for each in words[1].split(","))
+    if not protocols <= _WITH_PORTS:
         raise ValueError(f"{words[0]} has no ports")
-    return protocol, tuple(_ports(each) for each in words[1].split(","))
+    return protocols, tuple(_ports(each) for each in words[1].split(","))
 
 
-def _type(text: str) -> tuple[int, int]:
+def _type(text: str, protocols: frozenset[int]) -> tuple[int, int]:
     if text in _TYPES:
-        return _TYPES[text][0], _TYPES[text][0]
-    number = _number(text, 255, f"{text!r} is no type of ICMP: write {', '.join(_TYPES)} or 0-255")
+        number = _TYPES[text][ICMP not in protocols]
+    else:
+        reason = f"{text!r} is no type of ICMP: write {', '.join(_TYPES)} or 0-255"
+        number = _number(text, 255, reason)
     return number, number
 
 

@@ -5,27 +5,29 @@ address that somebody makes up opens anything, and a flood reaches those alone w
 first packet is asked of the rules; from then on its flow passes both ways:
 
     TCP, UDP, SCTP   addresses and ports
-    ICMP             an echo and its replies, by identifier; errors about a flow that passes
+    ICMP             an echo and its replies, by identifier; errors about a flow that passes, to
+                     who has sent that; nothing else is answered
     others           the addresses
 
 Two ports between which nothing is denied cost one look a batch, and keep no state. What is never
 asked, since no LAN works without: ARP, and whatever is no IP; IGMP, MLD and neighbour discovery.
 What the switch's own services say and hear is theirs to decide.
 
-Fragments pass after their first one, which must hold the ports whole; of TCP none begins inside the
-header (RFC 1858, 3128). What cannot be followed is dropped: `rule_undetermined`.
+Fragments pass after their first one, which must hold all that decides, and none over that (RFC
+1858, 3128, 5722). What cannot be followed is dropped: `rule_undetermined`.
 
-State is bounded for each port that begins flows, so that a port which begins too many denies itself
-(`rule_flows`). A flow that is not answered is forgotten soon. When rules change, flows stay that
-the new ones would let begin. Nothing here raises for any bytes.
+State is bounded for each port that begins flows. One that begins too many loses its own: the oldest
+that are not answered, or over. Where too many go on, it denies itself (`rule_flows`). When rules
+change, flows stay that the new ones would let begin. Nothing here raises for any bytes.
 """
 
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
-from typing import Final
+from itertools import islice
+from typing import ClassVar, Final, Literal
 
 import attrs
 
@@ -57,12 +59,14 @@ from vswitch.switch.stages import Explained
 from vswitch.switch.switch import Switch
 
 MAX_FLOWS: Final = 8192  # that one port has begun
+MAX_FLOWS_OF_ALL: Final = 65_536  # some 45 MB; beyond, each port has its share of them
 MAX_FRAGMENTED: Final = 64  # packets in fragments from one port to another
 FRAGMENTS_FOR: Final = 30.0  # s: as long as hosts put them together (RFC 1122 has 60 to 120)
 UNANSWERED: Final = 60.0  # s
 ENDED: Final = 60.0  # s after a FIN or a reset
 IDLE: Final = {TCP: 7440.0, UDP: 300.0}  # s (RFC 5382, RFC 4787)
 IDLE_OTHERS: Final = 60.0
+LOOKS: Final = 8  # flows of a port without room that are looked at for a new one
 EXPIRY: Final = 10  # ticks between two looks at all that is idle
 
 _SCTP = 132
@@ -81,10 +85,13 @@ _HEADERS_END = _HEADERS_AT + _HEADERS.size
 _FLAGS_AT = _HEADERS_END + 9  # of TCP
 _MAY_HAVE = 0x4000  # of flags and offset: "do not fragment"
 _PLAIN_IPV4 = b"\x08\x00\x45"
-_SYN, _SYN_ACK = 0x02, 0x12
-_ENDS = frozenset(bytes((flags,)) for flags in range(256) if flags & 0x05)  # FIN, RST
-_ANSWERS = {8: 0, 0: 8, 128: 129, 129: 128}  # echoes of ICMP and ICMPv6, which have an identifier
-_REPLIES = frozenset({0, 129})
+_RST, _ENDS, _SYN, _SYN_ACK = 0x04, 0x05, 0x02, 0x12  # flags; what ends is FIN or RST
+# Of a flow that is known: what changes it, or begins another one.
+_CHANGES = frozenset(
+    bytes((flags,)) for flags in range(256) if flags & _ENDS or flags & _SYN_ACK == _SYN
+)
+_NONE = (-FRAGMENTS_FOR, 0)  # no first fragment
+_ECHOES = {ICMP: (8, 0), ICMPV6: (128, 129)}  # request and reply
 _ERRORS = {ICMP: frozenset({3, 4, 11, 12}), ICMPV6: frozenset({1, 2, 3, 4})}
 # Multicast listeners (RFC 2710, 3810), neighbours and routers (RFC 4861).
 _LINK = frozenset((*range(130, 138), 143))
@@ -106,17 +113,25 @@ class RuleSwitchSettings:
 
 
 @attrs.frozen
+class Fragment:
+    """A later one; or with a first one, what it says of those."""
+
+    packet: bytes  # what names the packet that it is of
+    start: int  # bytes into what is fragmented: where it begins, or where the next may at least
+
+
+@attrs.frozen
 class Key:
     """What a packet is part of."""
 
-    forth: (
-        bytes  # of packets like this one, of its protocol: addresses, and the rest; "" for errors
-    )
+    # Of packets like this one, of its protocol: addresses, and the rest; "" where nothing answers.
+    forth: bytes
     back: bytes  # of answers to it
     question: Question
+    decided: int  # where what was looked at ends in the record
     reply: bool = False  # it begins nothing
-    middle: bool = False  # of a TCP connection that has begun before, whichever side has opened it
-    fragment: bytes = b""  # for the first fragment: of those that follow
+    flags: int = 0  # of TCP
+    fragments: Fragment | None = None  # for the first fragment: those that follow
     # For an error: of the packets that it is about, as they went, after their protocol.
     inner: tuple[int, bytes] | None = None
 
@@ -124,6 +139,16 @@ class Key:
     def protocol(self) -> int:
         """Above IP."""
         return self.question.protocol
+
+    @property
+    def opens(self) -> bool:
+        """Whether it opens a TCP connection."""
+        return self.flags & _SYN_ACK == _SYN
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends one."""
+        return self.flags & _ENDS != 0
 
 
 class Passing:
@@ -134,14 +159,7 @@ class Undetermined:
     """What it says of one that cannot be followed."""
 
 
-@attrs.frozen
-class Later:
-    """What it says of a later fragment."""
-
-    fragment: bytes
-
-
-def rule_key_untrusted(record: bytes) -> Key | Later | type[Passing] | type[Undetermined]:
+def rule_key_untrusted(record: bytes) -> Key | Fragment | type[Passing] | type[Undetermined]:
     """What a frame or superframe record is part of. Names of ports are left empty."""
     kind, at = network_untrusted(record, frame_at(record))
     if kind in (OTHER, ARP):
@@ -157,7 +175,7 @@ def rule_key_untrusted(record: bytes) -> Key | Later | type[Passing] | type[Unde
     if protocol == OBSCURE or len(ends) not in (8, 32):
         return Undetermined
     if protocol == LATER:
-        return _later(record, at if kind == IPV4 else upper, ends)
+        return _fragment(record, at if kind == IPV4 else upper, ends)
     if protocol == _IGMP:
         return Passing
     if protocol == ICMPV6 and upper < len(record) and record[upper] in _LINK:
@@ -167,30 +185,31 @@ def rule_key_untrusted(record: bytes) -> Key | Later | type[Passing] | type[Unde
         return Undetermined
     if kind == IPV4:
         if record[at + 6] & 0x20:
-            return attrs.evolve(key, fragment=ends + record[at + 4 : at + 6])
+            after = Fragment(ends + record[at + 4 : at + 6], key.decided - upper)
+            return attrs.evolve(key, fragments=after)
     elif record[at + 6] in _EXTENSIONS and (header := _fragment_header(record, at)) is not None:
-        return attrs.evolve(key, fragment=ends + record[header + 4 : header + 8])
+        after = Fragment(ends + record[header + 4 : header + 8], key.decided - header - 8)
+        return attrs.evolve(key, fragments=after)
     return key
 
 
-def _later(record: bytes, at: int, ends: bytes) -> Later | type[Undetermined]:
-    """Of a later fragment, whose IPv4 or fragment header is at `at`."""
+def _fragment(record: bytes, at: int, ends: bytes) -> Fragment:
+    """A later one, whose IPv4 or fragment header is at `at`."""
     if len(ends) == 8:
-        protocol, offset = record[at + 9], int.from_bytes(record[at + 6 : at + 8]) & 0x1FFF
-        number = record[at + 4 : at + 6]
-    else:
-        protocol, offset = record[at], int.from_bytes(record[at + 2 : at + 4]) >> 3
-        number = record[at + 4 : at + 8]
-    # Eight bytes into TCP: it would be written over what decides.
-    return Undetermined if protocol == TCP and offset == 1 else Later(ends + number)
+        offset = (int.from_bytes(record[at + 6 : at + 8]) & 0x1FFF) << 3
+        return Fragment(ends + record[at + 4 : at + 6], offset)
+    offset = int.from_bytes(record[at + 2 : at + 4]) & 0xFFF8
+    return Fragment(ends + record[at + 4 : at + 8], offset)
 
 
 def _fragment_header(record: bytes, at: int) -> int | None:
-    """Where the fragment header is of an IPv6 packet that `upper_ipv6_untrusted` could follow."""
+    """Where the fragment header is of an IPv6 packet that `upper_ipv6_untrusted` could follow, and
+    that others follow.
+    """
     following, at = record[at + 6], at + IPV6_SIZE
     while following in _EXTENSIONS:
         if following == _FRAGMENT:
-            return at
+            return at if record[at + 3] & 1 else None
         following, at = record[at], at + 8 + record[at + 1] * 8
     return None
 
@@ -199,42 +218,51 @@ def _key(record: bytes, protocol: int, upper: int, ends: bytes) -> Key | None:
     half = len(ends) // 2
     source, to = ends[:half], ends[half:]
     if protocol in _PORTED:
-        ports = record[upper : upper + 4]
-        if len(record) < upper + _LEAST[protocol]:
+        ports, end = record[upper : upper + 4], upper + _LEAST[protocol]
+        if len(record) < end:
             return None
         question = Question((), (), source, to, protocol, int.from_bytes(ports[2:]))
-        middle = protocol == TCP and record[upper + 13] & _SYN_ACK != _SYN
-        return Key(ends + ports, to + source + ports[2:] + ports[:2], question, middle=middle)
+        flags = record[upper + 13] if protocol == TCP else 0
+        back = to + source + ports[2:] + ports[:2]
+        return Key(ends + ports, back, question, end, reply=flags & _RST != 0, flags=flags)
     if protocol not in _ERRORS:
-        return Key(ends, to + source, Question((), (), source, to, protocol))
-    if len(record) < upper + 8:
+        return Key(ends, to + source, Question((), (), source, to, protocol), upper)
+    end = upper + 8
+    if len(record) < end:
         return None
     type_ = record[upper]
     question = Question((), (), source, to, protocol, type_)
-    if type_ in _ERRORS[protocol]:
-        return Key(b"", b"", question, inner=_inner(record, upper + 8, len(ends)))
-    said = record[upper + 4 : upper + 6] if type_ in _ANSWERS else b""
-    answer = _ANSWERS.get(type_, type_)
-    forth, back = ends + bytes((type_,)) + said, to + source + bytes((answer,)) + said
-    return Key(forth, back, question, reply=type_ in _REPLIES)
+    request, reply = _ECHOES[protocol]
+    if type_ in (request, reply):
+        said = record[upper + 4 : upper + 6]
+        forth, answer = ends + bytes((type_,)) + said, reply if type_ == request else request
+        back = to + source + bytes((answer,)) + said
+        return Key(forth, back, question, end, reply=type_ == reply)
+    if type_ not in _ERRORS[protocol]:
+        return Key(b"", b"", question, end)
+    inner, end = _inner(record, end, ends)
+    return Key(b"", b"", question, end, inner=inner)
 
 
-def _inner(record: bytes, at: int, size: int) -> tuple[int, bytes] | None:
-    """The key of the packet that an ICMP error quotes; None for one that cannot be followed."""
+def _inner(record: bytes, at: int, outer: bytes) -> tuple[tuple[int, bytes] | None, int]:
+    """The key of the packet that an ICMP error between `outer` quotes, and where that ends; None
+    for one that cannot be followed, or that somebody else has sent.
+    """
+    size = len(outer)
     if size == 8:
         protocol, upper = upper_ipv4_untrusted(record, at)
         ends = record[at + 12 : at + 20]
     else:
         protocol, upper = upper_ipv6_untrusted(record, at)
         ends = record[at + 8 : at + 40]
-    if protocol < 0 or len(ends) != size:
-        return None
+    if protocol < 0 or len(ends) != size or ends[: size // 2] != outer[size // 2 :]:
+        return None, at
     if protocol in _PORTED:
-        return protocol, ends + record[upper : upper + 4]
+        return (protocol, ends + record[upper : upper + 4]), upper + 4
     if protocol not in _ERRORS:
-        return protocol, ends
+        return (protocol, ends), upper
     said = record[upper : upper + 6]
-    return protocol, ends + said[:1] + said[4:]
+    return (protocol, ends + said[:1] + said[4:]), upper + 6
 
 
 @attrs.define(eq=False)
@@ -256,23 +284,32 @@ class Flow:
         return now - self.seen > IDLE.get(self.key.protocol, IDLE_OTHERS)
 
 
+class Free:
+    """Two ports between which nothing is denied, either way."""
+
+    free: ClassVar[Literal[True]] = True
+
+
 @attrs.define(eq=False)
 class Pair:
-    """What may go from one port to another."""
+    """What may go from one port to another, between which something is denied."""
+
+    free: ClassVar[Literal[False]] = False
 
     source: Port
     to: Port
-    free: bool  # nothing is denied either way
     rules: tuple[Rule, ...]
     # What passes this way, by protocol and key, and answers that have not come yet.
     flows: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
     expected: dict[int, dict[bytes, Flow]] = attrs.field(factory=lambda: defaultdict(dict))
-    fragments: dict[bytes, float] = attrs.field(factory=dict)  # when the first one has passed
+    # Of packets in fragments: when the first one has passed, and where others may at least begin.
+    fragments: dict[bytes, tuple[float, int]] = attrs.field(factory=dict)
+    back: Pair = attrs.field(init=False, repr=False)  # the other way
 
 
 def _known(record: bytes, flows: Mapping[int, Mapping[bytes, Flow]]) -> Flow | None:
-    """The flow of whole TCP or UDP, if it is one of these; also of superframes, with a tag, and in
-    IPv6. HOT PATH of those.
+    """The flow of whole TCP or UDP, if it is one of these and goes on as it is; also of
+    superframes, with a tag, and in IPv6. HOT PATH of those.
     """
     at = (HEADER_SIZE if record[1] == FRAME_FLAG else FRAME_AT) + ETHERTYPE_AT
     if record[at : at + 2] == _TAG:
@@ -290,9 +327,7 @@ def _known(record: bytes, flows: Mapping[int, Mapping[bytes, Flow]]) -> Flow | N
     if protocol != b"\x06":
         return None
     flow = flows[TCP].get(key)
-    if flow is not None and record[upper + 13 : upper + 14] in _ENDS:
-        flow.ended = True
-    return flow
+    return None if record[upper + 13 : upper + 14] in _CHANGES else flow
 
 
 class RuleStage:
@@ -301,7 +336,7 @@ class RuleStage:
     def __init__(self, feature: PortRules, port: Port) -> None:
         self._feature = feature
         self._port = port
-        self.pairs: dict[int, Pair] = {}  # by the port where frames came in
+        self.pairs: dict[int, Pair | Free] = {}  # by the port where frames came in
 
     def take(self, records: list[bytes], now: float, counters: PortCounters) -> list[bytes]:
         """The records that may leave here. HOT PATH."""
@@ -323,8 +358,8 @@ class RuleStage:
                         flow = udp.get(key)
                     elif protocol == TCP:
                         flow = tcp.get(key)
-                        if flow is not None and record[_FLAGS_AT : _FLAGS_AT + 1] in _ENDS:
-                            flow.ended = True
+                        if flow is not None and record[_FLAGS_AT : _FLAGS_AT + 1] in _CHANGES:
+                            flow = None
             if flow is None:
                 flow = _known(record, flows)
             if flow is not None:
@@ -384,9 +419,13 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         self.source: Port | None = None  # where those frames came in that leave now
         self._switch = switch
         self._members: frozenset[str] = frozenset()
+        self._former: Mapping[str, str] = {}  # names that members had, with those that they have
         self._set = RuleSet()
         self._stages: dict[int, RuleStage] = {}  # by the port where frames leave
-        self._begun: dict[int, dict[Flow, None]] = {}  # by the port that began them
+        # By the port that began them, in the order in which they were begun, or looked at.
+        self._begun: dict[int, OrderedDict[Flow, None]] = {}
+        self._flows = 0  # all of them
+        self._free = Free()
         self._ticks = 0
 
     @property
@@ -396,12 +435,13 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     def count_flows(self) -> int:
         """How many are kept in mind."""
-        return sum(map(len, self._begun.values()))
+        return self._flows
 
     def unknown_names(self) -> list[str]:
         """What rules name and no member, nor any port that is there, is called."""
-        there = {name for port in self._switch.ports for name in _names(port)}
-        return sorted(self._set.named - self._members - there - {LOCAL_PORT, PUBLISH_PORT})
+        there = {name for port in self._switch.ports for name in self._names(port)}
+        known = there | self._members | self._former.keys() | {LOCAL_PORT, PUBLISH_PORT}
+        return sorted(self._set.named - known)
 
     # Settings.
 
@@ -414,8 +454,20 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         if switch.rules is self._set:
             return False
         before, self._set = self._set.forbids, switch.rules
+        self._judge_again()
+        return before != self._set.forbids
+
+    def renamed(self, former: Mapping[str, str]) -> None:
+        """Rules go on to mean members by their former names, until others are called so."""
+        if former != self._former:
+            self._former = dict(former)
+            self._judge_again()
+
+    def _judge_again(self) -> None:
+        """Go by other rules or names, with the flows that may begin by these."""
         flows = [flow for begun in self._begun.values() for flow in begun]
         self._begun.clear()
+        self._flows = 0
         for stage in self._stages.values():
             stage.clear()
         if self._set.forbids:
@@ -424,12 +476,10 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         else:
             self._stages.clear()
             self.source = None
-        return before != self._set.forbids
 
     def _begin_again(self, flow: Flow) -> None:
         pair = self.pair(flow.pair.source, flow.pair.to)
-        allowed, _ = decide(pair.rules, _asked(pair, flow.key), self._set.allow)
-        if allowed and not pair.free:
+        if not pair.free and decide(pair.rules, self._asked(pair, flow.key), self._set.allow)[0]:
             flow.pair = pair
             self._keep(flow)
 
@@ -439,8 +489,13 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         """From where, and what may leave."""
         if not self._set.forbids:
             return Stages()
-        stage = self._stages.setdefault(port.number, RuleStage(self, port))
-        return Stages(_Arrival(self, port), stage)
+        return Stages(_Arrival(self, port), self._stage(port))
+
+    def _stage(self, port: Port) -> RuleStage:
+        found = self._stages.get(port.number)
+        if found is None:
+            found = self._stages[port.number] = RuleStage(self, port)
+        return found
 
     def port_down(self, number: int) -> None:
         """What it has begun is over, and what was begun with it."""
@@ -450,7 +505,6 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         self._stages.pop(number, None)
         for stage in self._stages.values():
             stage.forget(number)
-        self._begun.pop(number, None)
         if self.source is not None and self.source.number == number:
             self.source = None
 
@@ -463,17 +517,22 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     # Frames.
 
-    def pair(self, source: Port, to: Port) -> Pair:
+    def pair(self, source: Port, to: Port) -> Pair | Free:
         """The way from one port to the other, which is made the first time."""
-        stage = self._stages.setdefault(to.number, RuleStage(self, to))
-        found = stage.pairs.get(source.number)
-        if found is None:
-            ends, starts = _names(to), _names(source)
-            rules, back = self._set.between(starts, ends), self._set.between(ends, starts)
-            both = self._set.allow and all(rule.allow for rule in (*rules, *back))
-            free = both or SERVICES_PORT in (source.name, to.name)
-            found = stage.pairs[source.number] = Pair(source, to, free, rules)
-        return found
+        forth, back = self._stage(to).pairs, self._stage(source).pairs
+        found = forth.get(source.number)
+        if found is not None:
+            return found
+        ends, starts = self._names(to), self._names(source)
+        there, here = self._set.between(starts, ends), self._set.between(ends, starts)
+        both = self._set.allow and all(rule.allow for rule in (*there, *here))
+        if both or SERVICES_PORT in (source.name, to.name):
+            forth[source.number] = back[to.number] = self._free
+            return self._free
+        pair, other = Pair(source, to, there), Pair(to, source, here)
+        pair.back, other.back = other, pair
+        forth[source.number], back[to.number] = pair, other
+        return pair
 
     def decide(
         self, pair: Pair, record: bytes, now: float, *, keep: bool
@@ -484,47 +543,56 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         key = rule_key_untrusted(record)
         if key is Passing:
             return None, ""
-        if isinstance(key, Later):
-            if now - pair.fragments.get(key.fragment, -FRAGMENTS_FOR) < FRAGMENTS_FOR:
+        if isinstance(key, Fragment):
+            since, least = pair.fragments.get(key.packet, _NONE)
+            if now - since >= FRAGMENTS_FOR:
+                why = "a fragment, of which the first one has not passed"
+            elif key.start < least:
+                why = "a fragment over what was looked at in the first one"
+            else:
                 return None, "a fragment, of which the first one has passed"
-            return RuleDrop.RULE_UNDETERMINED, "a fragment, of which the first one has not passed"
+            return RuleDrop.RULE_UNDETERMINED, why
         if not isinstance(key, Key):
             return RuleDrop.RULE_UNDETERMINED, "its headers cannot be followed, or end too soon"
-        reason, why = self._ask(pair, key, now, keep)
-        if reason is None and keep and key.fragment:
-            if len(pair.fragments) >= MAX_FRAGMENTED:
-                del pair.fragments[next(iter(pair.fragments))]
-            pair.fragments[key.fragment] = now
+        reason, why = self._ask(pair, key, now, stands_for(record) if keep else 0)
+        if reason is None and keep and key.fragments is not None:
+            _follow(pair, key.fragments, now)
         return reason, why
 
-    def _ask(self, pair: Pair, key: Key, now: float, keep: bool) -> tuple[RuleDrop | None, str]:
+    def _ask(self, pair: Pair, key: Key, now: float, frames: int) -> tuple[RuleDrop | None, str]:
+        """`frames`: as how many it goes that way; 0 where it does not, and nothing changes."""
         flows, expected = pair.flows[key.protocol], pair.expected[key.protocol]
         flow = flows.get(key.forth) or expected.get(key.forth)
-        if flow is not None:
-            if keep:
+        if flow is not None and not (key.opens and flow.answered):
+            if frames:
                 flow.seen = now
+                flow.ended = flow.ended or key.ends
                 if expected.pop(key.forth, None) is not None:
                     flows[key.forth] = flow
                     flow.answered = True
             return None, "of a flow that may pass"
         if key.inner is not None:
             protocol, inner = key.inner
-            if inner in self.pair(pair.to, pair.source).flows[protocol]:
+            if inner in pair.back.flows[protocol]:
                 return None, "an error about a flow that may pass"
-        allowed, rule = decide(pair.rules, _asked(pair, key), self._set.allow)
-        if allowed and key.middle and (opener := self._denied_opener(pair, key)) is not None:
+        allowed, rule = decide(pair.rules, self._asked(pair, key), self._set.allow)
+        middle = key.protocol == TCP and not key.opens
+        if allowed and middle and (opener := self._denied_opener(pair, key)) is not None:
             allowed, rule = opener
         why = self._set.number(rule)
         if not allowed:
-            if keep and rule is not None:
-                rule.denied += 1
+            if rule is not None:
+                rule.denied += frames
             return RuleDrop.RULE_DENIED, why
         begins = key.forth and not key.reply and not _is_group(key.question.to_ip)
-        if begins and not self._has_room(pair.source.number, now, keep):
-            return RuleDrop.RULE_FLOWS, f"{pair.source.name} has begun {MAX_FLOWS} flows"
-        if keep and begins:
+        if frames and flow is not None:  # its ports are used again
+            self._forget(flow)
+        if begins and not self._has_room(pair.source.number, now, frames > 0):
+            why = f"{pair.source.name} has begun as many flows as it may"
+            return RuleDrop.RULE_FLOWS, why
+        if frames and begins:
             self._keep(Flow(pair, key, now))
-        if keep and rule is not None:
+        if frames and rule is not None:
             rule.allowed += 1
         return None, why
 
@@ -538,8 +606,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
             return None
         asked = key.question
         opened = Question(
-            _names(pair.to),
-            _names(pair.source),
+            self._names(pair.to),
+            self._names(pair.source),
             asked.to_ip,
             asked.source_ip,
             TCP,
@@ -548,18 +616,42 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         allowed, rule = self._set.judge(opened)
         return None if allowed else (allowed, rule)
 
+    def _names(self, port: Port) -> tuple[str, ...]:
+        """All that rules may call it."""
+        former = [old for old, name in self._former.items() if name == port.name]
+        return (port.name, port.group, *former) if port.group else (port.name, *former)
+
+    def _asked(self, pair: Pair, key: Key) -> Question:
+        names = {"source": self._names(pair.source), "to": self._names(pair.to)}
+        return attrs.evolve(key.question, **names)
+
     def _has_room(self, number: int, now: float, keep: bool) -> bool:
-        begun = self._begun.get(number, {})
-        if keep and len(begun) >= MAX_FLOWS:
-            self._expire(number, now)
-        return len(begun) < MAX_FLOWS
+        """Whether that port may begin another flow, if need be in place of an older one. Looks at
+        few, so that a flood costs little: who is passed over has its turn again after all others.
+        """
+        begun, limit = self._begun.get(number), MAX_FLOWS
+        if begun is None:
+            return True
+        if self._flows >= MAX_FLOWS_OF_ALL:
+            limit = min(limit, MAX_FLOWS_OF_ALL // len(self._begun))
+        found = len(begun) < limit
+        for flow in [] if found else list(islice(begun, LOOKS)):
+            if not flow.answered or flow.ended or flow.over(now):
+                found = True
+                if keep:
+                    self._forget(flow)
+                if len(begun) < limit:
+                    break
+            elif keep:
+                begun.move_to_end(flow)
+        return found
 
     def _keep(self, flow: Flow) -> None:
         pair, key = flow.pair, flow.key
-        back = self.pair(pair.to, pair.source)
-        pair.flows[key.protocol][key.forth] = flow
-        (back.flows if flow.answered else back.expected)[key.protocol][key.back] = flow
-        self._begun.setdefault(pair.source.number, {})[flow] = None
+        back = pair.back.flows if flow.answered else pair.back.expected
+        pair.flows[key.protocol][key.forth] = back[key.protocol][key.back] = flow
+        self._begun.setdefault(pair.source.number, OrderedDict())[flow] = None
+        self._flows += 1
 
     def _expire(self, number: int, now: float) -> None:
         for flow in [flow for flow in self._begun[number] if flow.over(now)]:
@@ -567,23 +659,27 @@ class PortRules(Feature[RuleSwitchSettings, object]):
 
     def _forget(self, flow: Flow) -> None:
         pair, key = flow.pair, flow.key
-        back = self.pair(pair.to, pair.source)
+        protocol = key.protocol
         for table, name in (
-            (pair.flows, key.forth),
-            (back.flows, key.back),
-            (back.expected, key.back),
+            (pair.flows[protocol], key.forth),
+            (pair.back.flows[protocol], key.back),
+            (pair.back.expected[protocol], key.back),
         ):
-            if table[key.protocol].get(name) is flow:
-                del table[key.protocol][name]
-        del self._begun[pair.source.number][flow]
+            if table.get(name) is flow:
+                del table[name]
+        begun = self._begun[pair.source.number]
+        del begun[flow]
+        if not begun:
+            del self._begun[pair.source.number]
+        self._flows -= 1
 
 
-def _names(port: Port) -> tuple[str, ...]:
-    return (port.name, port.group) if port.group else (port.name,)
-
-
-def _asked(pair: Pair, key: Key) -> Question:
-    return attrs.evolve(key.question, source=_names(pair.source), to=_names(pair.to))
+def _follow(pair: Pair, after: Fragment, now: float) -> None:
+    """Let the later fragments of a packet pass, but over no first one of it."""
+    _, least = pair.fragments.pop(after.packet, _NONE)
+    if len(pair.fragments) >= MAX_FRAGMENTED:
+        del pair.fragments[next(iter(pair.fragments))]
+    pair.fragments[after.packet] = now, max(after.start, least)
 
 
 def _is_group(packed: bytes) -> bool:

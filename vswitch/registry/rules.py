@@ -245,6 +245,7 @@ def name_taken(holder: Member) -> EnrolRefused:
 LOCAL_PORT = "local"  # name of the port of the switch's own host
 SERVICES_PORT = "services"  # and of that of its own services
 PUBLISH_PORT = "publish"  # of that from which published services are reached
+RULE_WORDS = ANY, INTERNET, SWITCH = "any", "internet", "switch"  # of a side of a rule, no names
 
 
 def taken_reason(name: str, reserved: Collection[str]) -> str | None:
@@ -255,6 +256,8 @@ def taken_reason(name: str, reserved: Collection[str]) -> str | None:
         return "that is the port of the switch's own services"
     if name == PUBLISH_PORT:
         return "that is the port by which `vswitch publish` reaches members"
+    if name in RULE_WORDS:
+        return "that is a word of rules"
     if name.isdigit():
         return "a number means the port of that number"
     front, dash, number = name.rpartition("-")

@@ -121,6 +121,7 @@ class Reception:
         # Told all MACs that derive from members' keys, and all packed addresses that members have,
         # each with the member's name.
         self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
+        self.renamed: Callable[[Mapping[str, str]], None] = lambda _: None
         # Whether a member of that name may not know of others, nor they of it.
         self.separated: Callable[[str], bool] = lambda _: False
         # What members are told of the switch's name server; nothing where there is none.
@@ -475,6 +476,7 @@ class Reception:
         self._tell_roster()
         self._named = {name: each for each in members for name in each.former.split()}
         self._named |= {each.name: each for each in members}
+        self.renamed({old: each.name for old, each in self._named.items() if old != each.name})
         self._reserve(
             {mac_from_key(member.key): member.name for member in members},
             {packed: each.name for each in members for packed in self._addresses_of(each)},

@@ -6,6 +6,7 @@ import pytest
 
 from vswitch.errors import ConfigError
 from vswitch.features.rule_set import Question, read_rules
+from vswitch.registry.rules import taken_reason
 
 
 def packed(text):
@@ -52,6 +53,13 @@ def test_groups_and_the_switchs_own_host():
     assert rules.named == {"pc1", "pc2", "local"}
 
 
+@pytest.mark.parametrize("name", ["any", "internet", "switch"])
+def test_what_a_rule_has_a_word_for_nobody_is_called(name):
+    assert "a word of rules" in taken_reason(name, ())
+    assert not allowed(read(f"deny {name} -> pc2"), "local", "pc2", ip="1.1.1.1")
+    assert allowed(read(f"deny {name} -> pc2"), name, "pc2") == (name != "any")
+
+
 def test_networks_and_the_internet_go_by_the_address():
     rules = read("deny any -> internet", "deny any -> 192.168.1.0/24", "deny any -> fd00:1::/64")
     for address, passes in [
@@ -63,10 +71,11 @@ def test_networks_and_the_internet_go_by_the_address():
         ("fd00:2::7", True),
         ("10.77.0.3", True),
         ("224.0.0.251", True),
+        ("ff02::fb", True),
+        ("ff0e::101", True),
+        ("255.255.255.255", True),
     ]:
         own = "10.77.0.2" if "." in address else "fe80::1"
-        if address == "224.0.0.251":  # group addresses are reachable worldwide, as RFC 6890 has it
-            continue
         assert allowed(rules, "pc1", "gw", ip=own, to_ip=address) == passes, address
 
 
@@ -76,6 +85,14 @@ def test_icmp_is_of_both_versions():
     assert not allowed(rules, "pc1", "pc2", 58, 128, ip="fe80::1", to_ip="fe80::2")
     assert allowed(rules, "pc1", "pc2", 1, 0)
     assert allowed(rules, "pc1", "pc2", 58, 8, ip="fe80::1", to_ip="fe80::2")
+
+
+def test_types_of_icmpv6_alone():
+    rules = read("deny any -> any 58 echo-request,4")
+    assert not allowed(rules, "pc1", "pc2", 58, 128, ip="fe80::1", to_ip="fe80::2")
+    assert not allowed(rules, "pc1", "pc2", 58, 4, ip="fe80::1", to_ip="fe80::2")
+    assert allowed(rules, "pc1", "pc2", 58, 8, ip="fe80::1", to_ip="fe80::2")
+    assert allowed(rules, "pc1", "pc2", 1, 8)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +161,15 @@ def test_rules_of_which_a_test_fails_are_refused_and_the_rule_is_named():
         read(tests=["pc1 -> pc2 icmp echo-request denied"])
     read("deny pc1 -> internet", tests=["pc1 -> internet tcp 443 denied", "pc1 -> pc2 allowed"])
     read("deny any -> 10.9.0.0/16", tests=["any -> 10.9.0.0/16 tcp 1 denied"])
+
+
+def test_tests_ask_so_many_questions_and_no_more():
+    groups = {"many": [f"pc{number}" for number in range(100)]}
+    test = "many -> many tcp 22 allowed"
+    assert len(list(read(groups=groups, tests=[test]).tests[0].questions())) == 10_000
+    groups["all"] = [f"pc{number}" for number in range(100_000)]
+    for tests in ([test, "pc1 -> pc2 allowed"], ["all -> all denied"]):
+        with pytest.raises(ConfigError) as caught:
+            read(groups=groups, tests=tests)
+        assert str(caught.value).startswith(f"f.toml: rules.tests {len(tests)}, ")
+        assert "one for each pair of names, are too many: at most 10000" in str(caught.value)

@@ -1,6 +1,7 @@
 """Trace and events, from a running switch over the control socket."""
 
 import json
+import threading
 from ipaddress import IPv4Network
 
 import pytest
@@ -10,6 +11,7 @@ from tests.vswitch.control import switch_api
 from vswitch.api.socket import serve_control
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.features.manager import FeatureManager
+from vswitch.features.rule_set import read_rules
 from vswitch.management.client import open_stream, request
 from vswitch.management.handlers import HANDLERS
 from vswitch.management.handlers.common import Controlled
@@ -195,3 +197,18 @@ async def test_what_is_published_wrongly_is_told(tmp_path):
         with pytest.raises(VswitchError, match="has ended by a fault"):
             await ask("publish", rule={"listen": "tcp://:1", "to": "a:1"})
         nursery.cancel_scope.cancel()
+
+
+async def test_rules_are_read_beside_the_frames(look, monkeypatch):
+    _, _, ask = look
+    threads = []
+
+    def read(table, place):
+        threads.append(threading.current_thread())
+        return read_rules(table, place)
+
+    monkeypatch.setattr("vswitch.management.handlers.rules.read_rules", read)
+    said = await ask("rules-load", table={"list": ["deny pc1 -> pc2"]}, place="f.toml: rules")
+    assert said["rules"] == [{"rule": "deny pc1 -> pc2", "allowed": 0, "denied": 0}]
+    assert threads
+    assert threading.current_thread() not in threads

@@ -203,7 +203,9 @@ def test_unused_invites_are_bounded_by_number(registry, monkeypatch):
     assert kept == [6, 7, 8, 9]
 
 
-@pytest.mark.parametrize("name", ["local", "services", "0", "1", "23", "lab", "lab-7", "vx"])
+@pytest.mark.parametrize(
+    "name", ["local", "services", "any", "internet", "switch", "0", "1", "23", "lab", "lab-7", "vx"]
+)
 def test_names_of_other_ports_are_for_no_member(registry, name):
     registry.record_served(LastServed((HostPort("::", 1),), (), SUBNET, ("lab", "vx")))
     with pytest.raises(ConfigError, match=f"no member can be called {name}") as caught:

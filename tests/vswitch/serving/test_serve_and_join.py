@@ -10,6 +10,7 @@ import trio
 from transport import Channel, CredentialKind
 from vswitch.addresses import mac_from_key
 from vswitch.errors import NotFound
+from vswitch.features.rules import PortRules
 from vswitch.frames.ethernet import parse_mac
 from vswitch.testing import FakeInterface, ethernet
 
@@ -235,6 +236,31 @@ async def test_a_member_that_is_renamed_comes_back_as_it_was(site, until):
         await until(lambda: not running.switch.ports)
         async with site.joined("pc1", None) as member:
             assert member.welcome.name == "office"  # its host says what it always said
+
+
+async def test_rules_mean_a_renamed_member_until_another_is_called_so(site, tmp_path, until):
+    path = tmp_path / "vswitch.toml"
+    path.write_text('[rules]\nlist = ["deny pc1 -> pc2"]\n')
+    async with site.serving(config=path) as running:
+        rules = running.network.managed.feature(PortRules)
+
+        def ports():
+            return {port.name: port for port in running.switch.ports}
+
+        def is_denied():
+            return not rules.pair(ports()["office"], ports()["pc2"]).free
+
+        async with site.joined("pc1", running):
+            with site.registry() as registry:
+                registry.rename("pc1", "office")
+            await until(lambda: "office" in ports())
+            assert rules.unknown_names() == ["pc2"]
+            async with site.joined("pc2", running):
+                await until(lambda: "pc2" in ports())
+                assert is_denied()
+                async with site.joined("pc1", running, host="another"):
+                    await until(lambda: not is_denied())
+                    assert not rules.pair(ports()["pc1"], ports()["pc2"]).free
 
 
 async def test_a_disabled_member_is_out_and_comes_back_by_itself(site, until, caplog):

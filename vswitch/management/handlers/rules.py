@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from vswitch.features.rule_set import read_rules
 from vswitch.features.rules import PortRules
 from vswitch.management.handlers.common import Args, Controlled, Result, note
@@ -25,7 +27,9 @@ async def rules_list(controlled: Controlled, args: Args) -> Result:
 
 async def rules_load(controlled: Controlled, args: Args) -> Result:
     """`vswitch rules load`: go by those of a table, if all of it is right and its tests hold."""
-    table = args.get("table")
-    controlled.managed.change_rules(read_rules(table, str(args.get("place", "rules"))))
+    # Many rules with many tests take a while, in which frames go on.
+    table, place = args.get("table"), str(args.get("place", "rules"))
+    rules = await trio.to_thread.run_sync(read_rules, table, place)
+    controlled.managed.change_rules(rules)
     await note(controlled, args, {("rules",): table})
     return await rules_list(controlled, args)

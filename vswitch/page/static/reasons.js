@@ -57,12 +57,12 @@ const FRAMES = {
     "没有规则允许来源端口向那里发起：vswitch rules 和 trace 会指出是哪一行；规则的丢弃都在其本应送出的端口计数",
   ],
   rule_undetermined: [
-    "rules cannot see what a host would make of it: broken headers, ports that are not all there, a fragment whose first one has not passed",
-    "规则无法判断主机会如何理解它：帧头损坏、端口号不完整、首片未通过的分片",
+    "rules cannot see what a host would make of it: broken headers, ports that are not all there, a fragment whose first one has not passed, or over what that one says",
+    "规则无法判断主机会如何理解它：帧头损坏、端口号不完整、首片未通过或与首片内容重叠的分片",
   ],
   rule_flows: [
-    "the port that it came from has begun 8,192 flows that are not over",
-    "来源端口发起的流中已有 8,192 条尚未结束",
+    "the port that it came from has begun as many flows as it may",
+    "来源端口发起的流已达上限",
   ],
   guard_undetermined: [
     "a guard cannot see what a host would make of it: more than two VLAN tags, IP inside LLC/SNAP, a broken IP header",
