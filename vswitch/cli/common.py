@@ -54,6 +54,8 @@ SUMMARIES = {  # of every command, in the order of the help
     "demo": "see it work: a switch and two members on this machine",
     "genkey": "make a key pair ahead of time",
     "pubkey": "print the public key of a private one",
+    "backup": "keep the switch in one file",
+    "restore": "put a switch back from that",
 }
 _WIDTH = 79  # columns
 T = TypeVar("T")
