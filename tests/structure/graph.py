@@ -32,8 +32,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # the rooms of transport, the lowest fi
     ("endpoint",),
     ("testing",),
 )
-MOST_ROOMS = {"vswitch": 28, "transport": 16}
-MOST_LOOSE = {"vswitch": 9}
+MOST_ROOMS = {"vswitch": 31, "transport": 16}
+MOST_LOOSE = {"vswitch": 10}
 
 Edges = dict[str, set[str]]
 

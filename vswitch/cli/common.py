@@ -52,10 +52,10 @@ SUMMARIES = {  # of every command, in the order of the help
     "leases": "list the machines with an address by DHCP, or end a lease",
     "bench": "measure the link to another member",
     "demo": "see it work: a switch and two members on this machine",
-    "genkey": "make a key pair ahead of time",
-    "pubkey": "print the public key of a private one",
     "backup": "keep the switch in one file",
     "restore": "put a switch back from that",
+    "genkey": "make a key pair ahead of time",
+    "pubkey": "print the public key of a private one",
 }
 _WIDTH = 79  # columns
 T = TypeVar("T")

@@ -21,7 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "Put a switch back from what `vswitch backup` has written, while no switch runs there.\n"
         "Run it as the user of the switch, so that the files are that user's. The members find\n"
         "it where the old one was.",
-        "runuser -u vswitch -- vswitch restore - --state /var/lib/vswitch </root/switch.tar",
+        "vswitch restore - --state /var/lib/vswitch <switch.tar",
     )
     parser.add_argument("file", metavar="FILE|-", help="file to read, or - for standard input")
     parser.add_argument(
