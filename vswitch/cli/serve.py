@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     log_as(config)
     from vswitch.runtime import allow_files
     from vswitch.serving.server import serve
-    from vswitch.supervision import Readiness
+    from vswitch.supervision import Readiness, reloading
 
     class Ready(Readiness):
         """Keeps what runs, for SIGHUP."""
@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
     async def hang_up() -> None:
         if ready.serving is not None:  # else it reads the files now, anyway
-            await ready.serving.reloader.on_signal()
+            with reloading():
+                await ready.serving.reloader.on_signal()
 
     allow_files(_DESCRIPTORS)
     given = given_options(ServeConfig, vars(args), os.environ)

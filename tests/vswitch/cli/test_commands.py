@@ -60,7 +60,7 @@ def test_wrong_usage(argv, capsys):
 
 
 @pytest.mark.parametrize(
-    ("word", "said"), [("stauts", "did you mean 'status'?"), ("x", "known are bench, capture, co")]
+    ("word", "said"), [("stauts", "did you mean 'status'?"), ("x", "known are backup, bench, capt")]
 )
 def test_a_command_that_does_not_exist_is_one_line(word, said, capsys):
     assert main([word, "--json"]) == ExitCode.USAGE

@@ -1,0 +1,29 @@
+"""The units keep the figure of `systemd-analyze security` that docs/operations.md states."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("unit", ["vswitch-serve.service", "vswitch-join@.service"])
+def test_a_unit_is_no_more_exposed_than_documented(unit):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze (Debian: systemd)")
+    text = (ROOT / "docs/operations.md").read_text()
+    stated = re.search(rf"`{re.escape(unit)}`(?: an exposure of)? (\d\.\d)", text)
+    assert stated is not None
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", ROOT / "examples" / unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"Overall exposure level for .*: (\d+\.\d+)", done.stdout)
+    if found is None:
+        pytest.skip(f"systemd-analyze has no --offline here: {done.stderr.strip()}")
+    assert float(found[1]) <= float(stated[1])
