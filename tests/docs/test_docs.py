@@ -316,7 +316,7 @@ def test_every_key_of_what_is_published_is_explained():
         ROOT / "vswitch/proxy/listeners.py",
     ]
     text = "".join(path.read_text() for path in sources)
-    patterns = r"(?:failed|drops)\[", r"CannotConnect\(", r"return ", r"\.end\(", r"why="
+    patterns = r"(?:failed|drops)\[", r"CannotConnect\(", r"return ", r"\.end\(\w+, ", r"why="
     named = {word for each in patterns for word in re.findall(rf'{each}"(\w+)"', text)}
     named |= {"full", "failed", *REASONS.values(), *(e.value for e in End if e is not End.DONE)}
     assert {code(row[0])[0] for row in rows(reasons)} == named

@@ -1,6 +1,7 @@
 """Services of members at the switch's host: real clients outside, real servers inside, and no TAP
 on the switch."""
 
+import json
 import os
 import re
 import signal
@@ -173,6 +174,37 @@ def test_wrk_with_200_connections_loses_none(lan):
         }
 
 
+@pytest.mark.netns("wrk", "nginx", "curl", "iperf3")
+def test_a_server_that_is_started_again_under_load_is_reset_and_then_served(lan):
+    """With a thousand connections; and a stream of datagrams after that arrives."""
+    pc1, box, address = lan.members["pc1"], lan.members["box"], ipv4(lan, "pc1")
+    listen, before = "tcp://0.0.0.0:8080", published(lan, "tcp://0.0.0.0:8080")
+    with website(pc1, address, 80):
+        argv = ["wrk", "-t2", "-c1000", "-d4s", "--timeout", "60s", URL]
+        load = box.popen(argv, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: published(lan, listen)["open"] >= 900, "the load")
+    with website(pc1, address, 80):
+        load.communicate(timeout=60)
+        assert curl(lan, URL).stdout == WORD
+    after = published(lan, listen)
+    ended = {key for key, n in after["failed"].items() if n != before["failed"].get(key)}
+    assert "reset" in ended
+    assert ended <= {"reset", "refused"}
+    wait_until(lambda: not published(lan, listen)["open"], "their end")
+    places = ("tcp://:5201", "udp://:5201")
+    for place in places:
+        lan.command(lan.switch, "publish", place, "pc1:5201")
+    server = pc1.popen(["iperf3", "-s", "-1", "--forceflush"], stdout=subprocess.PIPE, text=True)
+    until_it_says(server, "listening")
+    said = box.run(["iperf3", "-u", "-b5M", "-t1", "-l1200", "-J", "-c", SWITCH_ADDRESS]).stdout
+    total = json.loads(said)["end"]["sum"]
+    assert total["packets"] > 100, said
+    assert total["lost_packets"] < total["packets"] / 2, said
+    server.communicate(timeout=20)
+    for place in places:
+        lan.command(lan.switch, "unpublish", place)
+
+
 ECHO = """
 import socket, sys
 listener = socket.create_server(("", 7))
@@ -337,7 +369,10 @@ def test_curl_reaches_a_member_by_name_and_sees_a_reset_when_it_is_away(lan):
         assert curl(lan, URL).stdout == WORD
         assert published(lan, rule["listen"])["name"] == "web"
         # The switch is killed, and its sandbox with it; the name from before is still the member's.
+        left = list(children(lan.programs["switch"].process.pid))
+        assert left
         lan.programs["switch"].stop(signal.SIGKILL)
+        wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in left), "their end")
         lan.serve("--config", str(lan.switch.directory / "vswitch.toml"))
         # It answers questions before its rules hold.
         wait_until(lambda: any(each["address"] for each in lan.status()["published"]), "the member")

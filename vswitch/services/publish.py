@@ -165,7 +165,7 @@ class Publisher:
         """Have this rule, in place of one at the same place."""
         async with self._changing:
             others = [each.rule for each in self.rules if each.rule.listen != rule.listen]
-            check_room(rule, others, str(rule.listen))
+            check_room(rule, others, str(rule.listen), self.subnet)
             known = self._rules.get(rule.listen)
             if known is None or known.ended is not None:
                 known = await self._begin(rule, live)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from vswitch.addresses import switch_address
 from vswitch.config.converters import (
     Network,
     to_bool,
@@ -144,7 +145,7 @@ def load_published(
         place = f"{before}publish[{number}]"
         try:
             rule = read_rule(table, place, subnet)
-            check_room(rule, rules, place)
+            check_room(rule, rules, place, subnet)
         except ConfigError as error:
             problems.append(str(error))
         else:
@@ -154,10 +155,21 @@ def load_published(
     return tuple(rules)
 
 
-def check_room(rule: PublishRule, others: list[PublishRule], place: str) -> None:
+def check_room(
+    rule: PublishRule, others: list[PublishRule], place: str, subnet: IPv4Network
+) -> None:
     """Whether there can be this rule beside others; `ConfigError` if not."""
     if len(others) >= MAX_PUBLISHED:
         raise ConfigError(f"{place}: there are {MAX_PUBLISHED} rules already")
     for other in others:
         if rule.listen.overlaps(other.listen):
             raise ConfigError(f"{place}: {rule.listen} takes what comes to {other.listen}")
+    own = str(switch_address(subnet))  # which this host has with a local port
+    for other in (rule, *others):
+        for leads, listens in ((rule, other), (other, rule)):
+            to = Listen(leads.listen.udp, leads.to.host, leads.to.first, leads.to.last)
+            if to.host == own and to.overlaps(listens.listen):
+                raise ConfigError(
+                    f"{place}: {leads.listen} would lead back to this switch's own "
+                    f"{listens.listen}, without end: name the member that has the service"
+                )

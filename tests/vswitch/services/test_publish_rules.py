@@ -163,3 +163,26 @@ def test_a_file_is_read_whole_and_every_problem_told(tmp_path, monkeypatch):
     path.write_text("".join(f'[[publish]]\nlisten="tcp://:{n}"\nto="a:1"\n' for n in (1, 2)))
     with pytest.raises(ConfigError, match="1 rules already"):
         load_published(path, SUBNET)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (("tcp://:80", "10.77.0.1:80"),),
+        (("udp://10.77.0.1:80-90", "10.77.0.1:90-100"),),
+        (("tcp://:80", "10.77.0.1:81"), ("tcp://:81", "pc1:80")),
+        (("tcp://:81", "pc1:80"), ("tcp://:80", "10.77.0.1:81")),
+    ],
+)
+def test_a_rule_that_leads_back_to_the_switch_is_refused(tmp_path, rules):
+    path = tmp_path / "vswitch.toml"
+    tables = (f'[[publish]]\nlisten = "{listen}"\nto = "{to}"\n' for listen, to in rules)
+    path.write_text("".join(tables))
+    with pytest.raises(ConfigError, match=rf"publish\[{len(rules)}\]: .* without end: name the"):
+        load_published(path, IPv4Network("10.77.0.0/24"))
+
+
+def test_another_service_of_the_switch_itself_may_be_published(tmp_path):
+    path = tmp_path / "vswitch.toml"
+    path.write_text('[[publish]]\nlisten = "udp://192.0.2.1:53"\nto = "10.77.0.1:53"\n')
+    assert len(load_published(path, IPv4Network("10.77.0.0/24"))) == 1
