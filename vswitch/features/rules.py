@@ -622,8 +622,8 @@ class PortRules(Feature[RuleSwitchSettings, object]):
         return (port.name, port.group, *former) if port.group else (port.name, *former)
 
     def _asked(self, pair: Pair, key: Key) -> Question:
-        names = {"source": self._names(pair.source), "to": self._names(pair.to)}
-        return attrs.evolve(key.question, **names)
+        source, to = self._names(pair.source), self._names(pair.to)
+        return attrs.evolve(key.question, source=source, to=to)
 
     def _has_room(self, number: int, now: float, keep: bool) -> bool:
         """Whether that port may begin another flow, if need be in place of an older one. Looks at
