@@ -110,6 +110,7 @@ async def use_everything(manager):
         devices[device].feed(frame)
         await wait_all_tasks_blocked()
     manager.reserve({A: "p0"}, {})
+    manager.renamed({"before": "p0"})
     manager.serve(Served())
     for change in (lambda: manager.change_port("p0", {}), lambda: ask(switch, frames[0])):
         try:
