@@ -186,11 +186,14 @@ class HostsFile:
         """Nothing yet: `put` has the names."""
 
     def put(self, wanted: Wanted, addresses: Mapping[str, str], own_name: str) -> None:
-        """Have these names, of hosts below the domain, in the block."""
+        """Have these names, of hosts below the domain, in the block. A domain of another LAN that
+        this host is in is refused, since its names would be here, too.
+        """
         try:
             with directory_lock(self._path.parent):
                 text = self._read()
                 rest = without_block(text, self._mark)
+                _check_free(rest, wanted.domain)
                 block = block_of(self._mark, wanted, addresses, taken_names(rest) | {own_name})
                 if rest + block != text:
                     self._write(rest + block)
@@ -246,8 +249,20 @@ def block_of(
     for name, address in sorted(addresses.items()):
         bare = f" {name}" if wanted.bare and name not in taken | NEVER_BARE else ""
         lines.append(f"{address} {name}.{wanted.domain}{bare}\n")
-    begin = f"\n# vswitch {mark} begin: {wanted.dev}, kept by vswitch join, gone with it\n"
+    of = f"{wanted.dev} for {wanted.domain}"
+    begin = f"\n# vswitch {mark} begin: {of}, kept by vswitch join, gone with it\n"
     return f"{begin}{''.join(lines)}# vswitch {mark} end\n"
+
+
+def _check_free(hosts: str, domain: str) -> None:
+    """Raise `VswitchError` where the block of another member has names of this domain."""
+    for member, dev, taken in re.findall(r"\n# vswitch (\S+) begin: (\S+) for (\S+),", hosts):
+        if taken == domain:
+            raise VswitchError(
+                f"{domain} is already that of the LAN at {dev}, of the member {member} of this "
+                "host, so these names are not set: give one of the networks another domain "
+                "([names] domain)"
+            )
 
 
 def without_block(text: str, mark: str) -> str:

@@ -110,6 +110,7 @@ async def use_everything(manager):
         devices[device].feed(frame)
         await wait_all_tasks_blocked()
     manager.reserve({A: "p0"}, {})
+    manager.renamed({"before": "p0"})
     manager.serve(Served())
     for change in (lambda: manager.change_port("p0", {}), lambda: ask(switch, frames[0])):
         try:
@@ -163,6 +164,7 @@ async def test_what_has_ended_is_asked_for_nothing_but_what_it_keeps_out(faulty,
         "validate",
         "settings_changed",
         "reserved",
+        "renamed",
         "served",
         "port_up",
         "port_stages",

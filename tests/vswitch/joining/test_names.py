@@ -23,18 +23,18 @@ PEERS = ["pc1 up 10.77.0.2/24 -", "pc2 away 10.77.0.3 -", "pc3 up - -", "evil up
 
 
 class Host:
-    def __init__(self, path, **options):
+    def __init__(self, path, name="pc1", dev="vsw0", **options):
         self.etc, self.state = path / "etc", path / "state"
         if not self.etc.exists():
             self.etc.mkdir()
             self.hosts.write_bytes(BEFORE)
             (self.etc / "resolv.conf").write_text("nameserver 9.9.9.9\n")
-        self.config = JoinConfig(name="pc1", state=self.state, **options)
+        self.config = JoinConfig(name=name, state=self.state, **options)
         self.config.files.ensure()
-        self.undo = self.config.files.names_undo("pc1")
+        self.undo = self.config.files.names_undo(name)
         self.refused = {}
         place = Place(self.etc, path / "run")
-        self.resolver = LanResolver(self.config, "vsw0", self.refuse, place)
+        self.resolver = LanResolver(self.config, dev, self.refuse, place)
 
     @property
     def hosts(self):
@@ -128,6 +128,23 @@ async def test_a_damaged_note_of_what_was_done_is_no_obstacle(tmp_path, host, le
     after = Host(tmp_path)
     await after.resolver.recover()
     assert after.hosts.read_bytes() == BEFORE
+
+
+async def test_a_second_network_of_one_domain_is_refused_its_names(tmp_path, host):
+    await host.offer()
+    await followed(host, PEERS)
+    before = host.hosts.read_bytes()
+    other = Host(tmp_path, "pc1-lab", "vsw1")
+    await other.offer(server="10.88.0.1", address="10.88.0.2/24")
+    assert "lan is already that of the LAN at vsw0" in other.refused["names"]
+    assert other.resolver.shown is None
+    await other.resolver.close()
+    assert host.hosts.read_bytes() == before
+    await host.resolver.close()
+    await other.offer(server="10.88.0.1", address="10.88.0.2/24")
+    assert other.refused == {}
+    await other.resolver.close()
+    assert host.hosts.read_bytes() == BEFORE
 
 
 async def test_an_offer_that_ends_is_undone(host):

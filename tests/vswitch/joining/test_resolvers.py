@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from attrs import evolve
 
 from vswitch.errors import VswitchError
 from vswitch.joining.resolvers import (
@@ -76,11 +77,33 @@ def test_two_members_have_two_blocks(tmp_path):
     path.write_text("127.0.0.1 localhost\n")
     one, two = HostsFile(path, "pc"), HostsFile(path, "pc1")
     one.put(WANTED, {"a": "10.77.0.2"}, "")
-    two.put(WANTED, {"b": "10.77.0.3"}, "")
+    two.put(evolve(WANTED, dev="vsw1", domain="lab"), {"b": "10.77.0.3"}, "")
     one.undo("vsw0")
     assert "a.lan" not in path.read_text()
     two.undo("vsw0")
     assert path.read_text() == "127.0.0.1 localhost\n"
+
+
+def test_two_lans_with_one_domain_are_not_mixed(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.1 localhost\n")
+    one, two = HostsFile(path, "pc1"), HostsFile(path, "pc1-lab")
+    one.put(WANTED, {"nas": "10.77.0.2"}, "")
+    before = path.read_bytes()
+    other = evolve(WANTED, dev="vsw1")
+    for _ in range(2):
+        with pytest.raises(VswitchError, match=r"lan is already that of the LAN at vsw0, .*pc1\b"):
+            two.put(other, {"nas": "10.88.0.2"}, "")
+        two.undo("vsw1")
+        assert path.read_bytes() == before
+    one.put(WANTED, {"nas": "10.77.0.3"}, "")
+    two.put(evolve(other, domain="lab"), {"nas": "10.88.0.2"}, "")
+    assert "10.88.0.2 nas.lab\n" in path.read_text()  # who came first has the bare name
+    assert "10.77.0.3 nas.lan nas\n" in path.read_text()
+    two.undo("vsw1")
+    one.undo("vsw0")
+    two.put(other, {"nas": "10.88.0.2"}, "")
+    assert "10.88.0.2 nas.lan nas\n" in path.read_text()
 
 
 def test_a_name_that_is_somebodys_is_the_lans_in_its_domain_alone():

@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -107,6 +109,24 @@ async def test_a_key_is_in_one_network(site, config):
         await site.revoke("pc1")  # then it is free for another
         async with site.joined("pc1", None, host="copy", invite=string):
             assert [port.name for port in (await site.status("lab")).ports] == ["pc1"]
+
+
+async def test_what_was_there_before_networks_is_the_network_default(site, config):
+    async with site.serving() as running, site.joined("pc1", running):
+        string = site.invite("pc2", running.listen)
+    with closing(sqlite3.connect(site.files.registry)) as file:  # as the first format has it
+        for column in ("disabled", "former", "routes"):
+            file.execute(f"ALTER TABLE member DROP COLUMN {column}")
+        file.execute("DROP TABLE lease")
+        file.execute("PRAGMA user_version=1")
+        file.commit()
+    async with site.serving(config=config, listen=str(running.listen)) as running:
+        async with site.joined("pc1", None) as member, site.joined("pc2", None, invite=string):
+            assert member.welcome.address == "10.77.0.2/24"
+            assert [port.name for port in (await site.status()).ports] == ["pc1", "pc2"]
+            assert (await site.status("lab")).ports == []
+        error = await site.failing("pc3", host="pc2", network="lab", invite=string)
+        assert "an invite is of one network" in str(error)
 
 
 async def test_networks_that_share_a_key_are_not_served(site, config):
