@@ -102,7 +102,7 @@ class HostLink:
         self.server = server
         self.resolver: LanResolver | None = None  # that of this host, where it is for us to set
         self.listeners: Callable[[], list[ProxyStatus]] = list  # of what runs on this membership
-        self.on_state: Callable[[str], None] = str  # told, for people, whenever it changes
+        self.on_state: Callable[[str], object] = str  # told, for people, whenever it changes
         self._config = config
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
         self.received, self.sent = Tally(), Tally()

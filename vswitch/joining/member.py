@@ -73,7 +73,7 @@ async def join(
     open_interface: OpenInterface = open_tap,
     run_pipe: RunPipe | None = None,
     listeners: Callable[[], list[ProxyStatus]] = list,
-    on_state: Callable[[str], None] = str,
+    on_state: Callable[[str], object] = str,
     task_status: trio.TaskStatus[Welcome] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a member until cancelled. Started, with the switch's welcome, when first plugged in.

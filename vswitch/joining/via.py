@@ -57,7 +57,7 @@ async def join_via(
     open_interface: OpenInterface,
     task_status: trio.TaskStatus[Welcome],
     listeners: Callable[[], list[ProxyStatus]] = list,
-    on_state: Callable[[str], None] = str,
+    on_state: Callable[[str], object] = str,
 ) -> None:
     """Be plugged into a foreign port until cancelled. Started when frames can pass."""
     mac = await trio.to_thread.run_sync(_kept_mac, config)
