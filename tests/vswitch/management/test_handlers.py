@@ -208,7 +208,8 @@ async def test_rules_are_read_beside_the_frames(look, monkeypatch):
         return read_rules(table, place)
 
     monkeypatch.setattr("vswitch.management.handlers.rules.read_rules", read)
-    said = await ask("rules-load", table={"list": ["deny pc1 -> pc2"]}, place="f.toml: rules")
+    rules = {"table": {"list": ["deny pc1 -> pc2"]}, "place": "f.toml: rules"}
+    said = await ask("rules-load", rules=rules)
     assert said["rules"] == [{"rule": "deny pc1 -> pc2", "allowed": 0, "denied": 0}]
     assert threads
     assert threading.current_thread() not in threads
