@@ -192,6 +192,14 @@ def test_one_member_of_a_host_is_a_gateway(lan):
 
 
 @pytest.mark.netns("curl", "nft", "ip")
+def test_a_table_that_somebody_flushes_is_put_back(lan):
+    gw, before = lan.members["gw"], network_of(lan.members["gw"])
+    gw.run(["nft", "flush", "ruleset"])
+    wait_until(lambda: network_of(gw) == before, "table")
+    assert fetch(lan.members["pc2"], OUTSIDE) == "198.51.100.1"
+
+
+@pytest.mark.netns("curl", "nft", "ip")
 def test_a_gateway_that_goes_is_withdrawn_and_leaves_its_host_as_it_was(lan):
     assert lan.programs["gw"].stop() == 0
     assert network_of(lan.members["gw"]) == BEFORE["gw"]

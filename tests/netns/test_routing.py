@@ -92,3 +92,45 @@ def test_what_a_killed_process_leaves_is_found(host, before, out):
     host.call(netlink.delete, "d0")
     assert host.call(remove_way_out)
     assert shown(host) == without
+
+
+BOTH = WayOut(HALF.routes | {Route("::/0", "fd77::3", "fd77::2")})
+DOWN = ["ip", "link", "set", "d0", "down"]
+LOSSES = {
+    "down": [DOWN],
+    "renamed": [DOWN, ["ip", "link", "set", "d0", "name", "d1"]],
+    "gone": [["ip", "link", "del", "d0"]],
+    "flushed": [["ip", "address", "flush", "dev", "d0"]],
+}
+
+
+@pytest.mark.netns("ip")
+def test_nothing_leaves_another_way_when_the_interface_goes(host):
+    host.call(netlink.create_bridge, "up0")
+    host.call(netlink.add_address, "up0", "192.0.2.9/24")
+    host.call(netlink.add_address, "up0", "2001:db8::9/64")
+    for version, router in (("-4", "192.0.2.1"), ("-6", "2001:db8::1")):
+        host.run(["ip", version, "route", "add", "default", "via", router])
+    wanted = Routing("fd77::2/64", frozenset(), BOTH)
+    for loss, commands in LOSSES.items():
+        host.call(netlink.create_bridge, "d0")
+        host.call(netlink.add_address, "d0", "10.77.0.2/24")
+        host.call(apply, "d0", wanted, NOTHING)
+        for where in ("198.51.100.1", "2001:db8:f::1"):
+            assert " dev d0 " in host.run(["ip", "route", "get", where]).stdout
+        for command in commands:
+            host.run(command)
+        for where in ("198.51.100.1", "2001:db8:f::1"):
+            said = host.run(["ip", "route", "get", where], check=False).stdout
+            assert " dev up0 " not in said, (loss, where)
+        if loss in ("down", "flushed"):  # what has been put back leads through it again
+            host.run(["ip", "link", "set", "d0", "up"])
+            host.call(netlink.add_address, "d0", "10.77.0.2/24")
+            host.call(apply, "d0", wanted, wanted)
+            assert " dev d0 " in host.run(["ip", "route", "get", "198.51.100.1"]).stdout
+        host.call(apply, "d0", NOTHING, wanted)
+        assert not host.call(others_way_out)
+        assert "No route" not in host.run(["ip", "route", "get", "198.51.100.1"]).stdout
+        for dev in ("d0", "d1"):
+            host.run(["ip", "link", "del", dev], check=False)
+    host.call(netlink.delete, "up0")

@@ -3,6 +3,7 @@
     refuse_second(...)           one member of a host can be a gateway
     before = prepare(...)        what the host's settings are; kept, for `restore`
     open_gateway(...)            forwarding on; a table `vswitch_NAME` of nftables
+    shown(...)                   the table as nftables has it: whether somebody has changed it
     restore(before)              as if nothing had been
 
 What comes from the LAN goes to the networks that are named, and nowhere else: for the way out to
@@ -104,6 +105,14 @@ def open_gateway(
                     _write(key, _HEARS_THOUGH_IT_FORWARDS)
         if not _write(_FORWARDS[version], "1"):
             raise VswitchError(f"{_NET / _FORWARDS[version]} is not there: no IPv{version} here")
+
+
+def shown(name: str) -> str:
+    """The table, as nftables tells it; "" where there is none, or where that cannot be told."""
+    try:
+        return _nft(f"list table inet {table_of(name)}")
+    except VswitchError:
+        return ""
 
 
 def restore(name: str, before: Settings) -> None:

@@ -9,9 +9,11 @@ way out is a table of its own, to which rules lead, so that nothing that the hos
  7452   the rest                                                            ─▶ table 7450
  7453   what was sent here goes on as before
 
-Both families have these rules: one for which the way out has no gateway is unreachable, and does
-not leave another way. What is ours is known by its protocol, so that nothing else is touched, and
-`apply` can be asked again at any time: it does what is still to do.
+Both families have these rules. Behind what leads to the gateway the table says that everything is
+unreachable, which is of no interface: so nothing leaves another way when a family has no gateway,
+or the interface is down, renamed, gone, or has lost its routes. What is ours is known by its
+protocol, so that nothing else is touched, and `apply` can be asked again at any time: it does what
+is still to do.
 
 Plain blocking functions. Errors: those of `netlink.py`.
 """
@@ -217,13 +219,13 @@ def _wanted_routes(
             yield _asked(_MAIN_TABLE, route, index, METRIC)
     if wanted.out is None:
         return
-    ways = [each for each in wanted.out.routes if _version(each.network) == version]
-    for route in ways:
-        yield _asked(TABLE, route, index, 1)
-    if not ways:
-        whole = {4: "0.0.0.0/0", 6: "::/0"}[version]
-        what = {"dst": whole, "type": "unreachable", "table": TABLE, "priority": METRIC}
-        yield (TABLE, whole, "", ""), what
+    # First, and always, as the kernel takes the rest away together with the interface.
+    whole = {4: "0.0.0.0/0", 6: "::/0"}[version]
+    what = {"dst": whole, "type": "unreachable", "table": TABLE, "priority": METRIC}
+    yield (TABLE, whole, "", ""), what
+    for route in wanted.out.routes:
+        if _version(route.network) == version:
+            yield _asked(TABLE, route, index, 1)
 
 
 def _asked(table: int, route: Route, index: int, metric: int) -> tuple[_Key, dict[str, Any]]:

@@ -112,6 +112,8 @@ async def join(
             await nursery.start(serve_control, path, member_api(config.files, told))
             nursery.start_soon(watch_sleep, member.woke)
             nursery.start_soon(watch_network, member.network_changed)
+            if config.advertise:
+                nursery.start_soon(link.routes.keep_gateway)
             await member.run()
 
 

@@ -8,6 +8,9 @@ anew whenever either changes. While the switch is away all stays as it was. A wa
 leaves this host without one, as does one that the kernel does not change as it should: what was to
 leave through that member leaves no other way.
 
+A gateway whose table somebody has removed, as by `nft flush ruleset`, would forward whatever comes:
+it is put back, or nothing is forwarded.
+
 Everything is undone at the end. What outlives the interface, so what `kill -9` would leave, is in
 files (`undo.py`) before it is done, and undone by the next start.
 
@@ -43,6 +46,7 @@ from vswitch.state import StateDir
 log = logging.getLogger(__name__)
 
 Tell = Callable[..., None]
+LOOK: Final = 5.0  # seconds between two looks whether the table of the gateway is as it was made
 _ROUTES, _GATEWAY = "routes", "gateway"  # subjects of undo files
 _NONE: Final = Judged((), (), {})
 
@@ -86,6 +90,7 @@ class Routes:
         self._apart: frozenset[Network] = frozenset()  # networks to which that is no way out
         self._before: dict[str, str] | None = None  # settings of the host, while it is one
         self._not_gateway: str | None = None  # why it is none
+        self._table = ""  # of the gateway, as it was made
         self._changing = trio.Lock()
         self._closed = False
 
@@ -220,6 +225,23 @@ class Routes:
 
     # --- What others use ---
 
+    async def keep_gateway(self) -> None:
+        """Put the table of the gateway back when somebody has changed it; until cancelled. A thread
+        asks for it every `LOOK` seconds while this host is one.
+        """
+        while True:
+            await trio.sleep(LOOK)
+            if not self._forwards:
+                continue
+            async with self._changing:
+                if self._closed or not self._forwards:
+                    continue
+                name = self._config.name
+                if await trio.to_thread.run_sync(masquerade.shown, name) == self._table:
+                    continue
+                self.tell("gateway-table-changed", logging.WARNING, member=name)
+                await self._set_gateway(self._forwards, self._apart)
+
     async def _be_gateway(self, host: HostFacts) -> None:
         """Forward what is in force of what this member offers, and nothing when that is nothing."""
         approved = [ip_network(each.network) for each in self._told_of_us()]
@@ -230,6 +252,10 @@ class Routes:
         if host.apart:
             self._not_gateway = "there is nothing behind a network of this program's own"
             return
+        await self._set_gateway(networks, apart)
+
+    async def _set_gateway(self, networks: tuple[Network, ...], apart: frozenset[Network]) -> None:
+        """Forward these, as far as the kernel lets us, and nothing else."""
         before, self._apart = self._forwards, apart
         try:
             if networks:
@@ -257,6 +283,7 @@ class Routes:
             self._before = masquerade.prepare((4, 6))
             undo.keep(self._undo(_GATEWAY), {"settings": self._before})
         masquerade.open_gateway(name, self._interface.name, networks, apart, self._before)
+        self._table = masquerade.shown(name)
 
     def _stop_forwarding(self) -> None:
         """In a thread."""

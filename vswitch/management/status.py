@@ -27,6 +27,10 @@ T = TypeVar("T")
 SCHEMA = 1
 
 
+# Services that are begun again after a fault has ended them.
+BEGUN_AGAIN = frozenset(("names", "dhcp", "adverts"))
+
+
 @frozen(kw_only=True)
 class PortStatus:
     """One port of a switch. `via` says how it is attached now, such as `udp:203.0.113.9:41022` or

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from vswitch.clocks import utc
 from vswitch.logs import clean
 from vswitch.management.status import (
+    BEGUN_AGAIN,
     InviteStatus,
     JoinStatus,
     MemberStatus,
@@ -101,7 +102,9 @@ def ended_lines(status: SwitchStatus) -> list[str]:
     """
     lines = [
         f"the feature or service {each.ended} has ended by a fault of vswitch ({each.error}), "
-        f"until the switch is started again: see the log for {each.reference}"
+        f"until {'it' if each.ended in BEGUN_AGAIN else 'the switch'} is started again"
+        f"{', within a minute' if each.ended in BEGUN_AGAIN else ''}: see the log for "
+        f"{each.reference}"
         for each in status.ended
     ]
     lines += [

@@ -14,7 +14,8 @@ Before an address is offered to who has no lease on it, ARP asks for it; whoever
 lease is written down before it is acknowledged.
 
 What is not believed, each with its counter: messages whose client is not who sent the frame, those
-that relays passed on (this LAN is one subnet), more than `RATE` a second from one port, and a
+that relays passed on (this LAN is one subnet), more than `RATE` a second from one port or
+`MAC_RATE` from one machine, and a
 release or decline from another port than that of the lease.
 
 Pure; `now` and times of leases are seconds of one clock. `receive_untrusted` raises nothing.
@@ -25,7 +26,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import attrs
 
@@ -52,8 +53,9 @@ PROBE = 0.75  # seconds for somebody who has an address to say so: a long way th
 LOOK = 60.0  # seconds between two looks for another server
 QUIET = 600.0  # seconds without a word after another server was heard
 RATE, BURST = 10.0, 64.0  # messages of one port a second, at once: a LAN after a power cut
+MAC_RATE, MAC_BURST = 1.0, 8.0  # of one machine, so that it leaves the others of its port theirs
 EXPIRY = 5.0  # seconds between two looks for leases that are over
-_MAX_BUCKETS = 2048  # ports that are remembered; they come and go
+_MAX_BUCKETS = 2048  # ports that are remembered, and machines; they come and go
 _SMALLEST = 576 - 28  # bytes of a message that every client takes (RFC 2131 2)
 _EVERYBODY = IPv4Address("255.255.255.255")
 _INFINITE = b"\xff\xff\xff\xff"  # the lease of a member's own address ends with its membership
@@ -65,7 +67,7 @@ class DhcpDrop(ServiceDrop):
     BAD = "dhcp_bad"  # no message of DHCP, or one that only servers send and that says nothing
     RELAYED = "dhcp_relayed"  # passed on by a relay agent, or from another network
     SPOOFED = "dhcp_spoofed"  # the client in it is not who sent it, or its lease is another port's
-    RATE = "dhcp_rate"  # more a second than one port may send
+    RATE = "dhcp_rate"  # more a second than one port, or one machine behind it, may send
     PORT_LIMIT = "dhcp_port_limit"  # the port has as many leases as it may have
     NO_ADDRESS = "dhcp_no_address"  # nothing is free
     BUSY = "dhcp_busy"  # too many offers are open, or too much waits
@@ -126,6 +128,7 @@ class Look:
     payload: bytes
 
 
+_K = TypeVar("_K")
 Step: TypeAlias = Answer | Probe | Keep | Free | Look
 
 
@@ -154,6 +157,7 @@ class Dhcp:
         self._looked = -LOOK
         self._asked: dict[bytes, _Asked] = {}
         self._buckets: dict[str, Bucket] = {}
+        self._of_macs: dict[tuple[str, bytes], Bucket] = {}
         self._expiry = 0.0
 
     def deadline(self) -> float:
@@ -225,8 +229,7 @@ class Dhcp:
 
     def receive_untrusted(self, payload: bytes, asker: Asker, now: float) -> list[Step]:
         """What a datagram to the port of servers, or from one of them, leads to."""
-        bucket = self._bucket(asker.client.port)
-        if not bucket.allow(now, 1):
+        if not self._admits(asker.client, now):
             return self._drop(DhcpDrop.RATE)
         try:
             message = read_dhcp_untrusted(payload)
@@ -401,13 +404,28 @@ class Dhcp:
         self.drops[reason] += 1
         return []
 
-    def _bucket(self, port: str) -> Bucket:
-        bucket = self._buckets.get(port)
-        if bucket is None:
-            if len(self._buckets) >= _MAX_BUCKETS:
-                del self._buckets[next(iter(self._buckets))]
-            bucket = self._buckets[port] = Bucket(RATE, BURST)
-        return bucket
+    def _admits(self, client: Client, now: float) -> bool:
+        """Whether it is within its rate, by the source of its frame, and its port within its own.
+        What one machine sends too much costs its port nothing; one that invents machines costs
+        those behind its port that are new, and no other port.
+        """
+        own = _bucket(self._of_macs, (client.port, client.mac), MAC_RATE, MAC_BURST)
+        if not own.allow(now, 1):
+            return False
+        lease = self.pool.leases.get(client.mac)
+        if lease is not None and lease.port == client.port:
+            return True  # it renews, and there are no more of these than the port may have
+        return _bucket(self._buckets, client.port, RATE, BURST).allow(now, 1)
+
+
+def _bucket(known: dict[_K, Bucket], key: _K, rate: float, burst: float) -> Bucket:
+    """That of the key; where too many are known, the oldest is forgotten."""
+    bucket = known.get(key)
+    if bucket is None:
+        if len(known) >= _MAX_BUCKETS:
+            del known[next(iter(known))]
+        bucket = known[key] = Bucket(rate, burst)
+    return bucket
 
 
 def _name_of(said: bytes) -> str:

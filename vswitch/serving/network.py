@@ -5,7 +5,9 @@
 
 Sockets, sessions and the switch's key are not its own, but of `server.py`. Everything that it
 starts ends with the context. A service is a coroutine that speaks on the LAN as an ordinary port;
-a fault in one ends that service alone, is logged, and is named in `status` (`ended`).
+a fault in one ends that service alone, is logged, and is named in `status` (`ended`) until it runs
+again, which is tried after pauses from `AGAIN` to `AGAIN_CAP`. The LAN host, on which the others
+stand, and what publishes are not begun again.
 
 What its tasks log names it, unless it is the default one.
 
@@ -42,11 +44,16 @@ from vswitch.serving.local_port import serve_local_port
 from vswitch.serving.plan import NetworkPlan
 from vswitch.serving.publishing import make_publisher
 from vswitch.serving.reception import Reception
-from vswitch.serving.services import LanServices, first_address
+from vswitch.serving.services import LanServices, Service, first_address
 from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.switch import Switch, open_switch
 
 log = logging.getLogger(__name__)
+
+AGAIN, AGAIN_CAP = (
+    1.0,
+    60.0,
+)  # seconds until a service that had a fault is begun again: 1, 2, 4, ...
 
 
 @define(eq=False)
@@ -95,14 +102,22 @@ class Network:
         self.reception.dismiss(ByeCode.UNKNOWN, f"the network {self.plan.name} is served no more")
 
     async def start_service(
-        self, name: str, run: Callable[..., Awaitable[None]], *args: Any
+        self,
+        name: str,
+        run: Callable[..., Awaitable[None]],
+        *args: Any,
+        service: Service | None = None,
+        again: bool = False,
     ) -> Any:
         """Start `run(*args, task_status=...)`, behind a bulkhead; the value of its `started`.
 
         None where a fault has ended it before. `VswitchError` where an operator can mend why it
-        does not start.
+        does not start. With `again` it is begun anew whenever a fault ends it later; it ends for
+        good with the scope of `service`.
         """
-        return await self._nursery.start(_run_service, self.switch, name, run, args)
+        kept = Service() if service is None else service
+        job = partial(_run_service, self.switch, name, run, args, service=kept, again=again)
+        return await self._nursery.start(job)
 
 
 @asynccontextmanager
@@ -129,7 +144,8 @@ async def open_network(
         nursery.start_soon(reception.gateways.run)
         status = ServeStatus(plan.name, served, underlay, switch, reception, registry, managed)
         publisher = status.publisher = make_publisher(switch, registry, reception, config, served)
-        await nursery.start(_run_service, switch, "publish", publisher.run, ())
+        run = partial(_run_service, switch, "publish", publisher.run, (), service=Service())
+        await nursery.start(run)
         foreign = ForeignPorts(switch)
         await nursery.start(foreign.run)
         told = managed, status.read, reception.check_revoked, reception.bar, publisher
@@ -183,22 +199,41 @@ async def _run_service(
     run: Callable[..., Awaitable[None]],
     args: tuple[Any, ...],
     *,
+    service: Service,
+    again: bool = False,
     task_status: trio.TaskStatus[Any],
 ) -> None:
     """A bulkhead: what `run` raises goes no further, but an operator's error before it started."""
-    started = False
+    started, pause = False, AGAIN
     try:
-        with single_error():
-            async with trio.open_nursery() as nursery:
-                value = await nursery.start(run, *args)
-                started = True
-                task_status.started(value)
-    except Exception as error:
-        if not started and isinstance(error, VswitchError):
-            raise
-        switch.faults.end(name, error, switch.now())
-        if not started:
-            task_status.started(None)
+        with service.scope:
+            while True:
+                began = trio.current_time()
+                try:
+                    with single_error():
+                        async with trio.open_nursery() as nursery:
+                            value = await nursery.start(run, *args)
+                            if not started:
+                                started = True
+                                task_status.started(value)
+                            elif switch.faults.mended(name):
+                                event(log, "service-again", logging.WARNING, service=name)
+                    return
+                except Exception as error:
+                    if not started and isinstance(error, VswitchError):
+                        raise
+                    switch.faults.end(name, error, switch.now())
+                    if not started:
+                        task_status.started(None)
+                        return
+                if not again:
+                    return
+                if trio.current_time() - began > AGAIN_CAP:
+                    pause = AGAIN
+                await trio.sleep(pause)
+                pause = min(AGAIN_CAP, 2 * pause)
+    finally:
+        service.ended.set()
 
 
 def record(registry: Registry, served: LastServed) -> None:

@@ -2,7 +2,8 @@
 
 Where this host has the first address of the subnet in its kernel (`--local-port`), they stand
 beside that; else they have a port of their own, the last of the switch, so that members are
-numbered as if it were not there. Each runs behind the bulkhead of `Network.start_service`.
+numbered as if it were not there. Each runs behind the bulkhead of `Network.start_service`, which
+begins all but the host itself again after a fault.
 
 Error contract: `ConfigError` for what a service was told, before any of them runs.
 """
@@ -23,6 +24,7 @@ from vswitch.config.sources import Source
 from vswitch.features.manager import FeatureManager
 from vswitch.features.trust import Served
 from vswitch.features.vlans import port_vlans, vlans_on
+from vswitch.management.status import BEGUN_AGAIN
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LOCAL_PORT, SERVICES_PORT, LastServed
 from vswitch.services.adverts import Advertiser, AdvertSettings, advert_settings
@@ -83,27 +85,25 @@ class Bulkhead(Protocol):
     @property
     def registry(self) -> Registry: ...
 
-    async def start_service(self, name: str, run: Callable[..., Awaitable[None]]) -> object:
+    async def start_service(
+        self,
+        name: str,
+        run: Callable[..., Awaitable[None]],
+        *,
+        service: Service | None = None,
+        again: bool = False,
+    ) -> object:
         """Start `run(task_status=...)`; the value of its `started`, None if it has failed."""
 
 
 @define(eq=False)
-class _Service:
+class Service:
     """One that runs, or has ended by a fault."""
 
-    goes_by: object
+    goes_by: object = None
     scope: trio.CancelScope = Factory(trio.CancelScope)
     ended: trio.Event = Factory(trio.Event)
     value: object = None  # of its `started`
-
-    async def run(
-        self, job: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[object]
-    ) -> None:
-        try:
-            with self.scope:
-                await job(task_status=task_status)
-        finally:
-            self.ended.set()
 
 
 class LanServices:
@@ -123,7 +123,7 @@ class LanServices:
         self._interface = interface
         self._served = served
         self._beside = beside
-        self._running: dict[str, _Service] = {}
+        self._running: dict[str, Service] = {}
 
     @property
     def dhcp(self) -> DhcpServer | None:
@@ -180,8 +180,10 @@ class LanServices:
         """Start it, if it does not run; what it has given then. `value` stands for that."""
         known = self._running.get(name)
         if known is None:
-            service = _Service(goes_by)
-            given = await self._network.start_service(name, partial(service.run, job))
+            service = Service(goes_by)
+            # Not the host: others stand on it, and it would come back as another one.
+            again = name in BEGUN_AGAIN
+            given = await self._network.start_service(name, job, service=service, again=again)
             service.value = (value or given) if given else None
             known = self._running[name] = service
         return known.value

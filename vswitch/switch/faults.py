@@ -81,3 +81,7 @@ class Faults:
     def end(self, feature: str, error: Exception, now: float) -> None:
         """The same of a feature that has ended everywhere; `ended` has it from now on."""
         self._ended[feature] = self.note(feature, "", error, now)
+
+    def mended(self, feature: str) -> bool:
+        """It runs again: `ended` has it no more; whether it had."""
+        return self._ended.pop(feature, None) is not None

@@ -383,9 +383,25 @@ def test_a_flood_is_limited_for_its_port_alone():
     thief = Machine(core, B, "hostile")
     for _ in range(500):
         thief.ask(Kind.DISCOVER, 0.0)
-    assert core.drops["dhcp_rate"] == 500 - dhcp.BURST
+    assert core.drops["dhcp_rate"] == 500 - dhcp.MAC_BURST
     core.tick(1.0)
     assert Machine(core, A, "home").lease(1.0)
+    # Nor does it cost another machine behind the same port its answer.
+    assert Machine(core, C, "hostile").lease(1.0)
+
+
+def test_invented_machines_are_limited_by_their_port_and_forgotten():
+    core = server(port_limit=20)
+    neighbour = Machine(core, C, "hostile")
+    address = neighbour.lease(0.0)
+    for number in range(5000):
+        mac = b"\x02\0\0\0" + number.to_bytes(2, "big")
+        Machine(core, mac, "hostile").ask(Kind.DISCOVER, number / 1000)
+    assert core.drops["dhcp_rate"] >= 5000 - dhcp.BURST - 5 * dhcp.RATE - 1
+    # Whoever has a lease behind the same port keeps it; other ports are as ever.
+    assert neighbour.renew(address, 5.0).kind is Kind.ACK
+    core.tick(6.0)
+    assert Machine(core, A, "home").lease(6.0)
 
 
 def test_a_lease_that_could_not_be_kept_is_gone():

@@ -11,6 +11,9 @@ from vswitch.frames.headers import IPV4
 from vswitch.frames.virtio import UDP
 from vswitch.services import names
 from vswitch.services.host import ServiceHost
+from vswitch.services.name_settings import NamesSettings
+from vswitch.serving import network
+from vswitch.serving.services import ServicesSettings
 
 
 @pytest.fixture
@@ -102,6 +105,7 @@ async def test_a_fault_of_the_name_server_ends_that_alone(site, config, until, m
         raise ZeroDivisionError
 
     monkeypatch.setattr(names.NameServer, "answer_untrusted", broken)
+    monkeypatch.setattr(network, "AGAIN", 3600.0)
     async with (
         site.serving(config=config) as running,
         site.joined("pc1", running) as one,
@@ -119,6 +123,34 @@ async def test_a_fault_of_the_name_server_ends_that_alone(site, config, until, m
         await until(lambda: frame in two.interface.take())
         one.interface.feed(question(one, mac, "pc2.lan"))
         await until(lambda: any(f[34:36] == b"\3\3" for f in one.interface.take()))
+
+
+async def test_a_service_is_begun_again_after_faults(site, config, until, monkeypatch):
+    whole, faults = names.NameServer.answer_untrusted, [1, 2]
+
+    def broken_twice(self, wire, port):
+        if faults and faults.pop():
+            raise ZeroDivisionError
+        return whole(self, wire, port)
+
+    monkeypatch.setattr(names.NameServer, "answer_untrusted", broken_twice)
+    monkeypatch.setattr(network, "AGAIN", 0.01)
+    monkeypatch.setattr(network, "AGAIN_CAP", 0.04)
+    async with site.serving(config=config) as running, site.joined("pc1", running) as one:
+        mac = running.switch.ports[-1].bound.mac
+        for count in (1, 2):
+            one.interface.feed(question(one, mac, "pc1.lan"))
+            await until(lambda wanted=count: running.switch.faults.count == wanted)
+            await until(lambda: not running.switch.faults.ended)
+        one.interface.take()
+        one.interface.feed(question(one, mac, "pc1.lan"))
+        await until(lambda: any(b"\3pc1\3lan" in frame for frame in one.interface.take()))
+        # One that is not wanted any more ends also while it waits.
+        faults.append(3)
+        one.interface.feed(question(one, mac, "pc1.lan"))
+        await until(lambda: running.switch.faults.ended)
+        await running.network.services.apply(ServicesSettings(names=NamesSettings(enabled=False)))
+        assert all(port.name != "services" for port in running.switch.ports)
 
 
 async def test_without_services_there_is_no_port(site, config):
