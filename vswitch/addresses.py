@@ -31,6 +31,13 @@ _LONGEST_PREFIX = 30  # a /31 has no room for the switch, a member, network and 
 _SHORTEST_PREFIX = 8
 
 
+# Names without a dot that are somebody's already, whatever the host has: RFC 6761, and where
+# programs ask for what they shall do. No host of a LAN is found by them.
+NEVER_BARE: Final = frozenset(
+    ("localhost", "localdomain", "broadcasthost", "ip6-localhost", "ip6-loopback", "wpad", "isatap")
+)
+
+
 def check_name(text: str) -> str:
     """A member name: one DNS label in lower case (RFC 1123 section 2.1). Returns it unchanged."""
     if _NAME.fullmatch(text) is None:

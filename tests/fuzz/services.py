@@ -9,7 +9,7 @@ than may be; no name of others is told of.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Network
 
 import dns.edns
 import dns.flags
@@ -24,7 +24,8 @@ from vswitch.frames.headers import ICMPV6, IPV4, IPV6
 from vswitch.frames.records import frame_of, frame_record
 from vswitch.frames.virtio import UDP
 from vswitch.services.host import HostBeside
-from vswitch.services.names import Forwarded, NameServer
+from vswitch.services.names import Forwarded, NameServer, Unsure
+from vswitch.services.stateless import Stateless
 from vswitch.services.station import Station
 from vswitch.services.upstream import answer_untrusted
 from vswitch.services.zone import Zone
@@ -121,13 +122,20 @@ class _Hosts:
     def label(self, address: build.IpAddress, asker: str) -> str | None:
         return "pc1" if address in (ONE, ONE6) else None
 
+    def mac(self, label: str, asker: str) -> bytes | None:
+        return PC1 if label == "nobody" else None
+
+    def label_of_mac(self, mac: bytes, asker: str) -> str | None:
+        return "nobody" if mac == PC1 else None
+
 
 RECORDS = (
     *("www CNAME pc1", "a CNAME b", "b CNAME a", "*.x TXT y", "s SRV 1 2 3 x"),
     *(f"big TXT {'x' * 60}{number}" for number in range(6)),
 )
 PADDING = dns.edns.GenericOption(dns.edns.OptionType.PADDING, b"")
-ZONE = Zone("lan", INTERFACE, RECORDS)
+STATELESS = Stateless(IPv6Network("fd77::/64"), IPv6Address("fd77::1"))
+ZONE = Zone("lan", INTERFACE, RECORDS, stateless=STATELESS)
 ZONE.hosts.append(_Hosts())
 NAMES = (
     "lan", "pc1.lan", "www.lan", "a.lan", "q.x.lan", "s.lan", "2.0.77.10.in-addr.arpa",
@@ -164,7 +172,9 @@ def run_names(data: bytes) -> None:
         with suppress(BadRecord):
             server.passed_on(said.query, answer_untrusted(told, query))
         said = server.passed_on(said.query, None)
-    if said is not None:
+    if isinstance(said, Unsure):
+        assert said.address == STATELESS.of(PC1)
+    elif said is not None:
         assert said[:2] == wire[:2]
         assert said[2] & 0x80
         assert len(said) <= 1500 - 48

@@ -8,12 +8,16 @@ import re
 import signal
 import subprocess
 import sys
+from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 
 import pytest
 
-from tests.netns.tools import reach, serve_leases
+from tests.netns.test_names import dig
+from tests.netns.tools import joined, reach, serve_leases
+from vswitch.addresses import ipv6_from_mac
 from vswitch.devices import netlink
+from vswitch.frames.ethernet import parse_mac
 from vswitch.lab import wait_until
 from vswitch.lab.lan import DEV
 
@@ -36,6 +40,7 @@ prefix = "fd00:77::/64"
 search = ["home.test"]
 """
 MACHINES = {"a": "52:54:00:00:00:0a", "b": "52:54:00:00:00:0b", "c": "52:54:00:00:00:0c"}
+PREFIX = IPv6Network("fd00:77::/64")
 ROOT = Path(__file__).resolve().parents[2]
 
 # What either client tells its script, in a file.
@@ -197,10 +202,16 @@ def test_a_member_that_invents_machines_takes_no_more_than_its_share(home):
     assert all(each["port"] == "gate" for each in leases(home).values())
 
 
-@pytest.mark.netns("rdisc6", "ping")
+@pytest.mark.netns("rdisc6", "ping", "dig", "udhcpc")
 def test_hosts_give_themselves_addresses_of_the_prefix(home):
     phone = home.members["b"]
-    said = phone.run(["rdisc6", "-1", "-w5000", "eth0"]).stdout
+    ask = ["rdisc6", "-1", "-w5000", "eth0"]  # fails while the address of the link is tentative
+
+    def advertised():
+        done = phone.run(ask, check=False)
+        return done.returncode == 0 and done.stdout
+
+    said = wait_until(advertised, "advertisement")
     assert re.search(r"Prefix\s*: fd00:77::/64", said)
     assert re.search(r"Router lifetime\s*: +0 ", said)
     assert re.search(r"MTU\s*: +1500", said)
@@ -214,6 +225,26 @@ def test_hosts_give_themselves_addresses_of_the_prefix(home):
     reach(home.members["a"], address)
     routes = phone.run(["ip", "-6", "route"]).stdout
     assert "default" not in routes
+
+    # The name server knows of it: of the phone by its lease, of a member by its name.
+    home.join("pc1")
+    home.wait_connected("pc1")
+    _, script = script_of(phone)
+    phone.run(["udhcpc", "-f", "-q", "-n", "-t10", "-ieth0", "-xhostname:phone", f"-s{script}"])
+    six = str(ipv6_from_mac(PREFIX, parse_mac(joined(home, "pc1")["mac"])))
+    pc1 = home.members["pc1"]
+    wait_until(lambda: f"{six}/64" in pc1.call(netlink.addresses, DEV), "address of pc1")
+    phone.run(["sh", "-c", "echo nameserver fd00:77::1 > /etc/resolv.conf"])
+    for name, has in (("pc1.lan", six), ("phone.lan", address)):
+        wait_until(
+            lambda n=name, h=has: dig(phone, n, "AAAA")[1] == [f"AAAA {h}"], f"AAAA of {name}"
+        )
+        back = ip_address(has).reverse_pointer
+        assert dig(pc1, back, "PTR", server="fd00:77::1") == ("NOERROR", [f"PTR {name}."])
+        assert has in phone.run(["getent", "ahosts", name]).stdout
+    assert phone.run(["ping", "-6", "-c1", "-W5", "pc1.lan"]).returncode == 0
+    assert dig(phone, "gate.lan", "AAAA", "+noauthority") == ("NOERROR", [])  # it bridges
+    assert dig(phone, "services.lan", "AAAA") == ("NOERROR", ["AAAA fd00:77::1"])
 
 
 def networkd(host, mac):

@@ -26,17 +26,12 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from vswitch.addresses import NEVER_BARE
 from vswitch.errors import VswitchError
 from vswitch.state import directory_lock
 
 COMMAND_TIMEOUT: Final = 10.0  # seconds for one command of the resolver's
 STUBS: Final = ("127.0.0.53", "127.0.0.54")  # where systemd-resolved answers
-# Names without a dot that are somebody's already, whatever the host has: RFC 6761, and where
-# programs ask for what they shall do.
-NEVER_BARE: Final = frozenset(
-    ("localhost", "localdomain", "broadcasthost", "ip6-localhost", "ip6-loopback", "wpad", "isatap")
-)
-
 
 _FIXED: Final = (errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM)
 

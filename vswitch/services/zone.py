@@ -35,6 +35,7 @@ from dns.rcode import Rcode
 from dns.rdataclass import IN
 from dns.rdatatype import RdataType
 
+from vswitch.addresses import NEVER_BARE
 from vswitch.errors import ConfigError
 from vswitch.frames.build import IpAddress
 from vswitch.registry.rules import SERVICES_PORT
@@ -242,7 +243,7 @@ class Zone:
         if label == SERVICES_PORT:
             six = None if stateless is None else stateless.own
             addresses = (self._interface.ip, *([] if six is None else [six]))
-        else:
+        elif label not in NEVER_BARE:  # which a resolver that searches the domain would ask for
             told = (hosts.addresses(label, asker) for hosts in self.hosts)
             addresses = next((each for each in told if each is not None), None)
         if addresses is None:

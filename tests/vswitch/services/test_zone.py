@@ -253,3 +253,13 @@ def test_a_mac_and_its_address_follow_from_each_other():
     assert stateless.mac(ITS) == MAC
     assert stateless.mac(PREFIX[1]) is None
     assert stateless.mac(IPv6Address("fd00:78::ff:fe00:1")) is None
+
+
+@pytest.mark.parametrize("label", ["wpad", "isatap", "localhost"])
+def test_no_host_is_what_programs_ask_for_by_themselves(label):
+    for records in (("x A 10.77.0.9",), (f"{label} A 10.77.0.9",)):
+        zone = make(*records)
+        zone.hosts.append(Hosts({label: ["10.77.0.66"]}))
+        own = records[0].startswith(label)
+        answer = (Rcode.NOERROR, ["A 10.77.0.9"]) if own else (Rcode.NXDOMAIN, [])
+        assert ask(zone, f"{label}.lan") == answer
