@@ -97,6 +97,18 @@ def test_a_member_has_joined_before_and_its_unit_stays_for_others(host, run, fil
     assert not unit.exists()
 
 
+def test_the_usual_directory_is_handed_to_the_user_and_stays_in_the_unit(
+    host, run, files, monkeypatch
+):
+    service.CONFIG.touch()
+    monkeypatch.setattr(service, "STATE", files.path)
+    assert service_(run, "install", "serve")[0] == ExitCode.OK
+    assert f"chown -R -P vswitch:vswitch {files.path}" in calls(host)
+    text = (service.UNITS / "vswitch-serve.service").read_text()
+    assert "--state %S/vswitch\n" in text
+    assert "StateDirectory=vswitch\n" in text
+
+
 def test_a_unit_of_somebody_else_stays(host, run):
     service.CONFIG.touch()
     unit = service.UNITS / "vswitch-serve.service"
