@@ -25,7 +25,6 @@ CONFIG = Path("/etc/vswitch/vswitch.toml")
 STATE = Path("/var/lib/vswitch")
 MARK = "# Written by `vswitch service install`; `vswitch service remove` deletes it.\n"
 _PACKAGED = Path("/usr/bin/vswitch")
-_FROM = "/opt/vswitch/bin/vswitch"  # what the units of the package name
 _HOMES = ("/home", "/root", "/run/user")  # of which ProtectHome= leaves nothing
 
 
