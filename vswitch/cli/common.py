@@ -12,14 +12,17 @@ import json
 import logging
 import os
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transport.errors import KeyFileError
 from vswitch.errors import (
     ConfigError,
     ExitCode,
+    NotFound,
     NotReachable,
     PrivilegeError,
     TimedOut,
@@ -69,6 +72,7 @@ SUMMARIES = {  # of every command, in the order of `vswitch help commands`
     "demo": "see it work: a switch and two members on this machine",
     "backup": "keep the switch in one file",
     "restore": "put a switch back from that",
+    "service": "have systemd run a switch or a member",
     "genkey": "make a key pair ahead of time",
     "pubkey": "print the public key of a private one",
     "completion": "print completions for a shell",
@@ -78,7 +82,7 @@ GROUPS = {  # the same, by what one wants; a new command stands in one of these,
     "members": "invite members member rename disable enable revoke",
     "look": "status ports top ping wait counters events capture trace leases bench doctor netcheck",
     "change": "port switch mac rules publish unpublish impair config",
-    "keep": "backup restore token genkey pubkey completion",
+    "keep": "backup restore service token genkey pubkey completion",
 }
 _WIDTH = 79  # columns
 _FOR_DOCTOR = (NotReachable, PrivilegeError, TimedOut)  # errors of which it may know the reason
@@ -143,6 +147,22 @@ def say(message: str, level: int = logging.INFO) -> None:
 
         message = with_priority(message, level) if is_journal(sys.stderr) else message
     print(message, file=sys.stderr)
+
+
+def installed(name: str, *more: str) -> Path:
+    """A file that comes with the package, at `name` below the data of this interpreter, of its
+    environment, of this user, or one of `more` places; `NotFound` says what to do.
+    """
+    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
+    prefixes = dict.fromkeys((sysconfig.get_path("data"), sys.prefix, user, *more))
+    places = [Path(each) / name for each in prefixes]
+    for path in places:
+        if path.is_file():
+            return path
+    raise NotFound(
+        f"{places[0]} is not there: such files come with what is built, and this is none that was; "
+        "install vswitch from a wheel or a package"
+    )
 
 
 class AnswerLost(VswitchError):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import sysconfig
-from pathlib import Path
 
-from vswitch.cli.common import Subparsers, add_command, answer
-from vswitch.errors import ExitCode, NotFound
+from vswitch.cli.common import Subparsers, add_command, answer, installed
+from vswitch.errors import ExitCode
 
 FILES = {  # of each shell, below the prefix of an installation: made when the package is built
     "bash": "share/bash-completion/completions/vswitch",
@@ -31,18 +28,5 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the file that was made when the package was built."""
-    places = [Path(each) / FILES[args.shell] for each in _prefixes()]
-    for path in places:
-        if path.is_file():
-            answer(path.read_text().rstrip("\n"))
-            return ExitCode.OK
-    raise NotFound(
-        f"{places[0]} is not there: completions are made when the package is built, and this is "
-        "none that was; install vswitch from a wheel or a package"
-    )
-
-
-def _prefixes() -> list[str]:
-    """Where data of a package is: of this interpreter, of its environment, of this user."""
-    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
-    return list(dict.fromkeys((sysconfig.get_path("data"), sys.prefix, user)))
+    answer(installed(FILES[args.shell]).read_text().rstrip("\n"))
+    return ExitCode.OK
