@@ -83,10 +83,8 @@ class Reloader:
                 new = await trio.to_thread.run_sync(partial(now.evolve, live=now.live.also(change)))
                 self.configuration = new  # which it stays where it cannot be kept
                 if save:
-                    said = now.saved.also(change), _without(now.live, change)
-                    new = await trio.to_thread.run_sync(
-                        lambda: now.evolve(saved=said[0], live=said[1])
-                    )
+                    saved, live = now.saved.also(change), _without(now.live, change)
+                    new = await trio.to_thread.run_sync(partial(now.evolve, saved=saved, live=live))
                     await trio.to_thread.run_sync(_write, new)
             except VswitchError as error:
                 keys = ", ".join(spelled(key) for key in (*values, *removed))
