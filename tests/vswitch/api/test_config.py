@@ -75,7 +75,7 @@ async def test_what_is_changed_live_is_kept_where_that_is_said(site, file):
 
 
 async def test_what_cannot_be_kept_is_in_force_and_known(site):
-    async with an_api(site) as (client, running):
+    async with an_api(site) as (client, _):
         admin = client(Role.ADMIN)
         site.files.saved.mkdir()
         status, said, _ = await admin("PATCH", "/v1/ports/pc1?save=true", {"isolated": True})
