@@ -26,7 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "  check FILE  say all that is wrong with a configuration file; needs no switch\n"
         "  show        the configuration in force, as TOML, and who says each key\n"
         "  diff        what a reload would change, what is not saved, and what is\n"
-        "  reload      read the file again; apply it without a session less, or not at all\n"
+        "  reload      read the file again, without a session less, or not at all\n"
         "  save        keep what was changed live\n\n"
         "What was changed live stays over a reload; --revert takes it back.",
         "vswitch config reload",
