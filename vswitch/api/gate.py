@@ -70,7 +70,7 @@ class Gate:
             if scheme.lower() != "bearer":
                 raise _nobody("say Authorization: Bearer TOKEN")
             token = await self._token(secret.strip(), request)
-            return Caller(token.name, token.may)
+            return Caller(token.name, token.may, token=token.hash)
         number = _cookies(request.headers).get(COOKIE)
         if number is None or _from_elsewhere(request.headers):
             return Caller("", Role.OPEN)
@@ -87,11 +87,22 @@ class Gate:
         if len(self._sessions) > SESSION_LIMIT:
             self._sessions.popitem(last=False)
         event(_log, "api-login", token=token.name, client=request.client)
-        return Caller(token.name, token.may, csrf, number)
+        return Caller(token.name, token.may, csrf, number, token.hash)
 
     def log_out(self, number: str | None) -> None:
         """End it. Idempotent."""
         self._sessions.pop(number or "", None)
+
+    def still_here(self, caller: Caller) -> bool:
+        """Whether neither its token nor its session has ended; not where nobody can tell."""
+        if caller.token is None:
+            return True
+        try:
+            if caller.session is not None:
+                return self._of_session(caller.session).role is not Role.OPEN
+            return any(token.hash == caller.token for token in self.tokens.all())
+        except VswitchError:
+            return False
 
     def check(self, caller: Caller, role: Role, request: Request) -> None:
         """Whether this caller may do what that role is needed for."""
@@ -140,7 +151,7 @@ class Gate:
             for token in self.tokens.all():
                 if token.hash == session.token:
                     self._sessions.move_to_end(number)
-                    return Caller(token.name, token.may, session.csrf, number)
+                    return Caller(token.name, token.may, session.csrf, number, token.hash)
         self.log_out(number)
         return Caller("", Role.OPEN)
 

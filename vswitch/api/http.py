@@ -3,9 +3,10 @@
     routes.add_table(Api(subject, table).find)
 
 Invariants: no handler is called before its caller's role, query and body are known to be right.
-Streams are bounded, and keep their place. What is asked over TCP has a share of the
-switch's time (`share.py`), the users of this host what they need. A change that names an ETag
-(If-Match) is compared and done with no other such change between.
+Streams are bounded, and keep their place; one ends within `STILL_HERE` of its caller's token or
+session. What is asked over TCP has a share of the switch's time (`share.py`), the users of this
+host what they need. A change that names an ETag (If-Match) is compared and done with no other such
+change between.
 
 Error contract: none; what is wrong is answered with `{"error": text, "code": exit code}`.
 """
@@ -38,12 +39,14 @@ from vswitch.errors import (
 )
 from vswitch.management.status import to_json
 from vswitch.management.stream import Stream
+from vswitch.runtime import single_error
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
 
 PATIENCE: Final = 10.0  # seconds for a turn
 _HTTP_COST: Final = 0.0003  # seconds around an answer
 STREAM_LIMIT: Final = 32  # at once, on one face of the API
+STILL_HERE: Final = 1.0  # seconds between two looks whether the caller of a stream may see it
 JSON: Final = ("Content-Type", "application/json")
 _ALWAYS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 _STATUS: Final[tuple[tuple[type[VswitchError], int], ...]] = (
@@ -165,7 +168,7 @@ class Api:
             return attrs.evolve(answer, headers=[*answer.headers, *_ALWAYS])
         if isinstance(answer, Stream):
             media = call.request.headers.get("accept") if row.media is None else row.media
-            return self._poured(answer, media or "application/octet-stream", call.request)
+            return self._poured(answer, media or "application/octet-stream", call)
         if row.answer is None:
             return Response(204, b"", _ALWAYS)
         said = to_json(answer)
@@ -178,18 +181,28 @@ class Api:
                 return Response(304, b"", headers[1:])
         return Response(200, json.dumps(said, allow_nan=False).encode() + b"\n", headers)
 
-    def _poured(self, stream: Stream, media: str, request: Request) -> Response:
+    def _poured(self, stream: Stream, media: str, call: Call) -> Response:
         try:
             self._streams.acquire_nowait()
         except trio.WouldBlock:
             said = f"{self._most} others are watching: end one"
             raise Refused(503, said, ExitCode.REFUSED) from None
-        request.proven()
+        call.request.proven()
 
         async def run(send: Send, ended: trio.Event) -> None:
-            await stream.run(send, ended)
+            with single_error():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._until_gone, call)
+                    await stream.run(send, ended)
+                    nursery.cancel_scope.cancel()
 
         return Response(200, Pour(run, self._streams.release), [("Content-Type", media), *_ALWAYS])
+
+    async def _until_gone(self, call: Call) -> None:
+        """Cut the stream of a caller that may not ask any more."""
+        while self._subject.gate.still_here(call.caller):  # noqa: ASYNC110
+            await trio.sleep(STILL_HERE)
+        raise trio.BrokenResourceError("its token or its session has ended")
 
 
 def _etag(row: Route, said: dict[str, Any]) -> str:

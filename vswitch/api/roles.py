@@ -42,6 +42,7 @@ class Caller:
     role: Role
     csrf: str | None = None
     session: str | None = None
+    token: str | None = None  # the hash of the one that it has; None for a user of this host
 
 
 class Refused(Exception):

@@ -55,6 +55,9 @@ def read_body_untrusted(data: bytes, kind: Any) -> Any:
     """The value of that type that a body is as JSON."""
     try:
         said = json.loads(data.decode("utf-8"), parse_constant=_no_number)
+        json.dumps(said, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except UnicodeEncodeError:
+        raise ConfigError("the body is no JSON: \\ud800 to \\udfff stand in pairs") from None
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "nested too deeply"
         raise ConfigError(f"the body is no JSON: {reason}") from None
@@ -111,7 +114,7 @@ def _structure(said: Any, kind: Any, place: str) -> Any:
 def _check(said: Any, kind: Any) -> None:
     """Whether what holds others is what it must be: a text is no list, a list no object."""
     kinds = [each for each in inner_types(kind) if each is not NoneType]
-    if said is None or len(kinds) != 1:
+    if len(kinds) != 1 or (said is None and NoneType in inner_types(kind)):
         return
     kind = kinds[0]
     origin = get_origin(kind)
@@ -125,7 +128,8 @@ def _check(said: Any, kind: Any) -> None:
             raise TypeError("must be an object")
         if origin is None:
             for field in attrs.fields(attrs.resolve_types(kind)):
-                _check(said.get(field.name), field.type)
+                if field.name in said:
+                    _check(said[field.name], field.type)
 
 
 def _no_number(text: str) -> float:

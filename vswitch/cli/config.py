@@ -23,11 +23,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "config",
-        "check FILE   say all that is wrong with a configuration file; needs no switch\n"
-        "show         the configuration in force, as TOML, and who says each key\n"
-        "diff         what a reload would change, what is not saved, and what is\n"
-        "reload       read the file again, and apply it without a session less, or not at all\n"
-        "save         keep what was changed live\n\n"
+        "  check FILE  say all that is wrong with a configuration file; needs no switch\n"
+        "  show        the configuration in force, as TOML, and who says each key\n"
+        "  diff        what a reload would change, what is not saved, and what is\n"
+        "  reload      read the file again, without a session less, or not at all\n"
+        "  save        keep what was changed live\n\n"
         "What was changed live stays over a reload; --revert takes it back.",
         "vswitch config reload",
     )

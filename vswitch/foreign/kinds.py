@@ -175,7 +175,7 @@ def load_foreign(
         where = f"{place}foreign" if path else "--foreign: foreign"
         raise ConfigError(f"{where}: more than {MAX_LISTENERS} listeners")
     said = [(f"{place}foreign[{number}]", table) for number, table in enumerate(tables, 1)]
-    names = {table.get("name") or table.get("kind") for table in tables}
+    names = {str(table.get("name") or table.get("kind")) for table in tables}
     said += [(f"--foreign {url}", _table_of(url, names)) for url in urls]
     found: list[ForeignSettings] = []
     for place, table in said:
@@ -187,7 +187,7 @@ def load_foreign(
     return tuple(found)
 
 
-def _table_of(url: str, names: set[object]) -> dict[str, str]:
+def _table_of(url: str, names: set[str]) -> dict[str, str]:
     """What a file would say instead of `KIND://[HOST]:PORT` or `KIND:///PATH`; several of a kind
     are called udp, udp-2, udp-3.
     """

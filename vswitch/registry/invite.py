@@ -102,7 +102,7 @@ class JoinString:
         if text.startswith(_TAGGED):
             return cls._parse_tagged_untrusted(text.removeprefix(_TAGGED).lower())
         if not text.startswith(_PREFIX):
-            raise _wrong(f"it does not begin with {_PREFIX!r}")
+            raise _wrong(f"it does not begin with {_TAGGED!r}")
         if len(text) > _LIMIT:
             raise _wrong(f"it is longer than {_LIMIT} characters")
         code, at, address = text.removeprefix(_PREFIX).partition("@")

@@ -79,11 +79,12 @@ class Reloader:
         change = Overlay(values, frozenset(removed))
         async with self.changing:
             now = self.configuration
-            saved = now.saved.also(change) if save else now.saved
-            live = _without(now.live, change) if save else now.live.also(change)
             try:
-                new = await trio.to_thread.run_sync(partial(now.evolve, saved=saved, live=live))
+                new = await trio.to_thread.run_sync(partial(now.evolve, live=now.live.also(change)))
+                self.configuration = new  # which it stays where it cannot be kept
                 if save:
+                    saved, live = now.saved.also(change), _without(now.live, change)
+                    new = await trio.to_thread.run_sync(partial(now.evolve, saved=saved, live=live))
                     await trio.to_thread.run_sync(_write, new)
             except VswitchError as error:
                 keys = ", ".join(spelled(key) for key in (*values, *removed))

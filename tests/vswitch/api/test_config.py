@@ -72,3 +72,16 @@ async def test_what_is_changed_live_is_kept_where_that_is_said(site, file):
             "rules": "saved",
             "switch": "saved",
         }
+
+
+async def test_what_cannot_be_kept_is_in_force_and_known(site):
+    async with an_api(site) as (client, _):
+        admin = client(Role.ADMIN)
+        site.files.saved.mkdir()
+        status, said, _ = await admin("PATCH", "/v1/ports/pc1?save=true", {"isolated": True})
+        assert (status, "in force, but not kept" in said["error"]) == (409, True)
+        site.files.saved.rmdir()
+        status, said, _ = await admin("GET", "/v1/config/diff")
+        assert [each["key"] for each in said["unsaved"]] == ["port.pc1.isolated"]
+        assert (await admin("POST", "/v1/config/save"))[1]["unsaved"] == []
+        assert "isolated = true" in site.files.saved.read_text()

@@ -7,8 +7,10 @@ import trio
 
 from tests.vswitch.api.test_api import an_api
 from vswitch.api import events as sse
+from vswitch.api import http
 from vswitch.api.events import as_events, last_event_id
 from vswitch.api.roles import Role
+from vswitch.api.tokens import TokenStore
 from vswitch.frames.build import arp_request
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.management.stream import Stream
@@ -143,3 +145,33 @@ async def test_a_stream_is_alive_while_nothing_happens(autojump_clock):
 )
 def test_the_last_event_that_a_client_has_seen(text, number):
     assert last_event_id(text) == number
+
+
+async def test_a_stream_ends_with_the_token_or_the_session_of_its_caller(site, monkeypatch):
+    monkeypatch.setattr(http, "STILL_HERE", 0.01)
+    as_stream = {"Accept": "text/event-stream"}
+    async with an_api(site) as (client, running):
+        tokens = TokenStore(site.files.tokens)
+        bearer = client(tokens.create("camera", Role.READ))
+        status, said, headers = await client(None)(
+            "POST", "/v1/login", {"token": tokens.create("page", Role.OPERATE)}
+        )
+        assert status == 200
+        cookie = {"Cookie": headers["Set-Cookie"].partition(";")[0]}
+        csrf = {"X-CSRF-Token": said["csrf"]}
+
+        async def ended(stream):
+            with pytest.raises(AssertionError), trio.fail_after(20):
+                await stream.until(lambda data: False)
+
+        async with (
+            Following(bearer, "/v1/events", **as_stream) as of_token,
+            Following(client(None), "/v1/frames?all=true", **cookie) as of_session,
+            Following(client(Role.READ), "/v1/events", **as_stream) as other,
+        ):
+            tokens.revoke("camera")
+            await ended(of_token)
+            assert (await client(None)("POST", "/v1/logout", **cookie, **csrf))[0] == 200
+            await ended(of_session)
+            async with running.switch.open_port("later"):
+                await other.until(lambda data: b"later" in data)

@@ -72,6 +72,8 @@ listen = "127.0.0.1:1234"
         ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\nname = "A b"', "a name is 1 to 63"),
         ('[[foreign]]\nkind = "vxlan"\nremote = "x"\nvni = 1\nlisten = "unix:/x"', "not on a path"),
         ('[foreign]\nkind = "tcp"', "with two brackets"),
+        ('[[foreign]]\nkind = "tcp"\nname = ["x"]', "name = .*: must be"),
+        ("[[foreign]]\nkind = { a = 1 }", "kind = .*: must be"),
         ('[[foreign]]\nkind = "tcp"\nlisten = ":1"\n' * 2, "two are called tcp"),
         ('[[foreign]]\nkind = "qemu-stream"\nlisten = "unix:x"', "write unix:/PATH"),
     ],

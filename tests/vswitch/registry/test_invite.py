@@ -51,8 +51,8 @@ def test_white_space_around_it_does_not_matter_and_case_of_the_code_neither():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: "", "does not begin with 'vsw1:'"),
-        (lambda text: text.replace("vsw1", "vsw3"), "does not begin with 'vsw1:'"),
+        (lambda text: "", "does not begin with 'vsw2:'"),
+        (lambda text: text.replace("vsw1", "vsw3"), "does not begin with 'vsw2:'"),
         (lambda text: text.replace("vsw1", "vsw2"), "none of a-z and 2-7"),
         (lambda text: text.partition("@")[0], "from '@' on"),
         (lambda text: text.replace("vsw1:", "vsw1:a"), "has 97 characters"),
