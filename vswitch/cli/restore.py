@@ -9,7 +9,8 @@ from pathlib import Path
 from vswitch.cli.common import Subparsers, add_command, config_from, say
 from vswitch.config.options import StateConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ConfigError, ExitCode
+from vswitch.errors import ConfigError, ExitCode, NotRunning, VswitchError
+from vswitch.management.client import request
 from vswitch.state import file_error
 
 
@@ -39,13 +40,21 @@ def run(args: argparse.Namespace) -> int:
         data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
     except OSError as error:
         raise file_error("cannot read", Path(args.file), error) from None
-    if config.files.control_socket.exists():
-        raise ConfigError(
-            f"{config.files.control_socket}: a switch runs there: stop it first, or remove that "
-            "socket if none does"
-        )
+    if _runs(config.files.control_socket):
+        raise ConfigError(f"{config.files.control_socket}: a switch runs there: stop it first")
     written = restore(config.files, args.file, data, force=args.force)
     say(f"vswitch: {config.files.path} has the switch again: {', '.join(written)}")
     if CONFIG in written:
         say(f"vswitch: its configuration file is {config.files.path / CONFIG}")
     return ExitCode.OK
+
+
+def _runs(control_socket: Path) -> bool:
+    """Whether anybody listens there; one that was killed has left its file."""
+    try:
+        request(control_socket, "status")
+    except NotRunning:
+        return False
+    except VswitchError:  # it does, and has no answer for us
+        return True
+    return True

@@ -119,7 +119,7 @@ class Reloader:
         """What differs: the file as it is now from what is in force, saved, and live."""
         now = self.configuration
         new = await trio.to_thread.run_sync(now.again)
-        pending = differences(now.saved.over(now.file), new.saved.over(new.file))
+        pending = differences(now.flat, new.flat)
         try:
             check_restart(now, new)
             problem = None

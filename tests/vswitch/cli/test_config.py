@@ -48,6 +48,9 @@ async def test_live_changes_are_told_kept_and_taken_back(site, file, run):
             'changed live, not saved:\n  port.pc2.isolated: none -> "yes"\n'
             'saved, over the file:\n  port.pc3.isolated: none -> "yes"\n'
         )
+        file.write_text(file.read_text() + "[port.pc2]\nisolated = false\n")
+        assert await run("config", "diff") == (code, out, "")  # what is live lies over that
+        file.write_text(FILE + "[switch]\nguard = true\n")
         code, out, _ = await run("config", "reload")
         assert (code, out) == (ExitCode.OK, "1 changed:\n  switch.guard: none -> true\n")
         assert (await run("config", "reload"))[1] == "nothing has changed\n"

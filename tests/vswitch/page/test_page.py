@@ -85,8 +85,12 @@ async def test_who_looks_sees_what_happens(site, browser, tmp_path):
         await chrome.do(log_in, where, token)
         await chrome.do(shown, ".host .name", "pc1")
 
-        async with site.joined("pc2", running) as other, trio.open_nursery() as nursery:
+        async with (
+            site.joined("pc2", running, address="none") as other,  # as one that bridges
+            trio.open_nursery() as nursery,
+        ):
             await chrome.do(shown, ".host .name", "pc2")
+            await chrome.do(shown, "main", r"Members online\s*2\s*of 2")
             nursery.start_soon(talk, one, other)
             await chrome.do(shown, ".host .rates", r"↑ [1-9].*↓ [1-9]")
             for theme, rules in (("dark", ()), ("light", ("color-contrast",))):

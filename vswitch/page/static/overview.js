@@ -104,7 +104,8 @@ export const overview = {
     if (here.turns++ % MEMBERS_EVERY === 0) {
       api.get("v1/members").then((said) => (app.members = said.members), app.fail);
     }
-    const connected = status.ports.filter((port) => port.state === "up" && port.address !== null).length;
+    // Members alone have a lane; one that bridges has no address.
+    const connected = status.ports.filter((port) => port.state === "up" && port.lane_mode !== null).length;
     say(tiles.online.value, String(connected));
     say(tiles.online.note, t("of_members", { count: status.members }));
     say(tiles.into.value, rate(history.all.now.rx));
