@@ -40,6 +40,7 @@ async def test_each_answer_is_what_the_document_says(site):
     config = site.path / "serve.toml"
     config.write_text(
         "[names]\nenabled = false\n[dhcp]\nenabled = true\nrange = '10.77.0.100-10.77.0.120'\n"
+        "[rules]\nlist = ['deny pc8 -> pc9 tcp 22,80']\n"
     )
     said = document(SWITCH)
     components = {**said["components"], "schemas": strict(said["components"]["schemas"])}

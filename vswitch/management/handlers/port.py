@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
+
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
+from vswitch.features.rule_set import RuleSet
 from vswitch.features.settings import InForce, toml_key
 from vswitch.management.handlers.common import (
     Args,
@@ -23,8 +26,10 @@ async def switch_set(controlled: Controlled, args: Args) -> Result:
     if changes:
         managed.change_switch(changes)
         await note(controlled, args, {("switch", key): value for key, value in changes.items()})
+    switch = managed.settings.switch
+    bare = to_json(attrs.evolve(switch, rules=RuleSet()))  # what is read of rules is no JSON
     return {
-        "settings": to_json(managed.settings.switch),
+        "settings": bare | {"rules": dict(switch.rules.table)},
         "table": managed.settings.table("switch"),
         "in_force": [
             _in_force(controlled, each, "switch") for each in managed.settings.of_switch()
