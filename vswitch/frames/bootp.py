@@ -101,7 +101,7 @@ def read_dhcp_untrusted(payload: bytes) -> DhcpMessage:
     if cookie != _COOKIE or (htype, hlen) != _ETHERNET or op not in (REQUEST, REPLY):
         raise BadRecord("BOOTP without options, or not for Ethernet")
     options = _options_untrusted(payload[_HEAD.size :], {})
-    overload = options.get(_OVERLOAD, b"\0")[-1]
+    overload = (options.get(_OVERLOAD) or b"\0")[-1]  # whose body may be empty
     if overload & 1:
         options = _options_untrusted(file, options)
     if overload & 2:

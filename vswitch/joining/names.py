@@ -17,9 +17,10 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -69,6 +70,8 @@ class LanResolver:
         self._wanted: Wanted | None = None
         self._lan: Network | None = None
         self._look = trio.Event()  # who is there is to be asked now
+        # One thread at a time, of those that `offer`, `follow` and `close` begin side by side.
+        self._changing = threading.Lock()
 
     @property
     def servers(self) -> frozenset[Address]:
@@ -95,7 +98,9 @@ class LanResolver:
             self._refuse("names", domain, None)
             return
         lan = ipaddress.ip_interface(address).network
-        reason = await trio.to_thread.run_sync(self._offer, tuple(servers), domain, lan)
+        reason = await trio.to_thread.run_sync(
+            self._alone, self._offer, tuple(servers), domain, lan
+        )
         self._refuse("names", domain, reason)
 
     def _offer(self, servers: tuple[str, ...], domain: str, lan: Network) -> object:
@@ -148,7 +153,7 @@ class LanResolver:
             if isinstance(way, HostsFile) and wanted is not None:
                 try:
                     told = addresses_of(await peers(), self._lan)
-                    await trio.to_thread.run_sync(way.put, wanted, told, _own_name())
+                    await trio.to_thread.run_sync(self._alone, self._put, way, wanted, told)
                 except NotReachable:
                     pause = RETRY  # an older switch, or one that is away: what is known holds
                 except VswitchError as error:
@@ -164,7 +169,15 @@ class LanResolver:
     async def close(self) -> None:
         """Have the resolver as it was; also when cancelled."""
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._close)
+            await trio.to_thread.run_sync(self._alone, self._close)
+
+    def _alone(self, change: Callable[..., Any], *args: Any) -> Any:
+        with self._changing:
+            return change(*args)
+
+    def _put(self, way: HostsFile, wanted: Wanted, told: Mapping[str, str]) -> None:
+        if self._way is way and self._wanted is wanted:  # nobody has undone it meanwhile
+            way.put(wanted, told, _own_name())
 
     def _close(self) -> None:
         way, wanted = self._way, self._wanted

@@ -76,6 +76,11 @@ def test_parts_of_an_option_are_joined_and_overflow_is_found():
     assert message.options == {61: b"\x09\x08", 12: b"pc1", 52: b"\x03"}
 
 
+def test_an_overflow_without_a_body_is_none():
+    payload = build_dhcp(DISCOVER)[:HEAD] + bytes((53, 1, 1, 52, 0, 255))
+    assert read_dhcp_untrusted(payload).options == {52: b""}
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -91,6 +91,15 @@ async def test_the_names_come_and_go(host):
     assert host.refused == {}
 
 
+async def test_names_that_come_after_the_end_are_not_written_down(host):
+    await host.offer()
+    way, wanted = host.resolver._way, host.resolver._wanted  # as a look has them that goes on
+    await host.resolver.close()
+    host.resolver._put(way, wanted, {"pc1": "10.77.0.2"})
+    assert host.hosts.read_bytes() == BEFORE
+    assert not host.undo.exists()
+
+
 async def test_who_is_there_is_asked_when_the_switch_says_so(host, monkeypatch, nursery):
     monkeypatch.setattr("vswitch.joining.names.REFRESH", 1e6)
     await host.offer()
