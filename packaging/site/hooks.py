@@ -35,10 +35,13 @@ def rebased(text: str) -> str:
 
 
 def inside(text: str, place: str) -> str:
-    """The text of the page at `place` below docs/, whose links to anywhere above it are words."""
+    """The text of the page at `place` below docs/: of what is above, the README alone is a page."""
 
     def link(found: re.Match[str]) -> str:
         there = posixpath.normpath(posixpath.join(posixpath.dirname(place), found[3]))
+        if there == "../README.md":
+            here = posixpath.dirname(place) or "."
+            return f"[{found[2]}]({posixpath.relpath('index.md', here)}{found[4] or ''})"
         return found[2] if there.startswith("..") else found[0]
 
     return _LINK.sub(link, text)
