@@ -1,5 +1,6 @@
 """The documents build as a site, and what is built asks nobody else for anything."""
 
+import html
 import importlib.util
 import os
 import re
@@ -8,6 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from vswitch.api.routes import SWITCH
+from vswitch.cli.common import SUMMARIES
+from vswitch.errors import ExitCode
+from vswitch.management.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "packaging" / "site"
@@ -52,3 +58,19 @@ def test_links_out_of_the_documents_keep_their_words(site):
     text = (site / "security.html").read_text()
     assert "SECURITY.md" in text
     assert 'href="../' not in text
+
+
+def words(site: Path, page: str) -> str:
+    """What a page of the reference says, without its tags."""
+    return html.unescape(re.sub(r"<[^>]+>", "", (site / "reference" / page).read_text()))
+
+
+def test_the_reference_has_all_that_the_program_has(site):
+    commands = words(site, "commands.html")
+    assert all(f"usage: vswitch {name} " in commands for name in SUMMARIES)
+    api = words(site, "api.html")
+    assert all(f"{row.method} {row.path}\n" in api for row in SWITCH.rows)
+    metrics = words(site, "metrics.html")
+    assert all(metric.name in metrics and metric.help in metrics for metric in METRICS)
+    codes = words(site, "exit-codes.html")
+    assert all(name in codes for name in vars(ExitCode) if name.isupper())
