@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+CHINESE = (ROOT / "docs" / "README.zh.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -66,3 +67,30 @@ def test_pings_of_the_readme_are_those_of_the_table():
     )
     found = [min(ours), max(ours), min(others), max(others)]
     assert list(said.groups()) == [f"{ms:.1f}" for ms in found]
+
+
+def outline(text: str, folder: str) -> list[tuple[str, list[str], list[str]]]:
+    """Of each section, in order: level of the title, blocks of code, where links lead."""
+    fence = r"^```.*?^```$"
+    found = []
+    for part in re.split(r"^(?=#+ [^\n]*\n\n)", text, flags=re.M)[1:]:
+        prose = re.sub(fence, "", part, flags=re.DOTALL | re.M)
+        links = [
+            os.path.normpath(f"{folder}/{path}")
+            for path in re.findall(r"\]\((?!https:)([^)#]+)", prose)
+            if not path.endswith(("README.md", "README.zh.md")) or "decisions" in path
+        ]
+        found.append((part.split()[0], re.findall(fence, part, re.DOTALL | re.M), links))
+    return found
+
+
+def test_the_chinese_readme_has_the_same_sections_code_and_links():
+    english, chinese = outline(README, "."), outline(CHINESE, "docs")
+    assert len(english) == len(re.findall(r"^## ", README, re.M)) + 1
+    for ours, theirs in zip(english, chinese, strict=True):
+        assert theirs == ours
+
+
+def test_the_two_readmes_lead_to_each_other():
+    assert "](docs/README.zh.md)" in README
+    assert "](../README.md)" in CHINESE
