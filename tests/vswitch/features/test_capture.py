@@ -1,5 +1,6 @@
 """Captures of a switch: what is in them, and that they cost nobody else anything."""
 
+import math
 import struct
 from functools import partial
 
@@ -222,6 +223,8 @@ async def test_superframes_are_kept_whole_with_a_note(bench):
         ({"all": True, "snaplen": 3}, ConfigError),
         ({"all": True, "count": True}, ConfigError),
         ({"all": True, "seconds": "soon"}, ConfigError),
+        ({"all": True, "seconds": -1.0}, ConfigError),
+        ({"all": True, "seconds": math.nan}, ConfigError),
     ],
 )
 async def test_a_wrong_request_is_refused(bench, args, kind):

@@ -44,6 +44,8 @@ async def capture_frames(controlled: Controlled, args: Args) -> Stream:
     seconds = args.get("seconds")
     if not isinstance(seconds, int | float | None) or isinstance(seconds, bool):
         raise ConfigError("--for: a duration")
+    if seconds is not None and not 0 < seconds < math.inf:  # nor what is no number
+        raise ConfigError("--for: more than no time, and not for ever")
     kept = capture.Capture(
         matches,
         snap_length=snap_length,
