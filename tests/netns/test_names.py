@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.netns.tools import ipv4
+from tests.netns.tools import ipv4, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.host import HOSTS
@@ -63,6 +63,7 @@ def test_every_type(lan):
     one = lan.members["pc1"]
     mine = ipv4(lan, "pc1")
     six = address6(lan, "pc1")
+    reach(lan.members["pc2"], six)  # it is not tentative any more
     backwards6 = f"{ipaddress.ip_address(six).reverse_pointer}."
     backwards = ".".join(reversed(mine.split("."))) + ".in-addr.arpa."
     for name, kind, answer in (

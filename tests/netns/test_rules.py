@@ -126,7 +126,8 @@ def test_what_is_open_stays_over_loads_and_ends_once_it_is_denied(lan):
         load(lan, "allow pc1 -> pc2", f"deny pc3 -> pc2 tcp {1000 + number}", "deny pc3 -> pc1")
     ping.send_signal(2)
     summary = ping.communicate(timeout=20)[0]
-    assert " 0% packet loss" in summary, summary
+    sent, answered = map(int, re.findall(r"(\d+) (?:packets transmitted|received)", summary))
+    assert sent - answered <= 1, summary  # the last one may be on its way
     assert client.poll() is None
     assert {name: lan.port(name)["since"] for name in NAMES} == sessions
     assert not answers(lan.members["pc3"], ipv4(lan, "pc1"))

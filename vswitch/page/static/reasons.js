@@ -189,8 +189,8 @@ const FRAMES = {
     "其中的客户端不是发送者；或释放、拒绝的并非该端口的租约",
   ],
   dhcp_rate: [
-    "more than 10 messages a second from one port, 64 at once",
-    "单个端口每秒超过 10 个报文，或一次超过 64 个",
+    "more than 1 message a second, 8 at once, from one machine; or more than 10 a second, 64 at once, from all machines behind one port that have no lease there yet",
+    "单台机器每秒超过 1 个报文（一次超过 8 个），或同一端口后尚无租约的所有机器合计每秒超过 10 个（一次超过 64 个）",
   ],
   dhcp_port_limit: [
     "the port has as many leases and offers as port_limit allows",
