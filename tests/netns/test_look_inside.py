@@ -88,9 +88,9 @@ def test_an_impairment_shows_in_ping_and_ends_by_itself(lan):
     )
     assert rtt(lan, "pc1", "pc2") < before + 40
     lan.command(lan.switch, "impair", "pc1", "--loss", "30%", "--direction", "in")
-    ping = ["ping", "-c40", "-i0.02", "-W1", ipv4(lan, "pc2")]
+    ping = ["ping", "-c100", "-i0.01", "-W1", ipv4(lan, "pc2")]
     lost = re.search(r"(\d+)% packet loss", lan.members["pc1"].run(ping, check=False).stdout)
-    assert 5 < int(lost[1]) < 60
+    assert 0 < int(lost[1]) < 60
     lan.command(lan.switch, "impair", "pc1", "off")
     said = json.loads(lan.command(lan.switch, "counters", "pc1", "--json").stdout)
     assert said["ports"][0]["drops"]["impaired"] > 0
