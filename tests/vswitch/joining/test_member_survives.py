@@ -1,6 +1,8 @@
 """A join outlives its switch, its name server and its rivals, and keeps its interface meanwhile."""
 
+import random
 import socket
+from contextlib import suppress
 
 import attrs
 import pytest
@@ -37,9 +39,17 @@ async def state_of(member, wanted):
 
 
 def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """Of UDP and TCP, and none that the kernel gives out, so that nobody takes it meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with (
+            suppress(OSError),
+            socket.socket(type=socket.SOCK_DGRAM) as udp,
+            socket.socket() as tcp,
+        ):
+            udp.bind(("127.0.0.1", port))
+            tcp.bind(("127.0.0.1", port))
+            return port
 
 
 async def test_a_switch_that_stops_says_so_and_finds_its_member_again(site, nursery, until):
