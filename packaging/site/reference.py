@@ -276,17 +276,16 @@ def options(kind: type[Any], chosen: Mapping[str, Option]) -> str:
     """A table of keys that have a flag and a variable."""
     rows = (
         (
-            f"`{(entry.at or name).rpartition('.')[2]}`",
+            f"**`{(entry.at or name).rpartition('.')[2]}`**<br>"
+            f"`{flag_of(name)}`<br>`{variable_of(name)}`",
             type_of(kind, name),
             default_of(kind, name),
-            f"`{flag_of(name)}`",
-            f"`{variable_of(name)}`",
             by(name) if kind is ServeConfig else "restart",
             explained(name, entry.help),
         )
         for name, entry in chosen.items()
     )
-    return table(("Key", "Type", "Default", "Flag", "Variable", "Changes by", "Meaning"), rows)
+    return table(("Key, flag, variable", "Type", "Default", "Changes by", "Meaning"), rows)
 
 
 def differs(kind: type[Any], base: type[Any] | None, name: str) -> bool:

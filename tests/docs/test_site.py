@@ -105,10 +105,13 @@ def test_every_table_of_a_file_is_in_the_reference_with_its_keys(reference):
         wanted[f"[{name}]"] = keys_of(cls, name)[name].keys() - wanted["[join]"].keys()
     for title, keys in wanted.items():
         assert keys
-        assert all(f"| `{key}` |" in told[title] for key in keys), title
-    (mtu,) = re.findall(r"^\| `mtu` .*$", told["[serve]"], re.M)
-    assert "| `1500` | `--mtu` | `VSWITCH_MTU` | restart |" in mtu
-    (public,) = re.findall(r"^\| `public` .*$", told["[serve]"], re.M)
+        assert all(f"| **`{key}`**<br>" in told[title] for key in keys), title
+    (mtu,) = re.findall(r"^\| \*\*`mtu`.*$", told["[serve]"], re.M)
+    told_of_mtu = (
+        "**`mtu`**<br>`--mtu`<br>`VSWITCH_MTU` | whole number: `BYTES` | `1500` | restart |"
+    )
+    assert told_of_mtu in mtu
+    (public,) = re.findall(r"^\| \*\*`public`.*$", told["[serve]"], re.M)
     assert "| reload |" in public
     (idle,) = re.findall(r"^\| `idle` .*$", told["[[publish]]"], re.M)
     assert "| time | `3h` |" in idle
