@@ -139,10 +139,12 @@ def api() -> str:
         (f"`{row.method} {row.path}`", role(row.role), row.summary, *asked(described, row))
         for row in SWITCH.rows
     )
+    classes = types_in(SWITCH.rows)
     types = (
-        f"### {name}\n\n" + table(("Field", "Type", ""), fields(schema))
+        f"### {name}\n\n{schema['description']}\n\n"
+        + table(("Field", "Type", "", "Meaning"), fields(schema, noted(classes[name])))
         for name, schema in sorted(described["components"]["schemas"].items())
-        if "properties" in schema
+        if name in classes
     )
     return "\n\n".join(
         (
@@ -179,11 +181,25 @@ def contents(described: dict[str, Any]) -> list[str]:
     ]
 
 
-def fields(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Name and type of each field, and whether it has to be there."""
+def types_in(routes: Iterable[Route]) -> dict[str, type[Any]]:
+    """The classes in what routes ask for and answer, by name."""
+    found: dict[str, type[Any]] = {}
+    waiting: list[Any] = [each for row in routes for each in (row.answer, row.body)]
+    while waiting:
+        each = waiting.pop()
+        if not attrs.has(each):
+            waiting += get_args(each)
+        elif each.__name__ not in found:
+            found[each.__name__] = each
+            waiting += [field.type for field in attrs.fields(attrs.resolve_types(each))]
+    return found
+
+
+def fields(schema: dict[str, Any], notes: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """Name and type of each field, whether it has to be there, and what it means."""
     for name, each in schema["properties"].items():
         needed = "required" if name in schema.get("required", ()) else ""
-        yield f"`{name}`", kind(each), needed
+        yield f"`{name}`", kind(each), needed, notes.get(name, "")
 
 
 def kind(schema: dict[str, Any]) -> str:
@@ -385,14 +401,14 @@ def dropped() -> Iterator[tuple[str, str, str]]:
     for package in (vswitch.features, vswitch.services):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    declared = {
+    declared: dict[int, list[str]] = {
         0: [reason for kind in Drop.__subclasses__() for reason in kind],
         1: [reason for kind in ServiceDrop.__subclasses__() for reason in kind],
         3: list(DROP_REASONS),
     }
     of_counters = tables_under("Counters")
     for number, (who, said) in enumerate(zip(COUNTERS, of_counters, strict=True)):
-        if missing := set(map(str, declared.get(number, ()))) - said.keys():
+        if missing := {str(each) for each in declared.get(number, ())} - said.keys():
             raise KeyError(f"nothing is said of {', '.join(sorted(missing))}")
         yield from ((f"`{name}`", who, text) for name, text in said.items())
     for who, title in (("`vswitch proxy`", "Proxy"), ("published service", "Publish a service")):
@@ -411,15 +427,15 @@ def tables_under(title: str) -> list[dict[str, str]]:
 
 
 def noted(kind: type[Any]) -> dict[str, str]:
-    """What the source says beside the fields of a class."""
-    source = textwrap.dedent(inspect.getsource(kind))
-    lines = source.splitlines()
-    (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    """What the source says beside the fields of a class, and of those that it is made of."""
     found = {}
-    for node in body:
-        if isinstance(node, ast.AnnAssign):
-            said = lines[node.lineno - 1].partition("  # ")[2]
-            found[ast.unparse(node.target)] = said
+    for each in filter(attrs.has, reversed(kind.__mro__)):
+        source = textwrap.dedent(inspect.getsource(each))
+        lines = source.splitlines()
+        (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+        for node in body:
+            if isinstance(node, ast.AnnAssign):
+                found[ast.unparse(node.target)] = lines[node.lineno - 1].partition("  # ")[2]
     return {name: said for name, said in found.items() if said}
 
 

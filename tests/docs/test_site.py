@@ -74,6 +74,8 @@ def test_the_reference_has_all_that_the_program_has(site):
     assert all(f"usage: vswitch {name} " in commands for name in SUMMARIES)
     api = words(site, "api.html")
     assert all(f"{row.method} {row.path}\n" in api for row in SWITCH.rows)
+    assert "One lease by DHCP." in api
+    assert "that an impairment delays now" in api  # PortStatus.held_frames
     metrics = words(site, "metrics.html")
     assert all(metric.name in metrics and metric.help in metrics for metric in METRICS)
     codes = words(site, "exit-codes.html")
