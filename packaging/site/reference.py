@@ -380,7 +380,7 @@ def time_text(seconds: float) -> str:
 
 def counters() -> str:
     """Every reason of a drop, by its name, and what is counted of a port."""
-    rows = sorted(dropped(), key=lambda row: (row[0], row[1]))
+    rows = sorted(dropped(), key=lambda row: (row[0].strip("`"), row[1]))
     counts = noted(PortStatus)
     numbers = [name for name, field in attrs.fields_dict(PortStatus).items() if field.default == 0]
     return (
