@@ -80,7 +80,13 @@ LIVE: Final = {
     "nothing else. ",
     "publish": "Live: `vswitch publish LISTEN TO`, with the keys as flags. ",
 }
-# Who counts, in the order of the tables under Counters.
+# Who counts: by the section that has the table, and in the order of those under Counters.
+OTHER_COUNTERS: Final = {
+    "Proxy": "`vswitch proxy`",
+    "Publish a service": "published service",
+    "Foreign ports": "listener for foreign ports",
+    "The API": "listener of HTTPS and the API",
+}
 COUNTERS: Final = ("switch", "services of the switch", "member, or device of a port", "transport")
 
 
@@ -411,7 +417,7 @@ def dropped() -> Iterator[tuple[str, str, str]]:
         if missing := {str(each) for each in declared.get(number, ())} - said.keys():
             raise KeyError(f"nothing is said of {', '.join(sorted(missing))}")
         yield from ((f"`{name}`", who, text) for name, text in said.items())
-    for who, title in (("`vswitch proxy`", "Proxy"), ("published service", "Publish a service")):
+    for title, who in OTHER_COUNTERS.items():
         *_, said = tables_under(title)
         yield from ((f"`{name}`", who, text) for name, text in said.items())
 

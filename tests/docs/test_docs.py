@@ -34,6 +34,7 @@ from vswitch.devices.home_filter import STAYS_HOME
 from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
 from vswitch.features.settings import load_settings
+from vswitch.foreign.client_limit import FAULT
 from vswitch.foreign.datagrams import SEND_REASONS
 from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.proxy.relay import End
@@ -254,10 +255,24 @@ def test_contents_list_every_section(page):
 
 
 def test_every_key_of_foreign_ports_is_explained():
-    listed = [name for row in rows(section("Foreign ports")) for name in code(row[0])]
+    keys, reasons = re.split(r"\n\n(?=\| Reason)", section("Foreign ports"))
+    listed = [name for row in rows(keys) for name in code(row[0])]
     assert sorted(listed) == sorted(options_of(ForeignSettings))
-    kinds = next(row for row in rows(section("Foreign ports")) if "kind" in row[0])
+    kinds = next(row for row in rows(keys) if "kind" in row[0])
     assert set(code(kinds[3])) == set(KINDS)
+    sources = "".join(path.read_text() for path in (ROOT / "vswitch/foreign").glob("*.py"))
+    counted = re.findall(r"(?:\.refuse\(|\brefused\[)([^])]*)", sources)
+    named = {word for each in counted for word in re.findall(r'"(\w+)"', each)}
+    assert {code(row[0])[0] for row in rows(reasons)} == {FAULT, *named}
+
+
+def test_every_reason_why_a_client_of_http_is_refused_is_explained():
+    _, reasons = re.split(r"\n\n(?=\| Reason)", section("The API"))
+    sources = [*(ROOT / "vswitch/web").glob("*.py"), ROOT / "vswitch/api/gate.py"]
+    text = "".join(path.read_text() for path in sources)
+    counted = re.findall(r"counters\[([^]]*)\]", text)
+    named = {word for each in counted for word in re.findall(r'"(\w+)"', each)}
+    assert {code(row[0])[0] for row in rows(reasons)} == named
 
 
 def test_every_exit_code_is_explained():

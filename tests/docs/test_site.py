@@ -131,7 +131,7 @@ def test_a_key_that_nothing_is_said_of_ends_the_build(reference):
 def test_every_counter_is_in_the_reference(reference, monkeypatch, tmp_path):
     told = sections(reference.counters())
     operations = (ROOT / "docs" / "operations.md").read_text()
-    for title in ("Counters", "Proxy", "Publish a service"):
+    for title in ("Counters", "Proxy", "Publish a service", "Foreign ports", "The API"):
         for name, text in re.findall(
             r"^\| `(\w+)` \| ([^|]*) \|$", sections(operations)[title], re.M
         ):
