@@ -197,7 +197,7 @@ export const refusals = (error, place) =>
 
 // What is said of one thing that is typed.
 export function complain(input, said, reason) {
-  mark(input, "aria-invalid", reason && "true");
+  mark(input, "aria-invalid", reason ? "true" : null);
   say(said, reason);
 }
 

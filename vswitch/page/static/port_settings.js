@@ -13,7 +13,7 @@ const PARTS = [
   ["part_guard", ["source_guard", "arp_check", "dhcp_guard", "ra_guard", "bpdu_guard"]],
   ["part_macs", ["mac_limit", "sticky"]],
 ];
-const EXAMPLES = { vlan: "10", trunk: "10,20-30", native: "1", rate_in: "50M", rate_out: "50M" };
+const IDS = ["vlan", "trunk", "native"]; // of which there may be none; of the others, no limit
 
 // A value as in a configuration file: a number, true, text with or without quotes.
 export function read(text) {
@@ -38,20 +38,21 @@ function field({ key, text, value }, facts) {
   const before = on ? value : none === null ? String(read(text)) : "";
   const input = on ? h("input", { type: "checkbox", role: "switch", class: "switch" })
     : h("input", { class: "short", value: before, autocomplete: "off", spellcheck: "false",
-      placeholder: EXAMPLES[key] ? t("such_as", { example: EXAMPLES[key] }) : t("no_limit") });
+      placeholder: t(IDS.includes(key) ? "none" : "no_limit") });
   if (on) input.checked = value;
   const said = h("p", { class: "bad-text", id: `${key}-wrong` });
-  const origin = h("span", { class: "note origin" });
+  const origin = h("span", { class: "note" });
   source(origin, facts);
   mark(input, "id", `set-${key}`);
   mark(input, "aria-describedby", `${key}-source ${key}-wrong`);
   mark(origin, "id", `${key}-source`);
   const node = h("div", { class: on ? "field on" : "field" },
-    h("label", { for: `set-${key}` }, t(`set_${key}`), h("code", null, key)), input, origin, said);
+    h("label", { for: `set-${key}` }, t(`set_${key}`)), input,
+    h("p", { class: "origin" }, h("code", null, key), " · ", origin), said);
   return { key, node, complain: (reason) => complain(input, said, reason), change: () => {
     const now = on ? input.checked : input.value.trim();
     if (now === before) return undefined;
-    return on ? now : now === "" ? none ?? (["vlan", "trunk", "native"].includes(key) ? "none" : "off") : read(now);
+    return on ? now : now === "" ? none ?? (IDS.includes(key) ? "none" : "off") : read(now);
   } };
 }
 

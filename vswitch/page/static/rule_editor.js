@@ -36,8 +36,8 @@ function line(kind, text) {
   const verdict = choice(t("verdict"), verdicts, chosen);
   const who = { list: "rule-names", placeholder: t("any") };
   const ends = [typed(t("from"), from === "any" ? "" : from, who), typed(t("to"), to === "any" ? "" : to, who)];
-  const proto = typed(t("protocol"), protocol, { list: "rule-protocols", placeholder: t("any"), class: "short" });
-  const ports = typed(t("to_ports"), what, { placeholder: t("any"), class: "short", list: "rule-types" });
+  const proto = typed(t("protocol"), protocol, { list: "rule-protocols", placeholder: t("any_protocol"), class: "short" });
+  const ports = typed(t("to_ports"), what, { placeholder: t("any_type"), class: "short", list: "rule-types" });
   const said = h("p", { class: "bad-text" });
   const number = h("span", { class: "nth", "aria-hidden": "true" });
   const node = h("li", { role: "group" });
@@ -56,7 +56,7 @@ function line(kind, text) {
     return kind === "list" ? `${verdict.value} ${a} -> ${b}${service}` : `${a} -> ${b}${service} ${verdict.value}`;
   };
   node.complain = (reason) => {
-    for (const each of [...ends, proto, ports]) mark(each, "aria-invalid", reason && "true");
+    for (const each of [...ends, proto, ports]) mark(each, "aria-invalid", reason ? "true" : null);
     say(said, reason);
   };
   const arrow = h("span", { class: "arrow", "aria-hidden": "true" }, "→");
@@ -77,7 +77,7 @@ function group(name, members) {
   node.read = () => [word(input), names.value.split(/[\s,]+/).filter(Boolean)];
   node.complain = (reason) => {
     complain(input, said, reason);
-    mark(names, "aria-invalid", reason && "true");
+    mark(names, "aria-invalid", reason ? "true" : null);
   };
   return Object.assign(node, { tools });
 }
@@ -99,7 +99,8 @@ function lines(title, about, make, fresh, changed) {
   };
   const add = (...what) => {
     const item = make(...what);
-    item.tools.append(small(UP, t("move_up"), () => move(item, -1)), small(DOWN, t("move_down"), () => move(item, 1)),
+    if (make !== group) item.tools.append(small(UP, t("move_up"), () => move(item, -1)), small(DOWN, t("move_down"), () => move(item, 1)));
+    item.tools.append(
       small(CROSS, t("remove"), () => {
         const next = item.nextElementSibling ?? item.previousElementSibling;
         item.remove();

@@ -3,12 +3,15 @@
 import * as api from "./api.js";
 import { card, h, say, table } from "./dom.js";
 import { portSettings, read, source } from "./port_settings.js";
-import { t } from "./texts.js";
+import { has, language, t } from "./texts.js";
 import { unsaved } from "./unsaved.js";
 
 let here = null;
 
 const pathOf = (name) => (name ? `v1/ports/${api.part(name)}` : "v1/switch");
+
+// The switch speaks English.
+const help = ({ key, help: said }) => (language() !== "en" && has(`set_${key}`) ? t(`set_${key}`) : said);
 
 function value(app) {
   return (cell, each) => {
@@ -57,7 +60,7 @@ export const settings = {
       { head: t("setting"), head_of_row: true, cell: (each) => each.key, sort: (each) => each.key },
       { head: t("value"), update: value(app) },
       { head: t("source"), update: source, sort: (each) => each.source ?? "" },
-      { head: t("means"), long: true, cell: (each) => each.help },
+      { head: t("means"), long: true, cell: help },
     ], (each) => each.key, t("nothing"));
     const chosen = h("select", { "aria-label": t("settings_of"), on: { change: () => load(app) } });
     const keep = h("input", { type: "checkbox" });
