@@ -40,7 +40,7 @@ function line(kind, text) {
   const ports = typed(t("to_ports"), what, { placeholder: t("any_type"), class: "short", list: "rule-types" });
   const said = h("p", { class: "bad-text" });
   const number = h("span", { class: "nth", "aria-hidden": "true" });
-  const node = h("li", { role: "group" });
+  const node = h("div", { role: "group" });
   const tint = () => {
     mark(node, "class", `line ${verdict.value.startsWith("allow") ? "good" : "bad"}`);
     ports.disabled = word(proto) === "";
@@ -72,7 +72,7 @@ function group(name, members) {
   const names = typed(t("group_members"), members.join(", "), { placeholder: "pc1, pc2" });
   const said = h("p", { class: "bad-text" });
   const tools = h("span", { class: "tools" });
-  const node = h("li", { class: "line group", role: "group" }, input, h("span", { class: "arrow", "aria-hidden": "true" }, "="), names, tools, said);
+  const node = h("div", { class: "line group", role: "group" }, input, h("span", { class: "arrow", "aria-hidden": "true" }, "="), names, tools, said);
   node.number = () => mark(node, "aria-label", `${t("group")} ${word(input)}`);
   node.read = () => [word(input), names.value.split(/[\s,]+/).filter(Boolean)];
   node.complain = (reason) => {
@@ -84,7 +84,7 @@ function group(name, members) {
 
 // A list of such lines that can be added to, put in another order, and taken from.
 function lines(title, about, make, fresh, changed) {
-  const list = h("ol", { class: "lines" });
+  const list = h("div", { class: "lines" });
   const renumber = () => {
     [...list.children].forEach((each, index) => each.number(index + 1));
     changed();
