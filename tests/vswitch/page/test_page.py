@@ -15,7 +15,7 @@ PATIENCE = 20_000  # ms: far beyond what anything here takes on a loaded machine
 BROADCAST = b"\xff" * 6
 SECTIONS = (
     *("overview", "ports", "members", "macs", "services"),
-    *("rules", "events", "drops", "capture", "settings"),
+    *("rules", "events", "drops", "capture", "settings", "tokens"),
 )
 
 

@@ -1,4 +1,4 @@
-"""What an administrator does at the page beside members: networks, rules, tokens, ports, captures."""
+"""What an administrator does at the page: networks, rules, tokens, ports, invites, captures."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,8 +48,8 @@ def fill(page, row, **fields):
 
 async def test_who_administers_steers_by_the_page(site, browser):
     """Two networks, one at a time. Settings of a port, refused at their field and not, and saved.
-    Rules edited: what is wrong stands at its line, the try-it box knows what is not in force, who was
-    slower is told, the order counts. A token, used and revoked. An invite with places and an
+    Rules edited: what is wrong stands at its line, the try-it box knows what is not in force, who
+    was slower is told, the order counts. A token, used and revoked. An invite with places and an
     expiry. A copy button, and a capture that is a whole file.
     """
     site.files.ensure()
@@ -140,13 +140,17 @@ async def _rules(chrome, admin):
     await chrome.do(shown, "main", "All is right: 2 lines, and 0 tests hold")
     assert await chrome.do(faults) == []
     await chrome.do(press, "+ Add a line")
-    await chrome.do(lambda page: fill(page, "Rule 3", Verdict="deny", From="office", Protocol="tcp"))
+    await chrome.do(
+        lambda page: fill(page, "Rule 3", Verdict="deny", From="office", Protocol="tcp")
+    )
     await chrome.do(lambda page: fill(page, "Rule 3", Ports_or_types="80-22"))
     await chrome.do(shown, ".line", "the first port is above the last")
     assert await chrome.do(faults) == []
     await chrome.do(lambda page: fill(page, "Rule 3", Ports_or_types="22"))
     await chrome.do(press, "+ Add a group")
-    await chrome.do(lambda page: page.get_by_role("textbox", name="Group", exact=True).fill("office"))
+    await chrome.do(
+        lambda page: page.get_by_role("textbox", name="Group", exact=True).fill("office")
+    )
     await chrome.do(lambda page: page.get_by_label("Members of the group").fill("pc1, pc2"))
     await chrome.do(press, "+ Add a test")
     test = {"From": "pc1", "To": "pc2", "Protocol": "tcp", "Ports_or_types": "22"}

@@ -42,7 +42,7 @@ async def rules_load(controlled: Controlled, args: Args) -> Result:
 
 
 async def rules_check(controlled: Controlled, args: Args) -> Result:
-    """Whether a table is right and its tests hold, and what its rules would say; nothing changes."""
+    """Whether a table is right and its tests hold, and what its rules say. Nothing changes."""
     asked = texts_of(args, "ask")
     if len(asked) > _MOST_ASKED:
         raise ConfigError(f"ask: {len(asked)} questions are too many: at most {_MOST_ASKED}")
