@@ -137,7 +137,7 @@ async def _port(chrome, admin):
 async def _rules(chrome, admin):
     await chrome.do(go, "rules")
     await chrome.do(press, "Edit")
-    await chrome.do(shown, "main", "All is right: 2 lines, and 0 tests hold")
+    await chrome.do(shown, "main", "Lines: 2; tests that hold: 0")
     assert await chrome.do(faults) == []
     await chrome.do(press, "+ Add a line")
     await chrome.do(
@@ -160,7 +160,7 @@ async def _rules(chrome, admin):
     await chrome.do(shown, ".bar", "Some lines are not right yet")
     assert len((await admin("GET", "/v1/rules"))[1]["rules"]) == 2
     await chrome.do(_move_up_twice, "Rule 3")
-    await chrome.do(shown, "main", "All is right: 3 lines, and 1 tests hold")
+    await chrome.do(shown, "main", "Lines: 3; tests that hold: 1")
 
     await chrome.do(lambda page: page.get_by_label("Or in words").fill("pc1 pc2 tcp 22"))
     await chrome.do(press, "Ask the switch")
@@ -170,7 +170,7 @@ async def _rules(chrome, admin):
     # What is typed outlives a look elsewhere, and another language.
     await chrome.do(go, "events")
     await chrome.do(go, "rules")
-    await chrome.do(shown, "main", "All is right: 3 lines, and 1 tests hold")
+    await chrome.do(shown, "main", "Lines: 3; tests that hold: 1")
     for width in (390, 2560, 1280):
         size = {"width": width, "height": 900}
         await chrome.do(lambda page, size: page.set_viewport_size(size), size)
@@ -180,7 +180,7 @@ async def _rules(chrome, admin):
     await chrome.do(press, "Go by these")
     await chrome.do(shown, ".bar", "Somebody else has changed the rules meanwhile")
     await chrome.do(press, "Drop mine and edit theirs")
-    await chrome.do(shown, "main", "All is right: 1 lines, and 0 tests hold")
+    await chrome.do(shown, "main", "Lines: 1; tests that hold: 0")
     await chrome.do(lambda page: fill(page, "Rule 1", Verdict="allow", To="", Protocol="icmp"))
     await chrome.do(lambda page: fill(page, "Rule 1", Ports_or_types="echo-request"))
     await chrome.do(lambda page: page.get_by_label("What no line names").select_option("deny"))
