@@ -97,6 +97,7 @@ const logo = () => s("svg", { viewBox: "0 0 32 20", class: "logo", "aria-hidden"
 function showLogin(note = "") {
   stop();
   frame = null;
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   document.title = "vswitch";
   dress();
   const said = h("p", { class: "bad-text", role: "alert" }, note);

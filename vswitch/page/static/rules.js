@@ -68,6 +68,7 @@ export function forgetDraft() {
 }
 
 function look(app) {
+  if (here === null) return;
   here.strip.look();
   api.get("v1/rules").then((said) => {
     if (here === null) return;
@@ -97,8 +98,10 @@ async function open(app) {
 
 function begin(app, how) {
   if (app.members === null) api.get("v1/members").then((said) => (app.members = said.members), app.fail);
-  here.editor = new RuleEditor(app, how, ({ again = false } = {}) => {
-    here.editor.stop();
+  const mine = new RuleEditor(app, how, ({ again = false } = {}) => {
+    draft = null;
+    if (here?.editor !== mine) return; // it was left before it was over
+    mine.stop();
     here.editor = null;
     here.place.replaceChildren();
     here.view.hidden = here.edit.hidden = false;
@@ -106,6 +109,7 @@ function begin(app, how) {
     look(app);
     if (again) open(app);
   });
+  here.editor = mine;
   here.view.hidden = here.edit.hidden = true;
   here.place.replaceChildren(here.editor.node);
   here.editor.node.querySelector("input, button").focus();

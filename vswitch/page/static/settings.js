@@ -70,7 +70,7 @@ export const settings = {
     strip.addEventListener("saved", () => load(app));
     const usual = app.may("operate") ? h("button", { type: "button", hidden: true, on: { click: async () => {
       await portSettings(app, chosen.value);
-      if (here !== null) load(app);
+      load(app);
       usual.focus();
     } } }, t("usual_settings")) : null;
     here = { found, chosen, keep, about, strip, usual, said: [], names: null };
@@ -121,6 +121,7 @@ function fill(app) {
 }
 
 function load(app) {
+  if (here === null) return;
   here.strip.look();
   if (here.usual) here.usual.hidden = here.chosen.value === "";
   api.get(pathOf(here.chosen.value)).then((said) => {
