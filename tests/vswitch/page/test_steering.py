@@ -156,6 +156,7 @@ async def _rules(chrome, admin):
     test = {"From": "pc1", "To": "pc2", "Protocol": "tcp", "Ports_or_types": "22"}
     await chrome.do(lambda page: fill(page, "Test 1", Verdict="denied", **test))
     await chrome.do(shown, ".line", "it is allowed, by rule 1: allow pc1 -> pc2 tcp 22")
+    await chrome.do(lambda page: page.keyboard.press("Enter"))  # in a field: nothing
     await chrome.do(press, "Go by these")  # refused whole
     await chrome.do(shown, ".bar", "Some lines are not right yet")
     assert len((await admin("GET", "/v1/rules"))[1]["rules"]) == 2
@@ -253,7 +254,7 @@ async def _download(chrome):
 
 def _pcapng(page):
     """A file of a second, which is less than people choose."""
-    page.evaluate("document.querySelectorAll('main option[value=\"10\"]')[0].value = '1'")
+    page.locator('main option[value="10"]').evaluate("(option) => (option.value = '1')")
     with page.expect_download(timeout=PATIENCE) as download:
         page.get_by_role("button", name="Download pcapng").click()
     assert download.value.suggested_filename == "vswitch.pcapng"

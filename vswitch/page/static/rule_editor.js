@@ -140,13 +140,12 @@ export class RuleEditor {
     this.clash = h("div", { class: "row", hidden: true },
       h("button", { type: "button", on: { click: () => this.again() } }, t("take_theirs")));
     this.keep = h("input", { type: "checkbox" });
-    this.apply = h("button", { class: "primary", disabled: !dirty }, t("go_by_these"));
+    // No form: Enter in a field would have the switch go by what is half written.
+    this.apply = h("button", { type: "button", class: "primary", disabled: !dirty, on: { click: () => this.save() } },
+      t("go_by_these"));
     this.names = h("datalist", { id: "rule-names" });
     const options = (id, words) => h("datalist", { id }, words.map((value) => h("option", { value })));
-    this.node = h("form", { class: "editor", on: { input: changed, submit: (event) => {
-      event.preventDefault();
-      this.save();
-    } } },
+    this.node = h("div", { class: "editor", on: { input: changed } },
     this.names, options("rule-protocols", ["tcp", "udp", "icmp", "sctp"]),
     options("rule-types", ["22", "80,443", "8000-8010", "echo-request"]),
     this.list, h("label", { class: "else" }, t("else"), this.usual), this.groups, this.tests,

@@ -104,6 +104,7 @@ function begin(app, how) {
     mine.stop();
     here.editor = null;
     here.place.replaceChildren();
+    here.box.undraft();
     here.view.hidden = here.edit.hidden = false;
     here.edit.focus();
     look(app);

@@ -311,7 +311,7 @@ const TEXTS = {
   all_saved: ["All changes are saved.", "所有更改已保存。"],
   // Settings of a port
   port_settings: ["Settings of {name}", "{name} 的设置"],
-  usual_settings: ["The usual ones", "常用设置"],
+  usual_settings: ["Usual settings", "常用设置"],
   all_settings: ["All settings", "全部设置"],
   port_live: ["{name}: {keys} changed, until the switch ends.", "{name}：{keys} 已更改，直到交换机停止。"],
   port_kept: ["{name}: {keys} changed and saved.", "{name}：{keys} 已更改并保存。"],

@@ -52,6 +52,7 @@ export function trial(app, editor) {
   words.input.addEventListener("input", () => {
     from.input.required = to.input.required = false;
   });
+  node.undraft = () => answer.querySelector(".drafted")?.remove();
   node.names = () => {
     if (list.children.length !== app.status.ports.length) list.replaceChildren(...names());
   };
