@@ -172,10 +172,12 @@ async def _rules(chrome, admin):
     await chrome.do(go, "events")
     await chrome.do(go, "rules")
     await chrome.do(shown, "main", "Lines: 3; tests that hold: 1")
-    for width in (390, 2560, 1280):
+    for width in (2560, 1280, 390):
         size = {"width": width, "height": 900}
         await chrome.do(lambda page, size: page.set_viewport_size(size), size)
         assert not await chrome.do(too_wide), width
+    assert await chrome.do(faults) == []
+    await chrome.do(lambda page: page.set_viewport_size({"width": 1280, "height": 900}))
 
     await admin("PUT", "/v1/rules", LEGACY)
     await chrome.do(press, "Go by these")

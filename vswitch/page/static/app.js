@@ -173,7 +173,7 @@ function showFrame() {
   const main = h("main", { id: "main", tabindex: "-1" });
   root.replaceChildren(
     h("header", null,
-      h("a", { class: "brand", href: "#overview" }, logo(), h("span", null, "vswitch")),
+      h("a", { class: "brand", href: "#overview", "aria-label": "vswitch" }, logo(), h("span", null, "vswitch")),
       app.networks.length > 1 ? chooser : null,
       h("div", { class: "looks" },
         h("span", { class: "who" }, t("as_role", { name: session.name, role: t(session.role) })),
