@@ -38,6 +38,7 @@ from vswitch.management.answers import (
 from vswitch.management.handlers import HANDLERS
 from vswitch.management.handlers import members as handlers
 from vswitch.management.handlers.common import Configurable, Controlled
+from vswitch.management.handlers.rules import rules_check
 from vswitch.management.metrics import exposition
 from vswitch.management.status import MemberStatus, PublishStatus, SwitchStatus, to_json
 from vswitch.management.stream import Stream
@@ -212,7 +213,8 @@ async def _frames(call: Call) -> Any:
 
 
 def _rules_in_force(said: dict[str, Any]) -> Any:
-    return [said["default"], [rule["rule"] for rule in said["rules"]], said["tests"]]
+    rules = [rule["rule"] for rule in said["rules"]]
+    return [said["default"], rules, said["tests"], said["groups"]]
 
 
 async def _metrics(call: Call) -> Response:
@@ -472,6 +474,15 @@ SWITCH = Table(
             _asked("rules-load"),
             body=answers.NewRules,
             query=answers.Save,
+        ),
+        Route(
+            "POST",
+            "/v1/rules/check",
+            _ADMIN,  # as for what it prepares: many rules with many tests cost time
+            answers.RulesChecked,
+            "whether others are right, and what they would say",
+            verb(rules_check),
+            body=answers.RulesAsked,
         ),
         Route(
             "POST",

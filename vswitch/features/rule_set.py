@@ -260,6 +260,26 @@ def read_rules(table: object, place: str) -> RuleSet:
     return attrs.evolve(made, tests=tests)
 
 
+def ask(rules: RuleSet, text: str) -> tuple[bool, str]:
+    """What rules say of `WHO -> WHO [PROTOCOL [PORT or TYPE]]`, and by which line. With a group: of
+    all pairs of names, so the first that is denied. `ConfigError` for what is no such question.
+    """
+    groups = _groups(rules.table.get("groups", {}), "groups", [])
+    problems: list[str] = []
+    asked = _try(_test, f"{text} allowed", groups, "ask", problems)
+    if asked is not None and asked.count() > MAX_QUESTIONS:
+        problems.append(f"ask, {text!r}: these are too many pairs of names: {asked.count()}")
+    if problems or asked is None:
+        raise ConfigError("\n".join(problems))
+    first = None
+    for question in asked.questions():
+        allowed, rule = rules.judge(question)
+        if not allowed:
+            return False, rules.number(rule)
+        first = first or rules.number(rule)
+    return True, first or ""
+
+
 def _lines(
     table: Mapping[str, Any], key: str, limit: int, place: str, problems: list[str]
 ) -> list[tuple[str, str]]:

@@ -405,13 +405,17 @@ class Rule:
 
 @frozen(kw_only=True)
 class Rules:
-    """The rules in force. `unknown` are names that nobody has."""
+    """The rules in force. `unknown` are names that nobody has; `said` is where they are: file,
+    saved or live.
+    """
 
     default: str
     rules: list[Rule]
     tests: list[str]
     flows: int
     unknown: list[str]
+    groups: dict[str, list[str]] = Factory(dict)
+    said: str = ""
 
 
 @frozen(kw_only=True)
@@ -420,6 +424,31 @@ class NewRules:
 
     table: dict[str, Any]
     place: str = "rules"
+
+
+@frozen(kw_only=True)
+class RulesAsked(NewRules):
+    """Other rules, and what would be asked of them: `WHO -> WHO [PROTOCOL [PORT or TYPE]]` each."""
+
+    ask: list[str] = Factory(list)
+
+
+@frozen(kw_only=True)
+class RuleVerdict:
+    """What those rules say of it; `by` names the line."""
+
+    asked: str
+    allowed: bool
+    by: str
+
+
+@frozen(kw_only=True)
+class RulesChecked:
+    """How many are right, how many tests hold, and the verdicts in the order of the questions."""
+
+    rules: int
+    tests: int
+    verdicts: list[RuleVerdict]
 
 
 @frozen(kw_only=True)

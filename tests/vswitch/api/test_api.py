@@ -154,6 +154,33 @@ async def test_who_was_slower_does_not_undo_what_others_did(site):
         assert (await admin("GET", "/v1/rules"))[1]["default"] == "deny"
         mine = {"If-Match": f'"x", {headers["ETag"]}'}
         assert (await admin("PUT", "/v1/rules", {"table": {}}, **mine))[0] == 200
+        seen = (await admin("GET", "/v1/rules"))[2]["ETag"]
+        groups = {"table": {"groups": {"office": ["pc1"]}}}
+        said = (await admin("PUT", "/v1/rules", groups))[1]
+        assert (said["groups"], said["said"]) == ({"office": ["pc1"]}, "live")
+        assert (await admin("PUT", "/v1/rules", {"table": {}}, **{"If-Match": seen}))[0] == 412
+
+
+async def test_rules_are_looked_at_before_they_are_in_force(site):
+    async with an_api(site) as (client, _):
+        admin = client(Role.ADMIN)
+        table = {"list": ["deny pc1 -> pc2 tcp 22"], "tests": ["pc1 -> pc2 tcp 80 allowed"]}
+        asked = {"table": table, "ask": ["pc1 -> pc2 tcp 22", "pc2 -> pc1"]}
+        status, said, _ = await admin("POST", "/v1/rules/check", asked)
+        assert (status, said["rules"], said["tests"]) == (200, 1, 1)
+        assert [(each["allowed"], each["by"]) for each in said["verdicts"]] == [
+            (False, "rule 1: deny pc1 -> pc2 tcp 22"),
+            (True, "the default of [rules]: allow"),
+        ]
+        for wrong, why in (
+            ({"table": {"list": ["deny pc1"]}}, "rules.list 1, 'deny pc1'"),
+            ({"table": {**table, "tests": ["pc1 -> pc2 tcp 22 allowed"]}}, "rules.tests 1"),
+            ({"table": {}, "ask": ["?"]}, "ask, '?"),
+            ({"table": {}, "ask": ["pc1 -> pc2"] * 17}, "at most 16"),
+        ):
+            status, said, _ = await admin("POST", "/v1/rules/check", wrong)
+            assert (status, why in said["error"]) == (400, True), said
+        assert (await admin("GET", "/v1/rules"))[1]["rules"] == []
 
 
 @pytest.mark.parametrize(

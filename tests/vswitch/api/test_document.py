@@ -82,6 +82,7 @@ async def test_each_answer_is_what_the_document_says(site):
         ("DELETE", "/v1/published", f"/v1/published?listen={published}", None),
         ("GET", "/v1/rules", "/v1/rules", None),
         ("PUT", "/v1/rules", "/v1/rules", rules),
+        ("POST", "/v1/rules/check", "/v1/rules/check", {**rules, "ask": ["pc1 -> any tcp 22"]}),
         ("POST", "/v1/trace", "/v1/trace", {"frame": "in=x dst=broadcast"}),
         ("GET", "/v1/events", "/v1/events", None),
         ("POST", "/v1/impair", "/v1/impair", {"port": "x", "delay": "1ms"}),

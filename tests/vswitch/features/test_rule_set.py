@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from vswitch.errors import ConfigError
-from vswitch.features.rule_set import Question, read_rules
+from vswitch.features.rule_set import Question, ask, read_rules
 from vswitch.registry.rules import taken_reason
 
 
@@ -51,6 +51,23 @@ def test_groups_and_the_switchs_own_host():
     assert not allowed(rules, "pc2", "local")
     assert allowed(rules, "pc3", "local")
     assert rules.named == {"pc1", "pc2", "local"}
+
+
+def test_a_question_is_answered_by_the_line_that_decides():
+    rules = read("allow pc1 -> nas tcp 22", "deny office -> nas", groups={"office": ["pc1", "pc2"]})
+    assert ask(rules, "pc1 -> nas tcp 22") == (True, "rule 1: allow pc1 -> nas tcp 22")
+    assert ask(rules, "office -> nas tcp 22") == (False, "rule 2: deny office -> nas")
+    assert ask(rules, "pc3 -> nas") == (True, "the default of [rules]: allow")
+    many = read(groups={name: [f"{name}{i}" for i in range(101)] for name in ("a", "b")})
+    for text, why in (
+        ("pc1 nas tcp 22", "WHO -> WHO"),
+        ("pc1 -> nas tcp 22,80", "of one port"),
+        ("pc1 -> nas foo", "no protocol"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            ask(rules, text)
+    with pytest.raises(ConfigError, match="too many pairs of names: 10201"):
+        ask(many, "a -> b")
 
 
 @pytest.mark.parametrize("name", ["any", "internet", "switch"])

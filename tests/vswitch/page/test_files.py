@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import vswitch.page
+from vswitch.config.sources import options_of
 from vswitch.errors import ConfigError
+from vswitch.features.settings import PortSettings, SwitchSettings
 from vswitch.page.files import PageFiles
 from vswitch.page.qr import qr_svg
 from vswitch.web.server import Request
@@ -80,6 +82,8 @@ def test_every_text_is_there_in_both_languages():
     for each in STATIC.glob("*.js"):
         used = re.findall(r'\bt\("(\w+)"', each.read_text(encoding="utf-8"))
         assert set(used) <= set(known), each.name
+    settings = {*options_of(PortSettings), *options_of(SwitchSettings)}
+    assert {f"set_{each}" for each in settings} <= set(known)
 
 
 def test_what_reasons_mean_is_what_the_documentation_says():

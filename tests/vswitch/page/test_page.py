@@ -1,5 +1,6 @@
 """The page in a browser, at a real switch under traffic."""
 
+import json
 import re
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ PATIENCE = 20_000  # ms: far beyond what anything here takes on a loaded machine
 BROADCAST = b"\xff" * 6
 SECTIONS = (
     *("overview", "ports", "members", "macs", "services"),
-    *("rules", "events", "drops", "capture", "settings"),
+    *("rules", "events", "drops", "capture", "settings", "tokens"),
 )
 
 
@@ -188,9 +189,13 @@ async def _operate(site, chrome, where, one, tokens):
         assert isinstance(await other.wait_ended(), RefusedError)
 
     await chrome.do(hostile)
-    await chrome.do(go, "services")
-    await chrome.do(shown, "tr", "onerror=")
-    assert await chrome.do(lambda page: page.locator("main img").count()) == 0
+    for section in SECTIONS:
+        await chrome.do(go, section)
+        if section not in ("drops", "capture"):  # whose texts are the page's own, or come by frames
+            await chrome.do(shown, "main", "onerror=")
+        assert await chrome.do(lambda page: page.locator("main img").count()) == 0, section
+        assert await chrome.do(lambda page: page.title()) != "x"
+    await chrome.do(lambda page: page.unroute_all(behavior="wait"))
 
     await chrome.do(go, "settings")
     await chrome.do(lambda page: page.select_option("main select", "pc1"))
@@ -242,11 +247,32 @@ def buttons(page):
     return page.locator("main button.small, main form").count()
 
 
+WORDS = ("state", "role", "default", "verdict", "direction", "said", "why", "lane_mode", "code")
+
+
 def hostile(page):
-    """Some machine of the LAN calls itself so."""
+    """Whatever others may have a say in is markup: names, addresses, hosts, rules, events."""
     lease = {"address": "10.77.0.9", "mac": MARKUP, "name": MARKUP, "port": MARKUP, "expires_s": 9}
-    said = {"leases": [lease], "quiet": MARKUP}
-    page.route("**/v1/leases*", lambda route: route.fulfill(json=said))
+
+    def evil(value, key=""):
+        if isinstance(value, dict):
+            return {name: evil(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return [evil(each, key) for each in value]
+        if not isinstance(value, str) or key in WORDS:
+            return value
+        return f"deny {MARKUP}" if key == "rule" else MARKUP
+
+    def answer(route):
+        if "/v1/leases" in route.request.url:
+            route.fulfill(json={"leases": [lease], "quiet": MARKUP})
+        elif "/v1/events" in route.request.url:
+            said = {"number": 1, "at": 1.0, "kind": MARKUP, "port": MARKUP, "via": MARKUP}
+            route.fulfill(body=f"data: {json.dumps(said)}\n\n", content_type="text/event-stream")
+        else:
+            route.fulfill(json=evil(route.fetch().json()))
+
+    page.route("**/v1/**", answer)
 
 
 def _try(page, words):

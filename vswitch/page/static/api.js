@@ -37,8 +37,9 @@ export function address(path, query = {}) {
   return url;
 }
 
-async function ask(method, path, { query, body, accept = "application/json", signal } = {}) {
+async function ask(method, path, { query, body, tag, accept = "application/json", signal } = {}) {
   const headers = { Accept: accept };
+  if (tag) headers["If-Match"] = tag;
   if (method !== "GET") headers["X-CSRF-Token"] = csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
@@ -70,9 +71,15 @@ async function json(method, path, more = {}) {
 
 export const get = (path, query) => json("GET", path, { query });
 export const post = (path, body, query) => json("POST", path, { body, query });
-export const put = (path, body, query) => json("PUT", path, { body, query });
+export const put = (path, body, query, tag) => json("PUT", path, { body, query, tag });
 export const patch = (path, body, query) => json("PATCH", path, { body, query });
 export const remove = (path, body, query) => json("DELETE", path, { body, query });
+
+// An answer, and the ETag with which a change is refused when somebody else was faster.
+export async function tagged(path) {
+  const answer = await ask("GET", path, { signal: AbortSignal.timeout(PATIENCE) });
+  return { said: await answer.json(), tag: answer.headers.get("ETag") };
+}
 
 export const part = encodeURIComponent; // of a path: a name
 

@@ -1,7 +1,7 @@
 // The page as a whole: log-in, sections, the question each second how things are.
 //
-// A section is {key, draw(main, app), update(app)?, leave()?}: `draw` when it is chosen,
-// `update` after each status, `leave` before another one.
+// A section is {key, role?, draw(main, app), update(app)?, leave()?}: `role` of those who have it,
+// `draw` when it is chosen, `update` after each status, `leave` before another one.
 
 import * as api from "./api.js";
 import { duration, h, mark, s, say } from "./dom.js";
@@ -15,11 +15,13 @@ import { macs } from "./macs.js";
 import { members } from "./members.js";
 import { overview } from "./overview.js";
 import { ports } from "./ports.js";
-import { rules } from "./rules.js";
+import { forgetDraft, rules } from "./rules.js";
 import { services } from "./services.js";
 import { settings } from "./settings.js";
+import { tokens } from "./tokens.js";
 
-const SECTIONS = [overview, ports, members, macs, services, rules, events, drops, capture, settings];
+const SECTIONS = [overview, ports, members, macs, services, rules, events, drops, capture, settings, tokens];
+const sections = () => SECTIONS.filter((each) => may(each.role ?? "read"));
 const EVERY = 1000; // ms between two questions
 const LONGEST = 30000; // ms between two while the switch does not answer
 
@@ -95,6 +97,7 @@ const logo = () => s("svg", { viewBox: "0 0 32 20", class: "logo", "aria-hidden"
 function showLogin(note = "") {
   stop();
   frame = null;
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   document.title = "vswitch";
   dress();
   const said = h("p", { class: "bad-text", role: "alert" }, note);
@@ -156,7 +159,7 @@ function showFrame() {
   section = null;
   const bar = looks();
   const nav = h("nav", { "aria-label": t("sections") },
-    h("ul", null, SECTIONS.map((each) =>
+    h("ul", null, sections().map((each) =>
       h("li", null, h("a", { href: `#${each.key}` }, t(each.key))))));
   const chooser = h("select", { "aria-label": t("network"), on: { change: (event) => {
     app.network = event.target.value;
@@ -170,7 +173,7 @@ function showFrame() {
   const main = h("main", { id: "main", tabindex: "-1" });
   root.replaceChildren(
     h("header", null,
-      h("a", { class: "brand", href: "#overview" }, logo(), h("span", null, "vswitch")),
+      h("a", { class: "brand", href: "#overview", "aria-label": "vswitch" }, logo(), h("span", null, "vswitch")),
       app.networks.length > 1 ? chooser : null,
       h("div", { class: "looks" },
         h("span", { class: "who" }, t("as_role", { name: session.name, role: t(session.role) })),
@@ -189,12 +192,13 @@ async function leave() {
   }
   forget();
   showLogin();
+  forgetDraft();
 }
 
 function choose() {
   if (frame === null) return;
   const [key, ...rest] = location.hash.slice(1).split("/");
-  const chosen = SECTIONS.find((each) => each.key === key) ?? overview;
+  const chosen = sections().find((each) => each.key === key) ?? overview;
   app.argument = rest.length ? decodeURIComponent(rest.join("/")) : null;
   for (const link of frame.nav.querySelectorAll("a")) {
     const here = link.getAttribute("href") === `#${chosen.key}`;
@@ -258,6 +262,7 @@ api.onRefused(() => {
   if (frame === null) return;
   forget();
   showLogin(t("logged_out"));
+  forgetDraft();
 });
 addEventListener("hashchange", choose);
 document.addEventListener("visibilitychange", tick);

@@ -1,5 +1,7 @@
 // Elements, tables and numbers. Data becomes text by text nodes alone: names of members are hostile.
 
+import { t } from "./texts.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(node, attributes, children) {
@@ -187,6 +189,34 @@ export function confirm(question, detail, yes, no) {
     dialog.showModal();
   });
 }
+
+// The lines of an answer that refuses something, each put where it belongs by `place(line)`; those
+// that it finds no place for, as one text.
+export const refusals = (error, place) =>
+  error.message.split("\n").filter((line) => line && !place(line)).join("\n");
+
+// What is said of one thing that is typed.
+export function complain(input, said, reason) {
+  mark(input, "aria-invalid", reason ? "true" : null);
+  say(said, reason);
+}
+
+// A secret that is shown once, or a command with it, and a button that copies it.
+export function copied(app, text, label) {
+  const code = h("code", { class: "string", tabindex: "0", role: "group", "aria-label": label }, text);
+  const button = h("button", { type: "button", class: "primary", on: { click: async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      app.say(t("copied"));
+    } catch {
+      getSelection().selectAllChildren(code); // the browser does not let us
+    }
+  } } }, t("copy"));
+  return { code, button };
+}
+
+export const icon = (...paths) => s("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" },
+  paths.map((d) => s("path", { d })));
 
 export const card = (title, ...children) =>
   h("section", { class: "card" }, h("h2", null, title), ...children);

@@ -1,7 +1,8 @@
-// Who may connect: invite, rename, disable, revoke.
+// Who may connect: rename, disable, revoke; who is invited is in invite.js.
 
 import * as api from "./api.js";
 import { card, confirm, day, duration, h, mark, say, table } from "./dom.js";
+import { inviteCard, nameInput } from "./invite.js";
 import { t } from "./texts.js";
 
 const EVERY = 2; // status answers for each look at the members
@@ -92,33 +93,6 @@ function question(text, value) {
   });
 }
 
-const nameInput = (value = "") => h("input", { value, required: true, maxlength: "63", pattern: "[a-z0-9\\-]+",
-  autocapitalize: "none", autocomplete: "off", spellcheck: "false" });
-
-// A join string is shown once, and forgotten with the section.
-async function invite(app, name, place) {
-  const made = await api.post("v1/invites", { name });
-  const command = `vswitch join ${made.string}`;
-  const picture = await api.post("v1/qr", { text: made.string });
-  const shown = h("div", { class: "invitation" },
-    h("img", { src: `data:image/svg+xml,${encodeURIComponent(picture.svg)}`, alt: t("qr_of", { name }), width: "180", height: "180" }),
-    h("div", null,
-      h("p", null, t("join_with", { name })),
-      h("code", { class: "string", tabindex: "0" }, command),
-      h("p", { class: "note" }, t("good_until", { day: day(made.expires) })),
-      h("div", { class: "row" },
-        h("button", { type: "button", class: "primary", on: { click: async () => {
-          try {
-            await navigator.clipboard.writeText(command);
-            app.say(t("copied"));
-          } catch {
-            getSelection().selectAllChildren(shown.querySelector("code")); // the browser does not let us
-          }
-        } } }, t("copy")),
-        h("button", { type: "button", class: "quiet", on: { click: () => shown.remove() } }, t("done")))));
-  place.replaceChildren(shown);
-}
-
 export const members = {
   key: "members",
 
@@ -136,30 +110,11 @@ export const members = {
       } },
       { head: t("actions"), update: actions(app) },
     ], (each) => `${each.name} ${each.fingerprint} ${each.created}`, t("no_members"));
-    const open = h("p", { class: "note" });
     const revoked = h("input", { type: "checkbox", on: { change: () => show() } });
-    here = { found, open, revoked, turns: 0, said: null };
-    main.append(h("h1", null, t("members")));
-    if (app.may("admin")) {
-      const input = nameInput();
-      const place = h("div", { "aria-live": "polite" });
-      const made = h("button", { class: "primary" }, t("make_invite"));
-      const form = h("form", { class: "row", on: { submit: async (event) => {
-        event.preventDefault();
-        made.disabled = true;
-        try {
-          await invite(app, input.value.trim(), place);
-          form.reset();
-          load(app);
-        } catch (error) {
-          app.fail(error);
-        }
-        made.disabled = false;
-      } } }, h("label", null, t("member_name"), input), made);
-      main.append(card(t("invite"), h("p", { class: "note" }, t("invite_lead")), form, place, open));
-    }
-    main.append(h("div", { class: "card" }, found.node,
-      h("label", { class: "check" }, revoked, t("show_revoked"))));
+    const invite = app.may("admin") ? inviteCard(app, () => load(app)) : null;
+    here = { found, invite, revoked, turns: 0, said: null };
+    main.append(...[h("h1", null, t("members")), invite,
+      h("div", { class: "card" }, found.node, h("label", { class: "check" }, revoked, t("show_revoked")))].filter(Boolean));
   },
 
   update(app) {
@@ -183,6 +138,5 @@ function load(app) {
 function show() {
   if (!here?.said) return;
   here.found.show(here.said.members.filter((each) => here.revoked.checked || each.revoked === null));
-  const open = (here.said.invites ?? []).map((each) => t("invited_until", { name: each.name, day: day(each.expires) }));
-  say(here.open, open.length ? `${t("open_invites")}: ${open.join("; ")}` : "");
+  here.invite?.show(here.said.invites);
 }

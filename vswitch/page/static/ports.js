@@ -1,9 +1,12 @@
 // The ports, each with what its last minute and a half was like.
 
-import { count, duration, h, mark, milliseconds, rate, say, sparkline, table } from "./dom.js";
+import { count, duration, h, icon, mark, milliseconds, rate, say, sparkline, table } from "./dom.js";
 import { LENGTH, dropped } from "./history.js";
 import { pathOf } from "./picture.js";
+import { portSettings } from "./port_settings.js";
 import { t } from "./texts.js";
+
+const SLIDERS = icon("M2 4.5H9M13 4.5H14M11 2.5V6.5M2 11.5H4M8 11.5H14M6 9.5V13.5");
 
 let here = null;
 
@@ -24,11 +27,16 @@ function state(cell, port) {
   say(cell.text, more ? `${t(port.state)} · ${more}` : t(port.state));
 }
 
-function name(cell, port) {
-  if (!cell.firstChild) cell.append(h("a", { href: `#settings/${encodeURIComponent(port.name)}` }));
-  say(cell.firstChild, port.name);
-  mark(cell.firstChild, "title", port.name);
-}
+const name = (app) => (cell, port) => {
+  if (!cell.firstChild) {
+    cell.append(h("span", { class: "named" }, h("a", { href: `#settings/${encodeURIComponent(port.name)}` }),
+      app.may("operate") ? h("button", { type: "button", class: "small quiet square", title: t("change"),
+        "aria-label": `${t("settings")}: ${port.name}`, on: { click: () => portSettings(app, port.name) } }, SLIDERS.cloneNode(true)) : null));
+  }
+  const [link] = cell.firstChild.children;
+  say(link, port.name);
+  mark(link, "title", port.name);
+};
 
 function via(cell, port) {
   const path = pathOf(port);
@@ -47,7 +55,7 @@ export const ports = {
     const of = (port) => app.history.of(port);
     const found = table(t("ports"), [
       { head: t("port"), number: true, cell: (port) => port.port, sort: (port) => port.port },
-      { head: t("name"), head_of_row: true, update: name, sort: (port) => port.name },
+      { head: t("name"), head_of_row: true, update: name(app), sort: (port) => port.name },
       { head: t("state"), update: state, sort: (port) => port.state },
       { head: t("address"), cell: (port) => port.address?.split("/")[0], sort: (port) => port.address },
       { head: t("via"), update: via, sort: (port) => port.via },

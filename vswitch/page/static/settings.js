@@ -2,11 +2,16 @@
 
 import * as api from "./api.js";
 import { card, h, say, table } from "./dom.js";
-import { t } from "./texts.js";
+import { portSettings, read, source } from "./port_settings.js";
+import { has, language, t } from "./texts.js";
+import { unsaved } from "./unsaved.js";
 
 let here = null;
 
 const pathOf = (name) => (name ? `v1/ports/${api.part(name)}` : "v1/switch");
+
+// The switch speaks English.
+const help = ({ key, help: said }) => (language() !== "en" && has(`set_${key}`) ? t(`set_${key}`) : said);
 
 function value(app) {
   return (cell, each) => {
@@ -37,16 +42,6 @@ function value(app) {
   };
 }
 
-// A value as in a configuration file: a number, true, text with or without quotes.
-function read(text) {
-  const said = text.trim();
-  try {
-    return JSON.parse(said);
-  } catch {
-    return said;
-  }
-}
-
 async function change(app, key, text) {
   try {
     await api.patch(pathOf(here.chosen.value), { [key]: read(text) }, { save: here.keep.checked || null });
@@ -64,18 +59,25 @@ export const settings = {
     const found = table(t("settings"), [
       { head: t("setting"), head_of_row: true, cell: (each) => each.key, sort: (each) => each.key },
       { head: t("value"), update: value(app) },
-      { head: t("source"), cell: (each) => each.source || t("default_source"), sort: (each) => each.source ?? "" },
-      { head: t("means"), long: true, cell: (each) => each.help },
+      { head: t("source"), update: source, sort: (each) => each.source ?? "" },
+      { head: t("means"), long: true, cell: help },
     ], (each) => each.key, t("nothing"));
     const chosen = h("select", { "aria-label": t("settings_of"), on: { change: () => load(app) } });
     const keep = h("input", { type: "checkbox" });
     const set = h("input", { type: "checkbox", on: { change: () => here.found.show(here.all()) } });
     const about = h("dl", { class: "about" });
-    here = { found, chosen, keep, about, said: [], names: null };
+    const strip = unsaved(app);
+    strip.addEventListener("saved", () => load(app));
+    const usual = app.may("operate") ? h("button", { type: "button", hidden: true, on: { click: async () => {
+      await portSettings(app, chosen.value);
+      load(app);
+      usual.focus();
+    } } }, t("usual_settings")) : null;
+    here = { found, chosen, keep, about, strip, usual, said: [], names: null };
     here.all = () => here.said.filter((each) => !set.checked || each.source);
-    main.append(h("h1", null, t("settings")),
+    main.append(h("h1", null, t("settings")), strip,
       h("div", { class: "card" },
-        h("div", { class: "row" }, h("label", null, t("settings_of"), chosen),
+        h("div", { class: "row" }, h("label", null, t("settings_of"), chosen), usual,
           h("label", { class: "check" }, set, t("set_only")),
           app.may("operate") ? h("label", { class: "check" }, keep, t("keep")) : null,
           app.may("admin") ? h("button", { type: "button", class: "quiet", on: { click: () =>
@@ -119,6 +121,9 @@ function fill(app) {
 }
 
 function load(app) {
+  if (here === null) return;
+  here.strip.look();
+  if (here.usual) here.usual.hidden = here.chosen.value === "";
   api.get(pathOf(here.chosen.value)).then((said) => {
     if (here === null) return;
     here.said = said.in_force;
