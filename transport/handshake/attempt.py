@@ -201,6 +201,7 @@ class Negotiation:
         if self._form is not Form.WHOLE:
             return False
         self._whole_fits = False
+        self._turn = 0
         self._begin_again(now)
         return True
 

@@ -121,7 +121,7 @@ class Initiator:
         if under_way is not None:
             return under_way
         stamper, until = relation.stamper, now + REKEY_PATIENCE
-        relation.forms.sliced = session.datagram_size < HYBRID_INIT_SIZE
+        relation.forms.sliced &= session.datagram_size < HYBRID_INIT_SIZE
         return self._negotiate(relation, address, stamper, session.association, now, until)
 
     def addresses(self) -> set[Address]:
