@@ -3,9 +3,9 @@ not undo. Who has it and who insists on it.
 
 The initiator sends an encapsulation key (1,184 bytes), the responder answers with a ciphertext
 (1,088 bytes), and both then share 32 bytes. `cryptography` has it from 47 on, where its OpenSSL
-does (3.5; its own wheels do), so what is here may be missing: `missing()` says why.
+does (3.5; its own wheels do), so what is here may be missing: `post_quantum_missing` says why.
 
-Error contract: what comes from outside raises `BadPacket("bad_handshake")` at most. A ciphertext that
+Error contract: `*_untrusted` raise `BadPacket("bad_handshake")` and nothing else. A ciphertext that
 was not made for this key gives 32 other bytes and no error (FIPS 203 section 7.3): what is sealed
 with them does not open.
 """
@@ -38,7 +38,7 @@ class PostQuantum(enum.Enum):
 
 
 @cache
-def missing() -> str | None:
+def post_quantum_missing() -> str | None:
     """Why there is no ML-KEM-768 here; None where there is."""
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
@@ -60,10 +60,10 @@ def usable(wanted: PostQuantum) -> PostQuantum:
     Raises:
         TransportError: it is required and missing.
     """
-    if wanted is PostQuantum.OFF or missing() is None:
+    if wanted is PostQuantum.OFF or post_quantum_missing() is None:
         return wanted
     if wanted is PostQuantum.REQUIRE:
-        raise TransportError(f"post-quantum handshakes are required, and {missing()}")
+        raise TransportError(f"post-quantum handshakes are required, and {post_quantum_missing()}")
     return PostQuantum.OFF
 
 

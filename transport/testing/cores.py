@@ -250,9 +250,7 @@ def client_and_server(
     `post_quantum`: what the client wants, and the server.
     """
     wire = Wire(seed=seed, delay=delay, largest=largest)
-    client = wire.host(
-        "192.0.2.1", 41022, suite=suite, config=config, post_quantum=post_quantum[0]
-    )
+    client = wire.host("192.0.2.1", 41022, suite=suite, config=config, post_quantum=post_quantum[0])
     authority = KnownPeers({client.identity.public: Grant()})
     server = wire.host(
         "198.51.100.1",

@@ -1,4 +1,4 @@
-"""Which handshakes are hybrid: what two sides want, what a path takes, and what an attacker does."""
+"""Which handshakes are hybrid: what two sides want, what a path takes, what an attacker does."""
 
 import pytest
 
@@ -220,9 +220,7 @@ def test_an_older_switch_in_the_place_of_a_newer_one_is_found_within_four_inits(
 
 
 def test_a_newer_switch_in_the_place_of_an_older_one_gets_hybrid_inits():
-    wire, client, server = client_and_server(
-        delay=0.01, connected=False, post_quantum=(AUTO, OFF)
-    )
+    wire, client, server = client_and_server(delay=0.01, connected=False, post_quantum=(AUTO, OFF))
     client.connect(server)
     wire.advance(1.0)
     assert not hybrid(wire, client)
