@@ -106,6 +106,7 @@ class _Attack:
             Peer(world.server.identity.public),
             reader.choice(tuple(Suite)),
             reader.number(4),
+            hybrid=reader.chance(0.5),
         )
         size = 88  # of every payload; less or more is no init
         payload = b"".join(reader.edge(32).to_bytes(4, "little") for _ in range(size // 4))

@@ -88,7 +88,7 @@ def test_a_challenge_that_any_answer_meets(monkeypatch):
 
 
 def test_more_than_an_unproven_address_may_get(monkeypatch):
-    monkeypatch.setattr(model, "AMPLIFICATION", 0.7)
+    monkeypatch.setattr(model, "AMPLIFICATION", 0.9)
     assert "from an unproven address" in violated("said")
 
 

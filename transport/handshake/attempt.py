@@ -58,9 +58,7 @@ PROVEN_COPIES: Final = (1, 2, 4)
 # so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
 COPY_INTERVAL: Final = 0.05
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
-PLAIN_TURN: Final = (
-    4  # each fourth init to a peer that took hybrid ones: it may be an older one now
-)
+PLAIN_TURN: Final = 4  # each fourth init to a peer that took hybrid ones: it may be older now
 SLICED_ANSWERS: Final = 4  # responses of which some slices are kept
 
 

@@ -27,6 +27,7 @@ from transport.crypto.noise import NO_PSK, NoiseInitiator, NoiseResponder, Patte
 from transport.errors import BadPacket
 from transport.session.keyring import KeyPair
 from transport.wire.datagrams import (
+    HYBRID_PAYLOAD_SIZE,
     Credential,
     InitHeader,
     InitPayload,
@@ -74,7 +75,10 @@ class Initiation:
 
     def init(self, payload: InitPayload) -> bytes:
         """The init without its MACs, 200 bytes; a hybrid one 1,384."""
-        return self._clear + self._noise.write_message_1(payload.encode(hybrid=self.hybrid))
+        said = payload.encode()
+        if self.hybrid:
+            said = said[:HYBRID_PAYLOAD_SIZE]
+        return self._clear + self._noise.write_message_1(said)
 
     def read_response_untrusted(
         self, header: ResponseHeader, now: float

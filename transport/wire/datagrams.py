@@ -1,8 +1,8 @@
 """Datagram layouts: bytes to attrs classes and back. docs/wire-format.md has the tables.
 
 All integers are little-endian, as in Noise-based protocols. Lengths are fixed for the handshake
-types, by form, and at least header and tag for sealed ones. `decode_*_untrusted` raises `BadPacket` and
-nothing else; the classes hold what the bytes said, checked for form and not for truth.
+types, by form, and at least header and tag for sealed ones. `decode_*_untrusted` raises `BadPacket`
+and nothing else; the classes hold what the bytes said, checked for form and not for truth.
 """
 
 from __future__ import annotations
@@ -84,19 +84,19 @@ class Result(enum.IntEnum):
 # --- Handshake ---------------------------------------------------------------------------------
 
 _INIT_CLEAR = Struct("<BBBBI8s")  # 16 bytes, then the Noise message and the two MACs
-_INIT_PAYLOAD = Struct("<Q16sQHHB3xI28x")  # of a hybrid one; any other has 16 bytes more of padding
+_INIT_PAYLOAD = Struct("<Q16sQHHB3xI44x")
 _RESPONSE_CLEAR = Struct("<BBHII")  # 12 bytes, then the same
 _RESPONSE_PAYLOAD = Struct("<QIBBHHBx16sIQ")
 _SLICE = Struct("<BBBBI8s")  # 16 bytes, then the piece and the two MACs
 
-_PADDING = bytes(16)
-assert _INIT_PAYLOAD.size == 72
+assert _INIT_PAYLOAD.size == 88
 assert _RESPONSE_PAYLOAD.size == 48
 
 # Bits that say what a side takes.
 _TAKES_PARITY = 1
 _TAKES_HYBRID = 2
 _HYBRID_SUITE = 0x80  # added to the suite of a hybrid init
+HYBRID_PAYLOAD_SIZE: Final = 72  # of an init; its padding has made room for a tag
 INIT_CLEAR_SIZE: Final = 16  # type … credential id: authenticated as part of the prologue
 
 
@@ -126,9 +126,9 @@ class InitPayload:
     takes_parity: bool = False
     takes_hybrid: bool = False  # this handshake, or another one instead of it
 
-    def encode(self, *, hybrid: bool = False) -> bytes:
-        """88 bytes; 72 in a hybrid init."""
-        payload = _INIT_PAYLOAD.pack(
+    def encode(self) -> bytes:
+        """88 bytes, of which a hybrid init leaves out the last 16."""
+        return _INIT_PAYLOAD.pack(
             self.timestamp_ns,
             self.cookie_echo,
             self.resume,
@@ -137,7 +137,6 @@ class InitPayload:
             self.max_slices,
             _TAKES_PARITY * self.takes_parity | _TAKES_HYBRID * self.takes_hybrid,
         )
-        return payload if hybrid else payload + _PADDING
 
 
 @frozen
@@ -214,9 +213,10 @@ def decode_init_untrusted(datagram: bytes) -> InitHeader:
 
 def decode_init_payload_untrusted(payload: bytes) -> InitPayload:
     """The payload of an init of either form, whose size is its form's."""
-    if len(payload) not in (_INIT_PAYLOAD.size, _INIT_PAYLOAD.size + len(_PADDING)):
+    if len(payload) not in (_INIT_PAYLOAD.size, HYBRID_PAYLOAD_SIZE):
         raise BadPacket("malformed")
-    timestamp, cookie, resume, mtu, window, slices, takes = _INIT_PAYLOAD.unpack_from(payload)
+    whole = payload.ljust(_INIT_PAYLOAD.size, b"\0")
+    timestamp, cookie, resume, mtu, window, slices, takes = _INIT_PAYLOAD.unpack(whole)
     parity, hybrid = bool(takes & _TAKES_PARITY), bool(takes & _TAKES_HYBRID)
     decoded = InitPayload(timestamp, cookie, resume, mtu, window, slices, parity, hybrid)
     _check_parameters(decoded.kcp_mtu, decoded.receive_window, decoded.max_slices)

@@ -28,7 +28,6 @@ from transport import Channel
 from vswitch.addresses import WAY_OUT, HostPort, mac_from_key
 from vswitch.api.member import member_api
 from vswitch.api.socket import serve_control
-from vswitch.config.handshakes import post_quantum_of
 from vswitch.config.options import JoinConfig
 from vswitch.devices import netlink
 from vswitch.devices.bridge import OpenInterface
@@ -56,6 +55,7 @@ from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice, measured
+from vswitch.members.handshakes import post_quantum_of
 from vswitch.members.protocol import Welcome
 from vswitch.proxy.status import ProxyStatus
 from vswitch.registry.rules import EnrolRefused

@@ -37,11 +37,11 @@ from vswitch.api.gate import Gate
 from vswitch.api.routes import SWITCH
 from vswitch.api.table import Subject
 from vswitch.api.tokens import TokenStore
-from vswitch.config.handshakes import post_quantum_of
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.logs import event
+from vswitch.members.handshakes import post_quantum_of
 from vswitch.registry.registry import Registry
 from vswitch.runtime import single_error
 from vswitch.serving.api import serve_api
