@@ -354,7 +354,8 @@ class World:
         ]  # fmt: skip
         return repr((
             ends, asked, pool, self.server.demux.half_open, self._sliced(), len(self.heard),
-            sorted(self._proven), [*self._used.values()], round(self.wire.now - START, 3), PLACES[self.client.address],
+            sorted(self._proven), [*self._used.values()], round(self.wire.now - START, 3),
+            PLACES[self.client.address],
         ))  # fmt: skip
 
     def _meaning(self, seen: Seen, name: Callable[[bytes | int], int]) -> tuple[int, ...]:
