@@ -1,5 +1,6 @@
-"""What MkDocs is told beside mkdocs.yml: the README is the first page, and links out of docs/ keep
-their words alone, as what they lead to is in the repository and not on the site."""
+"""What MkDocs is told beside mkdocs.yml: the README is the first page, each decision is in the
+navigation, and links out of docs/ keep their words alone, as what they lead to is in the repository
+and not on the site."""
 
 import posixpath
 import re
@@ -10,6 +11,16 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 _LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https:|#)([^)#]*)(#[^)]*)?\)")
+
+
+def on_config(config: Any) -> Any:
+    """Put every decision into the navigation."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    (development,) = (part["Development"] for part in config.nav if "Development" in part)
+    (decisions,) = (part for part in development if isinstance(part, dict))
+    decisions["Decisions"] = [f"decisions/{page.name}" for page in pages]
+    decisions["Decisions"].insert(0, "decisions/README.md")
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from datetime import date
+from itertools import chain
 from pathlib import Path
 
 import attrs
@@ -33,6 +34,7 @@ from vswitch.devices.home_filter import STAYS_HOME
 from vswitch.devices.tap import DROP_REASON
 from vswitch.errors import ExitCode
 from vswitch.features.settings import load_settings
+from vswitch.foreign.client_limit import FAULT
 from vswitch.foreign.datagrams import SEND_REASONS
 from vswitch.foreign.kinds import KINDS, ForeignSettings
 from vswitch.proxy.relay import End
@@ -229,7 +231,8 @@ def test_settings_that_documents_set_exist(table, change, tmp_path):
 def test_troubleshooting_is_about_what_the_program_says():
     """What stands in bold is a message, but for what differs: a host, an interface, dots."""
     said = "".join(path.read_text() for path in (ROOT / "vswitch").rglob("*.py"))
-    messages = re.findall(r"^\*\*`([^`]+)`", section("Troubleshooting"), re.M)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\*\*`([^`]+)`", page, re.M)
     assert len(messages) > 3
     for message in messages:
         for part in re.split(r"HOST:PORT|vsw0|\.\.\.", message):
@@ -252,10 +255,24 @@ def test_contents_list_every_section(page):
 
 
 def test_every_key_of_foreign_ports_is_explained():
-    listed = [name for row in rows(section("Foreign ports")) for name in code(row[0])]
+    keys, reasons = re.split(r"\n\n(?=\| Reason)", section("Foreign ports"))
+    listed = [name for row in rows(keys) for name in code(row[0])]
     assert sorted(listed) == sorted(options_of(ForeignSettings))
-    kinds = next(row for row in rows(section("Foreign ports")) if "kind" in row[0])
+    kinds = next(row for row in rows(keys) if "kind" in row[0])
     assert set(code(kinds[3])) == set(KINDS)
+    sources = "".join(path.read_text() for path in (ROOT / "vswitch/foreign").glob("*.py"))
+    counted = re.findall(r"(?:\.refuse\(|\brefused\[)([^])]*)", sources)
+    named = {word for each in counted for word in re.findall(r'"(\w+)"', each)}
+    assert {code(row[0])[0] for row in rows(reasons)} == {FAULT, *named}
+
+
+def test_every_reason_why_a_client_of_http_is_refused_is_explained():
+    _, reasons = re.split(r"\n\n(?=\| Reason)", section("The API"))
+    sources = [*(ROOT / "vswitch/web").glob("*.py"), ROOT / "vswitch/api/gate.py"]
+    text = "".join(path.read_text() for path in sources)
+    counted = re.findall(r"counters\[([^]]*)\]", text)
+    named = {word for each in counted for word in re.findall(r'"(\w+)"', each)}
+    assert {code(row[0])[0] for row in rows(reasons)} == named
 
 
 def test_every_exit_code_is_explained():
@@ -526,7 +543,7 @@ def test_ci_installs_every_program_that_tests_name():
 def test_every_dependency_is_explained_with_its_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["test"], *extras["docs"]]
+    wanted = [*project["dependencies"], *chain(*extras.values())]
     text = (ROOT / "docs" / "dependencies.md").read_text()
     listed = {}
     for row in rows(text):

@@ -91,6 +91,19 @@ def test_the_chinese_readme_has_the_same_sections_code_and_links():
         assert theirs == ours
 
 
+def figures(text: str) -> list[list[str]]:
+    """Of each section, those that are written with digits; `layer 2` and `2-core` are words."""
+    prose = re.sub(
+        r"^```.*?^```$|\]\([^)]*\)|layer 2|2-core", "", text, flags=re.DOTALL | re.M | re.I
+    )
+    parts = re.split(r"^#+ ", prose, flags=re.M)[1:]
+    return [sorted(re.findall(r"\d[\d,.]*\d|\d", part)) for part in parts]
+
+
+def test_the_chinese_readme_has_the_same_figures():
+    assert figures(CHINESE) == figures(README)
+
+
 def test_the_two_readmes_lead_to_each_other():
     assert "](docs/README.zh.md)" in README
     assert "](../README.md)" in CHINESE

@@ -8,11 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from vswitch.api.routes import SWITCH
 from vswitch.cli.common import SUMMARIES
+from vswitch.config.options import TABLES, ExecConfig, JoinConfig, ProxyConfig, ServeConfig
+from vswitch.config.sources import Option, keys_of
 from vswitch.errors import ExitCode
+from vswitch.features.settings import PortSettings
 from vswitch.management.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +74,72 @@ def test_the_reference_has_all_that_the_program_has(site):
     assert all(f"usage: vswitch {name} " in commands for name in SUMMARIES)
     api = words(site, "api.html")
     assert all(f"{row.method} {row.path}\n" in api for row in SWITCH.rows)
+    assert "One lease by DHCP." in api
+    assert "that an impairment delays now" in api  # PortStatus.held_frames
     metrics = words(site, "metrics.html")
     assert all(metric.name in metrics and metric.help in metrics for metric in METRICS)
     codes = words(site, "exit-codes.html")
     assert all(name in codes for name in vars(ExitCode) if name.isupper())
+
+
+def sections(text: str) -> dict[str, str]:
+    """What stands under each title of the second level."""
+    parts = re.split(r"^## (.+)\n", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    pytest.importorskip("mkdocs", reason="needs mkdocs-material: pip install '.[docs]'")
+    spec = importlib.util.spec_from_file_location("reference", SITE / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_table_of_a_file_is_in_the_reference_with_its_keys(reference):
+    told = sections(reference.configuration())
+    named = {re.sub(r"\.NAME|[\[\]]", "", title) for title in told}
+    assert named == set(TABLES)
+    wanted = {f"[{name}]": keys for name, keys in keys_of(ServeConfig, "serve").items()}
+    wanted["[join]"] = keys_of(JoinConfig, "join")["join"]
+    for name, cls in (("exec", ExecConfig), ("proxy", ProxyConfig)):
+        wanted[f"[{name}]"] = keys_of(cls, name)[name].keys() - wanted["[join]"].keys()
+    for title, keys in wanted.items():
+        assert keys
+        assert all(f"| **`{key}`**<br>" in told[title] for key in keys), title
+    (mtu,) = re.findall(r"^\| \*\*`mtu`.*$", told["[serve]"], re.M)
+    told_of_mtu = (
+        "**`mtu`**<br>`--mtu`<br>`VSWITCH_MTU` | whole number: `BYTES` | `1500` | restart |"
+    )
+    assert told_of_mtu in mtu
+    (public,) = re.findall(r"^\| \*\*`public`.*$", told["[serve]"], re.M)
+    assert "| reload |" in public
+    (idle,) = re.findall(r"^\| `idle` .*$", told["[[publish]]"], re.M)
+    assert "| time | `3h` |" in idle
+
+
+def test_a_key_that_nothing_is_said_of_ends_the_build(reference):
+    @attrs.frozen
+    class WithSilence(PortSettings):
+        silent_key: bool = attrs.field(default=False, metadata={"option": Option("")}, kw_only=True)
+
+    with pytest.raises(KeyError, match="silent_key"):
+        reference.settings(WithSilence)
+
+
+def test_every_counter_is_in_the_reference(reference, monkeypatch, tmp_path):
+    told = sections(reference.counters())
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    for title in ("Counters", "Proxy", "Publish a service", "Foreign ports", "The API"):
+        for name, text in re.findall(
+            r"^\| `(\w+)` \| ([^|]*) \|$", sections(operations)[title], re.M
+        ):
+            text = text.replace("](#", "](../operations.md#")
+            assert re.search(rf"^\| `{name}` \| .* \| {re.escape(text)} \|$", told["Drops"], re.M)
+    assert "| `rx_frames` |" in told["Counts of a port"]
+    without = tmp_path / "operations.md"
+    without.write_text(re.sub(r"^\| `bad_seal` .*\n", "", operations, flags=re.M))
+    monkeypatch.setattr(reference, "OPERATIONS", without)
+    with pytest.raises(KeyError, match="bad_seal"):
+        reference.counters()

@@ -1,6 +1,9 @@
-"""Three switches that are one LAN, with FRR's BGP EVPN instead of a list of the others."""
+"""Three switches that are one LAN, with FRR's BGP EVPN instead of a list of the others: commands
+and file of docs/recipes.md.
+"""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,27 +16,44 @@ from tests.netns.test_lan_bridge import (
     SITES,
     join_sites,
     one_lan,
-    serve_site,
     underlay_address,
 )
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
-from vswitch.lab.lan import DEV
+from vswitch.lab.lan import DEV, PORT
 
 ZEBRA, BGPD = "/usr/lib/frr/zebra", "/usr/lib/frr/bgpd"  # where Debian has them, in no PATH
-VNI = "42"
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text()
 CONVERGED = 60  # seconds; BGP retries, and three daemons start on a loaded machine
 
 
+def block(language):
+    """What docs/recipes.md gives for several switches, in that language."""
+    (part,) = re.findall(r"^## Several switches as one LAN\n(.*?)^## ", PAGE, re.DOTALL | re.M)
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", part, re.DOTALL | re.M)
+    return found
+
+
 def bgp(own, others):
-    """What docs/operations.md gives, with timers for a test."""
-    lines = ["router bgp 65000", f"bgp router-id {own}", "no bgp default ipv4-unicast"]
-    for other in others:
-        lines += [f"neighbor {other} remote-as 65000", f"neighbor {other} timers connect 1"]
-    lines += ["address-family l2vpn evpn"]
-    lines += [f"neighbor {other} activate" for other in others]
-    lines += ["advertise-all-vni", "exit-address-family"]
-    return "\n".join(lines) + "\n"
+    """The file for FRR, with timers for a test."""
+    text = block("frr").replace("LOCAL", own)
+    for number, other in enumerate(others, 1):
+        text = text.replace(f"OTHER{number}", other)
+    return re.sub(
+        r"^ (neighbor \S+) remote-as .*$", r"\g<0>\n \1 timers connect 1", text, flags=re.M
+    )
+
+
+def serve_as_told(lan, site, host):
+    """Run the commands for the host of a switch."""
+    *links, serve = block("sh").replace("LOCAL", underlay_address(host)).splitlines()
+    for line in links:
+        host.run(line.split())
+    host.run(["ethtool", "-K", "vx0", "tx", "off", "tso", "off", "gso", "off"])  # on a veth
+    program, command, *options = serve.split()
+    assert (program, command) == ("vswitch", "serve")
+    place = "--listen", f":{PORT}", "--public", underlay_address(host)
+    lan.programs[site] = lan._start(host, command, *place, *options, "--dev", "vsw9")
 
 
 @pytest.fixture
@@ -97,10 +117,7 @@ def test_evpn_joins_three_switches_and_one_may_die(empty_lan, start_frr):
     addresses = {site: underlay_address(host) for site, host in switches.items()}
     pid_files = {}
     for site, host in switches.items():
-        serve_site(lan, site, host, "id", VNI, "dstport", "4789", "nolearning")
-        host.run(
-            ["bridge", "link", "set", "dev", "vx0", "learning", "off", "neigh_suppress", "off"]
-        )
+        serve_as_told(lan, site, host)
         others = [address for other, address in addresses.items() if other != site]
         pid_files[site] = start_frr(host, bgp(addresses[site], others))
     for site, host in switches.items():

@@ -118,7 +118,9 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
         raise ConfigError(f"{path} is not of `vswitch service`: --force replaces it")
     if args.name is None and not CONFIG.exists():
         source = installed("share/vswitch/vswitch.toml", "/usr")
-        raise NotFound(f"{CONFIG} is not there: copy {source} there, and set `public` in it")
+        raise NotFound(
+            f"{CONFIG} is not there: `install -D -m 644 {source} {CONFIG}`, and set `public` in it"
+        )
     if args.name is not None and not StateDir(args.state).profile(args.name).exists():
         raise NotFound(
             f"{args.name} has not joined yet: run `vswitch join STRING --name {args.name} "

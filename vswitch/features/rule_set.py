@@ -44,6 +44,12 @@ MAX_RULES: Final = 1024  # more than people read
 MAX_TESTS: Final = 1024
 MAX_QUESTIONS: Final = 10_000  # of all tests together
 ICMP: Final = 1
+KEYS: Final = {  # of the table, and what each says
+    "default": "what no line says: allow or deny (allow)",
+    "groups": "names for several ports: NAME = [PORT, ...]",
+    "list": "the rules in their order, of which the first that fits decides",
+    "tests": "what must follow from them, or they are refused",
+}
 
 _BOTH: Final = frozenset({ICMP, ICMPV6})
 _PROTOCOLS: Final = {
@@ -213,7 +219,7 @@ def read_rules(table: object, place: str) -> RuleSet:
     problems = [
         f"{place}: {key} is not known: there are default, groups, list and tests"
         for key in table
-        if key not in ("default", "groups", "list", "tests")
+        if key not in KEYS
     ]
     default = table.get("default", "allow")
     if default not in ("allow", "deny"):

@@ -118,7 +118,9 @@ def _to_vni(value: object) -> int | None:
 class ForeignSettings:
     """One listener."""
 
-    kind: str = field(default="", converter=_to_kind, metadata=option("what it is"))
+    kind: str = field(
+        default="", converter=_to_kind, metadata=option(f"what it is: {', '.join(KINDS)}")
+    )
     name: str = field(
         default="",
         converter=to_optional_name,

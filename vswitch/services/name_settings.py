@@ -31,7 +31,9 @@ class NamesSettings:
         default=True, converter=to_bool, metadata=option("answer DNS at the subnet's first address")
     )
     domain: str = attrs.field(
-        default="lan", converter=to_lan_domain, metadata=option("of the LAN's own names", "DOMAIN")
+        default="lan",
+        converter=to_lan_domain,
+        metadata=option("the domain of the LAN's own names", "DOMAIN"),
     )
     forward: tuple[str, ...] = attrs.field(
         default=(),

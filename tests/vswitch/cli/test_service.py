@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_switch_is_installed_shown_and_removed(host, run, files):
     unit = service.UNITS / "vswitch-serve.service"
     code, _, err = service_(run, "install", "serve")
     assert code == ExitCode.NOT_FOUND
-    assert "vswitch.toml there, and set `public`" in err
+    assert re.search(r"`install -D -m 644 \S+ \S+`, and set `public`", err)
     service.CONFIG.touch()
     assert service_(run, "install", "serve")[0] == ExitCode.OK
     said = [line for line in calls(host) if line.startswith("systemctl")]
