@@ -187,7 +187,7 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
         [
             [
                 join.name,
-                join.state,
+                join.state if join.post_quantum is not False else f"{join.state}, not post-quantum",
                 "-" if join.since is None else age(now - join.since),
                 join.dev or "-",
                 join.address or "-",
