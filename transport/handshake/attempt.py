@@ -125,6 +125,7 @@ class Negotiation:
         self._same_form = False  # for the next one: this one has been heard
         self._turn = 0  # of the forms
         self._whole_fits = True  # as far as the interface has said
+        self._whole_sent = False
         self._answers = SliceTable(SLICED_ANSWERS, SLICED_ANSWERS)
         self._initiations: deque[Initiation] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
@@ -156,6 +157,7 @@ class Negotiation:
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
         form = self._form if self._same_form and self._form else self._next_form()
         self._form, self._same_form = form, False
+        self._whole_sent |= form is Form.WHOLE
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
         self._unanswered += 1
@@ -207,8 +209,7 @@ class Negotiation:
 
     def go_hybrid(self, now: float) -> None:
         """The peer wants another form than the plain init that it has answered."""
-        if not isinstance(self.address, PipeAddress):
-            self._forms.sliced = True  # the whole one before it had no answer
+        self._forms.sliced = self._whole_sent and not isinstance(self.address, PipeAddress)
         self._turn = 0
         self._begin_again(now)
 
