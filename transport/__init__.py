@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         load_key_file,
         load_or_create_key_file,
     )
+    from transport.crypto.kem import PostQuantum, post_quantum_missing
     from transport.crypto.noise import NO_PSK
     from transport.endpoint.channel import Channel, ChannelBroken
     from transport.endpoint.endpoint import Endpoint, open_endpoint
@@ -60,6 +61,7 @@ __all__ = [
     "KeyFileError",
     "Peer",
     "PeerUnreachable",
+    "PostQuantum",
     "PrivateKey",
     "PublicKey",
     "Result",
@@ -75,12 +77,14 @@ __all__ = [
     "load_or_create_key_file",
     "open_endpoint",
     "open_udp",
+    "post_quantum_missing",
 ]
 
 _NAMES = {  # by the module that has them
     "transport.congestion.choice": "TransportConfig",
     "transport.crypto.identity": "PrivateKey PublicKey create_key_file "
     "load_key_file load_or_create_key_file",
+    "transport.crypto.kem": "PostQuantum post_quantum_missing",
     "transport.crypto.noise": "NO_PSK",
     "transport.endpoint.channel": "Channel ChannelBroken",
     "transport.endpoint.endpoint": "Endpoint open_endpoint",

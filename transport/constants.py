@@ -19,6 +19,13 @@ PROLOGUE: Final = b"vswitch/1"  # mixed into the handshake hash: another protoco
 
 INIT_SIZE: Final = 232
 RESPONSE_SIZE: Final = 140  # smaller than what causes it, so a spoofed source gains nothing
+# The same of a hybrid handshake: with an encapsulation key of ML-KEM-768, and a ciphertext and its
+# tag. The tag of the key takes the place of padding, so that 1,444 bytes of IPv4 are enough.
+HYBRID_INIT_SIZE: Final = INIT_SIZE + 1184
+HYBRID_RESPONSE_SIZE: Final = RESPONSE_SIZE + 1088 + 16
+# One slice of either, where they are too large for a path: every IPv4 host takes packets of 576
+# bytes (RFC 791).
+HANDSHAKE_SLICE_SIZE: Final = 548
 COOKIE_REPLY_SIZE: Final = 64
 RESET_SIZE: Final = 24  # smaller than any sealed datagram
 RESET_TOKEN_SIZE: Final = 16

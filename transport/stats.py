@@ -22,6 +22,8 @@ DROP_REASONS: Final[Mapping[str, str]] = {
     "rate_limited": "too many handshakes from this address; answered with a cookie",
     "proven_limited": "too many handshakes with a proof of address, and of this address the most",
     "repeated_init": "an init that was answered already; the first few get the same answer again",
+    "slice_unproven": "a slice of an init without a fresh proof of address; answered with a cookie",
+    "hybrid_off": "an init with ML-KEM-768, which this side does not take",
     "refusal_limited": "of a key that was told no less than a second ago",
     "half_open_full": "too many unconfirmed handshakes, in all or of one peer",
     "bad_handshake": "the Noise handshake does not open",
@@ -83,6 +85,7 @@ class SessionStatistics:
     datagram_received: int = 0  # the same
     datagram_lost: int = 0  # units of ours, of any lane, while reports came in
     measuring: bool = False  # a ping is not answered yet
+    hybrid: bool = False  # the handshake of its keys had ML-KEM-768 in it
 
 
 @frozen

@@ -9,6 +9,7 @@ from attrs import Factory, define
 from tests.model.world import KINDS, SWITCH, Action, Violation, World
 
 _CONNECTED = ("connect", "init", "response", "client control")
+_SLICED = ("connect", "short", "init", "response", "init slice", "cookie", "init slice")
 # Where a search begins: what has happened. A name stands for itself, a kind of datagram for the
 # delivery of the newest of it, from where it came or elsewhere; `client`: of what the client sent.
 ROOTS: dict[str, tuple[str, ...]] = {
@@ -16,6 +17,11 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "asked": ("connect",),
     "half-open": ("connect", "init"),
     "agreed": ("connect", "init", "response"),
+    "asked twice": ("connect", "short"),
+    "sent back": ("connect", "short", "init", "response"),
+    "in slices": _SLICED,
+    "in slices, half-open": (*_SLICED, "init slice", "init slice"),
+    "in slices, agreed": (*_SLICED, "init slice", "init slice", *["response slice"] * 3),
     "connected": _CONNECTED,
     "said": (*_CONNECTED, "say"),
     "rekey": (*_CONNECTED, "short", "renew"),

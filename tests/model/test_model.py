@@ -6,6 +6,7 @@ from tests.model import world as model
 from tests.model.__main__ import main
 from tests.model.explore import ROOTS, Trace, begin, explore
 from tests.model.world import World
+from transport.crypto.kem import PostQuantum
 from transport.crypto.replay import ReplayWindow
 from transport.handshake.admission import Grant
 from transport.handshake.initiator import Initiator
@@ -24,7 +25,10 @@ def test_nothing_is_violated(root):
     assert found.states > 5
 
 
-DEEPER = ("half-open", "said", "rekey agreed", "moved, challenged", "restarted", "reset")
+DEEPER = (
+    *("half-open", "said", "rekey agreed", "moved, challenged", "restarted", "reset"),
+    *("asked twice", "in slices"),
+)
 
 
 @pytest.mark.parametrize("root", DEEPER)
@@ -88,7 +92,7 @@ def test_a_challenge_that_any_answer_meets(monkeypatch):
 
 
 def test_more_than_an_unproven_address_may_get(monkeypatch):
-    monkeypatch.setattr(model, "AMPLIFICATION", 0.7)
+    monkeypatch.setattr(model, "AMPLIFICATION", 0.9)
     assert "from an unproven address" in violated("said")
 
 
@@ -106,6 +110,16 @@ def test_a_reset_that_is_larger_than_its_cause(monkeypatch):
     long = bytes((6,)) + bytes(200)
     monkeypatch.setattr(Resets, "answer", lambda self, index, address, now: long)
     assert "larger than what caused it" in violated("restarted")
+
+
+def test_a_switch_that_does_without_ml_kem():
+    with pytest.raises(Trace, match="a session without ML-KEM-768"):
+        explore("asked twice", 3, 5000, lambda: World(PostQuantum.OFF))
+
+
+def test_a_switch_that_forgets_to_ask_for_it_is_not_believed(monkeypatch):
+    monkeypatch.setattr(Responder, "_wants_hybrid", lambda self, admitted: False)
+    assert explore("asked twice", 2, 5000).complete
 
 
 def test_a_stranger_that_is_let_in(monkeypatch):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import chain
 
 from transport.crypto.identity import PrivateKey
+from transport.crypto.kem import PostQuantum
 from transport.handshake.admission import Grant
 from transport.handshake.attempt import Negotiation
 from transport.session.session import Session
@@ -24,8 +25,10 @@ from transport.wire.datagrams import (
     DATA,
     DATAGRAM,
     INIT,
+    INIT_SLICE,
     RESET,
     RESPONSE,
+    RESPONSE_SLICE,
     encode_reset,
 )
 
@@ -41,8 +44,10 @@ ADDRESSES = {
 PLACES = {address: place for place, address in ADDRESSES.items()}
 KINDS = {
     INIT: "init", RESPONSE: "response", COOKIE: "cookie", RESET: "reset", DATA: "data",
-    CONTROL: "control", DATAGRAM: "datagram",
+    CONTROL: "control", DATAGRAM: "datagram", INIT_SLICE: "init slice",
+    RESPONSE_SLICE: "response slice",
 }  # fmt: skip
+SLICES = (INIT_SLICE, RESPONSE_SLICE)
 HANDSHAKE = (RESPONSE, COOKIE, RESET)
 AMPLIFICATION = 3
 # What is done of its own accord, at most so often on one way.
@@ -72,14 +77,25 @@ class Seen:
     def kind(self) -> int:
         return self.data[0]
 
+    @property
+    def form(self) -> tuple[int, int]:
+        """What is kept apart: kinds, slices by their number, inits and responses by their size."""
+        kind = self.kind
+        if kind in SLICES:
+            return kind, self.data[2]
+        return kind, len(self.data) if kind in (INIT, RESPONSE) else 0
+
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, switch: PostQuantum = PostQuantum.AUTO) -> None:
         self.wire = Wire(seed=1)
+        self._switch = switch
         self.wire.cut()
         self.client = self.wire.host(*ADDRESSES[HOME])
         self._grants = KnownPeers({self.client.identity.public: Grant()})
-        self.server = self.wire.host(*ADDRESSES[SWITCH], authority=self._grants)
+        self.server = self.wire.host(
+            *ADDRESSES[SWITCH], authority=self._grants, post_quantum=switch
+        )
         self.stranger = PrivateKey.from_raw(bytes(range(32)))
         self.pool: list[Seen] = []
         self.done: list[Action] = []
@@ -165,7 +181,10 @@ class World:
                 self.wire.rebind(client, ADDRESSES[MOVED])
             case "restart":
                 self.server = self.wire.host(
-                    *ADDRESSES[SWITCH], authority=self._grants, identity=server.identity
+                    *ADDRESSES[SWITCH],
+                    authority=self._grants,
+                    identity=server.identity,
+                    post_quantum=self._switch,
                 )
                 self._forget_server()
             case "close":
@@ -206,7 +225,7 @@ class World:
             self._prove(seen, source)
             self.server.inject(data, ADDRESSES[source])
         else:
-            self._reached.add((seen.to, seen.kind == RESPONSE))
+            self._reached.add((seen.to, seen.kind in (RESPONSE, RESPONSE_SLICE)))
             self.client.inject(data, ADDRESSES[source])
         self._look(source if seen.to == SWITCH else None, data)
 
@@ -238,9 +257,9 @@ class World:
 
     def _forget(self) -> None:
         """The attacker keeps the first and the newest of each kind between two places."""
-        kept: dict[tuple[int, str, str], list[Seen]] = {}
+        kept: dict[tuple[tuple[int, int], str, str], list[Seen]] = {}
         for seen in self.pool:
-            alike = kept.setdefault((seen.kind, seen.source, seen.to), [])
+            alike = kept.setdefault((seen.form, seen.source, seen.to), [])
             alike[1:] = [seen] if alike else []
             alike[:1] = alike[:1] or [seen]
         self.pool = sorted(chain.from_iterable(kept.values()), key=lambda seen: seen.number)
@@ -256,6 +275,8 @@ class World:
             raise Violation("two live sessions of one key")
         if any(session.peer == self.stranger.public for session in accepted):
             raise Violation("a session of a stranger")
+        if not all(each.keys.current.hybrid for each in accepted + self._sessions(self.client)):
+            raise Violation("a session without ML-KEM-768 of two that both take it")
         for session in live:
             if PLACES[session.paths.current] not in self._proven:
                 raise Violation("a session is sent to an address that has proven nothing")
@@ -323,16 +344,18 @@ class World:
             for host in (self.client, self.server)
         ]
         asked = [
-            (each.resume and name(each.resume), min(each.sent, 3)) for each in self._negotiations()
+            (each.resume and name(each.resume), min(each.sent, 3), str(each._form))
+            for each in self._negotiations()
         ]
         pool = [
-            (each.kind, each.source, each.to, self._meaning(each, name), min(each.delivered, 2),
+            (each.form, each.source, each.to, self._meaning(each, name), min(each.delivered, 2),
              sorted(each.knows))
             for each in self.pool
         ]  # fmt: skip
         return repr((
-            ends, asked, pool, self.server.demux.half_open, len(self.heard), sorted(self._proven),
-            [*self._used.values()], round(self.wire.now - START, 3), PLACES[self.client.address],
+            ends, asked, pool, self.server.demux.half_open, self._sliced(), len(self.heard),
+            sorted(self._proven), [*self._used.values()], round(self.wire.now - START, 3),
+            PLACES[self.client.address],
         ))  # fmt: skip
 
     def _meaning(self, seen: Seen, name: Callable[[bytes | int], int]) -> tuple[int, ...]:
@@ -340,6 +363,13 @@ class World:
             return (name(seen.data[-16:]),)
         fields = (seen.data[4:8], seen.data[8:12]) if seen.kind == RESPONSE else (seen.data[4:8],)
         return tuple(name(int.from_bytes(each, "little")) for each in fields)
+
+    def _sliced(self) -> list[int]:
+        """What inits lack that have come in part."""
+        responder = self.server.demux._responder
+        assert responder is not None
+        table = responder._admission._slices
+        return sorted(each.missing for each in table._partial.values())
 
     @staticmethod
     def _sessions(host: Host) -> list[Session]:

@@ -55,6 +55,7 @@ SHELLS = {
     "vswitch.switch.switch",
     "vswitch.switch.port_lifecycle",
     "vswitch.members.device",
+    "vswitch.members.handshakes",
     "vswitch.features.capture",
     "vswitch.features.impair",
     "vswitch.features.loops",
@@ -73,6 +74,7 @@ TRANSPORT_USERS = (
     "vswitch.serving",
     "vswitch.joining",
     "vswitch.members.device",
+    "vswitch.members.handshakes",
     "vswitch.web.links",
     "vswitch.foreign.conversations",  # KCP without a session
 )

@@ -1,15 +1,20 @@
-"""The Noise handshake: IK and its psk1 and psk2 forms with 25519 and BLAKE2s.
+"""The Noise handshake: IK and its psk1, psk2 and hfs forms with 25519, ML-KEM-768 and BLAKE2s.
 
-Own implementation of the Noise Protocol Framework, revision 34, for the patterns
+Own implementation of the Noise Protocol Framework, revision 34, and of its extension for hybrid
+forward secrecy (noise_hfs_spec, revision 1), for the patterns
 
     <- s
     ...
-    -> e, es, s, ss [psk1]      <- e, ee, se [psk2]
+    -> e, [e1,] es, s, ss [psk1]      <- e, ee, [ekem1,] se [psk2]
 
 on the primitives of `cryptography` and the standard library: first ciphers, HKDF and the symmetric
-state, then the patterns. This program speaks `IKpsk1` only: with psk1 a first message made with a
-wrong pre-shared key does not open, so nobody can make the responder give away something to guess
-the key against. The other two are here because published vectors prove them.
+state, then the patterns. This program speaks `IKpsk1` and `IKhfs+psk1` only: with psk1 a first
+message made with a wrong pre-shared key does not open, so nobody can make the responder give away
+something to guess the key against. The other two are here because published vectors prove them.
+
+In the hybrid form `e1` is an ephemeral encapsulation key and `ekem1` a ciphertext for it; its
+secret is mixed into the chain beside those of X25519, so what is sealed after it, and the session,
+is secret as long as one of the two is. The static keys, and with them authentication, stay X25519.
 
 Invariants: a cipher key never seals two messages under one nonce; the counter starts at zero with
 every new key. Each object makes one handshake, in order, `ValueError` otherwise. A message that
@@ -35,6 +40,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from transport.crypto.identity import KEY_BYTES, PrivateKey
+from transport.crypto.kem import (
+    KEM_CIPHERTEXT_BYTES,
+    KEM_KEY_BYTES,
+    KemPrivateKey,
+    KemPublicKey,
+)
 from transport.errors import BadPacket
 from transport.wire.datagrams import Suite
 
@@ -89,12 +100,15 @@ class SymmetricState:
         suite: the cipher.
         pattern: the pattern's part of the protocol name, such as `IKpsk1`.
         prologue: bytes that both sides must agree on.
+        exchange: the names of key agreements in the protocol name.
     """
 
     __slots__ = ("_chaining_key", "_counter", "_key", "_suite", "hash")
 
-    def __init__(self, suite: Suite, pattern: str, prologue: bytes) -> None:
-        name = f"Noise_{pattern}_25519_{_CIPHER_NAMES[suite]}_BLAKE2s".encode()
+    def __init__(
+        self, suite: Suite, pattern: str, prologue: bytes, exchange: str = "25519"
+    ) -> None:
+        name = f"Noise_{pattern}_{exchange}_{_CIPHER_NAMES[suite]}_BLAKE2s".encode()
         self.hash = name.ljust(HASH_BYTES, b"\0") if len(name) <= HASH_BYTES else _hash(name)
         self._suite = suite
         self._chaining_key = self.hash
@@ -158,6 +172,8 @@ def _hash(data: bytes) -> bytes:
 NO_PSK: Final = bytes(KEY_BYTES)  # what IKpsk1 mixes in for a peer without a pre-shared key
 _TAG: Final = 16  # bytes that the AEAD adds
 _SEALED_KEY: Final = KEY_BYTES + _TAG
+_SEALED_KEM_KEY: Final = KEM_KEY_BYTES + _TAG
+_SEALED_CIPHERTEXT: Final = KEM_CIPHERTEXT_BYTES + _TAG
 _MAX_MESSAGE: Final = 65535  # Noise section 3; an UDP datagram is smaller anyway
 
 
@@ -167,6 +183,12 @@ class Pattern(enum.Enum):
     IK = "IK"
     IKPSK1 = "IKpsk1"
     IKPSK2 = "IKpsk2"
+    IKHFS_PSK1 = "IKhfs+psk1"
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether it has the tokens `e1` and `ekem1`."""
+        return self is Pattern.IKHFS_PSK1
 
 
 class _Step(enum.IntEnum):
@@ -191,7 +213,8 @@ class _Handshake:
         self._pattern = pattern
         self._step = _Step.NEW
         self._psk = NO_PSK
-        self._state = SymmetricState(suite, pattern.value, prologue)
+        exchange = "25519+MLKEM768" if pattern.hybrid else "25519"
+        self._state = SymmetricState(suite, pattern.value, prologue, exchange)
         self._state.mix_hash(responder_public)
 
     def split(self) -> tuple[bytes, bytes]:
@@ -221,8 +244,12 @@ class _Handshake:
         if self._pattern is not Pattern.IK:
             state.mix_key(public)  # Noise section 9.2
 
-    def _mix_psk(self, state: SymmetricState, place: Pattern) -> None:
-        if self._pattern is place:
+    def _mix_psk1(self, state: SymmetricState) -> None:
+        if self._pattern in (Pattern.IKPSK1, Pattern.IKHFS_PSK1):
+            state.mix_key_and_hash(self._psk)
+
+    def _mix_psk2(self, state: SymmetricState) -> None:
+        if self._pattern is Pattern.IKPSK2:
             state.mix_key_and_hash(self._psk)
 
 
@@ -236,7 +263,7 @@ class NoiseInitiator(_Handshake):
         prologue: bytes that both sides must agree on; they are not sent.
         psk: 32 bytes, `NO_PSK` where there is none.
         pattern: the handshake pattern.
-        ephemeral: for tests with known answers only; a fresh key otherwise.
+        ephemeral, kem: for tests with known answers only; fresh keys otherwise.
     """
 
     def __init__(
@@ -249,14 +276,17 @@ class NoiseInitiator(_Handshake):
         psk: bytes = NO_PSK,
         pattern: Pattern = Pattern.IKPSK1,
         ephemeral: PrivateKey | None = None,
+        kem: KemPrivateKey | None = None,
     ) -> None:
         super().__init__(static, responder, suite, prologue, pattern)
         self._responder = responder
         self._ephemeral = ephemeral or PrivateKey.generate()
+        self._kem = (kem or KemPrivateKey()) if pattern.hybrid else None
         self._set_psk(psk)
 
     def write_message_1(self, payload: bytes) -> bytes:
-        """The first message: ephemeral (32), sealed static (48), sealed payload (n + 16).
+        """The first message: ephemeral (32), in a hybrid one the sealed encapsulation key (1,200),
+        sealed static (48), sealed payload (n + 16).
 
         Raises:
             ValueError: out of turn, or the responder's key is a low-order point.
@@ -265,28 +295,33 @@ class NoiseInitiator(_Handshake):
         state = self._state.copy()
         ephemeral = self._ephemeral
         self._mix_ephemeral(state, ephemeral.public.raw)
+        sealed_kem_key = b"" if self._kem is None else state.seal(self._kem.public)
         state.mix_key(ephemeral.exchange(self._responder))
         sealed_static = state.seal(self._static.public.raw)
         state.mix_key(self._static.exchange(self._responder))
-        self._mix_psk(state, Pattern.IKPSK1)
+        self._mix_psk1(state)
         sealed_payload = state.seal(payload)
         self._state, self._step = state, _Step.MESSAGE_1
-        return ephemeral.public.raw + sealed_static + sealed_payload
+        return ephemeral.public.raw + sealed_kem_key + sealed_static + sealed_payload
 
     def read_message_2_untrusted(self, message: bytes) -> bytes:
         """The payload of the answer. After a `BadPacket` the true answer is still accepted."""
         if self._step is _Step.DONE:
             raise BadPacket("unexpected")
         self._expect(_Step.MESSAGE_1)
-        if not KEY_BYTES + _TAG <= len(message) <= _MAX_MESSAGE:
+        sealed_at = KEY_BYTES if self._kem is None else KEY_BYTES + _SEALED_CIPHERTEXT
+        if not sealed_at + _TAG <= len(message) <= _MAX_MESSAGE:
             raise BadPacket("bad_handshake")
         state = self._state.copy()
         remote = message[:KEY_BYTES]
         self._mix_ephemeral(state, remote)
         state.mix_key(self._ephemeral.exchange_untrusted(remote))
+        if self._kem is not None:
+            ciphertext = state.open_untrusted(message[KEY_BYTES:sealed_at])
+            state.mix_key(self._kem.decapsulate_untrusted(ciphertext))
         state.mix_key(self._static.exchange_untrusted(remote))
-        self._mix_psk(state, Pattern.IKPSK2)
-        payload = state.open_untrusted(message[KEY_BYTES:])
+        self._mix_psk2(state)
+        payload = state.open_untrusted(message[sealed_at:])
         self._state, self._step = state, _Step.DONE
         return payload
 
@@ -309,30 +344,38 @@ class NoiseResponder(_Handshake):
         super().__init__(static, static.public.raw, suite, prologue, pattern)
         self._ephemeral = ephemeral  # made late: a stranger's message must not cost us a key
         self._remote_ephemeral = b""
+        self._kem_key = b""  # what is said to be one
+        self._remote_kem: KemPublicKey | None = None
         self._remote_static = b""
         self._sealed_payload = b""
 
     def read_static_untrusted(self, message: bytes) -> bytes:
-        """First step on message 1: the peer's static public key, 32 bytes; one X25519.
+        """First step on message 1: the peer's static public key, 32 bytes; one X25519, no KEM.
 
         The peer has not proven yet that the key is its own: that takes the second step, and,
         because message 1 can be replayed, something sealed with the session's keys.
         """
         self._expect(_Step.NEW)
-        if not KEY_BYTES + _SEALED_KEY + _TAG <= len(message) <= _MAX_MESSAGE:
+        static_at = KEY_BYTES + (_SEALED_KEM_KEY if self._pattern.hybrid else 0)
+        payload_at = static_at + _SEALED_KEY
+        if not payload_at + _TAG <= len(message) <= _MAX_MESSAGE:
             raise BadPacket("bad_handshake")
         state = self._state.copy()
         remote = message[:KEY_BYTES]
         self._mix_ephemeral(state, remote)
+        kem_key = b""
+        if self._pattern.hybrid:
+            kem_key = state.open_untrusted(message[KEY_BYTES:static_at])
         state.mix_key(self._static.exchange_untrusted(remote))
-        public = state.open_untrusted(message[KEY_BYTES : KEY_BYTES + _SEALED_KEY])
+        public = state.open_untrusted(message[static_at:payload_at])
         self._remote_ephemeral, self._remote_static = remote, public
-        self._sealed_payload = message[KEY_BYTES + _SEALED_KEY :]
+        self._kem_key = kem_key
+        self._sealed_payload = message[payload_at:]
         self._state, self._step = state, _Step.STATIC_READ
         return public
 
     def read_payload_untrusted(self, psk: bytes = NO_PSK) -> bytes:
-        """Second step on message 1: its payload; one X25519.
+        """Second step on message 1: its payload; one X25519, and last the encapsulation key.
 
         Args:
             psk: the 32 bytes chosen by the static key. After a `BadPacket` another may be tried.
@@ -341,23 +384,32 @@ class NoiseResponder(_Handshake):
         self._set_psk(psk)
         state = self._state.copy()
         state.mix_key(self._static.exchange_untrusted(self._remote_static))
-        self._mix_psk(state, Pattern.IKPSK1)
+        self._mix_psk1(state)
         payload = state.open_untrusted(self._sealed_payload)
+        if self._pattern.hybrid:
+            self._remote_kem = KemPublicKey.from_raw_untrusted(self._kem_key)
         self._state, self._step = state, _Step.MESSAGE_1
         return payload
 
     def write_message_2(self, payload: bytes) -> bytes:
-        """The answer: ephemeral (32), sealed payload (n + 16). The handshake is done."""
+        """The answer: ephemeral (32), in a hybrid one the sealed ciphertext (1,104), sealed
+        payload (n + 16). The handshake is done.
+        """
         self._expect(_Step.MESSAGE_1)
         state = self._state
         ephemeral = self._ephemeral or PrivateKey.generate()
         self._mix_ephemeral(state, ephemeral.public.raw)
         state.mix_key(ephemeral.exchange(self._remote_ephemeral))
+        sealed_ciphertext = b""
+        if self._remote_kem is not None:
+            ciphertext, secret = self._remote_kem.encapsulate()
+            sealed_ciphertext = state.seal(ciphertext)
+            state.mix_key(secret)
         state.mix_key(ephemeral.exchange(self._remote_static))
-        self._mix_psk(state, Pattern.IKPSK2)
+        self._mix_psk2(state)
         sealed_payload = state.seal(payload)
         self._step = _Step.DONE
-        return ephemeral.public.raw + sealed_payload
+        return ephemeral.public.raw + sealed_ciphertext + sealed_payload
 
 
 # --- Choice of the cipher suite ------------------------------------------------------------------

@@ -26,8 +26,15 @@ from contextlib import suppress
 from attrs import frozen
 
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
-from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, RESET_SIZE, SEALED_OVERHEAD
+from transport.constants import (
+    HYBRID_INIT_SIZE,
+    MAX_SESSIONS,
+    MEMORY_LIMIT,
+    RESET_SIZE,
+    SEALED_OVERHEAD,
+)
 from transport.crypto.identity import PrivateKey
+from transport.crypto.kem import PostQuantum
 from transport.endpoint.budget import MemoryBudget
 from transport.endpoint.timers import TimerHeap
 from transport.errors import BadPacket
@@ -48,16 +55,19 @@ from transport.wire.datagrams import (
     DATA,
     DATAGRAM,
     INIT,
+    INIT_SLICE,
     RESET,
     RESPONSE,
+    RESPONSE_SLICE,
     Suite,
     decode_cookie_index_untrusted,
     decode_response_untrusted,
+    decode_slice_untrusted,
 )
 from transport.wire.trains import Address, Bytes, PipeAddress, Refusal, Train, cut
 
 _SEALED = frozenset((DATA, CONTROL, DATAGRAM))
-_TYPES = _SEALED | {INIT, RESPONSE, COOKIE, RESET}
+_TYPES = _SEALED | {INIT, RESPONSE, COOKIE, RESET, INIT_SLICE, RESPONSE_SLICE}
 
 DemuxEvent = Accepted | Connected | Refused | GaveUp
 # Trains with the size of their datagrams, of one session and from one address each, in order.
@@ -89,6 +99,7 @@ class Demux:
         silent: bool = False,
         memory_limit: int = MEMORY_LIMIT,
         config: TransportConfig = DEFAULT_CONFIG,
+        post_quantum: PostQuantum = PostQuantum.AUTO,
     ) -> None:
         """Without `authority` the endpoint only initiates, and inits are dropped.
 
@@ -110,6 +121,7 @@ class Demux:
                 max_sessions=max_sessions,
                 config=config,
                 silent=silent,
+                post_quantum=post_quantum,
             )
         self._initiator = Initiator(
             identity,
@@ -118,6 +130,7 @@ class Demux:
             random_bytes=random_bytes,
             timestamp_ns=timestamp_ns,
             config=config,
+            post_quantum=post_quantum,
         )
         self.gate = FloodGate(now)
         self._budget: MemoryBudget[Session] = MemoryBudget(memory_limit)
@@ -202,6 +215,10 @@ class Demux:
                     self.touched[session] = None
                 except Exception as error:
                     self.failed(session, error, now)
+            if left and size == HYBRID_INIT_SIZE:
+                asking = self._initiator.too_big(address, now)
+                self._due += asking
+                left = 0 if asking else left
             if left:
                 self.drops["too_big"] += left
 
@@ -333,10 +350,11 @@ class Demux:
         except BadPacket as bad:
             self.drops[bad.reason] += 1
             if isinstance(bad, ReplyDue):
-                self._replies.append((bad.reply, address, len(bad.reply)))
+                self._replies += [(each, address, len(each)) for each in bad.replies]
         except Exception as error:
             owner = self._indices.owners.get(int.from_bytes(datagram[4:8], "little"))
-            if kind in (RESPONSE, COOKIE) and isinstance(owner, Negotiation):
+            answers = (RESPONSE, RESPONSE_SLICE, COOKIE)
+            if kind in answers and isinstance(owner, Negotiation):
                 self._negotiation_failed(owner, error)
             else:
                 self._record(error, None)
@@ -344,26 +362,42 @@ class Demux:
     def _receive_handshake_untrusted(
         self, kind: int, datagram: bytes, address: Address, now: float
     ) -> None:
-        if kind == INIT:
+        if kind in (INIT, INIT_SLICE):
             if not isinstance(address, PipeAddress):  # which the kernel cannot hold back
                 self.gate.saw(proven=any(datagram[-MAC_BYTES:]), now=now)
             if self._responder is None:
                 raise BadPacket("unexpected")
-            response = self._responder.receive_init_untrusted(datagram, address, now)
-            self._replies.append((response, address, len(response)))
+            if kind == INIT:
+                response = self._responder.receive_init_untrusted(datagram, address, now)
+            else:
+                response = self._responder.receive_slice_untrusted(datagram, address, now)
+            self._replies += [(each, address, len(each)) for each in response]
         elif kind == RESPONSE:
             index = decode_response_untrusted(datagram).receiver_index
+            self._receive_response_untrusted(self._negotiation_untrusted(index), datagram, now)
+        elif kind == RESPONSE_SLICE:
+            index = decode_slice_untrusted(datagram).sender_index
             negotiation = self._negotiation_untrusted(index)
-            session = self._initiator.receive_response_untrusted(negotiation, datagram, now)
-            self._timers.cancel(negotiation)
-            if session is not None:
-                self.touched[session] = None
+            whole = negotiation.receive_slice_untrusted(datagram, now)
+            if whole is not None:
+                self._receive_response_untrusted(negotiation, whole, now)
         elif kind == COOKIE:
             negotiation = self._negotiation_untrusted(decode_cookie_index_untrusted(datagram))
             negotiation.receive_cookie_untrusted(datagram, now)
             self._due.append(negotiation)
         else:
             self._due.append(self._initiator.receive_reset_untrusted(datagram, now))
+
+    def _receive_response_untrusted(
+        self, negotiation: Negotiation, datagram: bytes, now: float
+    ) -> None:
+        session = self._initiator.receive_response_untrusted(negotiation, datagram, now)
+        if self._initiator.is_live(negotiation):  # it goes on
+            self._due.append(negotiation)
+            return
+        self._timers.cancel(negotiation)
+        if session is not None:
+            self.touched[session] = None
 
     def _negotiation_untrusted(self, index: int) -> Negotiation:
         owner = self._indices.owners.get(index)
@@ -456,13 +490,12 @@ class Demux:
             negotiation = self._due.pop()
             if self._initiator.is_live(negotiation):
                 try:
-                    datagram = negotiation.datagram_to_send(now)
+                    datagrams = negotiation.datagrams_to_send(now)
                     self._timers.schedule(negotiation)
                 except Exception as error:
                     self._negotiation_failed(negotiation, error)
                     continue
-                if datagram is not None:
-                    out.append((datagram, negotiation.address, len(datagram)))
+                out += [(each, negotiation.address, len(each)) for each in datagrams]
         if self._replies:  # the last words of sessions that have failed just now
             out += self._replies
             self._replies = []

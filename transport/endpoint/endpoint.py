@@ -38,6 +38,7 @@ from transport.constants import (
     RECEIVE_BATCH,
 )
 from transport.crypto.identity import PrivateKey
+from transport.crypto.kem import PostQuantum, usable
 from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.demux import Demux, Runs
@@ -56,7 +57,7 @@ from transport.session.events import PathChanged, Silent
 from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
-from transport.wire.datagrams import Credential, Suite
+from transport.wire.datagrams import Credential, Result, Suite
 from transport.wire.trains import Address, Bytes, Train
 
 # Tracebacks in the log, a second and at once: whoever can cause one may do so again and again.
@@ -66,6 +67,10 @@ FAILURE_LINE_BURST: Final = 10.0
 # To move Trio's deadline costs two microseconds, a needless wake-up at least ten times as much. In
 # a stream it moves a little with each turn, so for less than this it stays.
 LATE: Final = 0.0005  # seconds; half of the shortest delay of an acknowledgement
+
+_REFUSALS: Final = {result: result.name.lower().replace("_", " ") for result in Result} | {
+    Result.HYBRID: "one side requires post-quantum handshakes, the other does not make them"
+}
 
 logger = logging.getLogger("transport.endpoint.endpoint")
 
@@ -157,8 +162,7 @@ class Endpoint:
         if isinstance(outcome, Connected):
             return self._channel(outcome.session, peer.credential)
         if isinstance(outcome, Refused):
-            text = outcome.result.name.lower().replace("_", " ")
-            raise HandshakeRefused(outcome.result, f"refused: {text}")
+            raise HandshakeRefused(outcome.result, f"refused: {_REFUSALS[outcome.result]}")
         if attempt.open:
             raise PeerUnreachable("; ".join(attempt.obstacles.values()), attempt.obstacles)
         raise HandshakeTimeout(f"no answer within {patience:g} s", attempt.obstacles)
@@ -563,6 +567,7 @@ async def open_endpoint(
     max_sessions: int = MAX_SESSIONS,
     silent: bool = False,
     config: TransportConfig = DEFAULT_CONFIG,
+    post_quantum: PostQuantum = PostQuantum.AUTO,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     timestamp_ns: Callable[[], int] = _timestamp_ns,
 ) -> AsyncIterator[Endpoint]:
@@ -571,7 +576,9 @@ async def open_endpoint(
     `authority` decides who may connect; without one the endpoint only connects. `suite`: what
     this side initiates with, by default AES-GCM where the processor has instructions for it.
     `silent`: peers of sessions that were lost in a restart are not told, and find out by silence.
-    `config`: what all its sessions do alike, such as their congestion control.
+    `config`: what all its sessions do alike, such as their congestion control. `post_quantum`:
+    whether handshakes are hybrid, with ML-KEM-768 beside X25519; `TransportError` where that is
+    required and cannot be had.
     """
     demux = Demux(
         identity,
@@ -583,6 +590,7 @@ async def open_endpoint(
         max_sessions=max_sessions,
         silent=silent,
         config=config,
+        post_quantum=usable(post_quantum),
     )
     endpoint = Endpoint(sock, demux)
     body_error: BaseException | None = None

@@ -6,7 +6,11 @@ and under load none, for who has not proven that it can read there, and one that
 for who has, with mac2; one X25519 for the sender's key; the look-up, which meets strangers with
 silence; another X25519 that proves key and credential; freshness; for who gets an answer with which
 nothing begins (refused, full, session lost), a second since the last one. What passes is answered
-with a response of 140 bytes, smaller than the init, and nothing has changed yet.
+with a response smaller than the init, and nothing has changed yet. Only that answer costs an
+encapsulation, where the init was a hybrid one.
+
+A slice of an init is kept for who has proven its address, and nobody else (`slices.py`); the init,
+once it is whole, goes the same way as any other.
 
 Freshness does not rest on clocks: an init that is not newer than the peer's last confirmed one
 gets a cookie, and is accepted when it comes back with the cookie under its seal.
@@ -24,18 +28,22 @@ from typing import Final, Protocol
 from attrs import define, frozen
 
 from transport.crypto.identity import PrivateKey, PublicKey
+from transport.crypto.kem import PostQuantum
 from transport.crypto.noise import NO_PSK
 from transport.errors import BadPacket
 from transport.handshake.attempt import INIT_COPIES
 from transport.handshake.cookie import CookieJar
 from transport.handshake.messages import InitReader
+from transport.handshake.slices import SliceTable
 from transport.ratelimit import BucketTable, FairBucket, TokenBucket, address_key
 from transport.wire.datagrams import (
     Credential,
+    HandshakeSlice,
     InitHeader,
     InitPayload,
     Result,
     decode_init_untrusted,
+    decode_slice_untrusted,
 )
 from transport.wire.trains import Address
 
@@ -97,7 +105,7 @@ class Admitted:
 class _Answer:
     """What an init was answered with."""
 
-    response: bytes
+    response: tuple[bytes, ...]
     until: float  # it is good
     left: int  # how often it is given again
 
@@ -105,9 +113,9 @@ class _Answer:
 class ReplyDue(BadPacket):
     """Nothing new, but this is to be sent: a cookie to come back with, or the same answer again."""
 
-    def __init__(self, reason: str, reply: bytes) -> None:
+    def __init__(self, reason: str, *replies: bytes) -> None:
         super().__init__(reason)
-        self.reply = reply
+        self.replies = replies
 
 
 def _source(address: Address) -> bytes:
@@ -124,8 +132,10 @@ class Admission:
         authority: Authority,
         now: float,
         random_bytes: Callable[[int], bytes],
+        post_quantum: PostQuantum = PostQuantum.AUTO,
     ) -> None:
         self._identity = identity
+        self._takes_hybrid = post_quantum is not PostQuantum.OFF
         self._authority = authority
         self._jar = CookieJar(identity.public.raw, random_bytes)
         self._addresses = BucketTable(HANDSHAKES_PER_ADDRESS, HANDSHAKE_BURST_PER_ADDRESS)
@@ -136,10 +146,13 @@ class Admission:
         self._refusals = BucketTable(REFUSALS_PER_KEY, REFUSALS_PER_KEY)
         self._confirmed: OrderedDict[bytes, int] = OrderedDict()
         self._answers: OrderedDict[tuple[bytes, Address], _Answer] = OrderedDict()
+        self._slices = SliceTable()
 
     def admit_untrusted(self, datagram: bytes, address: Address, now: float) -> Admitted:
         """What an init from `address` is worth."""
         header = decode_init_untrusted(datagram)
+        if header.hybrid and not self._takes_hybrid:
+            raise BadPacket("hybrid_off")
         self._jar.check_mac1_untrusted(datagram)
         # By address too: a copy that came from elsewhere, faster, must not stand for the original.
         answer = self._answers.get((header.mac1, address))
@@ -164,6 +177,17 @@ class Admission:
             raise self.cookie_for(header, "stale_timestamp", address, now)
         return Admitted(header, reader, peer, payload, grant.result, proven)
 
+    def add_slice_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes | None:
+        """The whole init, once its last slice has come; not looked at yet."""
+        piece = decode_slice_untrusted(datagram)
+        if not self._takes_hybrid:
+            raise BadPacket("hybrid_off")
+        self._jar.check_mac1_untrusted(datagram)
+        source, key = _source(address), address_key(address[0])
+        if not self._jar.check_mac2(datagram, source, now):
+            raise self._cookie_for(piece, "slice_unproven", source, key, now)
+        return self._slices.add_untrusted(piece, address, key, now)
+
     def refuse(self, admitted: Admitted, address: Address, now: float) -> None:
         """Nothing begins with the answer to this init; raises `BadPacket` if it is to get none."""
         proven = admitted.proven_address
@@ -173,7 +197,9 @@ class Admission:
             raise BadPacket("refusal_limited")
         raise self.cookie_for(admitted.header, "refusal_limited", address, now)
 
-    def answered(self, header: InitHeader, address: Address, response: bytes, until: float) -> None:
+    def answered(
+        self, header: InitHeader, address: Address, response: tuple[bytes, ...], until: float
+    ) -> None:
         """An init was answered so; copies of it get the same, until then."""
         self._answers[header.mac1, address] = _Answer(response, until, ANSWERS_PER_INIT - 1)
         if len(self._answers) > ANSWERED_INITS:
@@ -184,7 +210,7 @@ class Admission:
         if not answer.left or now >= answer.until:
             return BadPacket("repeated_init")
         answer.left -= 1
-        return ReplyDue("repeated_init", answer.response)
+        return ReplyDue("repeated_init", *answer.response)
 
     def cookie_for(
         self, header: InitHeader, reason: str, address: Address, now: float
@@ -193,7 +219,12 @@ class Admission:
         return self._cookie_for(header, reason, _source(address), address_key(address[0]), now)
 
     def _cookie_for(
-        self, header: InitHeader, reason: str, source: bytes, key: bytes, now: float
+        self,
+        header: InitHeader | HandshakeSlice,
+        reason: str,
+        source: bytes,
+        key: bytes,
+        now: float,
     ) -> BadPacket:
         # HOT PATH of a flood
         if not self._replies_each.allow(key, now) or not self._replies.allow(now):

@@ -6,29 +6,47 @@ does not matter. Retries leave in several copies, a moment apart: what was not a
 been lost, or a flood of others may leave little room for it. A cookie reply is answered at once,
 and its cookie is put under the seal as well, which also makes up for a clock that went backwards.
 
+An init has one of three forms: hybrid and whole, hybrid in slices, or plain. A peer that may be old
+knows plain ones alone, and a path may not take a whole one, so as long as nothing is heard the
+forms take turns. Each answer says, under the peer's seal, whether it takes hybrid inits: who does
+never begins a session with a plain one whose sender does, too, but asks for the other form.
+
 Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
 """
 
 from __future__ import annotations
 
+import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
-from attrs import frozen
+from attrs import define, frozen
 
 from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
+from transport.crypto.kem import PostQuantum
 from transport.errors import BadPacket
 from transport.handshake.cookie import MacStamper, check_mac1_untrusted
 from transport.handshake.messages import Initiation, Peer
+from transport.handshake.slices import SliceTable
 from transport.session.keyring import KeyPair
-from transport.wire.datagrams import InitPayload, ResponsePayload, Suite, decode_response_untrusted
+from transport.wire.datagrams import (
+    INIT_SLICE,
+    SLICE_ID_SIZE,
+    InitPayload,
+    ResponsePayload,
+    Result,
+    Suite,
+    cut_handshake,
+    decode_response_untrusted,
+    decode_slice_untrusted,
+)
 from transport.wire.trains import Address, PipeAddress
 
 HANDSHAKE_RETRY_FIRST: Final = 0.5
-# A path that heals is found within this time; 232 bytes each. Across attempts the caller backs off.
+# A path that heals is found within this time. Across attempts the caller backs off.
 HANDSHAKE_RETRY_CAP: Final = 1.5
 HANDSHAKES_KEPT: Final = 4  # inits whose answers are taken: round trips up to 4 s
 # How often the first, second and later inits without an answer are sent. A responder in a flood
@@ -40,6 +58,24 @@ PROVEN_COPIES: Final = (1, 2, 4)
 # so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
 COPY_INTERVAL: Final = 0.05
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
+PLAIN_TURN: Final = 4  # each fourth init to a peer that took hybrid ones: it may be older now
+SLICED_ANSWERS: Final = 4  # responses of which some slices are kept
+
+
+class Form(enum.Enum):
+    """What an init looks like."""
+
+    WHOLE = enum.auto()  # hybrid, one datagram of 1,416 bytes
+    SLICED = enum.auto()  # the same in up to 548 bytes each
+    PLAIN = enum.auto()  # X25519 alone, 232 bytes
+
+
+@define
+class Forms:
+    """What is known of a peer and the way to it; outlives a negotiation."""
+
+    taken: bool | None = None  # whether it takes hybrid inits, as it has said itself
+    sliced: bool = False  # whole ones do not get through
 
 
 @frozen
@@ -65,10 +101,12 @@ class Negotiation:
         stamper: MacStamper,
         now: float,
         give_up_at: float,
-        jitter: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
         timestamp_ns: Callable[[], int],
+        post_quantum: PostQuantum = PostQuantum.AUTO,
+        forms: Forms | None = None,
     ) -> None:
-        """`resume`: the association to go on with, 0 for a new one; `jitter` in [-1, 1]."""
+        """`resume`: the association to go on with, 0 for a new one."""
         self.peer = peer
         self.address = address
         self.index = index
@@ -79,21 +117,29 @@ class Negotiation:
         self._identity = identity
         self._suite = suite
         self._stamper = stamper
-        self._jitter = jitter
+        self._random = random_bytes
         self._timestamp_ns = timestamp_ns
+        self._offers = post_quantum is not PostQuantum.OFF
+        self._forms = Forms() if forms is None else forms
+        self._form: Form | None = None  # of the newest init
+        self._same_form = False  # for the next one: this one has been heard
+        self._turn = 0  # of the forms
+        self._whole_fits = True  # as far as the interface has said
+        self._whole_sent = False
+        self._answers = SliceTable(SLICED_ANSWERS, SLICED_ANSWERS)
         self._initiations: deque[Initiation] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
         self._send_at = now
         self.sent = 0  # inits
         self._unanswered = 0  # of those, in a row
-        self._newest = b""  # of those
+        self._newest: Sequence[bytes] = ()  # the datagrams of the last of those
         self._copies = 0  # of it, that are still to be sent
         self._copy_at = inf  # when the next is
 
-    def datagram_to_send(self, now: float) -> bytes | None:
-        """An init, when one is due."""
+    def datagrams_to_send(self, now: float) -> Sequence[bytes]:
+        """An init, when one is due: one datagram, or its slices."""
         if now >= self.give_up_at or now < min(self._send_at, self._copy_at):
-            return None
+            return ()
         if now >= self._send_at:
             self._newest = self._init(now)
         else:
@@ -101,7 +147,7 @@ class Negotiation:
         self._copy_at = now + COPY_INTERVAL if self._copies else inf
         return self._newest
 
-    def _init(self, now: float) -> bytes:
+    def _init(self, now: float) -> Sequence[bytes]:
         """A new one."""
         cookie = self._stamper.cookie(now)
         copies = INIT_COPIES if cookie is None else PROVEN_COPIES
@@ -109,10 +155,14 @@ class Negotiation:
         if isinstance(self.address, PipeAddress):
             self._copies = 0  # it loses none
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
+        form = self._form if self._same_form and self._form else self._next_form()
+        self._form, self._same_form = form, False
+        self._whole_sent |= form is Form.WHOLE
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
         self._unanswered += 1
-        initiation = Initiation(self._identity, self.peer, self._suite, self.index)
+        hybrid = form is not Form.PLAIN
+        initiation = Initiation(self._identity, self.peer, self._suite, self.index, hybrid=hybrid)
         self._initiations.appendleft(initiation)
         payload = InitPayload(
             timestamp_ns=self._timestamp_ns(),
@@ -122,8 +172,52 @@ class Negotiation:
             receive_window=RECEIVE_WINDOW,
             max_slices=MAX_SLICES,
             takes_parity=True,
+            takes_hybrid=self._offers,
         )
-        return self._stamper.stamp(initiation.init(payload), now)
+        init = self._stamper.stamp(initiation.init(payload), now)
+        if form is not Form.SLICED:
+            return (init,)
+        slices = cut_handshake(INIT_SLICE, self.index, self._random(SLICE_ID_SIZE), init)
+        # Without a cookie none of them is kept: the first asks for one.
+        leaving = slices[:1] if cookie is None else slices
+        return [self._stamper.stamp(each.encode(), now) for each in leaving]
+
+    def _jitter(self) -> float:
+        """From -1 to 1."""
+        return int.from_bytes(self._random(4), "little") / 2**31 - 1
+
+    def _next_form(self) -> Form:
+        turn, forms = self._turn, self._forms
+        self._turn += 1
+        if not self._offers or forms.taken is False:
+            return Form.PLAIN
+        if turn % PLAIN_TURN == PLAIN_TURN - 1 or (forms.taken is None and turn % 2):
+            return Form.PLAIN
+        if isinstance(self.address, PipeAddress):
+            return Form.WHOLE
+        sliced = not self._whole_fits or forms.sliced ^ (forms.taken is True and turn % 2 == 1)
+        return Form.SLICED if sliced else Form.WHOLE
+
+    def too_big(self, now: float) -> bool:
+        """The interface does not take a whole init; whether this one has tried that."""
+        if self._form is not Form.WHOLE:
+            return False
+        self._whole_fits = False
+        self._turn = 0
+        self._begin_again(now)
+        return True
+
+    def go_hybrid(self, now: float) -> None:
+        """The peer wants another form than the plain init that it has answered."""
+        self._forms.sliced = self._whole_sent and not isinstance(self.address, PipeAddress)
+        self._turn = 0
+        self._begin_again(now)
+
+    def receive_slice_untrusted(self, datagram: bytes, now: float) -> bytes | None:
+        """The whole response, once its last slice has come; not looked at yet."""
+        check_mac1_untrusted(self._identity.public.raw, datagram)
+        piece = decode_slice_untrusted(datagram)
+        return self._answers.add_untrusted(piece, self.address, None, now)
 
     def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
         header = decode_response_untrusted(datagram)
@@ -131,19 +225,29 @@ class Negotiation:
         refused = BadPacket("unexpected")
         for initiation in self._initiations:
             try:
-                return Agreed(*initiation.read_response_untrusted(header, now))
+                agreed = Agreed(*initiation.read_response_untrusted(header, now))
             except BadPacket as bad:
                 refused = bad
+                continue
+            forms, takes = self._forms, agreed.response.takes_hybrid
+            forms.taken = header.hybrid or takes
+            if header.hybrid:
+                forms.sliced = self._form is Form.SLICED
+            elif takes and self._offers and agreed.response.result is Result.OK:
+                raise BadPacket("unexpected")  # no such peer begins a session without
+            return agreed
         raise refused
 
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
         """Take the cookie and try again at once, with it."""
         self._stamper.consume_reply_untrusted(datagram, now)
         self._retry = HANDSHAKE_RETRY_FIRST  # it was heard, and a new question begins
+        self._same_form = True
         self._begin_again(now)
 
     def hurry(self, now: float) -> None:
         """There is reason to think that an init would be answered now."""
+        self._same_form = True
         self._begin_again(now)
 
     def _begin_again(self, now: float) -> None:

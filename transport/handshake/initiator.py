@@ -5,6 +5,9 @@ names the association; if the responder does not know it any more, it has restar
 us up, and the session is over: the program above connects anew. A responder that has fallen silent
 is sought with rekeys at several addresses side by side; the one that answers becomes the path.
 
+Whether a handshake is hybrid is settled by what both sides say under their seals (`attempt.py`): a
+session without begins only where one of them does not take it, and not if it is required here.
+
 Pure. Error contract: `receive_*_untrusted` raises `BadPacket` and nothing has changed.
 """
 
@@ -19,10 +22,11 @@ from typing import Final
 from attrs import Factory, define, frozen
 
 from transport.congestion.choice import TransportConfig
-from transport.constants import CONNECT_ADDRESSES, KCP_MTU, RECEIVE_WINDOW
+from transport.constants import CONNECT_ADDRESSES, HYBRID_INIT_SIZE, KCP_MTU, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
+from transport.crypto.kem import PostQuantum
 from transport.errors import BadPacket
-from transport.handshake.attempt import Negotiation
+from transport.handshake.attempt import Forms, Negotiation
 from transport.handshake.cookie import MacStamper
 from transport.handshake.indices import IndexTable
 from transport.handshake.messages import Peer
@@ -46,10 +50,10 @@ class Connected:
 
 @frozen(eq=False)
 class Refused:
-    """The responder, which has proven its key, said no."""
+    """The responder, which has proven its key, said no; or we do, to what it can."""
 
     negotiation: Negotiation
-    result: Result
+    result: Result  # HYBRID: one side requires what the other does not take
 
 
 @frozen(eq=False)
@@ -66,6 +70,7 @@ class _Relation:
     peer: Peer
     stamper: MacStamper
     session: Session | None = None
+    forms: Forms = Factory(Forms)
     negotiations: dict[Address, Negotiation] = Factory(dict)  # that are under way
     reset_at: float = -inf  # when it last told us that it has lost the session
 
@@ -82,6 +87,7 @@ class Initiator:
         random_bytes: Callable[[int], bytes],
         timestamp_ns: Callable[[], int],
         config: TransportConfig,
+        post_quantum: PostQuantum = PostQuantum.AUTO,
     ) -> None:
         self.started: list[Negotiation] = []  # to be scheduled by the demux
         self.events: deque[Connected | Refused | GaveUp] = deque()
@@ -91,6 +97,7 @@ class Initiator:
         self._random = random_bytes
         self._timestamp_ns = timestamp_ns
         self._config = config
+        self._post_quantum = post_quantum
         self._negotiations: dict[Negotiation, _Relation] = {}
         self._sessions: dict[Session, _Relation] = {}
 
@@ -114,6 +121,7 @@ class Initiator:
         if under_way is not None:
             return under_way
         stamper, until = relation.stamper, now + REKEY_PATIENCE
+        relation.forms.sliced &= session.datagram_size < HYBRID_INIT_SIZE
         return self._negotiate(relation, address, stamper, session.association, now, until)
 
     def addresses(self) -> set[Address]:
@@ -178,8 +186,10 @@ class Initiator:
             stamper=stamper,
             now=now,
             give_up_at=give_up_at,
-            jitter=lambda: int.from_bytes(self._random(4), "little") / 2**31 - 1,
+            random_bytes=self._random,
             timestamp_ns=self._timestamp_ns,
+            post_quantum=self._post_quantum,
+            forms=relation.forms,
         )
         self._indices[negotiation.index] = negotiation
         self._negotiations[negotiation] = relation
@@ -210,17 +220,32 @@ class Initiator:
         if relation.session is None:
             self.events.append(GaveUp(negotiation))
 
+    def too_big(self, address: Address, now: float) -> list[Negotiation]:
+        """The interface does not take whole hybrid inits to there: who has sent one, and asks in
+        another form now.
+        """
+        asking = [each for each in self._negotiations if each.address == address]
+        return [each for each in asking if each.too_big(now)]
+
     def receive_response_untrusted(
         self, negotiation: Negotiation, datagram: bytes, now: float
     ) -> Session | None:
-        """The answer to a negotiation; the session that it made, renewed or ended."""
+        """The answer to a negotiation; the session that it made, renewed or ended. The negotiation
+        goes on where it is to come in another form.
+        """
         agreed = negotiation.receive_response_untrusted(datagram, now)
+        response, pair, wanted = agreed.response, agreed.pair, self._post_quantum
+        if response.result is Result.HYBRID and wanted is not PostQuantum.OFF:
+            negotiation.go_hybrid(now)
+            return None
         relation = self._negotiations[negotiation]
         self.abandon(negotiation)
-        response, pair, session = agreed.response, agreed.pair, relation.session
+        session, result = relation.session, response.result
+        if wanted is PostQuantum.REQUIRE and result is Result.OK and not pair.hybrid:
+            result = Result.HYBRID
         if session is None:
-            if response.result is not Result.OK:
-                self.events.append(Refused(negotiation, response.result))
+            if result is not Result.OK:
+                self.events.append(Refused(negotiation, result))
                 return None
             session = relation.session = Session(
                 initiator=True,
@@ -238,8 +263,8 @@ class Initiator:
             )
             self._sessions[session] = relation
             self.events.append(Connected(negotiation, session))
-        elif response.result is not Result.OK:
-            session.fail(CloseCode.NORMAL, f"refused: {response.result.name.lower()}")
+        elif result is not Result.OK:
+            session.fail(CloseCode.NORMAL, f"refused: {result.name.lower()}")
             return session
         elif not response.resumed:
             session.fail(CloseCode.TIMEOUT, "the peer has lost the session")

@@ -8,6 +8,10 @@ Whoever replays an init gets into that table, too, so an entry may cost nobody e
 table is bounded, in all and for each peer, the oldest expire first, and a second one of the same
 peer has to prove its address, so that replays from elsewhere cannot push the real peer out.
 
+A hybrid handshake is asked for where both sides take one: an init in the other form whose sender
+says under its seal that it does is told so, and nothing begins with it. Nobody on the path can make
+the two do without; who holds back hybrid inits holds back the session.
+
 Pure. Error contract: `receive_init_untrusted` raises `BadPacket` (or `ReplyDue`), `confirm`
 raises `BadPacket`; in both cases nothing has changed.
 """
@@ -21,8 +25,9 @@ from typing import Final
 from attrs import frozen
 
 from transport.congestion.choice import TransportConfig
-from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
+from transport.constants import HYBRID_INIT_SIZE, KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey, PublicKey
+from transport.crypto.kem import PostQuantum
 from transport.errors import BadPacket
 from transport.handshake.admission import Admission, Admitted, Authority
 from transport.handshake.cookie import MacStamper
@@ -33,7 +38,14 @@ from transport.ratelimit import BucketTable
 from transport.session.keyring import KeyPair
 from transport.session.session import Session
 from transport.wire.control import CloseCode
-from transport.wire.datagrams import Credential, ResponsePayload, Result
+from transport.wire.datagrams import (
+    RESPONSE_SLICE,
+    SLICE_ID_SIZE,
+    Credential,
+    ResponsePayload,
+    Result,
+    cut_handshake,
+)
 from transport.wire.trains import Address
 
 HALF_OPEN_LIFETIME: Final = 5.0  # between response and the client's first sealed datagram
@@ -135,11 +147,13 @@ class Responder:
         max_sessions: int,
         config: TransportConfig,
         silent: bool = False,
+        post_quantum: PostQuantum = PostQuantum.AUTO,
     ) -> None:
         self.half_open = HalfOpenTable()
         self.sessions: dict[bytes, Session] = {}  # by peer key: one each
         self.resets = Resets(identity, now, random_bytes, silent=silent)
-        self._admission = Admission(identity, authority, now, random_bytes)
+        self._admission = Admission(identity, authority, now, random_bytes, post_quantum)
+        self._post_quantum = post_quantum
         self._indices = indices
         self._random = random_bytes
         self.max_sessions = max_sessions
@@ -147,8 +161,21 @@ class Responder:
         self._config = config
         self.tight = False  # memory is short: nobody new
 
-    def receive_init_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes:
-        """The response to send back to `address`."""
+    def receive_slice_untrusted(
+        self, datagram: bytes, address: Address, now: float
+    ) -> tuple[bytes, ...]:
+        """The response to send back to `address`, in slices, if this was the last of an init."""
+        init = self._admission.add_slice_untrusted(datagram, address, now)
+        if init is None:
+            return ()
+        if len(init) != HYBRID_INIT_SIZE:
+            raise BadPacket("malformed")
+        return self.receive_init_untrusted(init, address, now, sliced=True)
+
+    def receive_init_untrusted(
+        self, datagram: bytes, address: Address, now: float, *, sliced: bool = False
+    ) -> tuple[bytes, ...]:
+        """The response to send back to `address`: one datagram, or its slices."""
         admitted = self._admission.admit_untrusted(datagram, address, now)
         self.expire(now)
         peer = admitted.peer
@@ -163,13 +190,33 @@ class Responder:
                 resumes = session
         elif result is Result.OK and self._full_for(peer):
             result = Result.FULL
+        if result is Result.OK and self._wants_hybrid(admitted):
+            result = Result.HYBRID
         # Who asked for a session that is lost begins anew, and keys for it would only wait here.
         begins = result is Result.OK and (resumes is not None or not admitted.payload.resume)
         if not begins:
             self._admission.refuse(admitted, address, now)
-        response = self._respond(admitted, result, resumes, address, now, begins=begins)
+        datagram = self._respond(admitted, result, resumes, address, now, begins=begins)
+        response = self._stamped(datagram, admitted, now, sliced=sliced)
         self._admission.answered(admitted.header, address, response, HalfOpenTable.expiry(now))
         return response
+
+    def _wants_hybrid(self, admitted: Admitted) -> bool:
+        """Whether an init in the other form is to come again."""
+        if admitted.header.hybrid or self._post_quantum is PostQuantum.OFF:
+            return False
+        return admitted.payload.takes_hybrid or self._post_quantum is PostQuantum.REQUIRE
+
+    def _stamped(
+        self, datagram: bytes, admitted: Admitted, now: float, *, sliced: bool
+    ) -> tuple[bytes, ...]:
+        stamper = MacStamper(admitted.peer.raw)
+        response = stamper.stamp(datagram, now)
+        if not sliced:
+            return (response,)
+        chosen_id, index = self._random(SLICE_ID_SIZE), admitted.header.sender_index
+        slices = cut_handshake(RESPONSE_SLICE, index, chosen_id, response)
+        return tuple(stamper.stamp(each.encode(), now) for each in slices)
 
     def _full_for(self, peer: PublicKey) -> bool:
         # A peer that has a session takes its own place again.
@@ -199,6 +246,7 @@ class Responder:
             max_slices=MAX_SLICES,
             reset_token=self.resets.token(index),
             takes_parity=True,
+            takes_hybrid=self._post_quantum is not PostQuantum.OFF,
         )
         datagram, pair = admitted.reader.respond(response, now)
         if begins:
@@ -217,7 +265,7 @@ class Responder:
             )
             self.half_open.add(entry)
             self._indices[index] = entry
-        return MacStamper(admitted.peer.raw).stamp(datagram, now)
+        return datagram
 
     def confirm(
         self, entry: HalfOpen, datagram: bytes, address: Address, now: float

@@ -44,6 +44,7 @@ class KeyPair:
     handshake_hash: bytes
     # Of an initiator: by this the responder says that it has lost the session. Zeros: by nothing.
     reset_token: bytes = field(default=bytes(RESET_TOKEN_SIZE), repr=False)
+    hybrid: bool = False  # with ML-KEM-768 in it
 
 
 class Keyring:

@@ -204,6 +204,7 @@ class Session:
         datagrams = self.lanes.datagrams
         return SessionStatistics(
             suite=self.keys.current.suite.name,
+            hybrid=self.keys.current.hybrid,
             rtt=self._exchange.shortest(now) or self.lanes.rtt,
             measuring=self._exchange.asking,
             sent_datagrams=self._outbox.sent_datagrams,
@@ -212,7 +213,7 @@ class Session:
             received_bytes=self._received_bytes,
             in_flight=self.lanes.in_flight,
             window=self.bulk.window,
-            datagram_size=self._probing.size if self._pipe is None else MAX_DATAGRAM,
+            datagram_size=self.datagram_size,
             rekeys=self.keys.rekeys,
             path_changes=self.paths.changes,
             age=now - self._born,
@@ -515,6 +516,11 @@ class Session:
         if self.initiator:
             self._liveness.doubt(now)
             self.events.append(Silent())
+
+    @property
+    def datagram_size(self) -> int:
+        """Bytes of UDP payload that the path takes, as far as is known."""
+        return self._probing.size if self._pipe is None else MAX_DATAGRAM
 
     def unblock(self) -> None:
         """There may be room in our pipe."""

@@ -21,6 +21,7 @@ from attrs import Factory, define, frozen
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT
 from transport.crypto.identity import PrivateKey, PublicKey
+from transport.crypto.kem import PostQuantum
 from transport.crypto.noise import NO_PSK
 from transport.endpoint.demux import Demux
 from transport.handshake.admission import Authority, Grant
@@ -135,6 +136,7 @@ class Wire:
         memory_limit: int = MEMORY_LIMIT,
         silent: bool = False,
         config: TransportConfig = DEFAULT_CONFIG,
+        post_quantum: PostQuantum = PostQuantum.AUTO,
     ) -> Host:
         """A new host; one that is there already at this address is gone."""
         identity = identity or PrivateKey.from_raw(self.random.randbytes(32))
@@ -150,6 +152,7 @@ class Wire:
             memory_limit=memory_limit,
             silent=silent,
             config=config,
+            post_quantum=post_quantum,
         )
         host = self.hosts[(ip, port)] = Host(self, (ip, port), identity, demux)
         return host
@@ -240,13 +243,21 @@ def client_and_server(
     connected: bool = True,
     max_sessions: int = MAX_SESSIONS,
     config: TransportConfig = DEFAULT_CONFIG,
+    post_quantum: tuple[PostQuantum, PostQuantum] = (PostQuantum.AUTO, PostQuantum.AUTO),
+    largest: int = 1432,
 ) -> tuple[Wire, Host, Host]:
-    """A wire, a client and a server that knows its key; with a session unless told otherwise."""
-    wire = Wire(seed=seed, delay=delay)
-    client = wire.host("192.0.2.1", 41022, suite=suite, config=config)
+    """A wire, a client and a server that knows its key; with a session unless told otherwise.
+    `post_quantum`: what the client wants, and the server.
+    """
+    wire = Wire(seed=seed, delay=delay, largest=largest)
+    client = wire.host("192.0.2.1", 41022, suite=suite, config=config, post_quantum=post_quantum[0])
     authority = KnownPeers({client.identity.public: Grant()})
     server = wire.host(
-        "198.51.100.1", authority=authority, max_sessions=max_sessions, config=config
+        "198.51.100.1",
+        authority=authority,
+        max_sessions=max_sessions,
+        config=config,
+        post_quantum=post_quantum[1],
     )
     if connected:
         client.connect(server)

@@ -1,8 +1,8 @@
 """Datagram layouts: bytes to attrs classes and back. docs/wire-format.md has the tables.
 
 All integers are little-endian, as in Noise-based protocols. Lengths are fixed for the handshake
-types and at least header and tag for sealed ones. `decode_*_untrusted` raises `BadPacket` and
-nothing else; the classes hold what the bytes said, checked for form and not for truth.
+types, by form, and at least header and tag for sealed ones. `decode_*_untrusted` raises `BadPacket`
+and nothing else; the classes hold what the bytes said, checked for form and not for truth.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from attrs import frozen
 
 from transport.constants import (
     COOKIE_REPLY_SIZE,
+    HANDSHAKE_SLICE_SIZE,
+    HYBRID_INIT_SIZE,
+    HYBRID_RESPONSE_SIZE,
     INIT_SIZE,
     KCP_MTU,
     MACS_SIZE,
@@ -44,6 +47,8 @@ DATA: Final = 4
 CONTROL: Final = 5
 RESET: Final = 6
 DATAGRAM: Final = 7  # the datagram lane
+INIT_SLICE: Final = 8
+RESPONSE_SLICE: Final = 9
 
 # type, slice, slices, zero, receiver index, counter: in front of everything sealed.
 HEADER: Final = Struct("<BBBBIQ")
@@ -73,23 +78,25 @@ class Result(enum.IntEnum):
     CREDENTIAL_USED = 2
     FULL = 3
     CREDENTIAL_EXPIRED = 4
+    HYBRID = 5  # not in this form: come with a hybrid init
 
 
 # --- Handshake ---------------------------------------------------------------------------------
 
-_INIT = Struct("<BBBBI8s32s48s104s")  # 200 bytes, then the two MACs
+_INIT_CLEAR = Struct("<BBBBI8s")  # 16 bytes, then the Noise message and the two MACs
 _INIT_PAYLOAD = Struct("<Q16sQHHB3xI44x")
-_RESPONSE = Struct("<BBHII32s64s")  # 108 bytes, then the two MACs
+_RESPONSE_CLEAR = Struct("<BBHII")  # 12 bytes, then the same
 _RESPONSE_PAYLOAD = Struct("<QIBBHHBx16sIQ")
+_SLICE = Struct("<BBBBI8s")  # 16 bytes, then the piece and the two MACs
 
-_INIT_BODY_SIZE = INIT_SIZE - MACS_SIZE
-_RESPONSE_BODY_SIZE = RESPONSE_SIZE - MACS_SIZE
-assert _INIT.size == _INIT_BODY_SIZE
 assert _INIT_PAYLOAD.size == 88
-assert _RESPONSE.size == _RESPONSE_BODY_SIZE
 assert _RESPONSE_PAYLOAD.size == 48
 
-_TAKES_PARITY = 1  # of the bits that say what a side takes
+# Bits that say what a side takes.
+_TAKES_PARITY = 1
+_TAKES_HYBRID = 2
+_HYBRID_SUITE = 0x80  # added to the suite of a hybrid init
+HYBRID_PAYLOAD_SIZE: Final = 72  # of an init; its padding has made room for a tag
 INIT_CLEAR_SIZE: Final = 16  # type … credential id: authenticated as part of the prologue
 
 
@@ -101,8 +108,9 @@ class InitHeader:
     suite: Suite
     sender_index: int
     clear: bytes  # the first 16 bytes, for the prologue
-    noise: bytes  # 184 bytes
+    noise: bytes  # 184 bytes, 1,368 of a hybrid one
     mac1: bytes
+    hybrid: bool = False
 
 
 @frozen
@@ -116,8 +124,10 @@ class InitPayload:
     receive_window: int = 0  # segments
     max_slices: int = 1
     takes_parity: bool = False
+    takes_hybrid: bool = False  # this handshake, or another one instead of it
 
     def encode(self) -> bytes:
+        """88 bytes, of which a hybrid init leaves out the last 16."""
         return _INIT_PAYLOAD.pack(
             self.timestamp_ns,
             self.cookie_echo,
@@ -125,7 +135,7 @@ class InitPayload:
             self.kcp_mtu,
             self.receive_window,
             self.max_slices,
-            _TAKES_PARITY * self.takes_parity,
+            _TAKES_PARITY * self.takes_parity | _TAKES_HYBRID * self.takes_hybrid,
         )
 
 
@@ -135,7 +145,8 @@ class ResponseHeader:
 
     sender_index: int
     receiver_index: int
-    noise: bytes  # 96 bytes
+    noise: bytes  # 96 bytes, 1,200 of a hybrid one
+    hybrid: bool = False
 
 
 @frozen
@@ -152,6 +163,7 @@ class ResponsePayload:
     reset_token: bytes = bytes(16)
     server_time_ms: int = 0
     takes_parity: bool = False
+    takes_hybrid: bool = False
 
     def encode(self) -> bytes:
         return _RESPONSE_PAYLOAD.pack(
@@ -163,26 +175,29 @@ class ResponsePayload:
             self.receive_window,
             self.max_slices,
             self.reset_token,
-            _TAKES_PARITY * self.takes_parity,
+            _TAKES_PARITY * self.takes_parity | _TAKES_HYBRID * self.takes_hybrid,
             self.server_time_ms,
         )
 
 
-def encode_init_clear(credential: Credential, suite: Suite, sender_index: int) -> bytes:
+def encode_init_clear(
+    credential: Credential, suite: Suite, sender_index: int, *, hybrid: bool = False
+) -> bytes:
     """The first 16 bytes of an init: type, version, credential kind, suite, index, credential."""
-    head = Struct("<BBBBI8s")
-    return head.pack(INIT, VERSION, credential.kind, suite, sender_index, credential.id)
+    form = suite | _HYBRID_SUITE if hybrid else suite
+    return _INIT_CLEAR.pack(INIT, VERSION, credential.kind, form, sender_index, credential.id)
 
 
 def decode_init_untrusted(datagram: bytes) -> InitHeader:
-    if len(datagram) != INIT_SIZE:
+    hybrid = len(datagram) == HYBRID_INIT_SIZE
+    if not hybrid and len(datagram) != INIT_SIZE:
         raise BadPacket("malformed")
-    _, version, kind, suite, index, credential_id, *_ = _INIT.unpack_from(datagram)
+    _, version, kind, suite, index, credential_id = _INIT_CLEAR.unpack_from(datagram)
     if version != VERSION:
         raise BadPacket("bad_version")
     try:
         credential = Credential(CredentialKind(kind), credential_id)
-        chosen = Suite(suite)
+        chosen = Suite(suite - _HYBRID_SUITE if hybrid else suite)
     except ValueError:
         raise BadPacket("malformed") from None
     return InitHeader(
@@ -190,35 +205,43 @@ def decode_init_untrusted(datagram: bytes) -> InitHeader:
         suite=chosen,
         sender_index=index,
         clear=datagram[:INIT_CLEAR_SIZE],
-        noise=datagram[INIT_CLEAR_SIZE:_INIT_BODY_SIZE],
-        mac1=datagram[_INIT_BODY_SIZE : _INIT_BODY_SIZE + 16],
+        noise=datagram[INIT_CLEAR_SIZE:-MACS_SIZE],
+        mac1=datagram[-MACS_SIZE : -MACS_SIZE // 2],
+        hybrid=hybrid,
     )
 
 
 def decode_init_payload_untrusted(payload: bytes) -> InitPayload:
-    if len(payload) != _INIT_PAYLOAD.size:
+    """The payload of an init of either form, whose size is its form's."""
+    if len(payload) not in (_INIT_PAYLOAD.size, HYBRID_PAYLOAD_SIZE):
         raise BadPacket("malformed")
-    timestamp, cookie, resume, mtu, window, slices, takes = _INIT_PAYLOAD.unpack(payload)
-    takes_parity = bool(takes & _TAKES_PARITY)
-    decoded = InitPayload(timestamp, cookie, resume, mtu, window, slices, takes_parity)
+    whole = payload.ljust(_INIT_PAYLOAD.size, b"\0")
+    timestamp, cookie, resume, mtu, window, slices, takes = _INIT_PAYLOAD.unpack(whole)
+    parity, hybrid = bool(takes & _TAKES_PARITY), bool(takes & _TAKES_HYBRID)
+    decoded = InitPayload(timestamp, cookie, resume, mtu, window, slices, parity, hybrid)
     _check_parameters(decoded.kcp_mtu, decoded.receive_window, decoded.max_slices)
     return decoded
 
 
-def encode_response(sender_index: int, receiver_index: int, noise: bytes) -> bytes:
-    """A response without its MACs; `noise` is 96 bytes."""
-    return Struct("<BBHII").pack(RESPONSE, VERSION, 0, sender_index, receiver_index) + noise
+def encode_response(
+    sender_index: int, receiver_index: int, noise: bytes, *, hybrid: bool = False
+) -> bytes:
+    """A response without its MACs; `noise` is 96 bytes, 1,200 of a hybrid one."""
+    clear = _RESPONSE_CLEAR.pack(RESPONSE, VERSION, hybrid, sender_index, receiver_index)
+    return clear + noise
 
 
 def decode_response_untrusted(datagram: bytes) -> ResponseHeader:
-    if len(datagram) != RESPONSE_SIZE:
+    hybrid = len(datagram) == HYBRID_RESPONSE_SIZE
+    if not hybrid and len(datagram) != RESPONSE_SIZE:
         raise BadPacket("malformed")
-    _, version, zero, sender, receiver, *_ = _RESPONSE.unpack_from(datagram)
+    _, version, form, sender, receiver = _RESPONSE_CLEAR.unpack_from(datagram)
     if version != VERSION:
         raise BadPacket("bad_version")
-    if zero:
+    if form != hybrid:
         raise BadPacket("malformed")
-    return ResponseHeader(sender, receiver, datagram[12:_RESPONSE_BODY_SIZE])
+    noise = datagram[_RESPONSE_CLEAR.size : -MACS_SIZE]
+    return ResponseHeader(sender, receiver, noise, hybrid)
 
 
 def decode_response_payload_untrusted(payload: bytes) -> ResponsePayload:
@@ -243,12 +266,67 @@ def decode_response_payload_untrusted(payload: bytes) -> ResponsePayload:
         token,
         server_time,
         bool(takes & _TAKES_PARITY),
+        bool(takes & _TAKES_HYBRID),
     )
 
 
 def _check_parameters(kcp_mtu: int, receive_window: int, max_slices: int) -> None:
     if kcp_mtu < MIN_KCP_MTU or receive_window < 128 or not max_slices:
         raise BadPacket("malformed")
+
+
+# --- Handshakes in slices ------------------------------------------------------------------------
+
+SLICE_ID_SIZE: Final = 8
+SLICE_PIECE_SIZE: Final = HANDSHAKE_SLICE_SIZE - _SLICE.size - MACS_SIZE
+_MAX_HANDSHAKE_SLICES: Final = -(-HYBRID_INIT_SIZE // SLICE_PIECE_SIZE)
+
+
+@frozen
+class HandshakeSlice:
+    """One of a few datagrams that carry an init or a response."""
+
+    kind: int  # INIT_SLICE or RESPONSE_SLICE
+    number: int  # from 0
+    count: int
+    sender_index: int  # the initiator's, who sent the init that this is, or that this answers
+    id: bytes  # 8 bytes, the same in all slices of one message
+    piece: bytes  # 1 to 500 bytes; all but the last are full
+    mac1: bytes = bytes(16)
+
+    def encode(self) -> bytes:
+        """Without its MACs."""
+        head = _SLICE.pack(self.kind, VERSION, self.number, self.count, self.sender_index, self.id)
+        return head + self.piece
+
+
+def cut_handshake(kind: int, index: int, chosen_id: bytes, message: bytes) -> list[HandshakeSlice]:
+    """The slices of a whole init or response, its MACs included."""
+    pieces = [
+        message[start : start + SLICE_PIECE_SIZE]
+        for start in range(0, len(message), SLICE_PIECE_SIZE)
+    ]
+    return [
+        HandshakeSlice(kind, number, len(pieces), index, chosen_id, piece)
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def decode_slice_untrusted(datagram: bytes) -> HandshakeSlice:
+    smallest = _SLICE.size + MACS_SIZE
+    if not smallest < len(datagram) <= HANDSHAKE_SLICE_SIZE:
+        raise BadPacket("malformed")
+    kind, version, number, count, index, chosen_id = _SLICE.unpack_from(datagram)
+    if version != VERSION:
+        raise BadPacket("bad_version")
+    last = number == count - 1
+    if not number < count <= _MAX_HANDSHAKE_SLICES or not (
+        last or len(datagram) == HANDSHAKE_SLICE_SIZE
+    ):
+        raise BadPacket("malformed")
+    piece = datagram[_SLICE.size : -MACS_SIZE]
+    mac1 = datagram[-MACS_SIZE : -MACS_SIZE // 2]
+    return HandshakeSlice(kind, number, count, index, chosen_id, piece, mac1)
 
 
 def decode_cookie_index_untrusted(datagram: bytes) -> int:

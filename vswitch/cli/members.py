@@ -11,7 +11,7 @@ from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode, NotReachable, NotRunning
 from vswitch.management.client import request
-from vswitch.management.members import invites_of, member_status, seen_of
+from vswitch.management.members import invites_of, member_status, ports_up
 from vswitch.management.status import (
     SCHEMA,
     SwitchStatus,
@@ -52,16 +52,15 @@ def run(args: argparse.Namespace) -> int:
             say(f"vswitch: {registry.purge()} revoked members forgotten")
         known = registry.members()
         invites = invites_of(registry, known, time.time())
-    offered: dict[str, list[str]] = {}
     try:
         reply = request(config.files.control_socket, "status", timeout=_TIMEOUT)
     except NotReachable as error:
-        vias = None
+        up = None
         if not isinstance(error, NotRunning):
             say(f"vswitch: who is connected is not known: {error}")
     else:
-        vias, offered = seen_of(from_json(reply, SwitchStatus).ports)
-    members = [member_status(member, vias, offered) for member in known]
+        up = ports_up(from_json(reply, SwitchStatus).ports)
+    members = [member_status(member, up) for member in known]
     if config.json:
         print_json({"schema": SCHEMA, "members": to_json(members), "invites": to_json(invites)})
     else:

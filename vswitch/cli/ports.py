@@ -53,6 +53,8 @@ def _facts(port: PortStatus) -> Iterator[list[str]]:
     for name in ("address", "via", "lane", "datagram_size", "impaired"):
         if (value := getattr(port, name)) is not None:
             yield [name.replace("_", " "), str(value)]
+    if port.post_quantum is not None:
+        yield ["post-quantum", "yes" if port.post_quantum else "no"]
     if port.rtt_ms is not None:
         yield ["round trip", f"{port.rtt_ms:.2f} ms"]
     if port.routes or port.offered:

@@ -508,6 +508,13 @@ def to_path_wish(value: str) -> str:
     return value.lower()
 
 
+def to_post_quantum(value: str) -> str:
+    """Whether handshakes are to have ML-KEM-768 in them."""
+    if _text(value).lower() not in ("auto", "require", "off"):
+        raise ValueError("must be auto, require or off")
+    return value.lower()
+
+
 def to_https_listen(value: str | HostPort | None) -> HostPort | None:
     """Where a switch listens for HTTPS: one TCP address of this host; None for nowhere."""
     return None if value is None else _listener(value)

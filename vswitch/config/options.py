@@ -49,6 +49,7 @@ from vswitch.config.converters import (
     to_optional_path,
     to_path,
     to_path_wish,
+    to_post_quantum,
     to_prefix,
     to_proxy,
     to_publics,
@@ -192,6 +193,14 @@ class ServiceConfig(StateConfig):
         default=None,
         converter=to_optional_path,
         metadata=option("read options from this TOML file", "FILE", in_file=False),
+    )
+    pq: str = field(
+        default="auto",
+        converter=to_post_quantum,
+        metadata=option(
+            "ML-KEM-768 in handshakes: auto (where both sides have it), require, or off (auto)",
+            "auto|require|off",
+        ),
     )
     log_level: str = field(
         default="info",

@@ -25,6 +25,7 @@ BUFFER = 32 << 20  # bytes: what comes while Python looks at what came before
 IPV4, UDP = 0x0800, 17
 INIT, SUITE_OFFSET = 1, 3  # type byte, and where an init names its suite
 SUITES = {1: "ChaCha20-Poly1305", 2: "AES-256-GCM"}
+SUITES |= {0x80 | number: f"{name} with ML-KEM-768" for number, name in SUITES.items()}
 
 
 @attrs.define

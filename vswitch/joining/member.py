@@ -55,6 +55,7 @@ from vswitch.joining.via import join_via
 from vswitch.logs import event
 from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice, measured
+from vswitch.members.handshakes import post_quantum_of
 from vswitch.members.protocol import Welcome
 from vswitch.proxy.status import ProxyStatus
 from vswitch.registry.rules import EnrolRefused
@@ -179,6 +180,7 @@ class Member:
     ) -> None:
         """`look` finds out how this host reaches addresses; `beside`: what pipes lead to."""
         self._config = config
+        self._post_quantum = post_quantum_of(config.pq)
         self._profile = profile
         self._link = link
         self._channel: Channel | None = None  # while connected
@@ -258,6 +260,7 @@ class Member:
                     self._run_pipe,
                     patience=PATIENCE,
                     resolved=self._resolved,
+                    post_quantum=self._post_quantum,
                 ) as reached:
                     backoff.answered()
                     await self._connected(reached)
@@ -359,6 +362,7 @@ class Member:
             port=welcome.port,
             offload="on" if welcome.offload and self._link.interface.superframes else "off",
             suite=channel.statistics().suite,
+            post_quantum="yes" if channel.statistics().hybrid else "no",
             lane=device.lane_mode,
         )
 
@@ -390,6 +394,7 @@ class Member:
             silent=channel.silent,
             rtt_ms=None if session.rtt is None else session.rtt * 1000,
             datagram_size=session.datagram_size,
+            post_quantum=session.hybrid,
             path=channel.path_kind,
             lane=device.lane,
             lane_mode=device.lane_mode,

@@ -29,13 +29,15 @@ from transport import (
     HandshakeTimeout,
     Peer,
     PeerUnreachable,
+    PostQuantum,
     Result,
     UdpSocket,
     open_endpoint,
     open_udp,
+    post_quantum_missing,
 )
 from vswitch.addresses import HostPort
-from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
+from vswitch.errors import ConfigError, NotReachable, PrivilegeError, RefusedError, TimedOut
 from vswitch.joining.paths import ASK_FOR, PathPolicy
 from vswitch.joining.pipes import OpenPipes, RunPipe, open_pipes
 from vswitch.joining.profiles import Profile
@@ -191,10 +193,12 @@ async def open_channel(
     *,
     patience: float,
     resolved: Callable[[], Awaitable[None]],
+    post_quantum: PostQuantum = PostQuantum.AUTO,
 ) -> AsyncIterator[Reached]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
-    `bind`: the local address or interface to use; `policy`: which paths are asked; `run_pipe`:
+    `post_quantum`: whether handshakes are hybrid (`RefusedError` where the switch will not have it
+    so); `bind`: the local address or interface to use; `policy`: which paths are asked; `run_pipe`:
     what carries the HTTPS path, where there is one; `patience`: seconds until `TimedOut`, or of
     each path where there are two; `resolved` is awaited once `addresses` are known, before the
     first of them is tried.
@@ -226,7 +230,7 @@ async def open_channel(
         raise
     with single_error():
         async with (
-            open_endpoint(sock, profile.private_key) as endpoint,
+            open_endpoint(sock, profile.private_key, post_quantum=post_quantum) as endpoint,
             open_pipes(endpoint, profile.https, run_pipe) as pipes,
         ):
             try:
@@ -234,6 +238,8 @@ async def open_channel(
                     endpoint, _peer(profile), list(natives), policy, pipes, patience
                 )
             except HandshakeRefused as refused:
+                if refused.result == Result.HYBRID:
+                    raise RefusedError(_no_common_handshake(post_quantum)) from None
                 code = _CODES[Result(refused.result)]
                 if refusal(code).final:
                     raise EnrolRefused(code) from None
@@ -257,6 +263,16 @@ async def open_channel(
                 yield Reached(channel, find, policy, pipes)
             finally:
                 channel.close(ByeCode.NORMAL, "the member has left")
+
+
+def _no_common_handshake(post_quantum: PostQuantum) -> str:
+    if post_quantum is PostQuantum.REQUIRE:
+        return (
+            "the switch does not make post-quantum handshakes, which --pq require asks for: it is "
+            "older than this program, or was started with --pq off"
+        )
+    why = post_quantum_missing() or "this member was told --pq off"
+    return f"the switch requires post-quantum handshakes, and {why}"
 
 
 async def _connect(

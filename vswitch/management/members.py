@@ -15,8 +15,6 @@ from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Invite, LastServed, Member
 
-Vias = dict[str, str | None]
-
 
 def make_invite(
     registry: Registry,
@@ -55,22 +53,15 @@ def invites_of(registry: Registry, members: Iterable[Member], now: float) -> lis
     ]
 
 
-def seen_of(ports: Sequence[PortStatus]) -> tuple[Vias, dict[str, list[str]]]:
-    """What the ports of a switch say of its members: by what they are connected, and which
-    networks they offer that are not approved.
-    """
-    return (
-        {port.name: port.via for port in ports if port.state == "up"},
-        {port.name: [each for each in port.offered if each not in port.routes] for port in ports},
-    )
+def ports_up(ports: Iterable[PortStatus]) -> dict[str, PortStatus]:
+    """Those of members that are connected, by name."""
+    return {port.name: port for port in ports if port.state == "up"}
 
 
-def member_status(
-    member: Member, vias: Vias | None, offered: Mapping[str, list[str]]
-) -> MemberStatus:
-    """Of one member. `vias` is None where the switch does not run."""
+def member_status(member: Member, up: Mapping[str, PortStatus] | None) -> MemberStatus:
+    """Of one member. `up`: as `ports_up`, None where the switch does not run."""
     key = PublicKey(member.key)
-    here = vias is not None and member.revoked is None and member.name in vias
+    port = None if up is None or member.revoked is not None else up.get(member.name)
     return MemberStatus(
         name=member.name,
         fingerprint=key.fingerprint(),
@@ -80,8 +71,9 @@ def member_status(
         last_seen=member.last_seen,
         revoked=member.revoked,
         disabled=member.disabled,
-        connected=None if vias is None else here,
-        via=vias[member.name] if vias is not None and here else None,
+        connected=None if up is None else port is not None,
+        via=None if port is None else port.via,
+        post_quantum=None if port is None else port.post_quantum,
         routes=[str(network) for network in member.routes],
-        offered=offered.get(member.name, []) if here else [],
+        offered=[] if port is None else [n for n in port.offered if n not in port.routes],
     )

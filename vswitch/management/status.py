@@ -47,6 +47,7 @@ class PortStatus:
     via: str | None = None
     rtt_ms: float | None = None
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
+    post_quantum: bool | None = None  # whether its handshake had ML-KEM-768 in it
     lane: str | None = None  # what frames leave on now: kcp or datagram
     lane_mode: str | None = None  # what was agreed: kcp, datagram or auto
     datagram_sent: int = 0  # units of the datagram lane
@@ -160,6 +161,7 @@ class MemberStatus:
     disabled: float | None = None
     connected: bool | None = None
     via: str | None = None
+    post_quantum: bool | None = None  # of its session: whether the handshake had ML-KEM-768 in it
     routes: list[str] = Factory(list)  # networks behind it that are approved
     offered: list[str] = Factory(list)  # others that it says are behind it, while it is connected
 
@@ -190,6 +192,7 @@ class JoinStatus:
     path: str | None = None  # how the switch is reached now: udp, or https:ADDRESS:PORT
     rtt_ms: float | None = None
     datagram_size: int | None = None  # UDP payload that the path takes, as far as is known
+    post_quantum: bool | None = None  # whether the handshake had ML-KEM-768 in it
     lane: str | None = None  # what frames leave on now: kcp or datagram
     lane_mode: str | None = None  # what was agreed: kcp, datagram or auto
     datagram_sent: int = 0  # units of the datagram lane, and how many of ours were reported lost

@@ -187,7 +187,7 @@ def joins_table(joins: Sequence[JoinStatus], now: float) -> str:
         [
             [
                 join.name,
-                join.state,
+                join.state if join.post_quantum is not False else f"{join.state}, not post-quantum",
                 "-" if join.since is None else age(now - join.since),
                 join.dev or "-",
                 join.address or "-",
@@ -319,7 +319,10 @@ def _member_state(member: MemberStatus) -> str:
         return "disabled"
     if member.connected is None:
         return "-"
-    return f"connected {member.via or ''}".strip() if member.connected else "away"
+    if not member.connected:
+        return "away"
+    state = f"connected {member.via or ''}".strip()
+    return state if member.post_quantum is not False else f"{state}, not post-quantum"
 
 
 def _lane(lane: str | None, mode: str | None) -> str:

@@ -101,6 +101,7 @@ class ConnectedMember:
             "via": kind if kind != "udp" else f"udp:{self.channel.remote}",
             "rtt_ms": None if statistics.rtt is None else statistics.rtt * 1000,
             "datagram_size": statistics.datagram_size,
+            "post_quantum": statistics.hybrid,
             "lane": self.device.lane,
             "lane_mode": self.device.lane_mode,
             **datagram_counts(
@@ -251,6 +252,7 @@ class Reception:
                 via=channel.remote,
                 address=address,
                 suite=channel.statistics().suite,
+                post_quantum="yes" if channel.statistics().hybrid else "no",
                 lane=device.lane_mode,
             )
             self._note("member-up", member.name, via=channel.remote, address=address or "none")

@@ -41,6 +41,7 @@ from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.logs import event
+from vswitch.members.handshakes import post_quantum_of
 from vswitch.registry.registry import Registry
 from vswitch.runtime import single_error
 from vswitch.serving.api import serve_api
@@ -111,6 +112,7 @@ async def serve(
     certificate = await trio.to_thread.run_sync(certificate_of, config)
     await trio.to_thread.run_sync(config.files.ensure)
     identity = await trio.to_thread.run_sync(_identity, config.files)
+    post_quantum = post_quantum_of(config.pq)
     with single_error(), ExitStack() as opened:
         authority = RegistryAuthority({})
         opened.callback(_close, authority)
@@ -130,6 +132,7 @@ async def serve(
                 authority=authority,
                 max_sessions=sum(plan.config.max_members for plan in plans.values()),
                 silent=config.silent,
+                post_quantum=post_quantum,
             ) as endpoint,
             trio.open_nursery() as lans,
         ):

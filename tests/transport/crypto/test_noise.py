@@ -53,11 +53,11 @@ def test_both_sides_derive_the_same_keys_and_hash(client, server, suite, pattern
     psk = NO_PSK if pattern is Pattern.IK else PSK
     initiator, responder = pair(client, server, suite, psk=psk, pattern=pattern)
     first = initiator.write_message_1(b"hello")
-    assert len(first) == 32 + 48 + 5 + 16
+    assert len(first) == 32 + (1184 + 16) * pattern.hybrid + 48 + 5 + 16
     assert responder.read_static_untrusted(first) == client.public.raw
     assert responder.read_payload_untrusted(psk) == b"hello"
     second = responder.write_message_2(b"")
-    assert len(second) == 32 + 16
+    assert len(second) == 32 + (1088 + 16) * pattern.hybrid + 16
     assert initiator.read_message_2_untrusted(second) == b""
     assert initiator.split() == responder.split()
     assert len(set(initiator.split())) == 2

@@ -140,7 +140,7 @@ async def test_a_call_into_the_responder_raises(world, monkeypatch, owner, name)
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (Negotiation, "datagram_to_send"),
+        (Negotiation, "datagrams_to_send"),
         (Negotiation, "receive_response_untrusted"),
         (Initiator, "receive_response_untrusted"),
     ],

@@ -20,7 +20,17 @@ from transport.lanes.arrivals import SEGMENT_COST
 from transport.stats import DROP_REASONS
 from transport.testing.cores import client_and_server
 from transport.wire.control import CloseCode
-from transport.wire.datagrams import COOKIE, DATA, HEADER, INIT, RESET, RESPONSE, Suite
+from transport.wire.datagrams import (
+    COOKIE,
+    DATA,
+    HEADER,
+    INIT,
+    INIT_SLICE,
+    RESET,
+    RESPONSE,
+    RESPONSE_SLICE,
+    Suite,
+)
 
 STRANGER = ("203.0.113.9", 999)
 
@@ -35,7 +45,12 @@ STRANGER = ("203.0.113.9", 999)
         (b"\x06" * 8 + bytes(16), "malformed"),
         (b"\x07" * 100, "unknown_index"),
         (b"\x07" * 31, "malformed"),
-        (b"\x08" * 100, "unknown_type"),
+        (b"\x0a" * 100, "unknown_type"),
+        (b"\x08" * 100, "bad_version"),
+        (bytes([INIT_SLICE, 1, 0, 1]) + bytes(60), "bad_mac1"),
+        (bytes([INIT_SLICE, 1, 0, 2]) + bytes(60), "malformed"),
+        (bytes([RESPONSE_SLICE, 1, 0, 1]) + bytes(60), "unexpected"),
+        (bytes([RESPONSE_SLICE, 1, 3, 3]) + bytes(60), "malformed"),
         (b"\xff", "unknown_type"),
         (bytes([DATA]), "malformed"),
         (HEADER.pack(DATA, 0, 1, 0, 1, 0) + bytes(15), "malformed"),

@@ -578,7 +578,7 @@ async def test_statistics_add_up(autojump_clock):
         channel = await client.connect(PEER, [HERE])
         await channel.send([b"x"] * 10)
         await channel.receive()
-        server._sock.deliver(b"\x09 nonsense", NOWHERE)
+        server._sock.deliver(b"\x0a nonsense", NOWHERE)
         await trio.sleep(TOMBSTONE)
         mine, theirs = client.statistics(), server.statistics()
         assert mine.sent_datagrams == theirs.received_datagrams - 1

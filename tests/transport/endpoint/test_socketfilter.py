@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from transport.constants import INIT_SIZE
+from transport.constants import HANDSHAKE_SLICE_SIZE, HYBRID_INIT_SIZE, INIT_SIZE
 from transport.endpoint import socketfilter
 
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104  # linux/udp.h
@@ -25,7 +25,7 @@ def received(receiver):
     got = []
     with suppress(BlockingIOError):
         while True:
-            got.append(receiver.recv(2000))
+            got.append(receiver.recv(65535))
     return got
 
 
@@ -42,8 +42,13 @@ def open_pair():
         yield receiver, sender
 
 
-BARE = b"\x01" + bytes(INIT_SIZE - 1)
-PROVEN = b"\x01" + bytes(INIT_SIZE - 17) + b"\x01" * 16
+def both(kind, size):
+    """Without and with a proof of address."""
+    return bytes([kind]) + bytes(size - 1), bytes([kind]) + bytes(size - 17) + b"\x01" * 16
+
+
+BARE, PROVEN = both(1, INIT_SIZE)
+FORMS = [(1, INIT_SIZE), (1, HYBRID_INIT_SIZE), (8, HANDSHAKE_SLICE_SIZE), (8, 464)]
 OTHERS = [b"", b"\x01", b"\x04" * 1400, b"\x05" * 60, b"\x02" + bytes(139), b"\x01" + bytes(300)]
 
 
@@ -54,20 +59,25 @@ def test_a_filter_without_a_share_lets_in_what_is_no_init():
     ]
 
 
-def test_each_kind_has_its_share():
-    assert arrived((0.0, 0.999999999), [BARE, PROVEN]) == [PROVEN]
-    got = arrived((0.25, 0.75), [BARE] * 2000 + [PROVEN] * 2000)
-    assert 350 < got.count(BARE) < 650
-    assert 1350 < got.count(PROVEN) < 1650
+@pytest.mark.parametrize("form", FORMS)
+def test_each_kind_has_its_share(form):
+    bare, proven = both(*form)
+    assert arrived((0.0, 0.999999999), [bare, proven]) == [proven]
+    assert arrived((0.999999999, 0.0), [bare, proven]) == [bare]
+    got = arrived((0.25, 0.75), [bare] * 500 + [proven] * 500)
+    assert 60 < got.count(bare) < 200
+    assert 300 < got.count(proven) < 440
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_inits_that_the_kernel_has_joined_are_inits(count):
+@pytest.mark.parametrize(
+    ("form", "count"), [(FORMS[0], 2), (FORMS[0], 8), (FORMS[1], 3), (FORMS[2], 3)]
+)
+def test_inits_that_the_kernel_has_joined_are_inits(form, count):
     """UDP_GRO: cards and kernels make one of what one sender sends at once, in one size."""
-    joined = BARE * count
+    joined = both(*form)[0] * count
     with open_pair() as (receiver, sender):
         receiver.setsockopt(SOL_UDP, UDP_GRO, 1)
-        segments = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", INIT_SIZE))]
+        segments = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", form[1]))]
         for share, arriving in ((0.999999999, [joined]), (0.0, [])):
             socketfilter.apply(receiver, (share, 0.5))
             sender.sendmsg((joined,), segments)

@@ -162,7 +162,7 @@ def test_a_host_over_its_rate_is_given_a_cookie_and_admitted_with_it(gate):
         here = (HERE[0], 1000 + number)
         due = refusal(gate, member.init(), here)
         assert due.reason == "rate_limited"
-        member.stamper.consume_reply_untrusted(due.reply, 0.0)
+        member.stamper.consume_reply_untrusted(due.replies[0], 0.0)
         assert gate.admit_untrusted(member.init(), here, 0.0).proven_address
 
 
@@ -171,7 +171,7 @@ def proven(gate, address, identity=CLIENT):
     sender = Sender(identity)
     header = admission_module.decode_init_untrusted(sender.init())
     due = gate.cookie_for(header, "bad_mac2", address, 0.0)
-    sender.stamper.consume_reply_untrusted(due.reply, 0.0)
+    sender.stamper.consume_reply_untrusted(due.replies[0], 0.0)
     return sender.init()
 
 
@@ -206,10 +206,10 @@ def test_many_addresses_with_cookies_cause_no_more_key_exchanges_than_all_may(ga
 def test_an_answered_init_is_answered_with_the_same_bytes_a_few_times_only(gate, known):
     init = Sender().init()
     header = gate.admit_untrusted(init, HERE, 0.0).header
-    gate.answered(header, HERE, b"response", 5.0)
+    gate.answered(header, HERE, (b"response",), 5.0)
     again = [refusal(gate, init, HERE, 0.1) for _ in range(3 * ANSWERS_PER_INIT)]
     assert {each.reason for each in again} == {"repeated_init"}
-    answers = [each.reply for each in again if isinstance(each, ReplyDue)]
+    answers = [each.replies[0] for each in again if isinstance(each, ReplyDue)]
     assert answers == [b"response"] * (ANSWERS_PER_INIT - 1)
     assert known.asked == 1  # none of them has cost a key exchange
 
@@ -313,7 +313,7 @@ def test_under_load_all_must_prove_their_address(gate, known):
     assert [bad.reason for bad in caught[:calm]] == ["unknown_peer"] * calm
     assert [bad.reason for bad in caught[calm:]] == ["bad_mac2"] * rest
     assert known.asked == calm  # no key exchange beyond that
-    assert {len(bad.reply) for bad in caught[calm:]} == {COOKIE_REPLY_SIZE}
+    assert {len(bad.replies[0]) for bad in caught[calm:]} == {COOKIE_REPLY_SIZE}
     assert COOKIE_REPLY_SIZE < INIT_SIZE
 
 
@@ -322,7 +322,7 @@ def test_under_load_a_cookie_lets_the_owner_of_an_address_in(gate):
     sender = Sender()
     caught = refusal(gate, sender.init())
     assert caught.reason == "bad_mac2"
-    sender.stamper.consume_reply_untrusted(caught.reply, 0.0)
+    sender.stamper.consume_reply_untrusted(caught.replies[0], 0.0)
     assert refusal(gate, sender.init(), OTHER).reason == "bad_mac2"  # not from elsewhere
     assert refusal(gate, sender.init(), (HERE[0], 1)).reason == "bad_mac2"
     assert gate.admit_untrusted(sender.init(), HERE, 0.0).proven_address
@@ -368,7 +368,7 @@ def test_a_clock_that_went_backwards_costs_one_round_trip(gate):
     gate.confirmed(CLIENT.public, 10**18)
     sender = Sender()
     caught = refusal(gate, sender.init(5))
-    sender.stamper.consume_reply_untrusted(caught.reply, 0.0)
+    sender.stamper.consume_reply_untrusted(caught.replies[0], 0.0)
     assert gate.admit_untrusted(sender.init(6), HERE, 0.0).proven_address
     assert refusal(gate, sender.init(7), OTHER).reason == "stale_timestamp"
 

@@ -95,7 +95,7 @@ def test_init_payload_layout():
 
 def test_init_payload_ignores_what_later_versions_may_use():
     payload = InitPayload(timestamp_ns=1, receive_window=128)
-    data = payload.encode()[:37] + b"\xff" * 3 + b"\xfe" + b"\xff" * 47
+    data = payload.encode()[:37] + b"\xff" * 3 + b"\xfc" + b"\xff" * 47
     assert wire.decode_init_payload_untrusted(data) == payload
 
 

@@ -97,7 +97,7 @@ SAMPLES = {
     "via": "udp://[::1]:5555", "bridge": "br0", "bridge_dhcp": "true", "bridge_ra": "true",
     "accept_ra": "addresses",
     "local_port": "true",
-    "path": "auto", "proxy": "http://p.example:3128", "proxy_credentials": "/x",
+    "path": "auto", "pq": "require", "proxy": "http://p.example:3128", "proxy_credentials": "/x",
     "https": ":443", "https_certificate": "/c.pem", "https_key": "/k.pem", "https_prefix": "/lan",
     "https_public": "https://a.example:8443/lan",
     "allow_network": "10.77.0.0/24,fd00::/48",

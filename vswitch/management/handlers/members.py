@@ -16,7 +16,7 @@ import trio
 from vswitch.config.converters import to_name, to_publics, to_routes
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.management.handlers.common import Args, Controlled, Result
-from vswitch.management.members import invites_of, make_invite, member_status, seen_of
+from vswitch.management.members import invites_of, make_invite, member_status, ports_up
 from vswitch.management.status import SCHEMA, InviteStatus, to_json
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Member
@@ -34,8 +34,8 @@ async def members(controlled: Controlled, args: Args) -> Result:
         return known, invites_of(registry, known, time.time())
 
     known, invites = await trio.to_thread.run_sync(read)
-    vias, offered = seen_of((await controlled.status()).ports)
-    told = [to_json(member_status(each, vias, offered)) for each in known]
+    up = ports_up((await controlled.status()).ports)
+    told = [to_json(member_status(each, up)) for each in known]
     return {"schema": SCHEMA, "members": told, "invites": [to_json(each) for each in invites]}
 
 

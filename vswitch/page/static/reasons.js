@@ -363,6 +363,14 @@ const DATAGRAMS = {
     "too many handshakes of those with a cookie, and more from this address than from others; a few hundred are usual when all members of a site come back at once, many are an attack",
     "持有 cookie 者的握手过多，且该地址多于其他地址；一处所有成员同时返回时几百个属正常，大量则是攻击",
   ],
+  slice_unproven: [
+    "a part of a handshake with ML-KEM-768, without fresh proof of its address; was answered with a cookie. Usual where a path takes no large datagrams",
+    "带 ML-KEM-768 的握手的一部分，没有地址的新证明；已用 cookie 应答。路径不接受大数据报时很常见",
+  ],
+  hybrid_off: [
+    "a handshake with ML-KEM-768, which this side does not take (--pq off, or an older cryptography); the sender comes with another",
+    "带 ML-KEM-768 的握手，本端不接受（--pq off，或 cryptography 较旧）；发送者会换一种再来",
+  ],
   repeated_init: [
     "a handshake's first message that was answered already; copies are usual where answers are lost, and get the same answer again",
     "握手的首个消息已应答过；应答丢失时副本很常见，会得到同样的应答",

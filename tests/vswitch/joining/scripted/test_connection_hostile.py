@@ -225,12 +225,12 @@ async def test_a_fault_in_the_transport_is_the_end_of_the_session(
     real = reach.open_endpoint
 
     @contextlib.asynccontextmanager
-    async def broken(*arguments):
+    async def broken(*arguments, **options):
         async def core():
             await trio.sleep(1)
             raise OverflowError("int too big to convert")
 
-        async with real(*arguments) as endpoint, trio.open_nursery() as nursery:
+        async with real(*arguments, **options) as endpoint, trio.open_nursery() as nursery:
             nursery.start_soon(core)
             yield endpoint
 

@@ -132,7 +132,7 @@ class Line(FakeChannel):
     remote = "192.0.2.1:1"
 
     def statistics(self):
-        return types.SimpleNamespace(suite="none")
+        return types.SimpleNamespace(suite="none", hybrid=False)
 
 
 async def test_the_newer_of_two_sessions_stays_also_if_the_transport_lets_both_live(house):
