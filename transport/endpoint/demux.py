@@ -27,7 +27,7 @@ from attrs import frozen
 
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import MAX_SESSIONS, MEMORY_LIMIT, RESET_SIZE, SEALED_OVERHEAD
-from transport.crypto.identity import PrivateKey
+from transport.crypto.identity import PrivateKey, PublicKey
 from transport.endpoint.budget import MemoryBudget
 from transport.endpoint.timers import TimerHeap
 from transport.errors import BadPacket
@@ -135,6 +135,13 @@ class Demux:
         if self._responder is not None:
             self._responder.max_sessions = number
 
+    def set_identities(self, identities: Sequence[PrivateKey]) -> None:
+        """As `Endpoint.set_identities`."""
+        if not identities:
+            raise ValueError("an endpoint needs an identity")
+        if self._responder is not None:
+            self._responder.set_identities(identities)
+
     @property
     def sessions(self) -> int:
         responding = 0 if self._responder is None else len(self._responder.sessions)
@@ -160,6 +167,10 @@ class Demux:
     def forget_credential(self, session: Session) -> None:
         """From now on a session that we initiated shows its key alone."""
         self._initiator.forget_credential(session)
+
+    def expect(self, session: Session, key: PublicKey) -> None:
+        """As `Channel.expect`."""
+        self._initiator.expect(session, key)
 
     def seek(
         self,
