@@ -162,16 +162,20 @@ class MemberStatus:
     via: str | None = None
     routes: list[str] = Factory(list)  # networks behind it that are approved
     offered: list[str] = Factory(list)  # others that it says are behind it, while it is connected
+    switch_key: str | None = None  # fingerprint of the switch's key that its host used last
 
 
 @frozen(kw_only=True)
 class InviteStatus:
-    """One invite that can still be used. `again` says that the name is a member's already."""
+    """One invite that can still be used. `again` says that the name is a member's already;
+    `old_key` that it names the switch's key of before, and expires with that at the latest.
+    """
 
     name: str
     created: float
     expires: float
     again: bool
+    old_key: bool = False
 
 
 @frozen(kw_only=True)

@@ -308,7 +308,10 @@ def invites_table(invites: Sequence[InviteStatus]) -> str:
     """The invites that can still be used."""
     return table(
         ["INVITED", "SINCE", "UNTIL"],
-        [[each.name, _day(each.created), _day(each.expires)] for each in invites],
+        [
+            [each.name, _day(each.created), _day(each.expires) + " (old key)" * each.old_key]
+            for each in invites
+        ],
     )
 
 
