@@ -116,6 +116,30 @@ class FaultStatus:
 
 
 @frozen(kw_only=True)
+class RekeyMember:
+    """A member that has not moved to the new key of the switch."""
+
+    network: str
+    name: str
+    last_seen: float | None = None
+
+
+@frozen(kw_only=True)
+class RekeyStatus:
+    """The key of a switch, and while a new one replaces it the old one, which is good `until`. Keys
+    are fingerprints. `invites` are open ones that name the old key.
+    """
+
+    key: str
+    old_key: str | None = None
+    since: float | None = None
+    until: float | None = None
+    waiting: list[RekeyMember] = Factory(list)
+    invites: int = 0
+    schema: int = SCHEMA
+
+
+@frozen(kw_only=True)
 class SwitchStatus:
     """A network of a running switch. `members` counts those who may connect, `ports` shows who is;
     `listen` is the first of `listens`, as `public` is of `publics`.
@@ -133,6 +157,7 @@ class SwitchStatus:
     public: str | None = None
     publics: list[str] = Factory(list)
     key: str | None = None  # fingerprint of its public key, which members have pinned
+    rekey: RekeyStatus | None = None  # while there are two keys
     https: str | None = None  # where it listens for HTTPS
     api: str | None = None  # where it listens for the API in plain HTTP
     web: dict[str, dict[str, int]] = Factory(dict)  # why HTTP clients were refused, by listener
