@@ -116,12 +116,11 @@ class Rekeying:
             told = await self.status()
             names = [_named(each.network, each.name) for each in told.waiting]
             if told.invites:
-                names.append(f"{told.invites} open invites")
+                names.append(f"who has one of {told.invites} invites from before")
             if names and not force:
                 raise RefusedError(
-                    f"not moved to the new key yet, and cut off without the old one: "
-                    f"{_listed(names)}; they would need a new invite each (`vswitch invite NAME "
-                    "--again`): give --force, or wait"
+                    f"who has not moved to the new key is cut off until a new invite (`vswitch "
+                    f"invite NAME --again`): {_listed(names)}: give --force, or wait for them"
                 )
             new = await trio.to_thread.run_sync(forget_old, keys, self._files)
             await self._go_by(new)

@@ -99,9 +99,9 @@ def replace(
             _write(files.old_server_key, keys.key)
         registry.record_served(evolve(served, origin=origin, grace=grace))
         _write(files.server_key, new)
-    except BaseException:
-        with suppress(OSError, VswitchError):
-            files.old_server_key.unlink(missing_ok=True)
+    except VswitchError:
+        # The copy stays: whether the new key is there all the same is seen at the next start.
+        with suppress(VswitchError):
             registry.record_served(served)
         raise
     return SwitchKeys(new, keys.key if grace is not None else None, grace, origin)
