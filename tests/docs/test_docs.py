@@ -25,6 +25,7 @@ from vswitch.config.options import (
     LookConfig,
     OneNetworkConfig,
     ProxyConfig,
+    RekeyConfig,
     ServeConfig,
     TokenConfig,
 )
@@ -81,6 +82,7 @@ OF_COMMAND = {
     "leases": LookConfig,
     "publish": LookConfig,
     "unpublish": LookConfig,
+    "rekey": RekeyConfig,
     "doctor": DoctorConfig,
     "netcheck": DoctorConfig,
 }
