@@ -102,9 +102,10 @@ class Rekeying:
             await self._go_by(new)
             if not seconds:
                 await self._cancel_invites(now)
-            until = None if new.grace is None else utc(new.grace.until, "%Y-%m-%d %H:%M UTC")
-            old = keys.public.fingerprint()
-            self._say("switch-rekeyed", key=new.public.fingerprint(), old=old, until=until)
+            until = "none" if new.grace is None else utc(new.grace.until, "%Y-%m-%d %H:%M UTC")
+            said = {"key": new.public.fingerprint(), "old": keys.public.fingerprint()}
+            event(log, "switch-rekeyed", logging.WARNING, None, **said, until=until)
+            self._note("switch-rekeyed", **said, until=until)
         return await self.status()
 
     async def finish(self, *, force: bool = False) -> RekeyStatus:
@@ -125,8 +126,9 @@ class Rekeying:
             new = await trio.to_thread.run_sync(forget_old, keys, self._files)
             await self._go_by(new)
             await self._cancel_invites(grace.since)
-            said = _listed(names) or None
-            self._say("switch-key-forgotten", key=grace.old.fingerprint(), cut_off=said)
+            said = {"key": grace.old.fingerprint(), "cut_off": _listed(names) or "none"}
+            event(log, "switch-key-forgotten", logging.WARNING, None, **said)
+            self._note("switch-key-forgotten", **said)
         return await self.status()
 
     async def run(self) -> None:
@@ -179,12 +181,10 @@ class Rekeying:
             except VswitchError as error:  # they are of no use to anybody
                 event(log, "registry-failed", logging.ERROR, error=error)
 
-    def _say(self, kind: str, **facts: str | None) -> None:
-        """In the log, and for `vswitch events`."""
-        event(log, kind, logging.WARNING, None, **facts)
+    def _note(self, kind: str, **facts: str) -> None:
+        """For `vswitch events`."""
         for network in self._networks.running.values():
-            said = {key: value for key, value in facts.items() if value is not None}
-            network.switch.events.add(kind, "", now=trio.current_time(), **said)
+            network.switch.events.add(kind, "", now=trio.current_time(), **facts)
 
 
 def _named(network: str, name: str) -> str:
