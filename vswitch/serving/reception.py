@@ -267,7 +267,10 @@ class Reception:
             self._note("member-up", member.name, via=channel.remote, address=address or "none")
             self._switch.ingress(port, early)
             # Only now, as it waits for the disk: a thousand members may return at once.
-            await trio.to_thread.run_sync(self._seen, key, channel.identity)
+            came_by = connected.switch_key
+            await trio.to_thread.run_sync(self._seen, key, came_by)
+            if connected.switch_key != came_by:  # it has moved meanwhile, which may be noted
+                await trio.to_thread.run_sync(self._seen, key, connected.switch_key)
             await port.wait_detached()
         finally:
             if self.connected.get(key) is connected:

@@ -1,5 +1,7 @@
 """A new key for a switch that serves: sessions stay, members move, and how the old key ends."""
 
+import json
+
 import pytest
 import trio
 from attrs import evolve
@@ -7,7 +9,9 @@ from attrs import evolve
 from tests.vswitch.joining.test_member_survives import broadcast, free_port
 from transport import PublicKey, load_key_file
 from vswitch.addresses import HostPort
-from vswitch.errors import ConfigError, RefusedError
+from vswitch.cli import main
+from vswitch.errors import ConfigError, ExitCode, RefusedError
+from vswitch.management.handlers import members as handlers
 from vswitch.members.protocol import FROM_SWITCH
 from vswitch.registry.invite import JoinString
 from vswitch.registry.rules import EnrolRefused
@@ -137,6 +141,9 @@ async def test_what_cannot_be_is_refused(site):
         with pytest.raises(RefusedError, match="a new key already"):
             await rekeying(running).begin(DAY)
         assert key_of(site) == key
+        asked = {"name": "pc2", "public": "a.example", "expires": 60.0}
+        made = await handlers.invite(running.network.controlled, asked)
+        assert JoinString.parse_untrusted(made["string"]).server_key == key
         assert (await member.status()).state == "up"
 
 
@@ -168,3 +175,60 @@ async def test_over_https_the_switch_is_where_either_key_says(site, until):
         old = open_websocket(f"{https}{link_path(invite.server_key.raw)}")
         with pytest.raises(OSError, match="404"):
             await old.__aenter__()
+
+
+async def test_the_command_says_who_has_not_moved_and_asks_before_it_cuts_off(
+    site, older, until, capsys
+):
+    async def run(*words):
+        argv = [*words, "--state", str(site.files.path)]
+        code = await trio.to_thread.run_sync(main, argv)
+        return code, *capsys.readouterr()
+
+    async with site.serving() as running, site.joined("old", running) as member:
+        site.invite("later", running.listen)
+        code, out, _ = await run("rekey", "--status")
+        assert (code, out) == (0, f"key {key_of(site).fingerprint()}; there is no older one\n")
+        code, _, err = await run("rekey", "--grace", "off")
+        assert (code, "all members are cut off" in err) == (ExitCode.REFUSED, True)
+        before = key_of(site)
+        code, out, err = await run("rekey", "--grace", "2d")
+        assert (code, "make a new one" in err) == (0, True)
+        lines = out.splitlines()
+        assert lines[0] == f"key {key_of(site).fingerprint()}"
+        assert lines[1].startswith(f"old key {before.fingerprint()}, good until ")
+        assert lines[2] == "open invites that name the old key: 1"
+        assert lines[4:] == ["NOT MOVED  LAST SEEN", lines[5]]
+        assert lines[5].startswith("old        ")
+        assert "not moved: old" in (await run("status"))[1]
+        assert "(old key)" in (await run("members"))[1]
+        told = json.loads((await run("status", "--json"))[1])["switch"]["rekey"]
+        assert [each["name"] for each in told["waiting"]] == ["old"]
+        listed = json.loads((await run("members", "--json"))[1])
+        assert [each["switch_key"] for each in listed["members"]] == [before.fingerprint()]
+        assert [each["old_key"] for each in listed["invites"]] == [True]
+        code, _, err = await run("rekey", "--finish")
+        assert (code, "old, who has one of 1 invites from before" in err) == (4, True)
+        code, out, _ = await run("rekey", "--finish", "--force", "--json")
+        assert (code, json.loads(out)["old_key"]) == (0, None)
+        assert isinstance(await member.wait_ended(), EnrolRefused)
+        code, _, err = await run("rekey", "--finish")
+        assert (code, "nothing to finish" in err) == (ExitCode.REFUSED, True)
+
+
+async def test_the_key_is_that_of_all_networks(site, older, tmp_path):
+    config = tmp_path / "vswitch.toml"
+    config.write_text(
+        "[names]\nenabled = false\n[network.lab]\n[network.lab.names]\nenabled = false\n"
+    )
+    async with site.serving(config=config) as running:
+        invite = site.invite("pc1", running.listen, network="lab")
+        async with site.joined("pc1", None, invite=invite) as member:
+            told = await rekeying(running).begin(DAY)
+            assert [(each.network, each.name) for each in told.waiting] == [("lab", "pc1")]
+            with site.registry("lab") as registry:
+                assert registry.served().key == key_of(site)
+            with pytest.raises(RefusedError, match="pc1 of network lab"):
+                await rekeying(running).finish()
+            await rekeying(running).finish(force=True)
+            assert isinstance(await member.wait_ended(), EnrolRefused)
