@@ -3,9 +3,10 @@
 import pytest
 
 from transport.crypto.identity import PrivateKey, PublicKey
+from transport.handshake.admission import Grant
 from transport.handshake.initiator import GaveUp
 from transport.handshake.messages import Peer
-from transport.testing.cores import client_and_server
+from transport.testing.cores import KnownPeers, client_and_server
 from transport.wire.datagrams import INIT, RESPONSE
 
 NEW = PrivateKey.from_raw(b"\x55" * 32)
@@ -107,3 +108,19 @@ def test_what_cannot_be_is_refused(renewed):
     with pytest.raises(ValueError, match="nobody can own"):
         client.demux.expect(client.session, PublicKey(bytes(32)))
     assert client.session.peer == server.identity.public
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_in_a_restart_with_two_identities_sessions_of_either_are_told_that_they_are_lost(
+    renewed, moved
+):
+    wire, client, server = renewed
+    if moved:
+        client.demux.expect(client.session, NEW.public)
+        rekey(wire, client)
+    authority = KnownPeers({client.identity.public: Grant()})
+    again = wire.host(*server.address, identity=NEW, authority=authority)
+    again.demux.set_identities([NEW, server.identity])
+    client.send(b"is anybody there?")
+    wire.settle()
+    assert client.session.ended.reason == "the peer has lost the session"
