@@ -43,6 +43,7 @@ class ByeCode(IntEnum):
     SERVER_ERROR = 11
     UNKNOWN = 12
     DISABLED = 13  # to older members it is UNKNOWN, and they try again
+    REKEYED = 14  # the switch has another key now; to older members as above
 
     @classmethod
     def _missing_(cls, value: object) -> ByeCode:

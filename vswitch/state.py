@@ -65,6 +65,11 @@ class StateDir:
         return self.path / "server.key"
 
     @property
+    def old_server_key(self) -> Path:
+        """The one before, while members may still come by that."""
+        return self.path / "server.key.old"
+
+    @property
     def saved(self) -> Path:
         """Changes of the configuration that were made live and are kept."""
         return self.path / "saved.toml"

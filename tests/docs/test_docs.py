@@ -26,6 +26,7 @@ from vswitch.config.options import (
     LookConfig,
     OneNetworkConfig,
     ProxyConfig,
+    RekeyConfig,
     ServeConfig,
     TokenConfig,
 )
@@ -83,6 +84,7 @@ OF_COMMAND = {
     "leases": LookConfig,
     "publish": LookConfig,
     "unpublish": LookConfig,
+    "rekey": RekeyConfig,
     "doctor": DoctorConfig,
     "netcheck": DoctorConfig,
 }

@@ -58,6 +58,7 @@ class _Shell(Protocol):
     def close(self, session: Session, code: int, reason: str) -> None: ...
     def failed(self, session: Session, error: Exception) -> None: ...
     def forget_credential(self, session: Session) -> None: ...
+    def expect(self, session: Session, key: PublicKey) -> None: ...
     def seek(
         self, session: Session, addresses: Sequence[Address], *, elsewhere: bool = False
     ) -> None: ...
@@ -150,6 +151,13 @@ class Channel(trio.abc.AsyncResource):
         return self._session.peer
 
     @property
+    def identity(self) -> PublicKey | None:
+        """Of one that a peer began: which public key of ours it asked for in its latest handshake;
+        None for one that we began.
+        """
+        return self._session.identity
+
+    @property
     def remote(self) -> str:
         """Where the peer is now, for people."""
         return format_address(self._session.paths.current)
@@ -229,6 +237,12 @@ class Channel(trio.abc.AsyncResource):
     def forget_credential(self) -> None:
         """The peer knows our key by now: rekeys show that alone. For a single-use token."""
         self._shell.forget_credential(self._session)
+
+    def expect(self, key: PublicKey) -> None:
+        """The peer has another key from now on: handshakes ask for that, and the session goes on.
+        For whoever has connected. Raises ValueError for a key that nobody can own.
+        """
+        self._shell.expect(self._session, key)
 
     def probe(self) -> None:
         """The way to the peer may have changed: let it see where we are now, at once."""

@@ -33,7 +33,7 @@ from transport.constants import (
     RESET_SIZE,
     SEALED_OVERHEAD,
 )
-from transport.crypto.identity import PrivateKey
+from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.kem import PostQuantum
 from transport.endpoint.budget import MemoryBudget
 from transport.endpoint.timers import TimerHeap
@@ -148,6 +148,13 @@ class Demux:
         if self._responder is not None:
             self._responder.max_sessions = number
 
+    def set_identities(self, identities: Sequence[PrivateKey]) -> None:
+        """As `Endpoint.set_identities`."""
+        if not identities:
+            raise ValueError("an endpoint needs an identity")
+        if self._responder is not None:
+            self._responder.set_identities(identities)
+
     @property
     def sessions(self) -> int:
         responding = 0 if self._responder is None else len(self._responder.sessions)
@@ -173,6 +180,10 @@ class Demux:
     def forget_credential(self, session: Session) -> None:
         """From now on a session that we initiated shows its key alone."""
         self._initiator.forget_credential(session)
+
+    def expect(self, session: Session, key: PublicKey) -> None:
+        """As `Channel.expect`."""
+        self._initiator.expect(session, key)
 
     def seek(
         self,

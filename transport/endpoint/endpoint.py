@@ -37,7 +37,7 @@ from transport.constants import (
     PIPE_UNUSED,
     RECEIVE_BATCH,
 )
-from transport.crypto.identity import PrivateKey
+from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.kem import PostQuantum, usable
 from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
@@ -115,6 +115,14 @@ class Endpoint:
     def allow_sessions(self, number: int) -> None:
         """How many sessions there may be from now on. Those that are there stay."""
         self._demux.allow_sessions(number)
+
+    def set_identities(self, identities: Sequence[PrivateKey]) -> None:
+        """Who we are from now on to those that connect, the newest identity first; each init is
+        for one of them. Sessions go on, whatever identity they were made with (`Channel.identity`);
+        handshakes for one that is no more are met with silence. What we initiate ourselves goes on
+        with the identity that the endpoint was opened with.
+        """
+        self._demux.set_identities(identities)
 
     def statistics(self) -> EndpointStatistics:
         return EndpointStatistics(
@@ -231,6 +239,9 @@ class Endpoint:
 
     def forget_credential(self, session: Session) -> None:
         self._demux.forget_credential(session)
+
+    def expect(self, session: Session, key: PublicKey) -> None:
+        self._demux.expect(session, key)
 
     # --- Pipes --------------------------------------------------------------------------------
 

@@ -15,6 +15,9 @@ once it is whole, goes the same way as any other.
 Freshness does not rest on clocks: an init that is not newer than the peer's last confirmed one
 gets a cookie, and is accepted when it comes back with the cookie under its seal.
 
+We may have several identities for a while: mac1 tells which one an init is for, and the cookies of
+each are its own. A stranger costs one hash more for each.
+
 Error contract: `admit_untrusted` raises `BadPacket` with the reason to count, or `ReplyDue` with
 the reply to send besides.
 """
@@ -22,7 +25,8 @@ the reply to send besides.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from attrs import define, frozen
@@ -89,10 +93,19 @@ class Authority(Protocol):
         """The grant for a key that shows a credential; None for strangers: no answer at all."""
 
 
+@frozen(eq=False)
+class Own:
+    """An identity of ours, and its cookies."""
+
+    identity: PrivateKey
+    jar: CookieJar
+
+
 @frozen
 class Admitted:
     """An authentic, fresh init of somebody known."""
 
+    own: Own  # that it is for
     header: InitHeader
     reader: InitReader
     peer: PublicKey
@@ -134,10 +147,10 @@ class Admission:
         random_bytes: Callable[[int], bytes],
         post_quantum: PostQuantum = PostQuantum.AUTO,
     ) -> None:
-        self._identity = identity
         self._takes_hybrid = post_quantum is not PostQuantum.OFF
         self._authority = authority
-        self._jar = CookieJar(identity.public.raw, random_bytes)
+        self._random = random_bytes
+        self._own = [Own(identity, CookieJar(identity.public.raw, random_bytes))]
         self._addresses = BucketTable(HANDSHAKES_PER_ADDRESS, HANDSHAKE_BURST_PER_ADDRESS)
         self._proven = FairBucket(PROVEN_HANDSHAKES, PROVEN_HANDSHAKE_BURST, PROVEN_MEMORY, now)
         self._calm = TokenBucket(LOAD_THRESHOLD, LOAD_THRESHOLD, now)
@@ -148,44 +161,60 @@ class Admission:
         self._answers: OrderedDict[tuple[bytes, Address], _Answer] = OrderedDict()
         self._slices = SliceTable()
 
+    def set_identities(self, identities: Sequence[PrivateKey]) -> None:
+        """As `Endpoint.set_identities`. Cookies of those that stay are good as before."""
+        known = {own.identity.public: own for own in self._own}
+        self._own = [
+            known.get(each.public) or Own(each, CookieJar(each.public.raw, self._random))
+            for each in identities
+        ]
+
+    def _asked_untrusted(self, datagram: bytes) -> Own:
+        for own in self._own[:-1]:
+            with suppress(BadPacket):
+                own.jar.check_mac1_untrusted(datagram)
+                return own
+        self._own[-1].jar.check_mac1_untrusted(datagram)
+        return self._own[-1]
+
     def admit_untrusted(self, datagram: bytes, address: Address, now: float) -> Admitted:
         """What an init from `address` is worth."""
         header = decode_init_untrusted(datagram)
         if header.hybrid and not self._takes_hybrid:
             raise BadPacket("hybrid_off")
-        self._jar.check_mac1_untrusted(datagram)
+        own = self._asked_untrusted(datagram)
         # By address too: a copy that came from elsewhere, faster, must not stand for the original.
         answer = self._answers.get((header.mac1, address))
         if answer is not None:
             raise self._again(answer, now)
         source, key = _source(address), address_key(address[0])
-        if self._jar.check_mac2(datagram, source, now):
+        if own.jar.check_mac2(datagram, source, now):
             if not self._proven.allow(now, key):
                 raise BadPacket("proven_limited")
         elif not self._addresses.allow(key, now):
-            raise self._cookie_for(header, "rate_limited", source, key, now)
+            raise self._cookie_for(own, header, "rate_limited", source, key, now)
         elif not self._calm.allow(now):
-            raise self._cookie_for(header, "bad_mac2", source, key, now)
-        reader = InitReader(self._identity, header)
+            raise self._cookie_for(own, header, "bad_mac2", source, key, now)
+        reader = InitReader(own.identity, header)
         peer = reader.read_peer_untrusted()
         grant = self._authority.look_up(peer, header.credential)
         if grant is None:
             raise BadPacket("unknown_peer")
         payload = reader.read_payload_untrusted(grant.psk)
-        proven = self._jar.accepts(source, payload.cookie_echo, now)
+        proven = own.jar.accepts(source, payload.cookie_echo, now)
         if not proven and payload.timestamp_ns <= self._confirmed.get(peer.raw, -1):
-            raise self.cookie_for(header, "stale_timestamp", address, now)
-        return Admitted(header, reader, peer, payload, grant.result, proven)
+            raise self._cookie_for(own, header, "stale_timestamp", source, key, now)
+        return Admitted(own, header, reader, peer, payload, grant.result, proven)
 
     def add_slice_untrusted(self, datagram: bytes, address: Address, now: float) -> bytes | None:
         """The whole init, once its last slice has come; not looked at yet."""
         piece = decode_slice_untrusted(datagram)
         if not self._takes_hybrid:
             raise BadPacket("hybrid_off")
-        self._jar.check_mac1_untrusted(datagram)
+        own = self._asked_untrusted(datagram)
         source, key = _source(address), address_key(address[0])
-        if not self._jar.check_mac2(datagram, source, now):
-            raise self._cookie_for(piece, "slice_unproven", source, key, now)
+        if not own.jar.check_mac2(datagram, source, now):
+            raise self._cookie_for(own, piece, "slice_unproven", source, key, now)
         return self._slices.add_untrusted(piece, address, key, now)
 
     def refuse(self, admitted: Admitted, address: Address, now: float) -> None:
@@ -195,7 +224,7 @@ class Admission:
             return
         if proven:
             raise BadPacket("refusal_limited")
-        raise self.cookie_for(admitted.header, "refusal_limited", address, now)
+        raise self.cookie_for(admitted.own, admitted.header, "refusal_limited", address, now)
 
     def answered(
         self, header: InitHeader, address: Address, response: tuple[bytes, ...], until: float
@@ -213,13 +242,15 @@ class Admission:
         return ReplyDue("repeated_init", *answer.response)
 
     def cookie_for(
-        self, header: InitHeader, reason: str, address: Address, now: float
+        self, own: Own, header: InitHeader, reason: str, address: Address, now: float
     ) -> BadPacket:
         """The refusal of an init for a reason that a proof of address mends."""
-        return self._cookie_for(header, reason, _source(address), address_key(address[0]), now)
+        source, key = _source(address), address_key(address[0])
+        return self._cookie_for(own, header, reason, source, key, now)
 
     def _cookie_for(
         self,
+        own: Own,
         header: InitHeader | HandshakeSlice,
         reason: str,
         source: bytes,
@@ -229,7 +260,7 @@ class Admission:
         # HOT PATH of a flood
         if not self._replies_each.allow(key, now) or not self._replies.allow(now):
             return BadPacket("cookie_limited")
-        reply = self._jar.reply(header.mac1, header.sender_index, source, now)
+        reply = own.jar.reply(header.mac1, header.sender_index, source, now)
         return ReplyDue(reason, reply)
 
     def confirmed(self, peer: PublicKey, timestamp_ns: int) -> None:

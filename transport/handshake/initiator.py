@@ -19,11 +19,11 @@ from hmac import compare_digest
 from math import inf
 from typing import Final
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
 
 from transport.congestion.choice import TransportConfig
 from transport.constants import CONNECT_ADDRESSES, HYBRID_INIT_SIZE, KCP_MTU, RECEIVE_WINDOW
-from transport.crypto.identity import PrivateKey
+from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.kem import PostQuantum
 from transport.errors import BadPacket
 from transport.handshake.attempt import Forms, Negotiation
@@ -202,6 +202,17 @@ class Initiator:
         relation = self._sessions.get(session)
         if relation is not None:
             relation.peer = Peer(relation.peer.key)
+
+    def expect(self, session: Session, key: PublicKey) -> None:
+        """Handshakes of this session that begin from now on are with this key of the peer.
+        ValueError: impossible key.
+        """
+        relation = self._sessions.get(session)
+        if relation is None or key == relation.peer.key:
+            return
+        self._identity.exchange(key.raw)  # as in `connect`
+        relation.peer, relation.stamper = evolve(relation.peer, key=key), MacStamper(key.raw)
+        session.peer = key
 
     def is_live(self, negotiation: Negotiation) -> bool:
         return negotiation in self._negotiations

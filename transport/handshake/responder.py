@@ -19,7 +19,7 @@ raises `BadPacket`; in both cases nothing has changed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -62,6 +62,7 @@ class HalfOpen:
     """What becomes a session, or a session's new keys, when something opens under `pair`."""
 
     pair: KeyPair
+    identity: PublicKey  # of ours, that the peer has asked for
     peer: PublicKey
     credential: Credential
     timestamp_ns: int
@@ -104,6 +105,13 @@ class HalfOpenTable:
         self._per_peer[entry.peer.raw] -= 1
         if not self._per_peer[entry.peer.raw]:
             del self._per_peer[entry.peer.raw]
+
+    def of_others(self, identities: set[PublicKey]) -> list[HalfOpen]:
+        """Take out those for identities that are none of these."""
+        others = [each for each in self._entries.values() if each.identity not in identities]
+        for entry in others:
+            self.remove(entry)
+        return others
 
     def expire(self, now: float) -> list[HalfOpen]:
         """Take out what nobody confirmed in time."""
@@ -161,6 +169,13 @@ class Responder:
         self._config = config
         self.tight = False  # memory is short: nobody new
 
+    def set_identities(self, identities: Sequence[PrivateKey]) -> None:
+        """As `Endpoint.set_identities`. Handshakes for others that are half open end."""
+        self._admission.set_identities(identities)
+        self.resets.set_identities(identities)
+        for entry in self.half_open.of_others({each.public for each in identities}):
+            self._indices.release(entry.pair.local_index)
+
     def receive_slice_untrusted(
         self, datagram: bytes, address: Address, now: float
     ) -> tuple[bytes, ...]:
@@ -182,7 +197,8 @@ class Responder:
         if self.half_open.full_for(peer):
             raise BadPacket("half_open_full")
         if self.half_open.of(peer) and not admitted.proven_address:
-            raise self._admission.cookie_for(admitted.header, "half_open_full", address, now)
+            own, header = admitted.own, admitted.header
+            raise self._admission.cookie_for(own, header, "half_open_full", address, now)
         result, resumes = admitted.result, None
         session = self.sessions.get(peer.raw)
         if session is not None and session.ended is None:
@@ -252,6 +268,7 @@ class Responder:
         if begins:
             entry = HalfOpen(
                 pair=pair,
+                identity=admitted.own.identity.public,
                 peer=admitted.peer,
                 credential=admitted.header.credential,
                 timestamp_ns=admitted.payload.timestamp_ns,
@@ -308,6 +325,7 @@ class Responder:
             )
             self.sessions[entry.peer.raw] = session
             accepted = Accepted(session, entry.credential)
+        session.identity = entry.identity
         self._indices[entry.pair.local_index] = session
         session.confirmed_by(datagram, plaintext, address, now)
         return session, accepted, replaced

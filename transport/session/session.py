@@ -91,6 +91,8 @@ class Session:
 
         self.initiator = initiator
         self.peer = peer
+        # Of a responder: which public key of ours the peer asked for in its latest handshake.
+        self.identity: PublicKey | None = None
         self.association = association
         self.time_used = 0.0  # the endpoint's: seconds, on the scale of its fair queue
         self.timer: float | None = None  # of the demux, as the next two: in its heap

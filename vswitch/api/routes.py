@@ -40,7 +40,13 @@ from vswitch.management.handlers import members as handlers
 from vswitch.management.handlers.common import Configurable, Controlled
 from vswitch.management.handlers.rules import rules_check
 from vswitch.management.metrics import exposition
-from vswitch.management.status import MemberStatus, PublishStatus, SwitchStatus, to_json
+from vswitch.management.status import (
+    MemberStatus,
+    PublishStatus,
+    RekeyStatus,
+    SwitchStatus,
+    to_json,
+)
 from vswitch.management.stream import Stream
 from vswitch.page.qr import qr_svg
 from vswitch.web.server import Response
@@ -419,6 +425,32 @@ SWITCH = Table(
             "make a join string",
             verb(handlers.invite),
             body=answers.NewInvite,
+        ),
+        Route(
+            "GET",
+            "/v1/rekey",
+            _READ,
+            RekeyStatus,
+            "the key of the switch, and who has not moved to it",
+            _asked("rekey-status"),
+        ),
+        Route(
+            "POST",
+            "/v1/rekey",
+            _ADMIN,
+            RekeyStatus,
+            "give the switch a new key",
+            _asked("rekey"),
+            body=answers.NewKey,
+        ),
+        Route(
+            "DELETE",
+            "/v1/rekey",
+            _ADMIN,
+            RekeyStatus,
+            "delete the old key now",
+            _asked("rekey-finish"),
+            query=answers.Force,
         ),
         Route("GET", "/v1/leases", _READ, answers.Leases, "leases by DHCP", _asked("leases")),
         Route(

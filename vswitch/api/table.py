@@ -14,7 +14,7 @@ import attrs
 from vswitch.api.roles import Caller, Role
 from vswitch.api.share import Share
 from vswitch.errors import NotFound
-from vswitch.management.handlers.common import Configurable, Controlled
+from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Request
 
@@ -34,6 +34,7 @@ class Subject:
     share: Share = attrs.Factory(Share)
     table: Table | None = None  # for `/v1/openapi.json`
     configuration: Configurable | None = None  # None for a member
+    rekeying: Rekeyable | None = None  # the same
 
 
 @attrs.frozen(kw_only=True)

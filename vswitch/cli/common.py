@@ -70,6 +70,7 @@ SUMMARIES = {  # of every command, in the order of `vswitch help commands`
     "netcheck": "say how well a switch is reached from here",
     "bench": "measure the link to another member",
     "demo": "see it work: a switch and two members on this machine",
+    "rekey": "give the switch a new key, to which its members move",
     "backup": "keep the switch in one file",
     "restore": "put a switch back from that",
     "service": "have systemd run a switch or a member",
@@ -82,7 +83,7 @@ GROUPS = {  # the same, by what one wants; a new command stands in one of these,
     "members": "invite members member rename disable enable revoke",
     "look": "status ports top ping wait counters events capture trace leases bench doctor netcheck",
     "change": "port switch mac rules publish unpublish impair config",
-    "keep": "backup restore service token genkey pubkey completion",
+    "keep": "backup restore rekey service token genkey pubkey completion",
 }
 _WIDTH = 79  # columns
 _FOR_DOCTOR = (NotReachable, PrivilegeError, TimedOut)  # errors of which it may know the reason

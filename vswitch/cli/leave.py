@@ -83,7 +83,7 @@ def _ask(profile: profiles.Profile, config: LeaveConfig) -> None:
     from vswitch.joining.pipes import over_https
 
     proxy_for = proxies.read(config.proxy, config.proxy_credentials)
-    trio.run(leave, profile, over_https(proxy_for, profile.server_key.raw))
+    trio.run(leave, profile, over_https(proxy_for, lambda: profile.server_key))
 
 
 def _leave_here(files: StateDir, name: str) -> None:

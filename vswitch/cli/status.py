@@ -27,6 +27,7 @@ from vswitch.management.tables import (
     proxy_table,
     published_table,
     refusals,
+    rekey_line,
     routes_lines,
     switch_line,
 )
@@ -97,6 +98,8 @@ def _text(switch: SwitchStatus | None, ports: list[PortStatus], joins: list[Join
     blocks = []
     if switch is not None:
         blocks.append(switch_line(switch))
+        if moving := rekey_line(switch):
+            blocks.append(moving)
         if ended := ended_lines(switch):
             blocks.append("\n".join(ended))
     if ports:

@@ -43,6 +43,7 @@ from vswitch.config.converters import (
     to_mtu,
     to_name,
     to_networks,
+    to_optional_duration,
     to_optional_interface,
     to_optional_mtu,
     to_optional_name,
@@ -158,6 +159,17 @@ class LookConfig(_Printed, OneNetworkConfig):
 @frozen(kw_only=True)
 class TokenConfig(_Printed, StateConfig):
     """Options of `token`."""
+
+
+@frozen(kw_only=True)
+class RekeyConfig(_Printed, StateConfig):
+    """Options of `rekey`. `grace` is in seconds; None for none."""
+
+    grace: float | None = field(
+        default=30 * 86400.0,
+        converter=to_optional_duration,
+        metadata=option("how long the old key is good: 12h, 30d; off: not at all (30d)", "TIME"),
+    )
 
 
 @frozen(kw_only=True)

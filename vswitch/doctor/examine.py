@@ -146,7 +146,7 @@ def _way_of(
             else await trio.to_thread.run_sync(profiles.load, files, each)
         )
         proxy_for = await trio.to_thread.run_sync(proxies.read)
-        return await way.ask(profile, over_https(proxy_for, profile.server_key.raw))
+        return await way.ask(profile, over_https(proxy_for, lambda: profile.server_key))
 
     return name, look
 

@@ -83,8 +83,8 @@ _KINDS: Final = (
         _P,
         "The switch does not answer by any path",
         "see that `vswitch serve` runs, that its UDP port is open in every firewall and forwarded "
-        "by its router, and that the switch still has this key and member (`vswitch members`): a "
-        "switch is silent to strangers",
+        "by its router, and that the switch still has this key and member (`vswitch members`, "
+        "`vswitch rekey --status`): a switch is silent to strangers",
     ),
     Kind(
         "udp-blocked",

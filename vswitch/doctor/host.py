@@ -281,7 +281,7 @@ def state(files: StateDir) -> FileFacts:
     try:
         check_owned("state directory", files.path, files.path.stat(), *owners_beside(files.path))
         free = shutil.disk_usage(files.path).free
-        keys = (files.server_key, *files.members.glob("*.key"))
+        keys = (files.server_key, files.old_server_key, *files.members.glob("*.key"))
         exposed = [str(key) for key in keys if key.exists() and key.stat().st_mode & 0o077]
     except FileNotFoundError:
         pass  # nothing has run here yet

@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 import trio
 from attrs import evolve
 
-from transport import ChannelBroken
+from transport import ChannelBroken, PublicKey
 from vswitch.config.options import JoinConfig
 from vswitch.devices.host_interface import HostFacts
 from vswitch.devices.pump import BATCH
@@ -38,8 +38,10 @@ from vswitch.members.protocol import (
     ByeCode,
     ControlMessage,
     Hello,
+    Moved,
     Notice,
     Peers,
+    Rekey,
     Roster,
     Update,
     Welcome,
@@ -76,8 +78,11 @@ class Connection:
         config: JoinConfig,
         known: str,
         remember: Callable[[str], Awaitable[None]],
+        remember_key: Callable[[PublicKey], Awaitable[bool]],
     ) -> None:
-        """`known` is the network that the LAN had before; `remember` is told of another."""
+        """`known` is the network that the LAN had before; `remember` is told of another.
+        `remember_key` is told of a new key of the switch, and whether it is kept.
+        """
         self.device = MemberDevice(
             reached.channel,
             name="switch",
@@ -90,6 +95,7 @@ class Connection:
         self._interface = link.interface
         self._config = config
         self._known, self._remember = known, remember
+        self._remember_key = remember_key
         self._network = ""  # that the welcome states
         self._reached = reached
         self._welcome: Welcome | None = None
@@ -100,6 +106,7 @@ class Connection:
         self._names: tuple[str, ...] = ()  # name servers that the switch states
         self._domain = ""
         self._updates, self._waiting = trio.open_memory_channel[Update](UPDATES)
+        self._rekeys, self._new_keys = trio.open_memory_channel[Rekey](UPDATES)
 
     async def run(self, welcomed: Callable[[Welcome], Awaitable[None]]) -> NoReturn:
         """From hello to the end. `welcomed` is awaited before the first frame is carried."""
@@ -116,6 +123,7 @@ class Connection:
             await self._link.carry(
                 self.device,
                 self._follow_updates,
+                self._follow_keys,
                 self._reached.follow,
                 self._reached.prefer_udp,
                 self._follow_names,
@@ -170,9 +178,12 @@ class Connection:
                     self.device.superframes = message.offload and self._interface.superframes
                     if message.lane == self._config.lane:  # else it is kcp: no other was wished for
                         self.device.use_lane(message.lane)
-            case Update():
+            case Update() | Rekey():
                 try:
-                    self._updates.send_nowait(message)
+                    if isinstance(message, Update):
+                        self._updates.send_nowait(message)
+                    else:
+                        self._rekeys.send_nowait(message)
                 except trio.WouldBlock:
                     raise BadRecord("more updates than can be followed") from None
             case Bye():
@@ -276,6 +287,11 @@ class Connection:
             await trio.sleep_forever()
         else:
             await self._link.resolver.follow(self.peers)
+
+    async def _follow_keys(self) -> None:
+        async for rekey in self._new_keys:
+            if await self._remember_key(PublicKey.from_text(rekey.key)):
+                self.device.send_control(Moved(rekey.key))
 
     async def _follow_updates(self) -> None:
         async for update in self._waiting:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import trio
 from attrs import evolve
 
-from transport import Channel
+from transport import Channel, PublicKey
 from vswitch.addresses import WAY_OUT, HostPort, mac_from_key
 from vswitch.api.member import member_api
 from vswitch.api.socket import serve_control
@@ -97,7 +97,7 @@ async def join(
     if run_pipe is None:
         proxy = config.proxy, config.proxy_credentials
         proxy_for = await trio.to_thread.run_sync(proxies.read, *proxy)
-        run_pipe = over_https(proxy_for, profile.server_key.raw)
+        run_pipe = over_https(proxy_for, lambda: member.switch_key)
         places = places_beside(profile, proxy_for)
     mac = format_mac(mac_from_key(profile.private_key.public.raw))
     server = profile.where
@@ -197,6 +197,7 @@ class Member:
             )
         self._ways = WayWatch(look)
         self._nudge = trio.Event()  # set: do not wait for the next attempt any longer
+        self._keeping = trio.Lock()  # what is written of the profile
         self._beside = beside
         self._beside_at: dict[HostPort, list[Address]] = {}  # where they were found last
         link.routes.find_switch = self._find_switch
@@ -231,6 +232,11 @@ class Member:
             finally:
                 self._channel = None
             await self._wait(pause, mended=mended)
+
+    @property
+    def switch_key(self) -> PublicKey:
+        """By which the switch proves that it is the right one."""
+        return self._profile.server_key
 
     async def _find_switch(self) -> list[Address]:
         """All addresses that the way to the switch may lead to."""
@@ -327,6 +333,7 @@ class Member:
             self._config,
             self._profile.network,
             partial(self._remember_network, channel),
+            partial(self._remember_key, channel),
         )
         self._device, self._connection = connection.device, connection
 
@@ -339,7 +346,9 @@ class Member:
     async def _remember(self, channel: Channel) -> None:
         """That we are a member: from now on the key alone opens the door."""
         if self._profile.invite is not None:
-            self._profile = await trio.to_thread.run_sync(profiles.store, self._profile)
+            async with self._keeping:
+                await trio.to_thread.run_sync(profiles.store, self._profile)
+            self._profile = evolve(self._profile, invite=None)
             channel.forget_credential()
 
     async def _remember_network(self, channel: Channel, network: str) -> None:
@@ -349,9 +358,30 @@ class Member:
             await self._remember(channel)
             return
         try:
-            await trio.to_thread.run_sync(profiles.store, self._profile)
+            async with self._keeping:
+                await trio.to_thread.run_sync(profiles.store, self._profile)
         except VswitchError as error:  # a disk that has become full is no reason to leave
             event(log, "network-not-kept", logging.WARNING, network=network, reason=error)
+
+    async def _remember_key(self, channel: Channel, key: PublicKey) -> bool:
+        """The switch, which has proven the key that we know, has a new one: whether we go by that
+        from now on. First it is written down, so that no restart goes back.
+        """
+        before = self._profile.server_key
+        try:
+            channel.expect(key)
+            async with self._keeping:
+                changed = evolve(self._profile, server_key=key)
+                await trio.to_thread.run_sync(profiles.store, changed)
+        except (VswitchError, ValueError) as error:
+            channel.expect(before)
+            self._link.tell("switch-key-not-kept", logging.WARNING, reason=error)
+            return False
+        self._profile = evolve(self._profile, server_key=key)
+        if key != before:
+            was, now = before.fingerprint(), key.fingerprint()
+            self._link.tell("switch-key-changed", logging.WARNING, was=was, now=now)
+        return True
 
     def _note_success(self, channel: Channel, device: MemberDevice, welcome: Welcome) -> None:
         self._channel, self._connected_at = channel, trio.current_time()

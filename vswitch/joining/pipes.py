@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import trio
 
-from transport import Address, Endpoint
+from transport import Address, Endpoint, PublicKey
 from vswitch.errors import ConfigError, NotReachable
 from vswitch.web.client import Proxy
 from vswitch.web.links import link_path, open_link
@@ -110,15 +110,17 @@ async def open_pipes(
         nursery.cancel_scope.cancel()
 
 
-def over_https(proxy_for: Callable[[str], Proxy | None], key: bytes) -> RunPipe:
-    """Pipes that are WebSockets, of the switch with this public key; `proxy_for` says what an
-    address is reached through.
+def over_https(
+    proxy_for: Callable[[str], Proxy | None], switch_key: Callable[[], PublicKey]
+) -> RunPipe:
+    """Pipes that are WebSockets, of the switch that has this public key then; `proxy_for` says what
+    an address is reached through.
     """
-    path = link_path(key)
 
     async def run(endpoint: Endpoint, url: str, *, task_status: trio.TaskStatus[Address]) -> None:
         try:
             proxy = proxy_for(url)
+            path = link_path(switch_key().raw)
             async with open_link(endpoint, f"{url}{path}", proxy=proxy) as (address, over):
                 task_status.started(address)
                 await over.wait()

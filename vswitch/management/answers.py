@@ -313,6 +313,23 @@ class MemberChanges:
 
 
 @frozen(kw_only=True)
+class NewKey:
+    """How long the old key of the switch is good, in seconds; with 0 it is not, which cuts all
+    members off and needs `force`.
+    """
+
+    grace: float = 30 * 86400.0
+    force: bool = False
+
+
+@frozen(kw_only=True)
+class Force:
+    """Whether to do it though members are cut off."""
+
+    force: bool = False
+
+
+@frozen(kw_only=True)
 class NewInvite:
     """Whom to invite. `expires` is in seconds; `public` says where members reach the switch, if
     not where it says itself; `again` is for who is a member.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from transport.crypto.identity import PublicKey
+from transport.crypto.identity import KEY_BYTES, PublicKey
 from vswitch.addresses import HostPort
 from vswitch.errors import ConfigError
 from vswitch.management.status import InviteStatus, MemberStatus, PortStatus
@@ -45,12 +45,20 @@ def make_invite(
 def invites_of(registry: Registry, members: Iterable[Member], now: float) -> list[InviteStatus]:
     """The invites that can still be used."""
     names = {member.name for member in members if member.revoked is None}
-    return [
-        InviteStatus(
-            name=each.name, created=each.created, expires=each.expires, again=each.name in names
+    served = registry.served()
+    grace = None if served is None else served.grace
+    found = []
+    for each in registry.open_invites(now):
+        expires, old = each.expires, grace is not None and grace.names_old(each)
+        if grace is not None and old:
+            expires = min(expires, grace.until)
+        again = each.name in names
+        found.append(
+            InviteStatus(
+                name=each.name, created=each.created, expires=expires, again=again, old_key=old
+            )
         )
-        for each in registry.open_invites(now)
-    ]
+    return found
 
 
 def ports_up(ports: Iterable[PortStatus]) -> dict[str, PortStatus]:
@@ -76,4 +84,10 @@ def member_status(member: Member, up: Mapping[str, PortStatus] | None) -> Member
         post_quantum=None if port is None else port.post_quantum,
         routes=[str(network) for network in member.routes],
         offered=[] if port is None else [n for n in port.offered if n not in port.routes],
+        switch_key=None if member.switch_key is None else _fingerprint(member.switch_key),
     )
+
+
+def _fingerprint(key: bytes) -> str | None:
+    """What is garbled in the registry has none."""
+    return PublicKey(key).fingerprint() if len(key) == KEY_BYTES else None

@@ -117,6 +117,30 @@ class FaultStatus:
 
 
 @frozen(kw_only=True)
+class RekeyMember:
+    """A member that has not moved to the new key of the switch."""
+
+    network: str
+    name: str
+    last_seen: float | None = None
+
+
+@frozen(kw_only=True)
+class RekeyStatus:
+    """The key of a switch, and while a new one replaces it the old one, which is good `until`. Keys
+    are fingerprints. `invites` are open ones that name the old key.
+    """
+
+    key: str
+    old_key: str | None = None
+    since: float | None = None
+    until: float | None = None
+    waiting: list[RekeyMember] = Factory(list)
+    invites: int = 0
+    schema: int = SCHEMA
+
+
+@frozen(kw_only=True)
 class SwitchStatus:
     """A network of a running switch. `members` counts those who may connect, `ports` shows who is;
     `listen` is the first of `listens`, as `public` is of `publics`.
@@ -134,6 +158,7 @@ class SwitchStatus:
     public: str | None = None
     publics: list[str] = Factory(list)
     key: str | None = None  # fingerprint of its public key, which members have pinned
+    rekey: RekeyStatus | None = None  # while there are two keys
     https: str | None = None  # where it listens for HTTPS
     api: str | None = None  # where it listens for the API in plain HTTP
     web: dict[str, dict[str, int]] = Factory(dict)  # why HTTP clients were refused, by listener
@@ -164,16 +189,20 @@ class MemberStatus:
     post_quantum: bool | None = None  # of its session: whether the handshake had ML-KEM-768 in it
     routes: list[str] = Factory(list)  # networks behind it that are approved
     offered: list[str] = Factory(list)  # others that it says are behind it, while it is connected
+    switch_key: str | None = None  # fingerprint of the switch's key that its host used last
 
 
 @frozen(kw_only=True)
 class InviteStatus:
-    """One invite that can still be used. `again` says that the name is a member's already."""
+    """One invite that can still be used. `again` says that the name is a member's already;
+    `old_key` that it names the switch's key of before, and expires with that at the latest.
+    """
 
     name: str
     created: float
     expires: float
     again: bool
+    old_key: bool = False
 
 
 @frozen(kw_only=True)

@@ -19,14 +19,18 @@ from vswitch.management.status import (
     MemberStatus,
     PortStatus,
     PublishStatus,
+    RekeyMember,
+    RekeyStatus,
     SwitchStatus,
 )
+from vswitch.state import DEFAULT_NETWORK
 
 _UNITS = "kMGTPE"
 # Drops that a LAN has where nothing is wrong: they are in the JSON and in `vswitch counters`.
 USUAL_DROPS = frozenset(("no_destination", "same_port", "reserved_destination", "group_report"))
 
 _NARROWEST = 8  # characters of a column that is cut
+_NAMED = 10  # members, in a line
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], room: int | None = None) -> str:
@@ -94,6 +98,44 @@ def switch_line(status: SwitchStatus) -> str:
         f"switch {status.subnet}{network}  on {listens}{public}  mtu {status.mtu}  "
         f"members {status.members}{key}  up {age(status.uptime_s)}  vswitch {status.version}"
     )
+
+
+def rekey_line(status: SwitchStatus) -> str:
+    """While the switch has two keys: who has not moved."""
+    rekey = status.rekey
+    if rekey is None or rekey.until is None:
+        return ""
+    names = [_of_network(each) for each in rekey.waiting]
+    said = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+    return clean(
+        f"new key {rekey.key}; the old one, {rekey.old_key}, is good until {_day(rekey.until)}; "
+        + (f"not moved: {said}" if names else "all members have moved: `vswitch rekey --finish`")
+    )
+
+
+def rekey_text(status: RekeyStatus, now: float) -> str:
+    """The answer of `vswitch rekey`."""
+    if status.until is None:
+        return f"key {status.key}; there is no older one"
+    lines = [
+        f"key {status.key}",
+        f"old key {status.old_key}, good until {_day(status.until)} UTC "
+        f"(for {age(status.until - now)})",
+    ]
+    if status.invites:
+        lines.append(f"open invites that name the old key: {status.invites}")
+    if not status.waiting:
+        return "\n".join([*lines, "all members have moved"])
+    rows = [
+        [_of_network(each), "-" if each.last_seen is None else _day(each.last_seen)]
+        for each in status.waiting
+    ]
+    return "\n".join([*lines, "", table(["NOT MOVED", "LAST SEEN"], rows)])
+
+
+def _of_network(member: RekeyMember) -> str:
+    named = f"{member.name} ({member.network})"
+    return member.name if member.network == DEFAULT_NETWORK else named
 
 
 def ended_lines(status: SwitchStatus) -> list[str]:
@@ -308,7 +350,10 @@ def invites_table(invites: Sequence[InviteStatus]) -> str:
     """The invites that can still be used."""
     return table(
         ["INVITED", "SINCE", "UNTIL"],
-        [[each.name, _day(each.created), _day(each.expires)] for each in invites],
+        [
+            [each.name, _day(each.created), _day(each.expires) + " (old key)" * each.old_key]
+            for each in invites
+        ],
     )
 
 

@@ -1,7 +1,8 @@
 """What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
 
-The member opens with `hello`, the switch answers `welcome`. `notice`, `update`, `peers`, `roster`
-and `bye` may follow from the switch, `who`, `leave` and `bye` from the member, `after` from either.
+The member opens with `hello`, the switch answers `welcome`. `notice`, `update`, `peers`, `roster`,
+`rekey` and `bye` may follow from the switch, `who`, `leave`, `moved` and `bye` from the member,
+`after` from either.
 What the reader does not know, kind or field, is ignored, so that either side may be the newer one;
 so is a kind that the other side may not send. Anything else that is malformed is a `BadRecord` and
 ends the session.
@@ -36,6 +37,7 @@ MAX_LIST = 256  # entries of a list: more name servers than anybody has
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PREFIX = re.compile(r"0|[1-9][0-9]{0,2}", re.ASCII)
+_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 _DOMAIN = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.|$))*")
 
 Validator: TypeAlias = "Callable[[Any, attrs.Attribute[Any], Any], None]"
@@ -55,6 +57,11 @@ def check(rule: Callable[[str], object]) -> Validator:
 def _plain_text(text: str) -> None:
     if len(text) > MAX_TEXT or not all(char.isprintable() for char in text):
         raise ValueError(f"not a printable text of at most {MAX_TEXT} characters")
+
+
+def _key(text: str) -> None:
+    if not _KEY.fullmatch(text):
+        raise ValueError("not the base64 of 32 bytes")
 
 
 def _label(text: str) -> None:
@@ -162,6 +169,7 @@ GATEWAYS: Final = [
     attrs.validators.optional(attrs.validators.max_len(MAX_GATEWAYS)),
     check(Gateway.parse),
 ]
+KEY: Final = check(_key)
 SERVERS: Final = [_SHORT_LIST, check(_server)]
 
 
@@ -287,6 +295,23 @@ class Leave:
 
 
 @attrs.frozen
+class Rekey:
+    """From the switch, to a member that has come by an older key: it has a new one. Handshakes with
+    the older one are answered `until`, seconds of the epoch.
+    """
+
+    key: str = attrs.field(validator=KEY)
+    until: int = attrs.field(validator=between(0, 2**63 - 1))
+
+
+@attrs.frozen
+class Moved:
+    """From a member: it has written down this key of the switch, and goes by it from now on."""
+
+    key: str = attrs.field(validator=KEY)
+
+
+@attrs.frozen
 class After:
     """From either: a fence. What follows on the bulk lane is handled after so many messages of the
     sparse lane, counted from the beginning of the session.
@@ -295,7 +320,9 @@ class After:
     sparse: int = attrs.field(validator=between(0, 2**63 - 1))
 
 
-ControlMessage = Hello | Welcome | Notice | Update | Who | Peers | Roster | Leave | Bye | After
+ControlMessage = (
+    Hello | Welcome | Notice | Update | Who | Peers | Roster | Leave | Rekey | Moved | Bye | After
+)
 
 _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "hello": Hello,
@@ -306,6 +333,8 @@ _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "peers": Peers,
     "roster": Roster,
     "leave": Leave,
+    "rekey": Rekey,
+    "moved": Moved,
     "bye": Bye,
     "after": After,
 }
@@ -314,8 +343,8 @@ _KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
 # Who may send what. `after` is of the channel, and is always looked at.
 ALL_KINDS: Final = frozenset(_KINDS)
 FROM_MEMBER: Final = frozenset({"hello", "bye"})
-AFTER_HELLO: Final = frozenset({"who", "leave"})  # of a member that was admitted
-FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "peers", "roster", "bye"})
+AFTER_HELLO: Final = frozenset({"who", "leave", "moved"})  # of a member that was admitted
+FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "peers", "roster", "rekey", "bye"})
 
 # As `encode_control` writes it. In a transfer there are many: this costs a tenth of reading JSON.
 _AFTER: Final = re.compile(rb'\{"kind": "after", "sparse": (0|[1-9][0-9]{0,17})\}')

@@ -1,9 +1,10 @@
 """A switch in one file: what `vswitch backup` writes and `vswitch restore` puts back.
 
-It is a tar of the state directory: the key of the switch, the registry of each network, the
-settings and tokens that are kept there, the memberships of its own host, and the configuration file
-under `config.toml`. A registry is copied by SQLite, so it is consistent while the switch runs. A
-manifest comes first and says which format the archive has, and which files.
+It is a tar of the state directory: the key of the switch (and the one before while that is good,
+too), the registry of each network, the settings and tokens that are kept there, the memberships of
+its own host, and the configuration file under `config.toml`. A registry is copied by SQLite, so it
+is consistent while the switch runs. A manifest comes first and says which format the archive has,
+and which files.
 
 Invariants: only plain files of names that a state directory has are taken out of an archive, and
 nothing is written before all of it was read and checked; links, devices, other paths are refused.
@@ -37,11 +38,11 @@ CONFIG: Final = "config.toml"
 FORMAT: Final = 1
 
 _MANIFEST = "manifest.json"
-_KEY = "server.key"
+_KEY, _OLD_KEY = "server.key", "server.key.old"
 _NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 _FILE = re.compile(
     rf"(networks/{_NAME}/)?registry\.sqlite|members/{_NAME}\.(key|toml)"
-    r"|[a-z0-9][a-z0-9-]{0,62}\.(key|toml|json|pem|crt)"
+    r"|[a-z0-9][a-z0-9-]{0,62}\.(key|toml|json|pem|crt)|server\.key\.old"
 )
 _MOST_FILES = 4096
 _MOST_BYTES = 256 << 20  # of all files together: a thousand members have less than a megabyte
@@ -141,6 +142,8 @@ def restore(files: StateDir, source: Path | str, data: bytes, *, force: bool = F
         )
     _check(source, found)
     files.ensure()
+    if _OLD_KEY not in found:  # with one that is there, another's members would come in
+        files.old_server_key.unlink(missing_ok=True)
     for name, content in sorted(found.items()):
         path = files.path / name
         if name.startswith("networks/"):
@@ -158,10 +161,10 @@ def _check(source: Path | str, found: Mapping[str, bytes]) -> None:
         path = Path(place)
         try:
             for name, data in found.items():
-                if name == _KEY or name.endswith(".sqlite"):
+                if name in (_KEY, _OLD_KEY) or name.endswith(".sqlite"):
                     target = path / name.replace("/", "_")
                     write_file(target, data)
-                    if name == _KEY:
+                    if name in (_KEY, _OLD_KEY):
                         load_key_file(target, owners_beside(path))
                     else:
                         with Registry.open(target, create=False) as registry:

@@ -29,6 +29,7 @@ from vswitch.registry.approvals import Network, refuse_approval
 from vswitch.registry.database import Database, Execute
 from vswitch.registry.rules import (
     EnrolRefused,
+    Grace,
     Invite,
     LastServed,
     Lease,
@@ -85,9 +86,11 @@ _SCHEMA = (
         expires REAL NOT NULL
     ) WITHOUT ROWID
     """,
+    "ALTER TABLE member ADD COLUMN switch_key BLOB",
 )
 _MEMBER = (
-    "SELECT name, key, address, created, last_seen, revoked, disabled, former, routes FROM member "
+    "SELECT name, key, address, created, last_seen, revoked, disabled, former, routes, switch_key "
+    "FROM member "
 )
 _BY_NAME = _MEMBER + "WHERE name = ? AND revoked IS NULL"
 _CURRENT = _MEMBER + "WHERE revoked IS NULL"
@@ -104,6 +107,7 @@ _LEASES = "SELECT mac, address, port, hostname, granted, expires FROM lease ORDE
 _LEASED = "SELECT address, mac FROM lease"
 _KEEP_LEASE = "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?)"
 _SET = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)"
+_TOUCH = "UPDATE member SET last_seen = ?, switch_key = coalesce(?, switch_key) WHERE key = ?"
 _SPEND = "UPDATE invite SET used = ?, used_by = ? WHERE id = ?"
 _INVITE = "SELECT id, psk, name, created, expires, used, used_by FROM invite "
 
@@ -451,11 +455,18 @@ class Registry:
         with self._database.transaction() as run:
             run("DELETE FROM member WHERE key = ? AND revoked IS NULL", (key,))
 
-    def touch(self, keys: Iterable[bytes], now: float) -> None:
-        """Note that these members were connected at `now`."""
+    def touch(self, keys: Iterable[bytes], now: float, switch_key: bytes | None = None) -> None:
+        """Note that these members were connected at `now`, by that key of the switch."""
         with self._database.transaction() as run:
             for key in keys:
-                run("UPDATE member SET last_seen = ? WHERE key = ?", (now, key))
+                run(_TOUCH, (now, switch_key, key))
+
+    def cancel_invites(self, before: float) -> None:
+        """Forget invites that nobody has used and that were made before: they name a key of the
+        switch that is no more.
+        """
+        with self._database.transaction() as run:
+            run("DELETE FROM invite WHERE used IS NULL AND created < ?", (before,))
 
     def record_served(self, served: LastServed) -> None:
         """Note how the switch runs, for `invite` and for joins on the same host, if that is new."""
@@ -469,6 +480,10 @@ class Registry:
             run(_SET, ("https", served.https))
             run(_SET, ("lan", served.lan))
             run(_SET, ("key", "" if served.key is None else served.key.text()))
+            run(_SET, ("origin", "" if served.origin is None else served.origin.text()))
+            grace = served.grace
+            said = "" if grace is None else f"{grace.old.text()} {grace.since!r} {grace.until!r}"
+            run(_SET, ("grace", said))
 
     def served(self) -> LastServed | None:
         """What `record_served` noted last, or None if the switch never ran."""
@@ -482,7 +497,12 @@ class Registry:
             key = PublicKey.from_text(rows["key"]) if rows.get("key") else None
             listen = tuple(map(HostPort.parse, rows["listen"].split()))
             https, lan = rows.get("https", ""), rows.get("lan", "default")
-            return LastServed(listen, public, subnet, reserved, key, https, lan)
+            origin = PublicKey.from_text(rows["origin"]) if rows.get("origin") else None
+            grace = None
+            if rows.get("grace"):
+                old, since, until = rows["grace"].split(" ")
+                grace = Grace(PublicKey.from_text(old), float(since), float(until))
+            return LastServed(listen, public, subnet, reserved, key, https, lan, origin, grace)
 
 
 def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:

@@ -70,6 +70,8 @@ class Member:
     former: str = field(default="", validator=instance_of(str))  # separated by spaces
     # Networks behind it that others may reach through it.
     routes: tuple[Network, ...] = field(default=(), converter=_to_networks)
+    # Which public key of the switch its host used last, as far as is known.
+    switch_key: bytes | None = field(default=None, validator=optional(instance_of(bytes)))
 
 
 @frozen
@@ -100,6 +102,19 @@ class Lease:
 
 
 @frozen
+class Grace:
+    """While a new key of the switch replaces the old one, which is good as well."""
+
+    old: PublicKey
+    since: float = field(validator=_is_time)  # when there was a new one
+    until: float = field(validator=_is_time)
+
+    def names_old(self, invite: Invite) -> bool:
+        """Whether its join string has the old key."""
+        return invite.created < self.since
+
+
+@frozen
 class LastServed:
     """How the switch was run last; where it listens, the first place before others."""
 
@@ -110,11 +125,19 @@ class LastServed:
     key: PublicKey | None = None  # None where an older version has noted it
     https: str = ""  # where members reach it over HTTPS; without a host, at each public place
     lan: str = "default"  # the name of its network
+    origin: PublicKey | None = None  # its first key, where it is not the first any more
+    grace: Grace | None = None  # while there are two
+
+    @property
+    def seed(self) -> bytes:
+        """What addresses on the LAN follow from; the same whatever key the switch has later."""
+        first = self.origin or self.key
+        return b"" if first is None else first.raw
 
     @property
     def prefix(self) -> IPv6Network:
         """Of the IPv6 addresses of members that need one."""
-        return lan_prefix(b"" if self.key is None else self.key.raw, self.lan)
+        return lan_prefix(self.seed, self.lan)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -164,6 +187,10 @@ REFUSALS: Mapping[int, Refusal] = {
     ByeCode.FULL: Refusal("the switch is full", final=False),
     ByeCode.UNKNOWN: Refusal("this key is not of a member", known=False),
     ByeCode.DISABLED: Refusal("this member is disabled at the switch", final=False),
+    ByeCode.REKEYED: Refusal(
+        "the switch has another key now, which this member has not got: on the switch run "
+        "`vswitch invite NAME --again`, then here `vswitch join STRING`"
+    ),
 }
 _OTHER = Refusal(final=False)  # also what only newer switches know
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -54,13 +55,13 @@ def certificate_of(config: ServeConfig) -> Certificate | None:
 
 async def serve_members_over_https(
     underlay: Underlay,
-    key: bytes,
+    keys: Callable[[], Sequence[bytes]],
     config: ServeConfig,
     certificate: Certificate,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Until cancelled, or a fault. Started when it listens. `key` is the switch's, public."""
+    """Until cancelled, or a fault. Started when it listens. `keys` are the switch's, public."""
     where = config.https
     assert where is not None
     host = None if where.host == "::" else where.host
@@ -75,7 +76,7 @@ async def serve_members_over_https(
             listening = await nursery.start(
                 _listen,
                 underlay.endpoint,
-                key,
+                keys,
                 host,
                 where,
                 certificate,
@@ -98,7 +99,7 @@ async def serve_members_over_https(
 
 async def _listen(
     endpoint: Endpoint,
-    key: bytes,
+    keys: Callable[[], Sequence[bytes]],
     host: str | None,
     where: HostPort,
     certificate: Certificate,
@@ -111,7 +112,7 @@ async def _listen(
     try:
         await serve_https(
             endpoint,
-            key,
+            keys,
             host,
             where.port,
             certificate,

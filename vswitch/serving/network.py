@@ -152,6 +152,7 @@ async def open_network(
         controlled = Controlled(*told, registry=registry, served=served)
         controlled.network = plan.name
         controlled.configuration = underlay.subject.configuration
+        controlled.rekeying = underlay.subject.rekeying
         underlay.subject.networks[plan.name] = controlled
         # First the control socket, which one switch per state directory can have: a second
         # one must not write into the registry where it would have listened.

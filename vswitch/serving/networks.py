@@ -14,7 +14,7 @@ from functools import partial
 import trio
 from attrs import define, field
 
-from transport import Channel, PublicKey
+from transport import Channel
 from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.logs import NETWORK
@@ -26,6 +26,7 @@ from vswitch.serving.https import public_https
 from vswitch.serving.network import Network, open_network, record
 from vswitch.serving.plan import NetworkPlan
 from vswitch.serving.status import Underlay
+from vswitch.serving.switch_keys import SwitchKeys
 from vswitch.state import DEFAULT_NETWORK
 
 
@@ -35,7 +36,7 @@ class Networks:
 
     underlay: Underlay
     authority: RegistryAuthority  # whose registries are those of the networks
-    key: PublicKey
+    keys: SwitchKeys
     listens: tuple[HostPort, ...]
     nursery: trio.Nursery
     running: dict[str, Network] = field(factory=dict)
@@ -85,8 +86,16 @@ class Networks:
         for network in self.running.values():
             served = self._served(config, network.plan)
             if served != network.status.served:
-                network.status.served = served
+                network.status.served = network.controlled.served = served
                 await trio.to_thread.run_sync(record, network.registry, served)
+
+    async def go_by(self, keys: SwitchKeys, config: ServeConfig) -> None:
+        """Be known by these keys from now on, and tell the members."""
+        self.keys = keys
+        self.underlay.endpoint.set_identities(keys.identities)
+        await self.serve_as(config)
+        for network in self.running.values():
+            network.reception.go_by_key(keys.public, keys.grace)
 
     async def receive(self, channel: Channel) -> None:
         """A session, for the network that it is of."""
@@ -112,6 +121,7 @@ class Networks:
             with single_error():
                 async with open_network(plan, registry, served, self.underlay) as network:
                     network.reception.enrol = partial(self.authority.enrol, name)
+                    network.reception.go_by_key(self.keys.public, self.keys.grace)
                     task_status.started(network)
                     await self._ends[name].wait()
         finally:
@@ -123,9 +133,11 @@ class Networks:
             config.public,
             plan.config.subnet,
             tuple(each.name for each in plan.foreign),
-            self.key,
+            self.keys.public,
             public_https(config),
             plan.name,
+            self.keys.origin,
+            self.keys.grace,
         )
 
     def _tell(self) -> None:

@@ -37,8 +37,7 @@ def make_publisher(
         address = await trio.to_thread.run_sync(registry.hold, config.subnet, PUBLISH_PORT)
         return IPv4Interface((address, config.subnet.prefixlen))
 
-    key = b"" if served.key is None else served.key.raw
-    mac = mac_from_key(PUBLISH_PORT.encode() + key)
+    mac = mac_from_key(PUBLISH_PORT.encode() + served.seed)
     serve: ServeNetwork = partial(serve_inside, switch, choose, mac)
     if config.local_port and config.bridge is None:
         serve = partial(serve_beside, config.dev)

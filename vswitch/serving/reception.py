@@ -6,6 +6,9 @@ Which keys may shake hands at all is what `authority.py` says; `Reception.receiv
 handler of each channel that did. A member that is refused is told why, in words and with a code,
 before its session ends. The member's older port, if it has one, goes first.
 
+A member that has come by a key of the switch that is not its newest is told the newest, and answers
+when it goes by that. By which key each came last is noted.
+
 The switch is told which MAC addresses derive from members' keys, so that guards keep them for who
 is away: at the start, when a member is made, and when the registry has changed otherwise.
 
@@ -26,7 +29,7 @@ from typing import Any
 import trio
 from attrs import Factory, define, evolve
 
-from transport import Channel, Credential, CredentialKind
+from transport import Channel, Credential, CredentialKind, PublicKey
 from vswitch.addresses import ipv6_from_mac, mac_from_key
 from vswitch.clocks import uptime, wall_time_of
 from vswitch.errors import BadRecord, NotFound, RefusedError, VswitchError
@@ -45,15 +48,17 @@ from vswitch.members.protocol import (
     ControlMessage,
     Hello,
     Leave,
+    Moved,
     Notice,
     Peers,
+    Rekey,
     Roster,
     Welcome,
     Who,
 )
 from vswitch.registry.approvals import Network
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import EnrolRefused, Member, check_known
+from vswitch.registry.rules import EnrolRefused, Grace, Member, check_known, refusal
 from vswitch.serving.gateways import Gateways, networks_of
 from vswitch.serving.line_limit import LineLimit
 from vswitch.switch.bucket import Bucket
@@ -84,6 +89,7 @@ class ConnectedMember:
     told: tuple[str, ...] = ()  # of gateways
     why: str | None = None  # it was unplugged, if not by itself
     leaving: bool = False  # it has asked to be forgotten
+    switch_key: PublicKey | None = None  # that its host goes by
     questions: Bucket = Factory(lambda: Bucket(WHO_RATE, WHO_BURST))  # who else is there
 
     @property
@@ -148,6 +154,9 @@ class Reception:
         self._lines = LineLimit()
         self._look = trio.Event()  # at the registry, before its time
         self._leaving: list[bytes] = []  # keys of members
+        self._moved: list[bytes] = []  # the same, of those that go by the newest key now
+        self._switch_key: PublicKey | None = None  # the newest; None: nobody has said it
+        self._grace: Grace | None = None  # for the one before
 
     async def receive(self, channel: Channel) -> None:
         """From the handshake to the end of the session."""
@@ -190,7 +199,7 @@ class Reception:
         member, address = await trio.to_thread.run_sync(self._enrol, key, channel.credential, hello)
         # Meanwhile it may have been revoked, or have gone, or have connected again. From here to
         # the entry in `connected`, where `check_revoked` finds it, nothing waits.
-        self._check_welcome(key)
+        self._check_welcome(key, channel.identity)
         device.write_nowait([])
         own_mac = mac_from_key(key)
         given = None if address is None else address.partition("/")[0]
@@ -219,6 +228,7 @@ class Reception:
         connected = ConnectedMember(
             member, address, channel, device, port, uptime(), address6, offered
         )
+        connected.switch_key = channel.identity
         self.connected[key] = connected
         self._named[member.name] = member
         connected.told = self.gateways.seen_by(name)
@@ -242,6 +252,7 @@ class Reception:
                     seen=channel.remote,
                 )
             )
+            self._tell_key(connected)
             self._ask_for_approval(connected)
             self._event(
                 channel,
@@ -258,7 +269,10 @@ class Reception:
             self._note("member-up", member.name, via=channel.remote, address=address or "none")
             self._switch.ingress(port, early)
             # Only now, as it waits for the disk: a thousand members may return at once.
-            await trio.to_thread.run_sync(self._seen, key)
+            came_by = connected.switch_key
+            await trio.to_thread.run_sync(self._seen, key, came_by)
+            if connected.switch_key != came_by:  # it has moved meanwhile, which may be noted
+                await trio.to_thread.run_sync(self._seen, key, connected.switch_key)
             await port.wait_detached()
         finally:
             if self.connected.get(key) is connected:
@@ -296,20 +310,25 @@ class Reception:
         address = registry.lease(key, hello.address, self._subnet)
         return member, address
 
-    def _seen(self, key: bytes) -> None:
-        """In a thread: note the time. A full disk shuts no known member out."""
+    def _seen(self, key: bytes, by: PublicKey | None = None) -> None:
+        """In a thread: note the time, and by which key of the switch it has come. A full disk shuts
+        no known member out.
+        """
         try:
-            self._registry.touch([key], time.time())
+            self._registry.touch([key], time.time(), None if by is None else by.raw)
         except VswitchError as error:
             event(log, "registry-failed", logging.ERROR, error=error)
 
-    def _check_welcome(self, key: bytes) -> None:
+    def _check_welcome(self, key: bytes, asked: PublicKey | None) -> None:
         known = self._registry.look_up(key)
         if known is None:
             raise EnrolRefused(ByeCode.UNKNOWN)
         check_known(known, "")
         if key in self._barred:
             raise EnrolRefused(ByeCode.SERVER_ERROR, "the switch has failed")
+        old = None if self._grace is None else self._grace.old
+        if self._switch_key is not None and asked not in (self._switch_key, old):
+            raise EnrolRefused(ByeCode.REKEYED)  # since the handshake
 
     async def _refuse(
         self, channel: Channel, device: MemberDevice, code: ByeCode, reason: str
@@ -350,6 +369,12 @@ class Reception:
             connected.leaving = True
             self._leaving.append(connected.channel.peer.raw)
             self._look.set()
+        elif isinstance(message, Moved):
+            key = self._switch_key
+            if key is not None and message.key == key.text() and connected.switch_key != key:
+                connected.switch_key = key
+                self._moved.append(connected.channel.peer.raw)
+                self._look.set()
         elif isinstance(message, Who) and connected.questions.allow(trio.current_time(), 1):
             connected.device.send_control(self._peers(connected.member.name, message.after))
 
@@ -413,6 +438,10 @@ class Reception:
                 leaving, self._leaving = self._leaving, []
                 for key in leaving:
                     await trio.to_thread.run_sync(self._registry.leave, key)
+                moved, self._moved = self._moved, []
+                if moved and self._switch_key is not None:
+                    now, by = time.time(), self._switch_key.raw
+                    await trio.to_thread.run_sync(self._registry.touch, moved, now, by)
                 version = self._registry.version()
                 if asked or version != seen:
                     self.check_revoked()
@@ -447,6 +476,26 @@ class Reception:
             connected.why = said
             connected.device.close(code, said)
             self._switch.detach(connected.port)
+
+    def go_by_key(self, key: PublicKey, grace: Grace | None) -> None:
+        """The switch has this key now, and during the grace the one before, too. Who goes by that
+        one is told; without a grace it is unplugged.
+        """
+        self._switch_key, self._grace = key, grace
+        for connected in list(self.connected.values()):
+            self._tell_key(connected)
+
+    def _tell_key(self, connected: ConnectedMember) -> None:
+        key, grace = self._switch_key, self._grace
+        if key is None or connected.switch_key == key:
+            return
+        if grace is not None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.WouldBlock):
+                connected.device.send_control(Rekey(key.text(), int(grace.until)))
+            return
+        connected.why = "rekeyed"
+        connected.device.close(ByeCode.REKEYED, refusal(ByeCode.REKEYED).sentence)
+        self._switch.detach(connected.port)
 
     def check_revoked(self) -> list[str]:
         """Unplug every member whose key is not welcome any more, or that has another name now, and

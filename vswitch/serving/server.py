@@ -13,8 +13,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -23,12 +25,9 @@ from attrs import frozen
 
 from transport import (
     Endpoint,
-    KeyFileError,
-    PrivateKey,
     PublicKey,
     UdpSocket,
     listen_at,
-    load_or_create_key_file,
     open_endpoint,
     open_udp,
 )
@@ -38,12 +37,13 @@ from vswitch.api.routes import SWITCH
 from vswitch.api.table import Subject
 from vswitch.api.tokens import TokenStore
 from vswitch.config.options import ServeConfig
-from vswitch.errors import ConfigError, PrivilegeError, VswitchError
+from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.logs import event
 from vswitch.members.handshakes import post_quantum_of
 from vswitch.registry.registry import Registry
 from vswitch.runtime import single_error
+from vswitch.serving import switch_keys
 from vswitch.serving.api import serve_api
 from vswitch.serving.authority import RegistryAuthority
 from vswitch.serving.configuration import Configuration
@@ -51,9 +51,10 @@ from vswitch.serving.https import certificate_of, serve_members_over_https
 from vswitch.serving.network import Network
 from vswitch.serving.networks import Networks, open_registry
 from vswitch.serving.plan import NetworkPlan
+from vswitch.serving.rekeying import Rekeying
 from vswitch.serving.reload import Reloader
 from vswitch.serving.status import Underlay
-from vswitch.state import DEFAULT_NETWORK, StateDir
+from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.switch import Switch
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ async def serve(
     config, plans = configuration.config, configuration.plans
     certificate = await trio.to_thread.run_sync(certificate_of, config)
     await trio.to_thread.run_sync(config.files.ensure)
-    identity = await trio.to_thread.run_sync(_identity, config.files)
+    keys = await trio.to_thread.run_sync(switch_keys.load, config.files)
     post_quantum = post_quantum_of(config.pq)
     with single_error(), ExitStack() as opened:
         authority = RegistryAuthority({})
@@ -120,6 +121,10 @@ async def serve(
             registry = await trio.to_thread.run_sync(open_registry, config, plan)
             authority.registries = {**authority.registries, plan.name: registry}
         await trio.to_thread.run_sync(authority.check_apart)
+        home = authority.registries[DEFAULT_NETWORK]
+        keys = await trio.to_thread.run_sync(
+            switch_keys.settle, keys, config.files, home, time.time()
+        )
         sockets = _open_sockets(config.listen)
         listens = tuple(
             HostPort(place.host, sock.local_address[1])
@@ -128,7 +133,7 @@ async def serve(
         async with (
             open_endpoint(
                 listen_at(sockets),
-                identity,
+                keys.key,
                 authority=authority,
                 max_sessions=sum(plan.config.max_members for plan in plans.values()),
                 silent=config.silent,
@@ -136,26 +141,30 @@ async def serve(
             ) as endpoint,
             trio.open_nursery() as lans,
         ):
+            endpoint.set_identities(keys.identities)
             subject = Subject(Gate(TokenStore(config.files.tokens)), table=SWITCH)
             underlay = Underlay(endpoint, tuple(plans), subject=subject)
             underlay.web["gate"] = subject.gate.counters
-            networks = Networks(underlay, authority, identity.public, listens, lans)
+            networks = Networks(underlay, authority, keys, listens, lans)
             reloader = Reloader(configuration, networks)
             subject.configuration = reloader
+            rekeying = subject.rekeying = Rekeying(config.files, networks, reloader)
             async with reloader.changing:
                 for plan in plans.values():
                     await networks.begin(config, plan)
             authority.on_revoked = networks.look_soon
             async with trio.open_nursery() as nursery:
                 await nursery.start(endpoint.serve, networks.receive)
+                nursery.start_soon(rekeying.run)
                 if certificate is not None:
+                    known = partial(_raw_keys, networks)
                     await nursery.start(
-                        serve_members_over_https, underlay, identity.public.raw, config, certificate
+                        serve_members_over_https, underlay, known, config, certificate
                     )
                 if config.api is not None:
                     await nursery.start(serve_api, underlay, config.api)
                 for plan in plans.values():
-                    _say(config, plan, listens, identity.public)
+                    _say(config, plan, listens, keys.public)
                 task_status.started(
                     Serving(networks.running, endpoint, listens, underlay, reloader)
                 )
@@ -205,11 +214,9 @@ def _swallowed(config: ServeConfig, subnet: IPv4Network) -> str | None:
     return None
 
 
-def _identity(files: StateDir) -> PrivateKey:
-    try:
-        return load_or_create_key_file(files.server_key)
-    except KeyFileError as error:
-        raise ConfigError(str(error)) from None
+def _raw_keys(networks: Networks) -> list[bytes]:
+    """By which members may look for the switch now."""
+    return [each.public.raw for each in networks.keys.identities]
 
 
 def _open_sockets(places: tuple[HostPort, ...]) -> list[UdpSocket]:

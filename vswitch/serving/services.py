@@ -196,8 +196,8 @@ class LanServices:
             self._network.reception.names, self._network.reception.domain = (), ""
 
     def _host(self) -> Callable[..., Awaitable[None]]:
-        switch, key = self._network.switch, self._served.key
-        mac = mac_from_key(b"" if key is None else key.raw)
+        switch = self._network.switch
+        mac = mac_from_key(self._served.seed)
         untagged = partial(_untagged, self._network.managed)
         return partial(
             _serve_host, switch, station_of(switch, mac, self._interface, untagged=untagged)

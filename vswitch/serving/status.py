@@ -21,7 +21,13 @@ from vswitch.features.impair import Impairments, said
 from vswitch.features.manager import FeatureManager
 from vswitch.foreign.serve import Listener
 from vswitch.management.handlers.publish import publish_status
-from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, SwitchStatus
+from vswitch.management.status import (
+    FaultStatus,
+    ForeignStatus,
+    PortStatus,
+    RekeyStatus,
+    SwitchStatus,
+)
 from vswitch.members.device import measured
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
@@ -85,6 +91,7 @@ class ServeStatus:
             api=self.underlay.api,
             web={name: dict(counts) for name, counts in self.underlay.web.items()},
             key=None if self.served.key is None else self.served.key.fingerprint(),
+            rekey=await self._rekey(),
             transport_drops=dict(self.underlay.endpoint.statistics().drops),
             foreign=[
                 ForeignStatus(
@@ -112,6 +119,12 @@ class ServeStatus:
             faults=[_fault_status(each) for each in self.switch.faults.latest],
             ended=[_fault_status(each) for each in self.switch.faults.ended],
         )
+
+    async def _rekey(self) -> RekeyStatus | None:
+        if self.served.grace is None:
+            return None
+        rekeying = self.underlay.subject.rekeying
+        return None if rekeying is None else await rekeying.status()
 
     def _impaired(self) -> dict[int, str]:
         try:

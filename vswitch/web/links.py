@@ -1,8 +1,9 @@
 """Links: WebSockets as pipes of the switch's endpoint.
 
-    routes.add_websocket(link_path(key), Links(endpoint).serve)
+    await serve_https(endpoint, keys, host, port, certificate)
 
-Where they are follows from the switch's public key, so that nobody finds them who does not have it.
+Where they are follows from the switch's public key, so that nobody finds them who does not have it;
+while it has two, they are at both places.
 Who may come is decided by the handshake inside, as with UDP: all WebSockets are accepted alike, and
 one that no session uses within `PROOF` seconds is closed.
 
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import blake2s
 from typing import Any, Final
 
@@ -26,7 +28,7 @@ from vswitch.logs import event
 from vswitch.runtime import single_error
 from vswitch.web.certificates import Certificate
 from vswitch.web.client import Proxy, open_websocket
-from vswitch.web.server import Limits, LinkRequest, Routes, WebServer
+from vswitch.web.server import Limits, Link, LinkRequest, Routes, WebServer
 from vswitch.web.websocket import WebSocket
 
 PROOF: Final = 10.0  # seconds
@@ -38,6 +40,10 @@ _log = logging.getLogger(__name__)
 def link_path(key: bytes) -> str:
     """The path of the links to a switch with this public key (raw)."""
     return f"/{blake2s(b'vswitch link v1', key=key, digest_size=16).hexdigest()}"
+
+
+def _find(keys: Callable[[], Iterable[bytes]], link: Link, path: str) -> Link | None:
+    return link if path in map(link_path, keys()) else None
 
 
 class Links:
@@ -106,7 +112,7 @@ async def run_link(
 
 async def serve_https(
     endpoint: Endpoint,
-    key: bytes,
+    keys: Callable[[], Iterable[bytes]],
     host: str | None,
     port: int,
     certificate: Certificate,
@@ -120,7 +126,7 @@ async def serve_https(
 
     Args:
         endpoint: of the switch.
-        key: its public key, raw.
+        keys: its public keys as they are then, raw.
         host: the address to listen at, None for all.
         port: 0 for any.
         certificate: what clients are shown.
@@ -134,7 +140,7 @@ async def serve_https(
     """
     routes = routes or Routes()
     links = Links(endpoint)
-    routes.add_websocket(link_path(key), links.serve)
+    routes.add_websockets(partial(_find, keys, links.serve))
     server = WebServer(routes, limits, prefix=prefix)
     links.counters = server.counters
     listeners = await trio.open_tcp_listeners(port, host=host)

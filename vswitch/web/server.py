@@ -155,6 +155,7 @@ class Routes:
     def __init__(self) -> None:
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._links: dict[str, Link] = {}
+        self._finders: list[Callable[[str], Link | None]] = []
         self._tables: list[Table] = []
 
     def add(self, method: str, path: str, handler: Handler) -> None:
@@ -164,6 +165,10 @@ class Routes:
     def add_websocket(self, path: str, link: Link) -> None:
         """`link` gets each WebSocket that is asked for there; when it returns, that ends."""
         self._links[path] = link
+
+    def add_websockets(self, find: Callable[[str], Link | None]) -> None:
+        """`find` says what is at a path now, where no other row does."""
+        self._finders.append(find)
 
     def add_table(self, table: Table) -> None:
         """`table` says who answers what no other row does, or None."""
@@ -181,7 +186,10 @@ class Routes:
         return _welcome if (method, request.path) == ("GET", "/") else _missing
 
     def link(self, request: Request) -> Link | None:
-        return self._links.get(request.path)
+        found = self._links.get(request.path)
+        for find in self._finders:
+            found = found or find(request.path)
+        return found
 
 
 async def _welcome(request: Request) -> Response:

@@ -170,7 +170,7 @@ def proven(gate, address, identity=CLIENT):
     """An init with a true mac2."""
     sender = Sender(identity)
     header = admission_module.decode_init_untrusted(sender.init())
-    due = gate.cookie_for(header, "bad_mac2", address, 0.0)
+    due = gate.cookie_for(gate._own[0], header, "bad_mac2", address, 0.0)
     sender.stamper.consume_reply_untrusted(due.replies[0], 0.0)
     return sender.init()
 
@@ -335,7 +335,7 @@ def test_cookie_replies_to_one_address_are_limited(gate):
     reasons = set()
     header = admission_module.decode_init_untrusted(sender.init())
     for _ in range(2000):
-        caught = gate.cookie_for(header, "bad_mac2", HERE, now)
+        caught = gate.cookie_for(gate._own[0], header, "bad_mac2", HERE, now)
         replies += isinstance(caught, ReplyDue)
         reasons.add(caught.reason)
         now += 0.001
@@ -394,3 +394,60 @@ def test_remembered_timestamps_are_bounded(gate, monkeypatch):
     gate.confirmed(STRANGER.public, 1)
     assert len(gate._confirmed) == 10
     assert reason(gate, Sender().init(100)) == "stale_timestamp"
+
+
+# --- Two identities ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def renewed(gate):
+    """A gate whose key was `SERVER` before, and is `STRANGER` now."""
+    gate.set_identities([STRANGER, SERVER])
+    return gate
+
+
+@pytest.mark.parametrize("server", [SERVER, STRANGER])
+def test_an_init_for_either_identity_is_admitted(renewed, server):
+    admitted = renewed.admit_untrusted(Sender(server=server).init(), HERE, 0.0)
+    assert admitted.peer == CLIENT.public
+    assert admitted.own.identity is server
+
+
+def test_an_init_for_neither_is_a_wrong_mac1(renewed, known):
+    assert reason(renewed, Sender(server=CLIENT).init()) == "bad_mac1"
+    assert known.asked == 0
+
+
+@pytest.mark.parametrize("server", [SERVER, STRANGER])
+def test_each_identity_has_its_own_cookies(renewed, server):
+    sender = Sender(server=server)
+    for number in range(BURST):
+        renewed.admit_untrusted(sender.init(number + 1), HERE, 0.0)
+    caught = refusal(renewed, sender.init(BURST + 1))
+    assert isinstance(caught, ReplyDue)
+    sender.stamper.consume_reply_untrusted(caught.replies[0], 0.0)
+    assert renewed.admit_untrusted(sender.init(BURST + 1), HERE, 0.0).proven_address
+    other = Sender(server=STRANGER if server is SERVER else SERVER)
+    other.stamper._cookie, other.stamper._cookie_since = sender.stamper._cookie, 0.0
+    assert reason(renewed, other.init(BURST + 2)) == "rate_limited"
+
+
+def test_an_identity_that_stays_keeps_its_cookies(gate):
+    sender = Sender()
+    for number in range(BURST):
+        gate.admit_untrusted(sender.init(number + 1), HERE, 0.0)
+    sender.stamper.consume_reply_untrusted(refusal(gate, sender.init(BURST + 1)).replies[0], 0.0)
+    gate.set_identities([STRANGER, SERVER])
+    assert gate.admit_untrusted(sender.init(BURST + 1), HERE, 0.0).proven_address
+
+
+def test_an_init_for_an_identity_that_is_no_more_is_a_wrong_mac1(renewed):
+    renewed.set_identities([STRANGER])
+    assert reason(renewed, Sender().init()) == "bad_mac1"
+
+
+def test_an_init_is_fresh_or_not_whichever_identity_it_is_for(renewed):
+    """Its time is of the peer: what was confirmed under one is old under the other."""
+    renewed.confirmed(CLIENT.public, 7)
+    assert reason(renewed, Sender(server=STRANGER).init(7)) == "stale_timestamp"
+    assert reason(renewed, Sender(server=SERVER).init(7)) == "stale_timestamp"

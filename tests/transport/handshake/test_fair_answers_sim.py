@@ -21,7 +21,7 @@ class Provoker:
     """A member with an init for each of its addresses and ports, and a cookie from each."""
 
     def __init__(self, server, identity, hosts, *, resume, now):
-        jar = server.demux._responder._admission._jar
+        jar = server.demux._responder._admission._own[0].jar
         peer = Peer(server.identity.public)
         self.inits = []
         for place in range(1200):  # more than the server remembers the answers of

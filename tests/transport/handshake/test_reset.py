@@ -74,6 +74,18 @@ def test_an_index_that_a_stranger_makes_up_is_met_with_silence():
     assert answered < 40  # one in 4,096
 
 
+def test_with_two_identities_indices_of_both_are_answered_now_and_after_a_restart():
+    index = resets().index(77)
+    both = resets(OTHER_KEY)
+    both.set_identities([OTHER_KEY, KEY])
+    assert both.answer(index, STRANGER, 0.0)[8:] == resets().token(index)
+    new = both.index(123_456)
+    assert (new, both.token(new)) == (resets(OTHER_KEY).index(new), resets(OTHER_KEY).token(new))
+    assert both.answer(new, ("203.0.113.10", 1), 0.0)[8:] == both.token(new)
+    both.set_identities([OTHER_KEY])
+    assert both.answer(index, ("203.0.113.11", 1), 0.0) is None
+
+
 def test_an_index_of_ours_is_answered_with_its_token():
     index = resets().index(123_456)
     assert resets().answer(index, STRANGER, 0.0)[8:] == resets().token(index)

@@ -1,5 +1,7 @@
 """Half-open handshakes: how many, of whom, for how long."""
 
+from attrs import evolve
+
 from transport.crypto.cipher import Opener, Sealer
 from transport.crypto.identity import PublicKey
 from transport.handshake.responder import (
@@ -13,6 +15,7 @@ from transport.session.keyring import KeyPair
 from transport.wire.datagrams import Credential, Suite
 
 KEY = bytes(32)
+OURS = PublicKey(b"\x01" * 32)
 
 
 def peer(number):
@@ -24,6 +27,7 @@ def entry(index, owner, now=0.0):
     pair = KeyPair(suite, index, Sealer(suite, KEY, 1), Opener(suite, KEY), now, KEY)
     return HalfOpen(
         pair=pair,
+        identity=OURS,
         peer=peer(owner),
         credential=Credential(),
         timestamp_ns=0,
@@ -87,3 +91,12 @@ def test_looking_up_a_stranger_makes_no_entry():
         assert table.of(peer(number)) == 0
         assert not table.full_for(peer(number))
     assert not table._per_peer
+
+
+def test_those_for_an_identity_that_is_no_more_are_taken_out():
+    table = HalfOpenTable()
+    stays, goes = entry(1, 1), evolve(entry(2, 1), identity=PublicKey(b"\x02" * 32))
+    table.add(stays)
+    table.add(goes)
+    assert table.of_others({OURS}) == [goes]
+    assert len(table) == table.of(peer(1)) == 1

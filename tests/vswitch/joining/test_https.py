@@ -5,6 +5,7 @@ import trio
 from attrs import evolve
 
 from tests.vswitch.joining.test_member_survives import broadcast, free_port
+from transport import PublicKey
 from vswitch.addresses import HostPort
 from vswitch.errors import ConfigError, NotReachable, TimedOut
 from vswitch.joining import proxies
@@ -37,7 +38,7 @@ async def test_a_member_joins_over_https_alone_and_comes_again(site, nursery):
         profile = load(member.config.files, "pc1")
         with pytest.raises(TimedOut):
             await leave(profile)
-        await leave(profile, over_https(proxies.read(), profile.server_key.raw))
+        await leave(profile, over_https(proxies.read(), lambda: profile.server_key))
         assert running.registry.named("pc1") is None
 
 
@@ -104,7 +105,7 @@ async def test_an_environment_of_no_use_costs_who_needs_it_alone(monkeypatch, te
     with pytest.raises(ConfigError, match="give --proxy") as caught:
         proxy_for("https://s.example")
     assert not any(part in str(caught.value) for part in ("se/", "cret", "127.0.0.1"))
-    run = over_https(proxy_for, bytes(32))
+    run = over_https(proxy_for, lambda: PublicKey(bytes(32)))
     with pytest.raises(NotReachable, match="give --proxy"):
         await run(None, "https://s.example", task_status=trio.TASK_STATUS_IGNORED)
 

@@ -1,3 +1,5 @@
+import base64
+
 import pytest
 
 from vswitch.errors import BadRecord
@@ -6,13 +8,16 @@ from vswitch.members.protocol import (
     Bye,
     ByeCode,
     Hello,
+    Moved,
     Notice,
+    Rekey,
     Update,
     Welcome,
     decode_control_untrusted,
     encode_control,
 )
 
+KEY = base64.b64encode(bytes(range(32))).decode()
 WELCOME = Welcome(
     name="pc1",
     port=3,
@@ -35,6 +40,8 @@ MESSAGES = [
     Notice("Grüße"),
     Update(),
     Update(address="10.77.0.3/24", mtu=1400, gateways=[], names=["10.77.0.1"]),
+    Rekey(KEY, 1_900_000_000),
+    Moved(KEY),
     Bye(),
     Bye(ByeCode.REVOKED, "key revoked"),
 ]
@@ -150,6 +157,13 @@ def test_bytes_that_are_not_utf8():
         '"kind": "notice", "text": "\\u001b[31m"',
         '"kind": "notice", "text": "\\ud800"',
         '"kind": "update", "mtu": 1e3',
+        '"kind": "moved"',
+        '"kind": "moved", "key": "AAECAw=="',
+        f'"kind": "moved", "key": "{KEY} "',
+        f'"kind": "rekey", "key": "{KEY}"',
+        f'"kind": "rekey", "key": "{KEY}", "until": -1',
+        f'"kind": "rekey", "key": "{KEY}", "until": 1.5',
+        '"kind": "rekey", "key": null, "until": 1',
         '"kind": "bye", "code": -1',
         '"kind": "bye", "code": 256',
     ],

@@ -8,7 +8,12 @@ import time
 
 import pytest
 
-from transport.crypto.identity import PrivateKey, load_key_file, load_or_create_key_file
+from transport.crypto.identity import (
+    PrivateKey,
+    create_key_file,
+    load_key_file,
+    load_or_create_key_file,
+)
 from vswitch.cli import main
 from vswitch.errors import BadRecord, ConfigError, ExitCode
 from vswitch.registry.archive import CONFIG, backup, read_untrusted, restore
@@ -78,6 +83,18 @@ def test_a_directory_in_use_is_left_alone_unless_forced(old, tmp_path):
         restore(StateDir(tmp_path / "other"), "it", data)
     restore(StateDir(tmp_path / "other"), "it", data, force=True)
     assert StateDir(tmp_path / "other").server_key.read_bytes() == before
+
+
+def test_both_keys_come_back_and_no_other_stays(old, tmp_path):
+    alone = backup(old)
+    create_key_file(old.old_server_key)
+    new = StateDir(tmp_path / "new")
+    assert "server.key.old" in restore(new, "it", backup(old))
+    keys = [load_key_file(files.old_server_key).raw() for files in (old, new)]
+    assert keys[0] == keys[1]
+    assert new.old_server_key.stat().st_mode & 0o777 == 0o600
+    restore(new, "it", alone, force=True)
+    assert not new.old_server_key.exists()
 
 
 @pytest.mark.parametrize(

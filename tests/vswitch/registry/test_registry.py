@@ -7,13 +7,15 @@ import sqlite3
 from ipaddress import IPv4Network
 
 import pytest
+from attrs import evolve
 
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
 from vswitch.errors import ConfigError, ExitCode, NotFound
+from vswitch.management.members import invites_of
 from vswitch.members.protocol import ByeCode
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import EnrolRefused, Invite, LastServed, check_known
+from vswitch.registry.rules import EnrolRefused, Grace, Invite, LastServed, check_known
 
 NOW = 1_000_000.0
 HOUR = 3600.0
@@ -315,7 +317,7 @@ def test_a_registry_of_the_first_format_is_read_on(tmp_path):
     with Registry.open(path) as registry:
         registry.enrol_local(KEY1, "pc1", NOW)
     with contextlib.closing(sqlite3.connect(path)) as file:
-        for column in ("disabled", "former", "routes"):
+        for column in ("disabled", "former", "routes", "switch_key"):
             file.execute(f"ALTER TABLE member DROP COLUMN {column}")
         file.execute("DROP TABLE lease")
         file.execute("PRAGMA user_version=1")
@@ -331,3 +333,42 @@ def test_who_leaves_is_a_stranger_and_who_was_revoked_stays_known(registry):
         registry.leave(key)
     assert registry.look_up(KEY1) is None
     assert registry.look_up(KEY2).revoked == NOW
+
+
+# --- A new key of the switch ---------------------------------------------------------------------
+
+
+def test_by_which_key_of_the_switch_a_member_came_last_is_noted(registry):
+    registry.enrol_local(KEY1, "pc1", NOW)
+    assert registry.look_up(KEY1).switch_key is None
+    registry.touch([KEY1], NOW, KEY2)
+    registry.touch([KEY1], NOW + 1)  # the end of a session says nothing about it
+    member = registry.look_up(KEY1)
+    assert (member.switch_key, member.last_seen) == (KEY2, NOW + 1)
+
+
+def test_two_keys_of_the_switch_are_read_back_and_addresses_follow_from_the_first(registry):
+    old, new = PublicKey(KEY1), PublicKey(KEY2)
+    before = LastServed((HostPort("::", 7450),), (), SUBNET, key=old)
+    during = evolve(before, key=new, origin=old, grace=Grace(old, NOW, NOW + 0.25))
+    after = evolve(during, grace=None)
+    for served in (before, during, after):
+        registry.record_served(served)
+        assert registry.served() == served
+        assert served.prefix == before.prefix
+    assert evolve(after, origin=None).prefix != before.prefix
+
+
+def test_invites_from_before_a_new_key_are_known_and_cancelled_at_the_end(registry):
+    registry.add_invite(make_invite("pc1", 1, NOW))
+    registry.add_invite(make_invite("pc2", 2, NOW + 1))
+    registry.add_invite(make_invite("pc3", 3, NOW - 1))
+    registry.enrol(KEY1, "pc3", b"\3" * 8, NOW)
+    grace = Grace(PublicKey(KEY1), NOW + 1, NOW + 1800)
+    registry.record_served(LastServed((HostPort("::", 7450),), (), SUBNET, grace=grace))
+    told = {each.name: each for each in invites_of(registry, registry.members(), NOW)}
+    assert (told["pc1"].old_key, told["pc1"].expires) == (True, NOW + 1800)
+    assert (told["pc2"].old_key, told["pc2"].expires) == (False, NOW + 1 + HOUR)
+    registry.cancel_invites(grace.since)
+    assert [each.name for each in registry.open_invites(NOW)] == ["pc2"]
+    assert registry.invite(b"\3" * 8) is not None  # a used one goes on to say so

@@ -14,8 +14,9 @@ FINAL = {
     ByeCode.INVITE_USED,
     ByeCode.INVITE_EXPIRED,
     ByeCode.UNKNOWN,
+    ByeCode.REKEYED,
 }
-NEVER_A_MEMBER = FINAL - {ByeCode.REVOKED, ByeCode.ADDRESS_TAKEN}
+NEVER_A_MEMBER = FINAL - {ByeCode.REVOKED, ByeCode.ADDRESS_TAKEN, ByeCode.REKEYED}
 
 
 @pytest.mark.parametrize("code", ByeCode)

@@ -115,7 +115,7 @@ async def test_what_was_there_before_networks_is_the_network_default(site, confi
     async with site.serving() as running, site.joined("pc1", running):
         string = site.invite("pc2", running.listen)
     with closing(sqlite3.connect(site.files.registry)) as file:  # as the first format has it
-        for column in ("disabled", "former", "routes"):
+        for column in ("disabled", "former", "routes", "switch_key"):
             file.execute(f"ALTER TABLE member DROP COLUMN {column}")
         file.execute("DROP TABLE lease")
         file.execute("PRAGMA user_version=1")

@@ -29,7 +29,7 @@ async def until(true):
 
 
 @contextlib.asynccontextmanager
-async def serving(endpoint, **settings):
+async def serving(endpoint, keys=(SERVER.public.raw,), **settings):
     """The server, and the beginning of its URLs."""
     async with trio.open_nursery() as nursery:
         certificate = Certificate()
@@ -45,7 +45,7 @@ async def serving(endpoint, **settings):
             server = await nursery.start(
                 lambda task_status: serve_https(
                     endpoint,
-                    SERVER.public.raw,
+                    lambda: keys,
                     "127.0.0.1",
                     0,
                     certificate,

@@ -25,6 +25,7 @@ from vswitch.management.handlers.leases import lease_release, leases
 from vswitch.management.handlers.mac import mac_add, mac_del, mac_flush, mac_list, mac_watch
 from vswitch.management.handlers.port import port_copy, port_set, switch_set
 from vswitch.management.handlers.publish import publish, published, unpublish
+from vswitch.management.handlers.rekey import rekey, rekey_finish, rekey_status
 from vswitch.management.handlers.rules import rules_list, rules_load
 from vswitch.management.handlers.status import bar, revoked, status
 from vswitch.management.handlers.trace import trace
@@ -52,6 +53,9 @@ HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = 
     "impair": impair,
     "leases": leases,
     "lease-release": lease_release,
+    "rekey": rekey,
+    "rekey-status": rekey_status,
+    "rekey-finish": rekey_finish,
     "rules": rules_list,
     "rules-load": rules_load,
     "trace": trace,

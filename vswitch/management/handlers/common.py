@@ -15,7 +15,7 @@ from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
 from vswitch.management.answers import ConfigState, Configured
-from vswitch.management.status import SwitchStatus
+from vswitch.management.status import RekeyStatus, SwitchStatus
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.services.dhcp_server import DhcpServer
@@ -56,6 +56,19 @@ class Configurable(Protocol):
         """Something of a network was changed live; None was taken away. `save` keeps that."""
 
 
+class Rekeyable(Protocol):
+    """A switch that can get a new key: `vswitch.serving.rekeying.Rekeying`."""
+
+    async def status(self) -> RekeyStatus:
+        """The keys, and while there are two who has not moved."""
+
+    async def begin(self, seconds: float, *, force: bool = False) -> RekeyStatus:
+        """Have a new key, and the old one for so long beside it."""
+
+    async def finish(self, *, force: bool = False) -> RekeyStatus:
+        """Have the old key no more."""
+
+
 @attrs.define(eq=False)
 class Controlled:
     """What the verbs work on: a switch with its settings, and what only `serve` knows of it."""
@@ -70,6 +83,7 @@ class Controlled:
     served: LastServed | None = attrs.field(kw_only=True, default=None)
     network: str = attrs.field(kw_only=True, default=DEFAULT_NETWORK)
     configuration: Configurable | None = attrs.field(kw_only=True, default=None)
+    rekeying: Rekeyable | None = attrs.field(kw_only=True, default=None)
     captures: capture.Captures = attrs.field(init=False)
 
     @captures.default

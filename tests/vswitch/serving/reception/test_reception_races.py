@@ -141,6 +141,7 @@ async def test_the_newer_of_two_sessions_stays_also_if_the_transport_lets_both_l
         ours, theirs = Line(1200, 64_000), FakeChannel(1200, 64_000)
         ours.join(theirs)
         ours.peer = house.member(f"pc{number}").public if number == 1 else lines[0].peer
+        ours.identity = None
         theirs.bulk.send_nowait([encode_control(HELLO)])
         lines.append(ours)
     key = lines[0].peer.raw

@@ -1,0 +1,131 @@
+"""The key of a switch on the disk: cut short anywhere, there is one that members can come to."""
+
+from contextlib import nullcontext
+
+import pytest
+from attrs import evolve
+
+from transport import create_key_file, load_key_file
+from vswitch.addresses import HostPort
+from vswitch.config.options import ServeConfig
+from vswitch.errors import ConfigError, VswitchError
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import Grace, LastServed
+from vswitch.serving import switch_keys
+from vswitch.serving.switch_keys import GRACE, forget_old, load, replace, settle
+from vswitch.state import StateDir, write_file
+
+NOW = 1_000_000.0
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = StateDir(tmp_path / "state")
+    files.ensure()
+    return files
+
+
+@pytest.fixture
+def registry(files):
+    with Registry.open(files.registry) as registry:
+        key = load(files).public
+        registry.record_served(
+            LastServed((HostPort("::", 7450),), (), ServeConfig().subnet, key=key)
+        )
+        yield registry
+
+
+def started(files, registry, now=NOW):
+    """As the next start of the switch finds it."""
+    return settle(load(files), files, registry, now)
+
+
+def test_a_switch_has_one_key(files, registry):
+    keys = started(files, registry)
+    assert (keys.old, keys.grace, keys.origin) == (None, None, None)
+    assert keys.identities == (keys.key,)
+    assert keys.public == load_key_file(files.server_key).public
+
+
+def test_the_old_key_is_good_until_the_end_of_the_grace(files, registry):
+    first = started(files, registry)
+    keys = replace(first, files, registry, NOW, 100.0)
+    for each in (keys, started(files, registry, NOW + 99)):
+        assert each.public == keys.public != first.public
+        assert [key.public for key in each.identities] == [keys.public, first.public]
+        assert each.grace == Grace(first.public, NOW, NOW + 100)
+        assert each.origin == first.public
+    assert files.old_server_key.stat().st_mode & 0o777 == 0o600
+    late = started(files, registry, NOW + 100)
+    assert (late.public, late.old, late.grace) == (keys.public, None, None)
+    assert late.origin == first.public
+    assert not files.old_server_key.exists()
+
+
+def test_the_first_key_stays_known(files, registry):
+    first = started(files, registry)
+    keys = forget_old(replace(first, files, registry, NOW, 100.0), files)
+    assert not files.old_server_key.exists()
+    keys = replace(keys, files, registry, NOW, 100.0)
+    assert keys.origin == started(files, registry).origin == first.public
+
+
+def test_without_a_grace_there_is_no_old_key(files, registry):
+    first = started(files, registry)
+    keys = replace(first, files, registry, NOW, 0.0)
+    assert not files.old_server_key.exists()
+    again = started(files, registry)
+    assert (again.public, again.old, again.origin) == (keys.public, None, first.public)
+    assert keys.public != first.public
+
+
+@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("crash", [True, False])
+def test_cut_short_anywhere_the_members_key_is_good(files, registry, monkeypatch, step, crash):
+    """By a disk that takes no more, or by a crash: then things stay as they were at that step."""
+    first, left = started(files, registry), step
+    there = None
+
+    def limited(call):
+        def counted(*args):
+            nonlocal left, there
+            if left == 0:
+                paths = files.server_key, files.old_server_key
+                there = {path: path.read_bytes() for path in paths if path.exists()}
+                there = there, registry.served()
+                left = -1
+                raise VswitchError("full")
+            left -= 1
+            return call(*args)
+
+        return counted
+
+    monkeypatch.setattr(switch_keys, "write_file", limited(switch_keys.write_file))
+    monkeypatch.setattr(Registry, "record_served", limited(Registry.record_served))
+    with pytest.raises(VswitchError) if step < 3 else nullcontext():
+        replace(first, files, registry, NOW, 100.0)
+    monkeypatch.undo()
+    if crash and there is not None:
+        for path, data in there[0].items():
+            write_file(path, data)
+        registry.record_served(there[1])
+    keys = started(files, registry)
+    assert first.public in [each.public for each in keys.identities]
+    assert (keys.old is not None) == files.old_server_key.exists() == (step == 3)
+    assert replace(forget_old(keys, files), files, registry, NOW, 100.0).old is not None
+
+
+def test_an_old_key_of_which_the_registry_does_not_know_is_good_for_the_usual_time(files, registry):
+    old = create_key_file(files.old_server_key)
+    keys = started(files, registry)
+    assert keys.grace == Grace(old.public, NOW, NOW + GRACE)
+    served = registry.served()
+    registry.record_served(evolve(served, grace=Grace(keys.public, 1.0, 2.0)))  # of another one
+    assert started(files, registry).grace == keys.grace
+
+
+def test_a_key_file_that_is_open_to_others_is_not_used(files):
+    create_key_file(files.old_server_key)
+    files.old_server_key.chmod(0o644)
+    with pytest.raises(ConfigError, match="open to other users"):
+        load(files)
