@@ -8,6 +8,7 @@ ran before runs on.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from functools import partial
 
@@ -17,7 +18,8 @@ from attrs import define, field
 from transport import Channel
 from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
-from vswitch.logs import NETWORK
+from vswitch.errors import VswitchError
+from vswitch.logs import NETWORK, event
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.runtime import single_error
@@ -28,6 +30,8 @@ from vswitch.serving.plan import NetworkPlan
 from vswitch.serving.status import Underlay
 from vswitch.serving.switch_keys import SwitchKeys
 from vswitch.state import DEFAULT_NETWORK
+
+log = logging.getLogger(__name__)
 
 
 @define(eq=False)
@@ -93,9 +97,13 @@ class Networks:
         """Be known by these keys from now on, and tell the members."""
         self.keys = keys
         self.underlay.endpoint.set_identities(keys.identities)
-        await self.serve_as(config)
         for network in self.running.values():
             network.reception.go_by_key(keys.public, keys.grace)
+        try:
+            await self.serve_as(config)
+        except VswitchError as error:  # the next start notes it
+            effect = "invites that commands make may name the key before"
+            event(log, "registry-failed", logging.ERROR, error=error, effect=effect)
 
     async def receive(self, channel: Channel) -> None:
         """A session, for the network that it is of."""

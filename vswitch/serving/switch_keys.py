@@ -68,9 +68,9 @@ def settle(keys: SwitchKeys, files: StateDir, registry: Registry, now: float) ->
     """What they are at the start, by the registry of the default network."""
     served = registry.served()
     keys = evolve(keys, origin=None if served is None else served.origin)
+    grace = None if served is None else served.grace
     if (old := keys.old) is None:
         return keys
-    grace = None if served is None else served.grace
     if grace is None or grace.old != old.public:  # the registry is not the one of then
         grace = Grace(old.public, now, now + GRACE)
     if old.public != keys.public and now < grace.until:

@@ -10,10 +10,11 @@ from tests.vswitch.joining.test_member_survives import broadcast, free_port
 from transport import PublicKey, load_key_file
 from vswitch.addresses import HostPort
 from vswitch.cli import main
-from vswitch.errors import ConfigError, ExitCode, RefusedError
+from vswitch.errors import ConfigError, ExitCode, RefusedError, VswitchError
 from vswitch.management.handlers import members as handlers
 from vswitch.members.protocol import FROM_SWITCH
 from vswitch.registry.invite import JoinString
+from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused
 from vswitch.state import StateDir
 from vswitch.web.client import open_websocket
@@ -124,7 +125,8 @@ async def test_the_grace_ends_by_itself(site, until, older, caplog):
         await rekeying(running).begin(0.2)
         assert isinstance(await member.wait_ended(), EnrolRefused)
         assert not site.files.old_server_key.exists()
-        assert f"switch-key-forgotten key={before.fingerprint()} cut_off=old" in caplog.text
+        said = f"switch-key-forgotten key={before.fingerprint()} cut_off=old"
+        await until(lambda: said in caplog.text)
 
 
 async def test_what_cannot_be_is_refused(site):
@@ -232,3 +234,27 @@ async def test_the_key_is_that_of_all_networks(site, older, tmp_path):
                 await rekeying(running).finish()
             await rekeying(running).finish(force=True)
             assert isinstance(await member.wait_ended(), EnrolRefused)
+
+
+async def test_a_registry_that_fails_in_the_middle_leaves_no_half_of_it(
+    site, until, monkeypatch, caplog
+):
+    listen = f"127.0.0.1:{free_port()}"
+    async with site.serving(listen=listen) as running, site.joined("pc1", running):
+        record, calls = Registry.record_served, []
+
+        def locked(self, served):
+            calls.append(served)
+            if len(calls) > 1:
+                raise VswitchError("locked")
+            record(self, served)
+
+        monkeypatch.setattr(Registry, "record_served", locked)
+        told = await rekeying(running).begin(DAY)
+        assert told.key == key_of(site).fingerprint()
+        await until(lambda: pinned(site, "pc1") == key_of(site))
+        assert "invites that commands make may name the key before" in caplog.text
+        monkeypatch.undo()
+    async with site.serving(listen=listen), site.joined("pc1", None):
+        with site.registry() as registry:
+            assert registry.served().key == key_of(site)
