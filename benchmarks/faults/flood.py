@@ -6,8 +6,8 @@ where a socket refuses all of it by the filter that the switch would use. What i
 flood of what is kept beside that is the switch's own doing; both are told.
 
 Then the same with inits that have ML-KEM-768 in them, and with slices of those. Last a flood of
-which half has made-up proofs of address, which are a class of their own to the switch: the most that
-it can be made to look at.
+which half has made-up proofs of address, which are a class of their own to the switch: the most
+that it can be made to look at.
 """
 
 from __future__ import annotations

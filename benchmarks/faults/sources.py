@@ -9,8 +9,9 @@
 flood: handshake initiations with a valid mac1 and made-up sources in 10.0.0.0/8, as anybody can
 make them who has seen an invite. All are made beforehand and leave many at a call (volley.py): what
 the source needs of the machine, nobody else has. mixed: the same, and half of them have a made-up
-proof of address. hybrid: of the form with ML-KEM-768. slices: parts of those. spray: datagrams, also to a broadcast address. All print a line when they begin,
-and how many they have sent when their time is over or SIGTERM comes.
+proof of address. hybrid: of the form with ML-KEM-768. slices: parts of those. spray: datagrams,
+also to a broadcast address. All print a line when they begin, and how many they have sent when
+their time is over or SIGTERM comes.
 """
 
 from __future__ import annotations
