@@ -5,8 +5,9 @@ no switch on the Internet has to. So there is a control: the same flood to the s
 where a socket refuses all of it by the filter that the switch would use. What is kept beside the
 flood of what is kept beside that is the switch's own doing; both are told.
 
-Last a flood of which half has made-up proofs of address, which are a class of their own to the
-switch: the most that it can be made to look at.
+Then the same with inits that have ML-KEM-768 in them, and with slices of those. Last a flood of
+which half has made-up proofs of address, which are a class of their own to the switch: the most
+that it can be made to look at.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from vswitch.state import StateDir
 
 __all__ = ["measure"]
 
+KEPT_HYBRID = 0.95  # of the goodput
 KEPT, NEWCOMER, SHARE = 0.9, 3.0, 40.0  # of the goodput; s; per cent of a core for the flood
 SOURCES = "10.0.0.0/8"  # where the flood seems to come from
 ELSEWHERE = PORT + 1  # of the switch's host, where nothing of the switch's is
@@ -80,6 +82,9 @@ def measure(plan: Plan) -> tuple[dict[str, Any], list[Check]]:
                 with _flood(stranger, port, key, plan, rates):
                     looks[what].append(_look(bed, plan))
         alone, elsewhere, beside = map(_median, looks.values())
+        hybrids = {
+            kind: _hybrid(bed, stranger, key, plan, rates, kind) for kind in ("hybrid", "slices")
+        }
         invite = bed.lan.invite("newcomer")
         bed.lan.host("newcomer")
         with _flood(stranger, PORT, key, plan, rates):
@@ -103,6 +108,7 @@ def measure(plan: Plan) -> tuple[dict[str, Any], list[Check]]:
         "handshake_s_beside": spread,
         "half_with_made_up_proofs": attrs.asdict(mixed),
         "handshake_s_beside_those": _spread(mixed_handshakes),
+        **hybrids,
         "switch_mib": resident,
     }
     kept = beside.mbit / max(elsewhere.mbit, 1e-9)
@@ -111,7 +117,28 @@ def measure(plan: Plan) -> tuple[dict[str, Any], list[Check]]:
         Check("handshake of a newcomer, s, 9 of 10", spread["p90"], high=NEWCOMER),
         Check("CPU for the flood, % of a core", beside.switch - elsewhere.switch, high=SHARE),
         Check("the same, half with proofs", mixed.switch - elsewhere.switch, high=SHARE),
+        *(
+            Check(f"goodput kept beside {kind}, the same way", each["kept"], low=KEPT_HYBRID)
+            for kind, each in hybrids.items()
+        ),
     ]
+
+
+def _hybrid(
+    bed: Bed, stranger: Host, key: str, plan: Plan, rates: list[float], kind: str
+) -> dict[str, float]:
+    """Medians of goodput beside a flood of that kind, and beside the same to elsewhere."""
+    looks: dict[int, list[_Look]] = {ELSEWHERE: [], PORT: []}
+    for _ in range(plan.rounds):
+        for port, seen in looks.items():
+            with _flood(stranger, port, key, plan, rates, kind=kind):
+                seen.append(_look(bed, plan))
+    elsewhere, beside = _median(looks[ELSEWHERE]), _median(looks[PORT])
+    return {
+        "kept": beside.mbit / max(elsewhere.mbit, 1e-9),
+        "switch_percent": beside.switch - elsewhere.switch,
+        "inits_per_s": beside.inits,
+    }
 
 
 def _median(looks: list[_Look]) -> _Look:

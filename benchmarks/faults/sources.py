@@ -2,13 +2,16 @@
 
     python -m benchmarks.faults.sources flood SWITCH_ADDRESS PORT KEY_IN_HEX RATE SECONDS
     python -m benchmarks.faults.sources mixed SWITCH_ADDRESS PORT KEY_IN_HEX RATE SECONDS
+    python -m benchmarks.faults.sources hybrid SWITCH_ADDRESS PORT KEY_IN_HEX RATE SECONDS
+    python -m benchmarks.faults.sources slices SWITCH_ADDRESS PORT KEY_IN_HEX RATE SECONDS
     python -m benchmarks.faults.sources spray ADDRESS PORT SIZE RATE SECONDS
 
 flood: handshake initiations with a valid mac1 and made-up sources in 10.0.0.0/8, as anybody can
 make them who has seen an invite. All are made beforehand and leave many at a call (volley.py): what
 the source needs of the machine, nobody else has. mixed: the same, and half of them have a made-up
-proof of address. spray: datagrams, also to a broadcast address. All print a line when they begin,
-and how many they have sent when their time is over or SIGTERM comes.
+proof of address. hybrid: of the form with ML-KEM-768. slices: parts of those. spray: datagrams,
+also to a broadcast address. All print a line when they begin, and how many they have sent when
+their time is over or SIGTERM comes.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from transport import Peer, PrivateKey
 from transport.crypto.identity import PublicKey
 from transport.handshake.cookie import MAC_BYTES, MacStamper
 from transport.handshake.messages import Initiation
-from transport.wire.datagrams import InitPayload, Suite
+from transport.wire.datagrams import INIT_SLICE, InitPayload, Suite, cut_handshake
 
 DIFFERENT = 256  # initiations, each with a key of its own
 ADDRESSES = 32_768  # that they come from: more than the switch keeps limits for
@@ -55,24 +58,26 @@ def paced(send: Callable[[int, int], None], rate: float, seconds: float) -> int:
     return sent
 
 
-def initiations(key: PublicKey) -> list[bytes]:
+def initiations(key: PublicKey, kind: str) -> list[bytes]:
     """What strangers send who know the switch's public key."""
     payload = InitPayload(timestamp_ns=time.time_ns(), cookie_echo=bytes(16), receive_window=128)
-    return [
-        MacStamper(key.raw).stamp(
-            Initiation(PrivateKey.generate(), Peer(key), Suite.CHACHAPOLY, index + 1).init(payload),
-            0.0,
-        )
-        for index in range(DIFFERENT)
-    ]
+    found = []
+    for index in range(1, DIFFERENT + 1):
+        stamper, own = MacStamper(key.raw), PrivateKey.generate()
+        hybrid = kind in ("hybrid", "slices")
+        initiation = Initiation(own, Peer(key), Suite.CHACHAPOLY, index, hybrid=hybrid)
+        init = stamper.stamp(initiation.init(payload), 0.0)
+        if kind == "slices":
+            pieces = cut_handshake(INIT_SLICE, index, index.to_bytes(8, "little"), init)
+            init = stamper.stamp(pieces[index % len(pieces)].encode(), 0.0)
+        found.append(init)
+    return found
 
 
-def flood(
-    address: str, port: int, key: PublicKey, rate: float, seconds: float, *, mixed: bool
-) -> int:
+def flood(address: str, port: int, key: PublicKey, rate: float, seconds: float, kind: str) -> int:
     target, rng = socket.inet_aton(address), random.Random(1)
-    inits = initiations(key)
-    if mixed:
+    inits = initiations(key, kind)
+    if kind == "mixed":
         inits[::2] = [each[:-MAC_BYTES] + rng.randbytes(MAC_BYTES) for each in inits[::2]]
     bodies = [
         struct.pack(">HHHH", 40_000 + n, port, 8 + len(data), 0) + data
@@ -105,9 +110,9 @@ def spray(address: str, port: int, size: int, rate: float, seconds: float) -> in
 
 
 def main(kind: str, address: str, port: str, what: str, rate: str, seconds: str) -> None:
-    if kind in ("flood", "mixed"):
-        key, mixed = PublicKey(bytes.fromhex(what)), kind == "mixed"
-        sent = flood(address, int(port), key, float(rate), float(seconds), mixed=mixed)
+    if kind in ("flood", "mixed", "hybrid", "slices"):
+        key = PublicKey(bytes.fromhex(what))
+        sent = flood(address, int(port), key, float(rate), float(seconds), kind)
     else:
         sent = spray(address, int(port), int(what), float(rate), float(seconds))
     print(sent, flush=True)
