@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import attrs
 import trio
@@ -19,6 +20,7 @@ from vswitch.clocks import uptime
 from vswitch.errors import VswitchError
 from vswitch.features.impair import Impairments, said
 from vswitch.features.manager import FeatureManager
+from vswitch.features.settings import Settings
 from vswitch.foreign.serve import Listener
 from vswitch.management.handlers.publish import publish_status
 from vswitch.management.status import FaultStatus, ForeignStatus, PortStatus, SwitchStatus
@@ -61,6 +63,9 @@ class ServeStatus:
     started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
     publisher: Publisher | None = None
+    # What `_settings` found in the settings that were in force then.
+    _shown: WeakKeyDictionary[Port, dict[str, Any]] = Factory(WeakKeyDictionary)
+    _shown_of: Settings | None = None
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
@@ -121,8 +126,17 @@ class ServeStatus:
         return {number: said(each.orders) for number, each in active.items()}
 
     def _settings(self, port: Port) -> dict[str, Any]:
-        in_force = self.managed.settings.in_force(port.name, port)
-        return {each.key: each.value for each in in_force if each.source}
+        """Read once, since that takes 100 µs a port, and frames wait meanwhile."""
+        settings = self.managed.settings
+        if self._shown_of is not settings:
+            self._shown_of = settings
+            self._shown.clear()
+        found = self._shown.get(port)
+        if found is None:
+            in_force = settings.in_force(port.name, port)
+            found = {each.key: each.value for each in in_force if each.source}
+            self._shown[port] = found
+        return found
 
 
 def _fault_status(fault: Fault) -> FaultStatus:
