@@ -183,7 +183,7 @@ class Api:
             return self._poured(answer, media or "application/octet-stream", call)
         if row.answer is None:
             return Response(204, b"", _ALWAYS)
-        said = to_json(answer)
+        said = answer if isinstance(answer, dict) else to_json(answer)
         headers = [JSON, *_ALWAYS]
         look = self._table.at(call.request.path)[0].get("GET")
         if look is not None and look.etag and row.answer is look.answer:

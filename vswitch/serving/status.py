@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import attrs
-import trio
 from attrs import Factory, define, field
 
 from transport import Endpoint
@@ -70,7 +69,6 @@ class ServeStatus:
     async def read(self) -> SwitchStatus:
         """As it is now."""
         await measured([each.channel for each in self.reception.connected.values()])
-        members = await trio.to_thread.run_sync(self.registry.members)
         impaired = self._impaired()
         connected = {each.port: each for each in self.reception.connected.values()}
         reached = [each.text() for each in self.served.reached_at(self.served.public)]
@@ -81,7 +79,7 @@ class ServeStatus:
             listens=[each.text() for each in self.served.listen],
             subnet=str(self.served.subnet),
             mtu=self.switch.mtu,
-            members=sum(member.revoked is None for member in members),
+            members=self.registry.count(),
             public=reached[0] if reached else None,
             publics=reached,
             network=self.network,
