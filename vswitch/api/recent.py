@@ -3,17 +3,19 @@
     said = await recent.get("/v1/status", networks, make)
 
 So a page, a scrape and scripts that ask at the same time cost the switch one answer, and however
-many there are, of each kind `1 / LIFE` answers a second.
+many there are, of each kind `1 / LIFE` answers a second. All end at the same moments, every `LIFE`
+seconds: so what is made of another answer is no older than that may be.
 
-Invariants: an answer is as of a moment at most `LIFE` seconds before it was asked for, and behind
-all that the API has changed and all events of the switch until then. Of one kind one is made at a
-time. What is kept is bounded.
+Invariants: an answer is as of a moment at most `LIFE` seconds before it was asked for, or as long
+as it took to make, and behind all that the API had changed and all events of the switch until then.
+Of one kind one is made at a time. What is kept is bounded.
 
 Error contract: what `make` raises, for whom it was called; the next one makes it anew.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final
@@ -29,8 +31,9 @@ _MOST: Final = 64  # kinds of answers that are kept
 class _Kind:
     making: trio.Lock = Factory(trio.Lock)
     answer: Any = None
-    seen: object = None  # what held when it was begun
-    until: float = 0.0
+    tick: float = -1.0  # when it was begun
+    seen: object = None  # what held then
+    ready: float = -math.inf  # when it was there
 
 
 class Recent:
@@ -54,14 +57,11 @@ class Recent:
         self._kinds.move_to_end(kind)
         if len(self._kinds) > _MOST:
             self._kinds.popitem(last=False)
-        if not self._holds(known, look()):
+        asked = trio.current_time()
+        if (known.tick, known.seen) != (asked // LIFE, (self._changes, look())):
             async with known.making:
-                seen = (self._changes, look())
-                if not self._holds(known, seen[1]):
-                    until = trio.current_time() + LIFE
+                tick, seen = trio.current_time() // LIFE, (self._changes, look())
+                if known.seen != seen or (known.tick != tick and known.ready < asked):
                     known.answer = await make()
-                    known.seen, known.until = seen, until
+                    known.tick, known.seen, known.ready = tick, seen, trio.current_time()
         return known.answer
-
-    def _holds(self, known: _Kind, seen: object) -> bool:
-        return trio.current_time() < known.until and known.seen == (self._changes, seen)

@@ -62,8 +62,20 @@ def verb(
     return run
 
 
+async def _status(call: Call) -> SwitchStatus:
+    return await _status_of(call, call.network, call.controlled)
+
+
+async def _status_of(call: Call, network: str, controlled: Controlled) -> SwitchStatus:
+    """What several routes make something of."""
+    subject = call.subject
+    look = ("look", network)
+    found: SwitchStatus = await subject.recent.get(look, subject.events, controlled.status)
+    return found
+
+
 async def _ports(call: Call) -> Ports:
-    return Ports(ports=(await call.controlled.status()).ports)
+    return Ports(ports=(await _status(call)).ports)
 
 
 async def _networks(call: Call) -> Networks:
@@ -154,7 +166,7 @@ _SESSION = (
 
 
 async def _counters(call: Call) -> answers.Counters:
-    said = await call.controlled.status()
+    said = await _status(call)
     return answers.Counters(totals=said.totals, ports=said.ports)
 
 
@@ -217,7 +229,8 @@ def _rules_in_force(said: dict[str, Any]) -> Any:
 
 async def _metrics(call: Call) -> Response:
     """Of all networks: a scrape is of the program."""
-    statuses = [await each.status() for each in call.subject.networks.values()]
+    networks = list(call.subject.networks.items())
+    statuses = [await _status_of(call, name, network) for name, network in networks]
     body, media = await trio.to_thread.run_sync(exposition, statuses)
     return Response(200, body, [("Content-Type", media)])
 
@@ -280,7 +293,7 @@ SWITCH = Table(
             _READ,
             SwitchStatus,
             "all of a network",
-            _asked("status"),
+            _status,
             shared=True,
         ),
         Route("GET", "/v1/networks", _READ, Networks, "the networks", _networks),

@@ -42,18 +42,36 @@ async def test_one_answer_for_all_who_ask_at_once_and_a_moment_later(autojump_cl
     assert await maker.ask("ports") == 2
 
 
-async def test_an_answer_is_no_older_than_its_life(autojump_clock):
-    maker = Maker(recent.LIFE / 2)
+async def test_who_waits_for_one_that_takes_long_gets_that(autojump_clock):
+    maker, said = Maker(3 * recent.LIFE), []
+
+    async def ask(after):
+        await trio.sleep(after)
+        said.append(await maker.ask())
+
+    async with trio.open_nursery() as nursery:
+        for after in (0.0, recent.LIFE, 2 * recent.LIFE, 4 * recent.LIFE):
+            nursery.start_soon(ask, after)
+    assert said == [1, 1, 1, 2]
+
+
+async def test_an_answer_is_no_older_than_its_life_nor_what_is_made_of_it(autojump_clock):
+    maker = Maker(recent.LIFE / 4)
+    begun = (trio.current_time() // recent.LIFE + 1) * recent.LIFE
+    await trio.sleep_until(begun + recent.LIFE / 8)
     assert await maker.ask() == 1
-    await trio.sleep(recent.LIFE * 0.49)  # since it was begun, not since it was there
-    assert await maker.ask() == 1
-    await trio.sleep(recent.LIFE * 0.02)
+    await trio.sleep_until(begun + recent.LIFE * 0.9)
+    whole = partial(maker.recent.get, "all", lambda: 0, maker.ask)
+    assert await whole() == 1
+    await trio.sleep_until(begun + recent.LIFE * 1.01)
+    assert await whole() == 2
     assert await maker.ask() == 2
 
 
 @pytest.mark.parametrize("what", ["change", "event"])
-async def test_nothing_is_said_from_before_a_change(autojump_clock, what):
-    maker = Maker(recent.LIFE / 4)
+async def test_nothing_is_said_from_before_a_change(autojump_clock, monkeypatch, what):
+    monkeypatch.setattr(recent, "LIFE", 1e12)
+    maker = Maker(0.01)
 
     def change():
         if what == "change":
@@ -103,7 +121,7 @@ async def test_what_is_kept_is_bounded(autojump_clock):
 async def test_changes_and_events_are_in_the_next_answer_and_counters_in_a_moment(
     site, monkeypatch
 ):
-    monkeypatch.setattr(recent, "LIFE", 3600.0)
+    monkeypatch.setattr(recent, "LIFE", 1e12)
     async with an_api(site) as (client, running):
         ask = partial(client(Role.OPERATE), "GET")
         first = (await ask("/v1/status"))[1]
@@ -126,8 +144,7 @@ async def test_changes_and_events_are_in_the_next_answer_and_counters_in_a_momen
             assert (await ask("/v1/ports"))[1]["ports"][0]["rx_frames"] == 0
             await port.send(bytes.fromhex("ffffffffffff020000000011") + bytes(50))
             assert (await ask("/v1/ports"))[1]["ports"][0]["rx_frames"] == 0  # for its life
-            monkeypatch.setattr(recent, "LIFE", 0.0)
-            running.underlay.subject.recent.changed()
+            monkeypatch.setattr(recent, "LIFE", 1e-9)
             assert (await ask("/v1/ports"))[1]["ports"][0]["rx_frames"] == 1
             await port.send(bytes.fromhex("ffffffffffff020000000011") + bytes(50))
             assert (await ask("/v1/ports"))[1]["ports"][0]["rx_frames"] == 2
