@@ -163,6 +163,18 @@ class Api:
             share.spend(trio.current_time(), _HTTP_COST + time.thread_time() - begun)
 
     async def _said(self, row: Route, call: Call) -> Response:
+        if row.shared:
+            kind = row.path, call.network, call.query
+            recent, look = self._subject.recent, self._subject.events
+            said: Response = await recent.get(kind, look, partial(self._made, row, call))
+            return said
+        try:
+            return await self._made(row, call)
+        finally:
+            if row.method != "GET":
+                self._subject.recent.changed()
+
+    async def _made(self, row: Route, call: Call) -> Response:
         answer = await row.handler(call)
         if isinstance(answer, Response):
             return attrs.evolve(answer, headers=[*answer.headers, *_ALWAYS])
@@ -171,7 +183,7 @@ class Api:
             return self._poured(answer, media or "application/octet-stream", call)
         if row.answer is None:
             return Response(204, b"", _ALWAYS)
-        said = to_json(answer)
+        said = answer if isinstance(answer, dict) else to_json(answer)
         headers = [JSON, *_ALWAYS]
         look = self._table.at(call.request.path)[0].get("GET")
         if look is not None and look.etag and row.answer is look.answer:

@@ -69,8 +69,20 @@ def verb(
     return run
 
 
+async def _status(call: Call) -> SwitchStatus:
+    return await _status_of(call, call.network, call.controlled)
+
+
+async def _status_of(call: Call, network: str, controlled: Controlled) -> SwitchStatus:
+    """What several routes make something of."""
+    subject = call.subject
+    look = ("look", network)
+    found: SwitchStatus = await subject.recent.get(look, subject.events, controlled.status)
+    return found
+
+
 async def _ports(call: Call) -> Ports:
-    return Ports(ports=(await call.controlled.status()).ports)
+    return Ports(ports=(await _status(call)).ports)
 
 
 async def _networks(call: Call) -> Networks:
@@ -161,7 +173,7 @@ _SESSION = (
 
 
 async def _counters(call: Call) -> answers.Counters:
-    said = await call.controlled.status()
+    said = await _status(call)
     return answers.Counters(totals=said.totals, ports=said.ports)
 
 
@@ -225,7 +237,8 @@ def _rules_in_force(said: dict[str, Any]) -> Any:
 
 async def _metrics(call: Call) -> Response:
     """Of all networks: a scrape is of the program."""
-    statuses = [await each.status() for each in call.subject.networks.values()]
+    networks = list(call.subject.networks.items())
+    statuses = [await _status_of(call, name, network) for name, network in networks]
     body, media = await trio.to_thread.run_sync(exposition, statuses)
     return Response(200, body, [("Content-Type", media)])
 
@@ -270,10 +283,27 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 SWITCH = Table(
     (
         *_SESSION,
-        Route("GET", "/metrics", _READ, None, "for Prometheus", _metrics, media="text/plain"),
+        Route(
+            "GET",
+            "/metrics",
+            _READ,
+            None,
+            "for Prometheus",
+            _metrics,
+            media="text/plain",
+            shared=True,
+        ),
         Route("GET", "/healthz", Role.OPEN, None, "it lives", _healthy, media="text/plain"),
         Route("GET", "/readyz", Role.OPEN, None, "it serves", _ready, media="text/plain"),
-        Route("GET", "/v1/status", _READ, SwitchStatus, "all of a network", _asked("status")),
+        Route(
+            "GET",
+            "/v1/status",
+            _READ,
+            SwitchStatus,
+            "all of a network",
+            _status,
+            shared=True,
+        ),
         Route("GET", "/v1/networks", _READ, Networks, "the networks", _networks),
         Route("GET", "/v1/config", _READ, Tables, "all tables", _config, etag=dict),
         Route("PUT", "/v1/config", _ADMIN, Configured, "go by these", _put_config, body=Tables),
@@ -298,8 +328,16 @@ SWITCH = Table(
             "keep what is live",
             _asked("config-save"),
         ),
-        Route("GET", "/v1/counters", _READ, answers.Counters, "all counters", _counters),
-        Route("GET", "/v1/ports", _READ, Ports, "the ports", _ports),
+        Route(
+            "GET",
+            "/v1/counters",
+            _READ,
+            answers.Counters,
+            "all counters",
+            _counters,
+            shared=True,
+        ),
+        Route("GET", "/v1/ports", _READ, Ports, "the ports", _ports, shared=True),
         *_settings(
             "/v1/ports/{name}",
             answers.PortSettings,
@@ -326,6 +364,7 @@ SWITCH = Table(
             "the MAC table",
             _asked("mac-list"),
             query=answers.MacsAsked,
+            shared=True,
         ),
         Route(
             "POST",

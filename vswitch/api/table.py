@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import attrs
 
+from vswitch.api.recent import Recent
 from vswitch.api.roles import Caller, Role
 from vswitch.api.share import Share
 from vswitch.errors import NotFound
@@ -32,9 +33,14 @@ class Subject:
     gate: Gate
     networks: dict[str, Controlled] = attrs.Factory(dict)
     share: Share = attrs.Factory(Share)
+    recent: Recent = attrs.Factory(Recent)
     table: Table | None = None  # for `/v1/openapi.json`
     configuration: Configurable | None = None  # None for a member
     rekeying: Rekeyable | None = None  # the same
+
+    def events(self) -> list[int]:
+        """The number of the latest event of each network."""
+        return [each.managed.switch.events.last for each in self.networks.values()]
 
 
 @attrs.frozen(kw_only=True)
@@ -78,6 +84,8 @@ class Route:
     # GET has an ETag; a change that names one in If-Match is refused where it is not that now.
     # It is of the whole answer, or of what this gives of its JSON.
     etag: Callable[[Any], Any] | bool = attrs.field(default=False, kw_only=True)
+    # All who may ask get the same, which may be a moment old: see `recent.py`.
+    shared: bool = attrs.field(default=False, kw_only=True)
 
     @property
     def operation(self) -> str:

@@ -6,11 +6,12 @@
     ... for item in kept.take(): ...
 
 While nobody captures, the switch has no observer and pays nothing. A capture is asked what it wants
-before anything is copied. It never waits and never grows: frames that find it full are not kept,
-and counted as missed. Nor does it take more than its share of the switch's time, about a quarter:
-looking at a frame costs ten times what forwarding it does, so it looks at `RATE` frames a second,
-and misses the others unseen. Of each port `seen` counts the frames that the filter took, and all
-that were missed. A reader that is too slow misses frames, and nobody else does.
+before anything is copied, and no more is than it wants of a frame. It never waits and never grows:
+frames that find it full are not kept, and counted as missed. Nor does it take more than its share
+of the switch's time, about a quarter: looking at a frame costs more than forwarding it does, so it
+looks at `RATE` frames a second, and misses the others unseen. Of each port `seen` counts the frames
+that the filter took, and all that were missed. A reader that is too slow misses frames, and nobody
+else does.
 
 `Capture` and the writers are pure; `at` is in nanoseconds since the epoch.
 
@@ -35,9 +36,9 @@ import trio
 
 from vswitch.frames import pcapng
 from vswitch.frames.ethernet import HEAD_SIZE
-from vswitch.frames.filter import Filter
-from vswitch.frames.headers import summary
-from vswitch.frames.records import frame_of, is_superframe
+from vswitch.frames.filter import Filter, every_frame
+from vswitch.frames.headers import frame_at, summary
+from vswitch.frames.records import is_superframe
 from vswitch.frames.virtio import FRAME_AT, stands_for
 from vswitch.switch.port import Port
 from vswitch.switch.stages import Decision
@@ -89,7 +90,7 @@ class Capture:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.tallies: dict[str, Tally] = {}  # by port name
-        self._matches = matches
+        self._matches = None if matches is every_frame else matches
         self._snap_length = snap_length
         self._left = count
         self._drops_only = drops_only
@@ -110,56 +111,64 @@ class Capture:
         """Whether `take` gives something."""
         return bool(self._items)
 
+    @property
+    def due(self) -> bool:
+        """Whether `take` should come soon, or something is missed."""
+        return 2 * len(self._items) >= self._max_items or 2 * self._bytes >= self._max_bytes
+
     def add(
         self,
         port: str,
         direction: int,
-        record: bytes,
+        records: list[bytes],
         at: int,
         decide: Callable[[bytes], tuple[bool, str]],
     ) -> None:
-        """Look at a record; `decide` says whether it is dropped, and the comment."""
-        if self.over:
-            return
-        if not self._may_look(at):
-            self._tally(port).missed += 1
-            return
-        frame = frame_of(record)
-        if not self._matches(frame):
-            return
-        # The decision is what costs most, and nobody will see it if there is no room.
-        full = len(self._items) >= self._max_items or self._bytes >= self._max_bytes
-        if self._drops_only or not full:
-            dropped, comment = decide(record)
-            if self._drops_only and not dropped:
+        """Look at a batch; `decide` says whether a record is dropped, and the comment."""
+        # HOT PATH of a capture
+        self._refill(at)
+        items, matches, tally = self._items, self._matches, None
+        for record in records:
+            if self._left == 0:
                 return
-        tally = self._tally(port)
-        if full:
-            tally.missed += 1
-            return
-        if is_superframe(record):
-            comment = f"superframe of {stands_for(record)} frames, as it travels; {comment}"
-        data = frame[: self._snap_length]
-        self._items.append(Item(port, direction, at, data, len(frame), comment))
-        self._bytes += len(data)
-        if self._left is not None:
-            self._left -= 1
+            if self._looks < 1:
+                tally = tally or self._tally(port)
+                tally.seen += 1
+                tally.missed += 1
+                continue
+            self._looks -= 1
+            start = frame_at(record)
+            if matches is not None and not matches(record[start:]):
+                continue
+            # The decision is what costs most, and nobody will see it if there is no room.
+            full = len(items) >= self._max_items or self._bytes >= self._max_bytes
+            if self._drops_only or not full:
+                dropped, comment = decide(record)
+                if self._drops_only and not dropped:
+                    continue
+            tally = tally or self._tally(port)
+            tally.seen += 1
+            if full:
+                tally.missed += 1
+                continue
+            if is_superframe(record):
+                comment = f"superframe of {stands_for(record)} frames, as it travels; {comment}"
+            data = record[start : start + self._snap_length]
+            items.append(Item(port, direction, at, data, len(record) - start, comment))
+            self._bytes += len(data)
+            if self._left is not None:
+                self._left -= 1
 
     def _tally(self, port: str) -> Tally:
         tally = self.tallies.get(port)
         if tally is None:
             tally = self.tallies[port] = Tally()
-        tally.seen += 1
         return tally
 
-    def _may_look(self, at: int) -> bool:
+    def _refill(self, at: int) -> None:
         passed = max(at - self._looked_at, 0) * RATE / 1e9
         self._looks = min(self._looks + passed, float(BURST))
         self._looked_at = at
-        if self._looks < 1:
-            return False
-        self._looks -= 1
-        return True
 
     def take(self) -> list[Item]:
         """All that was kept since the last time."""
@@ -283,7 +292,7 @@ class JsonWriter:
 
 class RunningCapture:
     """A capture, and which ports it is for: None is all. `changed` is set when there is something
-    to take, or no more to wait for.
+    to take, or no more to wait for; `due` when that should be soon.
     """
 
     def __init__(
@@ -293,6 +302,7 @@ class RunningCapture:
         self.names = names
         self.directions = directions
         self.changed = trio.Event()
+        self.due = trio.Event()
 
     def wants(self, port: Port, direction: int) -> bool:
         """Whether frames of this port and direction are looked at."""
@@ -359,15 +369,18 @@ class Captures:
         try:
             for running in self.running:
                 if running.wants(port, direction):
-                    for record in records:
-                        running.kept.add(port.name, direction, record, self.wall(now), decide)
-                    if running.kept.waiting or running.kept.over:
+                    kept = running.kept
+                    kept.add(port.name, direction, records, self.wall(now), decide)
+                    if kept.waiting or kept.over:
                         running.changed.set()
+                    if kept.due or kept.over:
+                        running.due.set()
         except Exception:
             _log.exception("capture-failed port=%d", port.number)
             for running in self.running:
                 self.remove(running)
                 running.changed.set()
+                running.due.set()
 
     def _decided(self, port: Port, record: bytes) -> tuple[bool, str]:
         # With the record's header, which has the length: too long is a matter of it.

@@ -18,6 +18,7 @@ Layouts: IEEE 802.3 and 802.1Q, RFC 791, 826, 8200, 9293, 768, 2131, 8415.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import NamedTuple
 
 import attrs
@@ -262,5 +263,6 @@ def _word(data: bytes, at: int) -> int:
     return data[at] << 8 | data[at + 1]
 
 
+@lru_cache(256)
 def _ip_text(address: bytes) -> str:
     return str(ipaddress.ip_address(address))

@@ -11,6 +11,7 @@ for a number that no field can hold.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 IN = 1  # directions of a packet (epb_flags): into the switch
 OUT = 2
@@ -26,6 +27,7 @@ _FLAGS = 2  # of a packet
 _RECEIVED, _DROPPED = 4, 5  # of statistics
 _NANOSECONDS = b"\x09"  # 10 to the power of minus nine
 _MAX_OPTION = 0xFFFF  # bytes
+_COMMENTS = 256  # that are remembered: those of one conversation are alike
 
 _HEAD = struct.Struct("<II")
 _PACKET_HEAD = struct.Struct("<IIIIIII")
@@ -51,17 +53,21 @@ def packet(
 ) -> bytes:
     """One packet of interface `number` at `at`; `length` is what it had before it was cut."""
     # HOT PATH of a capture
+    options = _options_of(comment, direction)
+    padded = data + bytes(-len(data) % 4)
+    size = 32 + len(padded) + len(options)
+    head = _PACKET_HEAD.pack(_PACKET, size, number, at >> 32, at & 0xFFFFFFFF, len(data), length)
+    return b"".join((head, padded, options, size.to_bytes(4, "little")))
+
+
+@lru_cache(_COMMENTS)
+def _options_of(comment: str, direction: int) -> bytes:
     options = b""
     if comment:
         options += _text(_COMMENT, comment)
     if direction:
         options += _option(_FLAGS, direction.to_bytes(4, "little"))
-    padded = data + bytes(-len(data) % 4)
-    if options:
-        options += bytes(4)
-    size = 32 + len(padded) + len(options)
-    head = _PACKET_HEAD.pack(_PACKET, size, number, at >> 32, at & 0xFFFFFFFF, len(data), length)
-    return b"".join((head, padded, options, size.to_bytes(4, "little")))
+    return options + bytes(4) if options else b""
 
 
 def interface_statistics(

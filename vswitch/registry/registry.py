@@ -5,8 +5,9 @@ Invariants, kept by one transaction each and by unique indexes: a name belongs t
 address to one member or machine, an invite makes one member. A revoked key stays known, so that it
 stays refused; its name and address are free again. Times are wall-clock seconds since the epoch.
 
-The methods are synchronous. `look_up`, `invite` and `version` are point reads that never wait for a
-writer. All others may wait for the disk: call them in a worker thread. Any thread may call any.
+The methods are synchronous. `look_up`, `invite`, `count` and `version` are short reads that never
+wait for a writer. All others may wait for the disk: call them in a worker thread. Any thread may
+call any.
 
 Error contract: `EnrolRefused` says no to a member with the code that goes on the wire; `NotFound`
 for a name nobody has; `VswitchError` if the file cannot be used, and then nothing has changed.
@@ -152,6 +153,10 @@ class Registry:
     def look_up(self, key: bytes) -> Member | None:
         """The member with this key, revoked ones included."""
         return self._found(Member, _MEMBER + "WHERE key = ?", key)
+
+    def count(self) -> int:
+        """How many are members now."""
+        return int(self._database.read(_COUNT)[0][0])
 
     def named(self, name: str) -> Member | None:
         """The member that has this name now."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import attrs
-import trio
 from attrs import Factory, define, field
 
 from transport import Endpoint
@@ -19,6 +19,7 @@ from vswitch.clocks import uptime
 from vswitch.errors import VswitchError
 from vswitch.features.impair import Impairments, said
 from vswitch.features.manager import FeatureManager
+from vswitch.features.settings import Settings
 from vswitch.foreign.serve import Listener
 from vswitch.management.handlers.publish import publish_status
 from vswitch.management.status import (
@@ -67,11 +68,13 @@ class ServeStatus:
     started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
     publisher: Publisher | None = None
+    # What `_settings` found in the settings that were in force then.
+    _shown: WeakKeyDictionary[Port, dict[str, Any]] = Factory(WeakKeyDictionary)
+    _shown_of: Settings | None = None
 
     async def read(self) -> SwitchStatus:
         """As it is now."""
         await measured([each.channel for each in self.reception.connected.values()])
-        members = await trio.to_thread.run_sync(self.registry.members)
         impaired = self._impaired()
         connected = {each.port: each for each in self.reception.connected.values()}
         reached = [each.text() for each in self.served.reached_at(self.served.public)]
@@ -82,7 +85,7 @@ class ServeStatus:
             listens=[each.text() for each in self.served.listen],
             subnet=str(self.served.subnet),
             mtu=self.switch.mtu,
-            members=sum(member.revoked is None for member in members),
+            members=self.registry.count(),
             public=reached[0] if reached else None,
             publics=reached,
             network=self.network,
@@ -134,8 +137,17 @@ class ServeStatus:
         return {number: said(each.orders) for number, each in active.items()}
 
     def _settings(self, port: Port) -> dict[str, Any]:
-        in_force = self.managed.settings.in_force(port.name, port)
-        return {each.key: each.value for each in in_force if each.source}
+        """Read once, since that takes 100 µs a port, and frames wait meanwhile."""
+        settings = self.managed.settings
+        if self._shown_of is not settings:
+            self._shown_of = settings
+            self._shown.clear()
+        found = self._shown.get(port)
+        if found is None:
+            in_force = settings.in_force(port.name, port)
+            found = {each.key: each.value for each in in_force if each.source}
+            self._shown[port] = found
+        return found
 
 
 def _fault_status(fault: Fault) -> FaultStatus:

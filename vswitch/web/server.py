@@ -26,9 +26,11 @@ import ipaddress
 import logging
 import random
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -50,6 +52,7 @@ _PIECE = 256  # bytes; a header in smaller ones is read slowly, since each costs
 _PIECE_PAUSE = 0.05  # seconds
 _TURN_MEMORY = 2.5  # seconds until an address that has had turns is as good as another
 _TURN_LOOK = 0.5  # seconds at most between two looks whether there is one
+_KNOWN = 1024  # clients whose network is remembered
 _LOOPBACK = frozenset(("127.0.0.0/8", "::1"))  # as `network_of` says it
 _BODILESS = frozenset((204, 304))  # RFC 9110 section 6.4.1
 _PAGE = (
@@ -306,8 +309,11 @@ class WebServer:
         network = network_of(client)
         if network in _LOOPBACK:  # whom a reverse proxy has there is not known
             network = f"{network} {random.random()}"
+        key = network.encode()
+        if self._turns.allow(trio.current_time(), key):
+            return True
         with trio.move_on_after(self._limits.turn):
-            while not self._turns.allow(trio.current_time(), network.encode()):  # noqa: ASYNC110
+            while not self._turns.allow(trio.current_time(), key):  # noqa: ASYNC110
                 await trio.sleep(random.uniform(0, _TURN_LOOK))
             return True
         self.counters["turnless"] += 1
@@ -330,6 +336,7 @@ class WebServer:
             self._waiting.pop(network, None)
 
 
+@lru_cache(_KNOWN)
 def network_of(client: str) -> str:
     """Whose limit it is: an IPv4 address, a /64; one word for loopback."""
     try:
@@ -502,10 +509,8 @@ class _Connection:
         unread = self._http.their_state is h11.SEND_BODY and not await self._drained()
         if unread:
             headers.append(("Connection", "close"))
-        await self._send(_head(response.status, headers))
-        if request.method != "HEAD" and body:
-            await self._send(h11.Data(data=body))
-        await self._send(h11.EndOfMessage())
+        sent = (h11.Data(data=body),) if body and request.method != "HEAD" else ()
+        await self._send(_head(response.status, headers), *sent, h11.EndOfMessage())
         if unread:
             await self._linger()
 
@@ -575,9 +580,7 @@ class _Connection:
             ("Connection", "close"),
         ]
         with contextlib.suppress(trio.TooSlowError, trio.BrokenResourceError):
-            await self._send(_head(status, headers))
-            await self._send(h11.Data(data=body))
-            await self._send(h11.EndOfMessage())
+            await self._send(_head(status, headers), h11.Data(data=body), h11.EndOfMessage())
             await self._linger()
 
     async def _linger(self) -> None:
@@ -587,8 +590,9 @@ class _Connection:
             while left > 0 and (data := await self._stream.receive_some(_READ)):
                 left -= len(data)
 
-    async def _send(self, what: h11.Event) -> None:
-        data = self._http.send(what)
+    async def _send(self, *events: h11.Event) -> None:
+        """All of them at once, since each time costs a turn of Trio."""
+        data = b"".join(self._http.send(each) or b"" for each in events)
         if data:
             with trio.fail_after(self._limits.answer):
                 await self._stream.send_all(data)
@@ -598,6 +602,12 @@ def _head(status: int, headers: Sequence[tuple[str, str]]) -> h11.Response:
     """With the time of this host, as RFC 9110 section 6.6.1 wants; `vswitch doctor` reads it."""
     return h11.Response(
         status_code=status,
-        headers=[("Date", formatdate(usegmt=True)), *headers],
+        headers=[("Date", _date(int(time.time()))), *headers],
         reason=HTTPStatus(status).phrase.encode(),
     )
+
+
+@lru_cache(1)
+def _date(second: int) -> str:
+    """Of the epoch, as HTTP has it: RFC 9110 section 5.6.7."""
+    return formatdate(second, usegmt=True)

@@ -270,3 +270,14 @@ async def test_frames_of_the_switch_itself(bench):
         ("pc3", "from pc1"),
         ("pc3", "from the switch"),
     ]
+
+
+async def test_what_fills_is_taken_at_once(bench, monkeypatch):
+    monkeypatch.setattr("vswitch.management.handlers.capture.CAPTURE_PAUSE", 3600.0)
+    monkeypatch.setitem(core.Capture.__init__.__kwdefaults__, "max_items", 10)
+    finish = await bench.start(ports=["pc1"])
+    for number in range(20):
+        await bench.feed(1, ethernet(ALL, A, 0x0800, bytes([number])))
+    assert len(bench.captures.running[0].kept.take()) < 5
+    _, statistics = read(await finish())
+    assert statistics == {"pc1": (20, 0)}

@@ -145,7 +145,9 @@ def test_a_revoked_key_stays_out_and_its_name_and_address_are_free(registry):
     assert refused.code == ByeCode.REVOKED
     assert "new invite" in str(refused)
     assert refusal(registry.lease, KEY1, "auto", SUBNET).code == ByeCode.UNKNOWN
+    assert registry.count() == 0
     registry.enrol_local(KEY2, "pc1", NOW + 3)
+    assert registry.count() == 1
     assert registry.lease(KEY2, "auto", SUBNET) == "10.77.0.2/24"
     assert [m.key for m in registry.members()] == [KEY2, KEY1]
 

@@ -110,7 +110,7 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
                 ),
                 switch,
                 SimpleNamespace(connected={bytes(32): connected}),
-                SimpleNamespace(members=lambda: [about]),
+                SimpleNamespace(count=lambda: 1),
                 managed,
                 1000.0,
             )

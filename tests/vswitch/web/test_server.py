@@ -78,6 +78,23 @@ async def test_what_is_not_there_is_one_page(autojump_clock):
         assert missing.pop().startswith(b"HTTP/1.1 404 Not Found\r\n")
 
 
+async def test_an_answer_is_one_write(autojump_clock):
+    async def answer(request):
+        return Response(200, b"x" * 1000)
+
+    routes = Routes()
+    routes.add("GET", "/there", answer)
+    async with serving(routes) as (_, connect):
+        stream = connect()
+        for method, length in ((b"GET", 1000), (b"HEAD", 0)):
+            await stream.send_all((GET % b"/there").replace(b"GET", method))
+            await wait_all_tasks_blocked()
+            head, _, body = bytes(await stream.receive_some()).partition(b"\r\n\r\n")
+            assert b"Content-Length: 1000" in head
+            assert len(body) == length
+        await stream.aclose()
+
+
 async def test_below_a_prefix_and_nowhere_else(autojump_clock):
     async def answer(request):
         return Response(200, request.path.encode())

@@ -21,9 +21,9 @@ from vswitch.management.handlers.common import (
 from vswitch.management.stream import Stream
 from vswitch.version import VERSION
 
-# Seconds between two looks at a capture: a batch of frames is written at once, and whoever watches
-# does not notice it.
-CAPTURE_PAUSE = 0.02
+# Seconds between two looks at a capture, unless it fills: each look costs as much as some fifty
+# frames, and whoever watches does not notice it.
+CAPTURE_PAUSE = 0.1
 
 
 async def capture_frames(controlled: Controlled, args: Args) -> Stream:
@@ -88,8 +88,9 @@ async def _run_capture(
             while not (running.kept.over or ended.is_set()):
                 with trio.move_on_at(until) as waiting:
                     await running.changed.wait()
-                    running.changed = trio.Event()
-                    await trio.sleep(CAPTURE_PAUSE)
+                    with trio.move_on_after(CAPTURE_PAUSE):
+                        await running.due.wait()
+                    running.changed, running.due = trio.Event(), trio.Event()
                 if waiting.cancelled_caught or running not in captures.running:
                     break
                 await send(writer.write(running.kept.take()))
@@ -103,3 +104,4 @@ async def _run_capture(
 async def _wake_at(ended: trio.Event, running: capture.RunningCapture) -> None:
     await ended.wait()
     running.changed.set()
+    running.due.set()
