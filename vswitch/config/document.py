@@ -82,7 +82,7 @@ def overlay_of(tables: Mapping[str, Any]) -> Overlay:
 
 def flatten(tables: Mapping[str, Any]) -> Flat:
     """Each value by its key. A network that is there has a value of its own, even if it says
-    nothing; other empty tables say nothing.
+    nothing; other empty tables of a network, and of a port, say nothing.
     """
     found: Flat = {}
     for name, value in tables.items():
@@ -128,7 +128,10 @@ def _flatten(found: Flat, key: Key, name: str, value: Any) -> None:
         found[key] = value
     else:
         for below, said in value.items():
-            _flatten(found, (*key, below), "", said)
+            if said == {} and name != "port":  # no table is there, or it is empty on purpose
+                found[*key, below] = {}
+            else:
+                _flatten(found, (*key, below), "", said)
 
 
 def _name_of(kind: str, table: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ from vswitch.config.document import (
     unflatten,
 )
 from vswitch.config.lines import line_of
-from vswitch.config.networks import below
+from vswitch.config.networks import below, check_networks
 from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
 from vswitch.config.sources import fill, flag_of, options_of, read_known, read_tables
@@ -56,6 +56,7 @@ RESTART: Final = frozenset(
     )
 )
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
+_MEND: Final = "; it was changed live and kept: mend that line, or take it out"
 _HEAD: Final = (
     "# Written by vswitch: what was changed live and is kept. It lies over the configuration\n"
     "# file of `vswitch serve`; `removed` names what of that file is taken away. It may be\n"
@@ -92,7 +93,8 @@ class Configuration:
     @classmethod
     def read(cls, config: ServeConfig, given: Mapping[str, Any] | None) -> Configuration:
         """The one to begin with."""
-        return _make(config, given, *_files(config), Overlay())
+        with _lines_named(config):
+            return _make(config, given, *_files(config), Overlay())
 
     @classmethod
     def of_file(cls, config: ServeConfig) -> Configuration:
@@ -115,7 +117,9 @@ class Configuration:
         """With exactly these tables, of which nothing is live any more."""
         if others := [name for name in OTHERS if name in tables]:
             raise ConfigError(f"{others[0]}: is no table of a switch")
-        read_known(Document("the configuration", tables), set(TABLES))
+        document = Document("the configuration", tables)
+        read_known(document, set(TABLES))
+        check_networks(document, tables)
         wanted = flatten(tables)
         if self.given is not None:
             for change in differences(self.flat, wanted):
@@ -207,13 +211,16 @@ def _files(config: ServeConfig) -> tuple[Flat, Overlay]:
     if not saved.exists():
         return file, Overlay()
     try:
-        return file, overlay_of(read_tables(saved))
+        tables = read_tables(saved)
+        check_networks(saved, tables)
+        return file, overlay_of(tables)
     except ValueError as error:
         raise ConfigError(f"{saved}: {error}") from None
 
 
 def _read(path: Path | None) -> Flat:
     tables = {} if path is None else read_known(path, set(TABLES))
+    check_networks(path, tables)
     return flatten({key: value for key, value in tables.items() if key not in OTHERS})
 
 
@@ -237,7 +244,8 @@ def _with_line(problem: str, config: ServeConfig) -> str:
         except (OSError, ValueError):  # it has gone meanwhile, or is none
             continue
         if line is not None:
-            return f"{path}:{line}{colon}{rest}"
+            hint = _MEND if path == config.files.saved else ""
+            return f"{path}:{line}{colon}{rest}{hint}"
     return problem
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import socket
 
 import attrs
@@ -102,6 +103,12 @@ async def test_whatever_is_in_force_a_reload_makes_it_what_the_file_says(site, f
         ("[serve]\n[oops]\n", "unknown table"),
         ("[rules]\nlist = ['deny pc1 -> pc2']\ntests = ['pc1 -> pc2 allowed']\n", "tests 1"),
         ("[port.pc1]\nmirror = 'pc1'\n", "pc1"),
+        ('[port."a/b"]\nisolated = true\n', r"toml:1: port\.\W+a/b\W+no port can be"),
+        ('[port."\\u0000"]\nisolated = true\n', r"toml:1: port\.\W+u0000\W+no port can be"),
+        ("[network.x.prot]\n", "serve.toml:1: network.x: unknown table prot: did you mean 'port'"),
+        ("[network.x]\n[network.x.port.pc1.a]\n", "toml:2: network.x.port.pc1: unknown option a"),
+        ("[switch.a]\n", "serve.toml:1: switch: unknown option a"),
+        ("[network." + 200 * "y" + "]\n", r"network.y{77}\.\.\.: a name is"),
     ],
 )
 async def test_a_broken_file_changes_nothing_and_says_why(site, file, text, reason, caplog):
@@ -112,8 +119,25 @@ async def test_a_broken_file_changes_nothing_and_says_why(site, file, text, reas
         with pytest.raises(VswitchError, match=reason):
             await running.reloader.reload()
         await running.reloader.on_signal()
-        assert any("reload-refused" in line and reason in line for line in caplog.messages)
+        assert any("reload-refused" in line and re.search(reason, line) for line in caplog.messages)
         assert in_force(running) == before
+
+
+@pytest.mark.parametrize(
+    ("saved", "problem"),
+    [
+        ("# kept\n[port.pc1]\nisolated = 3\n", ":3: port.pc1.isolated = 3: .*: mend that line"),
+        ("[prot.pc1]\nisolated = true\n", ":1: unknown table prot: .*mend that line"),
+        ("removed = 3\n", ":1: removed: must be a list of keys, .*mend that line"),
+        ("[network.x.prot]\n", ":1: network.x: unknown table prot: .*mend that line"),
+    ],
+)
+async def test_a_start_names_the_line_of_what_was_kept_and_is_wrong(site, file, saved, problem):
+    file.write_text(BASE + "[port.pc1]\nisolated = true\n")
+    site.files.ensure()
+    site.files.saved.write_text(saved)
+    with pytest.raises(ConfigError, match=re.escape(str(site.files.saved)) + problem):
+        Configuration.read(ServeConfig(config=file, state=site.files.path), {"config": file})
 
 
 async def test_what_cannot_be_had_is_taken_back_whole(site, file):

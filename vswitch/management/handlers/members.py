@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import trio
 
 from vswitch.config.converters import to_name, to_publics, to_routes
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.management.handlers.common import Args, Controlled, Result
 from vswitch.management.members import invites_of, make_invite, member_status, seen_of
@@ -46,7 +47,7 @@ async def member(controlled: Controlled, args: Args) -> Result:
         if each["name"] == name and each["revoked"] is None:
             found: Result = each
             return found
-    raise NotFound(f"no member is named {name}: see `vswitch members`")
+    raise NotFound(f"no member is named {shortened(name)}: see `vswitch members`")
 
 
 async def member_set(controlled: Controlled, args: Args) -> Result:
