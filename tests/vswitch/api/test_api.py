@@ -62,6 +62,16 @@ async def an_api(site, **options):
         yield lambda role=None: Client(where, tokens.get(role, role)), running
 
 
+async def test_a_body_that_is_none_is_the_fault_of_its_client(site, caplog):
+    async with an_api(site) as (client, _):
+        head = "POST /v1/login HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        async with await trio.open_tcp_stream(*client().where.split(":")) as stream:
+            await stream.send_all(head.encode() + b"1\r\nabc\r\n")
+            said = b"".join([piece async for piece in stream])
+        assert said.startswith(b"HTTP/1.1 400 ")
+    assert "api-failed" not in caplog.text
+
+
 async def test_status_and_who_asks(site):
     async with an_api(site) as (client, running):
         status, said, _ = await client(Role.READ)("GET", "/v1/status")
@@ -96,6 +106,21 @@ async def test_a_session_of_the_page(site):
             assert found[0] == status
         from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
         assert (await client()("POST", "/v1/login", {"token": token}, **from_elsewhere))[0] == 403
+        # What has no Fetch Metadata says at least where the page is from.
+        here = client().where
+        for origin, status in (
+            (f"http://{here}", 200),
+            (f"HTTPS://{here}", 200),  # before a proxy that ends the TLS
+            (f"http://{here}.evil.example", 403),
+            ("http://evil.example", 403),
+            (f"ftp://{here}", 403),
+            ("null", 403),
+            (here, 403),
+        ):
+            found = await client()("POST", "/v1/login", {"token": token}, Origin=origin)
+            assert (origin, found[0]) == (origin, status)
+            found = await client()("GET", "/v1/session", **mine, Origin=origin)
+            assert (origin, found[0]) == (origin, 200 if status == 200 else 401)
         body = {"name": "other", "role": "read"}
         assert (await client()("POST", "/v1/tokens", body, **mine))[0] == 403
         right = {**mine, "X-CSRF-Token": said["csrf"]}
