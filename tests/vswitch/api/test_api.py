@@ -65,7 +65,8 @@ async def an_api(site, **options):
 async def test_a_body_that_is_none_is_the_fault_of_its_client(site, caplog):
     async with an_api(site) as (client, _):
         head = "POST /v1/login HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        async with await trio.open_tcp_stream(*client().where.split(":")) as stream:
+        host, _, port = client().where.rpartition(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
             await stream.send_all(head.encode() + b"1\r\nabc\r\n")
             said = b"".join([piece async for piece in stream])
         assert said.startswith(b"HTTP/1.1 400 ")
