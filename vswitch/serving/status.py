@@ -5,6 +5,7 @@ Error contract: `VswitchError` where the registry cannot be read.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,8 @@ from vswitch.switch.port import Port, SwitchStatistics
 from vswitch.switch.switch import Switch
 from vswitch.version import VERSION
 
+FRESH = 1.0  # seconds
+
 
 @define(eq=False)
 class Underlay:
@@ -61,10 +64,17 @@ class ServeStatus:
     started: float = Factory(uptime)
     listeners: list[Listener] = Factory(list)
     publisher: Publisher | None = None
+    _measuring: trio.Lock = Factory(trio.Lock)
+    _measured: float = -math.inf  # when the round trips were, on Trio's clock
 
     async def read(self) -> SwitchStatus:
-        """As it is now."""
-        await measured([each.channel for each in self.reception.connected.values()])
+        """As it is now, but for round trips, which may be `FRESH` seconds old: many who look cost
+        the members no more than one.
+        """
+        async with self._measuring:
+            if trio.current_time() - self._measured >= FRESH:
+                await measured([each.channel for each in self.reception.connected.values()])
+                self._measured = trio.current_time()
         members = await trio.to_thread.run_sync(self.registry.members)
         impaired = self._impaired()
         connected = {each.port: each for each in self.reception.connected.values()}
