@@ -160,6 +160,42 @@ async def test_what_cannot_be_had_is_taken_back_whole(site, file):
                 assert list(running.networks) == ["default"]
 
 
+async def test_a_place_may_move_from_one_network_to_another(site, file):
+    first, second = free_port(), free_port()
+    lab = "[network.lab]\nsubnet = '10.78.0.0/24'\n[network.lab.names]\nenabled = false\n"
+    publish = f"publish]]\nlisten = 'tcp://127.0.0.1:{first}'\nto = 'pc1:80'\n"
+    foreign = f"foreign]]\nkind = 'tcp'\nlisten = '127.0.0.1:{second}'\n"
+    here = BASE + "[[" + publish + "[[" + foreign + lab
+    there = BASE + lab + "[[network.lab." + publish + "[[network.lab." + foreign
+    alone = BASE + "[[" + publish + "[[" + foreign
+    file.write_text(here)
+    async with serving(site, file) as running:
+
+        def places():
+            return {
+                name: (len(it._publisher.rules), len(it.status.listeners))
+                for name, it in running.networks.items()
+            }
+
+        assert places() == {"default": (1, 1), "lab": (0, 0)}
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            wrong = f"listen = 'tcp://127.0.0.1:{taken.getsockname()[1]}'\nto = 'pc1:1'\n"
+            for text, place, found in (
+                (there, "[[network.lab.publish]]\n", {"default": (0, 0), "lab": (1, 1)}),
+                (here, "[[network.lab.publish]]\n", {"default": (1, 1), "lab": (0, 0)}),
+                (there, "[[publish]]\n", {"default": (0, 0), "lab": (1, 1)}),
+                (alone, "[[publish]]\n", {"default": (1, 1)}),  # of one that ends
+            ):
+                before = places()
+                file.write_text(text + place + wrong)
+                with pytest.raises(VswitchError, match="in use"):
+                    await running.reloader.reload()
+                assert places() == before
+                file.write_text(text)
+                await running.reloader.reload()
+                assert places() == found
+
+
 async def serve_from(nursery, site, file, **given):
     """As the command begins it."""
     said = {"config": file, "state": site.files.path, **given}
