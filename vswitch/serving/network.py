@@ -95,6 +95,7 @@ class Network:
         await self._publisher.apply(plan.published, plan.live)
         assert self.services is not None
         await self.services.apply(plan.services)
+        self.reception.tell_names()
         self.plan = plan
 
     async def release(self, plan: NetworkPlan | None) -> None:

@@ -35,6 +35,7 @@ MESSAGES = [
     Notice("Grüße"),
     Update(),
     Update(address="10.77.0.3/24", mtu=1400, gateways=[], names=["10.77.0.1"]),
+    Update(names=[], domain="lan.example"),
     Bye(),
     Bye(ByeCode.REVOKED, "key revoked"),
 ]
