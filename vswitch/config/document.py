@@ -25,6 +25,7 @@ Flat: TypeAlias = dict[Key, Any]
 
 _LISTED: Final = ("publish", "foreign")  # tables of which there may be several
 _WHOLE: Final = ("rules",)
+LIVE: Final = "live"  # who says something: it was changed while the switch runs
 REMOVED: Final = "removed"  # the key of the file of saved settings for what they take away
 _BARE: Final = re.compile("[A-Za-z0-9_-]+")
 

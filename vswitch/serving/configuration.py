@@ -21,6 +21,7 @@ import attrs
 from attrs import frozen
 
 from vswitch.config.document import (
+    LIVE,
     Document,
     Flat,
     Key,
@@ -43,7 +44,7 @@ from vswitch.errors import ConfigError
 from vswitch.serving.plan import NetworkPlan, plan_networks
 
 OTHERS: Final = ("exec", "join", "proxy")  # tables of a file that are not the switch's
-FILE, SAVED, LIVE, OPTION = "file", "saved", "live", "option"
+FILE, SAVED, OPTION = "file", "saved", "option"  # who says something, besides `LIVE`
 
 # Options of `serve`, and of a network, that hold from the next start on: what was made of them
 # (sockets, interfaces, what members were told) cannot be another without ending their sessions.

@@ -43,6 +43,29 @@ async def test_it_goes_round_and_a_lost_update_is_refused(site, file):
         assert running.reloader.whole() == kept
 
 
+async def test_a_new_name_has_settings_that_are_kept_as_those_of_the_old_one(site, file):
+    async with an_api(site, config=file) as (client, running):
+        admin = client(Role.ADMIN)
+        running.networks["default"].registry.enrol_local(bytes(32), "pc1", 0.0)
+        await admin("PATCH", "/v1/ports/pc1", {"mac_limit": 7})
+        await admin("PATCH", "/v1/ports/pc1?save=true", {"storm_unknown": 9})
+        await admin("PATCH", "/v1/ports/office?save=true", {"rate_in": "9M"})
+        assert (await admin("PATCH", "/v1/members/pc1", {"name": "office"}))[0] == 200
+        copied = (await admin("POST", "/v1/ports/office/copy", {"to": "attic"}))[1]
+        names = ["isolated", "mac_limit", "rate_in", "storm_unknown"]
+        assert copied == {"settings": names, "live": ["mac_limit"]}
+        assert (await admin("POST", "/v1/ports/office/copy", {"to": "attic"}))[1]["settings"] == []
+        for _ in range(2):
+            said = (await admin("GET", "/v1/config/diff"))[1]
+            assert [each["key"] for each in said["unsaved"]] == [
+                f"port.{name}.mac_limit" for name in ("attic", "office", "pc1")
+            ]
+            settings = running.managed.settings
+            assert settings.of_port("office").isolated
+            assert settings.of_port("attic").rate_in == 9e6
+            await admin("POST", "/v1/config/reload")
+
+
 async def test_what_is_changed_live_is_kept_where_that_is_said(site, file):
     async with an_api(site, config=file) as (client, running):
         admin = client(Role.ADMIN)
