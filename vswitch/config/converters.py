@@ -575,8 +575,8 @@ def to_port_name(value: str) -> str:
         "!" <= letter <= "~" and letter != "/" for letter in value
     ):
         raise ValueError(
-            f"no port can be called so: 1 to {_PORT_CHARS} visible characters of ASCII without '/', "
-            "or * for all ports"
+            f"no port can be called so: write 1 to {_PORT_CHARS} visible characters of ASCII "
+            "without '/', or * for all ports"
         )
     return value
 

@@ -83,7 +83,7 @@ def overlay_of(tables: Mapping[str, Any]) -> Overlay:
 
 def flatten(tables: Mapping[str, Any]) -> Flat:
     """Each value by its key. A network that is there has a value of its own, even if it says
-    nothing; other empty tables of a network, and of a port, say nothing.
+    nothing, and so has [api]; other empty tables of a network, and of a port, say nothing.
     """
     found: Flat = {}
     for name, value in tables.items():
@@ -95,6 +95,8 @@ def flatten(tables: Mapping[str, Any]) -> Flat:
                         _flatten(found, ("network", network, key), key, said)
                 else:
                     found["network", network] = its
+        elif name == "api" and value == {}:
+            found[name,] = {}
         else:
             _flatten(found, (name,), name, value)
     return found
@@ -210,7 +212,7 @@ def _write(lines: list[str], table: Mapping[str, Any], path: Key, notes: Mapping
             inner.append((key, value))
         else:
             note = notes.get((*path, key), "")
-            lines.append(f"{spelled((key,))} = {_value(value)}" + (f"  # {note}" if note else ""))
+            lines.append(f"{spelled((key,))} = {inline(value)}" + (f"  # {note}" if note else ""))
     for key, value in inner:
         here = (*path, key)
         if isinstance(value, list):
@@ -226,16 +228,17 @@ def _write(lines: list[str], table: Mapping[str, Any], path: Key, notes: Mapping
         _write(lines, value, here, notes)
 
 
-def _value(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A value as TOML writes it behind `key =`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(inline, value))}]"
     if isinstance(value, Mapping):
-        said = (f"{spelled((key,))} = {_value(each)}" for key, each in value.items())
-        return f"{{ {', '.join(said)} }}"
+        said = (f"{spelled((key,))} = {inline(each)}" for key, each in value.items())
+        return f"{{ {', '.join(said)} }}" if value else "{}"
     return str(value)
 
 

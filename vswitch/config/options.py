@@ -141,8 +141,9 @@ def known_network(files: StateDir, name: str) -> StateDir:
             found.registry.stat()
     except FileNotFoundError:
         raise NotFound(
-            f"there is no network {shortened(name)} in {files.path}, only {', '.join(files.networks())}: see "
-            "[network.NAME] in the configuration of `vswitch serve`"
+            f"there is no network {shortened(name)} in {files.path}, only "
+            f"{', '.join(files.networks())}: see [network.NAME] in the configuration of "
+            "`vswitch serve`"
         ) from None
     except OSError as error:
         raise file_error("network", found.path, error) from None

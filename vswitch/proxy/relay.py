@@ -77,7 +77,7 @@ class Patience:
 
     @contextmanager
     def until(self, last: float) -> Iterator[None]:
-        """Cancel what is in it when the silence since then has lasted long enough, or perhaps has."""
+        """Cancel what is in it when the silence since then is long enough, or may be so now."""
         with trio.CancelScope(deadline=last + self.limit) as scope:
             self._waiting.add(scope)
             try:

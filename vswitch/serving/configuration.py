@@ -73,11 +73,6 @@ class Change:
     before: Any
     after: Any
 
-    @property
-    def text(self) -> str:
-        """On one line, without values of whole tables."""
-        return f"{spelled(self.key)}: {_short(self.before)} -> {_short(self.after)}"
-
 
 @frozen(kw_only=True)
 class Configuration:
@@ -141,6 +136,12 @@ class Configuration:
         return unflatten(self.flat)
 
     @property
+    def api_over_https(self) -> bool:
+        """Whether the HTTPS side has the API: not where nobody says anything of one."""
+        wanted = any(key[0] == "api" for key in self.flat)
+        return self.config.https is not None and self.config.api_https and wanted
+
+    @property
     def saved_text(self) -> str:
         """The file of what is kept."""
         return _HEAD + to_toml(self.saved.document())
@@ -177,6 +178,8 @@ def need_restart(before: Configuration, after: Configuration) -> Iterator[str]:
     for key, name in _fields().items():
         if name in RESTART and getattr(before.config, name) != getattr(after.config, name):
             yield spelled(key)
+    if before.api_over_https != after.api_over_https:
+        yield "api"
     for name in before.plans.keys() & after.plans.keys():
         old, new = before.plans[name].config, after.plans[name].config
         for option in options_of(NetworkConfig):
@@ -289,12 +292,3 @@ def _live(plan: NetworkPlan, live: Overlay) -> frozenset[Listen]:
         for rule in plan.published
         if (*before, "publish", listen_key(str(rule.listen))) in live.values
     )
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, Mapping):
-        return "{...}"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -15,6 +15,7 @@ import ipaddress
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -146,9 +147,9 @@ async def serve(
             async with trio.open_nursery() as nursery:
                 await nursery.start(endpoint.serve, networks.receive)
                 if certificate is not None:
-                    await nursery.start(
-                        serve_members_over_https, underlay, identity.public.raw, config, certificate
-                    )
+                    key, api = identity.public.raw, configuration.api_over_https
+                    listen = partial(serve_members_over_https, underlay, key, config, certificate)
+                    await nursery.start(partial(listen, api=api))
                 if config.api is not None:
                     await nursery.start(serve_api, underlay, config.api)
                 for plan in plans.values():

@@ -1,7 +1,7 @@
 """Two streams as one: half-close, resets, silence, and no more than a chunk in between."""
 
-import math
 import fcntl
+import math
 import socket
 import struct
 import termios

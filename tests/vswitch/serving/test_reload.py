@@ -1,5 +1,6 @@
 """Another configuration for a switch that runs: applied whole, or nothing has changed."""
 
+import itertools
 import json
 import logging
 import re
@@ -12,7 +13,14 @@ import trio
 from vswitch.config.document import flatten
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, VswitchError
-from vswitch.serving.configuration import RESTART, Configuration
+from vswitch.serving.configuration import (
+    RESTART,
+    Change,
+    Configuration,
+    check_restart,
+    differences,
+    need_restart,
+)
 from vswitch.serving.server import serve
 from vswitch.state import StateDir
 
@@ -226,6 +234,26 @@ async def test_options_that_need_a_restart_are_refused_by_name_and_others_hold(s
         status = await site.status()
         assert status.public.startswith("sw.example")
         nursery.cancel_scope.cancel()
+
+
+def test_a_table_of_the_api_alone_needs_a_restart_where_https_would_have_it(tmp_path, file):
+    def made(text):
+        file.write_text(text)
+        return Configuration.read(ServeConfig(config=file, state=tmp_path / "s"), {"config": file})
+
+    https = "[https]\nlisten = '127.0.0.1:1'\n"
+    texts = ["", "[api]\n", "[api]\nhttps = true\n", "[api]\nhttps = false\n"]
+    has = [False, True, True, False]
+    found = [made(https + text) for text in texts]
+    assert [each.api_over_https for each in found] == has
+    for before, after in itertools.product(found, repeat=2):
+        if before.api_over_https == after.api_over_https:
+            assert "api" not in need_restart(before, after)
+        else:
+            with pytest.raises(ConfigError, match=r"api: cannot change while the switch runs"):
+                check_restart(before, after)
+    assert differences(found[0].flat, found[1].flat) == [Change(("api",), None, {})]
+    check_restart(made(""), made("[api]\n"))  # no listener would have one
 
 
 async def test_a_network_that_goes_says_so_to_its_members_and_may_come_again(site, file):

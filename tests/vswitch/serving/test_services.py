@@ -6,10 +6,10 @@ import pytest
 import trio
 
 from vswitch.errors import ConfigError
-from vswitch.members.protocol import Update
 from vswitch.frames.build import arp_reply, arp_request, ethernet, ip, upper
 from vswitch.frames.headers import IPV4
 from vswitch.frames.virtio import UDP
+from vswitch.members.protocol import Update
 from vswitch.services import names
 from vswitch.services.host import ServiceHost
 from vswitch.services.name_settings import NamesSettings

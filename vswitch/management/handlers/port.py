@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
-from vswitch.errors import ConfigError
 from vswitch.config.document import LIVE
+from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.rule_set import RuleSet
 from vswitch.features.settings import InForce, toml_key
@@ -82,8 +84,8 @@ async def copy_settings(controlled: Controlled, name: str, to: str) -> Result:
     managed.change_port(to, copied)
     live = []
     if configuration is not None:
-        sources = {key: configuration.source(controlled.network, ("port", name, key)) for key in said}
-        live = sorted(key for key in copied if sources[key] in (LIVE, ""))
+        source = partial(configuration.source, controlled.network)
+        live = sorted(key for key in copied if source(("port", name, key)) in (LIVE, ""))
         for save in (False, True):
             part = {("port", to, key): copied[key] for key in copied if (key in live) is not save}
             if part:

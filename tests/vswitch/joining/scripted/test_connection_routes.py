@@ -105,7 +105,8 @@ async def test_another_name_server_or_domain_reaches_the_resolver(autojump_clock
         async def follow(self, peers):
             await trio.sleep_forever()
 
-    speaker, here = Speaker(attrs.evolve(WELCOME, names=["10.77.0.1"], domain="lan")), "10.77.0.2/24"
+    speaker = Speaker(attrs.evolve(WELCOME, names=["10.77.0.1"], domain="lan"))
+    here = WELCOME.address
     stage.interface.host = HOST
     member = stage.member()
     member._link.resolver = Resolver()
