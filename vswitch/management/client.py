@@ -190,10 +190,9 @@ def _request(verb: _Verb, args: dict[str, Any]) -> bytes:
     path, said = verb.path, b""
     if "{" in path:
         name = path.partition("{")[2].partition("}")[0]
-        said = str(args.pop(name, "-"))
-        if not said:
+        if not (value := str(args.pop(name, "-"))):
             raise ConfigError(f"the {name} is empty")
-        path = path.replace(f"{{{name}}}", quote(said, safe=""))
+        path = path.replace(f"{{{name}}}", quote(value, safe=""))
     if verb.body is not None:
         said = json.dumps(args.pop(verb.body, None)).encode("utf-8")
     elif verb.method not in ("GET", "DELETE"):

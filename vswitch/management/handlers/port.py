@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import attrs
 
-from vswitch.config.document import LIVE
+from vswitch.config.document import LIVE, Key
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.rule_set import RuleSet
@@ -87,7 +88,9 @@ async def copy_settings(controlled: Controlled, name: str, to: str) -> Result:
         source = partial(configuration.source, controlled.network)
         live = sorted(key for key in copied if source(("port", name, key)) in (LIVE, ""))
         for save in (False, True):
-            part = {("port", to, key): copied[key] for key in copied if (key in live) is not save}
+            part: dict[Key, Any] = {
+                ("port", to, key): copied[key] for key in copied if (key in live) is not save
+            }
             if part:
                 await note(controlled, {"save": save}, part)
     return {"settings": sorted(copied), "live": live}
