@@ -43,7 +43,7 @@ class Share(Enum):
     FAIR = "fair"
 
 
-def to_share(value: str | int | None | Share) -> int | None | Share:
+def to_share(value: str | int | Share | None) -> int | Share | None:
     """As `to_optional_connection_limit`."""
     return value if isinstance(value, Share) else to_optional_connection_limit(value)
 
@@ -57,7 +57,7 @@ class PublishLimits:
         converter=to_connection_limit,
         metadata=option("connections or UDP clients at once; more are refused (1024)", "N"),
     )
-    max_per_client: int | None | Share = field(
+    max_per_client: int | Share | None = field(
         default=Share.FAIR,
         converter=to_share,
         metadata=option(

@@ -218,6 +218,17 @@ async def test_a_member_answers_on_its_own_socket(site):
             schema_of(kind, schemas)
             assert said.keys() == schemas[kind.__name__]["properties"].keys()
             assert from_json(said, kind)
+        listed = (await trio.to_thread.run_sync(request, path, "events"))["events"]
+        (first,) = [each for each in listed if each["kind"] == "connected"]
+        assert (first["member"], first["switch_port"], first["port"]) == ("pc1", 1, "")
+        async with await trio.open_unix_socket(str(path)) as stream:
+            head = "GET /v1/events HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n"
+            await stream.send_all(head.encode())
+            said = b""
+            while said.count(b"data: ") < len(listed):
+                said += await stream.receive_some()
+        assert b"Content-Type: text/event-stream" in said
+        assert b'id: %d\ndata: {"number": %d,' % (first["number"], first["number"]) in said
 
 
 async def test_a_body_that_does_not_come_costs_one_connection(autojump_clock):
