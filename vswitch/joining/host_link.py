@@ -130,7 +130,9 @@ class HostLink:
             limit.suppressed = 0
             port = fields.pop("port", None)  # of the switch; an event has one of its own
             fields = {**fields, "switch_port": port, "exc_info": None}
-            facts = {key: _fact(value) for key, value in fields.items() if value is not None}
+            facts: dict[str, Any] = {
+                key: _fact(value) for key, value in fields.items() if value is not None
+            }
             self.events.add(name, now=trio.current_time(), **facts)
 
     def refuse(self, what: str, value: object, reason: object) -> None:
