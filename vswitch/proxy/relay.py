@@ -58,7 +58,7 @@ class Traffic:
 
 
 @define(eq=False)
-class Patience:
+class IdleLimit:
     """How long a silence may last, in seconds, infinite for ever. Who waits hears of a change."""
 
     limit: float
@@ -89,8 +89,8 @@ class Patience:
 class Silence:
     """How long nothing has passed, on Trio's clock."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, limit: IdleLimit) -> None:
+        self._limit = limit
         self.broken()
 
     def broken(self) -> None:
@@ -99,8 +99,8 @@ class Silence:
 
     async def reached(self) -> None:
         """Wait until it has lasted as long as its limit."""
-        while not self._patience.ends(self._last):
-            with self._patience.until(self._last):
+        while not self._limit.ends(self._last):
+            with self._limit.until(self._last):
                 await trio.sleep_forever()
 
 
@@ -284,7 +284,7 @@ async def relay(
     far: trio.SocketStream,
     traffic: Traffic,
     *,
-    idle: Patience,
+    idle: IdleLimit,
     early: bytes = b"",
 ) -> End:
     """Carry both directions until both have ended, and close the streams.
