@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from attrs import Factory, frozen
@@ -26,6 +26,7 @@ Flat: TypeAlias = dict[Key, Any]
 _LISTED: Final = ("publish", "foreign")  # tables of which there may be several
 _WHOLE: Final = ("rules",)
 LIVE: Final = "live"  # who says something: it was changed while the switch runs
+MAX_DEPTH: Final = 16
 REMOVED: Final = "removed"  # the key of the file of saved settings for what they take away
 _BARE: Final = re.compile("[A-Za-z0-9_-]+")
 
@@ -114,6 +115,30 @@ def unflatten(flat: Mapping[Key, Any]) -> dict[str, Any]:
     return tables
 
 
+def check_plain(flat: Flat) -> None:
+    """`ValueError` for null, which JSON has and TOML has not: no file can say it."""
+    for key, value in flat.items():
+        if any(each is None for level in _levels(value) for each in level):
+            raise ValueError(f"{spelled(key)}: null is no value: leave it out")
+
+
+def too_deep(value: object) -> bool:
+    """Whether tables and lists are nested further than any are that mean something."""
+    return any(number > MAX_DEPTH for number, _ in enumerate(_levels(value)))
+
+
+def _levels(value: object) -> Iterator[list[Any]]:
+    """What stands at each level of nesting."""
+    level = [value]
+    while level:
+        yield level
+        inner = []
+        for each in level:
+            if isinstance(each, dict | list | tuple):
+                inner += each.values() if isinstance(each, dict) else each
+        level = inner
+
+
 def _flatten(found: Flat, key: Key, name: str, value: Any) -> None:
     if (
         name in _LISTED
@@ -127,7 +152,7 @@ def _flatten(found: Flat, key: Key, name: str, value: Any) -> None:
                 number += 1
                 said = f"{said_by} {number}"
             found[*key, said] = each
-    elif name in _WHOLE or not isinstance(value, dict) or (name in _LISTED and not value):
+    elif name in (*_WHOLE, *_LISTED) or not isinstance(value, dict):
         found[key] = value
     else:
         for below, said in value.items():

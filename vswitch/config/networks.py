@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vswitch.addresses import check_name
+from vswitch.config.document import too_deep
 from vswitch.config.options import NETWORK_TABLES, NetworkConfig
 from vswitch.config.sources import Source, read_tables, shortened, structure, unknown
 from vswitch.errors import ConfigError
@@ -66,8 +67,10 @@ def tables_of(path: Source | None, network: str) -> tuple[str, Mapping[str, Any]
 
 def check_networks(path: Source | None, tables: Mapping[str, Any]) -> None:
     """`ConfigError` for an empty table below [network.NAME] that none can be: one that says
-    nothing is not looked at otherwise.
+    nothing is not looked at otherwise; and for tables without end.
     """
+    if too_deep(tables):
+        raise ConfigError(f"{path}: nested too deeply: no configuration")
     networks = tables.get("network")
     problems = [
         f"{path}: {below(shortened(network))[:-1]}: {unknown(key, NETWORK_TABLES, 'table')}"

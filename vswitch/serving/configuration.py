@@ -27,6 +27,7 @@ from vswitch.config.document import (
     Key,
     Overlay,
     changed,
+    check_plain,
     flatten,
     listen_key,
     overlay_between,
@@ -41,6 +42,7 @@ from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
 from vswitch.config.sources import fill, flag_of, options_of, read_known, read_tables
 from vswitch.errors import ConfigError
+from vswitch.logs import clean
 from vswitch.serving.plan import NetworkPlan, plan_networks
 
 OTHERS: Final = ("exec", "join", "proxy")  # tables of a file that are not the switch's
@@ -56,6 +58,7 @@ RESTART: Final = frozenset(
         *("subnet", "mtu", "local_port", "dev", "bridge", "bridge_dhcp", "bridge_ra"),
     )
 )
+_MESSAGE: Final = 1000  # characters of a line about what is wrong
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
 _MEND: Final = "; it was changed live and kept: mend that line, or take it out"
 _HEAD: Final = (
@@ -263,6 +266,10 @@ def _make(
     document = Document(_WITH.join(names), unflatten(live.over(saved.over(file))))
     config, problems = began, ""
     try:
+        check_plain({**saved.values, **live.values})
+    except ValueError as error:
+        raise ConfigError(f"{document}: {clean(str(error))[:_MESSAGE]}") from None
+    try:
         if given is not None:
             config = fill(ServeConfig, given, document, table="serve", tables=TABLES)
     except ConfigError as error:
@@ -270,9 +277,10 @@ def _make(
     try:
         plans = plan_networks(config, document)
     except ConfigError as error:
-        raise ConfigError("\n".join(filter(None, (problems, str(error))))) from None
-    if problems:
-        raise ConfigError(problems)
+        problems = "\n".join(filter(None, (problems, str(error))))
+    if problems:  # which may quote what somebody has said
+        said = [clean(line) for line in problems.splitlines()]
+        raise ConfigError("\n".join(each[:_MESSAGE] for each in said))
     return Configuration(
         began=began,
         given=given,

@@ -43,6 +43,35 @@ async def test_it_goes_round_and_a_lost_update_is_refused(site, file):
         assert running.reloader.whole() == kept
 
 
+async def test_what_no_file_could_say_is_refused(site, file):
+    deep = 1
+    for _ in range(200):
+        deep = {"a": deep}
+    async with an_api(site, config=file) as (client, running):
+        admin = client(Role.ADMIN)
+        for wrong, why in (
+            ({"adverts": {"dns": None}}, "adverts.dns: null is no value"),
+            ({"rules": {"groups": {"a": [None]}}}, "null is no value"),
+            ({"network": {"lab": {"switch": {"guard": None}}}}, "network.lab.switch.guard: null"),
+            ({"publish": {"a": {"b": 1}}}, "publish: write [[publish]]"),
+            ({"publish": [{"listen": "tcp://:1"}], "foreign": {"a": {}}}, "write [[foreign]]"),
+            ({"dhcp": {"dns": 5}}, "dhcp.dns = 5: must be addresses"),
+            ({"dhcp": {"\0\n\u202e": 5}}, "unknown option"),
+            ({"rules": {"default": ["x" * 9000]}}, "rules.default"),
+            (deep, "nested too deeply"),
+            ({"port": {"pc1": deep}}, "nested too deeply"),
+        ):
+            status, said, _ = await admin("PUT", "/v1/config", wrong)
+            assert (status, said["code"]) == (400, 2), said
+            assert why in said["error"]
+            lines = said["error"].split("\n")
+            assert all(line.isprintable() and len(line) <= 1000 for line in lines)
+        rule = {"listen": "tcp://127.0.0.1:0", "to": None}
+        assert (await admin("POST", "/v1/published?save=true", rule))[0] == 400
+        assert (await admin("PATCH", "/v1/ports/pc2?save=true", {"mirror": [None]}))[0] == 400
+        assert not running.reloader.configuration.began.files.saved.exists()
+
+
 async def test_a_new_name_has_settings_that_are_kept_as_those_of_the_old_one(site, file):
     async with an_api(site, config=file) as (client, running):
         admin = client(Role.ADMIN)

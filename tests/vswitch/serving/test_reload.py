@@ -116,6 +116,7 @@ async def test_whatever_is_in_force_a_reload_makes_it_what_the_file_says(site, f
         ("[network.x.prot]\n", "serve.toml:1: network.x: unknown table prot: did you mean 'port'"),
         ("[network.x]\n[network.x.port.pc1.a]\n", "toml:2: network.x.port.pc1: unknown option a"),
         ("[switch.a]\n", "serve.toml:1: switch: unknown option a"),
+        (f"[port.pc1]\n{'.'.join(['a'] * 900)} = 1\n", "nested too deeply"),
         ("[network." + 200 * "y" + "]\n", r"network.y{77}\.\.\.: a name is"),
     ],
 )
