@@ -363,3 +363,28 @@ def test_a_use_that_cannot_be_noted_is_not_tried_each_time(tmp_path, monkeypatch
     with pytest.raises(VswitchError):
         store.note_use("x")
     assert not store.due(token)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hash": 5},
+        {"hash": "ü" * 64},
+        {"hash": None},
+        {"name": 5},
+        {"name": "a b"},
+        {"role": ["admin"]},
+        {"created": "yesterday"},
+        {"created": float("nan")},
+        {"used": float("inf")},
+        {"more": 1},
+    ],
+)
+def test_a_file_of_tokens_that_somebody_has_edited_is_told_and_lets_nobody_in(tmp_path, wrong):
+    store = TokenStore(tmp_path / "tokens.json")
+    secret = store.create("a", Role.ADMIN)
+    said = json.loads((tmp_path / "tokens.json").read_text())
+    said["tokens"][0] |= wrong
+    (tmp_path / "tokens.json").write_text(json.dumps(said))
+    with pytest.raises(VswitchError, match="not a file of tokens"):
+        TokenStore(tmp_path / "tokens.json").find(secret)
