@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -38,7 +38,7 @@ _FILE_BYTES = 256 * 1024
 _END_OF_TIME = 1e12  # seconds
 
 
-def _moment(_: object, attribute: object, value: object) -> None:
+def _moment(_: object, attribute: object, value: Any) -> None:
     if not isinstance(value, int | float) or not 0 <= value < _END_OF_TIME:
         raise ValueError(f"no time: {value!r}")
 

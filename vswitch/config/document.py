@@ -132,7 +132,7 @@ def _levels(value: object) -> Iterator[list[Any]]:
     level = [value]
     while level:
         yield level
-        inner = []
+        inner: list[Any] = []
         for each in level:
             if isinstance(each, dict | list | tuple):
                 inner += each.values() if isinstance(each, dict) else each

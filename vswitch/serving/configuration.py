@@ -12,6 +12,7 @@ Error contract: `ConfigError`, one line for each thing that is wrong, with its p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,7 @@ RESTART: Final = frozenset(
     )
 )
 _MESSAGE: Final = 1000  # characters of a line about what is wrong
+_LISTED: Final = re.compile(r"((?:network\.[^.]+\.)?)(publish|foreign)\[(\d+)\]")
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
 _MEND: Final = "; it was changed live and kept: mend that line, or take it out"
 _HEAD: Final = (
@@ -243,17 +245,40 @@ def _lines_named(config: ServeConfig) -> Iterator[None]:
 
 def _with_line(problem: str, config: ServeConfig) -> str:
     place, colon, rest = problem.partition(": ")
+    own = _of_list(rest, config)
     for path in (config.files.saved, config.config):  # what is saved lies over the file
         if path is None or str(path) not in place.split(_WITH):
             continue
+        if own is not None and own[0] != path:
+            continue
         try:
-            line = line_of(path.read_text(), rest)
+            line = line_of(path.read_text(), rest if own is None else own[1])
         except (OSError, ValueError):  # it has gone meanwhile, or is none
             continue
         if line is not None:
             hint = _MEND if path == config.files.saved else ""
             return f"{path}:{line}{colon}{rest}{hint}"
     return problem
+
+
+def _of_list(problem: str, config: ServeConfig) -> tuple[Path | None, str] | None:
+    """The file that one of a list is of, and the problem with its number there, which counted those
+    of all files. None for what is of no list, or of no file.
+    """
+    if (found := _LISTED.match(problem)) is None:
+        return None
+    before = (*found[1].split(".")[:-1], found[2])
+    try:
+        file, saved = _files(config)
+        said = [key for key in saved.over(file) if key[:-1] == before]
+        key = said[int(found[3]) - 1]
+    except (ConfigError, IndexError):
+        return None
+    path, flat = (
+        (config.files.saved, saved.values) if key in saved.values else (config.config, file)
+    )
+    number = [each for each in flat if each[:-1] == before].index(key) + 1
+    return path, f"{found[1]}{found[2]}[{number}]{problem[found.end() :]}"
 
 
 def _make(

@@ -149,6 +149,23 @@ async def test_a_start_names_the_line_of_what_was_kept_and_is_wrong(site, file, 
         Configuration.read(ServeConfig(config=file, state=site.files.path), {"config": file})
 
 
+def test_the_line_of_one_of_a_list_is_that_in_its_own_file(site, file):
+    site.files.ensure()
+    good = "[[publish]]\nlisten = 'tcp://:{}'\nto = 'pc1:1'\n"
+    bad = "[[{}publish]]\nlisten = 'tcp://:{}'\nto = '='\n"
+    file.write_text(good.format(1) + bad.format("", 2) + good.format(3))
+    saved = site.files.saved
+    saved.write_text(good.format(1) + good.format(4) + bad.format("", 5) + bad.format("", 6))
+    with pytest.raises(ConfigError) as caught:
+        Configuration.read(ServeConfig(config=file, state=site.files.path), {"config": file})
+    lines = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
+    assert lines == [f"{file}:6", f"{saved}:9", f"{saved}:12"]
+    file.write_text("[network.lab]\n" + good.format(1).replace("publish", "network.lab.publish"))
+    saved.write_text(bad.format("network.lab.", 2))
+    with pytest.raises(ConfigError, match=re.escape(f"{saved}:3: network.lab.publish[2].to")):
+        Configuration.read(ServeConfig(config=file, state=site.files.path), {"config": file})
+
+
 async def test_what_cannot_be_had_is_taken_back_whole(site, file):
     file.write_text(BASE + "[port.pc1]\nisolated = true\n")
     with socket.socket() as taken:
