@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from itertools import permutations
 from math import inf
@@ -431,6 +432,17 @@ def to_connection_limit(value: int | str) -> int:
 def to_optional_connection_limit(value: int | str | None) -> int | None:
     """As `to_connection_limit`; `off` for None."""
     return None if value is None or value == "off" else to_connection_limit(value)
+
+
+class Share(Enum):
+    """What one of many has where nobody says how much."""
+
+    FAIR = "fair"
+
+
+def to_share(value: str | int | Share | None) -> int | Share | None:
+    """As `to_optional_connection_limit`."""
+    return value if isinstance(value, Share) else to_optional_connection_limit(value)
 
 
 def to_published(value: str | Listen) -> Listen:

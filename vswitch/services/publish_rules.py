@@ -9,7 +9,6 @@ Pure. Error contract: `ConfigError`, one line for each thing that is wrong, with
 
 from __future__ import annotations
 
-from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
@@ -18,13 +17,14 @@ from attrs import field, frozen
 from vswitch.addresses import switch_address
 from vswitch.config.converters import (
     Network,
+    Share,
     to_bool,
     to_connection_limit,
     to_connection_rate,
     to_duration_or_off,
     to_networks,
-    to_optional_connection_limit,
     to_published,
+    to_share,
     to_target,
 )
 from vswitch.config.networks import below, tables_of
@@ -35,17 +35,6 @@ from vswitch.state import DEFAULT_NETWORK
 
 MAX_PUBLISHED: Final = 256
 _UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")  # RFC 4193: of the LAN, or of nobody
-
-
-class Share(Enum):
-    """Of one client, where nobody says how much: see `PublishLimits.per_client`."""
-
-    FAIR = "fair"
-
-
-def to_share(value: str | int | Share | None) -> int | Share | None:
-    """As `to_optional_connection_limit`."""
-    return value if isinstance(value, Share) else to_optional_connection_limit(value)
 
 
 @frozen(kw_only=True)
