@@ -70,7 +70,7 @@ def _lan(lab: Lab, *options: str) -> Lan:
     lan.join("pc1")
     lan.wait_connected("pc1")
     for listen, to in ("tcp://:8080", "pc1:80"), ("tcp://:5201", "pc1:5201"):
-        lan.command(lan.switch, "publish", listen, to)
+        lan.command(lan.switch, "publish", listen, to, "--max-per-client", "off")
     lan.command(lan.switch, "publish", "udp://:5201", "pc1:5201")
     return lan
 

@@ -31,6 +31,7 @@ guard = true
 
 [[publish]]
 listen = "tcp://0.0.0.0:8080"
+max_per_client = "off"
 to = "pc1:80"
 deny = ["192.0.2.99/32"]
 

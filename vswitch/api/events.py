@@ -13,10 +13,11 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import trio
 
+from vswitch.api.table import EVENT_STREAM, Call
 from vswitch.management.stream import Stream
 from vswitch.runtime import single_error
 
@@ -35,6 +36,16 @@ def as_events(stream: Stream) -> Stream:
 def last_event_id(text: str | None) -> int | None:
     """The number that a client has seen last; None where it says none."""
     return int(text) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+async def answer_events(call: Call, ask: Callable[[dict[str, Any]], Awaitable[Any]]) -> Any:
+    """A list, a line for each, or server-sent events, as it was asked for: see `EventsAsked`."""
+    headers, since = call.request.headers, call.query.since
+    wanted = EVENT_STREAM in headers.get("accept", "")
+    if wanted and (seen := last_event_id(headers.get("last-event-id"))) is not None:
+        since = seen
+    answer = await ask({"since": since, "follow": wanted or call.query.follow})
+    return as_events(answer) if wanted and isinstance(answer, Stream) else answer
 
 
 async def _run(stream: Stream, send: Send, ended: trio.Event) -> None:

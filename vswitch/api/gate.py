@@ -72,13 +72,13 @@ class Gate:
             token = await self._token(secret.strip(), request)
             return Caller(token.name, token.may, token=token.hash)
         number = _cookies(request.headers).get(COOKIE)
-        if number is None or _from_elsewhere(request.headers):
+        if number is None or _from_elsewhere(request):
             return Caller("", Role.OPEN)
         return self._of_session(number)
 
     async def log_in(self, secret: str, request: Request) -> Caller:
         """Begin a session; its number goes into the cookie."""
-        if _from_elsewhere(request.headers):
+        if _from_elsewhere(request):
             raise Refused(403, "log in from the page itself", ExitCode.PRIVILEGE)
         token = await self._token(secret, request)
         number, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
@@ -168,9 +168,19 @@ def _nobody(text: str) -> Refused:
     return Refused(401, text, ExitCode.PRIVILEGE, (("WWW-Authenticate", "Bearer"),))
 
 
-def _from_elsewhere(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that a page of another origin asks (W3C Fetch Metadata)."""
-    return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+def _from_elsewhere(request: Request) -> bool:
+    """Whether a browser says that a page of another origin asks: by W3C Fetch Metadata, or where it
+    sends none (an old one, or one that came by plain HTTP) by Origin (RFC 6454 section 7). Only
+    there, since a proxy may have us see another Host than the browser has.
+    """
+    headers = request.headers
+    if (site := headers.get("sec-fetch-site")) is not None:
+        return site not in ("same-origin", "none")
+    if (origin := headers.get("origin")) is None:
+        return False
+    scheme, _, place = origin.lower().partition("://")
+    ours = ("https",) if request.secure else ("http", "https")  # a proxy may end the TLS
+    return scheme not in ours or place != headers.get("host", "").lower()
 
 
 def _cookies(headers: Mapping[str, str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import attrs
+import h11
 import trio
 
 from vswitch.api.gate import UNIX
@@ -104,7 +105,7 @@ class Api:
         except VswitchError as error:
             status = next(status for kind, status in _STATUS if isinstance(error, kind))
             return _error(status, str(error), error.exit_code)
-        except (trio.TooSlowError, trio.BrokenResourceError):
+        except (h11.RemoteProtocolError, trio.TooSlowError, trio.BrokenResourceError):
             raise
         except Exception:
             reference = secrets.token_hex(4)

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from vswitch.api.events import as_events, last_event_id
+from vswitch.api.events import answer_events, as_events
 from vswitch.api.gate import COOKIE, SESSION_LIFE
 from vswitch.api.openapi import document
 from vswitch.api.roles import Role
@@ -47,7 +47,6 @@ from vswitch.management.status import (
     SwitchStatus,
     to_json,
 )
-from vswitch.management.stream import Stream
 from vswitch.page.qr import qr_svg
 from vswitch.web.server import Response
 
@@ -207,14 +206,7 @@ async def _lease_release(call: Call) -> Any:
 
 
 async def _events(call: Call) -> Any:
-    """A list, a line for each, or server-sent events, as it was asked for."""
-    headers, since = call.request.headers, call.query.since
-    wanted = EVENT_STREAM in headers.get("accept", "")
-    if wanted and (seen := last_event_id(headers.get("last-event-id"))) is not None:
-        since = seen
-    args = {"since": since, "follow": wanted or call.query.follow}
-    answer = await HANDLERS["events"](call.controlled, args)
-    return as_events(answer) if wanted and isinstance(answer, Stream) else answer
+    return await answer_events(call, partial(HANDLERS["events"], call.controlled))
 
 
 def _capture(**fixed: Any) -> RouteHandler:

@@ -14,6 +14,7 @@ import attrs
 from vswitch.api.recent import Recent
 from vswitch.api.roles import Caller, Role
 from vswitch.api.share import Share
+from vswitch.config.sources import shortened
 from vswitch.errors import NotFound
 from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
 from vswitch.state import DEFAULT_NETWORK
@@ -60,7 +61,7 @@ class Call:
         """The network that is asked about."""
         found = self.subject.networks.get(self.network)
         if found is None:
-            raise NotFound(f"there is no network {self.network!r}: see /v1/networks")
+            raise NotFound(f"there is no network {shortened(self.network)}: see /v1/networks")
         return found
 
 

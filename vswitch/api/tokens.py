@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -35,17 +35,26 @@ TOKEN_LIMIT: Final = 256  # each is compared with what a stranger says
 PREFIX: Final = "vsw_"  # by which a secret that lies about is known for what it is
 _USE_KEPT = 60.0  # seconds between two notes that a token was used
 _FILE_BYTES = 256 * 1024
+_END_OF_TIME = 1e12  # seconds
+
+
+def _moment(_: object, attribute: object, value: Any) -> None:
+    if not isinstance(value, int | float) or not 0 <= value < _END_OF_TIME:
+        raise ValueError(f"no time: {value!r}")
 
 
 @attrs.frozen(kw_only=True)
 class Token:
-    """What is kept of one. Times are seconds since the epoch."""
+    """What is kept of one. Times are seconds since the epoch. `ValueError` or `TypeError` for what
+    none can be, since whoever edits the file may write anything.
+    """
 
-    name: str
+    name: str = attrs.field(validator=lambda *a: check_name(a[2]) and None)
     role: str = attrs.field(validator=lambda *a: Role.parse(a[2]) and None)
-    created: float
-    hash: str = attrs.field(repr=False)  # BLAKE2b-256 of the secret, in hexadecimal digits
-    used: float | None = None
+    created: float = attrs.field(validator=_moment)
+    # BLAKE2b-256 of the secret, in hexadecimal digits.
+    hash: str = attrs.field(repr=False, validator=attrs.validators.matches_re("[0-9a-f]{64}"))
+    used: float | None = attrs.field(default=None, validator=attrs.validators.optional(_moment))
 
     @property
     def may(self) -> Role:

@@ -19,6 +19,7 @@ import attrs
 from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.strategies import configure_union_passthrough
 
+from vswitch.config.document import too_deep
 from vswitch.errors import ConfigError
 
 _PARTS = 64  # of a query
@@ -61,6 +62,8 @@ def read_body_untrusted(data: bytes, kind: Any) -> Any:
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "nested too deeply"
         raise ConfigError(f"the body is no JSON: {reason}") from None
+    if too_deep(said):
+        raise ConfigError("the body is nested too deeply")
     return _structure(said, kind, "body")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
     from vswitch.config.options import ServiceConfig
 
+_SHORT = (
+    "too many files are open: raise the limit of this process (`ulimit -n 1024`, LimitNOFILE= of "
+    "systemd) or of the system (`sysctl fs.file-max`)"
+)
 SUMMARIES = {  # of every command, in the order of `vswitch help commands`
     "serve": "run the switch",
     "invite": "make a join string for a new member",
@@ -273,6 +278,9 @@ def exit_code_of(error: BaseException) -> int:
     if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return ExitCode.INTERRUPTED
     plain = [leaf for leaf in leaves if not isinstance(leaf, KeyboardInterrupt)]
+    if _is_short(error):
+        say(f"vswitch: error: {_SHORT}", logging.ERROR)
+        return ExitCode.FAILED
     if not all(isinstance(leaf, VswitchError | KeyFileError) for leaf in plain):
         import traceback
 
@@ -285,6 +293,17 @@ def exit_code_of(error: BaseException) -> int:
             say(f"vswitch: error: {line}", logging.ERROR)
     first = plain[0]
     return first.exit_code if isinstance(first, VswitchError) else ConfigError.exit_code
+
+
+def _is_short(error: BaseException | None) -> bool:
+    """Whether it comes of a file that could not be opened beside so many others."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        if isinstance(error, BaseExceptionGroup) and any(map(_is_short, error.exceptions)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.document import to_toml, unflatten
+from vswitch.config.document import inline, spelled, to_toml, unflatten
 from vswitch.config.options import LookConfig, ServeConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
 
+_LINE = 100  # characters, before a list is told entry by entry
 _PATIENCE = 60.0  # seconds: a reload may begin networks, and waits for another one
 
 
@@ -89,15 +91,34 @@ def _shown(said: dict[str, Any]) -> Iterator[str]:
 
 def _changes(changes: list[dict[str, Any]]) -> Iterator[str]:
     for each in changes:
-        yield f"  {each['key']}: {_value(each['before'])} -> {_value(each['after'])}"
+        yield from _change(each["key"], each["before"], each["after"])
+
+
+def _change(key: str, before: Any, after: Any) -> Iterator[str]:
+    """What differs: of tables key by key, of long lists entry by entry."""
+    said = [each for each in (before, after) if each is not None]
+    if any(said) and all(isinstance(each, dict) for each in said):
+        was, now = before or {}, after or {}
+        for part in dict.fromkeys((*was, *now)):
+            if was.get(part) != now.get(part):
+                yield from _change(f"{key}.{spelled((part,))}", was.get(part), now.get(part))
+        return
+    line = f"  {key}: {_value(before)} -> {_value(after)}"
+    if len(line) <= _LINE or not all(isinstance(each, list) for each in said):
+        yield line
+        return
+    yield f"  {key}:"
+    was, now = before or [], after or []
+    for what, first, last, new, end in SequenceMatcher(
+        None, list(map(_value, was)), list(map(_value, now)), autojunk=False
+    ).get_opcodes():
+        if what != "equal":
+            yield from (f"    - {_value(each)}" for each in was[first:last])
+            yield from (f"    + {_value(each)}" for each in now[new:end])
 
 
 def _value(value: Any) -> str:
-    if value is None:
-        return "none"
-    return (
-        "{...}" if isinstance(value, dict) else to_toml({"x": value}).removeprefix("x = ").strip()
-    )
+    return "none" if value is None else inline(value)
 
 
 def _compared(said: dict[str, Any]) -> Iterator[str]:

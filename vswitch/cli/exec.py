@@ -34,6 +34,7 @@ _SIGNALS = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+_FILES = 64  # sockets, namespaces and modules on their way in, at once; it is done with 24
 _KEYS = (signal.SIGINT, signal.SIGQUIT)  # of the terminal, which sends them to the program, too
 
 
@@ -67,11 +68,16 @@ def run(args: argparse.Namespace) -> int:
         argv = [os.environ.get("SHELL") or "/bin/sh"]
     if not argv and not config.keep:
         raise ConfigError("nothing to run: vswitch exec --name NAME -- PROGRAM, or --shell")
+    from vswitch.runtime import allow_files, keep_memory
+
+    if (allowed := allow_files(_FILES)) < _FILES:
+        raise VswitchError(
+            f"exec may have {allowed} files open, and needs up to {_FILES}: raise the limit of "
+            f"this process (`ulimit -Hn {_FILES}`)"
+        )
     config.files.ensure(as_guest=True)
     log_as(config)
     import trio
-
-    from vswitch.runtime import keep_memory
 
     keep_memory()
     return trio.run(_main, config, argv)

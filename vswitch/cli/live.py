@@ -1,14 +1,18 @@
 """Screens that go on: `vswitch status --watch` and `vswitch top`. The only user of rich.
 
-On a terminal the screen is the whole of it, until Ctrl-C; into a file or pipe one after the other.
+On a terminal the screen is the whole of it, until `q`; into a file or pipe one after the other.
 Nothing that a peer has said is taken for markup.
 """
 
 from __future__ import annotations
 
+import os
+import select
+import termios
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -29,7 +33,7 @@ _FULL = "█"
 
 
 def watch(show: Callable[[], RenderableType]) -> int:
-    """Show it each second, until Ctrl-C or until nobody reads."""
+    """Show it each second, until `q` or Ctrl-C, or until nobody reads."""
     console = Console()
     with suppress(KeyboardInterrupt):
         if not console.is_terminal:
@@ -37,11 +41,44 @@ def watch(show: Callable[[], RenderableType]) -> int:
                 console.print(show())
                 console.file.flush()
                 time.sleep(PAUSE)
-        with Live(show(), console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                time.sleep(PAUSE)
+        with (
+            _keys() as ends,
+            Live(show(), console=console, screen=True, auto_refresh=False) as live,
+        ):
+            while not ends(PAUSE):
                 live.update(show(), refresh=True)
     return ExitCode.OK
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], bool]]:
+    """What waits so many seconds, and whether `q` was pressed or the terminal is gone meanwhile.
+    The terminal gives keys at once, and unseen; where it is another job's, it is left alone.
+    """
+
+    def wait(seconds: float) -> bool:
+        time.sleep(seconds)
+        return False
+
+    def listen(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([fd], [], [], left)[0]:
+                pressed = os.read(fd, 64)
+                if not pressed or b"q" in pressed.lower():
+                    return True
+        return False
+
+    fd = 0
+    if not os.isatty(fd) or os.tcgetpgrp(fd) != os.getpgrp():
+        yield wait
+        return
+    before = termios.tcgetattr(fd)
+    tty.setcbreak(fd, termios.TCSANOW)
+    try:
+        yield listen
+    finally:
+        termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 def watch_text(text: Callable[[], str]) -> int:
@@ -142,7 +179,7 @@ def watch_ports(path: Path) -> int:
         before, then = {port.port: Sample.of(port) for port in status.ports}, now
         total = f"{size(sum(each.rx for each in rates))}bit/s from {len(rates)} ports"
         head = Text(f"{switch_line(status)}\n", no_wrap=True, overflow="ellipsis")
-        return Group(head.append(f"{total}; Ctrl-C ends", style="dim"), rates_table(rates, _room()))
+        return Group(head.append(f"{total}; q ends", style="dim"), rates_table(rates, _room()))
 
     def _room() -> int:
         return max(Console().size.height - 4, 1)

@@ -37,12 +37,12 @@ def run(args: argparse.Namespace) -> int:
         new = to_name(args.new)
     except ValueError as error:
         raise ConfigError(f"NEW {args.new!r}: {error}") from None
-    copied: list[str] = []
+    copied: dict[str, list[str]] = {}
 
     def copy() -> None:
         with suppress(NotRunning):
             said = request(config.files.control_socket, "port-copy", name=args.name, to=new)
-            copied.extend(said["settings"])
+            copied.update(said)
 
     with Registry.open(config.files.registry, create=False) as registry:
         registry.rename(args.name, new, copy)
@@ -51,9 +51,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         answer(f"{args.name} is {new} now")
     recheck(config.files, f"{args.name} is renamed")
-    if copied:
-        say(
-            f"vswitch: {', '.join(copied)} of {args.name} holds for {new} until the switch ends: "
-            f"in its configuration file write [port.{new}] instead of [port.{args.name}]"
-        )
+    if settings := copied.get("settings"):
+        live = copied.get("live", settings)
+        ends = f"; until the switch ends: {', '.join(live)} (`vswitch config save`)" if live else ""
+        say(f"vswitch: {', '.join(settings)} of {args.name} holds for {new}, too{ends}")
     return ExitCode.OK

@@ -15,7 +15,7 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "top",
         "Show the ports of the running switch, those that send or get the most first, with what\n"
-        "they dropped and why: each second, until Ctrl-C. For programs: `vswitch counters --json`.",
+        "they dropped and why: each second, until q. For programs: `vswitch counters --json`.",
         "vswitch top",
     )
     add_flags(parser, OneNetworkConfig)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from itertools import permutations
 from math import inf
@@ -62,6 +63,7 @@ _CONNECTIONS_LIMIT = 65536
 _PLACES_LIMIT = 64  # listeners of a proxy, of one kind
 _MEMBERS_LIMIT = 65536  # far beyond what one process can carry; keeps mistakes out
 _NAMES_LIMIT = 64  # ports in one setting
+_PORT_CHARS = 128  # NAME-[ADDRESS%INTERFACE]:PORT of a foreign client
 _LOG_SIZE_RANGE = (10_000, 10**12)  # bytes
 _LOG_DAYS_LIMIT = 3650
 _FRAMES_LIMIT = 1_000_000_000  # a second: far beyond any
@@ -432,6 +434,17 @@ def to_optional_connection_limit(value: int | str | None) -> int | None:
     return None if value is None or value == "off" else to_connection_limit(value)
 
 
+class Share(Enum):
+    """What one of many has where nobody says how much."""
+
+    FAIR = "fair"
+
+
+def to_share(value: str | int | Share | None) -> int | Share | None:
+    """As `to_optional_connection_limit`."""
+    return value if isinstance(value, Share) else to_optional_connection_limit(value)
+
+
 def to_published(value: str | Listen) -> Listen:
     """Where a service is published."""
     return value if isinstance(value, Listen) else parse_published(_text(value))
@@ -573,6 +586,18 @@ def to_name(value: str) -> str:
 def to_optional_name(value: str) -> str:
     """As `to_name`; empty text means none."""
     return value if value == "" else to_name(value)
+
+
+def to_port_name(value: str) -> str:
+    """A name that a port can have, of a member or of a foreign client; `*` stands for all ports."""
+    if not 1 <= len(_text(value)) <= _PORT_CHARS or not all(
+        "!" <= letter <= "~" and letter != "/" for letter in value
+    ):
+        raise ValueError(
+            f"no port can be called so: write 1 to {_PORT_CHARS} visible characters of ASCII "
+            "without '/', or * for all ports"
+        )
+    return value
 
 
 def to_port_names(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:

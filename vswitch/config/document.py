@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from attrs import Factory, frozen
@@ -25,6 +25,8 @@ Flat: TypeAlias = dict[Key, Any]
 
 _LISTED: Final = ("publish", "foreign")  # tables of which there may be several
 _WHOLE: Final = ("rules",)
+LIVE: Final = "live"  # who says something: it was changed while the switch runs
+MAX_DEPTH: Final = 16
 REMOVED: Final = "removed"  # the key of the file of saved settings for what they take away
 _BARE: Final = re.compile("[A-Za-z0-9_-]+")
 
@@ -82,7 +84,7 @@ def overlay_of(tables: Mapping[str, Any]) -> Overlay:
 
 def flatten(tables: Mapping[str, Any]) -> Flat:
     """Each value by its key. A network that is there has a value of its own, even if it says
-    nothing; other empty tables say nothing.
+    nothing, and so has [api]; other empty tables of a network, and of a port, say nothing.
     """
     found: Flat = {}
     for name, value in tables.items():
@@ -94,6 +96,8 @@ def flatten(tables: Mapping[str, Any]) -> Flat:
                         _flatten(found, ("network", network, key), key, said)
                 else:
                     found["network", network] = its
+        elif name == "api" and value == {}:
+            found[name,] = {}
         else:
             _flatten(found, (name,), name, value)
     return found
@@ -111,6 +115,30 @@ def unflatten(flat: Mapping[Key, Any]) -> dict[str, Any]:
     return tables
 
 
+def check_plain(flat: Flat) -> None:
+    """`ValueError` for null, which JSON has and TOML has not: no file can say it."""
+    for key, value in flat.items():
+        if any(each is None for level in _levels(value) for each in level):
+            raise ValueError(f"{spelled(key)}: null is no value: leave it out")
+
+
+def too_deep(value: object) -> bool:
+    """Whether tables and lists are nested further than any are that mean something."""
+    return any(number > MAX_DEPTH for number, _ in enumerate(_levels(value)))
+
+
+def _levels(value: object) -> Iterator[list[Any]]:
+    """What stands at each level of nesting."""
+    level = [value]
+    while level:
+        yield level
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict | list | tuple):
+                inner += each.values() if isinstance(each, dict) else each
+        level = inner
+
+
 def _flatten(found: Flat, key: Key, name: str, value: Any) -> None:
     if (
         name in _LISTED
@@ -124,11 +152,14 @@ def _flatten(found: Flat, key: Key, name: str, value: Any) -> None:
                 number += 1
                 said = f"{said_by} {number}"
             found[*key, said] = each
-    elif name in _WHOLE or not isinstance(value, dict) or (name in _LISTED and not value):
+    elif name in (*_WHOLE, *_LISTED) or not isinstance(value, dict):
         found[key] = value
     else:
         for below, said in value.items():
-            _flatten(found, (*key, below), "", said)
+            if said == {} and name != "port":  # no table is there, or it is empty on purpose
+                found[*key, below] = {}
+            else:
+                _flatten(found, (*key, below), "", said)
 
 
 def _name_of(kind: str, table: Mapping[str, Any]) -> str:
@@ -206,7 +237,7 @@ def _write(lines: list[str], table: Mapping[str, Any], path: Key, notes: Mapping
             inner.append((key, value))
         else:
             note = notes.get((*path, key), "")
-            lines.append(f"{spelled((key,))} = {_value(value)}" + (f"  # {note}" if note else ""))
+            lines.append(f"{spelled((key,))} = {inline(value)}" + (f"  # {note}" if note else ""))
     for key, value in inner:
         here = (*path, key)
         if isinstance(value, list):
@@ -222,16 +253,17 @@ def _write(lines: list[str], table: Mapping[str, Any], path: Key, notes: Mapping
         _write(lines, value, here, notes)
 
 
-def _value(value: Any) -> str:
+def inline(value: Any) -> str:
+    """A value as TOML writes it behind `key =`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(inline, value))}]"
     if isinstance(value, Mapping):
-        said = (f"{spelled((key,))} = {_value(each)}" for key, each in value.items())
-        return f"{{ {', '.join(said)} }}"
+        said = (f"{spelled((key,))} = {inline(each)}" for key, each in value.items())
+        return f"{{ {', '.join(said)} }}" if value else "{}"
     return str(value)
 
 

@@ -9,13 +9,14 @@ that nothing but a reader of TOML decides. No errors: where it cannot be told, n
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from typing import Any, Final
 
 MAX_LINES: Final = 2000  # each is read again with all before it
-_PLACE: Final = re.compile(r"[^\s:=]+")
-_UNKNOWN: Final = re.compile(r"[^:]*: unknown (?:option|table) (\S+):")
+_PLACE: Final = re.compile(r"(?:\"(?:[^\"\\]|\\.)*\"|[^\s:=\"])+")
+_UNKNOWN: Final = re.compile(r"(?:([^:]*): )?unknown (?:option|table) (\S+):")
 _PART: Final = re.compile(r"\"(?:[^\"\\]|\\.)*\"|[^.\[\]]+|\[\d+\]")
 
 
@@ -25,12 +26,12 @@ def line_of(text: str, message: str) -> int | None:
     if found is None:
         return None
     parts: list[str | int] = [
-        int(each[1:-1]) - 1 if each.startswith("[") else each.strip('"')
+        int(each[1:-1]) - 1 if each.startswith("[") else _plain(each)
         for each in _PART.findall(found[0])
     ]
     unknown = _UNKNOWN.match(message)
     if unknown is not None:
-        parts.append(unknown[1])
+        parts = [*([] if unknown[1] is None else parts), unknown[2]]
     lines = text.split("\n")
     if len(lines) > MAX_LINES:
         return None
@@ -44,6 +45,14 @@ def line_of(text: str, message: str) -> int | None:
             return before + 1
         before = number
     return None
+
+
+def _plain(part: str) -> str:
+    """A key without its quotes."""
+    try:
+        return str(json.loads(part)) if part.startswith('"') else part
+    except ValueError:
+        return part
 
 
 def _has(value: Any, parts: list[str | int]) -> bool:

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vswitch.addresses import check_name
+from vswitch.config.document import too_deep
 from vswitch.config.options import NETWORK_TABLES, NetworkConfig
-from vswitch.config.sources import Source, read_tables, structure
+from vswitch.config.sources import Source, read_tables, shortened, structure, unknown
 from vswitch.errors import ConfigError
 from vswitch.state import DEFAULT_NETWORK
 
@@ -32,7 +33,7 @@ def other_networks(path: Source | None) -> list[str]:
         try:
             check_name(name)
         except ValueError as error:
-            raise ConfigError(f"{path}: network.{name}: {error}") from None
+            raise ConfigError(f"{path}: network.{shortened(name)}: {error}") from None
         if name == DEFAULT_NETWORK:
             raise ConfigError(
                 f"{path}: network.{name}: what stands in [serve] is of the network {name}: write "
@@ -60,8 +61,25 @@ def tables_of(path: Source | None, network: str) -> tuple[str, Mapping[str, Any]
         return f"{path}: ", read_tables(path)
     networks = _networks(path)
     if not isinstance(networks.get(network), dict):
-        raise ConfigError(f"{path}: there is no [network.{network}]")
+        raise ConfigError(f"{path}: there is no [network.{shortened(network)}]")
     return f"{path}: {below(network)}", networks[network]
+
+
+def check_networks(path: Source | None, tables: Mapping[str, Any]) -> None:
+    """`ConfigError` for an empty table below [network.NAME] that none can be: one that says
+    nothing is not looked at otherwise; and for tables without end.
+    """
+    if too_deep(tables):
+        raise ConfigError(f"{path}: nested too deeply: no configuration")
+    networks = tables.get("network")
+    problems = [
+        f"{path}: {below(shortened(network))[:-1]}: {unknown(key, NETWORK_TABLES, 'table')}"
+        for network, its in (networks.items() if isinstance(networks, dict) else ())
+        for key, said in (its.items() if isinstance(its, dict) else ())
+        if said == {} and key not in NETWORK_TABLES
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def below(network: str) -> str:

@@ -63,7 +63,7 @@ from vswitch.config.converters import (
     to_wish,
 )
 from vswitch.config.places import Forward, Place
-from vswitch.config.sources import option
+from vswitch.config.sources import option, shortened
 from vswitch.errors import NotFound
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_error
@@ -143,8 +143,9 @@ def known_network(files: StateDir, name: str) -> StateDir:
             found.registry.stat()
     except FileNotFoundError:
         raise NotFound(
-            f"there is no network {name} in {files.path}, only {', '.join(files.networks())}: see "
-            "[network.NAME] in the configuration of `vswitch serve`"
+            f"there is no network {shortened(name)} in {files.path}, only "
+            f"{', '.join(files.networks())}: see [network.NAME] in the configuration of "
+            "`vswitch serve`"
         ) from None
     except OSError as error:
         raise file_error("network", found.path, error) from None

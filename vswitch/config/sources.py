@@ -126,7 +126,7 @@ def given_options(
                 values[name] = _convert(fields[name], text)
             except ValueError as error:
                 shown = text if isinstance(text, str) else " ".join(text)
-                problems.append(f"{place}{_short(shown)}: {error}")
+                problems.append(f"{place}{shortened(shown)}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     return values
@@ -241,7 +241,7 @@ def _structure(
             try:
                 values[name] = _convert(field, value)
             except ValueError as error:
-                problems.append(f"{place} = {_short(value)}: {error}")
+                problems.append(f"{place} = {shortened(value)}: {error}")
         elif field.default is attrs.NOTHING:
             problems.append(f"{name} is missing: give {flag_of(name)}, or set {variable_of(name)}")
     if problems:
@@ -255,10 +255,10 @@ def unknown(key: str, known: Collection[str], what: str) -> str:
 
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    return f"unknown {what} {_short(key)}: {hint}"
+    return f"unknown {what} {shortened(key)}: {hint}"
 
 
-def _short(value: object) -> str:
+def shortened(value: object) -> str:
     """A value on one line and of bounded length, for a message."""
     text = value if isinstance(value, str) else repr(value)
     if not text.isprintable() or not text or " " in text or isinstance(value, str) is False:

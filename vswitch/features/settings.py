@@ -22,8 +22,9 @@ from typing import Any
 import attrs
 from attrs import Factory, frozen
 
+from vswitch.config.converters import to_port_name
 from vswitch.config.networks import below, tables_of
-from vswitch.config.sources import Source, options_of, structure
+from vswitch.config.sources import Source, options_of, shortened, structure
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.loops import LoopSettings
@@ -181,6 +182,7 @@ class Settings:
 
     def with_port(self, name: str, changes: Mapping[str, Any]) -> Settings:
         """With other settings of one port; `ConfigError` if they are wrong, or unknown."""
+        _check_port(name, "port")
         ports = {**self.ports, name: {**self.ports.get(name, {}), **changes}}
         changed = attrs.evolve(self, ports=ports)
         changed.of_port(name)
@@ -206,6 +208,7 @@ def load_settings(path: Source | None, network: str = DEFAULT_NETWORK) -> Settin
     problems: list[str] = []
     for name, said in named.items():
         try:
+            _check_port(name, f"{place}port")
             structure(PortSettings, said, f"{place}port.{name}")
         except ConfigError as error:
             problems.append(str(error))
@@ -235,6 +238,13 @@ def spelled(settings: attrs.AttrsInstance) -> dict[str, Any]:
 def toml_key(name: str) -> str:
     """A key of TOML."""
     return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name)
+
+
+def _check_port(name: str, place: str) -> None:
+    try:
+        to_port_name(name)
+    except ValueError as error:
+        raise ConfigError(f"{place}.{shortened(json.dumps(name))}: {error}") from None
 
 
 def _table(value: object, place: str) -> dict[str, Any]:

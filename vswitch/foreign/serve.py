@@ -61,24 +61,23 @@ class ForeignPorts:
             finally:
                 self._nursery = None
 
+    async def release(self, foreign: Sequence[ForeignSettings]) -> None:
+        """End those that are none of these, so that others can have their places."""
+        wanted = _grouped(foreign)
+        for key, group in list(self._groups.items()):
+            if group.settings != wanted.get(key) or any(each.ended for each in group.listeners):
+                del self._groups[key]
+                group.scope.cancel()
+                await group.gone.wait()
+
     async def apply(self, foreign: Sequence[ForeignSettings]) -> None:
         """Have exactly these: what has not changed stays, with its clients.
 
         Raises:
             VswitchError: a socket cannot be had; what has not changed is there still.
         """
-        wanted: dict[object, tuple[ForeignSettings, ...]] = {}
-        key: object
-        for settings in foreign:
-            alone = KINDS[settings.kind].add is None
-            key = settings.name if alone else (settings.kind, settings.listen)
-            wanted[key] = (*wanted.get(key, ()), settings)
-        for key, group in list(self._groups.items()):
-            if group.settings != wanted.get(key) or any(each.ended for each in group.listeners):
-                del self._groups[key]
-                group.scope.cancel()
-                await group.gone.wait()
-        for key, said in wanted.items():
+        await self.release(foreign)
+        for key, said in _grouped(foreign).items():
             if key not in self._groups:
                 if (nursery := self._nursery) is None:
                     await trio.lowlevel.checkpoint()  # it was cancelled, as this may be
@@ -125,6 +124,17 @@ class _Group:
     listeners: list[Listener] = Factory(list)
     scope: trio.CancelScope = Factory(trio.CancelScope)
     gone: trio.Event = Factory(trio.Event)
+
+
+def _grouped(foreign: Sequence[ForeignSettings]) -> dict[object, tuple[ForeignSettings, ...]]:
+    """By the socket that they have, or their name."""
+    found: dict[object, tuple[ForeignSettings, ...]] = {}
+    key: object
+    for settings in foreign:
+        alone = KINDS[settings.kind].add is None
+        key = settings.name if alone else (settings.kind, settings.listen)
+        found[key] = (*found.get(key, ()), settings)
+    return found
 
 
 async def serve_foreign(

@@ -297,6 +297,8 @@ class Connection:
         async for update in self._waiting:
             if update.names is not None:
                 self._names = update.names
+            if update.domain is not None:
+                self._domain = update.domain
             address = self._interface.address if update.address is None else update.address
             await self._configure(update.mtu, address)
             if update.gateways is None:

@@ -37,10 +37,13 @@ from vswitch.joining.host_trust import swallows
 from vswitch.joining.names import LanResolver
 from vswitch.joining.routes import Routes
 from vswitch.logs import event
+from vswitch.management.handlers.events import said_events
 from vswitch.management.status import JoinStatus, to_json
+from vswitch.management.stream import Stream
 from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Welcome
 from vswitch.proxy.status import ProxyStatus
+from vswitch.switch.events import EventLog, Fact
 from vswitch.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -103,6 +106,7 @@ class HostLink:
         self.server = server
         self.resolver: LanResolver | None = None  # that of this host, where it is for us to set
         self.listeners: Callable[[], list[ProxyStatus]] = list  # of what runs on this membership
+        self.events = EventLog()  # what `tell` was told
         self.on_state: Callable[[str], object] = str  # told, for people, whenever it changes
         self._config = config
         self._task_status: trio.TaskStatus[Welcome] | None = task_status
@@ -124,6 +128,12 @@ class HostLink:
         if limit.passes(trio.current_time()):
             event(log, name, level, **fields, suppressed=limit.suppressed or None)
             limit.suppressed = 0
+            port = fields.pop("port", None)  # of the switch; an event has one of its own
+            fields = {**fields, "switch_port": port, "exc_info": None}
+            facts: dict[str, Any] = {
+                key: _fact(value) for key, value in fields.items() if value is not None
+            }
+            self.events.add(name, now=trio.current_time(), **facts)
 
     def refuse(self, what: str, value: object, reason: object) -> None:
         """The host does without what the switch says of address or MTU; None: it does as told."""
@@ -140,6 +150,11 @@ class HostLink:
             offered=value,
             reason=reason,
         )
+
+    async def said_events(self, args: dict[str, Any]) -> dict[str, Any] | Stream:
+        """The answer to who asks what has happened."""
+        await trio.lowlevel.checkpoint()
+        return said_events(self.events, args)
 
     async def keep_clear(self, hosts: list[str]) -> None:
         """Take the address from the interface if the switch, sought at these addresses, would be
@@ -339,3 +354,7 @@ async def open_host_link(
                 yield link
             finally:
                 await link.resolver.close()
+
+
+def _fact(value: Any) -> Fact:
+    return value if isinstance(value, int | float) else str(value)

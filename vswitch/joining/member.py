@@ -26,7 +26,7 @@ from attrs import evolve
 
 from transport import Channel, PublicKey
 from vswitch.addresses import WAY_OUT, HostPort, mac_from_key
-from vswitch.api.member import member_api
+from vswitch.api.member import Handlers, member_api
 from vswitch.api.socket import serve_control
 from vswitch.config.options import JoinConfig
 from vswitch.devices import netlink
@@ -109,7 +109,11 @@ async def join(
             link.listeners, link.on_state = listeners, on_state
             member = Member(config, profile, link, partial(_look, config.bind), run_pipe, places)
             path = config.files.join_socket(config.name)
-            told = {"status": member.status, "peers": member.peers}
+            told: Handlers = {
+                "status": member.status,
+                "peers": member.peers,
+                "events": link.said_events,
+            }
             await nursery.start(serve_control, path, member_api(config.files, told))
             nursery.start_soon(watch_sleep, member.woke)
             nursery.start_soon(watch_network, member.network_changed)
@@ -283,7 +287,7 @@ class Member:
 
     def woke(self, slept: float) -> None:
         """This machine has slept: the switch may have let go of us, whatever our timers say."""
-        event(log, "woke", member=self._config.name, slept_s=round(slept))
+        self._link.tell("woke", member=self._config.name, slept_s=round(slept))
         self._nudge.set()
         if self._channel is not None:
             self._channel.renew()

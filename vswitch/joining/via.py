@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 import trio
 
 from vswitch.addresses import HostPort, mac_from_key
-from vswitch.api.member import member_api
+from vswitch.api.member import Handlers, member_api
 from vswitch.api.socket import serve_control
 from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
@@ -72,9 +72,8 @@ async def join_via(
         ):
             link.listeners, link.on_state = listeners, on_state
             path = config.files.join_socket(config.name)
-            await nursery.start(
-                serve_control, path, member_api(config.files, {"status": link.status})
-            )
+            told: Handlers = {"status": link.status, "events": link.said_events}
+            await nursery.start(serve_control, path, member_api(config.files, told))
             await _PlainMember(config, via, link).run()
 
 

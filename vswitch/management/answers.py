@@ -211,9 +211,12 @@ class SwitchSettings:
 
 @frozen(kw_only=True)
 class Copied:
-    """Which settings now hold for the other name, too."""
+    """Which settings now hold for the other name, too; and of these, which are not kept, as those
+    of the first name are not.
+    """
 
     settings: list[str]
+    live: list[str] = Factory(list)
 
 
 @frozen(kw_only=True)

@@ -193,7 +193,9 @@ def _request(verb: _Verb, args: dict[str, Any]) -> bytes:
     path, said = verb.path, b""
     if "{" in path:
         name = path.partition("{")[2].partition("}")[0]
-        path = path.replace(f"{{{name}}}", quote(str(args.pop(name, "-")), safe=""))
+        if not (value := str(args.pop(name, "-"))):
+            raise ConfigError(f"the {name} is empty")
+        path = path.replace(f"{{{name}}}", quote(value, safe=""))
     if verb.body is not None:
         said = json.dumps(args.pop(verb.body, None)).encode("utf-8")
     elif verb.method not in ("GET", "DELETE"):

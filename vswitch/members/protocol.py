@@ -239,6 +239,7 @@ class Update:
         default=None, converter=to_tuple, validator=GATEWAYS
     )
     names: tuple[str, ...] | None = attrs.field(default=None, converter=to_tuple, validator=SERVERS)
+    domain: str | None = attrs.field(default=None, validator=DOMAIN)
 
 
 @attrs.frozen

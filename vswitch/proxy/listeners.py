@@ -26,7 +26,7 @@ from vswitch.errors import VswitchError
 from vswitch.foreign.sockets import answering, enlarge
 from vswitch.logs import event
 from vswitch.proxy.counts import Counts, Gate
-from vswitch.proxy.relay import End, Silence, of_socket, relay, reset
+from vswitch.proxy.relay import End, IdleLimit, Silence, of_socket, relay, reset
 from vswitch.proxy.sides import CannotConnect
 
 MAX_DATAGRAM: Final = 65535  # bytes
@@ -46,8 +46,8 @@ class Limits:
 
     connections: Gate
     associations: Gate
-    idle: float  # of a connection
-    udp_idle: float  # of an association
+    idle: IdleLimit = field(converter=IdleLimit)  # of a connection
+    udp_idle: IdleLimit = field(converter=IdleLimit)  # of an association
     unproven: dict[_Flow, None] = field(factory=dict, init=False)  # associations, oldest first
 
 
@@ -281,8 +281,8 @@ class _Flow:
         else:
             self._counts.traffic.up += len(data)
 
-    async def run(self, sock: socket.socket, idle: float) -> None:
-        """Until nothing has passed for `idle` seconds."""
+    async def run(self, sock: socket.socket, idle: IdleLimit) -> None:
+        """Until nothing has passed for as long as `idle` says."""
         self._silence = Silence(idle)
         with sock:
             self._sock = sock

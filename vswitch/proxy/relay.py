@@ -21,6 +21,8 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Final
 
@@ -55,11 +57,39 @@ class Traffic:
     down: int = 0
 
 
+@define(eq=False)
+class IdleLimit:
+    """How long a silence may last, in seconds, infinite for ever. Who waits hears of a change."""
+
+    limit: float
+    _waiting: set[trio.CancelScope] = field(factory=set, init=False)
+
+    def change(self, limit: float) -> None:
+        """Another limit, also for what is silent now."""
+        if limit != self.limit:
+            self.limit = limit
+            for scope in self._waiting:
+                scope.cancel()
+
+    def ends(self, last: float) -> bool:
+        """Whether there has been silence for so long since that moment on Trio's clock."""
+        return last + self.limit <= trio.current_time()
+
+    @contextmanager
+    def until(self, last: float) -> Iterator[None]:
+        """Cancel what is in it when the silence since then is long enough, or may be so now."""
+        with trio.CancelScope(deadline=last + self.limit) as scope:
+            self._waiting.add(scope)
+            try:
+                yield
+            finally:
+                self._waiting.discard(scope)
+
+
 class Silence:
     """How long nothing has passed, on Trio's clock."""
 
-    def __init__(self, limit: float) -> None:
-        """`limit` is in seconds, and may be infinite."""
+    def __init__(self, limit: IdleLimit) -> None:
         self._limit = limit
         self.broken()
 
@@ -69,11 +99,9 @@ class Silence:
 
     async def reached(self) -> None:
         """Wait until it has lasted as long as its limit."""
-        while True:
-            left = self._last + self._limit - trio.current_time()
-            if left <= 0:
-                return
-            await trio.sleep(left)
+        while not self._limit.ends(self._last):
+            with self._limit.until(self._last):
+                await trio.sleep_forever()
 
 
 def of_socket(sock: trio.socket.SocketType) -> trio.SocketStream:
@@ -256,14 +284,14 @@ async def relay(
     far: trio.SocketStream,
     traffic: Traffic,
     *,
-    idle: float,
+    idle: IdleLimit,
     early: bytes = b"",
 ) -> End:
     """Carry both directions until both have ended, and close the streams.
 
     Args:
         traffic: what is added to.
-        idle: seconds without a byte in either direction after which both are reset.
+        idle: how long no byte may pass in either direction before both are reset.
         early: bytes that `near` has sent already.
     """
     async with near, far:
@@ -272,10 +300,10 @@ async def relay(
         try:
             pump.add(up, down)
             while not both.over.is_set():
-                if (left := both.last + idle - trio.current_time()) <= 0:
+                if idle.ends(both.last):
                     both.end = End.IDLE
                     break
-                with trio.move_on_after(left):
+                with idle.until(both.last):
                     await both.over.wait()
         finally:
             both.over.set()  # also for what `_again` has

@@ -51,7 +51,7 @@ class ClientGate:
 
     @limits.setter
     def limits(self, limits: PublishLimits) -> None:
-        self._limits = limits
+        self._limits, self._per_client = limits, limits.per_client
         self._bucket = _bucket(limits.rate)
         self._gone.clear()
         for client in self._here.values():
@@ -70,7 +70,7 @@ class ClientGate:
         known = self._here.get(key) or self._gone.pop(key, None)
         if known is None:
             known = _Client(_bucket(limits.rate_per_client))
-        if limits.max_per_client is not None and known.open >= limits.max_per_client:
+        if self._per_client is not None and known.open >= self._per_client:
             return "client_full"
         if known.bucket is not None and not known.bucket.allow(now, 1):
             self._keep(key, known)

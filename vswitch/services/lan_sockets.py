@@ -106,6 +106,7 @@ class Standby:
         self._serve = serve
         self._factory: SocketFactory | None = None
         self._opening = trio.Lock()
+        self._scope, self._gone = trio.CancelScope(), trio.Event()  # of the network that is open
 
     async def open(self) -> SocketFactory:
         """Have it now; raises `VswitchError`."""
@@ -113,6 +114,14 @@ class Standby:
             if self._factory is None:
                 self._factory = await self.nursery.start(self._hold)
             return self._factory
+
+    async def close(self) -> None:
+        """Have it no more, until it is wanted again. Idempotent."""
+        with trio.CancelScope(shield=True):
+            async with self._opening:
+                if self._factory is not None:
+                    self._scope.cancel()
+                    await self._gone.wait()
 
     async def socket(self, family: int, kind: int, protocol: int = 0) -> trio.socket.SocketType:
         """A `SocketFactory`."""
@@ -124,8 +133,9 @@ class Standby:
 
     async def _hold(self, *, task_status: trio.TaskStatus[SocketFactory]) -> None:
         opened, reason = False, "its port is gone"
+        self._scope, self._gone = trio.CancelScope(), trio.Event()
         try:
-            with single_error():
+            with self._scope, single_error():
                 async with trio.open_nursery() as nursery:
                     factory = await nursery.start(self._serve)
                     opened = True
@@ -136,4 +146,7 @@ class Standby:
             reason = str(error) or type(error).__name__
         finally:
             self._factory = None
+            self._gone.set()
+        if self._scope.cancelled_caught:
+            return
         event(log, "publish-lan-lost", logging.ERROR, reason=reason)

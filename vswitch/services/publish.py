@@ -9,7 +9,8 @@ away for `GRACE`, what was open to it is reset: it would only hang.
 
 Invariants: a fault in one connection costs that one, a fault in a listener its rule, and neither
 the switch. A rule that is said again keeps its listening sockets and what is open; its limits and
-its target hold for what comes. What `unpublish` takes away is reset.
+its target hold for what comes, its idle times for what is open, too. What `unpublish` takes away is
+reset. Without a rule there is no network on the LAN for them, and no port.
 
 Error contract: `ConfigError` for rules that exclude each other, `NotFound` for one that is not
 there, `VswitchError` for a place that cannot be listened at and for a LAN that cannot be had.
@@ -80,7 +81,8 @@ class Published:
     def change(self, rule: PublishRule) -> None:
         """Other limits, and perhaps another target, at the same place."""
         moved, self.rule, self.gate.limits = rule.to != self.rule.to, rule, rule
-        self.limits.idle, self.limits.udp_idle = rule.idle, rule.udp_idle
+        self.limits.idle.change(rule.idle)
+        self.limits.udp_idle.change(rule.udp_idle)
         self.counts.target, self.toward = str(rule.to), None
         if moved and rule.listen.udp:  # a client of UDP may go on for ever
             for host in self.hosts:
@@ -150,10 +152,7 @@ class Publisher:
 
     async def apply(self, rules: Sequence[PublishRule], live: Container[Listen] = ()) -> None:
         """Have exactly these. What is there stays. `live`: where no file says it."""
-        wanted = {rule.listen for rule in rules}
-        for each in self.rules:
-            if each.rule.listen not in wanted:
-                await self.unpublish(each.rule.listen)
+        await self.release(rules)
         for rule in rules:
             known, is_live = self._rules.get(rule.listen), rule.listen in live
             if known is not None and known.rule == rule and known.ended is None:
@@ -161,9 +160,16 @@ class Publisher:
             else:
                 await self.publish(rule, live=is_live)
 
+    async def release(self, rules: Sequence[PublishRule]) -> None:
+        """Listen no more where none of these does."""
+        wanted = {rule.listen for rule in rules}
+        for each in self.rules:
+            if each.rule.listen not in wanted:
+                await self.unpublish(each.rule.listen, leave=not rules)
+
     async def publish(self, rule: PublishRule, *, live: bool = True) -> Published:
         """Have this rule, in place of one at the same place."""
-        async with self._changing:
+        async with self._changing, self._left_at_the_end():
             others = [each.rule for each in self.rules if each.rule.listen != rule.listen]
             check_room(rule, others, str(rule.listen), self.subnet)
             known = self._rules.get(rule.listen)
@@ -176,9 +182,9 @@ class Publisher:
         self._note("published", listen=str(rule.listen), to=str(rule.to))
         return known
 
-    async def unpublish(self, listen: Listen) -> Published:
-        """Listen there no more, and reset what is open."""
-        async with self._changing:
+    async def unpublish(self, listen: Listen, *, leave: bool = True) -> Published:
+        """Listen there no more, and reset what is open. `leave` the LAN after the last one."""
+        async with self._changing, self._left_at_the_end(leave):
             known = self._rules.pop(listen, None)
             if known is None:
                 raise NotFound(f"nothing is published at {listen}: see `vswitch publish`")
@@ -187,6 +193,15 @@ class Publisher:
                 await known.gone.wait()
         self._note("unpublished", listen=str(listen), to=str(known.rule.to))
         return known
+
+    @asynccontextmanager
+    async def _left_at_the_end(self, leave: bool = True) -> AsyncIterator[None]:
+        """Without a rule at the end of the context there is no port."""
+        try:
+            yield
+        finally:
+            if leave and not self._rules:
+                await self._lan.close()
 
     async def _begin(self, rule: PublishRule, live: bool) -> Published:
         if (nursery := self._nursery) is None:

@@ -17,13 +17,14 @@ from attrs import field, frozen
 from vswitch.addresses import switch_address
 from vswitch.config.converters import (
     Network,
+    Share,
     to_bool,
     to_connection_limit,
     to_connection_rate,
     to_duration_or_off,
     to_networks,
-    to_optional_connection_limit,
     to_published,
+    to_share,
     to_target,
 )
 from vswitch.config.networks import below, tables_of
@@ -45,10 +46,13 @@ class PublishLimits:
         converter=to_connection_limit,
         metadata=option("connections or UDP clients at once; more are refused (1024)", "N"),
     )
-    max_per_client: int | None = field(
-        default=None,
-        converter=to_optional_connection_limit,
-        metadata=option("the same of one address, of IPv6 one /64; or off (off)", "N"),
+    max_per_client: int | Share | None = field(
+        default=Share.FAIR,
+        converter=to_share,
+        metadata=option(
+            "the same of one address, of IPv6 one /64; or off (TCP: three quarters)",
+            "N",
+        ),
     )
     rate: float | None = field(
         default=None,
@@ -90,6 +94,14 @@ class PublishLimits:
         metadata=option("tell the server who asks, by PROXY protocol v2", kind="switch"),
     )
 
+    @property
+    def per_client(self) -> int | None:
+        """What one client may have at once; None for no limit. Where nobody says it, one alone
+        keeps nobody out, and a proxy, through which all come as one, has most.
+        """
+        said = self.max_per_client
+        return max(1, self.max_connections * 3 // 4) if isinstance(said, Share) else said
+
 
 @frozen(kw_only=True)
 class PublishRule(PublishLimits):
@@ -99,6 +111,12 @@ class PublishRule(PublishLimits):
         converter=to_published, metadata=option("where: tcp://[ADDR]:PORT, udp://[ADDR]:PORT")
     )
     to: Target = field(converter=to_target, metadata=option("which service: NAME:PORT"))
+
+    @property
+    def per_client(self) -> int | None:
+        """As above; of UDP, whose sources are easily forged, a new client takes a place instead."""
+        forged = self.listen.udp and self.max_per_client is Share.FAIR
+        return None if forged else super().per_client
 
     def target_port(self, port: int) -> int:
         """Which port on the LAN belongs to one that is listened at."""

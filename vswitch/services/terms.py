@@ -59,6 +59,8 @@ def to_servers(value: str | Sequence[str] | None) -> tuple[IPv4Address, ...] | N
     """Addresses: a list, or text with commas or spaces; None for what is usual."""
     if value is None:
         return None
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("must be addresses: a list, or text")
     found = tuple(map(_address, to_texts(value) if isinstance(value, str) else value))
     if len(found) > _MAX_SERVERS:
         raise ValueError(f"at most {_MAX_SERVERS}")

@@ -15,8 +15,6 @@ import trio
 from vswitch.addresses import HostPort
 from vswitch.api.http import Api
 from vswitch.api.routes import SWITCH
-from vswitch.config.options import ServeConfig
-from vswitch.config.sources import read_tables
 from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.logs import event
 from vswitch.page.files import PageFiles
@@ -27,12 +25,6 @@ from vswitch.web.server import Limits, Routes, WebServer
 _LIMITS = Limits(connections=128, per_address=128, turns=1000.0)
 
 log = logging.getLogger(__name__)
-
-
-def api_over_https(config: ServeConfig) -> bool:
-    """Whether the HTTPS side has the API: not where the file is silent about one."""
-    wanted = config.config is not None and "api" in read_tables(config.config)
-    return config.https is not None and config.api_https and wanted
 
 
 def routes_of(underlay: Underlay) -> Routes:

@@ -12,6 +12,7 @@ Error contract: `ConfigError`, one line for each thing that is wrong, with its p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,13 @@ import attrs
 from attrs import frozen
 
 from vswitch.config.document import (
+    LIVE,
     Document,
     Flat,
     Key,
     Overlay,
     changed,
+    check_plain,
     flatten,
     listen_key,
     overlay_between,
@@ -35,15 +38,16 @@ from vswitch.config.document import (
     unflatten,
 )
 from vswitch.config.lines import line_of
-from vswitch.config.networks import below
+from vswitch.config.networks import below, check_networks
 from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
 from vswitch.config.sources import fill, flag_of, options_of, read_known, read_tables
 from vswitch.errors import ConfigError
+from vswitch.logs import clean
 from vswitch.serving.plan import NetworkPlan, plan_networks
 
 OTHERS: Final = ("exec", "join", "proxy")  # tables of a file that are not the switch's
-FILE, SAVED, LIVE, OPTION = "file", "saved", "live", "option"
+FILE, SAVED, OPTION = "file", "saved", "option"  # who says something, besides `LIVE`
 
 # Options of `serve`, and of a network, that hold from the next start on: what was made of them
 # (sockets, interfaces, what members were told) cannot be another without ending their sessions.
@@ -55,7 +59,10 @@ RESTART: Final = frozenset(
         *("subnet", "mtu", "local_port", "dev", "bridge", "bridge_dhcp", "bridge_ra"),
     )
 )
+_MESSAGE: Final = 1000  # characters of a line about what is wrong
+_LISTED: Final = re.compile(r"((?:network\.[^.]+\.)?)(publish|foreign)\[(\d+)\]")
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
+_MEND: Final = "; it was changed live and kept: mend that line, or take it out"
 _HEAD: Final = (
     "# Written by vswitch: what was changed live and is kept. It lies over the configuration\n"
     "# file of `vswitch serve`; `removed` names what of that file is taken away. It may be\n"
@@ -70,11 +77,6 @@ class Change:
     key: Key
     before: Any
     after: Any
-
-    @property
-    def text(self) -> str:
-        """On one line, without values of whole tables."""
-        return f"{spelled(self.key)}: {_short(self.before)} -> {_short(self.after)}"
 
 
 @frozen(kw_only=True)
@@ -92,7 +94,8 @@ class Configuration:
     @classmethod
     def read(cls, config: ServeConfig, given: Mapping[str, Any] | None) -> Configuration:
         """The one to begin with."""
-        return _make(config, given, *_files(config), Overlay())
+        with _lines_named(config):
+            return _make(config, given, *_files(config), Overlay())
 
     @classmethod
     def of_file(cls, config: ServeConfig) -> Configuration:
@@ -115,7 +118,9 @@ class Configuration:
         """With exactly these tables, of which nothing is live any more."""
         if others := [name for name in OTHERS if name in tables]:
             raise ConfigError(f"{others[0]}: is no table of a switch")
-        read_known(Document("the configuration", tables), set(TABLES))
+        document = Document("the configuration", tables)
+        read_known(document, set(TABLES))
+        check_networks(document, tables)
         wanted = flatten(tables)
         if self.given is not None:
             for change in differences(self.flat, wanted):
@@ -134,6 +139,12 @@ class Configuration:
     def tables(self) -> dict[str, Any]:
         """The same, as a file has it."""
         return unflatten(self.flat)
+
+    @property
+    def api_over_https(self) -> bool:
+        """Whether the HTTPS side has the API: not where nobody says anything of one."""
+        wanted = any(key[0] == "api" for key in self.flat)
+        return self.config.https is not None and self.config.api_https and wanted
 
     @property
     def saved_text(self) -> str:
@@ -172,6 +183,8 @@ def need_restart(before: Configuration, after: Configuration) -> Iterator[str]:
     for key, name in _fields().items():
         if name in RESTART and getattr(before.config, name) != getattr(after.config, name):
             yield spelled(key)
+    if before.api_over_https != after.api_over_https:
+        yield "api"
     for name in before.plans.keys() & after.plans.keys():
         old, new = before.plans[name].config, after.plans[name].config
         for option in options_of(NetworkConfig):
@@ -207,13 +220,16 @@ def _files(config: ServeConfig) -> tuple[Flat, Overlay]:
     if not saved.exists():
         return file, Overlay()
     try:
-        return file, overlay_of(read_tables(saved))
+        tables = read_tables(saved)
+        check_networks(saved, tables)
+        return file, overlay_of(tables)
     except ValueError as error:
         raise ConfigError(f"{saved}: {error}") from None
 
 
 def _read(path: Path | None) -> Flat:
     tables = {} if path is None else read_known(path, set(TABLES))
+    check_networks(path, tables)
     return flatten({key: value for key, value in tables.items() if key not in OTHERS})
 
 
@@ -229,16 +245,40 @@ def _lines_named(config: ServeConfig) -> Iterator[None]:
 
 def _with_line(problem: str, config: ServeConfig) -> str:
     place, colon, rest = problem.partition(": ")
+    own = _of_list(rest, config)
     for path in (config.files.saved, config.config):  # what is saved lies over the file
         if path is None or str(path) not in place.split(_WITH):
             continue
+        if own is not None and own[0] != path:
+            continue
         try:
-            line = line_of(path.read_text(), rest)
+            line = line_of(path.read_text(), rest if own is None else own[1])
         except (OSError, ValueError):  # it has gone meanwhile, or is none
             continue
         if line is not None:
-            return f"{path}:{line}{colon}{rest}"
+            hint = _MEND if path == config.files.saved else ""
+            return f"{path}:{line}{colon}{rest}{hint}"
     return problem
+
+
+def _of_list(problem: str, config: ServeConfig) -> tuple[Path | None, str] | None:
+    """The file that one of a list is of, and the problem with its number there, which counted those
+    of all files. None for what is of no list, or of no file.
+    """
+    if (found := _LISTED.match(problem)) is None:
+        return None
+    before = (*found[1].split(".")[:-1], found[2])
+    try:
+        file, saved = _files(config)
+        said = [key for key in saved.over(file) if key[:-1] == before]
+        key = said[int(found[3]) - 1]
+    except (ConfigError, IndexError):
+        return None
+    path, flat = (
+        (config.files.saved, saved.values) if key in saved.values else (config.config, file)
+    )
+    number = [each for each in flat if each[:-1] == before].index(key) + 1
+    return path, f"{found[1]}{found[2]}[{number}]{problem[found.end() :]}"
 
 
 def _make(
@@ -251,6 +291,10 @@ def _make(
     document = Document(_WITH.join(names), unflatten(live.over(saved.over(file))))
     config, problems = began, ""
     try:
+        check_plain({**saved.values, **live.values})
+    except ValueError as error:
+        raise ConfigError(f"{document}: {clean(str(error))[:_MESSAGE]}") from None
+    try:
         if given is not None:
             config = fill(ServeConfig, given, document, table="serve", tables=TABLES)
     except ConfigError as error:
@@ -258,9 +302,10 @@ def _make(
     try:
         plans = plan_networks(config, document)
     except ConfigError as error:
-        raise ConfigError("\n".join(filter(None, (problems, str(error))))) from None
-    if problems:
-        raise ConfigError(problems)
+        problems = "\n".join(filter(None, (problems, str(error))))
+    if problems:  # which may quote what somebody has said
+        said = [clean(line) for line in problems.splitlines()]
+        raise ConfigError("\n".join(each[:_MESSAGE] for each in said))
     return Configuration(
         began=began,
         given=given,
@@ -280,12 +325,3 @@ def _live(plan: NetworkPlan, live: Overlay) -> frozenset[Listen]:
         for rule in plan.published
         if (*before, "publish", listen_key(str(rule.listen))) in live.values
     )
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, Mapping):
-        return "{...}"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

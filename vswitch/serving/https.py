@@ -21,7 +21,7 @@ from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.logs import event
 from vswitch.runtime import allow_files
-from vswitch.serving.api import api_over_https, routes_of
+from vswitch.serving.api import routes_of
 from vswitch.serving.status import Underlay
 from vswitch.web.certificates import Certificate
 from vswitch.web.links import serve_https
@@ -59,9 +59,12 @@ async def serve_members_over_https(
     config: ServeConfig,
     certificate: Certificate,
     *,
+    api: bool,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Until cancelled, or a fault. Started when it listens. `keys` are the switch's, public."""
+    """Until cancelled, or a fault. Started when it listens. `keys` are the switch's, public; with
+    `api` that is there, too.
+    """
     where = config.https
     assert where is not None
     host = None if where.host == "::" else where.host
@@ -69,8 +72,7 @@ async def serve_members_over_https(
     limits = Limits()
     allowed = allow_files(limits.connections + _OTHER_FILES)
     limits = attrs.evolve(limits, connections=max(1, allowed - _OTHER_FILES))
-    wanted = await trio.to_thread.run_sync(api_over_https, config)
-    routes = routes_of(underlay) if wanted else None
+    routes = routes_of(underlay) if api else None
     try:
         async with trio.open_nursery() as nursery:
             listening = await nursery.start(

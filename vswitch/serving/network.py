@@ -95,7 +95,15 @@ class Network:
         await self._publisher.apply(plan.published, plan.live)
         assert self.services is not None
         await self.services.apply(plan.services)
+        self.reception.tell_names()
         self.plan = plan
+
+    async def release(self, plan: NetworkPlan | None) -> None:
+        """Give up the places on this host that this plan does not have, None for none, for another
+        network to take them. `go_by` of the plan before has them back.
+        """
+        await self._publisher.release(() if plan is None else plan.published)
+        await self._foreign.release(() if plan is None else plan.foreign)
 
     def say_goodbye(self) -> None:
         """Tell the members that it is served no more, and unplug them."""

@@ -53,6 +53,7 @@ from vswitch.members.protocol import (
     Peers,
     Rekey,
     Roster,
+    Update,
     Welcome,
     Who,
 )
@@ -87,6 +88,7 @@ class ConnectedMember:
     address6: str = ""  # CIDR form, for who uses it
     offered: tuple[Network, ...] = ()  # that are behind it, as it says
     told: tuple[str, ...] = ()  # of gateways
+    told_names: tuple[tuple[str, ...], str] = ((), "")  # name servers and domain
     why: str | None = None  # it was unplugged, if not by itself
     leaving: bool = False  # it has asked to be forgotten
     switch_key: PublicKey | None = None  # that its host goes by
@@ -232,6 +234,7 @@ class Reception:
         self.connected[key] = connected
         self._named[member.name] = member
         connected.told = self.gateways.seen_by(name)
+        connected.told_names = self.names, self.domain
         self._hosts[member.name] = _host_addresses(given)
         device.on_control = partial(self._hear, connected)
         try:
@@ -533,6 +536,15 @@ class Reception:
             {packed: each.name for each in members for packed in self._addresses_of(each)},
         )
         return gone
+
+    def tell_names(self) -> None:
+        """Members hear of another name server or domain than they know."""
+        for connected in self.connected.values():
+            if connected.told_names != (self.names, self.domain):
+                connected.told_names = self.names, self.domain
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    update = Update(names=self.names, domain=self.domain)
+                    connected.device.send_control(update)
 
     def _tell_roster(self) -> None:
         """Members that keep a list of the others are to ask for it anew."""

@@ -11,7 +11,7 @@ not be had; then all is as it was. `on_signal` raises nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -164,17 +164,20 @@ class Reloader:
     async def _go_by(self, new: Configuration, *, keep: bool) -> Configured:
         old = self.configuration
         check_restart(old, new)
-        undo: list[Callable[[], Awaitable[None]]] = []
+        begun: list[str] = []
         try:
-            await self._apply(old, new, undo)
+            await self._apply(new, begun)
             if keep:
                 await trio.to_thread.run_sync(_write, new)
         except Exception:
-            for step in reversed(undo):
-                await step()
+            for name in begun:
+                await self._networks.end(name)
+            await self._apply(old, [])
             raise
         for name in old.plans.keys() - new.plans.keys():
             await self._networks.end(name)
+        if new.given is not None and new.config.log_level != old.config.log_level:
+            set_level(new.config.log_level)
         self.configuration = new
         changes = differences(old.flat, new.flat)
         said = ",".join(spelled(each.key) for each in changes)
@@ -183,23 +186,20 @@ class Reloader:
             changes=_told(changes), unsaved=_told(new.unsaved()), saved=_told(new.kept())
         )
 
-    async def _apply(
-        self, old: Configuration, new: Configuration, undo: list[Callable[[], Awaitable[None]]]
-    ) -> None:
-        """All but the end of networks that are no more, which cannot be taken back."""
+    async def _apply(self, new: Configuration, begun: list[str]) -> None:
+        """All but the end of networks that are no more, which cannot be taken back. What one gives
+        up is free before another one takes it.
+        """
         networks = self._networks
+        for name, network in networks.running.items():
+            await network.release(new.plans.get(name))
         for name, plan in new.plans.items():
-            network = networks.running.get(name)
-            if network is None:
-                await networks.begin(new.config, plan)
-                undo.append(partial(networks.end, name))
+            if name in networks.running:
+                await networks.running[name].go_by(plan)
             else:
-                undo.append(partial(network.go_by, old.plans[name]))
-                await network.go_by(plan)
-        undo.append(partial(networks.serve_as, old.config))
+                await networks.begin(new.config, plan)
+                begun.append(name)
         await networks.serve_as(new.config)
-        if new.given is not None and new.config.log_level != old.config.log_level:
-            set_level(new.config.log_level)
 
 
 def _without(live: Overlay, kept: Overlay) -> Overlay:

@@ -157,10 +157,9 @@ async def serve(
                 await nursery.start(endpoint.serve, networks.receive)
                 nursery.start_soon(rekeying.run)
                 if certificate is not None:
-                    known = partial(_raw_keys, networks)
-                    await nursery.start(
-                        serve_members_over_https, underlay, known, config, certificate
-                    )
+                    known, api = partial(_raw_keys, networks), configuration.api_over_https
+                    listen = partial(serve_members_over_https, underlay, known, config, certificate)
+                    await nursery.start(partial(listen, api=api))
                 if config.api is not None:
                     await nursery.start(serve_api, underlay, config.api)
                 for plan in plans.values():

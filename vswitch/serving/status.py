@@ -5,12 +5,14 @@ Error contract: `VswitchError` where the registry cannot be read.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import attrs
+import trio
 from attrs import Factory, define, field
 
 from transport import Endpoint
@@ -40,6 +42,8 @@ from vswitch.switch.faults import Fault
 from vswitch.switch.port import Port, SwitchStatistics
 from vswitch.switch.switch import Switch
 from vswitch.version import VERSION
+
+FRESH = 1.0  # seconds
 
 
 @define(eq=False)
@@ -71,10 +75,17 @@ class ServeStatus:
     # What `_settings` found in the settings that were in force then.
     _shown: WeakKeyDictionary[Port, dict[str, Any]] = Factory(WeakKeyDictionary)
     _shown_of: Settings | None = None
+    _measuring: trio.Lock = Factory(trio.Lock)
+    _measured: float = -math.inf  # when the round trips were, on Trio's clock
 
     async def read(self) -> SwitchStatus:
-        """As it is now."""
-        await measured([each.channel for each in self.reception.connected.values()])
+        """As it is now, but for round trips, which may be `FRESH` seconds old: many who look cost
+        the members no more than one.
+        """
+        async with self._measuring:
+            if trio.current_time() - self._measured >= FRESH:
+                await measured([each.channel for each in self.reception.connected.values()])
+                self._measured = trio.current_time()
         impaired = self._impaired()
         connected = {each.port: each for each in self.reception.connected.values()}
         reached = [each.text() for each in self.served.reached_at(self.served.public)]

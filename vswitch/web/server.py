@@ -25,6 +25,7 @@ import contextlib
 import ipaddress
 import logging
 import random
+import re
 import ssl
 import time
 from collections import Counter
@@ -48,6 +49,8 @@ _READ = 16 * 1024  # bytes of one read
 _LINGER = 1.0  # seconds to hear the end of what a refused client says, so that it hears us
 _LINGER_BYTES = 256 * 1024
 _HEADER_LINES = 128  # h11 takes 5 µs for each
+_HEAD_END = re.compile(rb"\n\r?\n")  # where h11 sees it
+_FOLD = re.compile(rb"\n[ \t]")  # obs-fold, which others may read otherwise (RFC 9112 5.2)
 _PIECE = 256  # bytes; a header in smaller ones is read slowly, since each costs a turn of Trio
 _PIECE_PAUSE = 0.05  # seconds
 _TURN_MEMORY = 2.5  # seconds until an address that has had turns is as good as another
@@ -426,12 +429,19 @@ class _Connection:
 
     def _event(self) -> Any:
         if self._http.their_state is h11.IDLE:
-            head = self._http.trailing_data[0].partition(b"\r\n\r\n")[0]
+            head = _HEAD_END.split(self._http.trailing_data[0], 1)[0]
             if head.count(b"\n") > _HEADER_LINES:
                 raise h11.RemoteProtocolError("too many lines", error_status_hint=431)
+            if _FOLD.search(head):
+                raise h11.RemoteProtocolError("a header of several lines", error_status_hint=400)
         return self._http.next_event()
 
     def _request(self, found: h11.Request) -> Request:
+        names = [name for name, _ in found.headers]
+        if b"transfer-encoding" in names and (
+            b"content-length" in names or found.http_version < b"1.1"
+        ):  # whoever is before us may see the end of the body elsewhere (RFC 9112 section 6.1)
+            raise h11.RemoteProtocolError("whose length is not told", error_status_hint=400)
         try:
             parts = urlsplit(found.target.decode("ascii"))
         except ValueError:

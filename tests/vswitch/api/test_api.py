@@ -62,6 +62,17 @@ async def an_api(site, **options):
         yield lambda role=None: Client(where, tokens.get(role, role)), running
 
 
+async def test_a_body_that_is_none_is_the_fault_of_its_client(site, caplog):
+    async with an_api(site) as (client, _):
+        head = "POST /v1/login HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        host, _, port = client().where.rpartition(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            await stream.send_all(head.encode() + b"1\r\nabc\r\n")
+            said = b"".join([piece async for piece in stream])
+        assert said.startswith(b"HTTP/1.1 400 ")
+    assert "api-failed" not in caplog.text
+
+
 async def test_status_and_who_asks(site):
     async with an_api(site) as (client, running):
         status, said, _ = await client(Role.READ)("GET", "/v1/status")
@@ -96,6 +107,21 @@ async def test_a_session_of_the_page(site):
             assert found[0] == status
         from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
         assert (await client()("POST", "/v1/login", {"token": token}, **from_elsewhere))[0] == 403
+        # What has no Fetch Metadata says at least where the page is from.
+        here = client().where
+        for origin, status in (
+            (f"http://{here}", 200),
+            (f"HTTPS://{here}", 200),  # before a proxy that ends the TLS
+            (f"http://{here}.evil.example", 403),
+            ("http://evil.example", 403),
+            (f"ftp://{here}", 403),
+            ("null", 403),
+            (here, 403),
+        ):
+            found = await client()("POST", "/v1/login", {"token": token}, Origin=origin)
+            assert (origin, found[0]) == (origin, status)
+            found = await client()("GET", "/v1/session", **mine, Origin=origin)
+            assert (origin, found[0]) == (origin, 200 if status == 200 else 401)
         body = {"name": "other", "role": "read"}
         assert (await client()("POST", "/v1/tokens", body, **mine))[0] == 403
         right = {**mine, "X-CSRF-Token": said["csrf"]}
@@ -219,6 +245,17 @@ async def test_a_member_answers_on_its_own_socket(site):
             schema_of(kind, schemas)
             assert said.keys() == schemas[kind.__name__]["properties"].keys()
             assert from_json(said, kind)
+        listed = (await trio.to_thread.run_sync(request, path, "events"))["events"]
+        (first,) = [each for each in listed if each["kind"] == "connected"]
+        assert (first["member"], first["switch_port"], first["port"]) == ("pc1", 1, "")
+        async with await trio.open_unix_socket(str(path)) as stream:
+            head = "GET /v1/events HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n"
+            await stream.send_all(head.encode())
+            said = b""
+            while said.count(b"data: ") < len(listed):
+                said += await stream.receive_some()
+        assert b"Content-Type: text/event-stream" in said
+        assert b'id: %d\ndata: {"number": %d,' % (first["number"], first["number"]) in said
 
 
 async def test_a_body_that_does_not_come_costs_one_connection(autojump_clock):
@@ -353,3 +390,28 @@ def test_a_use_that_cannot_be_noted_is_not_tried_each_time(tmp_path, monkeypatch
     with pytest.raises(VswitchError):
         store.note_use("x")
     assert not store.due(token)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hash": 5},
+        {"hash": "ü" * 64},
+        {"hash": None},
+        {"name": 5},
+        {"name": "a b"},
+        {"role": ["admin"]},
+        {"created": "yesterday"},
+        {"created": float("nan")},
+        {"used": float("inf")},
+        {"more": 1},
+    ],
+)
+def test_a_file_of_tokens_that_somebody_has_edited_is_told_and_lets_nobody_in(tmp_path, wrong):
+    store = TokenStore(tmp_path / "tokens.json")
+    secret = store.create("a", Role.ADMIN)
+    said = json.loads((tmp_path / "tokens.json").read_text())
+    said["tokens"][0] |= wrong
+    (tmp_path / "tokens.json").write_text(json.dumps(said))
+    with pytest.raises(VswitchError, match="not a file of tokens"):
+        TokenStore(tmp_path / "tokens.json").find(secret)

@@ -43,6 +43,58 @@ async def test_it_goes_round_and_a_lost_update_is_refused(site, file):
         assert running.reloader.whole() == kept
 
 
+async def test_what_no_file_could_say_is_refused(site, file):
+    deep = 1
+    for _ in range(200):
+        deep = {"a": deep}
+    async with an_api(site, config=file) as (client, running):
+        admin = client(Role.ADMIN)
+        for wrong, why in (
+            ({"adverts": {"dns": None}}, "adverts.dns: null is no value"),
+            ({"rules": {"groups": {"a": [None]}}}, "null is no value"),
+            ({"network": {"lab": {"switch": {"guard": None}}}}, "network.lab.switch.guard: null"),
+            ({"publish": {"a": {"b": 1}}}, "publish: write [[publish]]"),
+            ({"publish": [{"listen": "tcp://:1"}], "foreign": {"a": {}}}, "write [[foreign]]"),
+            ({"dhcp": {"dns": 5}}, "dhcp.dns = 5: must be addresses"),
+            ({"dhcp": {"\0\n\u202e": 5}}, "unknown option"),
+            ({"rules": {"default": ["x" * 9000]}}, "rules.default"),
+            (deep, "nested too deeply"),
+            ({"port": {"pc1": deep}}, "nested too deeply"),
+        ):
+            status, said, _ = await admin("PUT", "/v1/config", wrong)
+            assert (status, said["code"]) == (400, 2), said
+            assert why in said["error"]
+            lines = said["error"].split("\n")
+            assert all(line.isprintable() and len(line) <= 1000 for line in lines)
+        rule = {"listen": "tcp://127.0.0.1:0", "to": None}
+        assert (await admin("POST", "/v1/published?save=true", rule))[0] == 400
+        assert (await admin("PATCH", "/v1/ports/pc2?save=true", {"mirror": [None]}))[0] == 400
+        assert not running.reloader.configuration.began.files.saved.exists()
+
+
+async def test_a_new_name_has_settings_that_are_kept_as_those_of_the_old_one(site, file):
+    async with an_api(site, config=file) as (client, running):
+        admin = client(Role.ADMIN)
+        running.networks["default"].registry.enrol_local(bytes(32), "pc1", 0.0)
+        await admin("PATCH", "/v1/ports/pc1", {"mac_limit": 7})
+        await admin("PATCH", "/v1/ports/pc1?save=true", {"storm_unknown": 9})
+        await admin("PATCH", "/v1/ports/office?save=true", {"rate_in": "9M"})
+        assert (await admin("PATCH", "/v1/members/pc1", {"name": "office"}))[0] == 200
+        copied = (await admin("POST", "/v1/ports/office/copy", {"to": "attic"}))[1]
+        names = ["isolated", "mac_limit", "rate_in", "storm_unknown"]
+        assert copied == {"settings": names, "live": ["mac_limit"]}
+        assert (await admin("POST", "/v1/ports/office/copy", {"to": "attic"}))[1]["settings"] == []
+        for _ in range(2):
+            said = (await admin("GET", "/v1/config/diff"))[1]
+            assert [each["key"] for each in said["unsaved"]] == [
+                f"port.{name}.mac_limit" for name in ("attic", "office", "pc1")
+            ]
+            settings = running.managed.settings
+            assert settings.of_port("office").isolated
+            assert settings.of_port("attic").rate_in == 9e6
+            await admin("POST", "/v1/config/reload")
+
+
 async def test_what_is_changed_live_is_kept_where_that_is_said(site, file):
     async with an_api(site, config=file) as (client, running):
         admin = client(Role.ADMIN)

@@ -80,6 +80,28 @@ async def test_live_changes_are_told_kept_and_taken_back(site, file, run):
         assert f"{file}:2: port.pc1.isolated = 7" in said
 
 
+async def test_what_differs_in_tables_and_lists_is_told(site, file, run):
+    rules = [f"deny pc{number} -> pc{number + 1} tcp 22,80,443" for number in range(5)]
+    publish = "[[publish]]\nlisten = 'tcp://127.0.0.1:1'\nto = 'pc1:1'\n"
+    file.write_text(f"{FILE}[rules]\ndefault = 'allow'\nlist = {rules}\n")
+    async with site.serving(config=file):
+        changed = [*rules[1:3], "deny a -> b", *rules[3:]]
+        file.write_text(f"{FILE}{publish}[rules]\nlist = {changed}\ntests = ['a -> b denied']\n")
+        _, out, _ = await run("config", "diff")
+        assert out == (
+            "a reload would change:\n"
+            '  publish."tcp://127.0.0.1:1".listen: none -> "tcp://127.0.0.1:1"\n'
+            '  publish."tcp://127.0.0.1:1".to: none -> "pc1:1"\n'
+            '  rules.default: "allow" -> none\n'
+            "  rules.list:\n"
+            f'    - "{rules[0]}"\n'
+            '    + "deny a -> b"\n'
+            '  rules.tests: none -> ["a -> b denied"]\n'
+        )
+        file.write_text(FILE + "[network.lab]\n")
+        assert "  network.lab: none -> {}\n" in (await run("config", "diff"))[1]
+
+
 async def test_check_says_all_that_is_wrong(file, run):
     assert (await run("config", "check", str(file)))[0] == ExitCode.OK
     file.write_text(

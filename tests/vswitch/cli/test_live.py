@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -63,6 +69,31 @@ def test_a_port_is_told_with_what_there_is_to_say():
     assert told["round trip"] == "1.00 ms"
     assert told["drops queue_full"] == "2"
     assert "via" not in told
+
+
+@pytest.mark.parametrize("command", [["top"], ["status", "--watch"]])
+def test_q_ends_it_and_leaves_the_terminal_as_it_was(tmp_path, command):
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vswitch", *command, "--state", str(tmp_path)],
+        stdin=theirs,
+        stdout=theirs,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
+    )
+    shown = b""
+    while b"\x1b[?1049h" not in shown:  # the whole screen is its own
+        shown += os.read(ours, 4096)
+    os.write(ours, b"jQ")
+    while process.poll() is None:
+        if select.select([ours], [], [], 0.05)[0]:
+            os.read(ours, 4096)
+    assert process.returncode == 0
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.mark.parametrize("command", [["top"], ["status", "--watch"]])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import types
 from collections import Counter
+from functools import partial
 
 import pytest
 import trio
@@ -167,6 +171,36 @@ def test_an_os_error_of_the_program_is_not_taken_for_a_full_stdout(services, tmp
     services.body = fail
     assert main(["serve", "--state", str(tmp_path)]) == ExitCode.FAILED
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_too_few_files_are_told_with_what_to_do(services, tmp_path, capsys, wrapped):
+    async def fail():
+        try:
+            raise OSError(errno.EMFILE, "Too many open files")
+        except OSError as error:
+            if not wrapped:
+                raise
+            raise ExceptionGroup("g", [RuntimeError(), trio.TrioInternalError()]) from error
+
+    services.body = fail
+    assert main(["serve", "--state", str(tmp_path)]) == ExitCode.FAILED
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert "too many files are open: raise the limit of this process (`ulimit -n 1024`" in err
+
+
+def test_a_program_without_files_to_open_says_so(tmp_path):
+    """From the first import on, wherever it is that they run out."""
+    said = ["exec", "--name", "t1", "--state", str(tmp_path), "vsw2:x", "--", "true"]
+    for files in (6, 12, 20):
+        argv = [sys.executable, "-m", "vswitch", *said]
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (files, files))
+        done = subprocess.run(argv, preexec_fn=limit, capture_output=True, text=True, check=False)
+        assert done.returncode in (ExitCode.FAILED, ExitCode.USAGE, ExitCode.NOT_FOUND)
+        assert "Traceback" not in done.stderr
+        if done.returncode == ExitCode.FAILED:
+            assert "raise the limit of this process" in done.stderr
 
 
 def test_ctrl_c_before_anything_runs(capsys):

@@ -272,7 +272,7 @@ def test_rename_takes_the_settings_along(run, switch, files, answering):
 
     async def copy(args):
         told.append(("port-copy", args))
-        return {"settings": ["isolated"]}
+        return {"settings": ["isolated", "vlan"], "live": ["vlan"]}
 
     async def revoked(args):
         told.append(("revoked", args))
@@ -282,7 +282,7 @@ def test_rename_takes_the_settings_along(run, switch, files, answering):
     switch.enrol_local(bytes(32), "pc1", 0.0)
     code, out, err = run("rename", "pc1", "office")
     assert (code, out) == (ExitCode.OK, "pc1 is office now\n")
-    assert "isolated of pc1 holds for office" in err
+    assert "isolated, vlan of pc1 holds for office, too; until the switch ends: vlan (" in err
     assert told == [("port-copy", {"name": "pc1", "to": "office"}), ("revoked", {})]
     assert switch.named("office") is not None
     assert run("rename", "pc1", "x")[0] == ExitCode.NOT_FOUND

@@ -28,6 +28,9 @@ async def test_settings_are_shown_and_changed(site):
             await say(site, "switch-set", changes={"gard": "yes"})
         with pytest.raises(ConfigError, match=r"port\.pc1\.vlan = "):
             await say(site, "port-set", name="pc1", changes={"vlan": "5000"})
+        for name in ("", "a\0b", "a/b", "a b", "pörtchen", 129 * "x"):
+            with pytest.raises(ConfigError, match=r"no port can be called so|is empty"):
+                await say(site, "port-set", name=name, changes={"isolated": "yes"})
         assert (await say(site, "switch-set", changes={}))["settings"]["guard"] is True
 
 

@@ -42,6 +42,7 @@ MESSAGES = [
     Update(address="10.77.0.3/24", mtu=1400, gateways=[], names=["10.77.0.1"]),
     Rekey(KEY, 1_900_000_000),
     Moved(KEY),
+    Update(names=[], domain="lan.example"),
     Bye(),
     Bye(ByeCode.REVOKED, "key revoked"),
 ]

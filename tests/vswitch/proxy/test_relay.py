@@ -1,6 +1,7 @@
 """Two streams as one: half-close, resets, silence, and no more than a chunk in between."""
 
 import fcntl
+import math
 import socket
 import struct
 import termios
@@ -8,7 +9,7 @@ import termios
 import pytest
 import trio
 
-from vswitch.proxy.relay import CHUNK, End, Traffic, of_socket, relay, reset
+from vswitch.proxy.relay import CHUNK, End, IdleLimit, Silence, Traffic, of_socket, relay, reset
 
 
 async def connected():
@@ -35,7 +36,7 @@ async def test_half_close_is_passed_on_and_the_other_direction_goes_on():
     async with client, server, trio.open_nursery() as nursery:
 
         async def run():
-            result.append(await relay(near, far, traffic, idle=60, early=b"be"))
+            result.append(await relay(near, far, traffic, idle=IdleLimit(60), early=b"be"))
 
         nursery.start_soon(run)
         await client.send_all(b"fore")
@@ -64,7 +65,7 @@ async def test_what_was_sent_with_its_end_is_passed_on_whole():
 
             nursery.start_soon(send)
             await server.send_eof()
-            nursery.start_soon(lambda a, b: relay(a, b, Traffic(), idle=60), near, far)
+            nursery.start_soon(lambda a, b: relay(a, b, Traffic(), idle=IdleLimit(60)), near, far)
             received = 0
             while more := await server.receive_some():
                 received += len(more)
@@ -76,7 +77,7 @@ async def test_reader_that_has_gone_resets_the_writer():
     reset(server)
     await server.aclose()
     await client.send_all(b"x")
-    assert await relay(near, far, Traffic(), idle=60) is End.RESET
+    assert await relay(near, far, Traffic(), idle=IdleLimit(60)) is End.RESET
     async with client:
         with pytest.raises(trio.BrokenResourceError):
             await client.receive_some()
@@ -88,7 +89,7 @@ async def test_reset_is_seen_while_the_other_side_takes_nothing():
         traffic, result = Traffic(), []
 
         async def run():
-            result.append(await relay(near, far, traffic, idle=60))
+            result.append(await relay(near, far, traffic, idle=IdleLimit(60)))
             nursery.cancel_scope.cancel()
 
         async def fill():
@@ -117,7 +118,7 @@ async def test_cancelled_is_a_reset_for_both_ends():
     client, near, far, server = await ends()
     async with client, server:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: relay(near, far, Traffic(), idle=60))
+            nursery.start_soon(lambda: relay(near, far, Traffic(), idle=IdleLimit(60)))
             await client.send_all(b"x")
             assert await server.receive_some() == b"x"
             nursery.cancel_scope.cancel()
@@ -130,9 +131,9 @@ async def test_fault_is_raised_by_its_own_relay_and_others_go_on(monkeypatch):
     client, near, far, server = await ends()
     others = await ends()
     async with client, server, others[0], others[3], trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: relay(others[1], others[2], Traffic(), idle=60))
+        nursery.start_soon(lambda: relay(others[1], others[2], Traffic(), idle=IdleLimit(60)))
         with pytest.raises(AttributeError):
-            await relay(near, far, None, idle=60, early=b"x")
+            await relay(near, far, None, idle=IdleLimit(60), early=b"x")
         await others[0].send_all(b"x")
         assert await others[3].receive_some() == b"x"
         nursery.cancel_scope.cancel()
@@ -149,8 +150,31 @@ async def test_silence_ends_and_traffic_keeps(autojump_clock):
                 await client.send_all(b"x")
 
         nursery.start_soon(talk)
-        assert await relay(near, far, Traffic(), idle=10) is End.IDLE
+        assert await relay(near, far, Traffic(), idle=IdleLimit(10)) is End.IDLE
     assert trio.current_time() - start == pytest.approx(34)
+
+
+async def test_another_limit_of_silence_holds_for_what_is_silent(autojump_clock):
+    client, near, far, server = await ends()
+    patience = IdleLimit(math.inf)
+    start, told = trio.current_time(), []
+
+    async def wait():
+        await Silence(patience).reached()
+        told.append(trio.current_time() - start)
+
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+
+        async def change():
+            for limit in (100, 20, 40):
+                await trio.sleep(5)
+                patience.change(limit)
+
+        nursery.start_soon(change)
+        assert await relay(near, far, Traffic(), idle=patience) is End.IDLE
+    assert trio.current_time() - start == pytest.approx(40)
+    assert told == [pytest.approx(40)]
 
 
 def unread(stream):
@@ -163,7 +187,7 @@ async def test_slow_reader_slows_the_writer():
     client, near, far, server = await ends()
     sent = received = 0
     async with client, server, trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: relay(near, far, Traffic(), idle=60))
+        nursery.start_soon(lambda: relay(near, far, Traffic(), idle=IdleLimit(60)))
 
         async def send():
             nonlocal sent
@@ -189,7 +213,7 @@ async def test_reset_of_one_side_resets_the_other():
     stream = of_socket(client)
     reset(stream)
     await stream.aclose()
-    assert await relay(near, far, Traffic(), idle=60) is End.RESET
+    assert await relay(near, far, Traffic(), idle=IdleLimit(60)) is End.RESET
     with server, pytest.raises(ConnectionResetError):
         await server.recv(1)
 
@@ -199,7 +223,7 @@ async def test_cancelled_in_the_middle_both_sides_are_reset():
     server, far = await connected()
     with client, server:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: relay(near, far, Traffic(), idle=60))
+            nursery.start_soon(lambda: relay(near, far, Traffic(), idle=IdleLimit(60)))
             await client.send(b"the beginning")
             assert await server.recv(99) == b"the beginning"
             nursery.cancel_scope.cancel()
@@ -227,7 +251,7 @@ async def test_much_in_both_directions_arrives_whole():
 
     with client, server:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: relay(near, far, traffic, idle=60))
+            nursery.start_soon(lambda: relay(near, far, traffic, idle=IdleLimit(60)))
             for sock in (client, server):
                 nursery.start_soon(send, sock)
                 nursery.start_soon(receive, sock)

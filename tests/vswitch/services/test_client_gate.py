@@ -52,6 +52,14 @@ def test_limits_of_the_rule_and_of_a_client_and_places_come_back():
     assert both.open == 0
 
 
+def test_one_client_leaves_a_quarter_to_others_where_nobody_says_how_much_it_may_have():
+    usual = gate(max_connections=8)
+    assert [usual.enter("192.0.2.1") for _ in range(7)] == [None] * 6 + ["client_full"]
+    assert [usual.enter(f"192.0.2.{number}") for number in (2, 3, 4)] == [None, None, "full"]
+    alone = gate(max_connections=8, max_per_client="off")
+    assert [alone.enter("192.0.2.1") for _ in range(9)] == [None] * 8 + ["full"]
+
+
 def test_a_host_with_many_addresses_of_ipv6_is_one_client():
     one = gate(max_per_client=1)
     assert one.enter("2001:db8::1") is None

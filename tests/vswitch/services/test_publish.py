@@ -55,6 +55,7 @@ class World:
         self.makes = host_socket
         self.opened = 0
         self.lost = trio.Event()
+        self.is_there = False
 
     def find(self, name):
         return self.members.get(name, Whereabouts("", why="no_name"))
@@ -62,8 +63,12 @@ class World:
     async def serve_lan(self, *, task_status):
         self.opened += 1
         task_status.started(self.makes)
-        await self.lost.wait()
-        raise VswitchError("a planted end")
+        self.is_there = True
+        try:
+            await self.lost.wait()
+            raise VswitchError("a planted end")
+        finally:
+            self.is_there = False
 
     async def publish(self, listen, to, **said):
         rule = read_rule({"listen": listen, "to": to} | said, "here", SUBNET)
@@ -458,6 +463,55 @@ async def test_a_lan_that_is_lost_is_opened_again_when_it_is_wanted(world, caplo
             await stream.send_all(b"a")
             assert await stream.receive_some() == b"a"
         assert world.opened == 2
+
+
+async def test_without_a_rule_there_is_no_network_on_the_lan(world, caplog):
+    caplog.set_level(logging.ERROR)
+    said = {"listen": f"tcp://127.0.0.1:{port()}", "to": "pc1:9"}
+    first, other = (
+        read_rule({**said, "listen": f"tcp://127.0.0.1:{where}"}, "here", SUBNET)
+        for where in (port(), port())
+    )
+    await world.publisher.apply([first])
+    await world.publisher.apply([other])
+    assert (world.is_there, world.opened) == (True, 1)  # the same, as there is always a rule
+    await world.publisher.apply([])
+    assert not world.is_there
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(VswitchError, match="in use"):
+            await world.publish(f"tcp://127.0.0.1:{taken.getsockname()[1]}", "pc1:9")
+    assert not world.is_there
+    await world.publish(f"tcp://127.0.0.1:{port()}", "pc1:9")
+    assert world.is_there
+    (rule,) = world.publisher.rules
+    await world.publisher.unpublish(rule.rule.listen)
+    assert not world.is_there
+    assert "publish-lan-lost" not in caplog.text
+
+
+async def test_other_idle_times_hold_for_what_is_open(world):
+    async with server(echo) as inner, udp_echo() as sink:
+        where = port()
+        tcp = {"listen": f"tcp://127.0.0.1:{where}", "to": f"pc1:{inner}"}
+        udp = {"listen": f"udp://127.0.0.1:{where}", "to": f"pc1:{sink}"}
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as one:
+            await one.connect(("127.0.0.1", where))
+            for idle in ("1h", "1s"):
+                said = {"idle": idle, "udp_idle": idle}
+                rules = [read_rule({**each, **said}, "here", SUBNET) for each in (tcp, udp)]
+                await world.publisher.apply(rules)
+                if idle == "1h":
+                    stream = await trio.open_tcp_stream("127.0.0.1", where)
+                    await stream.send_all(b"a")
+                    assert await stream.receive_some() == b"a"
+                    await one.send(b"a")
+                    assert await one.recv(99) == b"127.0.0.1 a"
+        async with stream:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        await until(lambda: not any(each.counts.open for each in world.publisher.rules))
 
 
 async def test_a_lan_that_cannot_be_had_is_told_and_later_counted(world):

@@ -88,9 +88,13 @@ def test_where_it_cannot_lead(text, said):
 
 def test_defaults_and_settings():
     plain = rule()
-    assert (plain.max_connections, plain.max_per_client, plain.rate) == (1024, None, None)
+    assert (plain.max_connections, plain.per_client, plain.rate) == (1024, 768, None)
     assert (plain.idle, plain.udp_idle) == (3 * 3600, 120)
     assert rule(idle="off").idle == inf
+    assert rule(max_connections=1).per_client == 1
+    assert rule(max_per_client="off").per_client is None
+    assert rule(listen="udp://:1").per_client is None
+    assert rule(listen="udp://:1", max_per_client=5).per_client == 5
     full = rule(max_per_client="5", rate=0.5, rate_per_client="10/s", idle="30s", allow="::/0")
     assert (full.max_per_client, full.rate, full.rate_per_client) == (5, 0.5, 10)
     ranged = rule(listen="tcp://:8000-8002", to="pc1:9000-9002")

@@ -1,7 +1,9 @@
 """Another configuration for a switch that runs: applied whole, or nothing has changed."""
 
+import itertools
 import json
 import logging
+import re
 import socket
 
 import attrs
@@ -11,7 +13,14 @@ import trio
 from vswitch.config.document import flatten
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, VswitchError
-from vswitch.serving.configuration import RESTART, Configuration
+from vswitch.serving.configuration import (
+    RESTART,
+    Change,
+    Configuration,
+    check_restart,
+    differences,
+    need_restart,
+)
 from vswitch.serving.server import serve
 from vswitch.state import StateDir
 
@@ -102,6 +111,13 @@ async def test_whatever_is_in_force_a_reload_makes_it_what_the_file_says(site, f
         ("[serve]\n[oops]\n", "unknown table"),
         ("[rules]\nlist = ['deny pc1 -> pc2']\ntests = ['pc1 -> pc2 allowed']\n", "tests 1"),
         ("[port.pc1]\nmirror = 'pc1'\n", "pc1"),
+        ('[port."a/b"]\nisolated = true\n', r"toml:1: port\.\W+a/b\W+no port can be"),
+        ('[port."\\u0000"]\nisolated = true\n', r"toml:1: port\.\W+u0000\W+no port can be"),
+        ("[network.x.prot]\n", "serve.toml:1: network.x: unknown table prot: did you mean 'port'"),
+        ("[network.x]\n[network.x.port.pc1.a]\n", "toml:2: network.x.port.pc1: unknown option a"),
+        ("[switch.a]\n", "serve.toml:1: switch: unknown option a"),
+        (f"[port.pc1]\n{'.'.join(['a'] * 900)} = 1\n", "nested too deeply"),
+        ("[network." + 200 * "y" + "]\n", r"network.y{77}\.\.\.: a name is"),
     ],
 )
 async def test_a_broken_file_changes_nothing_and_says_why(site, file, text, reason, caplog):
@@ -112,8 +128,42 @@ async def test_a_broken_file_changes_nothing_and_says_why(site, file, text, reas
         with pytest.raises(VswitchError, match=reason):
             await running.reloader.reload()
         await running.reloader.on_signal()
-        assert any("reload-refused" in line and reason in line for line in caplog.messages)
+        assert any("reload-refused" in line and re.search(reason, line) for line in caplog.messages)
         assert in_force(running) == before
+
+
+@pytest.mark.parametrize(
+    ("saved", "problem"),
+    [
+        ("# kept\n[port.pc1]\nisolated = 3\n", ":3: port.pc1.isolated = 3: .*: mend that line"),
+        ("[prot.pc1]\nisolated = true\n", ":1: unknown table prot: .*mend that line"),
+        ("removed = 3\n", ":1: removed: must be a list of keys, .*mend that line"),
+        ("[network.x.prot]\n", ":1: network.x: unknown table prot: .*mend that line"),
+    ],
+)
+async def test_a_start_names_the_line_of_what_was_kept_and_is_wrong(site, file, saved, problem):
+    file.write_text(BASE + "[port.pc1]\nisolated = true\n")
+    site.files.ensure()
+    site.files.saved.write_text(saved)
+    with pytest.raises(ConfigError, match=re.escape(str(site.files.saved)) + problem):
+        Configuration.read(ServeConfig(config=file, state=site.files.path), {"config": file})
+
+
+def test_the_line_of_one_of_a_list_is_that_in_its_own_file(site, file):
+    site.files.ensure()
+    good = "[[publish]]\nlisten = 'tcp://:{}'\nto = 'pc1:1'\n"
+    bad = "[[{}publish]]\nlisten = 'tcp://:{}'\nto = '='\n"
+    file.write_text(good.format(1) + bad.format("", 2) + good.format(3))
+    saved = site.files.saved
+    saved.write_text(good.format(1) + good.format(4) + bad.format("", 5) + bad.format("", 6))
+    with pytest.raises(ConfigError) as caught:
+        Configuration.read(ServeConfig(config=file, state=site.files.path), {"config": file})
+    lines = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
+    assert lines == [f"{file}:6", f"{saved}:9", f"{saved}:12"]
+    file.write_text("[network.lab]\n" + good.format(1).replace("publish", "network.lab.publish"))
+    saved.write_text(bad.format("network.lab.", 2))
+    with pytest.raises(ConfigError, match=re.escape(f"{saved}:3: network.lab.publish[2].to")):
+        Configuration.read(ServeConfig(config=file, state=site.files.path), {"config": file})
 
 
 async def test_what_cannot_be_had_is_taken_back_whole(site, file):
@@ -134,6 +184,42 @@ async def test_what_cannot_be_had_is_taken_back_whole(site, file):
                     await running.reloader.reload()
                 assert in_force(running) == before
                 assert list(running.networks) == ["default"]
+
+
+async def test_a_place_may_move_from_one_network_to_another(site, file):
+    first, second = free_port(), free_port()
+    lab = "[network.lab]\nsubnet = '10.78.0.0/24'\n[network.lab.names]\nenabled = false\n"
+    publish = f"publish]]\nlisten = 'tcp://127.0.0.1:{first}'\nto = 'pc1:80'\n"
+    foreign = f"foreign]]\nkind = 'tcp'\nlisten = '127.0.0.1:{second}'\n"
+    here = BASE + "[[" + publish + "[[" + foreign + lab
+    there = BASE + lab + "[[network.lab." + publish + "[[network.lab." + foreign
+    alone = BASE + "[[" + publish + "[[" + foreign
+    file.write_text(here)
+    async with serving(site, file) as running:
+
+        def places():
+            return {
+                name: (len(it._publisher.rules), len(it.status.listeners))
+                for name, it in running.networks.items()
+            }
+
+        assert places() == {"default": (1, 1), "lab": (0, 0)}
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            wrong = f"listen = 'tcp://127.0.0.1:{taken.getsockname()[1]}'\nto = 'pc1:1'\n"
+            for text, place, found in (
+                (there, "[[network.lab.publish]]\n", {"default": (0, 0), "lab": (1, 1)}),
+                (here, "[[network.lab.publish]]\n", {"default": (1, 1), "lab": (0, 0)}),
+                (there, "[[publish]]\n", {"default": (0, 0), "lab": (1, 1)}),
+                (alone, "[[publish]]\n", {"default": (1, 1)}),  # of one that ends
+            ):
+                before = places()
+                file.write_text(text + place + wrong)
+                with pytest.raises(VswitchError, match="in use"):
+                    await running.reloader.reload()
+                assert places() == before
+                file.write_text(text)
+                await running.reloader.reload()
+                assert places() == found
 
 
 async def serve_from(nursery, site, file, **given):
@@ -166,6 +252,26 @@ async def test_options_that_need_a_restart_are_refused_by_name_and_others_hold(s
         status = await site.status()
         assert status.public.startswith("sw.example")
         nursery.cancel_scope.cancel()
+
+
+def test_a_table_of_the_api_alone_needs_a_restart_where_https_would_have_it(tmp_path, file):
+    def made(text):
+        file.write_text(text)
+        return Configuration.read(ServeConfig(config=file, state=tmp_path / "s"), {"config": file})
+
+    https = "[https]\nlisten = '127.0.0.1:1'\n"
+    texts = ["", "[api]\n", "[api]\nhttps = true\n", "[api]\nhttps = false\n"]
+    has = [False, True, True, False]
+    found = [made(https + text) for text in texts]
+    assert [each.api_over_https for each in found] == has
+    for before, after in itertools.product(found, repeat=2):
+        if before.api_over_https == after.api_over_https:
+            assert "api" not in need_restart(before, after)
+        else:
+            with pytest.raises(ConfigError, match=r"api: cannot change while the switch runs"):
+                check_restart(before, after)
+    assert differences(found[0].flat, found[1].flat) == [Change(("api",), None, {})]
+    check_restart(made(""), made("[api]\n"))  # no listener would have one
 
 
 async def test_a_network_that_goes_says_so_to_its_members_and_may_come_again(site, file):

@@ -9,6 +9,7 @@ from vswitch.errors import ConfigError
 from vswitch.frames.build import arp_reply, arp_request, ethernet, ip, upper
 from vswitch.frames.headers import IPV4
 from vswitch.frames.virtio import UDP
+from vswitch.members.protocol import Update
 from vswitch.services import names
 from vswitch.services.host import ServiceHost
 from vswitch.services.name_settings import NamesSettings
@@ -74,6 +75,22 @@ async def test_members_are_told_and_answered(site, config, until):
         assert (event.port, event.facts["name"]) == ("pc1", "evil.org")
         status = next(each for each in (await site.status()).ports if each.name == "services")
         assert status.drops["names_not_allowed"] == 1
+
+
+async def test_members_that_are_there_hear_of_another_domain(site, config):
+    async with site.serving(config=config) as running, site.joined("pc1", running):
+        (connected,) = running.networks["default"].reception.connected.values()
+        said, send = [], connected.device.send_control
+        connected.device.send_control = lambda message: (said.append(message), send(message))
+        for text, names, domain in (
+            ('[names]\ndomain = "home"\n', ("10.77.0.1",), "home"),
+            ('[names]\ndomain = "home"\n[switch]\nguard = true\n', ("10.77.0.1",), "home"),
+            ("[names]\nenabled = false\n", (), ""),
+        ):
+            config.write_text(text)
+            await running.reloader.reload()
+            assert said[-1] == Update(names=names, domain=domain)
+    assert len(said) == 2
 
 
 async def test_each_network_has_its_own(site, config, until):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trio
 
 from transport.stats import SessionStatistics
 from vswitch.addresses import HostPort
@@ -90,7 +91,8 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
         ports["udp"].counters.drop(DropReason.RUNT, 7)
         about = Member("pc1", bytes(32), None, 1.0, None, None)
         seen = SimpleNamespace(remote="203.0.113.9:41022", path_kind="udp", statistics=statistics)
-        seen.measure = lambda: None
+        asked = []
+        seen.measure = lambda: asked.append(1)
         connected = ConnectedMember(about, "10.0.0.2/24", seen, member, ports["pc1"], 900.0)
         async with switch.open_port("bot"):
             managed = FeatureManager(switch)
@@ -116,4 +118,11 @@ async def test_json_of_every_kind_of_port_is_as_recorded(ends, monkeypatch):
             )
             status.listeners = [Listener("udp", "udp-1", "0.0.0.0:9", Counter(full=8))]
             said = json.dumps(to_json(await status.read()), indent=1) + "\n"
+            async with trio.open_nursery() as nursery:
+                for _ in range(9):
+                    nursery.start_soon(status.read)
+            assert len(asked) == 1  # many who look ask the member no more than one does
+            monkeypatch.setattr("vswitch.serving.status.FRESH", 0.0)
+            await status.read()
+            assert len(asked) == 2
         assert said == GOLDEN.read_text()

@@ -203,6 +203,72 @@ async def test_garbage_is_answered_once(autojump_clock, data, status):
         assert server.counters["malformed"] == 1
 
 
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_NEXT = b"GET /next HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        # Two lengths, of which whoever is before us may believe the other one.
+        (b"Content-Length: 5\r\n" + _CHUNKED, b"0\r\n\r\n"),
+        (_CHUNKED + b"Content-Length: 5\r\n", b"0\r\n\r\n"),
+        (b"Content-Length: 0\r\nContent-Length: 5\r\n", b""),
+        (b"Content-Length: 0, 5\r\n", b""),
+        (b"Content-Length: +5\r\n", b"12345"),
+        (b"Content-Length: -1\r\n", b""),
+        (b"Content-Length: 0x5\r\n", b"12345"),
+        (b"Content-Length: 5_0\r\n", b"12345"),
+        # A coding that is none, or looks so.
+        (b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n"),
+        (b"Transfer-Encoding: chunked, identity\r\n", b"0\r\n\r\n"),
+        (_CHUNKED + _CHUNKED, b"0\r\n\r\n"),
+        (b"Transfer-Encoding:\r\n chunked\r\n", b"0\r\n\r\n"),
+        (b"X: y\r\n\tz\r\n", b""),
+        (b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n"),
+        (b" Transfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
+        (b"Content-Length\t: 5\r\n", b"12345"),
+        (b"X: y\rContent-Length: 5\r\n", b""),
+        (b"X: \0\r\n", b""),
+        (b"Host: other\r\n", b""),
+        # Chunks.
+        (_CHUNKED, b"x\r\n\r\n"),
+        (_CHUNKED, b"-1\r\n\r\n"),
+        (_CHUNKED, b"0x1\r\na\r\n0\r\n\r\n"),
+        (_CHUNKED, b"1\r\nabc\r\n0\r\n\r\n"),
+        (_CHUNKED, b"1\r\naXX0\r\n\r\n"),
+        (_CHUNKED, b"1" * 21 + b"\r\n"),
+    ],
+)
+@pytest.mark.parametrize("reads", [False, True])
+async def test_what_may_be_two_requests_to_somebody_else_is_none(
+    autojump_clock, headers, body, reads
+):
+    asked = []
+
+    async def answer(request):
+        asked.append(request.path)
+        return Response(200, await request.body() if reads else b"")
+
+    routes = Routes()
+    for method, path in (("POST", "/x"), ("GET", "/next")):
+        routes.add(method, path, answer)
+    async with serving(routes) as (server, connect):
+        head = b"POST /x HTTP/1.1\r\nHost: h\r\n" + headers + b"\r\n"
+        got = await ask(connect, head + body + _NEXT)
+        assert got.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
+        assert got.count(b"HTTP/1.1") == 1
+        assert b"Connection: close" in got
+        assert "/next" not in asked
+        assert server.counters["malformed"] == 1
+
+
+async def test_chunks_of_the_old_protocol_are_refused(autojump_clock):
+    async with serving() as (_, connect):
+        data = b"POST / HTTP/1.0\r\nHost: h\r\n" + _CHUNKED + b"\r\n0\r\n\r\n"
+        assert (await ask(connect, data)).startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n"])
 async def test_slow_headers(autojump_clock, said):
     async with serving() as (server, connect):

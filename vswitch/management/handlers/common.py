@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import attrs
 
 from vswitch.config.document import Key
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
@@ -137,7 +138,7 @@ def port_name(managed: FeatureManager, said: str) -> str:
         if str(port.number) == said:
             return port.name
     if said.isdigit():
-        raise NotFound(f"no port {said}: see `vswitch status`")
+        raise NotFound(f"no port {shortened(said)}: see `vswitch status`")
     return said
 
 
@@ -147,7 +148,7 @@ def port_of(managed: FeatureManager, said: str) -> Port:
     for port in managed.switch.ports:
         if port.name == name:
             return port
-    raise NotFound(f"no port {said!r}: see `vswitch status`")
+    raise NotFound(f"no port {shortened(said)}: see `vswitch status`")
 
 
 def named_of(controlled: Controlled, args: Args, key: str) -> str | None:

@@ -17,27 +17,31 @@ from vswitch.management.handlers.common import (
     Send,
 )
 from vswitch.management.stream import Stream
-from vswitch.switch.events import Event
-from vswitch.switch.switch import Switch
+from vswitch.switch.events import Event, EventLog
 
 EVENT_PAUSE = 0.2  # seconds between two looks for somebody who follows the events
 
 
 async def events(controlled: Controlled, args: Args) -> Result | Stream:
     """`vswitch events`: those that are still there, or one line of JSON for each as it comes."""
-    switch, since = controlled.managed.switch, args.get("since", 0)
+    return said_events(controlled.managed.switch.events, args)
+
+
+def said_events(log: EventLog, args: Args) -> Result | Stream:
+    """The same of any program that notes what happens."""
+    since = args.get("since", 0)
     if not isinstance(since, int) or isinstance(since, bool) or since < 0:
         raise ConfigError("since: the number of an event")
     if args.get("follow") is True:
-        return Stream(partial(_follow, switch, since))
-    return {"events": [_event(event) for event in switch.events.since(since)]}
+        return Stream(partial(_follow, log, since))
+    return {"events": [_event(event) for event in log.since(since)]}
 
 
-async def _follow(switch: Switch, since: int, send: Send, ended: trio.Event) -> None:
-    if since > switch.events.last:
-        since = 0  # a number of a switch that was there before this one
+async def _follow(log: EventLog, since: int, send: Send, ended: trio.Event) -> None:
+    if since > log.last:
+        since = 0  # a number of a program that was there before this one
     while not ended.is_set():
-        events = switch.events.since(since)
+        events = log.since(since)
         if events:
             since = events[-1].number
             lines = [json.dumps(_event(event)) + "\n" for event in events]

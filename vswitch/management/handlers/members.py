@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 import trio
 
 from vswitch.config.converters import to_name, to_publics, to_routes
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError, NotFound, VswitchError
 from vswitch.management.handlers.common import Args, Controlled, Result
+from vswitch.management.handlers.port import copy_settings
 from vswitch.management.members import invites_of, make_invite, member_status, ports_up
 from vswitch.management.status import SCHEMA, InviteStatus, to_json
 from vswitch.registry.registry import Registry
@@ -46,7 +48,7 @@ async def member(controlled: Controlled, args: Args) -> Result:
         if each["name"] == name and each["revoked"] is None:
             found: Result = each
             return found
-    raise NotFound(f"no member is named {name}: see `vswitch members`")
+    raise NotFound(f"no member is named {shortened(name)}: see `vswitch members`")
 
 
 async def member_set(controlled: Controlled, args: Args) -> Result:
@@ -59,9 +61,7 @@ async def member_set(controlled: Controlled, args: Args) -> Result:
         await trio.to_thread.run_sync(registry.approve, name, routes)
     if new is not None and new != name:
         await trio.to_thread.run_sync(registry.rename, name, new)
-        if settings := controlled.managed.settings.ports.get(name):
-            before = controlled.managed.settings.ports.get(new, {})
-            controlled.managed.change_port(new, {**settings, **before})
+        await copy_settings(controlled, name, new)
         name = new
     controlled.check_revoked()
     return await member(controlled, {"name": name})

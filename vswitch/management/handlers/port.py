@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import attrs
 
+from vswitch.config.document import LIVE, Key
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.rule_set import RuleSet
@@ -63,15 +67,33 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
 
 async def port_copy(controlled: Controlled, args: Args) -> Result:
     """`vswitch rename`: what is said of a port holds for another name, too."""
-    managed, name, to = controlled.managed, args.get("name"), args.get("to")
+    name, to = args.get("name"), args.get("to")
     if not isinstance(name, str) or not isinstance(to, str):
         raise ConfigError("port-copy needs two names")
-    said = managed.settings.ports.get(name, {})
-    if said:
-        copied = {**said, **managed.settings.ports.get(to, {})}
-        managed.change_port(to, copied)
-        await note(controlled, {}, {("port", to, key): value for key, value in copied.items()})
-    return {"settings": sorted(said)}
+    return await copy_settings(controlled, name, to)
+
+
+async def copy_settings(controlled: Controlled, name: str, to: str) -> Result:
+    """What is said of a port holds for another name, too, unless something else is said of that:
+    live where it was said live, and kept where it is in the file or was kept.
+    """
+    managed, configuration = controlled.managed, controlled.configuration
+    said, own = managed.settings.ports.get(name, {}), managed.settings.ports.get(to, {})
+    copied = {key: value for key, value in said.items() if key not in own}
+    if not copied:
+        return {"settings": [], "live": []}
+    managed.change_port(to, copied)
+    live = []
+    if configuration is not None:
+        source = partial(configuration.source, controlled.network)
+        live = sorted(key for key in copied if source(("port", name, key)) in (LIVE, ""))
+        for save in (False, True):
+            part: dict[Key, Any] = {
+                ("port", to, key): copied[key] for key in copied if (key in live) is not save
+            }
+            if part:
+                await note(controlled, {"save": save}, part)
+    return {"settings": sorted(copied), "live": live}
 
 
 def _in_force(controlled: Controlled, each: InForce, *table: str) -> Result:

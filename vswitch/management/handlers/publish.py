@@ -20,6 +20,7 @@ async def publish(controlled: Controlled, args: Args) -> Result:
     publisher, said = _of(controlled), args.get("rule")
     if not isinstance(said, dict):
         raise ConfigError("publish needs a rule")
+    said = {key: value for key, value in said.items() if value is not None}
     rule = read_rule(said, "publish", publisher.subnet)
     published = await publisher.publish(rule)
     await note(controlled, args, {("publish", str(rule.listen)): said})

@@ -91,6 +91,44 @@ async def test_routes_follow_what_the_switch_says(autojump_clock, stage):
         assert stage.interface.routing == NOTHING
 
 
+async def test_another_name_server_or_domain_reaches_the_resolver(autojump_clock, stage):
+    offered = []
+
+    class Resolver:
+        servers = frozenset()
+        shown = None
+
+        async def offer(self, servers, domain, address):
+            await trio.lowlevel.checkpoint()
+            offered.append((servers, domain, address))
+
+        async def follow(self, peers):
+            await trio.sleep_forever()
+
+    speaker = Speaker(attrs.evolve(WELCOME, names=["10.77.0.1"], domain="lan"))
+    here = WELCOME.address
+    stage.interface.host = HOST
+    member = stage.member()
+    member._link.resolver = Resolver()
+    async with stage.serving(speaker), trio.open_nursery() as nursery:
+        nursery.start_soon(member.run)
+        await trio.sleep(5)
+        for update in (
+            Update(names=["10.77.0.1"], domain="home"),
+            Update(mtu=1400),
+            Update(names=[], domain=""),
+        ):
+            speaker.say(update)
+            await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert offered == [
+        (("10.77.0.1",), "lan", here),
+        (("10.77.0.1",), "home", here),
+        (("10.77.0.1",), "home", here),
+        ((), "", here),
+    ]
+
+
 async def test_a_host_that_comes_into_the_network_reaches_it_by_itself(autojump_clock, stage):
     async with joined(stage, Speaker(), accept_routes="private") as member:
         networks = HOST.networks | {ip_network("192.168.2.0/24")}
