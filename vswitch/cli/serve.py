@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     log_as(config)
     from vswitch.runtime import allow_files
     from vswitch.serving.server import serve
-    from vswitch.supervision import Readiness, reloading
+    from vswitch.supervision import Readiness, notify, reloading, status
 
     class Ready(Readiness):
         """Keeps what runs, for SIGHUP."""
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
         def started(self, value: object = None) -> None:
             self.serving = cast("Serving | None", value)
+            notify(status(_state(self.serving)))  # else it would be said to be starting for a while
             super().started()
 
     ready = Ready()
