@@ -31,6 +31,10 @@ UNITS = (
     *("sysinit.target", "timers.target", "umount.target"),
     *("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"),
 )
+FOLDERS = (
+    *("dev", "etc/systemd/system", "mnt", "proc", "root", "run", "sys", "tmp"),
+    *("var/log", "var/tmp"),
+)
 MOVED = Path("/opt/python")  # where a Python that is not below /usr is: services see no homes
 PREFIX = Path("/opt/vswitch")
 SOURCE = Path("/opt/source")
@@ -117,19 +121,8 @@ def booted(directory):
     root.mkdir()
     binds = write_files(directory / "root.files")
     argv = [
-        *(
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "bash",
-            "-euc",
-            PREPARED,
-            "prepare",
-        ),
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", "--mount", "--propagation", "private", "bash", "-euc", PREPARED, "prepare"),
         *(str(root), str(PACKAGES / "packaging/root")),
         *(str(each) for pair in binds for each in pair),
     ]
@@ -187,18 +180,7 @@ def write_files(folder):
         path = folder / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    for name in (
-        "dev",
-        "etc/systemd/system",
-        "mnt",
-        "proc",
-        "root",
-        "run",
-        "sys",
-        "tmp",
-        "var/log",
-        "var/tmp",
-    ):
+    for name in FOLDERS:
         (folder / name).mkdir(parents=True)
     (folder / "tmp").chmod(0o1777)
     script = folder / str(PREFIX).lstrip("/") / "bin/vswitch"
