@@ -23,7 +23,6 @@ UNITS = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")  # there where systemd is process 1: sd_booted(3)
 CONFIG = Path("/etc/vswitch/vswitch.toml")
 STATE = Path("/var/lib/vswitch")
-USER = "vswitch"
 MARK = "# Written by `vswitch service install`; `vswitch service remove` deletes it.\n"
 _PACKAGED = Path("/usr/bin/vswitch")
 _HOMES = ("/home", "/root", "/run/user")  # of which ProtectHome= leaves nothing
@@ -125,7 +124,7 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
     if args.name is not None and not (files.profile(args.name).exists() or files.registry.exists()):
         raise NotFound(
             f"{args.name} has not joined yet: run `vswitch join STRING --name {args.name} "
-            f"--state {args.state} --user {USER}`, and end it with Ctrl-C when it is connected"
+            f"--state {args.state}`, and end it with Ctrl-C when it is connected"
         )
     for tool, folder in (("systemd-sysusers", "sysusers.d"), ("systemd-tmpfiles", "tmpfiles.d")):
         source = installed(f"lib/{folder}/vswitch.conf")
@@ -134,7 +133,7 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
         else:
             say(f"vswitch: {tool} is not here: what {source} says has to be there already")
     if args.state == STATE:  # what root has made there by joining; another is its owner's
-        _do("chown", "-R", "-P", f"{USER}:{USER}", str(STATE))
+        _do("chown", "-R", "-P", "vswitch:vswitch", str(STATE))
     write_file(path, text.encode())
     try:
         path.chmod(0o644)

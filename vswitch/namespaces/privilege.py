@@ -23,6 +23,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from transport.platform import LINUX
 from vswitch.errors import ConfigError, PrivilegeError
 from vswitch.namespaces.enter import call, keep_capabilities
 from vswitch.state import StateDir, file_error
@@ -50,6 +51,8 @@ def become(user: str, capabilities: Iterable[Capability], files: StateDir) -> No
     Makes the state directory for the user where there is none. Does nothing where this process is
     that user already: then a service manager has seen to it.
     """
+    if not LINUX:
+        raise ConfigError("--user needs Linux: elsewhere start it as that user")
     import pwd  # not at the top: other systems may have none
 
     try:
@@ -92,7 +95,11 @@ def _prepare(directory: Path, entry: pwd.struct_passwd) -> None:
             directory.mkdir(mode=0o700, parents=True)
             os.chown(directory, entry.pw_uid, entry.pw_gid)
         for path in (directory, *directory.rglob("*")):
-            if (uid := path.lstat().st_uid) != entry.pw_uid:
+            try:
+                uid = path.lstat().st_uid
+            except FileNotFoundError:  # another program of ours is at work here
+                continue
+            if uid != entry.pw_uid:
                 raise ConfigError(
                     f"{path} belongs to another user (uid {uid}), and {entry.pw_name} could not "
                     f"change it: give him all of it (`chown -R {entry.pw_name}: {directory}`), or "

@@ -90,6 +90,26 @@ def test_files_of_others_are_named_with_the_command(changed, files, monkeypatch)
     assert not changed
 
 
+def test_what_has_gone_meanwhile_is_nobodys(changed, files, monkeypatch):
+    owned(monkeypatch, files, OTHER)
+    lstat = type(files.path).lstat
+
+    def gone(self):
+        if self == files.members:
+            raise FileNotFoundError(self)
+        return lstat(self)
+
+    monkeypatch.setattr(type(files.path), "lstat", gone)
+    become("other", (), files)
+    assert ("setresuid", OTHER, OTHER, OTHER) in changed
+
+
+def test_elsewhere_there_is_no_such_option(changed, files, monkeypatch):
+    monkeypatch.setattr(privilege, "LINUX", False)
+    with pytest.raises(ConfigError, match="needs Linux"):
+        become("other", (), files)
+
+
 def test_a_user_stays_who_he_is_and_becomes_nobody_else(changed, files, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: OTHER)
     become("other", (), files)
