@@ -3,11 +3,13 @@ refused, removed. Each test goes on where the one before has left the system.
 """
 
 import json
+import shlex
 
 import pytest
 
 from tests.netns.booted import PREFIX, booted
 from vswitch.errors import ExitCode
+from vswitch.namespaces.holder import PACKAGES
 
 pytestmark = pytest.mark.netns("/lib/systemd/systemd", "unshare", "nsenter", "setpriv", "ip")
 
@@ -91,6 +93,32 @@ def test_a_reload_is_told_and_sessions_stay(system):
     assert port(system)
     assert sessions() == before
     assert "disconnected" not in system.journal("-u", JOIN)
+
+
+def edited(system, section):
+    """The drop-in that a section of docs/operations.md has people write; the switch goes by it."""
+    page = (PACKAGES / "docs/operations.md").read_text()
+    text = page.partition(f"\n## {section}\n")[2].partition("```ini\n")[2].partition("```")[0]
+    assert text.startswith("[Service]\n")
+    folder = f"/etc/systemd/system/{SERVE}.d"
+    system.run(
+        f"mkdir -p {folder}; printf %s {shlex.quote(text)} >{folder}/{section.split()[0]}.conf;"
+        f" systemctl daemon-reload; systemctl restart {SERVE}"
+    )
+
+
+def test_with_what_the_pages_have_edited_it_publishes_and_has_a_local_port(system):
+    published = '[[publish]]\nlisten = "tcp://:8080"\nto = "pc1:22"\n'
+    system.run(f"cp {CONFIG} /root/good.toml; printf %s {shlex.quote(published)} >>{CONFIG}")
+    system.run(f"systemctl restart {SERVE}", code=1)
+    assert system.shown(SERVE, "ExecMainStatus") == [str(ExitCode.PRIVILEGE)]
+    edited(system, "Publish a service")
+    system.until(lambda: port(system), "return of the member")
+    system.run(f"cp /root/good.toml {CONFIG}; rm -r /etc/systemd/system/{SERVE}.d")
+    system.run(f"sed -i 's/^\\[serve\\]$/&\\nlocal_port = true\\ndev = \"vsw9\"/' {CONFIG}")
+    edited(system, "Bridging a LAN")
+    assert "10.77.0.1/24" in system.run("ip address show vsw9")
+    system.run(f"cp /root/good.toml {CONFIG}; rm -r /etc/systemd/system/{SERVE}.d")
 
 
 def test_a_program_that_hangs_is_ended_and_started_again(system):
