@@ -149,7 +149,8 @@ def write_files(folder):
     """The files of the system, into a folder; what is bound in it: from, to."""
     base, version = Path(sys.base_prefix), f"python{sys.version_info[0]}.{sys.version_info[1]}"
     at = base if base.is_relative_to("/usr") else MOVED
-    binds = [("/usr", "/usr"), (PACKAGES, SOURCE)]
+    binds = [("/usr", "/usr")]
+    binds += [(PACKAGES / each, SOURCE / each) for each in ("vswitch", "transport")]
     if at == MOVED:
         binds.append((base, MOVED))
     for name in ("bin", "sbin", "lib", "lib64"):
