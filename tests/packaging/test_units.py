@@ -27,3 +27,13 @@ def test_a_unit_is_no_more_exposed_than_documented(unit):
     if found is None:
         pytest.skip(f"systemd-analyze has no --offline here: {done.stderr.strip()}")
     assert float(found[1]) <= float(stated[1])
+
+
+@pytest.mark.parametrize(
+    "unit", sorted((ROOT / "examples").glob("*.service")), ids=lambda p: p.name
+)
+def test_a_unit_needs_no_program_that_a_small_system_lacks(unit):
+    programs = set(re.findall(r"^Exec\w+=(\S+)", unit.read_text(), re.MULTILINE))
+    own = {each for each in programs if each.endswith("/bin/vswitch")}
+    assert own
+    assert programs - own <= {"/bin/sh"}  # not /bin/kill, which is of procps in Debian

@@ -91,6 +91,7 @@ GROUPS = {  # the same, by what one wants; a new command stands in one of these,
     "keep": "backup restore rekey service token genkey pubkey completion",
 }
 _WIDTH = 79  # columns
+DISTRIBUTION = "/usr"  # below which its packages have their files
 _FOR_DOCTOR = (NotReachable, PrivilegeError, TimedOut)  # errors of which it may know the reason
 T = TypeVar("T")
 Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
@@ -155,13 +156,14 @@ def say(message: str, level: int = logging.INFO) -> None:
     print(message, file=sys.stderr)
 
 
-def installed(name: str, *more: str) -> Path:
-    """A file that comes with the package, at `name` below the data of this interpreter, of its
-    environment, of this user, or one of `more` places; `NotFound` says what to do.
+def installed(*names: str) -> Path:
+    """A file that comes with the package, which may have several `names`: below the data of this
+    interpreter, of its environment, of this user, or where a distribution has it; `NotFound` says
+    what to do.
     """
     user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
-    prefixes = dict.fromkeys((sysconfig.get_path("data"), sys.prefix, user, *more))
-    places = [Path(each) / name for each in prefixes]
+    prefixes = dict.fromkeys((sysconfig.get_path("data"), sys.prefix, user, DISTRIBUTION))
+    places = [Path(each) / name for each in prefixes for name in names]
     for path in places:
         if path.is_file():
             return path

@@ -12,6 +12,7 @@ FILES = {  # of each shell, below the prefix of an installation: made when the p
     "zsh": "share/zsh/site-functions/_vswitch",
     "fish": "share/fish/vendor_completions.d/vswitch.fish",
 }
+_OF_DEBIAN = {"zsh": "share/zsh/vendor-completions/_vswitch"}
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -28,5 +29,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the file that was made when the package was built."""
-    answer(installed(FILES[args.shell]).read_text().rstrip("\n"))
+    names = [each[args.shell] for each in (FILES, _OF_DEBIAN) if args.shell in each]
+    answer(installed(*names).read_text().rstrip("\n"))
     return ExitCode.OK

@@ -46,6 +46,10 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stay joined until a signal comes or the switch refuses."""
     config = member_config(args, JoinConfig, "join")
+    if config.user is not None:
+        from vswitch.namespaces.privilege import Capability, become
+
+        become(config.user, {Capability.NET_ADMIN}, config.files)
     if config.bind == _ASK:
         config = attrs.evolve(config, bind=_ask_for_interface(config.dev))
     config.files.ensure(as_guest=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
 from vswitch.config.options import ServeConfig
@@ -39,11 +40,14 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         return _check(args)
     config = config_from(args, ServeConfig, table="serve")
+    given = given_options(ServeConfig, vars(args), os.environ)
+    if config.user is not None:
+        _become(config.user, config, given)
     config.files.ensure()
     log_as(config)
     from vswitch.runtime import allow_files
     from vswitch.serving.server import serve
-    from vswitch.supervision import Readiness, reloading
+    from vswitch.supervision import Readiness, notify, reloading, status
 
     class Ready(Readiness):
         """Keeps what runs, for SIGHUP."""
@@ -52,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
         def started(self, value: object = None) -> None:
             self.serving = cast("Serving | None", value)
+            notify(status(_state(self.serving)))  # else it would be said to be starting for a while
             super().started()
 
     ready = Ready()
@@ -62,9 +67,20 @@ def run(args: argparse.Namespace) -> int:
                 await ready.serving.reloader.on_signal()
 
     allow_files(_DESCRIPTORS)
-    given = given_options(ServeConfig, vars(args), os.environ)
     service = partial(serve, config, given=given, task_status=ready)
     return run_service(service, hang_up=hang_up, state=lambda: _state(ready.serving))
+
+
+def _become(user: str, config: ServeConfig, given: Mapping[str, Any]) -> None:
+    """That user, who can plug in this host if the configuration says so."""
+    from vswitch.namespaces.privilege import Capability, become
+    from vswitch.serving.configuration import Configuration
+
+    plans = Configuration.read(config, given).plans.values()
+    needed = {Capability.NET_BIND_SERVICE}
+    if any(plan.config.local_port for plan in plans):
+        needed.add(Capability.NET_ADMIN)
+    become(user, needed, config.files)
 
 
 def _state(serving: Serving | None) -> str:

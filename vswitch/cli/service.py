@@ -90,7 +90,7 @@ def _text(file: str, state: Path) -> str:
     program = Path(sysconfig.get_path("scripts")) / "vswitch"
     if _PACKAGED.exists() and (not program.exists() or _PACKAGED.samefile(program)):
         program = _PACKAGED
-    text = installed(f"lib/systemd/system/{file}", "/usr").read_text()
+    text = installed(f"lib/systemd/system/{file}").read_text()
     exec_line = next(line for line in text.splitlines() if line.startswith("ExecStart="))
     words = exec_line.removeprefix("ExecStart=").split(" ")
     words[0] = _word("this vswitch", program)
@@ -117,17 +117,19 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
     if path.exists() and not _is_ours(path) and not args.force:
         raise ConfigError(f"{path} is not of `vswitch service`: --force replaces it")
     if args.name is None and not CONFIG.exists():
-        source = installed("share/vswitch/vswitch.toml", "/usr")
+        source = installed("share/vswitch/vswitch.toml")
         raise NotFound(
             f"{CONFIG} is not there: `install -D -m 644 {source} {CONFIG}`, and set `public` in it"
         )
-    if args.name is not None and not StateDir(args.state).profile(args.name).exists():
+    files = StateDir(args.state)
+    # A switch of this very host lets in who is here, without a string.
+    if args.name is not None and not (files.profile(args.name).exists() or files.registry.exists()):
         raise NotFound(
             f"{args.name} has not joined yet: run `vswitch join STRING --name {args.name} "
             f"--state {args.state}`, and end it with Ctrl-C when it is connected"
         )
     for tool, folder in (("systemd-sysusers", "sysusers.d"), ("systemd-tmpfiles", "tmpfiles.d")):
-        source = installed(f"lib/{folder}/vswitch.conf", "/usr")
+        source = installed(f"lib/{folder}/vswitch.conf")
         if shutil.which(tool):
             _do(tool, *(["--create"] if folder == "tmpfiles.d" else []), str(source))
         else:

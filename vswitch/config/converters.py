@@ -57,6 +57,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 LEVELS = ("trace", "debug", "info", "warning", "error")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")  # as useradd(8) takes them, and dots
 INTERFACE_CHARS = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 MAX_LISTENERS = 16  # sockets of a switch
 _CONNECTIONS_LIMIT = 65536
@@ -581,6 +582,16 @@ def to_subnet(value: str | IPv4Network) -> IPv4Network:
 def to_name(value: str) -> str:
     """A member name."""
     return check_name(_text(value))
+
+
+def to_user(value: str | None) -> str | None:
+    """A user by name; None for staying who one is. Whether there is one is asked later."""
+    if value is None:
+        return None
+    name = _text(value)
+    if not _USER.fullmatch(name):
+        raise ValueError("must be the name of a user: letters, digits, '-', '_' and '.'")
+    return name
 
 
 def to_optional_name(value: str) -> str:

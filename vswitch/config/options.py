@@ -59,6 +59,7 @@ from vswitch.config.converters import (
     to_socks,
     to_subnet,
     to_texts,
+    to_user,
     to_via,
     to_wish,
 )
@@ -76,6 +77,7 @@ TABLES = (*NETWORK_TABLES, "api", "exec", "https", "join", "network", "proxy", "
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
 _PROXY = option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT")
+_USER = option("when started as root, be this user, with the capabilities needed", "USER")
 _PROXY_CREDENTIALS = option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE")
 
 
@@ -378,6 +380,7 @@ class ServeConfig(ServiceConfig, NetworkConfig):
             at="api.https",
         ),
     )
+    user: str | None = field(default=None, converter=to_user, metadata=_USER)
     silent: bool = field(
         default=False,
         converter=to_bool,
@@ -495,6 +498,7 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
         converter=to_bind,
         metadata=option("local address or interface for the underlay, or ask", "ADDR|IFNAME"),
     )
+    user: str | None = field(default=None, converter=to_user, metadata=_USER)
     once: bool = field(
         default=False,
         converter=to_bool,
@@ -506,6 +510,7 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
 class SandboxConfig(JoinConfig):
     """Options of a member in a network of its own, where there is nothing but the LAN."""
 
+    user: None = field(default=None, init=False)  # it takes no root to begin with
     dhcp: bool = field(
         default=False,
         converter=to_bool,

@@ -36,6 +36,7 @@ PR_SET_PDEATHSIG = 1
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h: sets of 64 bits, in two halves
+ALL_CAPABILITIES = 2**64 - 1
 
 CANNOT_ENTER = CANNOT_RUN = 126
 NO_PROGRAM = 127
@@ -73,7 +74,8 @@ def command(
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), *options, "--", *argv]
 
 
-def _call(name: str, *arguments: object) -> None:
+def call(name: str, *arguments: object) -> None:
+    """A function of the C library that returns 0; `OSError` where it does not."""
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments) != 0:
         code = ctypes.get_errno()
@@ -81,7 +83,7 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def _mount(source: str, target: str, kind: str, flags: int) -> None:
-    _call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)
+    call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)
 
 
 def _join(pid: int, kinds: tuple[str, ...]) -> None:
@@ -96,7 +98,7 @@ def _join(pid: int, kinds: tuple[str, ...]) -> None:
     except FileNotFoundError:
         raise FileNotFoundError("the directory that this was started in is gone") from None
     for fd in wanted:
-        _call("setns", fd, 0)
+        call("setns", fd, 0)
         os.close(fd)
     os.chdir(directory)  # a mount namespace is entered at its root
 
@@ -105,7 +107,7 @@ def _make_user_namespace(*, ambient: bool) -> None:
     """One in which the caller is root; with `ambient`, himself."""
     uid, gid = os.geteuid(), os.getegid()
     inside = (uid, gid) if ambient else (0, 0)
-    _call("unshare", CLONE_NEWUSER)
+    call("unshare", CLONE_NEWUSER)
     for name, content in (
         ("setgroups", "deny"),
         ("uid_map", f"{inside[0]} {uid} 1"),
@@ -115,30 +117,31 @@ def _make_user_namespace(*, ambient: bool) -> None:
             file.write(content)
 
 
-def _keep_capabilities() -> None:
-    """All that this process may, programs may as well that it becomes or starts: a user other than
-    root loses what is not ambient with the next program.
+def keep_capabilities(wanted: int = ALL_CAPABILITIES) -> None:
+    """Of what this process may, keep the `wanted` (bits by number, linux/capability.h) and nothing
+    else, in effect, and for programs that it becomes or starts as well: a user other than root
+    loses what is not ambient with the next program.
     """
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     halves = (ctypes.c_uint32 * 6)()  # twice: effective, permitted, inheritable
-    _call("capget", header, halves)
-    halves[2], halves[5] = halves[1], halves[4]
-    _call("capset", header, halves)
-    permitted = halves[1] | halves[4] << 32
-    for number in range(permitted.bit_length()):
-        if permitted >> number & 1:
+    call("capget", header, halves)
+    kept = (halves[1] | halves[4] << 32) & wanted
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    call("capset", header, (ctypes.c_uint32 * 6)(low, low, low, high, high, high))
+    for number in range(kept.bit_length()):
+        if kept >> number & 1:
             capability = ctypes.c_ulong(number)
             raised = ctypes.c_ulong(PR_CAP_AMBIENT_RAISE)
-            _call("prctl", PR_CAP_AMBIENT, raised, capability, ctypes.c_ulong(0), ctypes.c_ulong(0))
+            call("prctl", PR_CAP_AMBIENT, raised, capability, ctypes.c_ulong(0), ctypes.c_ulong(0))
 
 
 def _make_namespaces(binds: list[str], hidden: list[str]) -> None:
-    _call("unshare", CLONE_NEWNET | CLONE_NEWNS)
+    call("unshare", CLONE_NEWNET | CLONE_NEWNS)
     _mount("none", "/", "none", MS_REC | MS_PRIVATE)
     # /sys/class/net shows the namespace that it was mounted from. Containers may keep it locked:
     # then that is wrong, and nothing here depends on it.
     with suppress(OSError):
-        _call("umount2", b"/sys", MNT_DETACH)  # not for users, who mount another over it
+        call("umount2", b"/sys", MNT_DETACH)  # not for users, who mount another over it
     with suppress(OSError):
         _mount("sysfs", "/sys", "sysfs", 0)
     for bind in binds:
@@ -153,7 +156,7 @@ def _make_namespaces(binds: list[str], hidden: list[str]) -> None:
 
 
 def _die_with(parent: int) -> None:
-    _call("prctl", PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    call("prctl", PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         raise ProcessLookupError("the parent is gone already")
 
@@ -188,7 +191,7 @@ def main(arguments: list[str]) -> int:
         if options.new:
             _make_namespaces(options.bind, options.hide)
         if options.ambient:
-            _keep_capabilities()
+            keep_capabilities()
         if options.parent is not None:
             _die_with(options.parent)
     except OSError as error:

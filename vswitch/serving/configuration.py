@@ -54,7 +54,8 @@ FILE, SAVED, OPTION = "file", "saved", "option"  # who says something, besides `
 # All other options, and all tables of a network, hold at once.
 RESTART: Final = frozenset(
     (
-        *("state", "listen", "silent", "pq", "log_file", "log_days", "log_size", "log_only_file"),
+        *("state", "listen", "silent", "pq", "user"),
+        *("log_file", "log_days", "log_size", "log_only_file"),
         *("https", "https_certificate", "https_key", "https_prefix", "api", "api_https"),
         *("subnet", "mtu", "local_port", "dev", "bridge", "bridge_dhcp", "bridge_ra"),
     )

@@ -98,6 +98,12 @@ def test_a_member_has_joined_before_and_its_unit_stays_for_others(host, run, fil
     assert not unit.exists()
 
 
+def test_a_member_on_the_host_of_the_switch_needs_no_string(host, run, files):
+    assert service_(run, "install", "join", "pc1")[0] == ExitCode.NOT_FOUND
+    files.registry.touch()
+    assert service_(run, "install", "join", "pc1")[0] == ExitCode.OK
+
+
 def test_the_usual_directory_is_handed_to_the_user_and_stays_in_the_unit(
     host, run, files, monkeypatch
 ):

@@ -96,7 +96,7 @@ SAMPLES = {
     "max_members": "9", "state": "~/x", "log_file": "/x",
     "via": "udp://[::1]:5555", "bridge": "br0", "bridge_dhcp": "true", "bridge_ra": "true",
     "accept_ra": "addresses",
-    "local_port": "true",
+    "local_port": "true", "user": "nobody",
     "path": "auto", "pq": "require", "proxy": "http://p.example:3128", "proxy_credentials": "/x",
     "https": ":443", "https_certificate": "/c.pem", "https_key": "/k.pem", "https_prefix": "/lan",
     "https_public": "https://a.example:8443/lan",
