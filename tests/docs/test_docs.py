@@ -23,6 +23,7 @@ from vswitch.config.options import (
     JoinConfig,
     LeaveConfig,
     LookConfig,
+    NetcheckConfig,
     OneNetworkConfig,
     ProxyConfig,
     ServeConfig,
@@ -82,7 +83,7 @@ OF_COMMAND = {
     "publish": LookConfig,
     "unpublish": LookConfig,
     "doctor": DoctorConfig,
-    "netcheck": DoctorConfig,
+    "netcheck": NetcheckConfig,
 }
 LEVELS = ("debug", "info", "warning", "error", "exception", "log")
 UNITS = sorted((ROOT / "examples").glob("*.service"))

@@ -43,6 +43,7 @@ from vswitch.config.converters import (
     to_mtu,
     to_name,
     to_networks,
+    to_optional_duration,
     to_optional_interface,
     to_optional_mtu,
     to_optional_name,
@@ -161,7 +162,18 @@ class TokenConfig(_Printed, StateConfig):
 
 @frozen(kw_only=True)
 class DoctorConfig(_Printed, StateConfig):
-    """Options of `doctor` and `netcheck`."""
+    """Options of `doctor`, and of `netcheck`."""
+
+
+@frozen(kw_only=True)
+class NetcheckConfig(DoctorConfig):
+    """Options of `netcheck` alone. `time` is in seconds."""
+
+    time: float | None = field(
+        default=None,
+        converter=to_optional_duration,
+        metadata=option("find out how long a NAT remembers, for so long: 30s, 2m", "TIME"),
+    )
 
 
 @frozen(kw_only=True)

@@ -24,6 +24,7 @@ SKEW_LIMIT: Final = 60.0  # seconds between two clocks: certificates and invites
 MTU_SLACK: Final = 16  # bytes: the search of the path MTU ends a few bytes below what passes
 LOW_MTU: Final = 1280  # bytes of an IP packet: what every IPv6 path takes (RFC 8200 s. 5)
 NEARLY: Final = 8  # bits of prefix: a network that is larger by more is a route to others
+KEEPALIVE: Final = 18.0  # seconds, at most, between two of a member (transport/path/keepalive.py)
 UDP_OVER_IP: Final = {4: 28, 6: 48}  # bytes of headers
 
 
@@ -83,8 +84,14 @@ _KINDS: Final = (
         _P,
         "The switch does not answer by any path",
         "see that `vswitch serve` runs, that its UDP port is open in every firewall and forwarded "
-        "by its router, and that the switch still has this key and member (`vswitch members`): a "
-        "switch is silent to strangers",
+        "by its router, and that `vswitch status` shows that key there: a switch is silent to who "
+        "takes it for another",
+    ),
+    Kind(
+        "not-a-member",
+        _P,
+        "The switch is there and does not know this member",
+        "see `vswitch members` on the switch; `vswitch invite NAME` there makes another invite",
     ),
     Kind(
         "udp-blocked",
@@ -131,6 +138,14 @@ _KINDS: Final = (
         _W,
         "The path takes small datagrams alone",
         "look for tunnels in tunnels on the way: speed suffers below 1,280 bytes",
+    ),
+    Kind(
+        "nat-forgets",
+        _W,
+        "A router forgets this host sooner than it speaks",
+        "have it remember UDP for 30 s or more (on Linux `sysctl "
+        "net.netfilter.nf_conntrack_udp_timeout=30`); until then what is sent to a silent member "
+        "may wait for its next keepalive, and a `ping -i 5` from it to the LAN keeps the way open",
     ),
     # What runs here
     Kind(
@@ -296,6 +311,7 @@ class PathFacts:
     """
 
     place: str
+    key: str | None = None  # fingerprint of the key that the switch should have
     unresolved: str | None = None
     unreachable: str | None = None
     closed: str | None = None
@@ -312,6 +328,14 @@ class PathFacts:
     skew: float | None = None  # seconds that the clock here is ahead
     seen: str | None = None  # where the switch saw this host
     own: Sequence[str] = ()  # addresses of this host, where `seen` is known
+    key_shown: str | None = (
+        None  # places that know the switch's key, where none answers a handshake
+    )
+    others_closed: str | None = None  # places that are silent, of hosts that refuse another port
+    carrier: str | None = None  # the first address of 100.64.0.0/10 on the way
+    one_port: bool | None = None  # this host has one port outside, whomever it sends to
+    outlived: float | None = None  # seconds of silence after which a NAT still let answers in
+    forgotten: float | None = None  # seconds after which it did not
 
 
 @frozen(kw_only=True)
@@ -430,12 +454,36 @@ def _of_path(path: PathFacts) -> Seen:
         yield "unreachable", path.unreachable
     elif path.silent is not None and path.https_ms is not None:
         yield "udp-blocked", f"{path.silent}; HTTPS has answered in {path.https_ms:.0f} ms"
-    elif path.silent is not None:
-        yield "no-answer", path.silent
+    elif path.key_shown is not None:
+        yield (
+            "not-a-member",
+            f"{path.key_shown} has the key {path.key}, and is silent to this member's",
+        )
+    elif path.silent is not None and path.closed is None:
+        yield "no-answer", path.silent + _who_is_silent(path)
+    if path.forgotten is not None and path.forgotten < KEEPALIVE:
+        yield (
+            "nat-forgets",
+            f"nothing comes in from {path.place} after {path.forgotten:g} s of silence, and a "
+            f"member is silent for up to {KEEPALIVE:g} s",
+        )
     if path.skew is not None and abs(path.skew) > SKEW_LIMIT:
         where = "ahead of" if path.skew > 0 else "behind"
         yield "clock-wrong", f"it is {abs(path.skew):.0f} s {where} that of {path.place}"
     yield from _of_mtu(path)
+
+
+def _who_is_silent(path: PathFacts) -> str:
+    """What the silence of a place means, as far as that can be told."""
+    if path.key is None:
+        return ""
+    said = f"; nobody there has shown to know the key {path.key}"
+    if path.others_closed is None:
+        return said
+    return (
+        f"{said}, though {path.others_closed} is not closed as other ports of that host are: what "
+        "listens there has another key, or a firewall drops this port alone"
+    )
 
 
 def _of_mtu(path: PathFacts) -> Seen:

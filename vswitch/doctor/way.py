@@ -3,7 +3,9 @@
 With a key (a join string, or the profile of a member that is not connected) the switch is asked by
 a handshake as `join` does it, and the session is closed again before it says hello: that spends no
 invite, plugs nobody in, and is nothing new on the wire. Without one, an empty datagram goes to the
-place: a switch drops it in silence, and a host on which nobody listens says so by ICMP.
+place: a switch drops it in silence, and a host on which nobody listens says so by ICMP. Where a
+handshake has no answer, the place is asked for a proof of the key alone, which a switch gives to
+strangers, too.
 
 Error contract: none of its own; what goes wrong is a fact.
 """
@@ -23,9 +25,12 @@ from typing import Any, Final
 import attrs
 import trio
 
+from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
+from vswitch.doctor import nat
 from vswitch.doctor.findings import MTU_SLACK, UDP_OVER_IP, PathFacts
 from vswitch.errors import RefusedError, TimedOut, VswitchError
+from vswitch.joining.knock import Place, knock
 from vswitch.joining.paths import PathPolicy
 from vswitch.joining.pipes import RunPipe
 from vswitch.joining.profiles import Profile
@@ -38,6 +43,7 @@ SEARCH_TIME: Final = 6.0  # seconds for the search of the path MTU
 SETTLED: Final = 2.0  # seconds without a new size after which the search counts as done
 CLOSED_WAIT: Final = 1.0  # seconds for ICMP to come back
 CLOCK_PATIENCE: Final = 5.0  # seconds for an answer with the time
+UNUSED_PORT: Final = 9  # discard (RFC 863), which hardly any host has
 _LOOK: Final = 0.1  # seconds between two looks
 _MTU_OF_SOCKET: Final = {  # what the kernel knows of the path: ip(7), ipv6(7)
     socket.AF_INET: (socket.IPPROTO_IP, 14),
@@ -47,7 +53,7 @@ _MTU_OF_SOCKET: Final = {  # what the kernel knows of the path: ip(7), ipv6(7)
 
 async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
     """Ask the switch of this profile by each path that it has."""
-    facts = PathFacts(place=profile.where)
+    facts = PathFacts(place=profile.where, key=profile.server_key.fingerprint())
     addresses = ResolvedAddresses()
     try:
         await addresses.look_up(profile.servers)
@@ -59,6 +65,48 @@ async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
         facts = await _ask_https(facts, profile, run_pipe)
         skew = await trio.to_thread.run_sync(skew_at, profile.https[0], abandon_on_cancel=True)
         facts = attrs.evolve(facts, skew=skew)
+    if facts.silent is not None and facts.https_ms is None:
+        facts = await _look_closer(facts, profile.server_key, addresses.known)
+    return facts
+
+
+async def _look_closer(facts: PathFacts, key: PublicKey, places: Sequence[Place]) -> PathFacts:
+    """Who it is that does not answer a handshake by UDP, if anybody."""
+    shown = await _knock(key, places)
+    if shown:
+        return attrs.evolve(facts, key_shown=", ".join(_text(*each) for each in shown))
+    closed = [each for each in places if await _is_closed_or_away(*each)]
+    if places and len(closed) == len(places):
+        return attrs.evolve(facts, closed=_refused(closed))
+    open_there = [
+        _text(host, port)
+        for host, port in places
+        if (host, port) not in closed and await _is_closed_or_away(host, UNUSED_PORT)
+    ]
+    return attrs.evolve(facts, others_closed=", ".join(open_there) or None)
+
+
+async def _knock(key: PublicKey, places: Sequence[Place]) -> list[Place]:
+    """Those of the places where somebody knows the key."""
+    families = [[each for each in places if (":" in each[0]) is six] for six in (False, True)]
+    return [place for family in families for place in await knock(key, family)]
+
+
+async def ask_nat(facts: PathFacts, profile: Profile, time: float, *, connected: bool) -> PathFacts:
+    """The same, with what can be told of a NAT on the way. `time`: seconds in which to find out how
+    long a mapping lives, by a session of its own, which `connected` forbids.
+    """
+    addresses = ResolvedAddresses()
+    try:
+        places = await addresses.look_up(profile.servers)
+    except Unreachable:
+        return facts  # which say so
+    carrier = await nat.carrier(*places[0])
+    one_port = await nat.one_port(profile.server_key, places)
+    facts = attrs.evolve(facts, carrier=carrier, one_port=one_port)
+    if time and facts.udp_ms is not None and not connected:
+        outlived, forgotten = await nat.lifetime(profile, places[0], time)
+        facts = attrs.evolve(facts, outlived=outlived, forgotten=forgotten)
     return facts
 
 
@@ -170,19 +218,33 @@ async def ask_place(place: HostPort) -> PathFacts:
         found = await addresses.look_up([place])
     except Unreachable as error:
         return attrs.evolve(facts, unresolved=str(error))
-    closed, unreachable = [], []
+    closed, unreachable = list[Place](), list[str]()
     for host, port in found:
         try:
             if await _is_closed(host, port):
-                closed.append(f"{HostPort(host.partition('%')[0], port).text()}: ICMP says so")
+                closed.append((host, port))
         except OSError as error:
             unreachable.append(f"{host}: {error.strerror}")
     if len(closed) == len(found):
-        return attrs.evolve(facts, closed="; ".join(closed))
+        return attrs.evolve(facts, closed=_refused(closed))
     if len(unreachable) == len(found):
         return attrs.evolve(facts, unreachable="; ".join(unreachable))
     mtu, version = link_mtu(*found[0])
     return attrs.evolve(facts, link_mtu=mtu, ip_version=version)
+
+
+def _text(host: str, port: int) -> str:
+    return HostPort(host.partition("%")[0], port).text()
+
+
+def _refused(places: Sequence[Place]) -> str:
+    return "; ".join(f"{_text(*each)}: ICMP says so" for each in places)
+
+
+async def _is_closed_or_away(host: str, port: int) -> bool:
+    with suppress(OSError):
+        return await _is_closed(host, port)
+    return False
 
 
 async def _is_closed(host: str, port: int) -> bool:

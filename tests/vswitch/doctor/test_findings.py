@@ -5,6 +5,7 @@ import json
 import pytest
 from attrs import evolve
 
+from transport.path.keepalive import KEEPALIVE, KEEPALIVE_JITTER
 from vswitch.doctor import findings
 from vswitch.doctor.findings import (
     TABLE,
@@ -84,6 +85,7 @@ WRONG = {
     "unreachable": path(unreachable="cannot reach x: no route", udp_ms=None, datagram_size=None),
     "port-closed": path(closed="192.0.2.1:7450: ICMP says so"),
     "no-answer": path(**DEAF, https_tried=False, https_ms=None),
+    "not-a-member": path(**DEAF, https_ms=None, key_shown="192.0.2.1:7450", key="a-b-c"),
     "udp-blocked": path(**DEAF),
     "https-unreachable": path(https_ms=None, https_failed="connection refused"),
     "wrong-key": path(https_ms=None, https_failed="with status 404", https_answered=True),
@@ -91,6 +93,7 @@ WRONG = {
     "clock-wrong": path(skew=-90.0),
     "mtu-black-hole": path(datagram_size=1372),
     "mtu-low": path(datagram_size=1200, link_mtu=1228),
+    "nat-forgets": path(outlived=8.0, forgotten=16.0),
     "not-connected": running(silent=[("pc1", "no answer")]),
     "hung-process": running(hung=[("pc1.sock", "does not answer within 5 s")]),
     "port-taken": running(port_taken="UDP port 7450: Address already in use"),
@@ -135,6 +138,21 @@ def test_a_finding_follows_from_its_facts_and_says_what_to_do(id):
     (one,) = (each for each in found if each.id == id)
     assert one.seen
     assert (one.title, one.remedy) == (TABLE[id].title, TABLE[id].remedy)
+
+
+def test_the_silence_of_a_place_is_told_apart():
+    deaf = {**DEAF, "https_tried": False, "https_ms": None, "key": "a-b-c"}
+    (one,) = judge(path(**deaf))
+    assert "to know the key a-b-c" in one.seen
+    (one,) = judge(path(**deaf, others_closed="192.0.2.1:7450"))
+    assert "192.0.2.1:7450 is not closed as other ports" in one.seen
+    assert [each.id for each in judge(path(**deaf, closed="ICMP says so"))] == ["port-closed"]
+
+
+def test_a_nat_that_remembers_for_longer_than_a_keepalive_is_no_finding():
+    assert findings.KEEPALIVE == KEEPALIVE * (1 + KEEPALIVE_JITTER)
+    assert judge(path(outlived=findings.KEEPALIVE - 2, forgotten=findings.KEEPALIVE)) == []
+    assert judge(path(outlived=45.0)) == []
 
 
 def test_problems_come_first():
