@@ -9,15 +9,12 @@ Pure; raises nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import ip_network
-from typing import Any, Final
+from typing import Final
 
 from attrs import Factory, frozen
-
-from vswitch.errors import BadRecord
 
 FREE_BYTES: Final = 16 << 20  # below that a registry or a log soon cannot be written
 SKEW_LIMIT: Final = 60.0  # seconds between two clocks: certificates and invites tell by minutes
@@ -263,15 +260,16 @@ _KINDS: Final = (
     Kind(
         "br-netfilter",
         _W,
-        "iptables sees the frames of the bridge",
-        "`sysctl net.bridge.bridge-nf-call-iptables=0` (and -ip6tables, -arptables), or let them "
-        "pass in FORWARD, as Docker does not",
+        "The firewall drops frames of the bridge",
+        "`sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`, or "
+        "let them pass in FORWARD (`-i BRIDGE -o BRIDGE -j ACCEPT` in Docker's DOCKER-USER)",
     ),
     Kind(
         "firewall-drops",
         _P,
         "The firewall of this host drops the switch's port",
-        "accept UDP to and from that port: `nft list ruleset` shows the rule",
+        "accept UDP to and from that port; `nft list ruleset`, or `iptables-legacy-save`, shows "
+        "the rule",
     ),
     # Files
     Kind(
@@ -382,8 +380,8 @@ class InterfaceFacts:
     offload: bool = True
     routes: bool = False  # something beyond the LAN comes or goes by it
     rp_filter: int = 0  # the kernel's number: 1 is strict
-    bridged: bool = False
-    bridge_calls: Sequence[str] = ()  # sysctls that are on
+    # In a bridge: sysctls that hand its frames to FORWARD, and what drops them there.
+    bridge_filters: Sequence[tuple[str, str]] = ()
 
 
 @frozen(kw_only=True)
@@ -566,9 +564,8 @@ def _of_interface(dev: InterfaceFacts) -> Seen:
         yield "no-offload", f"{dev.name} is without the virtio-net header"
     if dev.routes and dev.rp_filter == 1:
         yield "rp-filter", f"rp_filter of {dev.name} is 1, and routes lead by it"
-    if dev.bridged:
-        for name in dev.bridge_calls:
-            yield "br-netfilter", f"{dev.name} is in a bridge, and {name} is 1"
+    for name, dropping in dev.bridge_filters:
+        yield "br-netfilter", f"{dev.name} is in a bridge, {name} is 1, and {dropping}"
 
 
 def _of_files(files: FileFacts | None) -> Seen:
@@ -579,75 +576,3 @@ def _of_files(files: FileFacts | None) -> Seen:
     yield from (("key-exposed", path) for path in files.exposed)
     if files.free is not None and files.free < FREE_BYTES:
         yield "disk-full", f"{files.path}: {files.free >> 20} MiB are free"
-
-
-def blocking_rules_untrusted(text: str, hook: str, port: int) -> list[str]:
-    """The rules of `nft -j list ruleset` that drop UDP of this port at this hook, for people.
-
-    `hook` is `input`, where the port is the destination here, or `output`, where it is that there.
-    A chain that accepts nothing for the port and has the policy drop counts as one. What jumps and
-    sets decide is not followed: a rule of which they are part says nothing here.
-
-    Raises:
-        BadRecord: it is no such list.
-    """
-    try:
-        entries: list[dict[str, Any]] = json.loads(text)["nftables"]
-        chains = [each["chain"] for each in entries if "chain" in each]
-        rules = [each["rule"] for each in entries if "rule" in each]
-        found = []
-        for chain in (each for each in chains if each.get("hook") == hook):
-            if chain["family"] not in ("ip", "ip6", "inet"):
-                continue
-            place = f"{chain['family']} {chain['table']} {chain['name']}"
-            own = [each["expr"] for each in rules if _is_of(each, chain)]
-            verdict = _first_verdict(own, port)
-            if verdict is not None and verdict != "accept":
-                found.append(f"a rule in {place} ({hook}) says {verdict} for UDP port {port}")
-            elif verdict is None and chain.get("policy") == "drop" and not _accepts(own):
-                found.append(f"{place} ({hook}) has the policy drop, and accepts nothing")
-        return found
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IndexError):
-        raise BadRecord("no list of rules as nft writes it") from None
-
-
-def _is_of(rule: dict[str, Any], chain: dict[str, Any]) -> bool:
-    same = all(rule[key] == chain[key] for key in ("family", "table"))
-    return bool(same and rule["chain"] == chain["name"])
-
-
-def _first_verdict(rules: Sequence[Sequence[dict[str, Any]]], port: int) -> str | None:
-    """What the first rule says that is about all UDP, or UDP to this port, and nothing else."""
-    for rule in rules:
-        matches = [each["match"] for each in rule if "match" in each]
-        verdicts = [key for each in rule for key in ("accept", "drop", "reject") if key in each]
-        if verdicts and all(_holds(match, port) for match in matches):
-            return verdicts[0]
-    return None
-
-
-def _accepts(rules: Sequence[Sequence[dict[str, Any]]]) -> bool:
-    """Whether any rule lets something pass, which may be what we send or get."""
-    return any(key in each for rule in rules for each in rule for key in ("accept", "jump", "goto"))
-
-
-def _holds(match: dict[str, Any], port: int) -> bool:
-    """Whether it is certain that a UDP datagram with this destination port matches."""
-    left, right = match["left"], match["right"]
-    if match["op"] not in ("==", "in"):
-        return False
-    if left == {"payload": {"protocol": "udp", "field": "dport"}}:
-        values = right["set"] if isinstance(right, dict) and "set" in right else [right]
-        return any(_has_port(value, port) for value in values)
-    if left == {"meta": {"key": "l4proto"}} or left == {
-        "payload": {"protocol": "ip", "field": "protocol"}
-    }:
-        return right in ("udp", 17)
-    return False
-
-
-def _has_port(value: Any, port: int) -> bool:
-    if isinstance(value, dict) and "range" in value:
-        first, last = value["range"]
-        return bool(first <= port <= last)
-    return bool(value == port)

@@ -1,7 +1,5 @@
 """Each finding of the table follows from facts, and from healthy facts none does."""
 
-import json
-
 import pytest
 from attrs import evolve
 
@@ -18,10 +16,8 @@ from vswitch.doctor.findings import (
     Severity,
     TapFacts,
     behind_nat,
-    blocking_rules_untrusted,
     judge,
 )
-from vswitch.errors import BadRecord
 
 PATH = PathFacts(
     place="switch.example.org:7450",
@@ -41,7 +37,6 @@ DEV = InterfaceFacts(
     networks=["192.0.2.0/24", "0.0.0.0/0", "10.0.0.0/8", "fd00::/64"],
     routes=True,
     rp_filter=2,
-    bridge_calls=["net.bridge.bridge-nf-call-iptables"],
 )
 FILES = FileFacts(path="/var/lib/vswitch", free=1 << 30)
 HEALTHY = Facts(
@@ -112,7 +107,9 @@ WRONG = {
     "managed-interface": dev(managers=["NetworkManager"]),
     "no-offload": dev(offload=False),
     "rp-filter": dev(rp_filter=1),
-    "br-netfilter": dev(bridged=True),
+    "br-netfilter": dev(
+        bridge_filters=[("net.bridge.bridge-nf-call-iptables", "ip filter FORWARD drops")]
+    ),
     "firewall-drops": evolve(HEALTHY, firewall=["a rule in inet t c (input) says drop"]),
     "state-owner": files(unusable="state directory /x belongs to another user"),
     "key-exposed": files(exposed=["/var/lib/vswitch/server.key"]),
@@ -172,64 +169,6 @@ def test_a_nat_is_seen_by_the_address_that_the_switch_sees():
 
 def test_an_ipv6_path_has_longer_headers():
     assert judge(path(ip_version=6, datagram_size=1452)) == []
-
-
-UDP_7450 = {
-    "match": {
-        "op": "==",
-        "left": {"payload": {"protocol": "udp", "field": "dport"}},
-        "right": 7450,
-    }
-}
-
-
-def ruleset(*rules, policy="accept", hook="input", family="inet"):
-    chain = {"family": family, "table": "t", "name": "c", "hook": hook, "policy": policy}
-    of = {"family": family, "table": "t", "chain": "c"}
-    entries = [{"chain": chain}, *({"rule": {**of, "expr": rule}} for rule in rules)]
-    return json.dumps({"nftables": [{"metainfo": {}}, *entries]})
-
-
-def drops(text, hook="input", port=7450):
-    return len(blocking_rules_untrusted(text, hook, port))
-
-
-def with_port(right, verdict="drop"):
-    match = {**UDP_7450["match"], "right": right}
-    return [{"match": match}, {"counter": {}}, {verdict: None}]
-
-
-def test_a_rule_that_drops_the_port_is_found_and_no_other():
-    rule = [UDP_7450, {"drop": None}]
-    assert drops(ruleset(rule)) == 1
-    assert drops(ruleset(with_port({"set": [53, {"range": [7000, 8000]}]}, "reject"))) == 1
-    assert drops(ruleset(with_port(53))) == 0
-    assert drops(ruleset(rule, hook="output")) == 0
-    assert drops(ruleset(rule, family="bridge")) == 0
-    assert drops(ruleset([UDP_7450, {"accept": None}], rule, policy="drop")) == 0
-    assert drops(ruleset([{"drop": None}])) == 1
-    protocol = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "udp"}}
-    assert drops(ruleset([protocol, {"drop": None}])) == 1
-
-
-def test_a_policy_counts_where_nothing_is_let_in():
-    assert drops(ruleset(policy="drop")) == 1
-    assert drops(ruleset(with_port(53, "accept"), policy="drop")) == 0  # who knows what that is
-    assert drops(ruleset()) == 0
-
-
-def test_what_is_uncertain_is_not_told():
-    source = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth1"}}
-    assert drops(ruleset([source, UDP_7450, {"drop": None}])) == 0
-    assert drops(ruleset([{"match": {**UDP_7450["match"], "op": "!="}}, {"drop": None}])) == 0
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"nftables": 3}', '{"nftables": [{"chain": 1}]}']
-)
-def test_what_is_no_ruleset_is_told_from_an_empty_one(text):
-    with pytest.raises(BadRecord):
-        blocking_rules_untrusted(text, "input", 7450)
 
 
 def test_the_limits_are_limits():
