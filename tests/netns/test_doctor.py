@@ -4,6 +4,8 @@ One switch and one member, broken in one way after the other, by one test for ea
 """
 
 import json
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,16 @@ from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import DEV, SWITCH_ADDRESS, UNDERLAY, Lan
 
 OF_THIS_MACHINE = {"slow-python", "several-installed"}  # true of whatever runs the tests
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+NETWORKD = """
+set -e
+mount -t tmpfs none /run
+mount --bind /sys /sys
+mount -o remount,bind,ro /sys  # else it waits for udev
+mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/network
+chown -R systemd-network /run/systemd/netif
+printf '[Match]\nName=vsw*\n\n[Network]\nDHCP=no\n' > /run/systemd/network/10-all.network
+"""
 DROP = "table inet t {{ chain c {{ type filter hook {} priority 0; udp dport 7450 drop\n}}\n}}\n"
 
 
@@ -24,6 +36,17 @@ def found(lan, host, *target):
     bad = any(each["severity"] == "problem" for each in findings)
     assert done.returncode == (ExitCode.FAILED if bad else ExitCode.OK)
     return {each["id"]: each["seen"] for each in findings if each["id"] not in OF_THIS_MACHINE}
+
+
+@contextmanager
+def networkd(host):
+    with (host.directory / "networkd.log").open("ab") as log:
+        running = host.popen(["/lib/systemd/systemd-networkd"], stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait(20)
 
 
 def nft(host, text):
@@ -74,6 +97,45 @@ def test_what_others_do_to_the_interface_and_the_host_is_found(lan):
     assert "firewall-drops" in found(lan, lan.switch)
     nft(lan.switch, "delete table inet t")
     assert found(lan, pc1) == {}
+
+
+@pytest.mark.netns("nft", "iptables-legacy")
+def test_rules_of_the_older_iptables_are_found(lan):
+    accept = ["-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"]
+    for tool, family in (("iptables-legacy", "ip"), ("ip6tables-legacy", "ip6")):
+        lan.switch.run([tool, "-A", "INPUT", *accept])
+        lan.switch.run([tool, "-A", "INPUT", "-p", "udp", "--dport", "7450", "-j", "DROP"])
+        place = f"a rule in {family} filter INPUT (iptables-legacy) says drop for UDP port 7450"
+        assert found(lan, lan.switch) == {"firewall-drops": place}
+        lan.switch.run([tool, "-F"])
+    assert found(lan, lan.switch) == {}
+
+
+@pytest.mark.netns("nft", "iptables-legacy", "/lib/systemd/systemd-networkd")
+def test_who_meddles_with_a_member_that_bridges_is_found(lan):
+    """Its frames in FORWARD, and its interface in the hands of another program."""
+    gate = lan.host("gate")
+    gate.run(["ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])
+    gate.run(["ip", "link", "set", "lan0", "up"])
+    lan.join("gate", "--bridge", "lan0")
+    lan.wait_connected("gate")
+    settings = Path("/proc/sys/net/bridge")
+    filtered = gate.run(["ls", str(settings)], check=False).returncode == 0
+    assert found(lan, gate) == {}
+    gate.run(["iptables-legacy", "-P", "FORWARD", "DROP"])
+    if filtered:  # br_netfilter is loaded
+        setting = "net.bridge.bridge-nf-call-iptables"
+        seen = found(lan, gate)["br-netfilter"]
+        assert f"{setting} is 1, and ip filter FORWARD (iptables-legacy) drops" in seen
+        gate.run(["sysctl", f"{setting}=0", "net.bridge.bridge-nf-call-ip6tables=0"])
+    assert found(lan, gate) == {}
+    gate.run(["sh", "-c", NETWORKD])
+    managed = {"managed-interface": "vsw0 is managed by systemd-networkd"}
+    with networkd(gate):
+        wait_until(lambda: found(lan, gate) == managed, "systemd-networkd to take it")
+    gate.run(["cp", str(EXAMPLES / "00-vswitch.network"), "/run/systemd/network"])
+    with networkd(gate):
+        wait_until(lambda: found(lan, gate) == {}, "systemd-networkd to leave it")
 
 
 @pytest.mark.netns("nft")

@@ -242,8 +242,9 @@ _KINDS: Final = (
         "managed-interface",
         _W,
         "NetworkManager or systemd-networkd manages the interface",
-        "install examples/vswitch-networkmanager.conf or examples/00-vswitch.network, which tell "
-        "them to leave it alone",
+        "install examples/00-vswitch.network in /etc/systemd/network (`networkctl reload`), or "
+        "examples/vswitch-networkmanager.conf in /etc/NetworkManager/conf.d (`nmcli general "
+        "reload`), which tell them to leave it alone",
     ),
     Kind(
         "no-offload",
