@@ -1,10 +1,12 @@
 """What doctor and netcheck tell of a way by UDP alone, behind a NAT, which is the kernel's own."""
 
 import json
+import re
 import subprocess
 
 import pytest
 
+from vswitch.doctor.findings import TABLE
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import OWN, SWITCH_ADDRESS, UNDERLAY, Lan
 
@@ -98,6 +100,8 @@ def test_how_long_it_remembers_is_measured(lan):
     assert path["one_port"] is None  # nobody is there to compare with
     assert path["outlived"] < path["forgotten"] <= 2 * FORGETS
     assert found == {"nat-forgets"}
+    command = re.search(r"`(sysctl .*?)`", TABLE["nat-forgets"].remedy)[1]
+    carrier.run(command.split())  # which is what is to be done there
 
 
 @pytest.mark.netns("nft", "ip")

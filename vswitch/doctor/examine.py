@@ -143,7 +143,9 @@ def _way_of(
     name = each if isinstance(each, str) else each.name
 
     async def look() -> PathFacts:
-        connected = name in joined and (isinstance(each, str) or each.invite is None)
+        # A string that was not used yet stands for a member that is not here.
+        runs = joined.get(name) if isinstance(each, str) or each.invite is None else None
+        connected = runs is not None and runs.state == "up"
         if connected and nat_time is None:
             return await status()
         profile = (
@@ -153,12 +155,14 @@ def _way_of(
         )
         if connected:
             facts = await status()
+        elif runs is not None:
+            facts = await way.ask_beside(runs, profile)
         else:
             proxy_for = await trio.to_thread.run_sync(proxies.read)
             facts = await way.ask(profile, over_https(proxy_for, profile.server_key.raw))
         if nat_time is None:
             return facts
-        return await way.ask_nat(facts, profile, nat_time, connected=connected)
+        return await way.ask_nat(facts, profile, nat_time, connected=runs is not None)
 
     async def status() -> PathFacts:
         return way.of_status(joined[name], await trio.to_thread.run_sync(host.addresses))

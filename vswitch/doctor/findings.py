@@ -88,7 +88,8 @@ _KINDS: Final = (
         "not-a-member",
         _P,
         "The switch is there and does not know this member",
-        "see `vswitch members` on the switch; `vswitch invite NAME` there makes another invite",
+        "see `vswitch members` on the switch; `vswitch invite NAME` there makes another invite, "
+        "with `--again` for one that is a member",
     ),
     Kind(
         "udp-blocked",
@@ -115,7 +116,7 @@ _KINDS: Final = (
         _P,
         "The switch refuses this member",
         "ask its operator: `vswitch members` says who is revoked, `vswitch invite NAME` makes "
-        "another invite",
+        "another invite; a host that was revoked runs `vswitch leave NAME` before it uses that",
     ),
     Kind(
         "clock-wrong",
@@ -141,8 +142,10 @@ _KINDS: Final = (
         _W,
         "A router forgets this host sooner than it speaks",
         "have it remember UDP for 30 s or more (on Linux `sysctl "
-        "net.netfilter.nf_conntrack_udp_timeout=30`); until then what is sent to a silent member "
-        "may wait for its next keepalive, and a `ping -i 5` from it to the LAN keeps the way open",
+        "net.netfilter.nf_conntrack_udp_timeout=30 "
+        "net.netfilter.nf_conntrack_udp_timeout_stream=120`); until then what is sent to a silent "
+        "member may wait for its next keepalive; a `ping -i 5` from it to the LAN keeps the way "
+        "open",
     ),
     # What runs here
     Kind(
@@ -256,14 +259,15 @@ _KINDS: Final = (
         "rp-filter",
         _W,
         "Strict reverse path filtering drops what comes by a route of the LAN",
-        "`sysctl net.ipv4.conf.all.rp_filter=2`, and the same of the interface: loose",
+        "`sysctl net.ipv4.conf.all.rp_filter=2`, which is loose, for all interfaces",
     ),
     Kind(
         "br-netfilter",
         _W,
         "The firewall drops frames of the bridge",
         "`sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`, or "
-        "let them pass in FORWARD (`-i BRIDGE -o BRIDGE -j ACCEPT` in Docker's DOCKER-USER)",
+        "let them pass in FORWARD, with Docker by `iptables -I DOCKER-USER -i BRIDGE -o BRIDGE -j "
+        "ACCEPT`",
     ),
     Kind(
         "firewall-drops",

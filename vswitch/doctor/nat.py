@@ -152,7 +152,9 @@ async def lifetime(profile: Profile, place: Place, time: float) -> tuple[float, 
     until = trio.current_time() + time
     alive, gone = 0.0, None
     async with _open_detour(profile, place) as (reached, detour):
-        while (pause := _next(alive, gone)) and trio.current_time() + pause + ANSWER_WAIT < until:
+        while (
+            pause := next_pause(alive, gone)
+        ) and trio.current_time() + pause + ANSWER_WAIT < until:
             lives = await _outlives(pause, reached, detour)
             if lives is None:  # the path has failed, so nothing more can be told
                 break
@@ -160,7 +162,7 @@ async def lifetime(profile: Profile, place: Place, time: float) -> tuple[float, 
     return alive, gone
 
 
-def _next(alive: float, gone: float | None) -> float | None:
+def next_pause(alive: float, gone: float | None) -> float | None:
     """The pause to try, after one that was outlived and one that was not; None: that is enough."""
     if gone is not None:
         return None if gone <= FIRST_PAUSE + CLOSE_ENOUGH * alive else (alive + gone) / 2

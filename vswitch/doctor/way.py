@@ -41,7 +41,8 @@ UDP_PATIENCE: Final = 5.0  # seconds: the fourth init has left by then
 HTTPS_PATIENCE: Final = 5.0  # seconds for the handshake in a pipe that is open
 SEARCH_TIME: Final = 6.0  # seconds for the search of the path MTU
 SETTLED: Final = 2.0  # seconds without a new size after which the search counts as done
-CLOSED_WAIT: Final = 1.0  # seconds for ICMP to come back
+CLOSED_WAIT: Final = 0.5  # seconds for ICMP to come back
+CLOSED_LOOKS: Final = 4  # which are more than a second: Linux speaks as rarely to one who asks much
 CLOCK_PATIENCE: Final = 5.0  # seconds for an answer with the time
 UNUSED_PORT: Final = 9  # discard (RFC 863), which hardly any host has
 _LOOK: Final = 0.1  # seconds between two looks
@@ -70,26 +71,45 @@ async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
     return facts
 
 
+async def ask_beside(join: JoinStatus, profile: Profile) -> PathFacts:
+    """What can be told of the way of a running join that is not connected, without its key, which
+    is in use.
+    """
+    facts = PathFacts(place=profile.where, key=profile.server_key.fingerprint())
+    try:
+        places = await ResolvedAddresses().look_up(profile.servers)
+    except Unreachable as error:
+        return attrs.evolve(facts, unresolved=str(error))
+    if not join.attempts:
+        return facts
+    return await _look_closer(attrs.evolve(facts, silent=join.error), profile.server_key, places)
+
+
 async def _look_closer(facts: PathFacts, key: PublicKey, places: Sequence[Place]) -> PathFacts:
     """Who it is that does not answer a handshake by UDP, if anybody."""
-    shown = await _knock(key, places)
-    if shown:
-        return attrs.evolve(facts, key_shown=", ".join(_text(*each) for each in shown))
-    closed = [each for each in places if await _is_closed_or_away(*each)]
-    if places and len(closed) == len(places):
-        return attrs.evolve(facts, closed=_refused(closed))
-    open_there = [
-        _text(host, port)
-        for host, port in places
-        if (host, port) not in closed and await _is_closed_or_away(host, UNUSED_PORT)
-    ]
-    return attrs.evolve(facts, others_closed=", ".join(open_there) or None)
+    open_, closed = list[Place](), list[Place]()
+    for place in places:
+        (closed if await _is_closed_or_away(*place) else open_).append(place)
+    shown, alone = list[Place](), list[Place]()
 
+    async def ask_for_key(places: Sequence[Place]) -> None:
+        shown.extend(await knock(key, places))
 
-async def _knock(key: PublicKey, places: Sequence[Place]) -> list[Place]:
-    """Those of the places where somebody knows the key."""
-    families = [[each for each in places if (":" in each[0]) is six] for six in (False, True)]
-    return [place for family in families for place in await knock(key, family)]
+    async def look_beside(host: str, port: int) -> None:
+        if await _is_closed_or_away(host, UNUSED_PORT):
+            alone.append((host, port))
+
+    async with trio.open_nursery() as nursery:
+        for six in (False, True):
+            nursery.start_soon(ask_for_key, [each for each in open_ if (":" in each[0]) is six])
+        for place in open_:
+            nursery.start_soon(look_beside, *place)
+    return attrs.evolve(
+        facts,
+        key_shown=", ".join(_text(*each) for each in shown) or None,
+        closed=_refused(closed) if closed and not open_ else None,
+        others_closed=", ".join(_text(*each) for each in alone) or None,
+    )
 
 
 async def ask_nat(facts: PathFacts, profile: Profile, time: float, *, connected: bool) -> PathFacts:
@@ -251,19 +271,18 @@ async def _is_closed(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with trio.socket.socket(family, socket.SOCK_DGRAM) as probe:
         await probe.connect((host, port))
-        with trio.move_on_after(CLOSED_WAIT):
-            try:
-                await probe.send(b"")
-                await probe.recv(1)
-            except ConnectionRefusedError:
-                return True
+        for _ in range(CLOSED_LOOKS):
+            with trio.move_on_after(CLOSED_WAIT):
+                try:
+                    await probe.send(b"")
+                    await probe.recv(1)
+                except ConnectionRefusedError:
+                    return True
     return False
 
 
 def of_status(join: JoinStatus, own: Sequence[str]) -> PathFacts:
-    """What a running join knows of its path; `own` are the addresses of this host."""
-    if join.state != "up":
-        return PathFacts(place=join.server)  # `not-connected` says why
+    """What a join that is connected knows of its path; `own` are the addresses of this host."""
     if join.path not in (None, "udp"):
         return PathFacts(place=join.server, https_tried=True, https_ms=join.rtt_ms)
     return PathFacts(
