@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from vswitch.devices import netlink
 from vswitch.doctor.findings import TABLE
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import OWN, SWITCH_ADDRESS, UNDERLAY, Lan
@@ -86,9 +87,22 @@ def test_the_nat_on_the_way_is_told(lan):
     assert found == set()
     carrier.run(["nft", "flush", "ruleset"])
     carrier.run(["nft", "-f", "-"], input=NAT.format("fully-random"))
-    path, found = checked(lan, pc, invite)
-    assert path["one_port"] is False
-    assert found == set()
+    shown = lan.command(pc, "netcheck", invite).stdout
+    assert re.search(r"  carrier  by destination  -$", shown, re.M)
+
+
+@pytest.mark.netns("nft", "ip")
+def test_nothing_is_found_of_a_member_behind_it(lan):
+    lan, pc, _ = lan
+    lan.join("home", host=pc)
+    lan.wait_connected("home")
+    assert found(lan, pc, "home") == [{}]
+    path, seen = checked(lan, pc, "home", "--time", "20s")
+    assert path["seen"].startswith(f"{OUTSIDE}:")
+    assert OUTSIDE not in path["own"]
+    assert path["outlived"] is None  # the session is in use
+    assert seen == set()
+    lan.programs["home"].stop()
 
 
 @pytest.mark.netns("nft", "ip")
@@ -111,7 +125,11 @@ def test_who_does_not_answer_is_told_apart(lan):
     other = lan.host("other")
     another = other.popen(lan.argv(other, "serve", "--listen", ":7450"), env=OWN.environment)
     wait_until(lambda: (lan.state(other) / "control.sock").exists(), "another switch")
-    elsewhere = "192.0.2.11"  # where that is
+    (elsewhere,) = (
+        each.partition("/")[0]
+        for each in other.call(netlink.addresses, UNDERLAY)
+        if each.startswith("192.0.2.")
+    )
     names = {"healthy": (), "revoked": (), "wrong": (elsewhere,), "away": (f"{SWITCH_ADDRESS}:9",)}
     invites = [
         lan.invite(name, *(each for place in places for each in ("--public", place)))

@@ -69,8 +69,10 @@ async def one_port(key: PublicKey, places: Sequence[Place]) -> bool | None:
 
 
 async def carrier(host: str, port: int) -> str | None:
-    """The first address of the carriers' range from here to `host`; None: none was seen."""
-    if ":" in host:
+    """The first address of the carriers' range from here to `host`; None: none was seen, or `host`
+    is in that range itself, as overlay networks use it.
+    """
+    if ":" in host or ip_address(host) in _SHARED:
         return None
     probes: list[socket.socket] = []
     try:

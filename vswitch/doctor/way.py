@@ -121,12 +121,15 @@ async def ask_nat(facts: PathFacts, profile: Profile, time: float, *, connected:
         places = await addresses.look_up(profile.servers)
     except Unreachable:
         return facts  # which say so
-    carrier = await nat.carrier(*places[0])
+    carrier = None
+    for place in [each for each in places if ":" not in each[0]][:1]:
+        carrier = await nat.carrier(*place)
     one_port = await nat.one_port(profile.server_key, places)
     facts = attrs.evolve(facts, carrier=carrier, one_port=one_port)
     if time and facts.udp_ms is not None and not connected:
-        outlived, forgotten = await nat.lifetime(profile, places[0], time)
-        facts = attrs.evolve(facts, outlived=outlived, forgotten=forgotten)
+        with suppress(VswitchError):  # the path has failed meanwhile: it is not known
+            outlived, forgotten = await nat.lifetime(profile, places[0], time)
+            facts = attrs.evolve(facts, outlived=outlived, forgotten=forgotten)
     return facts
 
 
