@@ -83,6 +83,8 @@ def test_the_nat_on_the_way_is_told(lan):
     path, found = checked(lan, pc, invite)
     assert path["carrier"] == "100.64.0.1"
     assert path["one_port"] is True
+    assert path["seen"].startswith(f"{OUTSIDE}:")
+    assert OUTSIDE not in path["own"]
     assert (path["outlived"], path["forgotten"]) == (None, None)
     assert found == set()
     carrier.run(["nft", "flush", "ruleset"])

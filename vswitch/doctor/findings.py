@@ -102,7 +102,7 @@ _KINDS: Final = (
         _W,
         "The HTTPS path does not open",
         "see that the TCP port is open and leads to the switch, and that a proxy lets it through "
-        "(`--proxy`); UDP alone goes on to work",
+        "(`--proxy`); a member goes on by UDP where that passes",
     ),
     Kind(
         "wrong-key",

@@ -2,16 +2,17 @@
 
 `one_port`: whether one socket has one port outside, whomever it sends to (RFC 4787 section 4.1,
 endpoint-independent mapping), by what a switch says at two of its places. `carrier`: an address of
-100.64.0.0/10, which carriers use before their NAT (RFC 6598), here or on the way. `lifetime`: how
-long a mapping without traffic leads inside.
+100.64.0.0/10, which carriers use before their NAT (RFC 6598), here or on the way. `look`: where
+the switch sees this host, and how long a mapping without traffic leads inside.
 
-The lifetime is measured with one session through two sockets. Its path is the first one; then that
+That time is measured with one session through two sockets. Its path is the first one; then that
 is silent. After a pause a ping of the same session leaves by the second, and is answered where the
 path is, until another has proven itself, and the challenge to the second is left without an answer.
 So the pong comes to the first, if its mapping is still there, and the challenge to the second
-shows that the switch has answered. Every version of the switch does so.
+shows that the switch has answered. A switch keeps such a session if it is told that it is for that
+(`look`), which also tells where it sees this host; an older one does not.
 
-Error contract: None where nothing can be told; `lifetime` passes on what `open_channel` raises.
+Error contract: None where nothing can be told; `look` passes on what `open_channel` raises.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ import trio
 
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
+from vswitch.devices.pump import BATCH
+from vswitch.frames.ethernet import MAX_MTU
 from vswitch.joining.knock import Place, knock
 from vswitch.joining.paths import PathPolicy
 from vswitch.joining.profiles import Profile
 from vswitch.joining.reach import Reached, ResolvedAddresses, open_channel
+from vswitch.members.device import MemberDevice
+from vswitch.members.protocol import TO_LOOKER, ControlMessage, Look, Sight
 from vswitch.runtime import single_error
 
 FIRST_PAUSE: Final = 1.0  # seconds; each is twice as long as the one before, up to
 LONGEST_PAUSE: Final = 45.0  # well below the silence after which a switch ends a session (60 s)
 CLOSE_ENOUGH: Final = 1.5  # a pause that was not outlived by one that was, above the first pause
+SETTLE: Final = 1.0  # seconds until all is acknowledged that the session began with
 ANSWER_WAIT: Final = 2.5  # seconds for pong and challenge: two pings
 HANDSHAKE_PATIENCE: Final = 5.0
 MOST_HOPS: Final = 4  # a carrier's NAT is near
@@ -145,15 +151,30 @@ class _Detour:
                 self.heard_aside = trio.current_time()
 
 
-async def lifetime(profile: Profile, place: Place, time: float) -> tuple[float, float | None]:
-    """A pause in seconds that a mapping has outlived, and one that it has not, or None.
+@attrs.frozen
+class Sighted:
+    """What a session of its own has told: where the switch sees this host, how long a pause (s) a
+    mapping has outlived, and how long a one not.
+    """
 
-    `time`: seconds for all of it; the pauses grow, and then close in, while there are some left.
+    seen: str
+    outlived: float | None = None
+    forgotten: float | None = None
+
+
+async def look(profile: Profile, place: Place, time: float) -> Sighted | None:
+    """Have the switch look at this host, and for `time` seconds at the mapping of a NAT: the pauses
+    grow, and then close in. None: an older switch, which does not look.
+
     The member of `profile` must not be connected: its session would be replaced.
     """
     until = trio.current_time() + time
     alive, gone = 0.0, None
     async with _open_detour(profile, place) as (reached, detour):
+        seen = await _seen(reached)
+        if seen is None or not time:
+            return None if seen is None else Sighted(seen)
+        await trio.sleep(SETTLE)
         while (
             pause := next_pause(alive, gone)
         ) and trio.current_time() + pause + ANSWER_WAIT < until:
@@ -161,7 +182,28 @@ async def lifetime(profile: Profile, place: Place, time: float) -> tuple[float, 
             if lives is None:  # the path has failed, so nothing more can be told
                 break
             alive, gone = (pause, gone) if lives else (alive, pause)
-    return alive, gone
+    known = alive or gone is not None
+    return Sighted(seen, alive if known else None, gone)
+
+
+async def _seen(reached: Reached) -> str | None:
+    """Where the switch says that it sees this host."""
+    said: list[ControlMessage] = []
+    device = MemberDevice(
+        reached.channel,
+        name="switch",
+        mtu=MAX_MTU,
+        hears=TO_LOOKER,
+        floods_end=False,
+        on_control=said.append,
+    )
+    device.send_control(Look())
+    with trio.move_on_after(ANSWER_WAIT):
+        while not said:
+            await device.wait_readable()
+            with suppress(trio.WouldBlock):
+                device.read_nowait(BATCH)
+    return next((each.seen for each in said if isinstance(each, Sight)), None)
 
 
 def next_pause(alive: float, gone: float | None) -> float | None:
@@ -203,18 +245,21 @@ async def _open_detour(profile: Profile, place: Place) -> AsyncIterator[tuple[Re
 async def _outlives(pause: float, reached: Reached, detour: _Detour) -> bool | None:
     """Whether the mapping of the first socket is there after a pause; None: nobody knows."""
     detour.silent = True
+    latest = trio.current_time() + 2 * pause + SETTLE
     end = detour.passed + pause
     while trio.current_time() < end:
         await trio.sleep_until(end)
         end = detour.passed + pause  # the switch may have looked for an MTU
+        if end > latest:
+            return None
     detour.silent, detour.aside = False, True
     asked = trio.current_time()
     lives = await _hears(reached, detour, asked)
     shown = detour.heard_aside >= asked
     detour.aside = False
+    back = await _hears(reached, detour, trio.current_time())  # which keeps the mapping, too
     if lives:
         return True
-    back = await _hears(reached, detour, trio.current_time())
     return False if shown and back else None
 
 

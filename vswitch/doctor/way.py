@@ -29,6 +29,7 @@ from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
 from vswitch.doctor import nat
 from vswitch.doctor.findings import MTU_SLACK, UDP_OVER_IP, PathFacts
+from vswitch.doctor.host import addresses as own_addresses
 from vswitch.errors import RefusedError, TimedOut, VswitchError
 from vswitch.joining.knock import Place, knock
 from vswitch.joining.paths import PathPolicy
@@ -126,10 +127,11 @@ async def ask_nat(facts: PathFacts, profile: Profile, time: float, *, connected:
         carrier = await nat.carrier(*place)
     one_port = await nat.one_port(profile.server_key, places)
     facts = attrs.evolve(facts, carrier=carrier, one_port=one_port)
-    if time and facts.udp_ms is not None and not connected:
-        with suppress(VswitchError):  # the path has failed meanwhile: it is not known
-            outlived, forgotten = await nat.lifetime(profile, places[0], time)
-            facts = attrs.evolve(facts, outlived=outlived, forgotten=forgotten)
+    if facts.udp_ms is not None and not connected:
+        with suppress(VswitchError, trio.BrokenResourceError):  # the path has failed: not known
+            if sighted := await nat.look(profile, places[0], time):
+                own = await trio.to_thread.run_sync(own_addresses)
+                facts = attrs.evolve(facts, own=own, **attrs.asdict(sighted))
     return facts
 
 
