@@ -24,6 +24,7 @@ from vswitch.config.options import (
     JoinConfig,
     LeaveConfig,
     LookConfig,
+    NetcheckConfig,
     OneNetworkConfig,
     ProxyConfig,
     RekeyConfig,
@@ -86,7 +87,7 @@ OF_COMMAND = {
     "unpublish": LookConfig,
     "rekey": RekeyConfig,
     "doctor": DoctorConfig,
-    "netcheck": DoctorConfig,
+    "netcheck": NetcheckConfig,
 }
 LEVELS = ("debug", "info", "warning", "error", "exception", "log")
 UNITS = sorted((ROOT / "examples").glob("*.service"))

@@ -104,7 +104,9 @@ def _orders(text: str) -> None:
 
 def _rules(text: str, port: int) -> None:
     with suppress(BadRecord):
-        find("vswitch", "blocking_rules_untrusted")(text, "input", port)
+        find("vswitch", "nft_chains_untrusted")(text, "input", port)
+    with suppress(BadRecord):
+        find("vswitch", "legacy_chains_untrusted")(text, "ip", "input", port)
 
 
 def _input(name: str, body: bytes) -> Iterator[bytes]:

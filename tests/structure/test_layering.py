@@ -38,6 +38,7 @@ PURE_MODULES = {
     "vswitch.api.share",
     "vswitch.devices.relocation",
     "vswitch.doctor.findings",
+    "vswitch.doctor.firewall",
     "vswitch.foreign.conversations",
     "vswitch.joining.host_trust",
     "vswitch.joining.route_trust",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
 from vswitch.config.options import DoctorConfig
@@ -14,46 +15,68 @@ from vswitch.management.status import SCHEMA, to_json
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command and its flags."""
-    parser = add_command(
+    add_examination(
         subparsers,
         "doctor",
         "Look at this host, at what runs here, and at the way to the switch, and say what is wrong "
-        "and what to do. Of a switch by a join string (which is not used up), the name of a "
-        "membership, or HOST:PORT; without one, of all memberships here. Root sees the most. The "
-        "exit code is 1 if there is a problem.",
-        "vswitch doctor pc1",
+        "and what to do. Root sees the most.",
+        DoctorConfig,
     )
-    parser.add_argument("target", nargs="?", metavar="STRING|NAME|PLACE", help="which switch")
-    add_flags(parser, DoctorConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Look, and print what was found."""
-    config, facts = look(args, way_alone=False)
-    findings = judge(facts)
-    if config.json:
-        print_json({"schema": SCHEMA, "findings": to_json(findings)})
-    else:
-        answer(*(lines_of(findings) or ["nothing found"]))
-    return exit_code(findings)
+    config = config_from(args, DoctorConfig)
+    return report(config, look(config, args.target, way_alone=False))
 
 
-def look(args: argparse.Namespace, *, way_alone: bool) -> tuple[DoctorConfig, Facts]:
-    """The facts that the arguments ask for."""
+def add_examination(
+    subparsers: Subparsers, name: str, text: str, options: type[DoctorConfig]
+) -> None:
+    """A command that looks at a switch or at all that are known here."""
+    parser = add_command(
+        subparsers,
+        name,
+        f"{text} Of a switch by a join string (which is not used up), the name of a membership, or "
+        "HOST:PORT; without one, of all memberships here. The exit code is 1 if there is a "
+        "problem.",
+        f"vswitch {name} pc1",
+    )
+    parser.add_argument("target", nargs="?", metavar="STRING|NAME|PLACE", help="which switch")
+    add_flags(parser, options)
+
+
+def look(config: DoctorConfig, target: str | None, *, way_alone: bool, time: float = 0.0) -> Facts:
+    """The facts about what was asked for."""
     import trio
 
     from vswitch.doctor.examine import examine, target_of
 
-    config = config_from(args, DoctorConfig)
-    target = target_of(config.files, args.target)
+    of = target_of(config.files, target)
 
     async def main() -> Facts:
-        return await examine(config.files, target, way_alone=way_alone)
+        return await examine(config.files, of, way_alone=way_alone, time=time)
 
-    return config, trio.run(main)
+    return trio.run(main)
 
 
-def lines_of(findings: list[Finding]) -> list[str]:
+def report(
+    config: DoctorConfig,
+    facts: Facts,
+    measured: Mapping[str, object] | None = None,
+    lines: Sequence[str] = (),
+) -> int:
+    """Print `measured` or, for people, `lines`, and the findings: whether anything is a problem."""
+    findings = judge(facts)
+    if config.json:
+        print_json({"schema": SCHEMA, **(measured or {}), "findings": to_json(findings)})
+    else:
+        answer(*([*lines, *_lines_of(findings)] or ["nothing found"]))
+    bad = any(each.severity == Severity.PROBLEM for each in findings)
+    return ExitCode.FAILED if bad else ExitCode.OK
+
+
+def _lines_of(findings: list[Finding]) -> list[str]:
     """Three lines for each."""
     return [
         line
@@ -64,9 +87,3 @@ def lines_of(findings: list[Finding]) -> list[str]:
             f"  do: {each.remedy}",
         )
     ]
-
-
-def exit_code(findings: list[Finding]) -> int:
-    """Whether anything does not work."""
-    bad = any(each.severity == Severity.PROBLEM for each in findings)
-    return ExitCode.FAILED if bad else ExitCode.OK

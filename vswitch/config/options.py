@@ -177,7 +177,18 @@ class RekeyConfig(_Printed, StateConfig):
 
 @frozen(kw_only=True)
 class DoctorConfig(_Printed, StateConfig):
-    """Options of `doctor` and `netcheck`."""
+    """Options of `doctor`, and of `netcheck`."""
+
+
+@frozen(kw_only=True)
+class NetcheckConfig(DoctorConfig):
+    """Options of `netcheck` alone. `time` is in seconds."""
+
+    time: float | None = field(
+        default=None,
+        converter=to_optional_duration,
+        metadata=option("find out how long a NAT remembers, for so long: 30s, 2m", "TIME"),
+    )
 
 
 @frozen(kw_only=True)

@@ -57,8 +57,12 @@ def target_of(files: StateDir, text: str | None) -> Target:
         ) from None
 
 
-async def examine(files: StateDir, target: Target, *, way_alone: bool = False) -> Facts:
-    """Gather all facts; `way_alone` leaves out what is of this host and not of the way."""
+async def examine(
+    files: StateDir, target: Target, *, way_alone: bool = False, time: float = 0.0
+) -> Facts:
+    """Gather all facts. `way_alone`: none of this host, and of the way those of a NAT besides, of
+    which how long it remembers takes up to `time` seconds, if any.
+    """
     failed: dict[str, str] = {}
     results: dict[str, Any] = {}
 
@@ -88,9 +92,10 @@ async def examine(files: StateDir, target: Target, *, way_alone: bool = False) -
         def start(name: str, ask: Callable[[], Awaitable[Any]], limit: float = HOST_LIMIT) -> None:
             nursery.start_soon(probe, name, ask, limit)
 
-        for number, (name, ask) in enumerate(_ways(files, target, joined)):
+        nat_time = time if way_alone else None
+        for number, (name, ask) in enumerate(_ways(files, target, joined, nat_time)):
             if number < MOST_WAYS:
-                start(f"way {name}", ask, WAY_LIMIT)
+                start(f"way {name}", ask, WAY_LIMIT + time)
         if not way_alone:
             port = places if switch is None else None
             start("what runs", of_host(host.running, (switch, joins, hung), port))
@@ -123,30 +128,44 @@ def _served_port(files: StateDir) -> int | None:
 
 
 def _ways(
-    files: StateDir, target: Target, joined: dict[str, Any]
+    files: StateDir, target: Target, joined: dict[str, Any], nat_time: float | None
 ) -> list[tuple[str, Callable[[], Awaitable[PathFacts]]]]:
     """The switches to ask, and how: a member that is connected is not asked to be so again."""
     if isinstance(target, HostPort):
         return [(target.text(), partial(way.ask_place, target))]
     known: list[Profile | str] = [target] if target is not None else [*profiles.names(files)]
-    return [_way_of(files, each, joined) for each in known]
+    return [_way_of(files, each, joined, nat_time) for each in known]
 
 
 def _way_of(
-    files: StateDir, each: Profile | str, joined: dict[str, Any]
+    files: StateDir, each: Profile | str, joined: dict[str, Any], nat_time: float | None
 ) -> tuple[str, Callable[[], Awaitable[PathFacts]]]:
     name = each if isinstance(each, str) else each.name
 
     async def look() -> PathFacts:
-        if name in joined and (isinstance(each, str) or each.invite is None):
-            return way.of_status(joined[name], await trio.to_thread.run_sync(host.addresses))
+        # A string that was not used yet stands for a member that is not here.
+        runs = joined.get(name) if isinstance(each, str) or each.invite is None else None
+        connected = runs is not None and runs.state == "up"
+        if connected and nat_time is None:
+            return await status()
         profile = (
             each
             if not isinstance(each, str)
             else await trio.to_thread.run_sync(profiles.load, files, each)
         )
-        proxy_for = await trio.to_thread.run_sync(proxies.read)
-        return await way.ask(profile, over_https(proxy_for, lambda: profile.server_key))
+        if connected:
+            facts = await status()
+        elif runs is not None:
+            facts = await way.ask_beside(runs, profile)
+        else:
+            proxy_for = await trio.to_thread.run_sync(proxies.read)
+            facts = await way.ask(profile, over_https(proxy_for, lambda: profile.server_key))
+        if nat_time is None:
+            return facts
+        return await way.ask_nat(facts, profile, nat_time, connected=runs is not None)
+
+    async def status() -> PathFacts:
+        return way.of_status(joined[name], await trio.to_thread.run_sync(host.addresses))
 
     return name, look
 

@@ -9,21 +9,19 @@ Pure; raises nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import ip_network
-from typing import Any, Final
+from typing import Final
 
 from attrs import Factory, frozen
-
-from vswitch.errors import BadRecord
 
 FREE_BYTES: Final = 16 << 20  # below that a registry or a log soon cannot be written
 SKEW_LIMIT: Final = 60.0  # seconds between two clocks: certificates and invites tell by minutes
 MTU_SLACK: Final = 16  # bytes: the search of the path MTU ends a few bytes below what passes
 LOW_MTU: Final = 1280  # bytes of an IP packet: what every IPv6 path takes (RFC 8200 s. 5)
 NEARLY: Final = 8  # bits of prefix: a network that is larger by more is a route to others
+KEEPALIVE: Final = 18.0  # seconds, at most, between two of a member (transport/path/keepalive.py)
 UDP_OVER_IP: Final = {4: 28, 6: 48}  # bytes of headers
 
 
@@ -83,8 +81,15 @@ _KINDS: Final = (
         _P,
         "The switch does not answer by any path",
         "see that `vswitch serve` runs, that its UDP port is open in every firewall and forwarded "
-        "by its router, and that the switch still has this key and member (`vswitch members`, "
-        "`vswitch rekey --status`): a switch is silent to strangers",
+        "by its router, and that `vswitch status` shows that key there: a switch is silent to who "
+        "takes it for another",
+    ),
+    Kind(
+        "not-a-member",
+        _P,
+        "The switch is there and does not know this member",
+        "see `vswitch members` on the switch; `vswitch invite NAME` there makes another invite, "
+        "with `--again` for one that is a member",
     ),
     Kind(
         "udp-blocked",
@@ -97,7 +102,7 @@ _KINDS: Final = (
         _W,
         "The HTTPS path does not open",
         "see that the TCP port is open and leads to the switch, and that a proxy lets it through "
-        "(`--proxy`); UDP alone goes on to work",
+        "(`--proxy`); a member goes on by UDP where that passes",
     ),
     Kind(
         "wrong-key",
@@ -111,7 +116,7 @@ _KINDS: Final = (
         _P,
         "The switch refuses this member",
         "ask its operator: `vswitch members` says who is revoked, `vswitch invite NAME` makes "
-        "another invite",
+        "another invite; a host that was revoked runs `vswitch leave NAME` before it uses that",
     ),
     Kind(
         "clock-wrong",
@@ -131,6 +136,16 @@ _KINDS: Final = (
         _W,
         "The path takes small datagrams alone",
         "look for tunnels in tunnels on the way: speed suffers below 1,280 bytes",
+    ),
+    Kind(
+        "nat-forgets",
+        _W,
+        "A router forgets this host sooner than it speaks",
+        "have it remember UDP for 30 s or more (on Linux `sysctl "
+        "net.netfilter.nf_conntrack_udp_timeout=30 "
+        "net.netfilter.nf_conntrack_udp_timeout_stream=120`); until then what is sent to a silent "
+        "member may wait for its next keepalive; a `ping -i 5` from it to the LAN keeps the way "
+        "open",
     ),
     # What runs here
     Kind(
@@ -230,8 +245,9 @@ _KINDS: Final = (
         "managed-interface",
         _W,
         "NetworkManager or systemd-networkd manages the interface",
-        "install examples/vswitch-networkmanager.conf or examples/00-vswitch.network, which tell "
-        "them to leave it alone",
+        "install examples/00-vswitch.network in /etc/systemd/network (`networkctl reload`), or "
+        "examples/vswitch-networkmanager.conf in /etc/NetworkManager/conf.d (`nmcli general "
+        "reload`), which tell them to leave it alone",
     ),
     Kind(
         "no-offload",
@@ -243,20 +259,22 @@ _KINDS: Final = (
         "rp-filter",
         _W,
         "Strict reverse path filtering drops what comes by a route of the LAN",
-        "`sysctl net.ipv4.conf.all.rp_filter=2`, and the same of the interface: loose",
+        "`sysctl net.ipv4.conf.all.rp_filter=2`, which is loose, for all interfaces",
     ),
     Kind(
         "br-netfilter",
         _W,
-        "iptables sees the frames of the bridge",
-        "`sysctl net.bridge.bridge-nf-call-iptables=0` (and -ip6tables, -arptables), or let them "
-        "pass in FORWARD, as Docker does not",
+        "The firewall drops frames of the bridge",
+        "`sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`, or "
+        "let them pass in FORWARD, with Docker by `iptables -I DOCKER-USER -i BRIDGE -o BRIDGE -j "
+        "ACCEPT`",
     ),
     Kind(
         "firewall-drops",
         _P,
         "The firewall of this host drops the switch's port",
-        "accept UDP to and from that port: `nft list ruleset` shows the rule",
+        "accept UDP to and from that port; `nft list ruleset`, or `iptables-legacy-save`, shows "
+        "the rule",
     ),
     # Files
     Kind(
@@ -296,6 +314,7 @@ class PathFacts:
     """
 
     place: str
+    key: str | None = None  # fingerprint of the key that the switch should have
     unresolved: str | None = None
     unreachable: str | None = None
     closed: str | None = None
@@ -312,6 +331,14 @@ class PathFacts:
     skew: float | None = None  # seconds that the clock here is ahead
     seen: str | None = None  # where the switch saw this host
     own: Sequence[str] = ()  # addresses of this host, where `seen` is known
+    key_shown: str | None = (
+        None  # places that know the switch's key, where none answers a handshake
+    )
+    others_closed: str | None = None  # places that are silent, of hosts that refuse another port
+    carrier: str | None = None  # the first address of 100.64.0.0/10 on the way
+    one_port: bool | None = None  # this host has one port outside, whomever it sends to
+    outlived: float | None = None  # seconds of silence after which a NAT still let answers in
+    forgotten: float | None = None  # seconds after which it did not
 
 
 @frozen(kw_only=True)
@@ -358,8 +385,8 @@ class InterfaceFacts:
     offload: bool = True
     routes: bool = False  # something beyond the LAN comes or goes by it
     rp_filter: int = 0  # the kernel's number: 1 is strict
-    bridged: bool = False
-    bridge_calls: Sequence[str] = ()  # sysctls that are on
+    # In a bridge: sysctls that hand its frames to FORWARD, and what drops them there.
+    bridge_filters: Sequence[tuple[str, str]] = ()
 
 
 @frozen(kw_only=True)
@@ -430,12 +457,36 @@ def _of_path(path: PathFacts) -> Seen:
         yield "unreachable", path.unreachable
     elif path.silent is not None and path.https_ms is not None:
         yield "udp-blocked", f"{path.silent}; HTTPS has answered in {path.https_ms:.0f} ms"
-    elif path.silent is not None:
-        yield "no-answer", path.silent
+    elif path.key_shown is not None:
+        yield (
+            "not-a-member",
+            f"{path.key_shown} has the key {path.key}, and is silent to this member's",
+        )
+    elif path.silent is not None and path.closed is None:
+        yield "no-answer", path.silent + _who_is_silent(path)
+    if path.forgotten is not None and path.forgotten < KEEPALIVE:
+        yield (
+            "nat-forgets",
+            f"nothing comes in from {path.place} after {path.forgotten:g} s of silence, and a "
+            f"member is silent for up to {KEEPALIVE:g} s",
+        )
     if path.skew is not None and abs(path.skew) > SKEW_LIMIT:
         where = "ahead of" if path.skew > 0 else "behind"
         yield "clock-wrong", f"it is {abs(path.skew):.0f} s {where} that of {path.place}"
     yield from _of_mtu(path)
+
+
+def _who_is_silent(path: PathFacts) -> str:
+    """What the silence of a place means, as far as that can be told."""
+    if path.key is None:
+        return ""
+    said = f"; nobody there has shown to know the key {path.key}"
+    if path.others_closed is None:
+        return said
+    return (
+        f"{said}, though {path.others_closed} is not closed as other ports of that host are: what "
+        "listens there has another key, or a firewall drops this port alone"
+    )
 
 
 def _of_mtu(path: PathFacts) -> Seen:
@@ -518,9 +569,8 @@ def _of_interface(dev: InterfaceFacts) -> Seen:
         yield "no-offload", f"{dev.name} is without the virtio-net header"
     if dev.routes and dev.rp_filter == 1:
         yield "rp-filter", f"rp_filter of {dev.name} is 1, and routes lead by it"
-    if dev.bridged:
-        for name in dev.bridge_calls:
-            yield "br-netfilter", f"{dev.name} is in a bridge, and {name} is 1"
+    for name, dropping in dev.bridge_filters:
+        yield "br-netfilter", f"{dev.name} is in a bridge, {name} is 1, and {dropping}"
 
 
 def _of_files(files: FileFacts | None) -> Seen:
@@ -531,75 +581,3 @@ def _of_files(files: FileFacts | None) -> Seen:
     yield from (("key-exposed", path) for path in files.exposed)
     if files.free is not None and files.free < FREE_BYTES:
         yield "disk-full", f"{files.path}: {files.free >> 20} MiB are free"
-
-
-def blocking_rules_untrusted(text: str, hook: str, port: int) -> list[str]:
-    """The rules of `nft -j list ruleset` that drop UDP of this port at this hook, for people.
-
-    `hook` is `input`, where the port is the destination here, or `output`, where it is that there.
-    A chain that accepts nothing for the port and has the policy drop counts as one. What jumps and
-    sets decide is not followed: a rule of which they are part says nothing here.
-
-    Raises:
-        BadRecord: it is no such list.
-    """
-    try:
-        entries: list[dict[str, Any]] = json.loads(text)["nftables"]
-        chains = [each["chain"] for each in entries if "chain" in each]
-        rules = [each["rule"] for each in entries if "rule" in each]
-        found = []
-        for chain in (each for each in chains if each.get("hook") == hook):
-            if chain["family"] not in ("ip", "ip6", "inet"):
-                continue
-            place = f"{chain['family']} {chain['table']} {chain['name']}"
-            own = [each["expr"] for each in rules if _is_of(each, chain)]
-            verdict = _first_verdict(own, port)
-            if verdict is not None and verdict != "accept":
-                found.append(f"a rule in {place} ({hook}) says {verdict} for UDP port {port}")
-            elif verdict is None and chain.get("policy") == "drop" and not _accepts(own):
-                found.append(f"{place} ({hook}) has the policy drop, and accepts nothing")
-        return found
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IndexError):
-        raise BadRecord("no list of rules as nft writes it") from None
-
-
-def _is_of(rule: dict[str, Any], chain: dict[str, Any]) -> bool:
-    same = all(rule[key] == chain[key] for key in ("family", "table"))
-    return bool(same and rule["chain"] == chain["name"])
-
-
-def _first_verdict(rules: Sequence[Sequence[dict[str, Any]]], port: int) -> str | None:
-    """What the first rule says that is about all UDP, or UDP to this port, and nothing else."""
-    for rule in rules:
-        matches = [each["match"] for each in rule if "match" in each]
-        verdicts = [key for each in rule for key in ("accept", "drop", "reject") if key in each]
-        if verdicts and all(_holds(match, port) for match in matches):
-            return verdicts[0]
-    return None
-
-
-def _accepts(rules: Sequence[Sequence[dict[str, Any]]]) -> bool:
-    """Whether any rule lets something pass, which may be what we send or get."""
-    return any(key in each for rule in rules for each in rule for key in ("accept", "jump", "goto"))
-
-
-def _holds(match: dict[str, Any], port: int) -> bool:
-    """Whether it is certain that a UDP datagram with this destination port matches."""
-    left, right = match["left"], match["right"]
-    if match["op"] not in ("==", "in"):
-        return False
-    if left == {"payload": {"protocol": "udp", "field": "dport"}}:
-        values = right["set"] if isinstance(right, dict) and "set" in right else [right]
-        return any(_has_port(value, port) for value in values)
-    if left == {"meta": {"key": "l4proto"}} or left == {
-        "payload": {"protocol": "ip", "field": "protocol"}
-    }:
-        return right in ("udp", 17)
-    return False
-
-
-def _has_port(value: Any, port: int) -> bool:
-    if isinstance(value, dict) and "range" in value:
-        first, last = value["range"]
-        return bool(first <= port <= last)
-    return bool(value == port)

@@ -28,7 +28,13 @@ from vswitch.doctor.findings import (
     InterfaceFacts,
     RunningFacts,
     TapFacts,
-    blocking_rules_untrusted,
+)
+from vswitch.doctor.firewall import (
+    Chain,
+    drops,
+    legacy_chains_untrusted,
+    may_drop,
+    nft_chains_untrusted,
 )
 from vswitch.errors import BadRecord, NotReachable, NotRunning, VswitchError
 from vswitch.management.client import request
@@ -40,7 +46,11 @@ from vswitch.version import VERSION
 PATIENCE: Final = 5.0  # seconds for a program that is asked something
 _CAP_NET_ADMIN: Final = 12  # linux/capability.h
 _COMMAND: Final = "vswitch"
-_BRIDGE_CALLS: Final = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
+_BRIDGE_CALLS: Final = {"bridge-nf-call-iptables": "ip", "bridge-nf-call-ip6tables": "ip6"}
+_LEGACY: Final = (  # of the older iptables: family, what shows its rules, which tables it has
+    ("ip", "iptables-legacy-save", "/proc/net/ip_tables_names"),
+    ("ip6", "ip6tables-legacy-save", "/proc/net/ip6_tables_names"),
+)
 _NO_NAMESPACES: Final = {  # sysctls that deny them to ordinary users, by the value that does so
     "user/max_user_namespaces": "0",
     "kernel/unprivileged_userns_clone": "0",
@@ -220,15 +230,22 @@ def interfaces(joins: Sequence[JoinStatus]) -> list[InterfaceFacts]:
                 offload=bool(int(_attribute(name, "tun_flags"), 16) & IFF_VNET_HDR),
                 routes=bool(join.routes or join.advertised or join.exit_node),
                 rp_filter=max(int(each or 0) for each in filters),
-                bridged=link.master is not None,
-                bridge_calls=[
-                    f"net.bridge.{each}"
-                    for each in _BRIDGE_CALLS
-                    if _setting(f"net/bridge/{each}") == "1"
-                ],
+                bridge_filters=[] if link.master is None else list(_bridge_filters()),
             )
         )
     return found
+
+
+def _bridge_filters() -> Iterator[tuple[str, str]]:
+    """Settings that hand the frames of bridges to FORWARD, where that drops or nobody can tell."""
+    on = [each for each in _BRIDGE_CALLS if _setting(f"net/bridge/{each}") == "1"]
+    chains = _chains("forward", None) if on else []
+    for name in on:
+        dropping = "only root sees what FORWARD does"
+        if chains is not None:
+            dropping = ", ".join(may_drop(chains, _BRIDGE_CALLS[name]))
+        if dropping:
+            yield f"net.bridge.{name}", dropping
 
 
 def addresses() -> list[str]:
@@ -256,23 +273,56 @@ def managers(index: int) -> Iterator[str]:
 
 
 def firewall(hook: str, port: int) -> list[str] | None:
-    """Rules that drop UDP to this port at this hook; None where nobody can tell.
+    """Rules that drop UDP to this port at this hook, `input` or `output`; None where nobody can
+    tell.
 
     Raises:
-        VswitchError: nft is there and does not show the rules.
+        VswitchError: there are rules that cannot be read.
     """
-    nft = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if nft is None or os.geteuid() != 0:
+    chains = _chains(hook, port)
+    return None if chains is None else drops(chains, f"UDP port {port}")
+
+
+def _chains(hook: str, port: int | None) -> list[Chain] | None:
+    """What the kernel goes through at a hook, about UDP to a port or any packet; None where that
+    cannot be seen.
+    """
+    if os.geteuid() != 0:
         return None
-    done = subprocess.run(
-        [nft, "-j", "list", "ruleset"], capture_output=True, text=True, timeout=PATIENCE
-    )
-    if done.returncode != 0:
-        raise VswitchError(f"nft list ruleset: {done.stderr.strip()}")
+    found = None
     try:
-        return blocking_rules_untrusted(done.stdout, hook, port)
+        if nft := _program("nft"):
+            found = nft_chains_untrusted(_said([nft, "-j", "list", "ruleset"]), hook, port)
+        for family, tool, tables in _LEGACY:
+            if not _has_lines(tables):
+                continue
+            save = _program(tool)
+            if save is None:
+                raise VswitchError(f"{tables} tells of rules, and there is no {tool} to show them")
+            chains = legacy_chains_untrusted(_said([save]), family, hook, port)
+            found = [*(found or ()), *chains]
     except BadRecord as error:
-        raise VswitchError(f"nft list ruleset: {error}") from None
+        raise VswitchError(f"the firewall's rules: {error}") from None
+    return found
+
+
+def _program(name: str) -> str | None:
+    path = os.environ.get("PATH", os.defpath)
+    return shutil.which(name, path=f"{path}:/usr/sbin:/sbin")
+
+
+def _said(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode != 0:
+        raise VswitchError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _has_lines(path: str) -> bool:
+    try:
+        return bool(Path(path).read_text().strip())
+    except OSError:  # the kernel has none of this
+        return False
 
 
 def state(files: StateDir) -> FileFacts:

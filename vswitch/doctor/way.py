@@ -3,7 +3,9 @@
 With a key (a join string, or the profile of a member that is not connected) the switch is asked by
 a handshake as `join` does it, and the session is closed again before it says hello: that spends no
 invite, plugs nobody in, and is nothing new on the wire. Without one, an empty datagram goes to the
-place: a switch drops it in silence, and a host on which nobody listens says so by ICMP.
+place: a switch drops it in silence, and a host on which nobody listens says so by ICMP. Where a
+handshake has no answer, the place is asked for a proof of the key alone, which a switch gives to
+strangers, too.
 
 Error contract: none of its own; what goes wrong is a fact.
 """
@@ -23,9 +25,13 @@ from typing import Any, Final
 import attrs
 import trio
 
+from transport.crypto.identity import PublicKey
 from vswitch.addresses import HostPort
+from vswitch.doctor import nat
 from vswitch.doctor.findings import MTU_SLACK, UDP_OVER_IP, PathFacts
+from vswitch.doctor.host import addresses as own_addresses
 from vswitch.errors import RefusedError, TimedOut, VswitchError
+from vswitch.joining.knock import Place, knock
 from vswitch.joining.paths import PathPolicy
 from vswitch.joining.pipes import RunPipe
 from vswitch.joining.profiles import Profile
@@ -36,8 +42,10 @@ UDP_PATIENCE: Final = 5.0  # seconds: the fourth init has left by then
 HTTPS_PATIENCE: Final = 5.0  # seconds for the handshake in a pipe that is open
 SEARCH_TIME: Final = 6.0  # seconds for the search of the path MTU
 SETTLED: Final = 2.0  # seconds without a new size after which the search counts as done
-CLOSED_WAIT: Final = 1.0  # seconds for ICMP to come back
+CLOSED_WAIT: Final = 0.5  # seconds for ICMP to come back
+CLOSED_LOOKS: Final = 4  # which are more than a second: Linux speaks as rarely to one who asks much
 CLOCK_PATIENCE: Final = 5.0  # seconds for an answer with the time
+UNUSED_PORT: Final = 9  # discard (RFC 863), which hardly any host has
 _LOOK: Final = 0.1  # seconds between two looks
 _MTU_OF_SOCKET: Final = {  # what the kernel knows of the path: ip(7), ipv6(7)
     socket.AF_INET: (socket.IPPROTO_IP, 14),
@@ -47,7 +55,7 @@ _MTU_OF_SOCKET: Final = {  # what the kernel knows of the path: ip(7), ipv6(7)
 
 async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
     """Ask the switch of this profile by each path that it has."""
-    facts = PathFacts(place=profile.where)
+    facts = PathFacts(place=profile.where, key=profile.server_key.fingerprint())
     addresses = ResolvedAddresses()
     try:
         await addresses.look_up(profile.servers)
@@ -59,6 +67,71 @@ async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
         facts = await _ask_https(facts, profile, run_pipe)
         skew = await trio.to_thread.run_sync(skew_at, profile.https[0], abandon_on_cancel=True)
         facts = attrs.evolve(facts, skew=skew)
+    if facts.silent is not None and facts.https_ms is None:
+        facts = await _look_closer(facts, profile.server_key, addresses.known)
+    return facts
+
+
+async def ask_beside(join: JoinStatus, profile: Profile) -> PathFacts:
+    """What can be told of the way of a running join that is not connected, without its key, which
+    is in use.
+    """
+    facts = PathFacts(place=profile.where, key=profile.server_key.fingerprint())
+    try:
+        places = await ResolvedAddresses().look_up(profile.servers)
+    except Unreachable as error:
+        return attrs.evolve(facts, unresolved=str(error))
+    if not join.attempts:
+        return facts
+    return await _look_closer(attrs.evolve(facts, silent=join.error), profile.server_key, places)
+
+
+async def _look_closer(facts: PathFacts, key: PublicKey, places: Sequence[Place]) -> PathFacts:
+    """Who it is that does not answer a handshake by UDP, if anybody."""
+    open_, closed = list[Place](), list[Place]()
+    for place in places:
+        (closed if await _is_closed_or_away(*place) else open_).append(place)
+    shown, alone = list[Place](), list[Place]()
+
+    async def ask_for_key(places: Sequence[Place]) -> None:
+        shown.extend(await knock(key, places))
+
+    async def look_beside(host: str, port: int) -> None:
+        if await _is_closed_or_away(host, UNUSED_PORT):
+            alone.append((host, port))
+
+    async with trio.open_nursery() as nursery:
+        for six in (False, True):
+            nursery.start_soon(ask_for_key, [each for each in open_ if (":" in each[0]) is six])
+        for place in open_:
+            nursery.start_soon(look_beside, *place)
+    return attrs.evolve(
+        facts,
+        key_shown=", ".join(_text(*each) for each in shown) or None,
+        closed=_refused(closed) if closed and not open_ else None,
+        others_closed=", ".join(_text(*each) for each in alone) or None,
+    )
+
+
+async def ask_nat(facts: PathFacts, profile: Profile, time: float, *, connected: bool) -> PathFacts:
+    """The same, with what can be told of a NAT on the way. `time`: seconds in which to find out how
+    long a mapping lives, by a session of its own, which `connected` forbids.
+    """
+    addresses = ResolvedAddresses()
+    try:
+        places = await addresses.look_up(profile.servers)
+    except Unreachable:
+        return facts  # which say so
+    carrier = None
+    for place in [each for each in places if ":" not in each[0]][:1]:
+        carrier = await nat.carrier(*place)
+    one_port = await nat.one_port(profile.server_key, places)
+    facts = attrs.evolve(facts, carrier=carrier, one_port=one_port)
+    if facts.udp_ms is not None and not connected:
+        with suppress(VswitchError, trio.BrokenResourceError):  # the path has failed: not known
+            if sighted := await nat.look(profile, places[0], time):
+                own = await trio.to_thread.run_sync(own_addresses)
+                facts = attrs.evolve(facts, own=own, **attrs.asdict(sighted))
     return facts
 
 
@@ -170,38 +243,51 @@ async def ask_place(place: HostPort) -> PathFacts:
         found = await addresses.look_up([place])
     except Unreachable as error:
         return attrs.evolve(facts, unresolved=str(error))
-    closed, unreachable = [], []
+    closed, unreachable = list[Place](), list[str]()
     for host, port in found:
         try:
             if await _is_closed(host, port):
-                closed.append(f"{HostPort(host.partition('%')[0], port).text()}: ICMP says so")
+                closed.append((host, port))
         except OSError as error:
             unreachable.append(f"{host}: {error.strerror}")
     if len(closed) == len(found):
-        return attrs.evolve(facts, closed="; ".join(closed))
+        return attrs.evolve(facts, closed=_refused(closed))
     if len(unreachable) == len(found):
         return attrs.evolve(facts, unreachable="; ".join(unreachable))
     mtu, version = link_mtu(*found[0])
     return attrs.evolve(facts, link_mtu=mtu, ip_version=version)
 
 
+def _text(host: str, port: int) -> str:
+    return HostPort(host.partition("%")[0], port).text()
+
+
+def _refused(places: Sequence[Place]) -> str:
+    return "; ".join(f"{_text(*each)}: ICMP says so" for each in places)
+
+
+async def _is_closed_or_away(host: str, port: int) -> bool:
+    with suppress(OSError):
+        return await _is_closed(host, port)
+    return False
+
+
 async def _is_closed(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with trio.socket.socket(family, socket.SOCK_DGRAM) as probe:
         await probe.connect((host, port))
-        with trio.move_on_after(CLOSED_WAIT):
-            try:
-                await probe.send(b"")
-                await probe.recv(1)
-            except ConnectionRefusedError:
-                return True
+        for _ in range(CLOSED_LOOKS):
+            with trio.move_on_after(CLOSED_WAIT):
+                try:
+                    await probe.send(b"")
+                    await probe.recv(1)
+                except ConnectionRefusedError:
+                    return True
     return False
 
 
 def of_status(join: JoinStatus, own: Sequence[str]) -> PathFacts:
-    """What a running join knows of its path; `own` are the addresses of this host."""
-    if join.state != "up":
-        return PathFacts(place=join.server)  # `not-connected` says why
+    """What a join that is connected knows of its path; `own` are the addresses of this host."""
     if join.path not in (None, "udp"):
         return PathFacts(place=join.server, https_tried=True, https_ms=join.rtt_ms)
     return PathFacts(

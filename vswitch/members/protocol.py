@@ -1,8 +1,8 @@
 """What a switch and a member tell each other in control records: `{"kind": "hello", …}` in JSON.
 
-The member opens with `hello`, the switch answers `welcome`. `notice`, `update`, `peers`, `roster`,
-`rekey` and `bye` may follow from the switch, `who`, `leave`, `moved` and `bye` from the member,
-`after` from either.
+The member opens with `hello`, the switch answers `welcome`; or with `look`, which is answered by
+`sight`, and by nothing else. `notice`, `update`, `peers`, `roster`, `rekey` and `bye` may follow
+from the switch, `who`, `leave`, `moved` and `bye` from the member, `after` from either.
 What the reader does not know, kind or field, is ignored, so that either side may be the newer one;
 so is a kind that the other side may not send. Anything else that is malformed is a `BadRecord` and
 ends the session.
@@ -223,6 +223,18 @@ class Welcome:
 
 
 @attrs.frozen
+class Look:
+    """From a member, instead of a hello: it looks at the way alone, and is not plugged in."""
+
+
+@attrs.frozen
+class Sight:
+    """The switch's answer: where it sees who looks."""
+
+    seen: str = attrs.field(validator=TEXT)
+
+
+@attrs.frozen
 class Notice:
     """A sentence for the person at the other end."""
 
@@ -322,12 +334,27 @@ class After:
 
 
 ControlMessage = (
-    Hello | Welcome | Notice | Update | Who | Peers | Roster | Leave | Rekey | Moved | Bye | After
+    Hello
+    | Welcome
+    | Look
+    | Sight
+    | Notice
+    | Update
+    | Who
+    | Peers
+    | Roster
+    | Leave
+    | Rekey
+    | Moved
+    | Bye
+    | After
 )
 
 _KINDS: Final[dict[str, type[ControlMessage]]] = {
     "hello": Hello,
     "welcome": Welcome,
+    "look": Look,
+    "sight": Sight,
     "notice": Notice,
     "update": Update,
     "who": Who,
@@ -343,8 +370,9 @@ _KIND_OF: Final = {cls: kind for kind, cls in _KINDS.items()}
 
 # Who may send what. `after` is of the channel, and is always looked at.
 ALL_KINDS: Final = frozenset(_KINDS)
-FROM_MEMBER: Final = frozenset({"hello", "bye"})
+FROM_MEMBER: Final = frozenset({"hello", "look", "bye"})
 AFTER_HELLO: Final = frozenset({"who", "leave", "moved"})  # of a member that was admitted
+TO_LOOKER: Final = frozenset({"sight", "bye"})
 FROM_SWITCH: Final = frozenset({"welcome", "notice", "update", "peers", "roster", "rekey", "bye"})
 
 # As `encode_control` writes it. In a transfer there are many: this costs a tenth of reading JSON.

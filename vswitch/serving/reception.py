@@ -48,11 +48,13 @@ from vswitch.members.protocol import (
     ControlMessage,
     Hello,
     Leave,
+    Look,
     Moved,
     Notice,
     Peers,
     Rekey,
     Roster,
+    Sight,
     Update,
     Welcome,
     Who,
@@ -70,6 +72,8 @@ from vswitch.version import SOFTWARE
 
 LOOK_INTERVAL = 1.0  # seconds between two looks whether the registry has changed
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
+LOOK_TIME = 180.0  # seconds of a session that only looks at the way
+MAX_LOOKING = 8  # of them at once, in a network
 WHO_RATE, WHO_BURST = 1.0, 16.0  # answers a second to one member, of up to 14 KB; all at once
 
 log = logging.getLogger(__name__)
@@ -154,6 +158,7 @@ class Reception:
         self._hosts: dict[str, tuple[IpAddress, ...]] = {}  # the members, by name
         self._told = dict(self._hosts)  # as of the last `Roster`
         self._lines = LineLimit()
+        self._looking = 0  # sessions that look at their way alone
         self._look = trio.Event()  # at the registry, before its time
         self._leaving: list[bytes] = []  # keys of members
         self._moved: list[bytes] = []  # the same, of those that go by the newest key now
@@ -171,8 +176,11 @@ class Reception:
             on_control=said.append,
         )
         try:
-            hello, early = await _hello(device, said)
-            await self._admit(channel, device, hello, early)
+            first, early = await _first(device, said)
+            if isinstance(first, Hello):
+                await self._admit(channel, device, first, early)
+            else:
+                await self._show(channel, device)
         except trio.Cancelled:
             device.close(ByeCode.SHUTDOWN, "the switch is stopping")
             raise
@@ -193,6 +201,25 @@ class Reception:
             # A mistake of ours. It costs this member its session, and nobody else anything.
             log.exception("reception-failed")
             device.close(ByeCode.SERVER_ERROR, "the switch has failed; its log says why")
+
+    async def _show(self, channel: Channel, device: MemberDevice) -> None:
+        """Somebody looks at the way alone: the session is kept for a while, and does nothing."""
+        if self._looking >= MAX_LOOKING:
+            device.close(ByeCode.FULL, "others look at their way now")
+            return
+        device.hears = frozenset()
+        device.send_control(Sight(channel.remote))
+        self._looking += 1
+        try:
+            with trio.move_on_after(LOOK_TIME):
+                while True:
+                    await device.wait_readable()
+                    with suppress(trio.WouldBlock):
+                        if device.read_nowait(READ_BATCH):
+                            raise BadRecord("frames of one that only looks")
+        finally:
+            self._looking -= 1
+        device.close(ByeCode.NORMAL, "that was long enough")
 
     async def _admit(
         self, channel: Channel, device: MemberDevice, hello: Hello, early: list[bytes]
@@ -594,7 +621,9 @@ def _packed(address: str | None) -> tuple[bytes, ...]:
         return ()
 
 
-async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hello, list[bytes]]:
+async def _first(
+    device: MemberDevice, said: list[ControlMessage]
+) -> tuple[Hello | Look, list[bytes]]:
     """The first thing that a member says, and the frames that came along behind it."""
     frames: list[bytes] = []
     with trio.move_on_after(HELLO_TIMEOUT):
@@ -608,6 +637,6 @@ async def _hello(device: MemberDevice, said: list[ControlMessage]) -> tuple[Hell
                 raise BadRecord("frames before hello")
     if not said:
         raise BadRecord("no hello in time")
-    if not isinstance(said[0], Hello):
+    if not isinstance(said[0], Hello | Look):
         raise BadRecord("another message before hello")
     return said[0], frames

@@ -1,10 +1,9 @@
 """Each finding of the table follows from facts, and from healthy facts none does."""
 
-import json
-
 import pytest
 from attrs import evolve
 
+from transport.path.keepalive import KEEPALIVE, KEEPALIVE_JITTER
 from vswitch.doctor import findings
 from vswitch.doctor.findings import (
     TABLE,
@@ -17,10 +16,8 @@ from vswitch.doctor.findings import (
     Severity,
     TapFacts,
     behind_nat,
-    blocking_rules_untrusted,
     judge,
 )
-from vswitch.errors import BadRecord
 
 PATH = PathFacts(
     place="switch.example.org:7450",
@@ -40,7 +37,6 @@ DEV = InterfaceFacts(
     networks=["192.0.2.0/24", "0.0.0.0/0", "10.0.0.0/8", "fd00::/64"],
     routes=True,
     rp_filter=2,
-    bridge_calls=["net.bridge.bridge-nf-call-iptables"],
 )
 FILES = FileFacts(path="/var/lib/vswitch", free=1 << 30)
 HEALTHY = Facts(
@@ -84,6 +80,7 @@ WRONG = {
     "unreachable": path(unreachable="cannot reach x: no route", udp_ms=None, datagram_size=None),
     "port-closed": path(closed="192.0.2.1:7450: ICMP says so"),
     "no-answer": path(**DEAF, https_tried=False, https_ms=None),
+    "not-a-member": path(**DEAF, https_ms=None, key_shown="192.0.2.1:7450", key="a-b-c"),
     "udp-blocked": path(**DEAF),
     "https-unreachable": path(https_ms=None, https_failed="connection refused"),
     "wrong-key": path(https_ms=None, https_failed="with status 404", https_answered=True),
@@ -91,6 +88,7 @@ WRONG = {
     "clock-wrong": path(skew=-90.0),
     "mtu-black-hole": path(datagram_size=1372),
     "mtu-low": path(datagram_size=1200, link_mtu=1228),
+    "nat-forgets": path(outlived=8.0, forgotten=16.0),
     "not-connected": running(silent=[("pc1", "no answer")]),
     "hung-process": running(hung=[("pc1.sock", "does not answer within 5 s")]),
     "port-taken": running(port_taken="UDP port 7450: Address already in use"),
@@ -109,7 +107,9 @@ WRONG = {
     "managed-interface": dev(managers=["NetworkManager"]),
     "no-offload": dev(offload=False),
     "rp-filter": dev(rp_filter=1),
-    "br-netfilter": dev(bridged=True),
+    "br-netfilter": dev(
+        bridge_filters=[("net.bridge.bridge-nf-call-iptables", "ip filter FORWARD drops")]
+    ),
     "firewall-drops": evolve(HEALTHY, firewall=["a rule in inet t c (input) says drop"]),
     "state-owner": files(unusable="state directory /x belongs to another user"),
     "key-exposed": files(exposed=["/var/lib/vswitch/server.key"]),
@@ -137,6 +137,21 @@ def test_a_finding_follows_from_its_facts_and_says_what_to_do(id):
     assert (one.title, one.remedy) == (TABLE[id].title, TABLE[id].remedy)
 
 
+def test_the_silence_of_a_place_is_told_apart():
+    deaf = {**DEAF, "https_tried": False, "https_ms": None, "key": "a-b-c"}
+    (one,) = judge(path(**deaf))
+    assert "to know the key a-b-c" in one.seen
+    (one,) = judge(path(**deaf, others_closed="192.0.2.1:7450"))
+    assert "192.0.2.1:7450 is not closed as other ports" in one.seen
+    assert [each.id for each in judge(path(**deaf, closed="ICMP says so"))] == ["port-closed"]
+
+
+def test_a_nat_that_remembers_for_longer_than_a_keepalive_is_no_finding():
+    assert findings.KEEPALIVE == KEEPALIVE * (1 + KEEPALIVE_JITTER)
+    assert judge(path(outlived=findings.KEEPALIVE - 2, forgotten=findings.KEEPALIVE)) == []
+    assert judge(path(outlived=45.0)) == []
+
+
 def test_problems_come_first():
     facts = evolve(installed(optimised=False), paths=[evolve(PATH, skew=90.0, refused="revoked")])
     order = [each.severity for each in judge(facts)]
@@ -154,64 +169,6 @@ def test_a_nat_is_seen_by_the_address_that_the_switch_sees():
 
 def test_an_ipv6_path_has_longer_headers():
     assert judge(path(ip_version=6, datagram_size=1452)) == []
-
-
-UDP_7450 = {
-    "match": {
-        "op": "==",
-        "left": {"payload": {"protocol": "udp", "field": "dport"}},
-        "right": 7450,
-    }
-}
-
-
-def ruleset(*rules, policy="accept", hook="input", family="inet"):
-    chain = {"family": family, "table": "t", "name": "c", "hook": hook, "policy": policy}
-    of = {"family": family, "table": "t", "chain": "c"}
-    entries = [{"chain": chain}, *({"rule": {**of, "expr": rule}} for rule in rules)]
-    return json.dumps({"nftables": [{"metainfo": {}}, *entries]})
-
-
-def drops(text, hook="input", port=7450):
-    return len(blocking_rules_untrusted(text, hook, port))
-
-
-def with_port(right, verdict="drop"):
-    match = {**UDP_7450["match"], "right": right}
-    return [{"match": match}, {"counter": {}}, {verdict: None}]
-
-
-def test_a_rule_that_drops_the_port_is_found_and_no_other():
-    rule = [UDP_7450, {"drop": None}]
-    assert drops(ruleset(rule)) == 1
-    assert drops(ruleset(with_port({"set": [53, {"range": [7000, 8000]}]}, "reject"))) == 1
-    assert drops(ruleset(with_port(53))) == 0
-    assert drops(ruleset(rule, hook="output")) == 0
-    assert drops(ruleset(rule, family="bridge")) == 0
-    assert drops(ruleset([UDP_7450, {"accept": None}], rule, policy="drop")) == 0
-    assert drops(ruleset([{"drop": None}])) == 1
-    protocol = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "udp"}}
-    assert drops(ruleset([protocol, {"drop": None}])) == 1
-
-
-def test_a_policy_counts_where_nothing_is_let_in():
-    assert drops(ruleset(policy="drop")) == 1
-    assert drops(ruleset(with_port(53, "accept"), policy="drop")) == 0  # who knows what that is
-    assert drops(ruleset()) == 0
-
-
-def test_what_is_uncertain_is_not_told():
-    source = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth1"}}
-    assert drops(ruleset([source, UDP_7450, {"drop": None}])) == 0
-    assert drops(ruleset([{"match": {**UDP_7450["match"], "op": "!="}}, {"drop": None}])) == 0
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"nftables": 3}', '{"nftables": [{"chain": 1}]}']
-)
-def test_what_is_no_ruleset_is_told_from_an_empty_one(text):
-    with pytest.raises(BadRecord):
-        blocking_rules_untrusted(text, "input", 7450)
 
 
 def test_the_limits_are_limits():

@@ -4,10 +4,13 @@ import importlib.metadata
 import socket
 
 import pytest
+from attrs import evolve
 
 from vswitch.doctor import examine, host, way
-from vswitch.doctor.findings import judge
+from vswitch.doctor.findings import Facts, InstalledFacts, judge
+from vswitch.management.status import FaultStatus, JoinStatus, SwitchStatus
 from vswitch.state import StateDir
+from vswitch.version import VERSION
 
 NOTHING = (None, [], [])
 
@@ -45,6 +48,43 @@ def test_a_library_that_is_old_or_missing_is_told(monkeypatch):
     assert "999.1 or later is needed" in wrong["attrs"]
     monkeypatch.undo()
     assert host.installed().wrong == []
+
+
+def test_what_runs_is_told_by_its_status():
+    """Of a switch in which a feature has ended, and of joins of other versions."""
+    fault = FaultStatus(ended="dhcp", port="", error="KeyError", reference="1a2b")
+    switch = SwitchStatus(
+        version="0.9",
+        uptime_s=1.0,
+        listen=":7450",
+        subnet="10.77.0.0/24",
+        mtu=1500,
+        members=1,
+        ended=[fault],
+    )
+    healthy = JoinStatus(
+        name="a", state="up", server="s:1", version=VERSION, switch_software=f"vswitch {VERSION}"
+    )
+    joins = [
+        healthy,
+        evolve(healthy, name="b", state="connecting", error="no answer"),
+        evolve(healthy, name="c", state="silent"),
+        evolve(healthy, name="d", version="0.8", switch_software="vswitch 0.7"),
+        evolve(healthy, name="e", dev="vsw1", lacking={"mtu": "1400", "up": "down"}),
+    ]
+    facts = Facts(
+        running=host.running((switch, joins, []), None),
+        installed=InstalledFacts(version=VERSION),
+    )
+    assert [(each.id, each.seen) for each in judge(facts)] == [
+        ("not-connected", "b: no answer"),
+        ("not-connected", "c: s:1 has owed answers for three seconds"),
+        ("fault", "dhcp: KeyError, reference=1a2b"),
+        ("other-version", f"the switch is 0.9, this command {VERSION}"),
+        ("other-version", f"d is 0.8, this command {VERSION}"),
+        ("interface-changed", "vsw1: mtu is 1400, up is down"),
+        ("switch-version", "the switch of d is vswitch 0.7, this member vswitch 0.8"),
+    ]
 
 
 def test_a_port_that_somebody_has_is_told():

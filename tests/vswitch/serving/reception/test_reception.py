@@ -2,22 +2,22 @@
 
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from ipaddress import ip_address
 
 import attrs
 import pytest
 import trio
 
-from transport import HandshakeTimeout, PrivateKey
+from transport import ChannelBroken, HandshakeTimeout, PrivateKey
 from vswitch.addresses import mac_from_key
 from vswitch.errors import VswitchError
 from vswitch.frames.records import CONTROL, SUPERFRAME, encode_record, frame_record
 from vswitch.frames.segment import cut_untrusted
-from vswitch.members.protocol import Bye, ByeCode, Hello, Welcome
+from vswitch.members.protocol import Bye, ByeCode, Hello, Look, Sight, Welcome
 from vswitch.registry.registry import Registry
 from vswitch.serving.line_limit import BURST
-from vswitch.serving.reception import HELLO_TIMEOUT, LOOK_INTERVAL
+from vswitch.serving.reception import HELLO_TIMEOUT, LOOK_INTERVAL, LOOK_TIME, MAX_LOOKING
 from vswitch.testing import FakeDevice, ethernet
 from vswitch.testing.superframes import Flow, superframe
 
@@ -183,6 +183,36 @@ async def test_a_session_that_says_no_hello_ends(house, autojump_clock, said):
         broken = await guest.end()
     assert (broken.code, broken.reason) == (ByeCode.PROTOCOL, "no hello in time")
     assert trio.current_time() - began == pytest.approx(HELLO_TIMEOUT, abs=0.5)
+
+
+async def test_who_looks_is_told_where_it_is_seen_and_is_not_plugged_in(house, autojump_clock):
+    began = trio.current_time()
+    async with house.visit(house.member("pc1")) as guest:
+        guest.say(Look(), HELLO)  # which is too late
+        sight = await guest.hear()
+        assert sight.seen.startswith("192.0.2.1:")
+        assert house.switch.ports == ()
+        with pytest.raises(ChannelBroken) as ended:
+            await guest.channel.receive()
+        assert ended.value.code == ByeCode.NORMAL
+    assert trio.current_time() - began == pytest.approx(LOOK_TIME, abs=0.5)
+    assert house.reception.connected == {}
+
+
+async def test_a_few_may_look_at_once_and_do_nothing_else(house):
+    async with AsyncExitStack() as guests:
+        for number in range(MAX_LOOKING + 1):
+            key = house.member(f"pc{number}")
+            guest = await guests.enter_async_context(house.visit(key, f"192.0.2.{number + 1}"))
+            guest.say(Look())
+            if number < MAX_LOOKING:
+                assert isinstance(await guest.hear(), Sight)
+        assert (await guest.end()).code == ByeCode.FULL
+    async with house.visit(house.member("pc")) as guest:  # there is room again
+        guest.say(Look())
+        assert isinstance(await guest.hear(), Sight)
+        guest.say(record(1))
+        assert (await guest.end()).reason == "frames of one that only looks"
 
 
 async def test_garbage_of_a_member_takes_down_its_own_port_only(house):
