@@ -126,7 +126,7 @@ class Negotiation:
         self._turn = 0  # of the forms
         self._whole_fits = True  # as far as the interface has said
         self._whole_sent = False
-        self._answers = SliceTable(SLICED_ANSWERS, SLICED_ANSWERS)
+        self._answers = SliceTable(SLICED_ANSWERS)
         self._initiations: deque[Initiation] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
         self._send_at = now
@@ -217,7 +217,7 @@ class Negotiation:
         """The whole response, once its last slice has come; not looked at yet."""
         check_mac1_untrusted(self._identity.public.raw, datagram)
         piece = decode_slice_untrusted(datagram)
-        return self._answers.add_untrusted(piece, self.address, None, now)
+        return self._answers.add(piece, self.address, None, now)
 
     def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
         header = decode_response_untrusted(datagram)

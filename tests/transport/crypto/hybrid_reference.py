@@ -103,7 +103,10 @@ class State:
 
 
 def first_message(state, keys, psk, payload):
-    """`e, es, e1, s, ss, psk` (the extension, section 5), by who has `client`, `client_ephemeral` and the KEM seed."""
+    """`e, es, e1, s, ss, psk` (the extension, section 5).
+
+    By who has `client`, `client_ephemeral` and the KEM seed.
+    """
     server = public_of(keys["server"])
     e = public_of(keys["client_ephemeral"])
     state.mix_hash(e)
