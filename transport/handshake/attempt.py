@@ -7,9 +7,10 @@ been lost, or a flood of others may leave little room for it. A cookie reply is 
 and its cookie is put under the seal as well, which also makes up for a clock that went backwards.
 
 An init has one of three forms: hybrid and whole, hybrid in slices, or plain. A peer that may be old
-knows plain ones alone, and a path may not take a whole one, so as long as nothing is heard the
-forms take turns. Each answer says, under the peer's seal, whether it takes hybrid inits: who does
-never begins a session with a plain one whose sender does, too, but asks for the other form.
+by now knows plain ones alone, so as long as nothing is heard each second one is plain. Each answer
+says, under the peer's seal, whether it takes hybrid inits: who does never begins a session with a
+plain one whose sender does, too, but asks for the other form. Then the hybrid init that was sent
+before has not got through, and the next one goes in slices, or whole if that one did not.
 
 Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
 """
@@ -58,7 +59,6 @@ PROVEN_COPIES: Final = (1, 2, 4)
 # so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
 COPY_INTERVAL: Final = 0.05
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
-PLAIN_TURN: Final = 4  # each fourth init to a peer that took hybrid ones: it may be older now
 SLICED_ANSWERS: Final = 4  # responses of which some slices are kept
 
 
@@ -74,7 +74,7 @@ class Form(enum.Enum):
 class Forms:
     """What is known of a peer and the way to it; outlives a negotiation."""
 
-    taken: bool | None = None  # whether it takes hybrid inits, as it has said itself
+    taken: bool = True  # whether it takes hybrid inits, as far as it has said
     sliced: bool = False  # whole ones do not get through
 
 
@@ -125,9 +125,11 @@ class Negotiation:
         self._same_form = False  # for the next one: this one has been heard
         self._turn = 0  # of the forms
         self._whole_fits = True  # as far as the interface has said
-        self._whole_sent = False
+        self._tried: Form | None = None  # the newest hybrid one
         self._answers = SliceTable(SLICED_ANSWERS)
-        self._initiations: deque[Initiation] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
+        self._initiations: deque[tuple[Initiation, Form]] = deque(
+            maxlen=HANDSHAKES_KEPT
+        )  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
         self._send_at = now
         self.sent = 0  # inits
@@ -157,13 +159,14 @@ class Negotiation:
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
         form = self._form if self._same_form and self._form else self._next_form()
         self._form, self._same_form = form, False
-        self._whole_sent |= form is Form.WHOLE
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
         self._unanswered += 1
         hybrid = form is not Form.PLAIN
+        if hybrid:
+            self._tried = form
         initiation = Initiation(self._identity, self.peer, self._suite, self.index, hybrid=hybrid)
-        self._initiations.appendleft(initiation)
+        self._initiations.appendleft((initiation, form))
         payload = InitPayload(
             timestamp_ns=self._timestamp_ns(),
             cookie_echo=cookie or bytes(16),
@@ -187,16 +190,13 @@ class Negotiation:
         return int.from_bytes(self._random(4), "little") / 2**31 - 1
 
     def _next_form(self) -> Form:
-        turn, forms = self._turn, self._forms
+        turn = self._turn
         self._turn += 1
-        if not self._offers or forms.taken is False:
-            return Form.PLAIN
-        if turn % PLAIN_TURN == PLAIN_TURN - 1 or (forms.taken is None and turn % 2):
+        if not self._offers or not self._forms.taken or turn % 2:
             return Form.PLAIN
         if isinstance(self.address, PipeAddress):
             return Form.WHOLE
-        sliced = not self._whole_fits or forms.sliced ^ (forms.taken is True and turn % 2 == 1)
-        return Form.SLICED if sliced else Form.WHOLE
+        return Form.SLICED if self._forms.sliced or not self._whole_fits else Form.WHOLE
 
     def too_big(self, now: float) -> bool:
         """The interface does not take a whole init; whether this one has tried that."""
@@ -209,7 +209,8 @@ class Negotiation:
 
     def go_hybrid(self, now: float) -> None:
         """The peer wants another form than the plain init that it has answered."""
-        self._forms.sliced = self._whole_sent and not isinstance(self.address, PipeAddress)
+        if not isinstance(self.address, PipeAddress):
+            self._forms.sliced = self._tried is Form.WHOLE
         self._turn = 0
         self._begin_again(now)
 
@@ -223,17 +224,19 @@ class Negotiation:
         header = decode_response_untrusted(datagram)
         check_mac1_untrusted(self._identity.public.raw, datagram)
         refused = BadPacket("unexpected")
-        for initiation in self._initiations:
+        for initiation, form in self._initiations:
             try:
                 agreed = Agreed(*initiation.read_response_untrusted(header, now))
             except BadPacket as bad:
                 refused = bad
                 continue
-            forms, takes = self._forms, agreed.response.takes_hybrid
-            forms.taken = header.hybrid or takes
+            forms, response = self._forms, agreed.response
+            forms.taken = header.hybrid or response.takes_hybrid
             if header.hybrid:
-                forms.sliced = self._form is Form.SLICED
-            elif takes and self._offers and agreed.response.result is Result.OK:
+                forms.sliced = form is Form.SLICED
+                if response.result is Result.HYBRID:
+                    raise BadPacket("unexpected")  # that is what it was
+            elif response.takes_hybrid and self._offers and response.result is Result.OK:
                 raise BadPacket("unexpected")  # no such peer begins a session without
             return agreed
         raise refused
