@@ -25,11 +25,11 @@ from typing import Final
 
 from attrs import define, frozen
 
-from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
+from transport.constants import KCP_MTU, MACS_SIZE, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
 from transport.crypto.kem import PostQuantum
 from transport.errors import BadPacket
-from transport.handshake.cookie import MacStamper, check_mac1_untrusted
+from transport.handshake.cookie import MAC_BYTES, MacStamper, check_mac1_untrusted
 from transport.handshake.messages import Initiation, Peer
 from transport.handshake.slices import SliceTable
 from transport.session.keyring import KeyPair
@@ -86,6 +86,15 @@ class Agreed:
     pair: KeyPair
 
 
+@frozen
+class _Asked:
+    """An init that was sent."""
+
+    initiation: Initiation
+    form: Form
+    datagrams: Sequence[bytes]
+
+
 class Negotiation:
     """One attempt at a session with one peer at one address."""
 
@@ -122,19 +131,16 @@ class Negotiation:
         self._offers = post_quantum is not PostQuantum.OFF
         self._forms = Forms() if forms is None else forms
         self._form: Form | None = None  # of the newest init
-        self._same_form = False  # for the next one: this one has been heard
+        self._again: Form | None = None  # for the next one: this one has been heard
         self._turn = 0  # of the forms
         self._whole_fits = True  # as far as the interface has said
         self._tried: Form | None = None  # the newest hybrid one
         self._answers = SliceTable(SLICED_ANSWERS)
-        self._initiations: deque[tuple[Initiation, Form]] = deque(
-            maxlen=HANDSHAKES_KEPT
-        )  # newest first
+        self._asked: deque[_Asked] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
         self._send_at = now
         self.sent = 0  # inits
         self._unanswered = 0  # of those, in a row
-        self._newest: Sequence[bytes] = ()  # the datagrams of the last of those
         self._copies = 0  # of it, that are still to be sent
         self._copy_at = inf  # when the next is
 
@@ -143,13 +149,13 @@ class Negotiation:
         if now >= self.give_up_at or now < min(self._send_at, self._copy_at):
             return ()
         if now >= self._send_at:
-            self._newest = self._init(now)
+            self._asked.appendleft(self._init(now))
         else:
             self._copies -= 1
         self._copy_at = now + COPY_INTERVAL if self._copies else inf
-        return self._newest
+        return self._asked[0].datagrams
 
-    def _init(self, now: float) -> Sequence[bytes]:
+    def _init(self, now: float) -> _Asked:
         """A new one."""
         cookie = self._stamper.cookie(now)
         copies = INIT_COPIES if cookie is None else PROVEN_COPIES
@@ -157,8 +163,8 @@ class Negotiation:
         if isinstance(self.address, PipeAddress):
             self._copies = 0  # it loses none
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
-        form = self._form if self._same_form and self._form else self._next_form()
-        self._form, self._same_form = form, False
+        form = self._again or self._next_form()
+        self._form, self._again = form, None
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
         self._unanswered += 1
@@ -166,7 +172,6 @@ class Negotiation:
         if hybrid:
             self._tried = form
         initiation = Initiation(self._identity, self.peer, self._suite, self.index, hybrid=hybrid)
-        self._initiations.appendleft((initiation, form))
         payload = InitPayload(
             timestamp_ns=self._timestamp_ns(),
             cookie_echo=cookie or bytes(16),
@@ -179,11 +184,12 @@ class Negotiation:
         )
         init = self._stamper.stamp(initiation.init(payload), now)
         if form is not Form.SLICED:
-            return (init,)
+            return _Asked(initiation, form, (init,))
         slices = cut_handshake(INIT_SLICE, self.index, self._random(SLICE_ID_SIZE), init)
         # Without a cookie none of them is kept: the first asks for one.
         leaving = slices[:1] if cookie is None else slices
-        return [self._stamper.stamp(each.encode(), now) for each in leaving]
+        datagrams = [self._stamper.stamp(each.encode(), now) for each in leaving]
+        return _Asked(initiation, form, datagrams)
 
     def _jitter(self) -> float:
         """From -1 to 1."""
@@ -224,16 +230,16 @@ class Negotiation:
         header = decode_response_untrusted(datagram)
         check_mac1_untrusted(self._identity.public.raw, datagram)
         refused = BadPacket("unexpected")
-        for initiation, form in self._initiations:
+        for asked in self._asked:
             try:
-                agreed = Agreed(*initiation.read_response_untrusted(header, now))
+                agreed = Agreed(*asked.initiation.read_response_untrusted(header, now))
             except BadPacket as bad:
                 refused = bad
                 continue
             forms, response = self._forms, agreed.response
             forms.taken = header.hybrid or response.takes_hybrid
             if header.hybrid:
-                forms.sliced = form is Form.SLICED
+                forms.sliced = asked.form is Form.SLICED
                 if response.result is Result.HYBRID:
                     raise BadPacket("unexpected")  # that is what it was
             elif response.takes_hybrid and self._offers and response.result is Result.OK:
@@ -243,14 +249,16 @@ class Negotiation:
 
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
         """Take the cookie and try again at once, with it."""
-        self._stamper.consume_reply_untrusted(datagram, now)
+        mac1 = self._stamper.consume_reply_untrusted(datagram, now)
         self._retry = HANDSHAKE_RETRY_FIRST  # it was heard, and a new question begins
-        self._same_form = True
+        for asked in self._asked:
+            if any(each[-MACS_SIZE:-MAC_BYTES] == mac1 for each in asked.datagrams):
+                self._again = asked.form
         self._begin_again(now)
 
     def hurry(self, now: float) -> None:
         """There is reason to think that an init would be answered now."""
-        self._same_form = True
+        self._again = self._form
         self._begin_again(now)
 
     def _begin_again(self, now: float) -> None:

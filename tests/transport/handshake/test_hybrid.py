@@ -148,7 +148,17 @@ def test_what_is_kept_of_a_path_is_the_form_that_was_answered():
         wire.sent.clear()
         wire.advance(REKEY_AFTER + 15.0)
         assert client.session.statistics(wire.now).rekeys == rekeys
-        assert {len(d.data) for d in by_client(wire, client, INIT)} <= {INIT_SIZE}
+        assert by_client(wire, client, *INITS)[0].data[0] == INIT_SLICE
+
+
+@pytest.mark.parametrize("round_trip", [0.4, 1.4, 3.0])
+def test_a_cookie_may_come_after_the_next_init(round_trip):
+    """It answers slices, and the next init, a plain one, has left meanwhile."""
+    wire, client, server = client_and_server(delay=round_trip / 2, connected=False)
+    wire.filter = only(548)
+    client.connect(server, patience=60.0)
+    wire.advance(1.0 + 3 * round_trip)  # a no to a plain init, a cookie, an answer
+    assert hybrid(wire, client)
 
 
 def test_a_path_that_swallows_slices_gets_whole_inits_again():
