@@ -369,7 +369,7 @@ class World:
         responder = self.server.demux._responder
         assert responder is not None
         table = responder._admission._slices
-        return sorted(each.missing for each in table._partial.values())
+        return sorted(each.pieces.count(b"") for each in table._partial.values())
 
     @staticmethod
     def _sessions(host: Host) -> list[Session]:

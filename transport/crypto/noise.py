@@ -5,16 +5,17 @@ forward secrecy (noise_hfs_spec, revision 1), for the patterns
 
     <- s
     ...
-    -> e, [e1,] es, s, ss [psk1]      <- e, ee, [ekem1,] se [psk2]
+    -> e, es, [e1,] s, ss [psk1]      <- e, ee, [ekem1,] se [psk2]
 
 on the primitives of `cryptography` and the standard library: first ciphers, HKDF and the symmetric
 state, then the patterns. This program speaks `IKpsk1` and `IKhfs+psk1` only: with psk1 a first
 message made with a wrong pre-shared key does not open, so nobody can make the responder give away
 something to guess the key against. The other two are here because published vectors prove them.
 
-In the hybrid form `e1` is an ephemeral encapsulation key and `ekem1` a ciphertext for it; its
-secret is mixed into the chain beside those of X25519, so what is sealed after it, and the session,
-is secret as long as one of the two is. The static keys, and with them authentication, stay X25519.
+In the hybrid form `e1` is an ephemeral encapsulation key, after the first key agreement as section
+5 of the extension has it, and `ekem1` a ciphertext for it; its secret is mixed into the chain
+beside those of X25519, so what is sealed after it, and the session, is secret as long as one of the
+two is. The static keys, and with them authentication, stay X25519.
 
 Invariants: a cipher key never seals two messages under one nonce; the counter starts at zero with
 every new key. Each object makes one handshake, in order, `ValueError` otherwise. A message that
@@ -295,8 +296,8 @@ class NoiseInitiator(_Handshake):
         state = self._state.copy()
         ephemeral = self._ephemeral
         self._mix_ephemeral(state, ephemeral.public.raw)
-        sealed_kem_key = b"" if self._kem is None else state.seal(self._kem.public)
         state.mix_key(ephemeral.exchange(self._responder))
+        sealed_kem_key = b"" if self._kem is None else state.seal(self._kem.public)
         sealed_static = state.seal(self._static.public.raw)
         state.mix_key(self._static.exchange(self._responder))
         self._mix_psk1(state)
@@ -363,10 +364,10 @@ class NoiseResponder(_Handshake):
         state = self._state.copy()
         remote = message[:KEY_BYTES]
         self._mix_ephemeral(state, remote)
+        state.mix_key(self._static.exchange_untrusted(remote))
         kem_key = b""
         if self._pattern.hybrid:
             kem_key = state.open_untrusted(message[KEY_BYTES:static_at])
-        state.mix_key(self._static.exchange_untrusted(remote))
         public = state.open_untrusted(message[static_at:payload_at])
         self._remote_ephemeral, self._remote_static = remote, public
         self._kem_key = kem_key

@@ -65,7 +65,7 @@ PROVEN_HANDSHAKE_BURST: Final = 1000.0
 PROVEN_MEMORY: Final = 2.5
 # An honest initiator sends an init so often, and needs the answer once: each is answered with the
 # same bytes, and no more than that. They come within half a second, in which fewer are answered.
-ANSWERED_INITS: Final = 1000  # remembered, the oldest forgotten first; half a kB each
+ANSWERED_INITS: Final = 1000  # remembered, the oldest forgotten first; 2 kB each
 ANSWERS_PER_INIT: Final = max(INIT_COPIES)
 # Answers a second with which nothing begins, such as a refusal, for each key; and as many again for
 # who has shown besides that it reads at its address: a recorded init must not use those up.
@@ -215,7 +215,7 @@ class Admission:
         source, key = _source(address), address_key(address[0])
         if not own.jar.check_mac2(datagram, source, now):
             raise self._cookie_for(own, piece, "slice_unproven", source, key, now)
-        return self._slices.add_untrusted(piece, address, key, now)
+        return self._slices.add(piece, address, key, now)
 
     def refuse(self, admitted: Admitted, address: Address, now: float) -> None:
         """Nothing begins with the answer to this init; raises `BadPacket` if it is to get none."""

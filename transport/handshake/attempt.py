@@ -7,9 +7,10 @@ been lost, or a flood of others may leave little room for it. A cookie reply is 
 and its cookie is put under the seal as well, which also makes up for a clock that went backwards.
 
 An init has one of three forms: hybrid and whole, hybrid in slices, or plain. A peer that may be old
-knows plain ones alone, and a path may not take a whole one, so as long as nothing is heard the
-forms take turns. Each answer says, under the peer's seal, whether it takes hybrid inits: who does
-never begins a session with a plain one whose sender does, too, but asks for the other form.
+by now knows plain ones alone, so as long as nothing is heard each second one is plain. Each answer
+says, under the peer's seal, whether it takes hybrid inits: who does never begins a session with a
+plain one whose sender does, too, but asks for the other form. Then the hybrid init that was sent
+before has not got through, and the next one goes in slices, or whole if that one did not.
 
 Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
 """
@@ -24,11 +25,11 @@ from typing import Final
 
 from attrs import define, frozen
 
-from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
+from transport.constants import KCP_MTU, MACS_SIZE, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey
 from transport.crypto.kem import PostQuantum
 from transport.errors import BadPacket
-from transport.handshake.cookie import MacStamper, check_mac1_untrusted
+from transport.handshake.cookie import MAC_BYTES, MacStamper, check_mac1_untrusted
 from transport.handshake.messages import Initiation, Peer
 from transport.handshake.slices import SliceTable
 from transport.session.keyring import KeyPair
@@ -58,7 +59,6 @@ PROVEN_COPIES: Final = (1, 2, 4)
 # so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
 COPY_INTERVAL: Final = 0.05
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
-PLAIN_TURN: Final = 4  # each fourth init to a peer that took hybrid ones: it may be older now
 SLICED_ANSWERS: Final = 4  # responses of which some slices are kept
 
 
@@ -74,7 +74,7 @@ class Form(enum.Enum):
 class Forms:
     """What is known of a peer and the way to it; outlives a negotiation."""
 
-    taken: bool | None = None  # whether it takes hybrid inits, as it has said itself
+    taken: bool = True  # whether it takes hybrid inits, as far as it has said
     sliced: bool = False  # whole ones do not get through
 
 
@@ -84,6 +84,15 @@ class Agreed:
 
     response: ResponsePayload
     pair: KeyPair
+
+
+@frozen
+class _Asked:
+    """An init that was sent."""
+
+    initiation: Initiation
+    form: Form
+    datagrams: Sequence[bytes]
 
 
 class Negotiation:
@@ -122,17 +131,16 @@ class Negotiation:
         self._offers = post_quantum is not PostQuantum.OFF
         self._forms = Forms() if forms is None else forms
         self._form: Form | None = None  # of the newest init
-        self._same_form = False  # for the next one: this one has been heard
+        self._again: Form | None = None  # for the next one: this one has been heard
         self._turn = 0  # of the forms
         self._whole_fits = True  # as far as the interface has said
-        self._whole_sent = False
-        self._answers = SliceTable(SLICED_ANSWERS, SLICED_ANSWERS)
-        self._initiations: deque[Initiation] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
+        self._tried: Form | None = None  # the newest hybrid one
+        self._answers = SliceTable(SLICED_ANSWERS)
+        self._asked: deque[_Asked] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
         self._send_at = now
         self.sent = 0  # inits
         self._unanswered = 0  # of those, in a row
-        self._newest: Sequence[bytes] = ()  # the datagrams of the last of those
         self._copies = 0  # of it, that are still to be sent
         self._copy_at = inf  # when the next is
 
@@ -141,13 +149,13 @@ class Negotiation:
         if now >= self.give_up_at or now < min(self._send_at, self._copy_at):
             return ()
         if now >= self._send_at:
-            self._newest = self._init(now)
+            self._asked.appendleft(self._init(now))
         else:
             self._copies -= 1
         self._copy_at = now + COPY_INTERVAL if self._copies else inf
-        return self._newest
+        return self._asked[0].datagrams
 
-    def _init(self, now: float) -> Sequence[bytes]:
+    def _init(self, now: float) -> _Asked:
         """A new one."""
         cookie = self._stamper.cookie(now)
         copies = INIT_COPIES if cookie is None else PROVEN_COPIES
@@ -155,15 +163,15 @@ class Negotiation:
         if isinstance(self.address, PipeAddress):
             self._copies = 0  # it loses none
         self._send_at = now + self._retry * (1 + HANDSHAKE_RETRY_JITTER * self._jitter())
-        form = self._form if self._same_form and self._form else self._next_form()
-        self._form, self._same_form = form, False
-        self._whole_sent |= form is Form.WHOLE
+        form = self._again or self._next_form()
+        self._form, self._again = form, None
         self._retry = min(HANDSHAKE_RETRY_CAP, 2 * self._retry)
         self.sent += 1
         self._unanswered += 1
         hybrid = form is not Form.PLAIN
+        if hybrid:
+            self._tried = form
         initiation = Initiation(self._identity, self.peer, self._suite, self.index, hybrid=hybrid)
-        self._initiations.appendleft(initiation)
         payload = InitPayload(
             timestamp_ns=self._timestamp_ns(),
             cookie_echo=cookie or bytes(16),
@@ -176,27 +184,25 @@ class Negotiation:
         )
         init = self._stamper.stamp(initiation.init(payload), now)
         if form is not Form.SLICED:
-            return (init,)
+            return _Asked(initiation, form, (init,))
         slices = cut_handshake(INIT_SLICE, self.index, self._random(SLICE_ID_SIZE), init)
         # Without a cookie none of them is kept: the first asks for one.
         leaving = slices[:1] if cookie is None else slices
-        return [self._stamper.stamp(each.encode(), now) for each in leaving]
+        datagrams = [self._stamper.stamp(each.encode(), now) for each in leaving]
+        return _Asked(initiation, form, datagrams)
 
     def _jitter(self) -> float:
         """From -1 to 1."""
         return int.from_bytes(self._random(4), "little") / 2**31 - 1
 
     def _next_form(self) -> Form:
-        turn, forms = self._turn, self._forms
+        turn = self._turn
         self._turn += 1
-        if not self._offers or forms.taken is False:
-            return Form.PLAIN
-        if turn % PLAIN_TURN == PLAIN_TURN - 1 or (forms.taken is None and turn % 2):
+        if not self._offers or not self._forms.taken or turn % 2:
             return Form.PLAIN
         if isinstance(self.address, PipeAddress):
             return Form.WHOLE
-        sliced = not self._whole_fits or forms.sliced ^ (forms.taken is True and turn % 2 == 1)
-        return Form.SLICED if sliced else Form.WHOLE
+        return Form.SLICED if self._forms.sliced or not self._whole_fits else Form.WHOLE
 
     def too_big(self, now: float) -> bool:
         """The interface does not take a whole init; whether this one has tried that."""
@@ -209,7 +215,8 @@ class Negotiation:
 
     def go_hybrid(self, now: float) -> None:
         """The peer wants another form than the plain init that it has answered."""
-        self._forms.sliced = self._whole_sent and not isinstance(self.address, PipeAddress)
+        if not isinstance(self.address, PipeAddress):
+            self._forms.sliced = self._tried is Form.WHOLE
         self._turn = 0
         self._begin_again(now)
 
@@ -217,37 +224,41 @@ class Negotiation:
         """The whole response, once its last slice has come; not looked at yet."""
         check_mac1_untrusted(self._identity.public.raw, datagram)
         piece = decode_slice_untrusted(datagram)
-        return self._answers.add_untrusted(piece, self.address, None, now)
+        return self._answers.add(piece, self.address, None, now)
 
     def receive_response_untrusted(self, datagram: bytes, now: float) -> Agreed:
         header = decode_response_untrusted(datagram)
         check_mac1_untrusted(self._identity.public.raw, datagram)
         refused = BadPacket("unexpected")
-        for initiation in self._initiations:
+        for asked in self._asked:
             try:
-                agreed = Agreed(*initiation.read_response_untrusted(header, now))
+                agreed = Agreed(*asked.initiation.read_response_untrusted(header, now))
             except BadPacket as bad:
                 refused = bad
                 continue
-            forms, takes = self._forms, agreed.response.takes_hybrid
-            forms.taken = header.hybrid or takes
+            forms, response = self._forms, agreed.response
+            forms.taken = header.hybrid or response.takes_hybrid
             if header.hybrid:
-                forms.sliced = self._form is Form.SLICED
-            elif takes and self._offers and agreed.response.result is Result.OK:
+                forms.sliced = asked.form is Form.SLICED
+                if response.result is Result.HYBRID:
+                    raise BadPacket("unexpected")  # that is what it was
+            elif response.takes_hybrid and self._offers and response.result is Result.OK:
                 raise BadPacket("unexpected")  # no such peer begins a session without
             return agreed
         raise refused
 
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
         """Take the cookie and try again at once, with it."""
-        self._stamper.consume_reply_untrusted(datagram, now)
+        mac1 = self._stamper.consume_reply_untrusted(datagram, now)
         self._retry = HANDSHAKE_RETRY_FIRST  # it was heard, and a new question begins
-        self._same_form = True
+        for asked in self._asked:
+            if any(each[-MACS_SIZE:-MAC_BYTES] == mac1 for each in asked.datagrams):
+                self._again = asked.form
         self._begin_again(now)
 
     def hurry(self, now: float) -> None:
         """There is reason to think that an init would be answered now."""
-        self._same_form = True
+        self._again = self._form
         self._begin_again(now)
 
     def _begin_again(self, now: float) -> None:

@@ -15,7 +15,7 @@ ChaCha20-Poly1305 under BLAKE2s(key = BLAKE2s("cookie--" | receiver's public key
 nonce zero, associated data = mac1 of the packet that it answers.
 
 Invariants: comparisons take constant time. A cookie is accepted for at least 120 s and less than
-240 s. A stamper takes at most one reply for each packet that it stamped.
+240 s. A stamper takes at most one reply for each packet that it stamped, and none for those before.
 
 Error contract: `*_untrusted` raise `BadPacket` and nothing else; each says with which reasons.
 """
@@ -24,7 +24,9 @@ from __future__ import annotations
 
 import secrets
 import struct
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2s
 from hmac import compare_digest
 from typing import Final
@@ -39,6 +41,9 @@ from transport.wire.datagrams import COOKIE
 MAC_BYTES: Final = 16  # each of mac1, mac2 and a cookie
 COOKIE_ROTATION: Final = 120.0  # s between new secrets; the one before stays valid as long
 COOKIE_FRESH: Final = COOKIE_ROTATION - 5.0  # s for which a client uses one; 5 s for the way
+# Packets whose replies are taken: a long way must not make a reply come too late. Four inits, of
+# which one in slices is four packets.
+STAMPS_KEPT: Final = 16
 
 _REPLY: Final = struct.Struct("<BBHI24s32s")
 _NONCE_BYTES: Final = 24  # random nonces of this size do not repeat
@@ -169,26 +174,29 @@ class MacStamper:
         key_public: the 32-byte public key of the receiver.
     """
 
-    __slots__ = ("_cookie", "_cookie_since", "_last_mac1", "_mac1_key", "_public")
+    __slots__ = ("_cookie", "_cookie_since", "_mac1_key", "_public", "_stamped")
 
     def __init__(self, key_public: bytes) -> None:
         self._public = key_public
         self._mac1_key = _mac1_key(key_public)
-        self._last_mac1: bytes | None = None
+        self._stamped: deque[bytes] = deque(maxlen=STAMPS_KEPT)  # mac1s, the newest first
         self._cookie = b""
         self._cookie_since: float | None = None
 
     def stamp(self, packet: bytes, now: float) -> bytes:
         """The packet with mac1 and mac2 behind it; mac2 is zeros without a fresh cookie."""
-        self._last_mac1 = _mac(self._mac1_key, packet)
-        packet += self._last_mac1
+        mac1 = _mac(self._mac1_key, packet)
+        self._stamped.appendleft(mac1)
+        packet += mac1
         cookie = self.cookie(now)
         return packet + (_NO_MAC if cookie is None else _mac(cookie, packet))
 
-    def consume_reply_untrusted(self, datagram: bytes, now: float) -> None:
-        """Take the cookie out of a type 3 datagram that answers the last stamped packet.
+    def consume_reply_untrusted(self, datagram: bytes, now: float) -> bytes:
+        """Take the cookie out of a type 3 datagram that answers one of the last stamped packets.
 
         The receiver index is the caller's to check; the mac1 binds the reply to the packet.
+
+        Returns: the mac1 of that packet.
 
         Raises:
             BadPacket: `malformed`, `bad_version`, `unexpected` where no packet waits for a
@@ -201,15 +209,19 @@ class MacStamper:
             raise BadPacket("malformed")
         if version != VERSION:
             raise BadPacket("bad_version")
-        if self._last_mac1 is None:
+        if not self._stamped:
             raise BadPacket("unexpected")
-        try:
-            cookie = _cookie_aead(self._public, nonce).decrypt(_AEAD_NONCE, sealed, self._last_mac1)
-        except InvalidTag:
-            raise BadPacket("bad_handshake") from None
+        cipher = _cookie_aead(self._public, nonce)
+        for mac1 in self._stamped:
+            with suppress(InvalidTag):
+                self._cookie = cipher.decrypt(_AEAD_NONCE, sealed, mac1)
+                break
+        else:
+            raise BadPacket("bad_handshake")
         # Once only: a repeated reply must not make an old cookie look fresh.
-        self._last_mac1 = None
-        self._cookie, self._cookie_since = cookie, now
+        self._stamped.clear()
+        self._cookie_since = now
+        return mac1
 
     def cookie(self, now: float) -> bytes | None:
         """The cookie to stamp with and to echo, None where none is younger than 115 s."""

@@ -25,7 +25,7 @@ from typing import Final
 from attrs import frozen
 
 from transport.congestion.choice import TransportConfig
-from transport.constants import HYBRID_INIT_SIZE, KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
+from transport.constants import KCP_MTU, MAX_SLICES, RECEIVE_WINDOW
 from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.kem import PostQuantum
 from transport.errors import BadPacket
@@ -183,8 +183,6 @@ class Responder:
         init = self._admission.add_slice_untrusted(datagram, address, now)
         if init is None:
             return ()
-        if len(init) != HYBRID_INIT_SIZE:
-            raise BadPacket("malformed")
         return self.receive_init_untrusted(init, address, now, sliced=True)
 
     def receive_init_untrusted(

@@ -279,7 +279,7 @@ def _check_parameters(kcp_mtu: int, receive_window: int, max_slices: int) -> Non
 
 SLICE_ID_SIZE: Final = 8
 SLICE_PIECE_SIZE: Final = HANDSHAKE_SLICE_SIZE - _SLICE.size - MACS_SIZE
-_MAX_HANDSHAKE_SLICES: Final = -(-HYBRID_INIT_SIZE // SLICE_PIECE_SIZE)
+_SLICED_SIZES: Final = {INIT_SLICE: HYBRID_INIT_SIZE, RESPONSE_SLICE: HYBRID_RESPONSE_SIZE}
 
 
 @frozen
@@ -291,7 +291,7 @@ class HandshakeSlice:
     count: int
     sender_index: int  # the initiator's, who sent the init that this is, or that this answers
     id: bytes  # 8 bytes, the same in all slices of one message
-    piece: bytes  # 1 to 500 bytes; all but the last are full
+    piece: bytes  # 500 bytes; the last one is the rest
     mac1: bytes = bytes(16)
 
     def encode(self) -> bytes:
@@ -313,18 +313,20 @@ def cut_handshake(kind: int, index: int, chosen_id: bytes, message: bytes) -> li
 
 
 def decode_slice_untrusted(datagram: bytes) -> HandshakeSlice:
-    smallest = _SLICE.size + MACS_SIZE
-    if not smallest < len(datagram) <= HANDSHAKE_SLICE_SIZE:
+    """A datagram of type 8 or 9."""
+    if len(datagram) < _SLICE.size + MACS_SIZE:
         raise BadPacket("malformed")
     kind, version, number, count, index, chosen_id = _SLICE.unpack_from(datagram)
     if version != VERSION:
         raise BadPacket("bad_version")
-    last = number == count - 1
-    if not number < count <= _MAX_HANDSHAKE_SLICES or not (
-        last or len(datagram) == HANDSHAKE_SLICE_SIZE
-    ):
-        raise BadPacket("malformed")
     piece = datagram[_SLICE.size : -MACS_SIZE]
+    # Nothing else can be whole; nor is a slice of an init smaller than the cookie that it asks for.
+    whole = _SLICED_SIZES.get(kind)
+    if whole is None:
+        raise BadPacket("malformed")
+    expected = min(SLICE_PIECE_SIZE, whole - number * SLICE_PIECE_SIZE)
+    if count != -(-whole // SLICE_PIECE_SIZE) or len(piece) != expected:
+        raise BadPacket("malformed")
     mac1 = datagram[-MACS_SIZE : -MACS_SIZE // 2]
     return HandshakeSlice(kind, number, count, index, chosen_id, piece, mac1)
 

@@ -383,8 +383,8 @@ class Member:
             return False
         self._profile = evolve(self._profile, server_key=key)
         if key != before:
-            was, now = before.fingerprint(), key.fingerprint()
-            self._link.tell("switch-key-changed", logging.WARNING, was=was, now=now)
+            was, new = before.fingerprint(), key.fingerprint()
+            self._link.tell("switch-key-changed", logging.WARNING, was=was, new=new)
         return True
 
     def _note_success(self, channel: Channel, device: MemberDevice, welcome: Welcome) -> None:

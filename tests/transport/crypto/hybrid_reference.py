@@ -103,14 +103,17 @@ class State:
 
 
 def first_message(state, keys, psk, payload):
-    """`e, e1, es, s, ss, psk`, by who has `client`, `client_ephemeral` and the KEM seed."""
+    """`e, es, e1, s, ss, psk` (the extension, section 5).
+
+    By who has `client`, `client_ephemeral` and the KEM seed.
+    """
     server = public_of(keys["server"])
     e = public_of(keys["client_ephemeral"])
     state.mix_hash(e)
     state.mix_key(e)
     kem_public, _ = ML_KEM_768.key_derive(keys["kem_seed"])
-    e1 = state.seal(kem_public)
     state.mix_key(x25519(keys["client_ephemeral"], server))
+    e1 = state.seal(kem_public)
     s = state.seal(public_of(keys["client"]))
     state.mix_key(x25519(keys["client"], server))
     state.mix_psk(psk)

@@ -10,6 +10,7 @@ from transport.constants import (
     REKEY_AFTER,
 )
 from transport.crypto.kem import PostQuantum
+from transport.handshake.admission import Grant
 from transport.handshake.initiator import Connected, GaveUp, Refused
 from transport.testing.cores import client_and_server
 from transport.wire.control import CloseCode
@@ -137,6 +138,43 @@ def test_a_large_answer_that_is_lost_is_asked_for_in_slices():
     assert server.read() == [b"x"]
 
 
+def test_what_is_kept_of_a_path_is_the_form_that_was_answered():
+    """A round trip is so long that the next init, a plain one, has left before the answer."""
+    wire, client, _ = client_and_server(delay=0.35, connected=False)
+    wire.filter = only(548)
+    client.connect(wire.hosts["198.51.100.1", 7450])
+    wire.advance(5.0)
+    for rekeys in (1, 2):
+        wire.sent.clear()
+        wire.advance(REKEY_AFTER + 15.0)
+        assert client.session.statistics(wire.now).rekeys == rekeys
+        assert by_client(wire, client, *INITS)[0].data[0] == INIT_SLICE
+
+
+@pytest.mark.parametrize("round_trip", [0.4, 1.4, 3.0])
+def test_a_cookie_may_come_after_the_next_init(round_trip):
+    """It answers slices, and the next init, a plain one, has left meanwhile."""
+    wire, client, server = client_and_server(delay=round_trip / 2, connected=False)
+    wire.filter = only(548)
+    client.connect(server, patience=60.0)
+    wire.advance(1.0 + 3 * round_trip)  # a no to a plain init, a cookie, an answer
+    assert hybrid(wire, client)
+
+
+def test_a_path_that_swallows_slices_gets_whole_inits_again():
+    wire, client, _ = client_and_server(delay=0.01, connected=False)
+    wire.filter = only(548)
+    client.connect(wire.hosts["198.51.100.1", 7450])
+    wire.advance(30.0)
+    assert client.session.datagram_size < HYBRID_INIT_SIZE
+    wire.filter = lambda d: [d] if d.data[0] != INIT_SLICE else []
+    client.session.renew()
+    client.demux.touch(client.session)
+    wire.advance(1.0)
+    assert client.session.statistics(wire.now).rekeys == 1
+    assert hybrid(wire, client)
+
+
 def test_slices_may_come_in_any_order_and_again():
     wire, client, server = client_and_server(connected=False, largest=548)
     held = []
@@ -205,7 +243,7 @@ def test_who_holds_back_hybrid_inits_holds_back_the_session():
     assert plain  # were sent, and answered with no
 
 
-def test_an_older_switch_in_the_place_of_a_newer_one_is_found_within_four_inits():
+def test_an_older_switch_in_the_place_of_a_newer_one_is_found_with_the_second_init():
     wire, client, server = client_and_server(delay=0.01)
     wire.host(
         *server.address,
@@ -214,7 +252,9 @@ def test_an_older_switch_in_the_place_of_a_newer_one_is_found_within_four_inits(
         post_quantum=OFF,
     )
     client.send(b"x")
-    wire.advance(6.0)
+    wire.sent.clear()
+    wire.advance(0.8)
+    assert [len(d.data) for d in by_client(wire, client, *INITS)] == [HYBRID_INIT_SIZE, INIT_SIZE]
     assert client.session.ended.code == CloseCode.TIMEOUT
     assert client.session.ended.by_peer
 
@@ -236,6 +276,18 @@ def test_a_newer_switch_in_the_place_of_an_older_one_gets_hybrid_inits():
     assert sizes[0] == INIT_SIZE
     assert set(sizes[1:]) == {HYBRID_INIT_SIZE}
     assert client.session.ended is not None  # it does not know the session, and said so in hybrid
+
+
+def test_a_switch_that_is_never_content_is_not_asked_faster():
+    wire, client, server = client_and_server(delay=0.01, connected=False)
+    server.demux._responder._admission._authority.keys[client.identity.public] = Grant(
+        result=Result.HYBRID
+    )
+    client.connect(server)
+    wire.advance(3.0)
+    assert client.demux.drops["unexpected"] > 0
+    assert len(by_client(wire, client, *INITS)) < 30  # with all copies
+    assert client.demux.sessions == 0
 
 
 def test_a_bit_that_changes_anywhere_on_the_way_makes_no_session():

@@ -64,7 +64,8 @@ async def test_a_member_writes_the_new_key_down_and_comes_by_it(
         endpoint.set_identities([NEW, stage.identity])
         member = stage.member()
         nursery.start_soon(member.run)
-        await script.heard.wait()  # the disk has a time of its own
+        with trio.fail_after(3600):
+            await script.heard.wait()  # the disk has a time of its own
         assert script.moved == [Moved(NEW.public.text())]
         assert stored() == member.switch_key == NEW.public
         await trio.sleep(200)  # new keys every two minutes
@@ -98,7 +99,8 @@ async def test_what_cannot_be_written_down_is_not_gone_by(
         endpoint.set_identities([NEW, stage.identity])
         member = stage.member()
         nursery.start_soon(member.run)
-        await tried.wait()
+        with trio.fail_after(3600):
+            await tried.wait()
         await trio.sleep(200)
         assert script.moved == []
         assert "switch-key-not-kept" in caplog.text
