@@ -267,9 +267,19 @@ def test_a_switch_that_was_restarted_is_found_on_a_small_path_too():
     wire.advance(3.0)
     authority = server.demux._responder._admission._authority
     wire.host(*server.address, identity=server.identity, authority=authority)
+    deaf_until = []  # for slices, once the new switch has given a cookie
+
+    def deaf(datagram):
+        if datagram.data[0] == COOKIE and not deaf_until:
+            deaf_until.append(wire.now + 1.0)
+        held_back = datagram.data[0] == INIT_SLICE and deaf_until and wire.now < deaf_until[0]
+        return [] if held_back else only(1000)(datagram)
+
+    wire.filter = deaf
     client.session.renew()
     client.demux.touch(client.session)
-    wire.advance(4.0)
+    wire.advance(8.0)
+    assert deaf_until
     assert client.session.ended is not None
     assert client.session.ended.reason == "the peer has lost the session"
 
