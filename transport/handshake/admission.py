@@ -68,7 +68,8 @@ PROVEN_MEMORY: Final = 2.5
 ANSWERED_INITS: Final = 1000  # remembered, the oldest forgotten first; 2 kB each
 ANSWERS_PER_INIT: Final = max(INIT_COPIES)
 # Answers a second with which nothing begins, such as a refusal, for each key; and as many again for
-# who has shown besides that it reads at its address: a recorded init must not use those up.
+# who has shown besides that it reads at its address: a recorded init must not use those up. So
+# many to plain inits and to hybrid ones: a no to the one form must not keep back that to the other.
 REFUSALS_PER_KEY: Final = 1.0
 # Beyond this many handshakes in a second all must prove their address (mac2): 3 % of a core.
 LOAD_THRESHOLD: Final = 100.0
@@ -220,7 +221,8 @@ class Admission:
     def refuse(self, admitted: Admitted, address: Address, now: float) -> None:
         """Nothing begins with the answer to this init; raises `BadPacket` if it is to get none."""
         proven = admitted.proven_address
-        if self._refusals.allow(admitted.peer.raw + bytes((proven,)), now):
+        kind = bytes((proven, admitted.header.hybrid))
+        if self._refusals.allow(admitted.peer.raw + kind, now):
             return
         if proven:
             raise BadPacket("refusal_limited")

@@ -259,6 +259,31 @@ def test_an_older_switch_in_the_place_of_a_newer_one_is_found_with_the_second_in
     assert client.session.ended.by_peer
 
 
+def test_a_switch_that_was_restarted_is_found_on_a_small_path_too():
+    """It says no twice within a second: not in this form, and that the session is lost."""
+    wire, client, server = client_and_server(delay=0.02, connected=False)
+    wire.filter = only(1000)
+    client.connect(server)
+    wire.advance(3.0)
+    authority = server.demux._responder._admission._authority
+    wire.host(*server.address, identity=server.identity, authority=authority)
+    deaf_until = []  # for slices, once the new switch has given a cookie
+
+    def deaf(datagram):
+        if datagram.data[0] == COOKIE and not deaf_until:
+            deaf_until.append(wire.now + 1.0)
+        held_back = datagram.data[0] == INIT_SLICE and deaf_until and wire.now < deaf_until[0]
+        return [] if held_back else only(1000)(datagram)
+
+    wire.filter = deaf
+    client.session.renew()
+    client.demux.touch(client.session)
+    wire.advance(8.0)
+    assert deaf_until
+    assert client.session.ended is not None
+    assert client.session.ended.reason == "the peer has lost the session"
+
+
 def test_a_newer_switch_in_the_place_of_an_older_one_gets_hybrid_inits():
     wire, client, server = client_and_server(delay=0.01, connected=False, post_quantum=(AUTO, OFF))
     client.connect(server)
