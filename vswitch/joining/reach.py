@@ -239,7 +239,9 @@ async def open_channel(
                 )
             except HandshakeRefused as refused:
                 if refused.result == Result.HYBRID:
-                    raise RefusedError(_no_common_handshake(post_quantum)) from None
+                    # A member goes on trying: the switch may be updated, or started otherwise.
+                    kind = NotReachable if profile.invite is None else RefusedError
+                    raise kind(_no_common_handshake(post_quantum)) from None
                 code = _CODES[Result(refused.result)]
                 if refusal(code).final:
                     raise EnrolRefused(code) from None
