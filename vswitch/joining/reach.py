@@ -197,11 +197,11 @@ async def open_channel(
 ) -> AsyncIterator[Reached]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
-    `post_quantum`: whether handshakes are hybrid (`RefusedError` where the switch will not have it
-    so); `bind`: the local address or interface to use; `policy`: which paths are asked; `run_pipe`:
-    what carries the HTTPS path, where there is one; `patience`: seconds until `TimedOut`, or of
-    each path where there are two; `resolved` is awaited once `addresses` are known, before the
-    first of them is tried.
+    `post_quantum`: whether handshakes are hybrid (`RefusedError`, of a member `NotReachable`, where
+    the switch will not have it so); `bind`: the local address or interface to use; `policy`: which
+    paths are asked; `run_pipe`: what carries the HTTPS path, where there is one; `patience`:
+    seconds until `TimedOut`, or of each path where there are two; `resolved` is awaited once
+    `addresses` are known, before the first of them is tried.
     """
     server, places = profile.where, profile.servers
 
