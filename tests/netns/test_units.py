@@ -45,7 +45,7 @@ def test_a_switch_is_installed_and_starts(system):
     said = system.run(f"{VSWITCH} service install join pc1", code=ExitCode.NOT_FOUND)
     assert "has not joined yet" in said
     said = system.run(f"{VSWITCH} service install serve", code=ExitCode.NOT_FOUND)
-    source = said.partition("copy ")[2].split()[0]
+    source = said.partition("install -D -m 644 ")[2].split()[0]
     assert "set `public` in it" in said
     system.run(
         f"mkdir /etc/vswitch; sed 's/^public = .*/public = \"127.0.0.1\"/' {source} >{CONFIG}"

@@ -18,6 +18,7 @@ from itertools import count
 
 from tests.traces.trace import Trace
 from transport import Grant, Peer, PrivateKey, Suite
+from transport.crypto.kem import PostQuantum
 from transport.crypto.noise import NO_PSK
 from transport.emulation import Direction, PathSpec
 from transport.endpoint.demux import Demux
@@ -44,6 +45,7 @@ class Host:
             random_bytes=net.random.randbytes,
             timestamp_ns=lambda: WALL_CLOCK_NS + round((net.now - START) * 1e9),
             **options,
+            post_quantum=PostQuantum.OFF,  # whose chance has no seed
         )
         self.sessions: list[Session] = []
         self.sources: list[Callable[[Session], None]] = []  # called with the newest session

@@ -111,7 +111,7 @@ def test_capture_into_a_file_for_a_time(run, tmp_path):
     [
         ([], 2, "name the ports"),
         (["pc1", "--all"], 2, "name the ports"),
-        (["pc9"], 5, "no port 'pc9'"),
+        (["pc9"], 5, "no port pc9"),
         (["pc1", "--filter", "frobnicate"], 2, "is no term"),
         (["pc1", "--for", "ever"], 2, "--for ever"),
         (["pc1", "--snaplen", "1"], 2, "--snaplen"),
