@@ -227,7 +227,8 @@ def test_a_black_hole_is_found(lan):
     host.run(["ethtool", "-K", UNDERLAY, "tx-udp-segmentation", "off"])
     lan.underlay.call(netlink.configure, lan.ports["pc4"], mtu=1260)
     seen = found(lan, host, invite)
-    assert set(seen) == {"mtu-black-hole", "mtu-low"}
+    # TCP does not find out: the first large segment of the HTTPS path is lost for ever.
+    assert set(seen) == {"mtu-black-hole", "mtu-low", "https-unreachable"}
     assert "one of 1500" in seen["mtu-black-hole"]
     lan.underlay.call(netlink.configure, lan.ports["pc4"], mtu=1500)
 
