@@ -2,6 +2,7 @@
 
     python -m benchmarks.interop --against DIR
     python -m benchmarks.interop --against DIR --only switch --json result.json
+    python -m benchmarks.interop --against DIR --pq off      # this checkout's side of handshakes
 
 Twice: A's member is the other checkout's and the rest is this one's, then the other way round.
 Pings and TCP streams between A and B; new keys beside a stream, two minutes after A joined as in
@@ -63,11 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--against", type=Path, required=True, metavar="DIR", help="the other checkout")
     add("--only", choices=CASES, help="one of the two ways round")
+    add("--pq", choices=("auto", "off"), default="auto", help="what this checkout is told (auto)")
     add("--json", type=Path, metavar="FILE", help="write the rows here too")
     args = parser.parse_args(argv)
     check_machine("interop", TOOLS)
     stop_on_signal()
-    own, other = code_of(), code_of(args.against)
+    own = code_of(variables=[f"VSWITCH_PQ={args.pq}"])
+    other = code_of(args.against)
     said = {name: known(code) for name, code in (("this", own), ("other", other))}
     commits = "; ".join(f"{name}: {each['commit'][:12]}" for name, each in said.items())
     tell(f"load {os.getloadavg()[0]:.1f}; {commits}")
