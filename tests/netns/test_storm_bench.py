@@ -5,6 +5,7 @@ import pytest
 from benchmarks.storms import measure
 
 
+@pytest.mark.long
 @pytest.mark.netns("iperf3", "ping", "ss")
 def test_others_are_served_beside_a_storm():
     alone, limited, unlimited = measure("broadcast", 20_000, 5, 2)
