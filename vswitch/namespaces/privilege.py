@@ -91,9 +91,15 @@ def become(user: str, capabilities: Iterable[Capability], files: StateDir) -> No
 def _prepare(directory: Path, entry: pwd.struct_passwd) -> None:
     """All in the state directory has to be of that user, who could not change it otherwise."""
     try:
+        directory = Path(os.path.realpath(directory))  # it may be a link to another file system
         if not directory.exists():
             directory.mkdir(mode=0o700, parents=True)
-            os.chown(directory, entry.pw_uid, entry.pw_gid)
+            # Whoever may write beside it could have put a link in its place.
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                os.fchown(fd, entry.pw_uid, entry.pw_gid)
+            finally:
+                os.close(fd)
         for path in (directory, *directory.rglob("*")):
             try:
                 uid = path.lstat().st_uid
