@@ -108,6 +108,27 @@ async def test_what_cannot_be_written_down_is_not_gone_by(
         assert len(stage.sessions) == 1
 
 
+async def test_a_key_is_written_down_in_the_same_session_once_the_disk_takes_it(
+    autojump_clock, stage, stored, nursery, monkeypatch
+):
+    store, failures = profiles.store, ["full", "full"]
+
+    def full_at_first(profile):
+        if failures:
+            raise VswitchError(failures.pop())
+        return store(profile)
+
+    monkeypatch.setattr(profiles, "store", full_at_first)
+    script = Script()
+    async with stage.serving(script) as endpoint:
+        endpoint.set_identities([NEW, stage.identity])
+        nursery.start_soon(stage.member().run)
+        with trio.fail_after(36000):
+            await script.heard.wait()
+        assert stored() == NEW.public
+        assert (failures, len(stage.sessions)) == ([], 1)
+
+
 async def test_a_key_that_nobody_can_have_is_not_gone_by(
     autojump_clock, stage, stored, nursery, caplog
 ):
