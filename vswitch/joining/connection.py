@@ -293,8 +293,9 @@ class Connection:
     async def _follow_keys(self) -> None:
         async for rekey in self._new_keys:
             # The switch does not say it again in this session, which may be as long as its grace.
-            while not await self._remember_key(PublicKey.from_text(rekey.key)):
-                await trio.sleep(KEY_RETRY)  # noqa: ASYNC110  a disk sets no event
+            key = PublicKey.from_text(rekey.key)
+            while not await self._remember_key(key):  # noqa: ASYNC110  a disk sets no event
+                await trio.sleep(KEY_RETRY)
             self.device.send_control(Moved(rekey.key))
             await trio.sleep(KEY_INTERVAL)  # each is written down: no switch may wear out the disk
 
