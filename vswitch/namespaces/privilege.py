@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from enum import IntEnum
@@ -102,10 +103,12 @@ def _prepare(directory: Path, entry: pwd.struct_passwd) -> None:
                 os.close(fd)
         for path in (directory, *directory.rglob("*")):
             try:
-                uid = path.lstat().st_uid
+                status = path.lstat()
             except FileNotFoundError:  # another program of ours is at work here
                 continue
-            if uid != entry.pw_uid:
+            uid = status.st_uid
+            # A socket may be that of a join which is root; it is replaced, and never changed.
+            if uid != entry.pw_uid and not stat.S_ISSOCK(status.st_mode):
                 raise ConfigError(
                     f"{path} belongs to another user (uid {uid}), and {entry.pw_name} could not "
                     f"change it: give him all of it (`chown -R {entry.pw_name}: {directory}`), or "

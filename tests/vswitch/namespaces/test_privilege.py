@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import stat
 import sys
 from pathlib import Path
 
@@ -88,6 +89,22 @@ def test_files_of_others_are_named_with_the_command(changed, files, monkeypatch)
     with pytest.raises(ConfigError, match=rf"`chown -R other: {files.path}`"):
         become("other", (), files)
     assert not changed
+
+
+def test_a_socket_of_a_join_that_is_root_is_in_nobodys_way(changed, files, monkeypatch):
+    owned(monkeypatch, files, OTHER)
+    lstat = type(files.path).lstat
+
+    def one_of_root(self):
+        fields = list(lstat(self))
+        if self == files.join_socket("pc1"):
+            fields[0], fields[4] = stat.S_IFSOCK | 0o660, 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(type(files.path), "lstat", one_of_root)
+    files.join_socket("pc1").touch()
+    become("other", (), files)
+    assert ("setresuid", OTHER, OTHER, OTHER) in changed
 
 
 def test_a_link_to_another_file_system_is_looked_behind(changed, files, monkeypatch, tmp_path):
