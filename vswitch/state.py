@@ -228,14 +228,19 @@ def write_file(path: Path, data: bytes) -> None:
             os.fsync(fd)
         os.rename(temporary, path)
         temporary = None
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(path.parent)
     except OSError as error:
         raise file_error("cannot write", path, error) from None
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when names that were made or removed there are so on the disk; raises `OSError`."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

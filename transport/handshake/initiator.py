@@ -207,10 +207,10 @@ class Initiator:
         """Handshakes of this session that begin from now on are with this key of the peer.
         ValueError: impossible key.
         """
+        self._identity.exchange(key.raw)  # as in `connect`; also where the session has just ended
         relation = self._sessions.get(session)
         if relation is None or key == relation.peer.key:
             return
-        self._identity.exchange(key.raw)  # as in `connect`
         relation.peer, relation.stamper = evolve(relation.peer, key=key), MacStamper(key.raw)
         session.peer = key
 

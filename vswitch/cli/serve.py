@@ -72,11 +72,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _become(user: str, config: ServeConfig, given: Mapping[str, Any]) -> None:
-    """That user, who can plug in this host if the configuration says so."""
+    """That user, who can plug in this host if file or flags say so. What is kept in the state
+    directory is the user's, who must not get rights by it, nor have root read what he names.
+    """
     from vswitch.namespaces.privilege import Capability, become
     from vswitch.serving.configuration import Configuration
 
-    plans = Configuration.read(config, given).plans.values()
+    plans = Configuration.unkept(config, given).plans.values()
     needed = {Capability.NET_BIND_SERVICE}
     if any(plan.config.local_port for plan in plans):
         needed.add(Capability.NET_ADMIN)

@@ -53,6 +53,8 @@ from vswitch.version import SOFTWARE
 WELCOME_TIMEOUT: Final = 10.0  # seconds from hello to welcome: a disk sync at worst
 PEERS_TIMEOUT: Final = 3.0  # seconds for one answer
 PEERS_PAGES: Final = 8  # answers: as many members as a switch has
+KEY_INTERVAL: Final = 1.0  # seconds between two new keys of the switch
+KEY_RETRY: Final = 600.0  # seconds until one that could not be written down is tried again
 UPDATES: Final = 16  # that may wait while an earlier one is carried out
 
 
@@ -290,8 +292,12 @@ class Connection:
 
     async def _follow_keys(self) -> None:
         async for rekey in self._new_keys:
-            if await self._remember_key(PublicKey.from_text(rekey.key)):
-                self.device.send_control(Moved(rekey.key))
+            # The switch does not say it again in this session, which may be as long as its grace.
+            key = PublicKey.from_text(rekey.key)
+            while not await self._remember_key(key):  # noqa: ASYNC110  a disk sets no event
+                await trio.sleep(KEY_RETRY)
+            self.device.send_control(Moved(rekey.key))
+            await trio.sleep(KEY_INTERVAL)  # each is written down: no switch may wear out the disk
 
     async def _follow_updates(self) -> None:
         async for update in self._waiting:

@@ -372,6 +372,8 @@ class Member:
         from now on. First it is written down, so that no restart goes back.
         """
         before = self._profile.server_key
+        if key == before:  # told once more
+            return True
         try:
             channel.expect(key)
             async with self._keeping:
@@ -382,9 +384,8 @@ class Member:
             self._link.tell("switch-key-not-kept", logging.WARNING, reason=error)
             return False
         self._profile = evolve(self._profile, server_key=key)
-        if key != before:
-            was, new = before.fingerprint(), key.fingerprint()
-            self._link.tell("switch-key-changed", logging.WARNING, was=was, new=new)
+        was, new = before.fingerprint(), key.fingerprint()
+        self._link.tell("switch-key-changed", logging.WARNING, was=was, new=new)
         return True
 
     def _note_success(self, channel: Channel, device: MemberDevice, welcome: Welcome) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from enum import IntEnum
@@ -91,15 +92,23 @@ def become(user: str, capabilities: Iterable[Capability], files: StateDir) -> No
 def _prepare(directory: Path, entry: pwd.struct_passwd) -> None:
     """All in the state directory has to be of that user, who could not change it otherwise."""
     try:
+        directory = Path(os.path.realpath(directory))  # it may be a link to another file system
         if not directory.exists():
             directory.mkdir(mode=0o700, parents=True)
-            os.chown(directory, entry.pw_uid, entry.pw_gid)
+            # Whoever may write beside it could have put a link in its place.
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                os.fchown(fd, entry.pw_uid, entry.pw_gid)
+            finally:
+                os.close(fd)
         for path in (directory, *directory.rglob("*")):
             try:
-                uid = path.lstat().st_uid
+                status = path.lstat()
             except FileNotFoundError:  # another program of ours is at work here
                 continue
-            if uid != entry.pw_uid:
+            uid = status.st_uid
+            # A socket may be that of a join which is root; it is replaced, and never changed.
+            if uid != entry.pw_uid and not stat.S_ISSOCK(status.st_mode):
                 raise ConfigError(
                     f"{path} belongs to another user (uid {uid}), and {entry.pw_name} could not "
                     f"change it: give him all of it (`chown -R {entry.pw_name}: {directory}`), or "

@@ -143,16 +143,23 @@ def restore(files: StateDir, source: Path | str, data: bytes, *, force: bool = F
     _check(source, found)
     files.ensure()
     if _OLD_KEY not in found:  # with one that is there, another's members would come in
-        files.old_server_key.unlink(missing_ok=True)
+        _remove(files.old_server_key)
     for name, content in sorted(found.items()):
         path = files.path / name
         if name.startswith("networks/"):
             files.ensure_network(path.parent.name)
         if path.suffix == ".sqlite":  # what they hold is of the file that goes
             for beside in ("-wal", "-shm"):
-                path.with_name(path.name + beside).unlink(missing_ok=True)
+                _remove(path.with_name(path.name + beside))
         write_file(path, content)
     return sorted(found)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise file_error("cannot remove", path, error) from None
 
 
 def _check(source: Path | str, found: Mapping[str, bytes]) -> None:

@@ -105,6 +105,12 @@ class Configuration:
             given = {"config": config.config}
             return _make(config, given, _read(config.config), Overlay(), Overlay())
 
+    @classmethod
+    def unkept(cls, config: ServeConfig, given: Mapping[str, Any] | None) -> Configuration:
+        """As `read`, without what is kept: no file of the state directory is looked at."""
+        with _lines_named(config):
+            return _make(config, given, _read(config.config), Overlay(), Overlay())
+
     def again(self) -> Configuration:
         """What the files say now; what was changed live stays."""
         with _lines_named(self.began):
@@ -289,7 +295,8 @@ def _make(
     names = [str(path)] if path is not None else []
     names += [str(began.files.saved)] if over else []
     names += ["what was changed live"] if live != Overlay() else []
-    document = Document(_WITH.join(names), unflatten(live.over(saved.over(file))))
+    flat = live.over(saved.over(file))
+    document = Document(_WITH.join(names), unflatten(flat))
     config, problems = began, ""
     try:
         check_plain({**saved.values, **live.values})
@@ -297,7 +304,9 @@ def _make(
         raise ConfigError(f"{document}: {clean(str(error))[:_MESSAGE]}") from None
     try:
         if given is not None:
-            config = fill(ServeConfig, given, document, table="serve", tables=TABLES)
+            # The default of who began: with `--user` that is another one by now.
+            told = given if ("serve", "state") in flat else {"state": began.state, **given}
+            config = fill(ServeConfig, told, document, table="serve", tables=TABLES)
     except ConfigError as error:
         problems = str(error)
     try:

@@ -111,40 +111,50 @@ class Rekeying:
     async def finish(self, *, force: bool = False) -> RekeyStatus:
         """Have the old key no more. Who has not moved is cut off, which needs `force`."""
         async with self._changing():
-            keys, grace = self.keys, self.keys.grace
-            if grace is None:
-                raise RefusedError("the switch has one key: there is nothing to finish")
-            told = await self.status()
-            names = [_named(each.network, each.name) for each in told.waiting]
-            if told.invites:
-                names.append(f"who has one of {told.invites} invites from before")
-            if names and not force:
-                raise RefusedError(
-                    f"who has not moved to the new key is cut off until a new invite (`vswitch "
-                    f"invite NAME --again`): {_listed(names)}: give --force, or wait for them"
-                )
-            new = await trio.to_thread.run_sync(forget_old, keys, self._files)
-            await self._go_by(new)
-            await self._cancel_invites(grace.since)
-            said = {"key": grace.old.fingerprint(), "cut_off": _listed(names) or "none"}
-            event(log, "switch-key-forgotten", logging.WARNING, None, **said)
-            self._note("switch-key-forgotten", **said)
+            await self._finish(force=force)
         return await self.status()
+
+    async def _finish(self, *, force: bool) -> None:
+        keys, grace = self.keys, self.keys.grace
+        if grace is None:
+            raise RefusedError("the switch has one key: there is nothing to finish")
+        told = await self.status()
+        names = [_named(each.network, each.name) for each in told.waiting]
+        if told.invites:
+            names.append(f"who has one of {told.invites} invites from before")
+        if names and not force:
+            raise RefusedError(
+                f"who has not moved to the new key is cut off until a new invite (`vswitch "
+                f"invite NAME --again`): {_listed(names)}: give --force, or wait for them"
+            )
+        new = await trio.to_thread.run_sync(forget_old, keys, self._files)
+        await self._go_by(new)
+        await self._cancel_invites(grace.since)
+        said = {"key": grace.old.fingerprint(), "cut_off": _listed(names) or "none"}
+        event(log, "switch-key-forgotten", logging.WARNING, None, **said)
+        self._note("switch-key-forgotten", **said)
 
     async def run(self) -> None:
         """Finish at the end of the grace; until cancelled."""
         while True:
-            grace, self._changed = self.keys.grace, trio.Event()
-            left = math.inf if grace is None else grace.until - time.time()
-            if left <= 0:
+            self._changed = trio.Event()
+            if (left := self._left) <= 0:
                 try:
-                    await self.finish(force=True)
+                    async with self._changing():
+                        if self._left <= 0:  # else something else came first
+                            await self._finish(force=True)
                     continue
                 except VswitchError as error:
                     event(log, "switch-key-not-forgotten", logging.ERROR, error=error)
                     left = _LOOK
             with trio.move_on_after(min(left, _LOOK)):
                 await self._changed.wait()
+
+    @property
+    def _left(self) -> float:
+        """Seconds until the end of the grace."""
+        grace = self.keys.grace
+        return math.inf if grace is None else grace.until - time.time()
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:

@@ -122,8 +122,9 @@ async def serve(
             authority.registries = {**authority.registries, plan.name: registry}
         await trio.to_thread.run_sync(authority.check_apart)
         home = authority.registries[DEFAULT_NETWORK]
+        others = [each for each in authority.registries.values() if each is not home]
         keys = await trio.to_thread.run_sync(
-            switch_keys.settle, keys, config.files, home, time.time()
+            switch_keys.settle, keys, config.files, home, time.time(), others
         )
         sockets = _open_sockets(config.listen)
         listens = tuple(

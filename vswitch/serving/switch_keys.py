@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ from vswitch.errors import ConfigError, VswitchError
 from vswitch.logs import event
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Grace
-from vswitch.state import StateDir, file_error, write_file
+from vswitch.state import StateDir, file_error, sync_directory, write_file
 
 GRACE: Final = 30 * 86400.0  # seconds for which members may come by the old key
 
@@ -64,23 +65,38 @@ def load(files: StateDir) -> SwitchKeys:
         raise ConfigError(str(error)) from None
 
 
-def settle(keys: SwitchKeys, files: StateDir, registry: Registry, now: float) -> SwitchKeys:
-    """What they are at the start, by the registry of the default network."""
+def settle(
+    keys: SwitchKeys,
+    files: StateDir,
+    registry: Registry,
+    now: float,
+    others: Iterable[Registry] = (),
+) -> SwitchKeys:
+    """What they are at the start, by the registry of the default network. An end that was cut
+    short, or came meanwhile, is carried out, also in the registries of other networks.
+    """
     served = registry.served()
-    keys = evolve(keys, origin=None if served is None else served.origin)
     grace = None if served is None else served.grace
-    if (old := keys.old) is None:
-        return keys
-    if grace is None or grace.old != old.public:  # the registry is not the one of then
-        grace = Grace(old.public, now, now + GRACE)
-    if old.public != keys.public and now < grace.until:
-        return evolve(keys, grace=grace, origin=keys.origin or old.public)
+    keys = evolve(keys, origin=None if served is None else served.origin)
+    old = None if keys.old is None else keys.old.public
+    # A key that the registry knows to be alone had another one, which was forgotten: a crash has
+    # brought that back, or it could not be removed.
+    alone = grace is None and served is not None and served.key == keys.public
+    if old is not None and old != keys.public and not alone:
+        if grace is None or grace.old != old:  # the registry is not the one of then
+            grace = Grace(old, now, now + GRACE)
+        if now < grace.until:
+            return evolve(keys, grace=grace, origin=keys.origin or old)
     try:
-        files.old_server_key.unlink(missing_ok=True)
-        if old.public != keys.public:
-            event(log, "switch-key-forgotten", key=old.public.fingerprint())
-            registry.cancel_invites(grace.since)
-    except (OSError, VswitchError) as error:  # it is not gone by in any case
+        if old is not None:
+            _remove(files.old_server_key)
+        gone = old if grace is None else grace.old
+        if gone is not None and gone != keys.public:
+            event(log, "switch-key-forgotten", logging.WARNING, key=gone.fingerprint())
+            if grace is not None:
+                for each in (registry, *others):
+                    each.cancel_invites(grace.since)
+    except VswitchError as error:  # it is not gone by in any case
         event(log, "switch-key-not-forgotten", logging.ERROR, error=error)
     return evolve(keys, old=None)
 
@@ -95,7 +111,9 @@ def replace(
     if served is None:
         raise VswitchError(f"{files.registry} does not know of the switch: start it once more")
     try:
-        if grace is not None:
+        if grace is None:  # a copy that an attempt before has left must not come to be good
+            _remove(files.old_server_key)
+        else:
             _write(files.old_server_key, keys.key)
         registry.record_served(evolve(served, origin=origin, grace=grace))
         _write(files.server_key, new)
@@ -109,11 +127,17 @@ def replace(
 
 def forget_old(keys: SwitchKeys, files: StateDir) -> SwitchKeys:
     """Have the new key alone."""
-    try:
-        files.old_server_key.unlink(missing_ok=True)
-    except OSError as error:
-        raise file_error("cannot remove", files.old_server_key, error) from None
+    _remove(files.old_server_key)
     return evolve(keys, old=None, grace=None)
+
+
+def _remove(path: Path) -> None:
+    """Also across a crash."""
+    try:
+        path.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise file_error("cannot remove", path, error) from None
 
 
 def _write(path: Path, key: PrivateKey) -> None:

@@ -110,6 +110,18 @@ def test_what_cannot_be_is_refused(renewed):
     assert client.session.peer == server.identity.public
 
 
+def test_what_cannot_be_is_refused_after_the_end_as_well():
+    """Else whoever tells a key, and ends the session at once, has it written down."""
+    wire, client, server = client_and_server()
+    server.session.close(0, "", wire.now)
+    server.demux.touch(server.session)
+    wire.advance(1.0)
+    assert client.session.ended is not None
+    with pytest.raises(ValueError, match="nobody can own"):
+        client.demux.expect(client.session, PublicKey(bytes(32)))
+    client.demux.expect(client.session, NEW.public)
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_in_a_restart_with_two_identities_sessions_of_either_are_told_that_they_are_lost(
     renewed, moved

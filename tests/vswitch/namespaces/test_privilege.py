@@ -2,13 +2,15 @@
 
 import os
 import pwd
+import stat
 import sys
+from pathlib import Path
 
 import pytest
 
 from vswitch.config.options import ExecConfig, JoinConfig, ServeConfig
 from vswitch.config.sources import options_of
-from vswitch.errors import ConfigError, PrivilegeError
+from vswitch.errors import ConfigError, PrivilegeError, VswitchError
 from vswitch.namespaces import privilege
 from vswitch.namespaces.privilege import Capability, become
 from vswitch.state import StateDir
@@ -43,7 +45,6 @@ def changed(monkeypatch):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """A state directory that is the other user's, by what `lstat` says."""
-    monkeypatch.setattr(os, "chown", lambda path, uid, gid: None)
     files = StateDir(tmp_path / "state")
     files.ensure()
     return files
@@ -87,6 +88,53 @@ def test_files_of_others_are_named_with_the_command(changed, files, monkeypatch)
     owned(monkeypatch, files, 0)
     with pytest.raises(ConfigError, match=rf"`chown -R other: {files.path}`"):
         become("other", (), files)
+    assert not changed
+
+
+def test_a_socket_of_a_join_that_is_root_is_in_nobodys_way(changed, files, monkeypatch):
+    owned(monkeypatch, files, OTHER)
+    lstat = type(files.path).lstat
+
+    def one_of_root(self):
+        fields = list(lstat(self))
+        if self == files.join_socket("pc1"):
+            fields[0], fields[4] = stat.S_IFSOCK | 0o660, 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(type(files.path), "lstat", one_of_root)
+    files.join_socket("pc1").touch()
+    become("other", (), files)
+    assert ("setresuid", OTHER, OTHER, OTHER) in changed
+
+
+def test_a_link_to_another_file_system_is_looked_behind(changed, files, monkeypatch, tmp_path):
+    """`chown -R` does not go behind it either: what is said must name what to change."""
+    link = tmp_path / "link"
+    link.symlink_to(files.path)
+    owned(monkeypatch, files, 0)
+    with pytest.raises(ConfigError, match=rf"`chown -R other: {files.path}`"):
+        become("other", (), StateDir(link))
+    owned(monkeypatch, files, OTHER)
+    become("other", (), StateDir(link))
+    assert ("setresuid", OTHER, OTHER, OTHER) in changed
+
+
+def test_no_link_that_is_put_in_place_of_the_new_directory_is_given_away(
+    changed, monkeypatch, tmp_path
+):
+    given, mkdir = [], Path.mkdir
+
+    def replaced(self, *args, **kwargs):
+        mkdir(self, *args, **kwargs)
+        self.rename(tmp_path / "away")
+        self.symlink_to(tmp_path)
+
+    monkeypatch.setattr(Path, "mkdir", replaced)
+    for name in ("chown", "fchown"):
+        monkeypatch.setattr(os, name, lambda what, *ids: given.append(what))
+    with pytest.raises(VswitchError, match="state directory"):
+        become("other", (), StateDir(tmp_path / "state"))
+    assert not given
     assert not changed
 
 

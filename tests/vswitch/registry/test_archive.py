@@ -15,7 +15,7 @@ from transport.crypto.identity import (
     load_or_create_key_file,
 )
 from vswitch.cli import main
-from vswitch.errors import BadRecord, ConfigError, ExitCode
+from vswitch.errors import BadRecord, ConfigError, ExitCode, VswitchError
 from vswitch.registry.archive import CONFIG, backup, read_untrusted, restore
 from vswitch.registry.registry import Registry
 from vswitch.state import StateDir
@@ -83,6 +83,13 @@ def test_a_directory_in_use_is_left_alone_unless_forced(old, tmp_path):
         restore(StateDir(tmp_path / "other"), "it", data)
     restore(StateDir(tmp_path / "other"), "it", data, force=True)
     assert StateDir(tmp_path / "other").server_key.read_bytes() == before
+
+
+def test_what_cannot_be_removed_is_named(old, tmp_path):
+    new = StateDir(tmp_path / "new")
+    new.old_server_key.mkdir(parents=True)
+    with pytest.raises(VswitchError, match=f"cannot remove {new.old_server_key}"):
+        restore(new, "old.tar", backup(old), force=True)
 
 
 def test_both_keys_come_back_and_no_other_stays(old, tmp_path):

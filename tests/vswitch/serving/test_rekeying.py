@@ -129,6 +129,21 @@ async def test_the_grace_ends_by_itself(site, until, older, caplog):
         await until(lambda: said in caplog.text)
 
 
+async def test_an_end_that_had_to_wait_is_of_its_own_grace_alone(site, until):
+    """Behind a reload, for one; and meanwhile the operator has finished and begun anew."""
+    async with site.serving() as running:
+        lock = running.reloader.changing
+        await rekeying(running).begin(0.2)
+        async with lock:
+            await until(lambda: lock.statistics().tasks_waiting == 1)
+            networks = rekeying(running)._networks
+            grace = networks.keys.grace
+            networks.keys = evolve(networks.keys, grace=evolve(grace, until=grace.until + DAY))
+        async with lock:  # after that end, which was first
+            assert networks.keys.grace is not None
+        assert site.files.old_server_key.exists()
+
+
 async def test_what_cannot_be_is_refused(site):
     async with site.serving() as running, site.joined("pc1", running) as member:
         with pytest.raises(RefusedError, match="nothing to finish"):

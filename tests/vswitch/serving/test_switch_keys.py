@@ -10,7 +10,7 @@ from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, VswitchError
 from vswitch.registry.registry import Registry
-from vswitch.registry.rules import Grace, LastServed
+from vswitch.registry.rules import Grace, Invite, LastServed
 from vswitch.serving import switch_keys
 from vswitch.serving.switch_keys import GRACE, forget_old, load, replace, settle
 from vswitch.state import StateDir, write_file
@@ -116,12 +116,64 @@ def test_cut_short_anywhere_the_members_key_is_good(files, registry, monkeypatch
 
 
 def test_an_old_key_of_which_the_registry_does_not_know_is_good_for_the_usual_time(files, registry):
-    old = create_key_file(files.old_server_key)
-    keys = started(files, registry)
-    assert keys.grace == Grace(old.public, NOW, NOW + GRACE)
-    served = registry.served()
-    registry.record_served(evolve(served, grace=Grace(keys.public, 1.0, 2.0)))  # of another one
-    assert started(files, registry).grace == keys.grace
+    old, served = create_key_file(files.old_server_key), registry.served()
+    # The registry is of before the change, or of another one.
+    for noted in (
+        evolve(served, key=old.public),
+        evolve(served, grace=Grace(served.key, 1.0, 2.0)),
+    ):
+        registry.record_served(noted)
+        keys = started(files, registry)
+        assert keys.grace == Grace(old.public, NOW, NOW + GRACE)
+
+
+def test_an_old_key_that_was_forgotten_does_not_come_back(files, registry, caplog):
+    """A crash may bring its file back, or it could not be removed when its time was over."""
+    first = started(files, registry)
+    keys = replace(first, files, registry, NOW, 100.0)
+    left = files.old_server_key.read_bytes()
+    forget_old(keys, files)
+    registry.record_served(evolve(registry.served(), key=keys.public, grace=None))
+    write_file(files.old_server_key, left)
+    assert started(files, registry).identities[1:] == ()
+    assert not files.old_server_key.exists()
+    assert f"switch-key-forgotten key={first.public.fingerprint()}" in caplog.text
+
+
+def test_a_copy_that_an_attempt_has_left_is_not_good_after_a_theft(files, registry, monkeypatch):
+    first = started(files, registry)
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "record_served", failing)
+        with pytest.raises(VswitchError, match="full"):
+            replace(first, files, registry, NOW, 100.0)
+    assert files.old_server_key.exists()
+    stolen = first.public
+    keys = replace(first, files, registry, NOW, 0.0)
+    assert not files.old_server_key.exists()
+    assert stolen != keys.public
+    assert [each.public for each in started(files, registry).identities] == [keys.public]
+
+
+def failing(*_):
+    raise VswitchError("full")
+
+
+@pytest.mark.parametrize("cut_short", [True, False])
+def test_an_end_while_the_switch_is_down_is_that_of_all_networks(
+    files, registry, tmp_path, cut_short
+):
+    """Or an end that was cut short before it had cancelled the invites."""
+    keys = replace(started(files, registry), files, registry, NOW, 100.0)
+    with Registry.open(tmp_path / "lab.sqlite") as lab:
+        for each in (registry, lab):
+            for number, made in enumerate((NOW - 1, NOW + 1)):
+                key = bytes([number])
+                each.add_invite(Invite(key * 8, key * 32, f"pc{number}", made, NOW + 1000))
+        if cut_short:
+            forget_old(keys, files)
+        settle(load(files), files, registry, NOW + (1 if cut_short else 100), [lab])
+        for each in (registry, lab):
+            assert [invite.name for invite in each.open_invites(NOW)] == ["pc1"]
 
 
 def test_a_key_file_that_is_open_to_others_is_not_used(files):

@@ -108,6 +108,27 @@ async def test_what_cannot_be_written_down_is_not_gone_by(
         assert len(stage.sessions) == 1
 
 
+async def test_a_key_is_written_down_in_the_same_session_once_the_disk_takes_it(
+    autojump_clock, stage, stored, nursery, monkeypatch
+):
+    store, failures = profiles.store, ["full", "full"]
+
+    def full_at_first(profile):
+        if failures:
+            raise VswitchError(failures.pop())
+        return store(profile)
+
+    monkeypatch.setattr(profiles, "store", full_at_first)
+    script = Script()
+    async with stage.serving(script) as endpoint:
+        endpoint.set_identities([NEW, stage.identity])
+        nursery.start_soon(stage.member().run)
+        with trio.fail_after(36000):
+            await script.heard.wait()
+        assert stored() == NEW.public
+        assert (failures, len(stage.sessions)) == ([], 1)
+
+
 async def test_a_key_that_nobody_can_have_is_not_gone_by(
     autojump_clock, stage, stored, nursery, caplog
 ):
@@ -118,3 +139,50 @@ async def test_a_key_that_nobody_can_have_is_not_gone_by(
         assert (script.moved, stored()) == ([], stage.identity.public)
         assert "switch-key-not-kept" in caplog.text
         assert len(stage.sessions) == 1
+
+
+async def test_a_switch_that_tells_many_keys_is_followed_slowly(
+    autojump_clock, stage, stored, nursery, monkeypatch
+):
+    """Each is written to the disk."""
+    followed, first = [], trio.Event()
+
+    async def remember(self, channel, key):
+        followed.append(key)
+        first.set()
+        return True
+
+    class Flood(Script):
+        async def __call__(self, device):
+            device.send_control(WELCOME)
+            for _ in range(10):
+                device.send_control(Rekey(self.key.text(), 2_000_000_000))
+            await super().__call__(device)
+
+    monkeypatch.setattr(Member, "_remember_key", remember)
+    async with stage.serving(Flood()):
+        nursery.start_soon(stage.member().run)
+        with trio.fail_after(3600):
+            await first.wait()
+        await trio.sleep(2.5)
+        assert followed == [NEW.public] * 3
+        assert len(stage.sessions) == 1
+
+
+async def test_a_key_that_is_known_is_not_written_again(
+    autojump_clock, stage, stored, nursery, monkeypatch
+):
+    class Again(Script):
+        async def __call__(self, device):
+            device.send_control(WELCOME)
+            device.send_control(Rekey(self.key.text(), 2_000_000_000))
+            await super().__call__(device)
+
+    script, written = Again(stage.identity.public), []
+    monkeypatch.setattr(profiles, "store", written.append)
+    async with stage.serving(script):
+        nursery.start_soon(stage.member().run)
+        with trio.fail_after(3600):
+            await script.heard.wait()
+        assert script.moved == [Moved(stage.identity.public.text())]
+        assert written == []
