@@ -12,6 +12,7 @@ Error contract: none of its own; what goes wrong is a fact.
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import time
@@ -221,7 +222,7 @@ def skew_at(url: str) -> float | None:
     except urllib.error.HTTPError as error:  # no page there, which has the time as well
         said = error.headers["Date"]
         error.close()
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last: it speaks no HTTP
         return None
     return skew_of(said, sent, time.time())
 
@@ -230,7 +231,7 @@ def skew_of(said: str | None, sent: float, received: float) -> float | None:
     """How far a clock that read `sent` and `received` around the answer is ahead of its `Date`."""
     try:
         there = parsedate_to_datetime(said or "").timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: a year, or a zone, beyond all numbers
         return None
     return (sent + received) / 2 - there
 

@@ -44,6 +44,21 @@ def test_a_clock_that_is_behind_is_measured():
     assert way.skew_at(url) is None  # nobody answers any more
 
 
+def test_what_speaks_no_http_has_no_clock():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-x\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert way.skew_at(f"http://127.0.0.1:{listener.getsockname()[1]}") is None
+        thread.join()
+
+
 async def test_a_place_where_somebody_listens_and_one_where_nobody_does():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
