@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote
 
 import attrs
+import trio
 
 from vswitch.api.recent import Recent
 from vswitch.api.roles import Caller, Role
@@ -35,6 +36,7 @@ class Subject:
     networks: dict[str, Controlled] = attrs.Factory(dict)
     share: Share = attrs.Factory(Share)
     recent: Recent = attrs.Factory(Recent)
+    changing: trio.Lock = attrs.Factory(trio.Lock)  # what has an ETag; one for all faces
     table: Table | None = None  # for `/v1/openapi.json`
     configuration: Configurable | None = None  # None for a member
     rekeying: Rekeyable | None = None  # the same
