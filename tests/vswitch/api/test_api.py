@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -21,7 +22,9 @@ from vswitch.api.table import Route, Subject, Table
 from vswitch.api.tokens import TokenStore
 from vswitch.cli import main
 from vswitch.errors import VswitchError
+from vswitch.features.rule_set import read_rules
 from vswitch.management.client import request
+from vswitch.management.handlers import rules
 from vswitch.management.status import JoinStatus, Peers, from_json
 from vswitch.web.server import Limits, Request, Routes, WebServer
 
@@ -189,6 +192,24 @@ async def test_who_was_slower_does_not_undo_what_others_did(site):
         said = (await admin("PUT", "/v1/rules", groups))[1]
         assert (said["groups"], said["said"]) == ({"office": ["pc1"]}, "live")
         assert (await admin("PUT", "/v1/rules", {"table": {}}, **{"If-Match": seen}))[0] == 412
+
+
+async def test_rules_are_looked_at_one_after_the_other(monkeypatch):
+    """However many ask for that at once: each takes the time of frames."""
+    running, most = [], []
+
+    def read(table, place):
+        running.append(1)
+        most.append(len(running))
+        threading.Event().wait(0.01)
+        running.pop()
+        return read_rules(table, place)
+
+    monkeypatch.setattr(rules, "read_rules", read)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(rules.rules_check, None, {"table": {}, "ask": []})
+    assert most == [1] * 5
 
 
 async def test_of_two_at_once_by_two_faces_one_is_refused(tmp_path):
