@@ -35,6 +35,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError
 from vswitch.frames.headers import ICMPV6
 from vswitch.frames.virtio import TCP, UDP
@@ -227,13 +228,13 @@ def read_rules(table: object, place: str) -> RuleSet:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{place}: must be a table: write [rules]")
     problems = [
-        f"{place}: {key} is not known: there are default, groups, list and tests"
+        f"{place}: {shortened(key)} is not known: there are default, groups, list and tests"
         for key in table
         if key not in KEYS
     ]
     default = table.get("default", "allow")
     if default not in ("allow", "deny"):
-        problems.append(f"{place}.default = {default!r}: write allow or deny")
+        problems.append(f"{place}.default = {default!r:.80}: write allow or deny")
     groups = _groups(table.get("groups", {}), f"{place}.groups", problems)
     rules = tuple(
         rule
@@ -283,7 +284,7 @@ def ask(rules: RuleSet, text: str, *, of: int = 1) -> tuple[bool, str]:
     problems: list[str] = []
     asked = _try(_test, f"{text} allowed", groups, "ask", problems)
     if asked is not None and asked.count() > _most_questions(rules) // of:
-        problems.append(f"ask, {text!r}: these are too many pairs of names: {asked.count()}")
+        problems.append(f"ask, {text[:80]!r}: these are too many pairs of names: {asked.count()}")
     if problems or asked is None:
         raise ConfigError("\n".join(problems))
     first = None
@@ -315,7 +316,7 @@ def _groups(said: object, place: str, problems: list[str]) -> dict[str, frozense
         return groups
     for name, members in said.items():
         if not _NAME.fullmatch(name) or name in RULE_WORDS:
-            problems.append(f"{place}: {name!r} cannot be the name of a group")
+            problems.append(f"{place}: {name[:80]!r} cannot be the name of a group")
         elif not (isinstance(members, list | tuple) and members and all(map(_is_name, members))):
             problems.append(f'{place}.{name}: must be a list of names, such as ["pc1", "pc2"]')
         else:

@@ -271,6 +271,9 @@ async def test_rules_are_looked_at_before_they_are_in_force(site):
         assert (await admin("GET", "/v1/rules"))[1]["rules"] == []
 
 
+LONG = "x" * 100_000
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -282,7 +285,14 @@ async def test_rules_are_looked_at_before_they_are_in_force(site):
         ("POST", "/v1/invites", {"name": "pc1", "public": "a.example"}, 400),
         ("POST", "/v1/invites", {"name": "pc1", "expires": -1}, 400),
         ("POST", "/v1/tokens", {"name": "x", "role": "open"}, 400),
+        ("POST", "/v1/tokens", {"name": "x", "role": LONG}, 400),
+        ("POST", "/v1/tokens", {"name": LONG}, 400),
         ("POST", "/v1/tokens", {"name": "admin"}, 409),
+        ("POST", "/v1/macs", {"name": "\u202e", "mac": "02:00:00:00:00:01"}, 400),
+        ("POST", "/v1/macs", {"name": LONG, "mac": "02:00:00:00:00:01"}, 400),
+        ("POST", "/v1/rules/check", {"table": {"default": [LONG]}}, 400),
+        ("POST", "/v1/rules/check", {"table": {LONG: 1}}, 400),
+        ("POST", "/v1/rules/check", {"table": {"groups": {f"{LONG}_": []}}}, 400),
         ("PATCH", "/v1/ports/pc1", {"vlan": "5000"}, 400),
         ("GET", "/v1/macs?vlan=many", None, 400),
         ("GET", "/v1/events?since=x", None, 400),
@@ -296,6 +306,7 @@ async def test_what_is_wrong_is_told(site, method, path, body, status):
     async with an_api(site) as (client, _):
         found, said, _ = await client(Role.ADMIN)(method, path, body)
         assert (found, set(said)) == (status, {"error", "code"}), said
+        assert len(said["error"]) < 500
 
 
 async def test_a_member_answers_on_its_own_socket(site):
