@@ -26,7 +26,7 @@ import h11
 import trio
 
 from vswitch.api.gate import UNIX
-from vswitch.api.roles import Refused
+from vswitch.api.roles import Refused, Role
 from vswitch.api.table import Call, Route, Subject, Table
 from vswitch.api.values import read_body_untrusted, read_query_untrusted
 from vswitch.errors import (
@@ -78,7 +78,9 @@ class Api:
         self._network = network
         self._streams = trio.Semaphore(streams)
         self._most = streams
-        self._turns = trio.Lock()
+        # For who is known, and for strangers, who may not use up what the others need.
+        self._known = subject.share, trio.Lock()
+        self._strangers = subject.strangers, trio.Lock()
 
     def find(self, request: Request) -> Handler | None:
         """Who answers: nobody, where no row and nothing of /v1 is asked for."""
@@ -137,9 +139,9 @@ class Api:
         """In its turn, if it has come over TCP. `look` shows what `row` changes."""
         if call.request.client.startswith(UNIX):
             return await self._said(row, call, look)
-        share = self._subject.share
+        share, turns = self._strangers if call.caller.role is Role.OPEN else self._known
         with trio.move_on_after(PATIENCE) as waiting:
-            async with self._turns:
+            async with turns:
                 while (seconds := share.wait(trio.current_time())) > 0:  # noqa: ASYNC110
                     await trio.sleep(seconds)
         if waiting.cancelled_caught:

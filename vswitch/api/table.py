@@ -14,7 +14,7 @@ import trio
 
 from vswitch.api.recent import Recent
 from vswitch.api.roles import Caller, Role
-from vswitch.api.share import Share
+from vswitch.api.share import STRANGERS_RATE, Share
 from vswitch.config.sources import shortened
 from vswitch.errors import NotFound
 from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
@@ -35,6 +35,7 @@ class Subject:
     gate: Gate
     networks: dict[str, Controlled] = attrs.Factory(dict)
     share: Share = attrs.Factory(Share)
+    strangers: Share = attrs.Factory(lambda: Share(STRANGERS_RATE))
     recent: Recent = attrs.Factory(Recent)
     changing: trio.Lock = attrs.Factory(trio.Lock)  # what has an ETag; one for all faces
     table: Table | None = None  # for `/v1/openapi.json`
