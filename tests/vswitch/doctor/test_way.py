@@ -81,3 +81,7 @@ def test_the_command_ends_with_1_for_a_problem_and_2_for_what_it_cannot_read(tmp
     assert "problem: Nobody listens at that place [port-closed]" in out
     assert main(["doctor", "a b", *state]) == ExitCode.USAGE
     assert "no join string" in capsys.readouterr().err
+    (tmp_path / "none" / "members").mkdir(parents=True, mode=0o700)
+    (tmp_path / "none" / "members" / "a b.toml").touch()  # which is no membership of ours
+    assert main(["doctor", "a b", *state]) == ExitCode.USAGE
+    assert "no membership" in capsys.readouterr().err
