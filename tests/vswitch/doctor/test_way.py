@@ -5,6 +5,8 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import pytest
+
 from vswitch.addresses import HostPort
 from vswitch.cli import main
 from vswitch.doctor import way
@@ -12,8 +14,8 @@ from vswitch.errors import ExitCode
 
 
 @contextmanager
-def a_clock(ahead):
-    """An HTTP server whose clock is wrong by that."""
+def a_clock(ahead, other=None):
+    """An HTTP server whose clock is wrong by that, and which may send its clients elsewhere."""
 
     class Page(BaseHTTPRequestHandler):
         def date_time_string(self, timestamp=None):
@@ -22,7 +24,12 @@ def a_clock(ahead):
             return super().date_time_string(time.time() + ahead)
 
         def do_GET(self):
-            self.send_error(404)
+            if other is None:
+                self.send_error(404)
+            else:
+                self.send_response(302)
+                self.send_header("Location", "http://{}:{}/".format(*other))
+                self.end_headers()
 
         def log_message(self, *_):
             pass
@@ -42,6 +49,14 @@ def test_a_clock_that_is_behind_is_measured():
         skew = way.skew_at(url)
     assert -3700 < skew < -3500
     assert way.skew_at(url) is None  # nobody answers any more
+
+
+def test_nobody_else_is_asked_the_time():
+    with socket.create_server(("127.0.0.1", 0)) as other, a_clock(60, other.getsockname()) as url:
+        assert -70 < way.skew_at(url) < -50
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.accept()
 
 
 def test_what_speaks_no_http_has_no_clock():
