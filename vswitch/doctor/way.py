@@ -66,8 +66,7 @@ async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
         facts = await _ask_udp(facts, profile, addresses)
     if profile.https and facts.refused is None:
         facts = await _ask_https(facts, profile, run_pipe)
-        skew = await trio.to_thread.run_sync(skew_at, profile.https[0], abandon_on_cancel=True)
-        facts = attrs.evolve(facts, skew=skew)
+        facts = attrs.evolve(facts, skew=await ask_clock(profile.https[0]))
     if facts.silent is not None and facts.https_ms is None:
         facts = await _look_closer(facts, profile.server_key, addresses.known)
     return facts
@@ -209,6 +208,13 @@ def link_mtu(host: str, port: int) -> tuple[int | None, int]:
         probe.connect((literal, port))
         return probe.getsockopt(*_MTU_OF_SOCKET[family]), version
     return None, version
+
+
+async def ask_clock(url: str) -> float | None:
+    """As `skew_at`, for so long and no longer, however slowly the answer comes."""
+    with trio.move_on_after(CLOCK_PATIENCE):
+        return await trio.to_thread.run_sync(skew_at, url, abandon_on_cancel=True)
+    return None
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import trio
 
 from vswitch.addresses import HostPort
 from vswitch.cli import main
@@ -57,6 +58,28 @@ def test_nobody_else_is_asked_the_time():
         other.setblocking(False)
         with pytest.raises(BlockingIOError):
             other.accept()
+
+
+async def test_a_clock_that_answers_a_byte_at_a_time_costs_no_other_fact(monkeypatch):
+    monkeypatch.setattr(way, "CLOCK_PATIENCE", 0.2)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.0 200 OK\r\nX: ")
+                while not over.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with trio.fail_after(20):
+                assert await way.ask_clock(f"http://127.0.0.1:{listener.getsockname()[1]}") is None
+        finally:
+            over.set()
+            thread.join()
 
 
 def test_what_speaks_no_http_has_no_clock():
