@@ -6,7 +6,7 @@ Invariants: no handler is called before its caller's role, query and body are kn
 Streams are bounded, and keep their place; one ends within `STILL_HERE` of its caller's token or
 session. What is asked over TCP has a share of the switch's time (`share.py`), the users of this
 host what they need. A change that names an ETag (If-Match) is compared and done with no other such
-change between.
+change between, by whichever face that comes.
 
 Error contract: none; what is wrong is answered with `{"error": text, "code": exit code}`.
 """
@@ -26,7 +26,7 @@ import h11
 import trio
 
 from vswitch.api.gate import UNIX
-from vswitch.api.roles import Refused
+from vswitch.api.roles import Refused, Role
 from vswitch.api.table import Call, Route, Subject, Table
 from vswitch.api.values import read_body_untrusted, read_query_untrusted
 from vswitch.errors import (
@@ -78,8 +78,9 @@ class Api:
         self._network = network
         self._streams = trio.Semaphore(streams)
         self._most = streams
-        self._changing = trio.Lock()
-        self._turns = trio.Lock()
+        # For who is known, and for strangers, who may not use up what the others need.
+        self._known = subject.share, trio.Lock()
+        self._strangers = subject.strangers, trio.Lock()
 
     def find(self, request: Request) -> Handler | None:
         """Who answers: nobody, where no row and nothing of /v1 is asked for."""
@@ -132,26 +133,15 @@ class Api:
             body=body,
             network=self._network if network is None else network,
         )
-        look = rows.get("GET")
-        if row.method == "GET" or look is None or not look.etag:
-            return await self._shown(row, call)
-        async with self._changing:
-            wanted = request.headers.get("if-match")
-            if wanted is not None and wanted.strip() != "*":
-                said = await look.handler(attrs.evolve(call, body=None, query=None))
-                now = _etag(look, to_json(said))
-                if now not in [each.strip() for each in wanted.split(",")]:
-                    said = "it has changed since: get it again, and say its ETag in If-Match"
-                    raise Refused(412, said, ExitCode.REFUSED)
-            return await self._shown(row, call)
+        return await self._shown(row, call, rows.get("GET"))
 
-    async def _shown(self, row: Route, call: Call) -> Response:
-        """In its turn, if it has come over TCP."""
+    async def _shown(self, row: Route, call: Call, look: Route | None) -> Response:
+        """In its turn, if it has come over TCP. `look` shows what `row` changes."""
         if call.request.client.startswith(UNIX):
-            return await self._said(row, call)
-        share = self._subject.share
+            return await self._said(row, call, look)
+        share, turns = self._strangers if call.caller.role is Role.OPEN else self._known
         with trio.move_on_after(PATIENCE) as waiting:
-            async with self._turns:
+            async with turns:
                 while (seconds := share.wait(trio.current_time())) > 0:  # noqa: ASYNC110
                     await trio.sleep(seconds)
         if waiting.cancelled_caught:
@@ -159,21 +149,26 @@ class Api:
             raise Refused(503, said, ExitCode.NOT_REACHABLE)
         begun = time.thread_time()
         try:
-            return await self._said(row, call)
+            return await self._said(row, call, look)
         finally:
             share.spend(trio.current_time(), _HTTP_COST + time.thread_time() - begun)
 
-    async def _said(self, row: Route, call: Call) -> Response:
+    async def _said(self, row: Route, call: Call, look: Route | None) -> Response:
         if row.shared:
             kind = row.path, call.network, call.query
             recent, look = self._subject.recent, self._subject.events
             said: Response = await recent.get(kind, look, partial(self._made, row, call))
             return said
-        try:
+        if row.method == "GET":
             return await self._made(row, call)
+        try:
+            if look is None or not look.etag:
+                return await self._made(row, call)
+            async with self._subject.changing:
+                await _compare(look, call)
+                return await self._made(row, call)
         finally:
-            if row.method != "GET":
-                self._subject.recent.changed()
+            self._subject.recent.changed()
 
     async def _made(self, row: Route, call: Call) -> Response:
         answer = await row.handler(call)
@@ -216,6 +211,17 @@ class Api:
         while self._subject.gate.still_here(call.caller):  # noqa: ASYNC110
             await trio.sleep(STILL_HERE)
         raise trio.BrokenResourceError("its token or its session has ended")
+
+
+async def _compare(look: Route, call: Call) -> None:
+    """Whether what the caller wants to change is what it has seen, if it says what that was."""
+    wanted = call.request.headers.get("if-match")
+    if wanted is None or wanted.strip() == "*":
+        return
+    said = await look.handler(attrs.evolve(call, body=None, query=None))
+    if _etag(look, to_json(said)) not in [each.strip() for each in wanted.split(",")]:
+        text = "it has changed since: get it again, and say its ETag in If-Match"
+        raise Refused(412, text, ExitCode.REFUSED)
 
 
 def _etag(row: Route, said: dict[str, Any]) -> str:

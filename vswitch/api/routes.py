@@ -18,6 +18,7 @@ from vswitch.api.gate import COOKIE, SESSION_LIFE
 from vswitch.api.openapi import document
 from vswitch.api.roles import Role
 from vswitch.api.table import EVENT_STREAM, Call, Route, RouteHandler, Table
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError, NotFound
 from vswitch.management import answers
 from vswitch.management.answers import (
@@ -145,7 +146,7 @@ async def _create_token(call: Call) -> MadeToken:
     try:
         role = Role.parse(call.body.role)
     except ValueError as error:
-        raise ConfigError(f"role {call.body.role!r}: {error}") from None
+        raise ConfigError(f"role {shortened(call.body.role)}: {error}") from None
     create = partial(call.subject.gate.tokens.create, call.body.name, role)
     secret = await trio.to_thread.run_sync(create)
     return MadeToken(name=call.body.name, role=role.text, token=secret)

@@ -13,6 +13,7 @@ from typing import Final
 from attrs import define, field
 
 RATE: Final = 0.05  # seconds of each second
+STRANGERS_RATE: Final = 0.01  # the same, for those who log in, or ask whether it lives
 BURST: Final = 0.5  # seconds at once, after a pause
 _DEAREST: Final = 0.1  # seconds of one answer; more was somebody else's time in between
 

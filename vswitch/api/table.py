@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote
 
 import attrs
+import trio
 
 from vswitch.api.recent import Recent
 from vswitch.api.roles import Caller, Role
-from vswitch.api.share import Share
+from vswitch.api.share import STRANGERS_RATE, Share
 from vswitch.config.sources import shortened
 from vswitch.errors import NotFound
 from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
@@ -34,7 +35,9 @@ class Subject:
     gate: Gate
     networks: dict[str, Controlled] = attrs.Factory(dict)
     share: Share = attrs.Factory(Share)
+    strangers: Share = attrs.Factory(lambda: Share(STRANGERS_RATE))
     recent: Recent = attrs.Factory(Recent)
+    changing: trio.Lock = attrs.Factory(trio.Lock)  # what has an ETag; one for all faces
     table: Table | None = None  # for `/v1/openapi.json`
     configuration: Configurable | None = None  # None for a member
     rekeying: Rekeyable | None = None  # the same

@@ -28,6 +28,7 @@ import attrs
 
 from vswitch.addresses import check_name
 from vswitch.api.roles import Role
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError, NotFound, RefusedError
 from vswitch.state import directory_lock, file_error, write_file
 
@@ -94,7 +95,7 @@ class TokenStore:
         try:
             check_name(name)
         except ValueError as error:
-            raise ConfigError(f"name of a token {name!r}: {error}") from None
+            raise ConfigError(f"name of a token {shortened(name)}: {error}") from None
         secret = PREFIX + secrets.token_urlsafe(32)
 
         def add(tokens: list[Token]) -> None:
@@ -117,7 +118,7 @@ class TokenStore:
         def remove(tokens: list[Token]) -> None:
             gone.extend(token for token in tokens if token.name == name)
             if not gone:
-                raise NotFound(f"there is no token {name!r}: see `vswitch token list`")
+                raise NotFound(f"there is no token {shortened(name)}: see `vswitch token list`")
             tokens.remove(gone[0])
 
         self._change(remove)

@@ -5,7 +5,7 @@ Error contract: `ConfigError` and `NotFound` for what was asked about; nothing e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -84,7 +84,14 @@ async def examine(
         return partial(trio.to_thread.run_sync, partial(function, *args), abandon_on_cancel=True)
 
     found = await probe("running", of_host(host.ask_running, files), HOST_LIMIT)
-    switch, joins, hung = found or (None, [], [])
+    switch, joins, hung, odd = found or (None, [], [], [])
+    failed |= {f"what runs at {name}": why for name, why in odd}
+    # Whose key may be in use, though nobody says so: a session with it would end the member's.
+    in_use = (
+        {path.name for path in files.join_sockets()}
+        if found is None
+        else {name for name, _ in (*hung, *odd)}
+    )
     places = await probe("served", of_host(_served_port, files), HOST_LIMIT)
     joined = {join.name: join for join in joins}
     async with trio.open_nursery() as nursery:
@@ -93,7 +100,7 @@ async def examine(
             nursery.start_soon(probe, name, ask, limit)
 
         nat_time = time if way_alone else None
-        for number, (name, ask) in enumerate(_ways(files, target, joined, nat_time)):
+        for number, (name, ask) in enumerate(_ways(files, target, joined, in_use, nat_time)):
             if number < MOST_WAYS:
                 start(f"way {name}", ask, WAY_LIMIT + time)
         if not way_alone:
@@ -128,23 +135,34 @@ def _served_port(files: StateDir) -> int | None:
 
 
 def _ways(
-    files: StateDir, target: Target, joined: dict[str, Any], nat_time: float | None
+    files: StateDir,
+    target: Target,
+    joined: dict[str, Any],
+    in_use: Collection[str],
+    nat_time: float | None,
 ) -> list[tuple[str, Callable[[], Awaitable[PathFacts]]]]:
     """The switches to ask, and how: a member that is connected is not asked to be so again."""
     if isinstance(target, HostPort):
         return [(target.text(), partial(way.ask_place, target))]
     known: list[Profile | str] = [target] if target is not None else [*profiles.names(files)]
-    return [_way_of(files, each, joined, nat_time) for each in known]
+    return [_way_of(files, each, joined, in_use, nat_time) for each in known]
 
 
 def _way_of(
-    files: StateDir, each: Profile | str, joined: dict[str, Any], nat_time: float | None
+    files: StateDir,
+    each: Profile | str,
+    joined: dict[str, Any],
+    in_use: Collection[str],
+    nat_time: float | None,
 ) -> tuple[str, Callable[[], Awaitable[PathFacts]]]:
     name = each if isinstance(each, str) else each.name
 
     async def look() -> PathFacts:
         # A string that was not used yet stands for a member that is not here.
-        runs = joined.get(name) if isinstance(each, str) or each.invite is None else None
+        member = isinstance(each, str) or each.invite is None
+        if member and files.join_socket(name).name in in_use:
+            raise VswitchError("it runs and does not say how, so its session is left alone")
+        runs = joined.get(name) if member else None
         connected = runs is not None and runs.state == "up"
         if connected and nat_time is None:
             return await status()

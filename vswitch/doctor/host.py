@@ -63,6 +63,7 @@ MANAGERS: Final = {  # where they tell of interfaces, and what they say of one t
 }
 
 Running = tuple[SwitchStatus | None, list[JoinStatus], list[tuple[str, str]]]
+Told = tuple[SwitchStatus | None, list[JoinStatus], list[tuple[str, str]], list[tuple[str, str]]]
 
 
 def installed() -> InstalledFacts:
@@ -83,12 +84,10 @@ def _other_commands() -> Iterator[tuple[str, str]]:
         return
     for path in sorted(found):
         try:
-            done = subprocess.run(
-                [path, "--version"], capture_output=True, text=True, timeout=PATIENCE
-            )
-        except (OSError, subprocess.TimeoutExpired):
+            said = _said([path, "--version"])
+        except (OSError, VswitchError):
             continue
-        if match := re.fullmatch(r"vswitch (\S+)", done.stdout.strip()):
+        if match := re.fullmatch(r"vswitch (\S+)", said.strip()):
             yield path, match[1]
 
 
@@ -115,22 +114,25 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(each) for each in re.findall(r"\d+", version)[:3])
 
 
-def ask_running(files: StateDir) -> Running:
-    """The switch and the joins that run here, and the sockets of what does not answer."""
-    switch, joins, hung = None, [], []
+def ask_running(files: StateDir) -> Told:
+    """The switch and the joins that run here, the sockets of what does not answer, and of what
+    answers otherwise than it should, with why: that costs what is told of no other.
+    """
+    switch, joins, hung, odd = None, [], [], []
     for path in (files.control_socket, *files.join_sockets()):
         try:
             answer = request(path, "status", timeout=PATIENCE)
+            if path == files.control_socket:
+                switch = from_json(answer, SwitchStatus)
+            else:
+                joins.append(from_json(answer, JoinStatus))
         except NotRunning:
             continue
         except NotReachable as error:
             hung.append((path.name, str(error)))
-            continue
-        if path == files.control_socket:
-            switch = from_json(answer, SwitchStatus)
-        else:
-            joins.append(from_json(answer, JoinStatus))
-    return switch, joins, hung
+        except VswitchError as error:
+            odd.append((path.name, str(error)))
+    return switch, joins, hung, odd
 
 
 def running(found: Running, port: int | None) -> RunningFacts:
@@ -312,7 +314,13 @@ def _program(name: str) -> str | None:
 
 
 def _said(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    """What a program says, which may be no UTF-8: a comment of a rule is any bytes."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise VswitchError(f"{' '.join(command)}: no answer within {PATIENCE:g} s") from None
     if done.returncode != 0:
         raise VswitchError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

@@ -12,6 +12,7 @@ Error contract: none of its own; what goes wrong is a fact.
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import time
@@ -65,8 +66,7 @@ async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
         facts = await _ask_udp(facts, profile, addresses)
     if profile.https and facts.refused is None:
         facts = await _ask_https(facts, profile, run_pipe)
-        skew = await trio.to_thread.run_sync(skew_at, profile.https[0], abandon_on_cancel=True)
-        facts = attrs.evolve(facts, skew=skew)
+        facts = attrs.evolve(facts, skew=await ask_clock(profile.https[0]))
     if facts.silent is not None and facts.https_ms is None:
         facts = await _look_closer(facts, profile.server_key, addresses.known)
     return facts
@@ -210,18 +210,33 @@ def link_mtu(host: str, port: int) -> tuple[int | None, int]:
     return None, version
 
 
+async def ask_clock(url: str) -> float | None:
+    """As `skew_at`, for so long and no longer, however slowly the answer comes."""
+    with trio.move_on_after(CLOCK_PATIENCE):
+        return await trio.to_thread.run_sync(skew_at, url, abandon_on_cancel=True)
+    return None
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Who is behind the URL has shown no key: this host asks nobody else because he says so."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def skew_at(url: str) -> float | None:
     """Seconds that this clock is ahead of the one behind `url`; None where nothing says so."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _StayHere)
     sent = time.time()
     try:
-        with urllib.request.urlopen(url, timeout=CLOCK_PATIENCE, context=context) as answer:
+        with opener.open(url, timeout=CLOCK_PATIENCE) as answer:
             said = answer.headers["Date"]
     except urllib.error.HTTPError as error:  # no page there, which has the time as well
         said = error.headers["Date"]
         error.close()
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last: it speaks no HTTP
         return None
     return skew_of(said, sent, time.time())
 
@@ -230,7 +245,7 @@ def skew_of(said: str | None, sent: float, received: float) -> float | None:
     """How far a clock that read `sent` and `received` around the answer is ahead of its `Date`."""
     try:
         there = parsedate_to_datetime(said or "").timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: a year, or a zone, beyond all numbers
         return None
     return (sent + received) / 2 - there
 

@@ -29,12 +29,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError
 from vswitch.frames.headers import ICMPV6
 from vswitch.frames.virtio import TCP, UDP
@@ -42,7 +43,11 @@ from vswitch.registry.rules import ANY, INTERNET, LOCAL_PORT, RULE_WORDS, SWITCH
 
 MAX_RULES: Final = 1024  # more than people read
 MAX_TESTS: Final = 1024
+MAX_PORTS: Final = (
+    64  # or types, of a rule: each is compared with the first packet of a conversation
+)
 MAX_QUESTIONS: Final = 10_000  # of all tests together
+MAX_COMPARED: Final = 2_000_000  # questions times rules: a few seconds of a thread, at most
 ICMP: Final = 1
 KEYS: Final = {  # of the table, and what each says
     "default": "what no line says: allow or deny (allow)",
@@ -108,8 +113,14 @@ class Who:
             )
         if self.text != INTERNET:
             return True
-        address = ip_address(packed)
-        return address.is_global and not address.is_multicast
+        return _is_worldwide(packed)
+
+
+@lru_cache(1024)
+def _is_worldwide(packed: bytes) -> bool:
+    """Whether it is one of `internet`. Many rules ask that of the same address."""
+    address = ip_address(packed)
+    return address.is_global and not address.is_multicast
 
 
 @attrs.define(eq=False)
@@ -217,13 +228,13 @@ def read_rules(table: object, place: str) -> RuleSet:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{place}: must be a table: write [rules]")
     problems = [
-        f"{place}: {key} is not known: there are default, groups, list and tests"
+        f"{place}: {shortened(key)} is not known: there are default, groups, list and tests"
         for key in table
         if key not in KEYS
     ]
     default = table.get("default", "allow")
     if default not in ("allow", "deny"):
-        problems.append(f"{place}.default = {default!r}: write allow or deny")
+        problems.append(f"{place}.default = {default!r:.80}: write allow or deny")
     groups = _groups(table.get("groups", {}), f"{place}.groups", problems)
     rules = tuple(
         rule
@@ -238,13 +249,13 @@ def read_rules(table: object, place: str) -> RuleSet:
     )
     if problems:
         raise ConfigError("\n".join(problems))
-    left = MAX_QUESTIONS
+    left = most = _most_questions(made)
     for number, test in enumerate(tests, 1):
         left -= test.count()
         if left < 0:
             problems.append(
                 f"{place}.tests {number}, {test.text!r}: the questions of the tests up to here, "
-                f"one for each pair of names, are too many: at most {MAX_QUESTIONS}"
+                f"one for each pair of names, are too many: at most {most} for so many rules"
             )
             break
         for question in test.questions():
@@ -260,15 +271,20 @@ def read_rules(table: object, place: str) -> RuleSet:
     return attrs.evolve(made, tests=tests)
 
 
-def ask(rules: RuleSet, text: str) -> tuple[bool, str]:
-    """What rules say of `WHO -> WHO [PROTOCOL [PORT or TYPE]]`, and by which line. With a group: of
-    all pairs of names, so the first that is denied. `ConfigError` for what is no such question.
+def _most_questions(rules: RuleSet) -> int:
+    return min(MAX_QUESTIONS, MAX_COMPARED // max(1, len(rules.rules)))
+
+
+def ask(rules: RuleSet, text: str, *, of: int = 1) -> tuple[bool, str]:
+    """What rules say of `WHO -> WHO [PROTOCOL [PORT or TYPE]]`, and by which line; it is one `of`
+    so many that are asked. With a group: of all pairs of names, so the first that is denied.
+    `ConfigError` for what is no such question.
     """
     groups = _groups(rules.table.get("groups", {}), "groups", [])
     problems: list[str] = []
     asked = _try(_test, f"{text} allowed", groups, "ask", problems)
-    if asked is not None and asked.count() > MAX_QUESTIONS:
-        problems.append(f"ask, {text!r}: these are too many pairs of names: {asked.count()}")
+    if asked is not None and asked.count() > _most_questions(rules) // of:
+        problems.append(f"ask, {text[:80]!r}: these are too many pairs of names: {asked.count()}")
     if problems or asked is None:
         raise ConfigError("\n".join(problems))
     first = None
@@ -300,7 +316,7 @@ def _groups(said: object, place: str, problems: list[str]) -> dict[str, frozense
         return groups
     for name, members in said.items():
         if not _NAME.fullmatch(name) or name in RULE_WORDS:
-            problems.append(f"{place}: {name!r} cannot be the name of a group")
+            problems.append(f"{place}: {name[:80]!r} cannot be the name of a group")
         elif not (isinstance(members, list | tuple) and members and all(map(_is_name, members))):
             problems.append(f'{place}.{name}: must be a list of names, such as ["pc1", "pc2"]')
         else:
@@ -389,11 +405,14 @@ def _service(words: list[str]) -> tuple[frozenset[int], tuple[tuple[int, int], .
     protocols = _PROTOCOLS[name] if name in _PROTOCOLS else frozenset({int(name)})
     if len(words) == 1:
         return protocols, ()
+    parts = words[1].split(",", MAX_PORTS)
+    if len(parts) > MAX_PORTS:
+        raise ValueError(f"more than {MAX_PORTS} ports or types: write ranges, or several lines")
     if protocols <= _BOTH:
-        return protocols, tuple(_type(each, protocols) for each in words[1].split(","))
+        return protocols, tuple(_type(each, protocols) for each in parts)
     if not protocols <= _WITH_PORTS:
         raise ValueError(f"{words[0]} has no ports")
-    return protocols, tuple(_ports(each) for each in words[1].split(","))
+    return protocols, tuple(map(_ports, parts))
 
 
 def _type(text: str, protocols: frozenset[int]) -> tuple[int, int]:

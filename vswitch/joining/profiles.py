@@ -207,8 +207,12 @@ def forget(files: StateDir, name: str) -> None:
 
 
 def names(files: StateDir) -> list[str]:
-    """Names of the stored profiles, sorted."""
-    return sorted(path.stem for path in files.members.glob("*.toml"))
+    """Names of the stored profiles, sorted. What is called as no member can be is none of them."""
+    found = []
+    for path in files.members.glob("*.toml"):
+        with contextlib.suppress(ValueError):
+            found.append(check_name(path.stem))
+    return sorted(found)
 
 
 def _enrol_here(files: StateDir, network: StateDir, name: str) -> Profile:

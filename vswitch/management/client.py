@@ -255,10 +255,10 @@ def _result(path: Path, head: bytes, body: bytes) -> dict[str, Any]:
         answer = json.loads(body)
         if status == 200 and isinstance(answer, dict):
             return answer
-        code, message = answer["code"], str(answer["error"])
-    except (ValueError, KeyError, TypeError, IndexError):
+        kind, message = _BY_CODE.get(answer["code"], VswitchError), str(answer["error"])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise VswitchError(_NO_ANSWER.format(path=path)) from None
-    raise _BY_CODE.get(code, VswitchError)(message)
+    raise kind(message)
 
 
 def _header(head: bytes, name: bytes) -> bytes | None:

@@ -158,7 +158,8 @@ class Reception:
         self._hosts: dict[str, tuple[IpAddress, ...]] = {}  # the members, by name
         self._told = dict(self._hosts)  # as of the last `Roster`
         self._lines = LineLimit()
-        self._looking = 0  # sessions that look at their way alone
+        # Sessions that look at their way alone, by key or invite.
+        self._looking: dict[bytes, trio.CancelScope] = {}
         self._look = trio.Event()  # at the registry, before its time
         self._leaving: list[bytes] = []  # keys of members
         self._moved: list[bytes] = []  # the same, of those that go by the newest key now
@@ -203,22 +204,31 @@ class Reception:
             device.close(ByeCode.SERVER_ERROR, "the switch has failed; its log says why")
 
     async def _show(self, channel: Channel, device: MemberDevice) -> None:
-        """Somebody looks at the way alone: the session is kept for a while, and does nothing."""
-        if self._looking >= MAX_LOOKING:
+        """Somebody looks at the way alone: the session is kept for a while, and does nothing. Of a
+        member and of an invite, which any number of keys may have, one is: the latest.
+        """
+        credential = channel.credential
+        invited = credential.kind is CredentialKind.TOKEN
+        who = credential.id if invited else channel.peer.raw
+        older = self._looking.get(who)
+        if older is not None:
+            older.cancel()
+        elif len(self._looking) >= MAX_LOOKING:
             device.close(ByeCode.FULL, "others look at their way now")
             return
         device.hears = frozenset()
         device.send_control(Sight(channel.remote))
-        self._looking += 1
-        try:
-            with trio.move_on_after(LOOK_TIME):
+        with trio.move_on_after(LOOK_TIME) as time_to_look:
+            self._looking[who] = time_to_look
+            try:
                 while True:
                     await device.wait_readable()
                     with suppress(trio.WouldBlock):
                         if device.read_nowait(READ_BATCH):
                             raise BadRecord("frames of one that only looks")
-        finally:
-            self._looking -= 1
+            finally:
+                if self._looking.get(who) is time_to_look:
+                    del self._looking[who]
         device.close(ByeCode.NORMAL, "that was long enough")
 
     async def _admit(

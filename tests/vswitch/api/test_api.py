@@ -4,22 +4,29 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from tests.vswitch.control import verbs_api
+from vswitch.api.gate import Gate
+from vswitch.api.http import Api
 from vswitch.api.openapi import schema_of
 from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
+from vswitch.api.table import Route, Subject, Table
 from vswitch.api.tokens import TokenStore
 from vswitch.cli import main
 from vswitch.errors import VswitchError
+from vswitch.features.rule_set import read_rules
 from vswitch.management.client import request
+from vswitch.management.handlers import rules
 from vswitch.management.status import JoinStatus, Peers, from_json
-from vswitch.web.server import Limits, Routes, WebServer
+from vswitch.web.server import Limits, Request, Routes, WebServer
 
 
 class Client:
@@ -187,6 +194,61 @@ async def test_who_was_slower_does_not_undo_what_others_did(site):
         assert (await admin("PUT", "/v1/rules", {"table": {}}, **{"If-Match": seen}))[0] == 412
 
 
+async def test_rules_are_looked_at_one_after_the_other(monkeypatch):
+    """However many ask for that at once: each takes the time of frames."""
+    running, most = [], []
+
+    def read(table, place):
+        running.append(1)
+        most.append(len(running))
+        threading.Event().wait(0.01)
+        running.pop()
+        return read_rules(table, place)
+
+    monkeypatch.setattr(rules, "read_rules", read)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(rules.rules_check, None, {"table": {}, "ask": []})
+    assert most == [1] * 5
+
+
+async def test_of_two_at_once_by_two_faces_one_is_refused(tmp_path):
+    """Each listener has a face of its own, and what they change is the same."""
+    kept = [0]
+
+    async def show(call):
+        return {"kept": kept[0]}
+
+    async def change(call):
+        await wait_all_tasks_blocked()  # as one that waits for a thread
+        kept[0] += 1
+        return await show(call)
+
+    table = Table(
+        (
+            Route("GET", "/v1/x", Role.READ, dict, "", show, etag=True),
+            Route("PUT", "/v1/x", Role.ADMIN, dict, "", change),
+        )
+    )
+    subject = Subject(Gate(TokenStore(tmp_path / "tokens")))
+    statuses = []
+
+    async def body(limit):
+        return b""
+
+    async def ask(method, **headers):
+        request = Request(method, "/v1/x", "", headers, "unix:0", body)
+        answer = await Api(subject, table).find(request)(request)
+        statuses.append(answer.status)
+        return dict(answer.headers)
+
+    seen = (await ask("GET"))["ETag"]
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(partial(ask, "PUT", **{"if-match": seen}))
+    assert (sorted(statuses), kept) == ([200, 200, 412], [1])
+
+
 async def test_rules_are_looked_at_before_they_are_in_force(site):
     async with an_api(site) as (client, _):
         admin = client(Role.ADMIN)
@@ -209,6 +271,9 @@ async def test_rules_are_looked_at_before_they_are_in_force(site):
         assert (await admin("GET", "/v1/rules"))[1]["rules"] == []
 
 
+LONG = "x" * 100_000
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -220,7 +285,14 @@ async def test_rules_are_looked_at_before_they_are_in_force(site):
         ("POST", "/v1/invites", {"name": "pc1", "public": "a.example"}, 400),
         ("POST", "/v1/invites", {"name": "pc1", "expires": -1}, 400),
         ("POST", "/v1/tokens", {"name": "x", "role": "open"}, 400),
+        ("POST", "/v1/tokens", {"name": "x", "role": LONG}, 400),
+        ("POST", "/v1/tokens", {"name": LONG}, 400),
         ("POST", "/v1/tokens", {"name": "admin"}, 409),
+        ("POST", "/v1/macs", {"name": "\u202e", "mac": "02:00:00:00:00:01"}, 400),
+        ("POST", "/v1/macs", {"name": LONG, "mac": "02:00:00:00:00:01"}, 400),
+        ("POST", "/v1/rules/check", {"table": {"default": [LONG]}}, 400),
+        ("POST", "/v1/rules/check", {"table": {LONG: 1}}, 400),
+        ("POST", "/v1/rules/check", {"table": {"groups": {f"{LONG}_": []}}}, 400),
         ("PATCH", "/v1/ports/pc1", {"vlan": "5000"}, 400),
         ("GET", "/v1/macs?vlan=many", None, 400),
         ("GET", "/v1/events?since=x", None, 400),
@@ -234,6 +306,7 @@ async def test_what_is_wrong_is_told(site, method, path, body, status):
     async with an_api(site) as (client, _):
         found, said, _ = await client(Role.ADMIN)(method, path, body)
         assert (found, set(said)) == (status, {"error", "code"}), said
+        assert len(said["error"]) < 500
 
 
 async def test_a_member_answers_on_its_own_socket(site):
@@ -315,7 +388,7 @@ async def test_the_api_is_on_https_where_the_file_has_a_table(site):
 async def test_a_fault_of_the_listener_ends_that_alone(site, caplog, monkeypatch, until):
     async def broken(self, listeners, context, *, task_status):
         task_status.started(listeners)
-        await trio.testing.wait_all_tasks_blocked()  # where it listens has been noted
+        await wait_all_tasks_blocked()  # where it listens has been noted
         for listener in listeners:
             await listener.aclose()
         raise RuntimeError("a fault")

@@ -1,6 +1,15 @@
 """What the API may cost is a share of the time, however much is asked."""
 
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from vswitch.api.gate import Gate
+from vswitch.api.http import PATIENCE, Api
+from vswitch.api.roles import Role
 from vswitch.api.share import BURST, RATE, Share
+from vswitch.api.table import Route, Subject, Table
+from vswitch.api.tokens import TokenStore
+from vswitch.web.server import Request
 
 
 def test_the_share_is_kept_and_what_was_saved_is_there_at_once():
@@ -29,3 +38,34 @@ def test_one_answer_does_not_close_it_for_long_and_a_clock_that_steps_back_adds_
     before = share.wait(10.0)
     assert share.wait(5.0) == before
     assert share.wait(10.0) == before
+
+
+async def test_strangers_do_not_use_up_what_callers_need_who_are_known(tmp_path, autojump_clock):
+    async def answer(call):
+        return {}
+
+    async def body(limit):
+        return b""
+
+    rows = [Route("GET", f"/{role.text}", role, dict, "", answer) for role in Role]
+    store = TokenStore(tmp_path / "tokens")
+    known = {"authorization": f"Bearer {store.create('page', Role.READ)}"}
+    store.note_use("page")  # so that nobody waits for a thread, while the clock jumps
+    subject = Subject(Gate(store))
+    api = Api(subject, Table(rows))
+
+    async def ask(path, **headers):
+        request = Request("GET", path, "", headers, "192.0.2.1", body)
+        return (await api.find(request)(request)).status
+
+    for _ in range(1000):
+        subject.strangers.spend(trio.current_time(), 1.0)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask, "/open")
+        await wait_all_tasks_blocked()
+        assert await ask("/read", **known) == 200
+        assert trio.current_time() == began
+        assert await ask("/open") == 503
+        assert trio.current_time() == began + PATIENCE

@@ -1,13 +1,18 @@
 """Probes of the host, on files and sockets of this test."""
 
 import importlib.metadata
+import os
+import pathlib
 import socket
+import threading
+from contextlib import contextmanager
 
 import pytest
 from attrs import evolve
 
 from vswitch.doctor import examine, host, way
 from vswitch.doctor.findings import Facts, InstalledFacts, judge
+from vswitch.joining import profiles
 from vswitch.management.status import FaultStatus, JoinStatus, SwitchStatus
 from vswitch.state import StateDir
 from vswitch.version import VERSION
@@ -106,6 +111,71 @@ def test_a_socket_that_takes_a_question_and_does_not_answer_is_told(files, monke
     assert [name for name, _ in found[2]] == ["control.sock"]
 
 
+@contextmanager
+def answering(path, answer):
+    """A program behind a socket that says the same to all."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve():
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    if not connection.recv(65536):
+                        return
+                    connection.sendall(b"HTTP/1.1 500 x\r\n\r\n" + answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(str(path))
+            thread.join()
+
+
+@pytest.mark.parametrize("answer", [b"[]", b'{"code": [], "error": 1}', b"[" * 100_000])
+async def test_a_socket_that_answers_oddly_costs_no_other_and_no_session(
+    files, monkeypatch, answer
+):
+    async def ask(*_):
+        pytest.fail("a session with the key of a member that runs")
+
+    monkeypatch.setattr(way, "ask", ask)
+    monkeypatch.setattr(host, "PATIENCE", 0.2)
+    with answering(files.join_socket("pc1"), answer), socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(files.join_socket("pc2")))
+        hung.listen()
+        _, _, silent, odd = host.ask_running(files)
+        assert [name for name, _ in silent] == ["pc2.sock"]
+        assert "answered what is no answer" in dict(odd)["pc1.sock"]
+        monkeypatch.setattr(profiles, "names", lambda files: ["pc1", "pc2"])
+        facts = await examine.examine(files, None, way_alone=True)
+        monkeypatch.setattr(examine, "HOST_LIMIT", 0.1)  # so that nothing is known of any
+        unknown = await examine.examine(files, None, way_alone=True)
+    assert "no answer" in facts.failed["what runs at pc1.sock"]
+    for each in (facts, unknown):
+        assert "its session is left alone" in each.failed["way pc1"]
+        assert "its session is left alone" in each.failed["way pc2"]
+
+
+def test_what_programs_say_may_be_no_text(tmp_path, monkeypatch):
+    nft = tmp_path / "nft"
+    nft.write_bytes(b'#!/bin/sh\necho \'{"nftables": [{"comment": "\xff"}]}\'\n')
+    nft.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(host, "_has_lines", lambda path: False)
+    assert host.firewall("input", 7450) == []
+    for name, said in (("a", r"\377"), ("b", "vswitch 2.0")):
+        path = command(tmp_path / name, "1.0")
+        pathlib.Path(path).write_text(f"#!/bin/sh\nprintf '{said}\\n'\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/a:{tmp_path}/b:/bin:/usr/bin")
+    assert [version for _, version in host.installed().others][:1] == ["2.0"]
+
+
 def test_whoever_manages_an_interface_is_read_from_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr(
         host,
@@ -170,4 +240,6 @@ def test_how_far_a_clock_is_ahead():
     said = "Sun, 06 Nov 1994 08:49:37 GMT"
     assert way.skew_of(said, 784111837.0, 784111839.0) == 61.0
     assert way.skew_of("yesterday", 0.0, 0.0) is None
+    assert way.skew_of(f"Sun, 06 Nov {10**20} 08:49:37 GMT", 0.0, 0.0) is None
+    assert way.skew_of(f"Sun, 06 Nov 1994 08:49:37 +{10**20}", 0.0, 0.0) is None
     assert way.skew_of(None, 0.0, 0.0) is None

@@ -190,3 +190,19 @@ def test_tests_ask_so_many_questions_and_no_more():
             read(groups=groups, tests=tests)
         assert str(caught.value).startswith(f"f.toml: rules.tests {len(tests)}, ")
         assert "one for each pair of names, are too many: at most 10000" in str(caught.value)
+
+
+def test_many_rules_have_fewer_tests_and_few_ports_each():
+    groups = {"many": [f"pc{number}" for number in range(50)]}
+    rules = ["allow pc1 -> pc2"] * 1000
+    read(*rules[:800], groups=groups, tests=["many -> many allowed"])
+    with pytest.raises(ConfigError, match="too many: at most 2000 for so many rules"):
+        read(*rules, groups=groups, tests=["many -> many allowed"])
+    made = read(*rules, groups=groups)
+    with pytest.raises(ConfigError, match="too many pairs of names: 50"):
+        ask(made, "many -> pc1", of=41)
+    assert ask(made, "many -> pc1", of=40)[0]
+    read("deny any -> any tcp " + ",".join(map(str, range(64))))
+    for service in ("tcp", "icmp"):
+        with pytest.raises(ConfigError, match="more than 64 ports or types"):
+            read(f"deny any -> any {service} " + ",".join(map(str, range(65))))

@@ -9,7 +9,8 @@ from functools import partial
 import attrs
 import trio
 
-from vswitch.config.converters import to_vlan
+from vswitch.config.converters import to_port_name, to_vlan
+from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError
 from vswitch.features.macs import Macs
 from vswitch.frames.ethernet import format_mac, parse_mac
@@ -99,6 +100,10 @@ async def mac_add(controlled: Controlled, args: Args) -> Result:
     name, mac = named_of(controlled, args, "name"), _mac(args)
     if name is None:
         raise ConfigError("mac-add needs the name of a port")
+    try:
+        to_port_name(name)
+    except ValueError as error:
+        raise ConfigError(f"port {shortened(name)}: {error}") from None
     vlan = table.add(name, mac, _vlan(args))
     here = sum(port.name == name for port in controlled.managed.switch.ports)
     return {"name": name, "mac": format_mac(mac), "vlan": vlan, "ports": here}

@@ -10,6 +10,8 @@ from vswitch.features.rules import PortRules
 from vswitch.management.handlers.common import Args, Controlled, Result, note, texts_of
 
 _MOST_ASKED = 16  # questions at once: a person has one
+# Many rules with many tests take a while, in which frames go on: besides one such look, not many.
+_one = trio.CapacityLimiter(1)
 
 
 async def rules_list(controlled: Controlled, args: Args) -> Result:
@@ -33,9 +35,8 @@ async def rules_list(controlled: Controlled, args: Args) -> Result:
 
 async def rules_load(controlled: Controlled, args: Args) -> Result:
     """`vswitch rules load`: go by those of a table, if all of it is right and its tests hold."""
-    # Many rules with many tests take a while, in which frames go on.
     table, place = args.get("table"), str(args.get("place", "rules"))
-    rules = await trio.to_thread.run_sync(read_rules, table, place)
+    rules = await trio.to_thread.run_sync(read_rules, table, place, limiter=_one)
     controlled.managed.change_rules(rules)
     await note(controlled, args, {("rules",): table})
     return await rules_list(controlled, args)
@@ -49,7 +50,7 @@ async def rules_check(controlled: Controlled, args: Args) -> Result:
 
     def check() -> Result:
         rules = read_rules(args.get("table"), str(args.get("place", "rules")))
-        said = [(text, *ask(rules, text)) for text in asked]
+        said = [(text, *ask(rules, text, of=len(asked))) for text in asked]
         return {
             "rules": len(rules.rules),
             "tests": len(rules.tests),
@@ -58,4 +59,4 @@ async def rules_check(controlled: Controlled, args: Args) -> Result:
             ],
         }
 
-    return await trio.to_thread.run_sync(check)
+    return await trio.to_thread.run_sync(check, limiter=_one)

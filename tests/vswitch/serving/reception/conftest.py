@@ -8,7 +8,14 @@ import attrs
 import pytest
 import trio
 
-from transport import ChannelBroken, Peer, PrivateKey, open_endpoint
+from transport import (
+    ChannelBroken,
+    Credential,
+    CredentialKind,
+    Peer,
+    PrivateKey,
+    open_endpoint,
+)
 from transport.testing.network import Network, open_network
 from vswitch.frames.records import RecordSplitter, is_control
 from vswitch.members.protocol import Bye, ByeCode, decode_control_untrusted, encode_control
@@ -76,10 +83,13 @@ class House:
         return key
 
     @asynccontextmanager
-    async def visit(self, key, host="192.0.2.1", *, patience=10.0):
+    async def visit(self, key, host="192.0.2.1", *, invite=None, patience=10.0):
         """A session with the switch, and nothing said yet."""
         async with open_endpoint(self.network.socket(host), key) as endpoint:
             peer = Peer(self.identity.public)
+            if invite is not None:
+                credential = Credential(CredentialKind.TOKEN, invite.id)
+                peer = Peer(self.identity.public, credential, invite.psk)
             channel = await endpoint.connect(peer, [SERVER], patience=patience)
             yield Guest(channel)
 

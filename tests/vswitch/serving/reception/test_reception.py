@@ -16,6 +16,7 @@ from vswitch.frames.records import CONTROL, SUPERFRAME, encode_record, frame_rec
 from vswitch.frames.segment import cut_untrusted
 from vswitch.members.protocol import Bye, ByeCode, Hello, Look, Sight, Welcome
 from vswitch.registry.registry import Registry
+from vswitch.registry.rules import Invite
 from vswitch.serving.line_limit import BURST
 from vswitch.serving.reception import HELLO_TIMEOUT, LOOK_INTERVAL, LOOK_TIME, MAX_LOOKING
 from vswitch.testing import FakeDevice, ethernet
@@ -213,6 +214,26 @@ async def test_a_few_may_look_at_once_and_do_nothing_else(house):
         assert isinstance(await guest.hear(), Sight)
         guest.say(record(1))
         assert (await guest.end()).reason == "frames of one that only looks"
+
+
+async def test_who_has_an_invite_looks_once_at_a_time_and_spends_nothing(house):
+    """Else one invite, which any number of keys can show, would take all places."""
+    now = time.time()
+    invite = Invite(bytes(8), bytes(32), "new", now, now + 3600)
+    house.registry.add_invite(invite)
+    async with AsyncExitStack() as guests:
+        looking = []
+        for number in range(MAX_LOOKING + 1):
+            visit = house.visit(PrivateKey.generate(), f"192.0.2.{number + 1}", invite=invite)
+            looking.append(await guests.enter_async_context(visit))
+            looking[-1].say(Look())
+            assert isinstance(await looking[-1].hear(), Sight)
+        for older in looking[:-1]:
+            assert (await older.end()).code == ByeCode.NORMAL
+        member = await guests.enter_async_context(house.visit(house.member("pc1"), "192.0.2.99"))
+        member.say(Look())
+        assert isinstance(await member.hear(), Sight)
+    assert [each.name for each in house.registry.open_invites(now)] == ["new"]
 
 
 async def test_garbage_of_a_member_takes_down_its_own_port_only(house):
