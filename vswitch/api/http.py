@@ -156,8 +156,8 @@ class Api:
     async def _said(self, row: Route, call: Call, look: Route | None) -> Response:
         if row.shared:
             kind = row.path, call.network, call.query
-            recent, look = self._subject.recent, self._subject.events
-            said: Response = await recent.get(kind, look, partial(self._made, row, call))
+            recent, events = self._subject.recent, self._subject.events
+            said: Response = await recent.get(kind, events, partial(self._made, row, call))
             return said
         if row.method == "GET":
             return await self._made(row, call)
