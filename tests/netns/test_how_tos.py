@@ -95,6 +95,7 @@ def lan(empty_lan):
     return lan
 
 
+@pytest.mark.long
 @pytest.mark.netns("curl", "nft", "ping")
 def test_two_homes_reach_each_other_and_become_one_lan(lan):
     routed, bridged = section(HOMES).split("**One LAN**")
@@ -110,6 +111,7 @@ def test_two_homes_reach_each_other_and_become_one_lan(lan):
     lan.command(lan.switch, *bound.split())
 
 
+@pytest.mark.long
 @pytest.mark.netns("curl", "nft", "ip")
 def test_a_laptop_reaches_the_office_and_customers_one_service_of_it(lan):
     visitor, config = lan.lab.host("visitor"), lan.switch.directory / "vswitch.toml"
