@@ -19,10 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from transport.errors import BadPacket, TransportError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.mlkem import (
-        MLKEM768PrivateKey,
-        MLKEM768PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 
 KEM_KEY_BYTES: Final = 1184  # the encapsulation key, which is public
 KEM_CIPHERTEXT_BYTES: Final = 1088
@@ -76,9 +73,9 @@ class KemPrivateKey:
         """`seed`: 64 bytes (d and z of FIPS 203), for tests with known answers only."""
         from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 
-        key = MLKEM768PrivateKey.generate() if seed is None else _from_seed(seed)
-        self._key: MLKEM768PrivateKey = key
-        self.public: bytes = key.public_key().public_bytes_raw()  # 1,184 bytes
+        make = MLKEM768PrivateKey
+        self._key = make.generate() if seed is None else make.from_seed_bytes(seed)
+        self.public = self._key.public_key().public_bytes_raw()  # 1,184 bytes
 
     def decapsulate_untrusted(self, ciphertext: bytes) -> bytes:
         """The 32 shared bytes of a ciphertext."""
@@ -86,12 +83,6 @@ class KemPrivateKey:
             return self._key.decapsulate(ciphertext)
         except ValueError:
             raise BadPacket("bad_handshake") from None
-
-
-def _from_seed(seed: bytes) -> MLKEM768PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-
-    return MLKEM768PrivateKey.from_seed_bytes(seed)
 
 
 class KemPublicKey:

@@ -1,7 +1,7 @@
 """The Noise handshake: IK and its psk1, psk2 and hfs forms with 25519, ML-KEM-768 and BLAKE2s.
 
 Own implementation of the Noise Protocol Framework, revision 34, and of its extension for hybrid
-forward secrecy (noise_hfs_spec, revision 1), for the patterns
+forward secrecy (noise_hfs_spec), for the patterns
 
     <- s
     ...
