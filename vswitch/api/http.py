@@ -124,6 +124,7 @@ class Api:
         caller = await gate.caller(request)
         gate.check(caller, row.role, request)
         query, network = read_query_untrusted(request.query, row.query)
+        gate.check(caller, row.needs(query), request)
         body = None
         if row.body is not None:
             body = read_body_untrusted(await request.body(), row.body)

@@ -141,6 +141,8 @@ def _operation(row: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "parameters": parameters,
         "responses": answers,
     }
+    if row.keeps:
+        said["x-role-save"] = Role.ADMIN.text
     if row.role is Role.OPEN:
         said["security"] = []
     if row.body is not None:

@@ -17,6 +17,7 @@ from vswitch.api.roles import Caller, Role
 from vswitch.api.share import STRANGERS_RATE, Share
 from vswitch.config.sources import shortened
 from vswitch.errors import NotFound, Problem
+from vswitch.management.answers import Save
 from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Request
@@ -93,6 +94,15 @@ class Route:
     etag: Callable[[Any], Any] | bool = attrs.field(default=False, kw_only=True)
     # All who may ask get the same, which may be a moment old: see `recent.py`.
     shared: bool = attrs.field(default=False, kw_only=True)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps a change if it is asked to."""
+        return self.query is not None and issubclass(self.query, Save)
+
+    def needs(self, query: Any) -> Role:
+        """The role for what is asked: what is kept is more than how the switch runs now."""
+        return Role.ADMIN if self.keeps and query.save else self.role
 
     @property
     def operation(self) -> str:

@@ -75,6 +75,7 @@ def _become(user: str, config: ServeConfig, given: Mapping[str, Any]) -> None:
     """That user, who can plug in this host if file or flags say so. What is kept in the state
     directory is the user's, who must not get rights by it, nor have root read what he names.
     """
+    from vswitch.config.networks import below
     from vswitch.namespaces.privilege import Capability, become
     from vswitch.serving.configuration import Configuration
 
@@ -82,7 +83,15 @@ def _become(user: str, config: ServeConfig, given: Mapping[str, Any]) -> None:
     needed = {Capability.NET_BIND_SERVICE}
     if any(plan.config.local_port for plan in plans):
         needed.add(Capability.NET_ADMIN)
-    become(user, needed, config.files)
+    if not become(user, needed, config.files) or Capability.NET_ADMIN in needed:
+        return
+    for plan in Configuration.read(config, given).plans.values():
+        if plan.config.local_port:  # else its TAP fails, which says that root is needed
+            raise ConfigError(
+                f"{config.files.saved}: {below(plan.name) or 'serve.'}local_port: what is kept is "
+                f"of {user}, who gets no right to plug in this host by it: say local_port in the "
+                "configuration file, too, or for the default network --local-port"
+            )
 
 
 def _state(serving: Serving | None) -> str:

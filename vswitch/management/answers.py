@@ -400,11 +400,10 @@ class PublishedList:
 
 
 @frozen(kw_only=True)
-class Listen:
-    """Which one, by where it listens; `save` keeps that."""
+class Listen(Save):
+    """Which one, by where it listens."""
 
     listen: str
-    save: bool = False
 
 
 @frozen(kw_only=True)

@@ -46,11 +46,11 @@ class Capability(IntEnum):
     NET_ADMIN = 12  # interfaces, addresses, routes, nftables, settings in /proc/sys/net
 
 
-def become(user: str, capabilities: Iterable[Capability], files: StateDir) -> None:
+def become(user: str, capabilities: Iterable[Capability], files: StateDir) -> bool:
     """Be `user` from now on, with these capabilities as far as this process has them.
 
-    Makes the state directory for the user where there is none. Does nothing where this process is
-    that user already: then a service manager has seen to it.
+    Makes the state directory for the user where there is none. Does nothing, and returns False,
+    where this process is that user already: then a service manager has seen to it.
     """
     if not LINUX:
         raise ConfigError("--user needs Linux: elsewhere start it as that user")
@@ -63,7 +63,7 @@ def become(user: str, capabilities: Iterable[Capability], files: StateDir) -> No
     if entry.pw_uid == 0:
         raise ConfigError(f"--user {user}: that is root, who may everything: name another user")
     if os.geteuid() == entry.pw_uid:
-        return
+        return False
     if os.geteuid() != 0:
         raise PrivilegeError(f"to become the user {user} takes root: leave --user out, or use sudo")
     _prepare(files.path, entry)
@@ -87,6 +87,7 @@ def become(user: str, capabilities: Iterable[Capability], files: StateDir) -> No
                 f"{path} cannot be read by the user {user}: install vswitch, and the Python that "
                 "runs it, where every user may read, such as /opt/vswitch"
             )
+    return True
 
 
 def _prepare(directory: Path, entry: pwd.struct_passwd) -> None:

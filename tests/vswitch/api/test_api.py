@@ -8,6 +8,7 @@ import threading
 from contextlib import asynccontextmanager
 from functools import partial
 
+import attrs
 import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
@@ -156,6 +157,34 @@ async def test_each_row_refuses_nobody_and_a_lesser_role(site):
                 if role < row.role:
                     status, said, _ = await client(role)(row.method, path_of(row))
                     assert (status, said["code"]) == (403, 7), row
+
+
+async def test_what_is_kept_needs_who_administers(site):
+    """Whatever else its row allows."""
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    asked = [
+        ("PATCH", "/v1/ports/{name}", "/v1/ports/x?", {"isolated": True}),
+        ("PATCH", "/v1/switch", "/v1/switch?", {"guard": True}),
+        ("POST", "/v1/published", "/v1/published?", {"listen": listen, "to": "x:80"}),
+        ("DELETE", "/v1/published", f"/v1/published?listen={listen}&", None),
+        ("PUT", "/v1/rules", "/v1/rules?", {"table": {}}),
+    ]
+    keeping = [row for row in SWITCH.rows if row.query and "save" in attrs.fields_dict(row.query)]
+    assert {(row.method, row.path) for row in keeping} == {each[:2] for each in asked}
+    async with an_api(site) as (client, _):
+        operator, admin = client(Role.OPERATE), client(Role.ADMIN)
+        for method, _, where, body in asked:
+            status, said, _ = await operator(method, f"{where}save=true", body)
+            assert (status, said["code"]) == (403, 7), where
+            assert "needs the role admin" in said["error"]
+        for method, path, where, body in asked:
+            found, said, _ = await operator(method, f"{where}save=false", body)
+            assert found == (403 if path == "/v1/rules" else 200), said
+        assert not site.files.saved.exists()
+        for method, _, where, body in (asked[0], *asked[2:]):
+            status, said, _ = await admin(method, f"{where}save=true", body)
+            assert status == 200, said
+        assert "isolated = true" in site.files.saved.read_text()
 
 
 async def test_wrong_tokens_are_slowed_and_right_ones_are_not(site):

@@ -89,7 +89,7 @@ export async function portSettings(app, name) {
     h("div", { class: "parts" }, PARTS.map(([part, keys]) => h("fieldset", null, h("legend", null, t(part)),
       fields.filter((each) => keys.includes(each.key)).map((each) => each.node)))),
     h("div", { class: "bar" }, problem,
-      h("div", { class: "row end" }, h("label", { class: "check" }, keep, t("keep")),
+      h("div", { class: "row end" }, app.may("admin") ? h("label", { class: "check" }, keep, t("keep")) : null,
         h("button", { type: "button", class: "quiet", on: { click: () => dialog.close() } }, t("cancel")), done))));
   await ask(dialog);
 }

@@ -81,7 +81,7 @@ export const settings = {
       h("div", { class: "card" },
         h("div", { class: "row" }, h("label", null, t("settings_of"), chosen), usual,
           h("label", { class: "check" }, set, t("set_only")),
-          app.may("operate") ? h("label", { class: "check" }, keep, t("keep")) : null,
+          app.may("admin") ? h("label", { class: "check" }, keep, t("keep")) : null,
           app.may("admin") ? h("button", { type: "button", class: "quiet", on: { click: () =>
             api.post("v1/config/reload").then(() => {
               app.say(t("reloaded"));
