@@ -8,13 +8,22 @@ import functools
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
 from transport.platform import LINUX
 from vswitch.lab import missing_for_lab
 
-TOOL_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+FOLDERS = ("usr/bin", "usr/sbin", "sbin", "lib/systemd")
+ROOT = Path(__file__).resolve().parents[1]
+UNPACKED = ROOT / ".tools"  # programs that this host does not have to itself: see `.ci/run`
+TOOL_PATH = ":".join(
+    [
+        os.environ.get("PATH", os.defpath),
+        *(str(root / each) for root in (Path("/"), UNPACKED) for each in FOLDERS),
+    ]
+)
 missing = functools.cache(missing_for_lab)
 
 

@@ -1,8 +1,12 @@
 """Routes and the way out in a kernel: set, gone through, and taken away without a trace."""
 
+import errno
+import socket
+
 import pytest
 
 from vswitch.devices import netlink
+from vswitch.devices.questions import allow_questions, refuse_questions
 from vswitch.devices.routing import (
     NOTHING,
     Route,
@@ -134,3 +138,33 @@ def test_nothing_leaves_another_way_when_the_interface_goes(host):
         for dev in ("d0", "d1"):
             host.run(["ip", "link", "del", dev], check=False)
     host.call(netlink.delete, "up0")
+
+
+def asks(address, port=53):
+    """What the kernel says to who asks."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        return asking.connect_ex((address, port))
+
+
+@pytest.mark.netns
+def test_questions_to_a_name_server_are_refused_and_nothing_else_is(host, before):
+    host.call(netlink.configure, "d0", up=True)
+    host.run(["ip", "address", "add", "fd77::2/64", "dev", "d0", "nodad"])
+    servers = ("10.77.0.1", "fd77::1")
+    for _ in range(2):  # what is refused already may be refused
+        host.call(refuse_questions, servers)
+    for server in servers:
+        assert host.call(asks, server) in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+        assert host.call(asks, server, 5353) == 0
+    assert host.call(asks, "10.77.0.3") == 0
+    out = Routing(out=AWAY)  # which has rules of its own
+    host.call(apply, "d0", out, NOTHING)
+    host.call(apply, "d0", NOTHING, out)
+    assert not host.call(others_way_out)
+    host.call(allow_questions, servers[:1])
+    assert host.call(asks, servers[0]) == 0
+    assert host.call(asks, servers[1]) in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    for _ in range(2):
+        host.call(allow_questions, servers)
+    assert host.call(asks, servers[1]) == 0

@@ -55,6 +55,7 @@ PEERS_TIMEOUT: Final = 3.0  # seconds for one answer
 PEERS_PAGES: Final = 8  # answers: as many members as a switch has
 KEY_INTERVAL: Final = 1.0  # seconds between two new keys of the switch
 KEY_RETRY: Final = 600.0  # seconds until one that could not be written down is tried again
+SILENCE_LOOK: Final = 0.2  # seconds until a silent switch is looked at again
 UPDATES: Final = 16  # that may wait while an earlier one is carried out
 
 
@@ -122,15 +123,20 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise VswitchError(f"{error}; start join again to make it anew") from error
             await welcomed(welcome)
-            await self._link.carry(
-                self.device,
-                self._follow_updates,
-                self._follow_keys,
-                self._reached.follow,
-                self._reached.prefer_udp,
-                self._follow_names,
-                early=early,
-            )
+            await self._say_reached(True)
+            try:
+                await self._link.carry(
+                    self.device,
+                    self._follow_updates,
+                    self._follow_keys,
+                    self._reached.follow,
+                    self._reached.prefer_udp,
+                    self._follow_names,
+                    self._follow_silence,
+                    early=early,
+                )
+            finally:
+                await self._say_reached(False)
         except ChannelBroken as broken:
             raise self._verdict(broken) from None
         except BadRecord as error:
@@ -289,6 +295,20 @@ class Connection:
             await trio.sleep_forever()
         else:
             await self._link.resolver.follow(self.peers)
+
+    async def _follow_silence(self) -> None:
+        """A switch that says nothing answers no look-up."""
+        channel = self._reached.channel
+        while True:
+            await channel.wait_silent()
+            await self._say_reached(not channel.silent)
+            while channel.silent:  # noqa: ASYNC110  what ends it is a datagram, no event of ours
+                await trio.sleep(SILENCE_LOOK)
+            await self._say_reached(True)
+
+    async def _say_reached(self, there: bool) -> None:
+        if self._link.resolver is not None:
+            await self._link.resolver.reached(there)
 
     async def _follow_keys(self) -> None:
         async for rekey in self._new_keys:

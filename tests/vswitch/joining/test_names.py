@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from vswitch.config.options import JoinConfig
-from vswitch.errors import NotReachable
+from vswitch.errors import NotReachable, VswitchError
 from vswitch.joining.host_trust import refuse_names
 from vswitch.joining.names import (
     LanResolver,
@@ -272,3 +272,92 @@ def test_files_of_another_network_are_left_alone(tmp_path):
     (init / "root/etc/hosts").write_bytes(BEFORE)
     assert foreign_files(Place(etc), init) is None  # its own
     assert foreign_files(Place(etc), tmp_path / "nothing") is None
+
+
+class Asked:
+    """A way of a host that asks the name server itself, and a kernel that is told to refuse."""
+
+    name = "resolved"
+
+    def __init__(self, monkeypatch):
+        self.refused = set()
+        self.error = None
+        monkeypatch.setattr("vswitch.joining.names.choose_way", lambda place, mark: self)
+        monkeypatch.setattr("vswitch.joining.names.way_of", lambda name, place, mark: self)
+        monkeypatch.setattr("vswitch.joining.names.refuse_questions", self.refuse)
+        monkeypatch.setattr("vswitch.joining.names.allow_questions", self.allow)
+
+    def set(self, wanted):
+        pass
+
+    def undo(self, dev):
+        pass
+
+    def refuse(self, servers):
+        if self.error is not None:
+            raise self.error
+        self.refused |= set(servers)
+
+    def allow(self, servers):
+        self.refused -= set(servers)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    return Asked(monkeypatch)
+
+
+async def test_nobody_is_asked_while_the_switch_is_away(host, asked):
+    await host.offer()
+    assert asked.refused == set()
+    for _ in range(2):
+        await host.resolver.reached(True)
+        assert asked.refused == set()
+        await host.resolver.reached(False)
+        assert asked.refused == {"10.77.0.1"}
+    await host.offer()  # of the next session, which asks as soon as frames pass
+    await host.resolver.reached(True)
+    assert asked.refused == set()
+    await host.resolver.reached(False)
+    await host.offer(server="10.77.0.9")
+    assert asked.refused == set()  # of a server that is not that of the host any more
+    await host.resolver.reached(True)
+    await host.resolver.reached(False)
+    assert asked.refused == {"10.77.0.9"}
+    await host.resolver.close()
+    assert asked.refused == set()
+    await host.resolver.reached(False)
+    assert asked.refused == set()
+
+
+async def test_names_of_a_file_are_known_while_the_switch_is_away(host, monkeypatch):
+    def fail(servers):
+        raise AssertionError
+
+    monkeypatch.setattr("vswitch.joining.names.refuse_questions", fail)
+    monkeypatch.setattr("vswitch.joining.names.allow_questions", fail)
+    await host.offer()
+    await followed(host, PEERS)
+    await host.resolver.reached(False)
+    assert "10.77.0.3 pc2.lan" in host.hosts.read_text()
+    await host.resolver.reached(True)
+    await host.resolver.close()
+
+
+async def test_what_a_killed_one_has_left_refused_is_allowed(tmp_path, host, asked):
+    await host.offer()
+    await host.resolver.reached(False)
+    after = Host(tmp_path)
+    await after.resolver.recover()
+    assert asked.refused == set()
+    assert not after.undo.exists()
+
+
+async def test_a_kernel_that_refuses_no_questions_is_told_of_once(host, asked, caplog):
+    asked.error = VswitchError("no such kernel")
+    await host.offer()
+    for _ in range(3):
+        await host.resolver.reached(False)
+        await host.resolver.reached(True)
+    assert caplog.text.count("names-not-refused") == 1
+    assert host.resolver.shown == "lan (resolved)"

@@ -91,25 +91,34 @@ async def test_routes_follow_what_the_switch_says(autojump_clock, stage):
         assert stage.interface.routing == NOTHING
 
 
+class Resolver:
+    """What a session tells of the switch's names."""
+
+    servers = frozenset()
+    shown = None
+
+    def __init__(self):
+        self.offered, self.told = [], []
+
+    async def offer(self, servers, domain, address):
+        await trio.lowlevel.checkpoint()
+        self.offered.append((servers, domain, address))
+
+    async def reached(self, there):
+        await trio.lowlevel.checkpoint()
+        if self.told[-1:] != [there]:
+            self.told.append(there)
+
+    async def follow(self, peers):
+        await trio.sleep_forever()
+
+
 async def test_another_name_server_or_domain_reaches_the_resolver(autojump_clock, stage):
-    offered = []
-
-    class Resolver:
-        servers = frozenset()
-        shown = None
-
-        async def offer(self, servers, domain, address):
-            await trio.lowlevel.checkpoint()
-            offered.append((servers, domain, address))
-
-        async def follow(self, peers):
-            await trio.sleep_forever()
-
     speaker = Speaker(attrs.evolve(WELCOME, names=["10.77.0.1"], domain="lan"))
     here = WELCOME.address
     stage.interface.host = HOST
     member = stage.member()
-    member._link.resolver = Resolver()
+    member._link.resolver = resolver = Resolver()
     async with stage.serving(speaker), trio.open_nursery() as nursery:
         nursery.start_soon(member.run)
         await trio.sleep(5)
@@ -121,12 +130,35 @@ async def test_another_name_server_or_domain_reaches_the_resolver(autojump_clock
             speaker.say(update)
             await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    assert offered == [
+    assert resolver.offered == [
         (("10.77.0.1",), "lan", here),
         (("10.77.0.1",), "home", here),
         (("10.77.0.1",), "home", here),
         ((), "", here),
     ]
+
+
+async def test_the_resolver_is_told_whether_the_switch_can_be_asked(autojump_clock, stage):
+    stage.interface.host = HOST
+    member = stage.member()
+    member._link.resolver = resolver = Resolver()
+    async with trio.open_nursery() as nursery:
+        async with stage.serving(Speaker()):
+            nursery.start_soon(member.run)
+            await trio.sleep(5)
+            assert resolver.told == [True]
+            stage.network.link.up = False
+            await trio.sleep(40)
+            assert resolver.told == [True, False]  # it is silent; the session is not over
+            stage.network.link.up = True
+            await trio.sleep(20)
+            assert resolver.told == [True, False, True]
+        await trio.sleep(5)
+        assert resolver.told == [True, False, True, False]  # the session is
+        async with stage.serving(Speaker()):
+            await trio.sleep(60)
+            assert resolver.told[-1]
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_host_that_comes_into_the_network_reaches_it_by_itself(autojump_clock, stage):
