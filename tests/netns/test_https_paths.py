@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from tests.netns.test_path_mtu import set_mtu
 from tests.netns.tools import Lan
 from vswitch.lab import Lab
-from vswitch.lab.lan import Code
+from vswitch.lab.lan import UNDERLAY, Code
 from vswitch.lab.wait import wait_until
 
 DROP = "table inet t { chain c { type filter hook input priority 0; meta l4proto udp drop\n}\n}\n"
@@ -119,3 +120,19 @@ def test_ten_changes_lose_no_ping_and_break_no_stream(lan):
 def intervals(log):
     """Bits a second of each second that an iperf3 server has told so far."""
     return [float(each) for each in re.findall(r"([\d.]+) [KMG]?bits/sec", log.read_text())]
+
+
+@pytest.mark.netns("nft", "ping", "ethtool")
+def test_over_https_where_the_path_swallows_large_packets(lan):
+    """1,280 bytes: less than a hybrid handshake and its headers, and what IPv6 has to carry."""
+    pc1 = lan.host("pc1")
+    set_mtu(lan, "pc1", 1280, 1500)
+    for host in (pc1, lan.switch):  # else segments are cut behind the hole
+        host.run(["ethtool", "-K", UNDERLAY, "tso", "off", "gso", "off", "gro", "off"])
+    drop_udp(lan, True)
+    lan.join("pc1")
+    lan.join("pc2")
+    wait_for_path(lan, "https:")
+    addresses = [port["address"].partition("/")[0] for port in lan.wait_connected("pc1", "pc2")]
+    for host, other in ((pc1, addresses[1]), (lan.members["pc2"], addresses[0])):
+        host.run(["ping", "-c", "3", "-s", "1400", "-W", "10", other])

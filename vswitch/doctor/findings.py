@@ -102,7 +102,8 @@ _KINDS: Final = (
         _W,
         "The HTTPS path does not open",
         "see that the TCP port is open and leads to the switch, and that a proxy lets it through "
-        "(`--proxy`); a member goes on by UDP where that passes",
+        "(`--proxy`); where it begins and hangs, the way may swallow packets below 1,280 bytes; a "
+        "member goes on by UDP where that passes",
     ),
     Kind(
         "wrong-key",

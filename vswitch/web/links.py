@@ -29,7 +29,7 @@ from vswitch.runtime import single_error
 from vswitch.web.certificates import Certificate
 from vswitch.web.client import Proxy, open_websocket
 from vswitch.web.server import Limits, Link, LinkRequest, Routes, WebServer
-from vswitch.web.websocket import WebSocket
+from vswitch.web.websocket import WebSocket, keep_small
 
 PROOF: Final = 10.0  # seconds
 _IDLE = 60.0  # seconds without a byte; sessions say something every 15
@@ -144,6 +144,8 @@ async def serve_https(
     server = WebServer(routes, limits, prefix=prefix)
     links.counters = server.counters
     listeners = await trio.open_tcp_listeners(port, host=host)
+    for listener in listeners:
+        keep_small(listener)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, listeners, certificate.context)
         task_status.started(server)

@@ -33,6 +33,7 @@ RECEIVE: Final = 256 * 1024  # bytes of one read
 WAITING_LIMIT: Final = 1 << 20  # bytes; the transport stops at its `PIPE_MOST`
 _WRITE = 128 * 1024  # bytes of one write, but for the last datagram in it
 _NOT_SENT = 32 * 1024  # bytes in the kernel that have not left yet: 13 ms of 20 Mbit/s
+_SEGMENT = 1220  # bytes of a TCP segment: with its headers 1,280, which each path of IPv6 takes
 # What is of nobody whom the receiver knows is read slowly, after as much as a handshake takes and a
 # member that changes its path has under way; a read of it is short, since tiny frames cost most.
 _UNKNOWN = 8 * 1024  # bytes
@@ -48,6 +49,13 @@ def tune(stream: trio.abc.Stream) -> None:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
+
+
+def keep_small(listener: trio.SocketListener) -> None:
+    """Packets of its connections pass every IPv6 path, and most tunnels: some swallow larger ones
+    without a word, and the kernel does not look for the size by itself. Both sides go by it.
+    """
+    listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT)
 
 
 def accept(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
