@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { confirm } from "./dialogs.js";
 import { card, h, say } from "./dom.js";
+import { form } from "./forms.js";
 import { duration, size } from "./numbers.js";
 import { reason } from "./refusals.js";
 import { table } from "./table.js";
@@ -38,7 +39,7 @@ export const services = {
       { head: t("host_name"), cell: (each) => each.name || null, sort: (each) => each.name },
       { head: t("port"), cell: (each) => each.port, sort: (each) => each.port },
       { head: t("expires"), cell: (each) => duration(each.expires_s), sort: (each) => each.expires_s },
-      ...(may ? [{ head: t("actions"), update: action(t("free"), (each) => each.address, end) }] : []),
+      ...(may ? [{ head: t("actions"), wide: true, update: action(t("free"), (each) => each.address, end) }] : []),
     ], (each) => each.address, t("no_leases"));
     const published = table(t("published"), [
       { head: t("listens_at"), head_of_row: true, cell: (each) => each.listen, sort: (each) => each.listen },
@@ -47,7 +48,7 @@ export const services = {
       { head: t("open_now"), number: true, cell: (each) => each.open, sort: (each) => each.open },
       { head: t("total"), number: true, cell: (each) => each.total, sort: (each) => each.total },
       { head: t("moved"), cell: (each) => `↑ ${size(each.up_bytes)}  ↓ ${size(each.down_bytes)}` },
-      ...(may ? [{ head: t("actions"), update: action(t("unpublish"), (each) => each.listen, unpublish) }] : []),
+      ...(may ? [{ head: t("actions"), wide: true, update: action(t("unpublish"), (each) => each.listen, unpublish) }] : []),
     ], (each) => each.listen, t("no_published"));
     const listeners = table(t("listeners"), [
       { head: t("name"), head_of_row: true, cell: (each) => each.name },
@@ -77,13 +78,12 @@ export const services = {
 function publishForm(app) {
   const listen = h("input", { required: true, placeholder: "tcp://:8080" });
   const to = h("input", { required: true, placeholder: "pc1:80" });
-  const form = h("form", { class: "row", on: { submit: (event) => {
-    event.preventDefault();
-    api.post("v1/published", { listen: listen.value.trim(), to: to.value.trim() })
-      .then(() => form.reset(), app.fail);
-  } } }, h("label", null, t("listens_at"), listen), h("label", null, t("leads_to"), to),
+  const node = form({ class: "row" }, async () => {
+    await api.post("v1/published", { listen: listen.value.trim(), to: to.value.trim() });
+    node.reset();
+  }, h("label", null, t("listens_at"), listen), h("label", null, t("leads_to"), to),
   h("button", { class: "primary" }, t("publish")));
-  return h("div", { class: "stack" }, h("p", { class: "note" }, t("publish_lead")), form);
+  return h("div", { class: "stack" }, h("p", { class: "note" }, t("publish_lead")), node);
 }
 
 function load(app) {
