@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { askName, confirm } from "./dialogs.js";
-import { h, mark, say } from "./dom.js";
+import { h, mark, refill, say } from "./dom.js";
 import { inviteCard } from "./invite.js";
 import { day, duration } from "./numbers.js";
 import { path } from "./path.js";
@@ -84,7 +84,7 @@ const actions = (app) => (cell, member) => {
       api.remove(place).then(...then("is_revoked", { name }));
     }, "quiet danger-text"));
   }
-  cell.replaceChildren(h("div", { class: "row tight" }, done));
+  refill(cell, h("div", { class: "row tight" }, done));
 };
 
 export const members = {

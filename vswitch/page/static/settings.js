@@ -1,7 +1,8 @@
 // What is set, where it was said, and a way to change it.
 
 import * as api from "./api.js";
-import { card, h, say } from "./dom.js";
+import { card, h, refill, say } from "./dom.js";
+import { form } from "./forms.js";
 import { portSettings } from "./port_settings.js";
 import { read, source } from "./setting.js";
 import { table } from "./table.js";
@@ -24,34 +25,29 @@ function value(app) {
       cell.replaceChildren(words);
       return;
     }
+    const again = () => {
+      cell.shown = null;
+      here.found.show(here.all());
+    };
     const begin = () => {
-      const input = h("input", { value: each.text, "aria-label": each.key, spellcheck: "false" });
-      const form = h("form", { class: "row tight", on: { submit: (event) => {
-        event.preventDefault();
-        cell.shown = null;
-        change(app, each.key, input.value);
-      } } }, input, h("button", { class: "small primary" }, t("save")),
-      h("button", { type: "button", class: "small quiet", on: { click: () => {
-        cell.shown = null;
-        here.found.show(here.all());
-      } } }, t("cancel")));
-      cell.replaceChildren(form);
+      const input = h("input", { value: each.text, "aria-label": each.key, spellcheck: "false", autocomplete: "off" });
+      cell.replaceChildren(form({ class: "row tight" }, async () => {
+        await change(app, each.key, input.value);
+        await load(app);
+        again(); // the same value is shown once more
+      }, input, h("button", { class: "small primary" }, t("save")),
+      h("button", { type: "button", class: "small quiet", on: { click: again } }, t("cancel"))));
       input.focus();
       input.select();
     };
-    cell.replaceChildren(h("div", { class: "row tight" }, words,
+    refill(cell, h("div", { class: "row tight" }, words,
       h("button", { type: "button", class: "small quiet", "aria-label": `${t("change")}: ${each.key}`, on: { click: begin } }, t("change"))));
   };
 }
 
 async function change(app, key, text) {
-  try {
-    await api.patch(pathOf(here.chosen.value), { [key]: read(text) }, { save: here.keep.checked || null });
-    app.say(t("changed", { key, value: text }));
-  } catch (error) {
-    app.fail(error);
-  }
-  load(app);
+  await api.patch(pathOf(here.chosen.value), { [key]: read(text) }, { save: here.keep.checked || null });
+  app.say(t("changed", { key, value: text }));
 }
 
 export const settings = {
@@ -123,10 +119,10 @@ function fill(app) {
 }
 
 function load(app) {
-  if (here === null) return;
+  if (here === null) return undefined;
   here.strip.look();
   if (here.usual) here.usual.hidden = here.chosen.value === "";
-  api.get(pathOf(here.chosen.value)).then((said) => {
+  return api.get(pathOf(here.chosen.value)).then((said) => {
     if (here === null) return;
     here.said = said.in_force;
     here.found.show(here.all());

@@ -226,6 +226,9 @@ const TEXTS = {
   unpublish: ["Unpublish", "撤销"],
   unpublish_ask: ["Unpublish {listen}?", "撤销 {listen}？"],
   unpublish_detail: ["Nobody reaches it there any more.", "外部将无法再从此处访问。"],
+  unpublished: ["{listen} is not published any more.", "{listen} 已撤销。"],
+  still_in_file: ["{listen} is not published any more until the switch starts again: its file has it still.", "{listen} 已撤销，但配置文件中仍有它，交换机重启后会恢复。"],
+  failed_ones: ["Failed", "失败"],
   no_published: ["Nothing is published.", "没有发布任何服务。"],
   listeners: ["Listeners", "监听器"],
   // Rules and trace
