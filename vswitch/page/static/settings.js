@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { card, h, refill, say } from "./dom.js";
 import { form } from "./forms.js";
+import { day } from "./numbers.js";
 import { portSettings } from "./port_settings.js";
 import { read, source } from "./setting.js";
 import { table } from "./table.js";
@@ -71,7 +72,7 @@ export const settings = {
       load(app);
       usual.focus();
     } } }, t("usual_settings")) : null;
-    here = { found, chosen, keep, about, strip, usual, said: [], names: null };
+    here = { found, chosen, keep, about, strip, usual, said: [], names: null, oldKey: null };
     here.all = () => here.said.filter((each) => !set.checked || each.source);
     main.append(h("h1", null, t("settings")), strip,
       h("div", { class: "card" },
@@ -88,6 +89,7 @@ export const settings = {
     fill(app);
     if (app.argument !== null) chosen.value = app.argument;
     load(app);
+    loadKey(app);
   },
 
   update(app) {
@@ -95,11 +97,14 @@ export const settings = {
     const { status } = app;
     const facts = [["version", status.version], ["subnet", status.subnet], ["mtu", status.mtu],
       ["listens", [...status.listens, status.https && `https ${status.https}`].filter(Boolean).join(", ")],
-      ["reached_at", status.publics.join(", ") || "–"], ["key", status.key ?? "–"]];
+      ["reached_at", status.publics.join(", ") || "–"], ["key", status.key ?? "–"], ["old_key", here.oldKey]];
     if (here.about.children.length === 0) {
       here.about.append(...facts.map(([key]) => h("div", null, h("dt", null, t(key)), h("dd"))));
     }
-    facts.forEach(([, text], index) => say(here.about.children[index].lastElementChild, String(text)));
+    facts.forEach(([, text], index) => {
+      here.about.children[index].hidden = text === null;
+      say(here.about.children[index].lastElementChild, String(text));
+    });
   },
 
   leave() {
@@ -116,6 +121,15 @@ function fill(app) {
   here.chosen.replaceChildren(h("option", { value: "" }, t("whole")),
     ...names.map((name) => h("option", { value: name }, `${t("port")} ${name}`)));
   here.chosen.value = before;
+}
+
+// While a new key replaces one, who has not moved.
+function loadKey(app) {
+  api.get("v1/rekey").then(({ old_key: key, until, waiting }) => {
+    if (here === null || !key) return;
+    const names = waiting.map((each) => each.name).join(", ") || "–";
+    here.oldKey = t("old_key_until", { key, day: day(until), names });
+  }, app.fail);
 }
 
 function load(app) {
