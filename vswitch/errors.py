@@ -92,6 +92,7 @@ class Problem(StrEnum):
     # Members and invites
     NO_MEMBER = "no_member", "name"
     NAME_TAKEN = "name_taken", "name"
+    IS_MEMBER = "is_member", "name"
     NAME_RESERVED = "name_reserved", "name"
     INVITES = "invites", "most"
     EXPIRES = "expires", "most"

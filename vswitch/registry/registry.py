@@ -215,7 +215,7 @@ class Registry:
                     f"{invite.name} is a member already; to tell its host a new key or place of "
                     f"the switch, run `vswitch invite {invite.name} --again`; to give the name to "
                     f"another host, first `vswitch revoke {invite.name}`",
-                ).of(Problem.NAME_TAKEN, name=invite.name)
+                ).of(Problem.IS_MEMBER, name=invite.name)
             if again and not known:
                 said = f"no member is named {invite.name}: invite it without --again"
                 raise NotFound(said).of(Problem.NO_MEMBER, name=invite.name)

@@ -92,6 +92,7 @@ async def test_status_and_who_asks(site):
         assert (await client("vsw_nonsense")("GET", "/v1/status"))[0] == 401
         status, said, _ = await client(Role.READ)("GET", "/v1/status?network=other")
         assert (status, said["code"]) == (404, 5)
+        assert (said["problem"], said["about"]) == ("no_network", {"name": "other"})
         assert (await client(Role.READ)("GET", "/v1/status?x=1"))[0] == 400
         assert (await client(Role.READ)("PUT", "/v1/status"))[0] == 405
         assert (await client(Role.READ)("GET", "/v1/nothing"))[0] == 404

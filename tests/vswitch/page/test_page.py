@@ -111,6 +111,10 @@ async def test_who_looks_sees_what_happens(site, browser, tmp_path):
                 await chrome.do(lambda page: page.evaluate("document.documentElement.lang"))
                 == "zh-Hans"
             )
+            await chrome.do(go, "capture")
+            await chrome.do(lambda page: page.get_by_label("过滤").fill("nonsense"))
+            await chrome.do(lambda page: page.click("main button.primary"))
+            await chrome.do(shown, "[role=alert]", "过滤表达式不正确：.*no term")
             for width in (390, 2560):
                 await chrome.do(
                     lambda page, width: page.set_viewport_size({"width": width, "height": 800}),
@@ -178,6 +182,9 @@ async def _operate(site, chrome, where, one, tokens):
         await chrome.do(_press, "Approve: pc1")
         await chrome.do(shown, "#said", "pc1 leads to 192.168.7.0/24")
         assert (await site.status()).ports[0].routes == ["192.168.7.0/24"]
+        await chrome.do(_press, "Rename: pc2", "pc1")
+        await chrome.do(shown, "dialog .bad-text", "pc1 is a member already: take another name")
+        await chrome.do(lambda page: page.keyboard.press("Escape"))
         await chrome.do(_press, "Rename: pc2", "pc3")
         await chrome.do(shown, "tr", "pc3")
         await chrome.do(_press, "Disable: pc3")

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from tests.vswitch.api.test_api import Client
+from tests.vswitch.api.test_api import Client, free_port
 from tests.vswitch.frames.test_pcapng_property import blocks
 from tests.vswitch.page.test_page import PATIENCE, faults, go, gone, log_in, shown, talk, too_wide
 from vswitch.api.roles import Role
@@ -79,6 +79,7 @@ async def test_who_administers_steers_by_the_page(site, browser):
         await _tokens(chrome, where)
         await _invite(chrome, site)
         await _download(chrome)
+        await _services(chrome, admin)
         nursery.cancel_scope.cancel()
     assert {urlsplit(each).netloc for each in chrome.requests if not each.startswith("data:")} == {
         where
@@ -244,6 +245,17 @@ async def _invite(chrome, site):
     assert (invite.name, round(invite.expires - invite.created)) == ("pc9", 600)
     await chrome.do(press, "End: pc9")
     await chrome.do(gone, ".chips li", "pc9")
+    # What shows the string as a picture may fail: the string alone is enough.
+    busy = {"error": "later", "code": 3, "problem": "busy", "about": {}}
+    await chrome.do(
+        lambda page: page.route("**/v1/qr*", lambda route: route.fulfill(status=503, json=busy))
+    )
+    await chrome.do(lambda page: page.get_by_label("Name of the new member").fill("pc8"))
+    await chrome.do(press, "Make a join string")
+    await chrome.do(shown, ".invitation", "On pc8, run.*no picture of it: the switch has more")
+    string = (await chrome.do(lambda page: page.text_content(".string"))).split()[-1]
+    assert JoinString.parse_untrusted(string)
+    await chrome.do(lambda page: page.unroute_all(behavior="wait"))
 
 
 async def _download(chrome):
@@ -252,6 +264,31 @@ async def _download(chrome):
     kinds = [kind for kind, _ in blocks(found)]
     assert kinds[0] == SECTION
     assert PACKET in kinds
+
+
+async def _services(chrome, admin):
+    """Published, kept or not, and not any more; a lease that nobody has; what was learned."""
+    await chrome.do(go, "services")
+    await chrome.do(_publish, "tcp://127.0.0.1:0", "pc1:80")  # refused, and what was typed stays
+    await chrome.do(shown, "form .bad-text", "publish.listen")
+    port = free_port()
+    await chrome.do(_publish, f"tcp://127.0.0.1:{port}", "pc1:80")
+    await chrome.do(shown, "tr", f":{port}.*not saved.*pc1:80")
+    await chrome.do(shown, ".strip", f"publish.*{port}")
+    await chrome.do(press, f"Unpublish: tcp://127.0.0.1:{port}")
+    await chrome.do(accept)
+    await chrome.do(gone, "tr", f":{port}")
+    assert (await admin("GET", "/v1/published"))[1]["published"] == []
+    await chrome.do(go, "macs")
+    await chrome.do(press, "Forget all learned")
+    await chrome.do(accept)
+    await chrome.do(gone, "dialog", "")
+
+
+def _publish(page, listen, to):
+    page.get_by_label("Listens at", exact=True).fill(listen)
+    page.get_by_label("Leads to", exact=True).fill(to)
+    page.get_by_role("button", name="Publish", exact=True).click()
 
 
 def _pcapng(page):

@@ -76,7 +76,7 @@ export const get = (path, query) => json("GET", path, { query });
 export const post = (path, body, query) => json("POST", path, { body, query });
 export const put = (path, body, query, tag) => json("PUT", path, { body, query, tag });
 export const patch = (path, body, query) => json("PATCH", path, { body, query });
-export const remove = (path, body, query) => json("DELETE", path, { body, query });
+export const remove = (path, query) => json("DELETE", path, { query });
 
 // An answer, and the ETag with which a change is refused when somebody else was faster.
 export async function tagged(path) {

@@ -59,9 +59,13 @@ function announce(text, bad = false) {
 function showLogin(note = "") {
   stop();
   frame = null;
-  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  closeDialogs();
   document.title = "vswitch";
   login(root, note, welcome);
+}
+
+function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 }
 
 async function welcome(said) {
@@ -141,6 +145,7 @@ function choose() {
     mark(link, "aria-current", here && "page");
     if (here) link.parentElement.parentElement.scrollLeft = link.offsetLeft - 60;
   }
+  closeDialogs();
   section?.leave?.();
   const moved = section !== null;
   section = chosen;

@@ -7,8 +7,9 @@ import { knows, meaning } from "./reasons.js";
 import { reason } from "./refusals.js";
 import { t } from "./texts.js";
 
-const MOST = 400; // rows; older ones go
-const WAITING = 400; // frames between two turns of the screen; more are left out
+const MOST = 300; // rows; older ones go
+const EVERY = 200; // ms between two looks at what has come
+const WAITING = 60; // frames between them; more are left out, or nothing else could be done here
 
 let here = null;
 
@@ -114,7 +115,7 @@ async function run(app, mine) {
       mine.count += 1;
       if (mine.waiting.length < WAITING) mine.waiting.push(frame);
       else mine.left += 1;
-      mine.due ??= requestAnimationFrame(() => show(mine));
+      mine.due ??= setTimeout(() => show(mine), EVERY);
     }, mine.running.signal);
   } catch (error) {
     if (!mine.running.signal.aborted) say(mine.error, reason(error));

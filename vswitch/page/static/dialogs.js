@@ -1,6 +1,7 @@
 // Questions that have to be answered before anything else is done.
 
 import { h } from "./dom.js";
+import { form } from "./forms.js";
 import { nameInput } from "./names.js";
 import { t } from "./texts.js";
 
@@ -25,18 +26,18 @@ export async function confirm(question, detail, yes, no = t("cancel")) {
   return (await ask(dialog)) === "yes";
 }
 
-// A name, or null.
-export async function askName(question, before) {
+// For a name in place of that before: `act(name)`, whose refusal stands in the dialog.
+export async function askName(question, before, act) {
   const input = nameInput(before);
-  const dialog = h("dialog", { "aria-labelledby": "question" },
-    h("form", { on: { submit: (event) => {
-      event.preventDefault();
-      dialog.close("yes");
-    } } },
-      h("h2", { id: "question" }, question), h("label", null, t("name"), input),
-      h("p", { class: "note" }, t("name_help")),
-      h("div", { class: "row end" },
-        h("button", { type: "button", class: "quiet", on: { click: () => dialog.close() } }, t("cancel")),
-        h("button", { class: "primary" }, t("save")))));
-  return (await ask(dialog)) === "yes" ? input.value.trim() : null;
+  const dialog = h("dialog", { "aria-labelledby": "question" }, form({}, async () => {
+    const name = input.value.trim();
+    if (name !== before) await act(name);
+    dialog.close();
+  },
+  h("h2", { id: "question" }, question), h("label", null, t("name"), input),
+  h("p", { class: "note" }, t("name_help")),
+  h("div", { class: "row end" },
+    h("button", { type: "button", class: "quiet", on: { click: () => dialog.close() } }, t("cancel")),
+    h("button", { class: "primary" }, t("save")))));
+  await ask(dialog);
 }

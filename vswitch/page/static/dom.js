@@ -31,6 +31,13 @@ export function mark(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
 
+// Other content, in which the focus stays if it was there: at its button.
+export function refill(node, ...children) {
+  const focused = node.contains(document.activeElement);
+  node.replaceChildren(...children);
+  if (focused) node.querySelector("button")?.focus();
+}
+
 // Children of `parent` for `items`, each kept as long as its key is there, so that focus stays.
 export function keyed(parent, items, keyOf, create, update) {
   const known = (parent.known ??= new Map());

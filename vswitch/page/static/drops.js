@@ -36,14 +36,15 @@ const columns = (kind) => [
   { head: t("reason"), head_of_row: true, sort: (each) => each.reason, update: (cell, each) => {
     if (!cell.firstChild) cell.append(h("code"), " ", h("span", { class: "badge" }));
     say(cell.firstChild, each.reason);
-    const word = each.growing ? t("growing") : kind === "frames" && USUAL.has(each.reason) ? t("usual") : "";
-    cell.lastChild.className = each.growing ? "badge bad" : "badge";
+    const usual = kind === "frames" && USUAL.has(each.reason);
+    const word = usual ? t("usual") : each.growing ? t("growing") : "";
+    cell.lastChild.className = usual ? "badge" : "badge odd";
     cell.lastChild.hidden = !word;
     say(cell.lastChild, word);
   } },
   { head: t("how_many"), number: true, cell: (each) => count(each.total), sort: (each) => each.total },
   { head: t("means"), long: true, cell: (each) => meaning(each.reason, kind) },
-  { head: t("where"), cell: (each) => each.places.slice(0, 4).map(([name, many]) => `${name} ${count(many)}`).join(", ")
+  { head: t("where"), wide: true, cell: (each) => each.places.slice(0, 4).map(([name, many]) => `${name}\u00a0${count(many)}`).join(", ")
     + (each.places.length > 4 ? " …" : "") },
 ];
 

@@ -55,7 +55,7 @@ async function follow(app, mine) {
 }
 
 function details(event) {
-  const facts = Object.entries(event).filter(([key]) => !["number", "at", "kind", "port", "suppressed"].includes(key));
+  const facts = Object.entries(event).filter(([key, value]) => value !== "" && !["number", "at", "kind", "port", "suppressed"].includes(key));
   const text = facts.map(([key, value]) => `${key} ${value}`).join(", ");
   return event.suppressed ? `${text} (${t("suppressed", { count: event.suppressed })})` : text;
 }

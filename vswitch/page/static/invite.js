@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { card, h, keyed, say } from "./dom.js";
+import { form } from "./forms.js";
 import { nameInput } from "./names.js";
 import { day } from "./numbers.js";
 import { reason } from "./refusals.js";
@@ -41,21 +42,14 @@ export function inviteCard(app, changed) {
     placeholder: app.status?.publics.join(", ") || "switch.example.org" });
   const again = h("input", { type: "checkbox" });
   const place = h("div", { "aria-live": "polite" });
-  const button = h("button", { class: "primary" }, t("make_invite"));
-  const form = h("form", { on: { submit: async (event) => {
-    event.preventDefault();
-    button.disabled = true;
-    try {
-      await show(app, { name: name.value.trim(), expires: Number(expires.value), again: again.checked,
-        public: places.value.split(/[\s,]+/).filter(Boolean) }, place);
-      form.reset();
-      changed();
-    } catch (error) {
-      app.fail(error);
-    }
-    button.disabled = false;
-  } } },
-  h("div", { class: "row" }, h("label", null, t("member_name"), name), h("label", null, t("good_for"), expires), button),
+  const asking = form({}, async () => {
+    await show(app, { name: name.value.trim(), expires: Number(expires.value), again: again.checked,
+      public: places.value.split(/[\s,]+/).filter(Boolean) }, place);
+    asking.reset();
+    changed();
+  },
+  h("div", { class: "row" }, h("label", null, t("member_name"), name), h("label", null, t("good_for"), expires),
+    h("button", { class: "primary" }, t("make_invite"))),
   h("details", null, h("summary", null, t("more_choices")),
     h("div", { class: "stack" },
       h("label", null, t("places"), places),
@@ -68,7 +62,7 @@ export function inviteCard(app, changed) {
     changed();
   }, app.fail);
   const node = card(app.networks.length > 1 ? t("invite_to", { network: app.network }) : t("invite"),
-    h("p", { class: "note" }, t("invite_lead")), form, place, some);
+    h("p", { class: "note" }, t("invite_lead")), asking, place, some);
   node.show = (invites) => {
     some.hidden = invites.length === 0;
     keyed(open, invites, (each) => `${each.name} ${each.created}`, (each) => h("li", null, h("span"),

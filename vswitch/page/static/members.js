@@ -2,9 +2,10 @@
 
 import * as api from "./api.js";
 import { askName, confirm } from "./dialogs.js";
-import { h, mark, say } from "./dom.js";
+import { h, mark, refill, say } from "./dom.js";
 import { inviteCard } from "./invite.js";
 import { day, duration } from "./numbers.js";
+import { path } from "./path.js";
 import { table } from "./table.js";
 import { t } from "./texts.js";
 
@@ -17,6 +18,18 @@ function stateOf(member) {
   if (member.disabled !== null) return { kind: "blocked", word: t("disabled") };
   if (member.connected) return { kind: "up", word: t("connected") };
   return { kind: "off", word: t("away_member") };
+}
+
+function name(cell, member) {
+  if (!cell.firstChild) cell.append(h("span"), h("code", { class: "under", title: t("key") }));
+  const [text, key] = cell.children;
+  say(text, member.name);
+  say(key, member.fingerprint);
+}
+
+function seen(member) {
+  if (member.connected) return t("here_now");
+  return member.last_seen && t("ago", { age: duration(Date.now() / 1000 - member.last_seen, 1) });
 }
 
 function state(cell, member) {
@@ -38,7 +51,7 @@ const actions = (app) => (cell, member) => {
   if (cell.what === what) return;
   cell.what = what;
   const { name } = member;
-  const path = `v1/members/${api.part(name)}`;
+  const place = `v1/members/${api.part(name)}`;
   const then = (key, values) => [() => {
     app.say(t(key, values));
     load(app);
@@ -48,30 +61,30 @@ const actions = (app) => (cell, member) => {
     const networks = member.offered.join(", ");
     done.push(button(t("approve"), name, async () => {
       if (!(await confirm(t("approve_ask", { name, networks }), t("approve_detail"), t("approve")))) return;
-      api.patch(path, { routes: [...member.routes, ...member.offered] }).then(...then("approved", { name, networks }));
+      api.patch(place, { routes: [...member.routes, ...member.offered] }).then(...then("approved", { name, networks }));
     }));
   }
   if (member.revoked === null && app.may("admin")) {
-    done.push(button(t("rename"), name, async () => {
-      const to = await askName(t("rename_ask", { name }), name);
-      if (to && to !== name) api.patch(path, { name: to }).then(...then("renamed", { name, to }));
-    }));
+    done.push(button(t("rename"), name, () => askName(t("rename_ask", { name }), name, async (to) => {
+      await api.patch(place, { name: to });
+      then("renamed", { name, to })[0]();
+    })));
   }
   if (member.revoked === null && app.may("operate")) {
     done.push(member.disabled !== null
-      ? button(t("enable"), name, () => api.post(`${path}/enable`).then(...then("is_enabled", { name })))
+      ? button(t("enable"), name, () => api.post(`${place}/enable`).then(...then("is_enabled", { name })))
       : button(t("disable"), name, async () => {
         if (!(await confirm(t("disable_ask", { name }), t("disable_detail"), t("disable")))) return;
-        api.post(`${path}/disable`).then(...then("is_disabled", { name }));
+        api.post(`${place}/disable`).then(...then("is_disabled", { name }));
       }));
   }
   if (member.revoked === null && app.may("admin")) {
     done.push(button(t("revoke"), name, async () => {
       if (!(await confirm(t("revoke_ask", { name }), t("revoke_detail"), t("revoke")))) return;
-      api.remove(path).then(...then("is_revoked", { name }));
+      api.remove(place).then(...then("is_revoked", { name }));
     }, "quiet danger-text"));
   }
-  cell.replaceChildren(h("div", { class: "row tight" }, done));
+  refill(cell, h("div", { class: "row tight" }, done));
 };
 
 export const members = {
@@ -79,17 +92,13 @@ export const members = {
 
   draw(main, app) {
     const found = table(t("members"), [
-      { head: t("name"), head_of_row: true, cell: (each) => each.name, sort: (each) => each.name },
+      { head: t("name"), head_of_row: true, update: name, sort: (each) => each.name },
       { head: t("state"), update: state, sort: (each) => stateOf(each).word },
       { head: t("address"), cell: (each) => each.address?.split("/")[0], sort: (each) => each.address },
-      { head: t("via"), cell: (each) => each.via },
+      { head: t("via"), update: path },
       { head: t("routes"), cell: (each) => [...each.routes, ...each.offered.map((net) => `(${net})`)].join(" ") || null },
-      { head: t("last_seen"), cell: (each) => each.last_seen && t("ago", { age: duration(Date.now() / 1000 - each.last_seen).split(" ")[0] }), sort: (each) => each.last_seen ?? 0 },
-      { head: t("key"), update: (cell, each) => {
-        if (!cell.firstChild) cell.append(h("code"));
-        say(cell.firstChild, each.fingerprint);
-      } },
-      { head: t("actions"), update: actions(app) },
+      { head: t("last_seen"), cell: seen, sort: (each) => (each.connected ? Infinity : each.last_seen ?? 0) },
+      { head: t("actions"), wide: true, update: actions(app) },
     ], (each) => `${each.name} ${each.fingerprint} ${each.created}`, t("no_members"));
     const revoked = h("input", { type: "checkbox", on: { change: () => show() } });
     const invite = app.may("admin") ? inviteCard(app, () => load(app)) : null;

@@ -1,4 +1,6 @@
-// Numbers, as people read them.
+// Numbers and times, as people read them.
+
+import { t } from "./texts.js";
 
 const UNITS = ["", "k", "M", "G", "T", "P"];
 
@@ -17,21 +19,26 @@ export const size = (bytes) => count(bytes, "B");
 export const milliseconds = (value) =>
   value === null || value === undefined ? "–" : `${value < 9.95 ? value.toFixed(1) : value.toFixed(0)}\u202fms`;
 
-export function duration(seconds) {
+export function duration(seconds, most = 2) {
   let left = Math.max(0, Math.floor(seconds));
   const parts = [];
-  for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) {
+  for (const [unit, length] of [["days", 86400], ["hours", 3600], ["minutes", 60], ["seconds", 1]]) {
     const many = Math.floor(left / length);
     left %= length;
-    if (many || (unit === "s" && !parts.length)) parts.push(`${many}\u202f${unit}`);
+    if (many || (unit === "seconds" && !parts.length)) parts.push(t(`in_${unit}`, { many }));
     else if (parts.length) break;
   }
-  return parts.slice(0, 2).join(" ");
+  return parts.slice(0, most).join(" ");
 }
 
-export const clock = (seconds) =>
-  new Date(seconds * 1000).toLocaleTimeString(document.documentElement.lang, { hour12: false });
+// With its date, unless that is today.
+export function clock(seconds) {
+  const at = new Date(seconds * 1000);
+  const time = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  const date = at.toDateString() === new Date().toDateString() ? {} : { month: "short", day: "numeric" };
+  return at.toLocaleString(document.documentElement.lang, { ...date, ...time });
+}
 export const day = (seconds) =>
   seconds === null || seconds === undefined ? "–"
     : new Date(seconds * 1000).toLocaleString(document.documentElement.lang,
-      { dateStyle: "medium", timeStyle: "short", hour12: false });
+      { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });

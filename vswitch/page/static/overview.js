@@ -11,6 +11,7 @@ import { t } from "./texts.js";
 const SLOW = 250; // ms: above this people notice it in a call
 const MEMBERS_EVERY = 5; // status answers for each look at who else there is
 
+const MOST = 12; // concerns that are named
 const GRAVE = ["bad", "odd", "note"];
 
 let here = null;
@@ -31,12 +32,15 @@ function chart() {
       `${(300 - (values.length - 1 - index) * 300 / (LENGTH - 1)).toFixed(1)} ${(50 - sign * 46 * value / most).toFixed(1)}`);
     return points.length ? `M${points[0].split(" ")[0]} 50L${points.join("L")}L300 50Z` : "";
   };
+  const most = h("span", { class: "most" });
   node.draw = (track) => {
-    const most = Math.max(1000, ...track.rx, ...track.tx);
-    into.setAttribute("d", shape(track.rx, most, 1));
-    out.setAttribute("d", shape(track.tx, most, -1));
+    const peak = Math.max(0, ...track.rx, ...track.tx);
+    const scale = Math.max(1000, peak);
+    say(most, t("at_most", { rate: rate(peak) }));
+    into.setAttribute("d", shape(track.rx, scale, 1));
+    out.setAttribute("d", shape(track.tx, scale, -1));
   };
-  return node;
+  return Object.assign(node, { most });
 }
 
 // What is wrong, as sentences; each has a key that stays while it is the same thing.
@@ -95,7 +99,7 @@ export const overview = {
       h("div", { class: "halves" },
         card(t("attention"), list, well),
         card(t("last_90"), h("p", { class: "legend note" },
-          h("span", { class: "rx" }, t("into")), h("span", { class: "tx" }, t("out_of"))), traffic)));
+          h("span", { class: "rx" }, t("into")), h("span", { class: "tx" }, t("out_of")), traffic.most), traffic)));
     picture.run();
   },
 
@@ -120,6 +124,9 @@ export const overview = {
     picture.show(app);
     traffic.draw(history.all);
     const found = [...concerns(app)].sort((a, b) => GRAVE.indexOf(a[0]) - GRAVE.indexOf(b[0]));
+    if (found.length > MOST) {
+      found.splice(MOST, Infinity, ["rest", "rest", t("more_concerns", { count: found.length - MOST })]);
+    }
     keyed(list, found, (each) => each[1], () => h("li"), (node, [kind, , text]) => {
       node.className = kind;
       say(node, text);

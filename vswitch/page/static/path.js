@@ -11,8 +11,8 @@ export function pathOf({ via }) {
   return { kind: "foreign", word: kind };
 }
 
-// A cell with that, the lane if it has one, and where the other end is.
-export function path(cell, { via, lane }) {
+// A cell with that, the lane if it has one, whether its handshake lacks ML-KEM-768, and where the other end is.
+export function path(cell, { via, lane, post_quantum: quantum }) {
   if (!via && lane === undefined) {
     say(cell, "–"); // a member that is away
     mark(cell, "data-none", true);
@@ -26,6 +26,6 @@ export function path(cell, { via, lane }) {
   const { kind, word } = pathOf({ via });
   mark(badge, "class", `badge ${kind}`);
   say(badge, word);
-  say(of, lane ?? "");
+  say(of, [lane, quantum === false && t("no_quantum")].filter(Boolean).join(" · "));
   say(where, via ? via.slice(via.indexOf(":") + 1) : "");
 }

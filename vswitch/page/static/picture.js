@@ -10,6 +10,9 @@ const MOST = 60; // cards; the table of ports has all
 const CARD = 66; // px, as in style.css
 const GAP = 14;
 const NARROW = 720; // px of the picture
+const WIDE = 1500; // px of the picture, from which there is room for
+const MANY = 16; // cards and more in two columns a side,
+const ASIDE = 36; // px between these
 const MOST_TOP = 200; // px: a switch with many ports is seen without scrolling
 
 // 0 for nothing, 1 for 1 kbit/s, one more for each tenfold.
@@ -94,18 +97,23 @@ export class Picture {
     out.style.opacity = known.tx ? 1 : 0;
   }
 
-  // Where everything is; the cards have a fixed height, so that this needs no measuring.
+  // Where everything is; the cards have a fixed height, so that this needs no measuring. On each side
+  // of the switch a card is one step below the one before it. Many, where there is room, are in two
+  // columns a side and half a step apart: the cable of an outer one passes between two inner ones.
   place() {
     if (!this.shown) return;
     const width = this.node.clientWidth;
     const narrow = width < NARROW;
-    const columns = narrow ? 1 : 2;
-    const card = narrow ? width - 44 : Math.min(340, Math.max(220, width * 0.3));
-    const rows = Math.ceil(this.shown.length / columns);
+    const twofold = width >= WIDE && this.shown.length > MANY;
+    const step = (CARD + GAP) / (twofold ? 2 : 1);
+    const card = narrow ? width - 44 : Math.min(340, Math.max(220, width * (twofold ? 0.17 : 0.3)));
+    const inner = twofold ? card + ASIDE : 0; // from the edge to the inner column
+    const sides = narrow ? 1 : 2;
+    const most = Math.ceil(this.shown.length / sides);
     const panel = { width: narrow ? width : Math.min(300, width * 0.22),
-      height: narrow ? 118 : Math.min(260, Math.max(118, rows * 30)) };
+      height: narrow ? 118 : Math.min(260, Math.max(118, most * 30)) };
     const below = narrow ? panel.height + 22 : 0;
-    const height = Math.max(below + rows * (CARD + GAP), panel.height + 20);
+    const height = Math.max(below + (most - 1) * step + CARD + GAP, panel.height + 20);
     this.node.style.height = `${height}px`;
     this.cables.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const left = (width - panel.width) / 2;
@@ -115,14 +123,14 @@ export class Picture {
     const cables = this.cables.known ?? new Map();
     const last = this.shown.findLastIndex((each) => each.port);
     this.bus.setAttribute("d", narrow && last >= 0
-      ? `M20 ${panel.height}L20 ${below + last * (CARD + GAP) + CARD / 2}` : "");
+      ? `M20 ${panel.height}L20 ${below + last * step + CARD / 2}` : "");
     this.shown.forEach((each, index) => {
-      const right = index % columns === 1;
-      const row = Math.floor(index / columns);
-      const inColumn = columns === 1 ? rows : right ? Math.floor(this.shown.length / 2) : rows;
-      const free = height - below - inColumn * (CARD + GAP) + GAP;
-      const y = below + row * (CARD + GAP) + (narrow ? 0 : free / 2);
-      const x = narrow ? 44 : right ? width - card : 0;
+      const right = index % sides === 1;
+      const nth = Math.floor(index / sides);
+      const many = right ? Math.floor(this.shown.length / 2) : most;
+      const y = below + nth * step + (narrow ? 0 : (height - (many - 1) * step - CARD) / 2);
+      const aside = narrow ? 44 : twofold && nth % 2 === 0 ? inner : 0;
+      const x = right ? width - card - aside : aside;
       const node = this.list.known.get(each.key);
       Object.assign(node.style, { left: `${x}px`, top: `${y}px`, width: `${card}px` });
       const middle = y + CARD / 2;
@@ -130,10 +138,10 @@ export class Picture {
       if (narrow) {
         path = `M44 ${middle}L20 ${middle}`;
       } else {
-        const slot = top + 22 + (panel.height - 44) * (inColumn === 1 ? 0.5 : row / (inColumn - 1));
-        const [from, to] = right ? [width - card, left + panel.width] : [card, left];
+        const slot = top + 22 + (panel.height - 44) * (many === 1 ? 0.5 : nth / (many - 1));
+        const [begin, from, to] = right ? [x, width - inner - card, left + panel.width] : [x + card, inner + card, left];
         const bend = (to - from) / 2;
-        path = `M${from} ${middle}C${from + bend} ${middle} ${to - bend} ${slot} ${to} ${slot}`;
+        path = `M${begin} ${middle}L${from} ${middle}C${from + bend} ${middle} ${to - bend} ${slot} ${to} ${slot}`;
       }
       for (const line of cables.get(each.key)?.children ?? []) line.setAttribute("d", path);
     });

@@ -54,6 +54,7 @@ export async function portSettings(app, name) {
   const known = new Map(said.in_force.map((each) => [each.key, each]));
   const fields = PARTS.flatMap(([, keys]) => keys).filter((key) => known.has(key))
     .map((key) => field(known.get(key), known.get(key)));
+  mark(fields[0].node.querySelector("input"), "autofocus", true);
   const problem = h("p", { class: "bad-text lines-of-text", role: "alert" });
   const keep = h("input", { type: "checkbox" });
   const done = h("button", { class: "primary" }, t("save"));

@@ -58,7 +58,7 @@ export const ports = {
       { head: t("rtt"), update: spark("rtt", 5, (port) => of(port).rtt, (port) => milliseconds(port.rtt_ms)), sort: (port) => port.rtt_ms ?? -1 },
       { head: t("dropped"), number: true, cell: (port) => count(dropped(port.drops)), sort: (port) => dropped(port.drops) },
       { head: t("queue"), number: true, cell: (port) => count(port.queued_frames), sort: (port) => port.queued_frames },
-      { head: t("since"), cell: (port) => port.since && duration(Date.now() / 1000 - port.since).split(" ")[0], sort: (port) => port.since ?? 0 },
+      { head: t("since"), cell: (port) => port.since && duration(Date.now() / 1000 - port.since, 1), sort: (port) => port.since ?? 0 },
     ], (port) => port.port, t("no_ports"));
     const find = h("input", { type: "search", "aria-label": t("find_port"), placeholder: t("find_port"),
       value: app.argument ?? "", on: { input: () => this.update(app) } });

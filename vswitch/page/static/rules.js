@@ -45,7 +45,7 @@ export const rules = {
     here = { found, note, box, view, facts, mine, edit, place, strip, editor: null, turns: 0 };
     strip.addEventListener("saved", () => look(app));
     main.append(h("h1", null, t("rules")), strip,
-      h("section", { class: "card" }, h("div", { class: "row head" }, h("h2", null, t("rules")), mine, edit), view, place), box);
+      h("section", { class: "card" }, h("div", { class: "row head" }, h("h2", null, t("in_force")), mine, edit), view, place), box);
     if (draft !== null && draft.network === app.network && edit !== null) begin(app, { ...draft, dirty: true });
     draft = null;
   },

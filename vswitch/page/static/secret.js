@@ -9,7 +9,8 @@ export function copied(app, text, label) {
       await navigator.clipboard.writeText(text);
       app.say(t("copied"));
     } catch {
-      getSelection().selectAllChildren(code); // the browser does not let us
+      getSelection().selectAllChildren(code); // over plain HTTP of another host no page may copy
+      app.say(t("not_copied"));
     }
   } } }, t("copy"));
   return { code, button };

@@ -3,10 +3,12 @@
 import * as api from "./api.js";
 import { confirm } from "./dialogs.js";
 import { card, h, say } from "./dom.js";
+import { form } from "./forms.js";
 import { duration, size } from "./numbers.js";
 import { reason } from "./refusals.js";
 import { table } from "./table.js";
 import { t } from "./texts.js";
+import { badge, unsaved } from "./unsaved.js";
 
 const EVERY = 3; // status answers for each look at the leases
 
@@ -19,6 +21,14 @@ const action = (word, about, act) => (cell, each) => {
   }
 };
 
+const sum = (counts) => Object.values(counts).reduce((all, many) => all + many, 0);
+
+function place(cell, each) {
+  if (!cell.firstChild) cell.append(h("span"), " ", badge());
+  say(cell.firstChild, each.listen);
+  cell.lastChild.hidden = !each.live;
+}
+
 export const services = {
   key: "services",
 
@@ -30,7 +40,10 @@ export const services = {
     };
     const unpublish = async (rule) => {
       if (!(await confirm(t("unpublish_ask", rule), t("unpublish_detail"), t("unpublish")))) return;
-      api.remove("v1/published", { listen: rule.listen }).catch(app.fail);
+      api.remove("v1/published", { listen: rule.listen }).then((said) => {
+        app.say(t(said.in_file ? "still_in_file" : "unpublished", rule));
+        here?.strip.look();
+      }, app.fail);
     };
     const leases = table(t("leases"), [
       { head: t("address"), head_of_row: true, cell: (each) => each.address, sort: (each) => each.address },
@@ -38,27 +51,29 @@ export const services = {
       { head: t("host_name"), cell: (each) => each.name || null, sort: (each) => each.name },
       { head: t("port"), cell: (each) => each.port, sort: (each) => each.port },
       { head: t("expires"), cell: (each) => duration(each.expires_s), sort: (each) => each.expires_s },
-      ...(may ? [{ head: t("actions"), update: action(t("free"), (each) => each.address, end) }] : []),
+      ...(may ? [{ head: t("actions"), wide: true, update: action(t("free"), (each) => each.address, end) }] : []),
     ], (each) => each.address, t("no_leases"));
     const published = table(t("published"), [
-      { head: t("listens_at"), head_of_row: true, cell: (each) => each.listen, sort: (each) => each.listen },
+      { head: t("listens_at"), head_of_row: true, update: place, sort: (each) => each.listen },
       { head: t("leads_to"), cell: (each) => each.to, sort: (each) => each.to },
       { head: t("address"), cell: (each) => each.address ?? (each.why && t(`why_${each.why}`)) },
       { head: t("open_now"), number: true, cell: (each) => each.open, sort: (each) => each.open },
       { head: t("total"), number: true, cell: (each) => each.total, sort: (each) => each.total },
+      { head: t("failed_ones"), number: true, cell: (each) => sum(each.failed), sort: (each) => sum(each.failed) },
       { head: t("moved"), cell: (each) => `↑ ${size(each.up_bytes)}  ↓ ${size(each.down_bytes)}` },
-      ...(may ? [{ head: t("actions"), update: action(t("unpublish"), (each) => each.listen, unpublish) }] : []),
+      ...(may ? [{ head: t("actions"), wide: true, update: action(t("unpublish"), (each) => each.listen, unpublish) }] : []),
     ], (each) => each.listen, t("no_published"));
     const listeners = table(t("listeners"), [
       { head: t("name"), head_of_row: true, cell: (each) => each.name },
       { head: t("kind"), cell: (each) => each.kind },
       { head: t("listens_at"), cell: (each) => each.listen },
-      { head: t("denied"), number: true, cell: (each) => Object.values(each.refused).reduce((sum, many) => sum + many, 0) },
+      { head: t("denied"), number: true, cell: (each) => sum(each.refused) },
     ], (each) => each.name, t("nothing"));
     const note = h("p", { class: "note" });
     const others = card(t("listeners"), listeners.node);
-    here = { leases, published, listeners, note, others, turns: 0 };
-    main.append(h("h1", null, t("services")), card(t("published"), may ? publishForm(app) : "", published.node),
+    const strip = unsaved(app);
+    here = { leases, published, listeners, note, others, strip, turns: 0 };
+    main.append(h("h1", null, t("services")), strip, card(t("published"), may ? publishForm(app) : "", published.node),
       card(t("leases"), note, leases.node), others);
   },
 
@@ -77,16 +92,18 @@ export const services = {
 function publishForm(app) {
   const listen = h("input", { required: true, placeholder: "tcp://:8080" });
   const to = h("input", { required: true, placeholder: "pc1:80" });
-  const form = h("form", { class: "row", on: { submit: (event) => {
-    event.preventDefault();
-    api.post("v1/published", { listen: listen.value.trim(), to: to.value.trim() })
-      .then(() => form.reset(), app.fail);
-  } } }, h("label", null, t("listens_at"), listen), h("label", null, t("leads_to"), to),
+  const keep = h("input", { type: "checkbox" });
+  const node = form({ class: "row" }, async () => {
+    await api.post("v1/published", { listen: listen.value.trim(), to: to.value.trim() }, { save: keep.checked || null });
+    node.reset();
+    here?.strip.look();
+  }, h("label", null, t("listens_at"), listen), h("label", null, t("leads_to"), to), h("label", { class: "check" }, keep, t("keep")),
   h("button", { class: "primary" }, t("publish")));
-  return h("div", { class: "stack" }, h("p", { class: "note" }, t("publish_lead")), form);
+  return h("div", { class: "stack" }, h("p", { class: "note" }, t("publish_lead")), node);
 }
 
 function load(app) {
+  here?.strip.look();
   api.get("v1/leases").then((said) => {
     if (here === null) return;
     here.leases.show(said.leases);

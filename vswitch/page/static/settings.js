@@ -1,7 +1,9 @@
 // What is set, where it was said, and a way to change it.
 
 import * as api from "./api.js";
-import { card, h, say } from "./dom.js";
+import { card, h, refill, say } from "./dom.js";
+import { form } from "./forms.js";
+import { day } from "./numbers.js";
 import { portSettings } from "./port_settings.js";
 import { read, source } from "./setting.js";
 import { table } from "./table.js";
@@ -24,34 +26,29 @@ function value(app) {
       cell.replaceChildren(words);
       return;
     }
+    const again = () => {
+      cell.shown = null;
+      here.found.show(here.all());
+    };
     const begin = () => {
-      const input = h("input", { value: each.text, "aria-label": each.key, spellcheck: "false" });
-      const form = h("form", { class: "row tight", on: { submit: (event) => {
-        event.preventDefault();
-        cell.shown = null;
-        change(app, each.key, input.value);
-      } } }, input, h("button", { class: "small primary" }, t("save")),
-      h("button", { type: "button", class: "small quiet", on: { click: () => {
-        cell.shown = null;
-        here.found.show(here.all());
-      } } }, t("cancel")));
-      cell.replaceChildren(form);
+      const input = h("input", { value: each.text, "aria-label": each.key, spellcheck: "false", autocomplete: "off" });
+      cell.replaceChildren(form({ class: "row tight" }, async () => {
+        await change(app, each.key, input.value);
+        await load(app);
+        again(); // the same value is shown once more
+      }, input, h("button", { class: "small primary" }, t("save")),
+      h("button", { type: "button", class: "small quiet", on: { click: again } }, t("cancel"))));
       input.focus();
       input.select();
     };
-    cell.replaceChildren(h("div", { class: "row tight" }, words,
+    refill(cell, h("div", { class: "row tight" }, words,
       h("button", { type: "button", class: "small quiet", "aria-label": `${t("change")}: ${each.key}`, on: { click: begin } }, t("change"))));
   };
 }
 
 async function change(app, key, text) {
-  try {
-    await api.patch(pathOf(here.chosen.value), { [key]: read(text) }, { save: here.keep.checked || null });
-    app.say(t("changed", { key, value: text }));
-  } catch (error) {
-    app.fail(error);
-  }
-  load(app);
+  await api.patch(pathOf(here.chosen.value), { [key]: read(text) }, { save: here.keep.checked || null });
+  app.say(t("changed", { key, value: text }));
 }
 
 export const settings = {
@@ -75,7 +72,7 @@ export const settings = {
       load(app);
       usual.focus();
     } } }, t("usual_settings")) : null;
-    here = { found, chosen, keep, about, strip, usual, said: [], names: null };
+    here = { found, chosen, keep, about, strip, usual, said: [], names: null, oldKey: null };
     here.all = () => here.said.filter((each) => !set.checked || each.source);
     main.append(h("h1", null, t("settings")), strip,
       h("div", { class: "card" },
@@ -92,6 +89,7 @@ export const settings = {
     fill(app);
     if (app.argument !== null) chosen.value = app.argument;
     load(app);
+    loadKey(app);
   },
 
   update(app) {
@@ -99,11 +97,14 @@ export const settings = {
     const { status } = app;
     const facts = [["version", status.version], ["subnet", status.subnet], ["mtu", status.mtu],
       ["listens", [...status.listens, status.https && `https ${status.https}`].filter(Boolean).join(", ")],
-      ["reached_at", status.publics.join(", ") || "–"], ["key", status.key ?? "–"]];
+      ["reached_at", status.publics.join(", ") || "–"], ["key", status.key ?? "–"], ["old_key", here.oldKey]];
     if (here.about.children.length === 0) {
       here.about.append(...facts.map(([key]) => h("div", null, h("dt", null, t(key)), h("dd"))));
     }
-    facts.forEach(([, text], index) => say(here.about.children[index].lastElementChild, String(text)));
+    facts.forEach(([, text], index) => {
+      here.about.children[index].hidden = text === null;
+      say(here.about.children[index].lastElementChild, String(text));
+    });
   },
 
   leave() {
@@ -122,11 +123,20 @@ function fill(app) {
   here.chosen.value = before;
 }
 
+// While a new key replaces one, who has not moved.
+function loadKey(app) {
+  api.get("v1/rekey").then(({ old_key: key, until, waiting }) => {
+    if (here === null || !key) return;
+    const names = waiting.map((each) => each.name).join(", ") || "–";
+    here.oldKey = t("old_key_until", { key, day: day(until), names });
+  }, app.fail);
+}
+
 function load(app) {
-  if (here === null) return;
+  if (here === null) return undefined;
   here.strip.look();
   if (here.usual) here.usual.hidden = here.chosen.value === "";
-  api.get(pathOf(here.chosen.value)).then((said) => {
+  return api.get(pathOf(here.chosen.value)).then((said) => {
     if (here === null) return;
     here.said = said.in_force;
     here.found.show(here.all());

@@ -2,19 +2,20 @@
 
 import { h, keyed, mark, say } from "./dom.js";
 
-// A table with a caption, a column for each of `columns` ({key, head, cell(item) or
-// update(td, item), number, long, sort(item)}), and `show(items)`.
+// A table with a caption, a column for each of `columns` ({head, cell(item) or update(td, item),
+// number, long, wide, sort(item)}), and `show(items)`. Where there is no room each row is a card, of which a
+// `long` or `wide` cell has the whole width. The roles are said since it is no table to a browser then.
 export function table(caption, columns, keyOf, empty) {
   let order = null;
   let shown = [];
-  const body = h("tbody");
+  const body = h("tbody", { role: "rowgroup" });
   const none = h("p", { class: "empty" }, empty);
   const heads = columns.map((column) => {
     if (!column.sort) {
-      return h("th", { scope: "col", class: column.number && "number" }, column.head);
+      return h("th", { scope: "col", role: "columnheader", class: column.number && "number" }, column.head);
     }
     const button = h("button", { type: "button", class: "sort", on: { click: turn } }, column.head);
-    const head = h("th", { scope: "col", class: column.number && "number" }, button);
+    const head = h("th", { scope: "col", role: "columnheader", class: column.number && "number" }, button);
     function turn() {
       const down = order?.column === column && !order.down;
       order = { column, down };
@@ -27,14 +28,15 @@ export function table(caption, columns, keyOf, empty) {
   const frame = h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", null, h("caption", { class: "hidden" }, caption),
-      h("thead", null, h("tr", null, heads)), body),
+    h("table", { role: "table" }, h("caption", { class: "hidden" }, caption),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), body),
   );
   const create = () =>
-    h("tr", null, columns.map((column) =>
+    h("tr", { role: "row" }, columns.map((column) =>
       h(column.head_of_row ? "th" : "td", {
-        class: column.number ? "number" : column.long && "long",
+        class: ["number", "long", "wide"].filter((each) => column[each]).join(" ") || null,
         scope: column.head_of_row && "row",
+        role: column.head_of_row ? "rowheader" : "cell",
         "data-label": column.head,
       })));
   const update = (row, item) => {

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { confirm } from "./dialogs.js";
 import { card, h } from "./dom.js";
+import { form } from "./forms.js";
 import { nameInput } from "./names.js";
 import { day, duration } from "./numbers.js";
 import { copied } from "./secret.js";
@@ -41,22 +42,15 @@ function made(app, said, place) {
       h("button", { type: "button", class: "quiet", on: { click: () => place.replaceChildren() } }, t("done"))))));
 }
 
-function form(app, place) {
+function creation(app, place) {
   const name = nameInput();
   const kind = h("select", { "aria-describedby": "role-help" }, ROLES.map((each) => h("option", { value: each }, t(each))));
-  const button = h("button", { class: "primary" }, t("create_token"));
-  const node = h("form", { class: "row", on: { submit: async (event) => {
-    event.preventDefault();
-    button.disabled = true;
-    try {
-      made(app, await api.post("v1/tokens", { name: name.value.trim(), role: kind.value }), place);
-      node.reset();
-      load(app);
-    } catch (error) {
-      app.fail(error);
-    }
-    button.disabled = false;
-  } } }, h("label", null, t("token_name"), name), h("label", null, t("role"), kind), button);
+  const node = form({ class: "row" }, async () => {
+    made(app, await api.post("v1/tokens", { name: name.value.trim(), role: kind.value }), place);
+    node.reset();
+    load(app);
+  }, h("label", null, t("token_name"), name), h("label", null, t("role"), kind),
+  h("button", { class: "primary" }, t("create_token")));
   return node;
 }
 
@@ -71,13 +65,13 @@ export const tokens = {
       { head: t("role"), update: role, sort: (each) => ROLES.indexOf(each.role) },
       { head: t("created"), cell: (each) => day(each.created), sort: (each) => each.created },
       { head: t("last_used"), sort: (each) => each.used ?? 0,
-        cell: (each) => each.used && t("ago", { age: duration(Date.now() / 1000 - each.used).split(" ")[0] }) },
-      { head: t("actions"), update: revoke(app) },
+        cell: (each) => each.used && t("ago", { age: duration(Date.now() / 1000 - each.used, 1) }) },
+      { head: t("actions"), wide: true, update: revoke(app) },
     ], (each) => `${each.name} ${each.created}`, t("nothing"));
     const place = h("div", { "aria-live": "polite" });
     here = { found, turns: 0 };
     main.append(h("h1", null, t("tokens")),
-      card(t("new_token"), h("p", { class: "note", id: "role-help" }, t("tokens_lead")), form(app, place), place),
+      card(t("new_token"), h("p", { class: "note", id: "role-help" }, t("tokens_lead")), creation(app, place), place),
       h("div", { class: "card" }, found.node));
   },
 
