@@ -18,7 +18,7 @@ from vswitch.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "VSWITCH_TEST_INSIDE"
-FILE_TIMEOUT = 300  # seconds for one file of tests
+FILE_TIMEOUT = 3600  # seconds for one file of tests: it ends what hangs, on however slow a machine
 
 
 def pytest_configure(config):
