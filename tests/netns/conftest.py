@@ -18,7 +18,7 @@ from vswitch.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "VSWITCH_TEST_INSIDE"
-FILE_TIMEOUT = 300  # seconds for one file of tests
+FILE_TIMEOUT = 3600  # seconds for one file of tests: it ends what hangs, on however slow a machine
 
 
 def pytest_configure(config):
@@ -32,14 +32,17 @@ def pytest_itemcollected(item):
 
 
 @functools.cache
-def results_inside(path):
-    """What became of each test of the file: name → None for passed, or the report."""
+def results_inside(path, long):
+    """What became of each test of the file, of the long ones or of the others: name → None for
+    passed, or the report.
+    """
+    marks = "inside and long" if long else "inside and not long"
     with tempfile.TemporaryDirectory() as scratch, Lab() as lab:
         report = Path(scratch) / "report.xml"
         run = lab.host("inside").run(
             [
                 *(sys.executable, "-m", "pytest", str(path), f"--rootdir={ROOT}", "-q"),
-                *("-m", "inside", "-p", "no:cacheprovider", f"--junitxml={report}"),
+                *("-m", marks, "-p", "no:cacheprovider", f"--junitxml={report}"),
             ],
             env={INSIDE: "1", "TMPDIR": scratch},
             timeout=FILE_TIMEOUT,
@@ -58,7 +61,8 @@ def results_inside(path):
 def pytest_pyfunc_call(pyfuncitem):
     if pyfuncitem.get_closest_marker("inside") is None or INSIDE in os.environ:
         return None
-    results, output = results_inside(pyfuncitem.path)
+    long = pyfuncitem.get_closest_marker("long") is not None
+    results, output = results_inside(pyfuncitem.path, long)
     if pyfuncitem.name not in results:
         pytest.fail(f"did not run inside:\n{output}", pytrace=False)
     if results[pyfuncitem.name] is not None:

@@ -16,6 +16,7 @@ from vswitch.lab.nat import NatSpec
 NAME = "switch.example"
 SIX = "2001:db8::1"
 ELSEWHERE = "192.0.2.9"
+SOON = 30  # seconds: some, on a slow machine; a session that has to be found dead takes longer
 
 
 def names(host, *addresses):
@@ -48,7 +49,7 @@ def pause(lan, change):
     log = host.directory / f"ping-{time.monotonic_ns()}.txt"
     since = lan.port("pc1")["since"]
     with log.open("wb") as output:
-        process = host.popen(["ping", "-D", "-i0.1", "-w60", there], stdout=output)
+        process = host.popen(["ping", "-D", "-i0.1", "-w180", there], stdout=output)
         wait_until(lambda: log.read_text().count("bytes from") > 20, "answers", timeout=30)
         changed = time.time()
         change()
@@ -59,7 +60,6 @@ def pause(lan, change):
             ]
 
         wait_until(lambda: stamps()[-1] > changed + 1, "answers after it", timeout=50)
-        time.sleep(1)
         process.terminate()
         process.wait(10)
     times = stamps()
@@ -76,7 +76,7 @@ def dropped(lan, what):
 
 @pytest.mark.netns("ip", "ping", "nft")
 def test_a_family_that_is_dropped_on_the_way_is_left(lan):
-    assert pause(lan, lambda: dropped(lan, "ether type ip6")) < 10
+    assert pause(lan, lambda: dropped(lan, "ether type ip6")) < SOON
     assert lan.port("pc1")["via"].startswith("udp:192.0.2.")
 
 
@@ -84,8 +84,8 @@ def test_a_family_that_is_dropped_on_the_way_is_left(lan):
 @pytest.mark.parametrize("way", ["saddr", "daddr"])
 def test_a_family_that_is_dropped_in_one_direction_is_left(lan, way):
     """The other end is heard, and answers nothing that the member sends; or the other way round."""
-    other = lan.members["pc2"].popen(["ping", "-i0.2", "-w60", ipv4(lan, "pc1")])
-    assert pause(lan, lambda: dropped(lan, f"ip6 {way} 2001:db8::11 meta l4proto udp")) < 10
+    other = lan.members["pc2"].popen(["ping", "-i0.2", "-w180", ipv4(lan, "pc1")])
+    assert pause(lan, lambda: dropped(lan, f"ip6 {way} 2001:db8::11 meta l4proto udp")) < SOON
     assert lan.port("pc1")["via"].startswith("udp:192.0.2.")
     other.terminate()
     other.wait(10)
@@ -106,7 +106,7 @@ def test_the_status_says_that_the_switch_is_silent_while_it_is(lan):
 @pytest.mark.netns("ip", "ping")
 def test_a_member_that_comes_to_a_network_of_ipv4_alone_is_back_at_once(lan):
     host = lan.members["pc1"]
-    assert pause(lan, lambda: host.run(["ip", "-6", "addr", "flush", "dev", UNDERLAY])) < 5
+    assert pause(lan, lambda: host.run(["ip", "-6", "addr", "flush", "dev", UNDERLAY])) < SOON
 
 
 @pytest.mark.netns("ip", "ping")
@@ -119,19 +119,19 @@ def test_a_switch_that_moves_with_its_name_is_found(lan):
         # pc2 knows the switch by the old address alone, which it keeps as well.
         lan.switch.call(netlink.add_address, UNDERLAY, f"{SWITCH_ADDRESS}/24")
 
-    assert pause(lan, move) < 10
+    assert pause(lan, move) < SOON
 
 
 @pytest.mark.netns("ip", "ping")
 def test_a_member_that_changes_to_the_other_family_and_back_is_back_at_once(lan):
     host = lan.members["pc1"]
-    assert pause(lan, lambda: host.run(["ip", "-6", "addr", "flush", "dev", UNDERLAY])) < 5
+    assert pause(lan, lambda: host.run(["ip", "-6", "addr", "flush", "dev", UNDERLAY])) < SOON
 
     def back():
         host.run(["ip", "-4", "addr", "flush", "dev", UNDERLAY])
         host.run(["ip", "addr", "add", "2001:db8::12/64", "dev", UNDERLAY, "nodad"])
 
-    assert pause(lan, back) < 5
+    assert pause(lan, back) < SOON
     assert "2001:db8" in lan.port("pc1")["via"]
 
 
@@ -146,7 +146,7 @@ def test_a_member_without_any_address_is_back_with_the_next_one(lan):
         away.back = time.time()
 
     gap = pause(lan, away)
-    assert gap < 10 + time.time() - away.back
+    assert gap < SOON + time.time() - away.back
     assert "192.0.2.77" in lan.port("pc1")["via"]
 
 
@@ -159,10 +159,10 @@ def test_of_two_addresses_of_a_name_the_one_that_lives_is_taken_and_kept(lan):
         both = f"{{ 192.0.2.11, {address} }}"  # pc1 and the switch
         dropped(lan, f"ether type ip6 drop\nip saddr {both} ip daddr {both}")
 
-    assert pause(lan, lambda: without(SWITCH_ADDRESS)) < 10
+    assert pause(lan, lambda: without(SWITCH_ADDRESS)) < SOON
     # Without its first address the switch is still found, though another has just been it.
     lan.underlay.run(["nft", "flush", "ruleset"])
-    assert pause(lan, lambda: without(ELSEWHERE)) < 10
+    assert pause(lan, lambda: without(ELSEWHERE)) < SOON
 
 
 @pytest.mark.netns("ip", "ping", "nft", "sysctl")
@@ -180,14 +180,14 @@ def test_a_switch_behind_a_router_whose_address_changes_is_found(lan):
     )
     gate.run(["nft", "-f", "-"], input=f"table ip t {{\n{rules}}}")
     names(host, before)
-    assert pause(lan, lambda: dropped(lan, "ether type ip6")) < 10
+    assert pause(lan, lambda: dropped(lan, "ether type ip6")) < SOON
 
     def move():
         gate.call(netlink.remove_address, UNDERLAY, f"{before}/24")
         gate.call(netlink.add_address, UNDERLAY, f"{after}/24")
         names(host, after)
 
-    assert pause(lan, move) < 10
+    assert pause(lan, move) < SOON
     assert joined(lan, "pc1")["state"] == "up"
 
 
@@ -208,5 +208,5 @@ def test_a_member_behind_a_nat_follows_a_switch_that_moves():
             lan.switch.call(netlink.remove_address, UNDERLAY, f"{ELSEWHERE}/24")
             names(host, SWITCH_ADDRESS)
 
-        assert pause(lan, move) < 10
+        assert pause(lan, move) < SOON
         lan.stop()

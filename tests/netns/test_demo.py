@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from vswitch.cli import main
 from vswitch.lab import Lab, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 # Root without capabilities, as an unprivileged user is; but who is root outside of a user namespace
 # may be so inside of it with this capability only (user_namespaces(7)).
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all"]
-TIMEOUT = 120  # seconds for a whole demo on a loaded machine
+TIMEOUT = 300  # seconds for a whole demo on a loaded machine
 
 
 class Demo:
@@ -115,18 +116,10 @@ def test_demo_proves_it_and_leaves_nothing(start, before):
 
 
 @pytest.mark.netns
-def test_report_can_be_read(start):
-    code, output = start("--seconds", "0.2").end()
-    assert code == 0
-    assert re.search(r"pc1  10\.77\.0\.\d+  fe80:", output)
-    assert re.search(r"pc2 → pc1  IPv6 .* 20 of 20 answered", output)
-    assert re.search(r"pc1 → pc2 +\d+ Mbit/s .* checksum right", output)
-    assert output.endswith("all of it held\n")
-
-
-@pytest.mark.netns
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["plugging in pc2", "sending data both ways for"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("plugging in pc2", signal.SIGINT), ("sending data both ways for", signal.SIGTERM)],
+)
 def test_interrupted_demo_leaves_nothing(start, number, moment):
     demo = start("--seconds", "60")
     demo.wait_for(moment)
@@ -149,7 +142,7 @@ def test_killed_demo_leaves_nothing(start):
 
 
 @pytest.mark.netns("nsenter", "ip")
-def test_kept_demo_can_be_entered(start):
+def test_kept_demo_can_be_entered_and_its_report_read(start):
     demo = start("--seconds", "0.2", "--keep")
     demo.wait_for("vswitch status --state")
     enter = re.search(r"^  pc1 +(nsenter .*)$", demo.said(), re.MULTILINE)[1]
@@ -172,6 +165,9 @@ def test_kept_demo_can_be_entered(start):
     demo.process.send_signal(signal.SIGINT)
     code, output = demo.end()
     assert code == 0
+    assert re.search(r"pc1  10\.77\.0\.\d+  fe80:", output)
+    assert re.search(r"pc2 → pc1  IPv6 .* 20 of 20 answered", output)
+    assert re.search(r"pc1 → pc2 +\d+ Mbit/s .* checksum right", output)
     assert output.endswith("all of it held\n")
     assert demo.traces() == []
 
@@ -191,13 +187,6 @@ def test_missing_device_node_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf", "4000"])
-def test_wrong_duration_is_refused(seconds):
-    done = subprocess.run(
-        [sys.executable, "-m", "vswitch", "demo", f"--seconds={seconds}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert f"'{seconds}' is no number of seconds" in done.stderr
+def test_wrong_duration_is_refused(seconds, capsys):
+    assert main(["demo", f"--seconds={seconds}"]) == 2
+    assert f"'{seconds}' is no number of seconds" in capsys.readouterr().err

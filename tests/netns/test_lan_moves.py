@@ -1,4 +1,6 @@
-"""A member whose own address changes under traffic: nothing is lost, and the pause is short."""
+"""A member whose own address changes under traffic: nothing is lost. How short the pause is, is
+measured on virtual time: `transport/endpoint/test_moves_sim.py`.
+"""
 
 import re
 import time
@@ -26,27 +28,25 @@ def underlay_address(host):
 
 
 @pytest.mark.netns("ping")
-@pytest.mark.parametrize(("gap", "longest"), [(0.0, 0.5), (1.5, 1.0)])
-def test_a_member_that_gets_another_address_loses_nothing(lan, gap, longest):
+@pytest.mark.parametrize("gap", [0.0, 1.5])
+def test_a_member_that_gets_another_address_loses_nothing(lan, gap):
     """R4: of the pings in both directions every one is answered; late is not lost."""
     member = lan.members["pc1"]
     there = ipv4(lan, "pc2")
     old = underlay_address(member)
     new = old.replace(".11/", ".111/") if ".11/" in old else old.replace(".111/", ".11/")
     count = 300
-    command = ["ping", f"-i{PING}", f"-c{count}", "-W20", there]
+    command = ["ping", f"-i{PING}", f"-c{count}", "-W30", there]
     log = member.directory / f"ping-move-{gap}.txt"
     before = lan.port("pc1")["since"]
     with log.open("wb") as output:
         process = member.popen(command, stdout=output)
         wait_until(lambda: log.read_text().count("bytes from") > 50, "answers of pc2", timeout=60)
         moved(member, old, new, gap=gap)
-        process.wait(60)
+        process.wait(120)
     text = log.read_text()
     answered = {int(number) for number in re.findall(r"bytes from.*icmp_seq=(\d+)", text)}
     assert answered == set(range(1, count + 1)), text[-300:]
-    slowest = max(float(ms) for ms in re.findall(r"time=([\d.]+) ms", text)) / 1000
-    assert slowest - gap <= longest
     port = lan.port("pc1")
     assert port["since"] == before  # the session is the same
     assert port["via"].startswith(f"udp:{new.partition('/')[0]}:")

@@ -1,6 +1,7 @@
 """What tests with real hosts do over and over: reach one another, capture, measure, lease."""
 
 import json
+import re
 import struct
 import subprocess
 import time
@@ -46,6 +47,29 @@ def answers(host, address, *options):
 def reach(host, address, *options):
     """Wait until the address answers: it may be tentative, its neighbours unknown."""
     wait_until(lambda: answers(host, address, *options), f"answer of {address}")
+
+
+class Pings:
+    """A ping that goes on, 20 a second. Late is not lost: how late does not count."""
+
+    def __init__(self, host, address):
+        self.log = host.directory / f"ping-{time.monotonic_ns()}.txt"
+        with self.log.open("wb") as output:
+            self.process = host.popen(["ping", "-n", "-i0.05", address], stdout=output)
+        wait_until(self.heard, "the first answer")
+
+    def heard(self):
+        """The numbers of those that were answered, in the order of the answers."""
+        return [int(each) for each in re.findall(r"icmp_seq=(\d+) ttl", self.log.read_text())]
+
+    def all_answered(self, more=10):
+        """End it once `more` answers have come since now: none is missing before the last."""
+        until = len(self.heard()) + more
+        wait_until(lambda: len(self.heard()) >= until, "more answers", timeout=60)
+        self.process.terminate()
+        self.process.wait(20)
+        heard = self.heard()
+        assert heard == list(range(1, len(heard) + 1))
 
 
 def until_it_says(process, word):
