@@ -160,3 +160,16 @@ def test_what_was_installed_is_removed(system):
     left = system.run("find /etc/systemd /var/lib -name '*vswitch-*' -o -name '*.sock'")
     assert left == ""
     system.run(f"{VSWITCH} service status serve", code=ExitCode.FAILED)
+
+
+def test_a_switch_is_restored_on_an_empty_host(system):
+    system.run(f"{VSWITCH} backup /root/switch.tar --with {CONFIG}; rm -r /var/lib/vswitch {CONFIG}")
+    system.run(f"userdel vswitch; {VSWITCH} restore /root/switch.tar")
+    kept = "/var/lib/vswitch/config.toml"
+    system.run(f"install -D -m 600 {kept} {CONFIG}")
+    said = system.run(f"{VSWITCH} service install serve", code=ExitCode.USAGE)
+    assert f"cannot use {CONFIG}: {CONFIG}: cannot be read: Permission denied" in said
+    system.run(f"install -D -m 644 {kept} {CONFIG}; {VSWITCH} service install serve")
+    assert system.shown(SERVE, *STATE, "User") == [*RUNNING, "vswitch"]
+    assert "pc1" in system.run(f"{VSWITCH} members")
+    assert "probe-failed" not in system.run(f"{VSWITCH} doctor || true")

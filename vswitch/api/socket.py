@@ -151,17 +151,30 @@ def _bind_locked(sock: socket.socket, path: Path) -> None:
         )
     check_owned("directory", path.parent, path.parent.stat(), *owners_beside(path.parent))
     if path.is_socket():
-        if _answers(path):
-            raise VswitchError(
-                f"another vswitch is running and answers on {path}: stop it first, or use "
-                "another --state or --name"
-            )
+        _refuse_second(path)
         path.unlink()
     # The file gets the mode of the socket less the umask (unix(7)), so it never is a wider one.
     os.fchmod(sock.fileno(), _MODE)
     sock.bind(os.fspath(path))
     os.chmod(path, _MODE)
     sock.listen(_BACKLOG)
+
+
+def refuse_second(path: Path) -> None:
+    """Raise `VswitchError` if a running program has this path, or the one in its place: for what
+    changes the host before its own socket is there, and would undo what that program has done.
+    """
+    for each in (path, spare_socket(path)):
+        if each is not None and each.is_socket():
+            _refuse_second(each)
+
+
+def _refuse_second(path: Path) -> None:
+    if _answers(path):
+        raise VswitchError(
+            f"another vswitch is running and answers on {path}: stop it first, or use "
+            "another --state or --name"
+        )
 
 
 def _answers(path: Path) -> bool:

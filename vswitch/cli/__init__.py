@@ -122,6 +122,22 @@ def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParse
     return parser
 
 
+def _check_first(words: Sequence[str], asked: str) -> None:
+    """`ConfigError` for flags in front of the command, of which there are none, and for a command
+    that there is not.
+    """
+    first = words[0]
+    if first.startswith("-") and first not in ("-h", "--help"):
+        flag = first.partition("=")[0]
+        raise ConfigError(f"flags come behind the command: vswitch COMMAND {flag} ...")
+    if asked and asked not in SUMMARIES:
+        from difflib import get_close_matches
+
+        near = get_close_matches(asked, SUMMARIES, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "see `vswitch help commands`"
+        raise ConfigError(f"unknown command {asked}: {hint}")
+
+
 def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
@@ -138,10 +154,8 @@ def _run(argv: Sequence[str] | None) -> int:
     asked = next((word for word in words if not word.startswith("-")), "")
     if words[0] in ("-V", "--version"):
         asked = ""  # nothing else counts
-    if asked and asked not in SUMMARIES:
-        from vswitch.config.sources import unknown
-
-        raise ConfigError(unknown(asked, SUMMARIES, "command"))
+    else:
+        _check_first(words, asked)
     program: list[str] = []
     if asked == "exec" and "--" in words:  # what is behind is the program's, flags and all
         at = words.index("--")

@@ -46,11 +46,14 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("vswitch config check FILE, or vswitch config show, diff, reload, save")
     if args.revert and args.action != "reload":
         raise ConfigError("--revert is for reload")
+    config = config_from(args, LookConfig)
     if args.action == "check":
         check(args.file)
-        answer(f"{args.file}: nothing is wrong")
+        if config.json:
+            print_json({"schema": SCHEMA, "file": str(args.file)})
+        else:
+            answer(f"{args.file}: nothing is wrong")
         return ExitCode.OK
-    config = config_from(args, LookConfig)
     path = config.files.control_socket
     if args.action == "show":
         said = request(path, "config-state")

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"NAME {args.name!r}: {error}") from None
     files = config.files
     no_switch = NotFound(
-        f"no switch has run in {files.path}: start `vswitch serve`, or give the --state of one "
-        "that has, such as /var/lib/vswitch"
+        f"no switch has run in {files.path}: run this on the switch's host, start `vswitch serve` "
+        "there first, or give the --state that it has"
     )
     if not files.registry.exists():
         raise no_switch

@@ -82,6 +82,11 @@ def member_config(args: argparse.Namespace, cls: type[T], table: str) -> T:
             args.name = _name_without_registry(args)
         elif invite is not None:
             args.name = JoinString.parse_untrusted(invite).name or None
+        else:
+            raise ConfigError(
+                "name is missing: give the string that `vswitch invite NAME` has printed at the "
+                "switch, or --name NAME (VSWITCH_NAME) once this host has joined"
+            )
     return config_from(args, cls, table=table, invite=invite)
 
 

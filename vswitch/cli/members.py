@@ -9,7 +9,7 @@ from pathlib import Path
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ExitCode, NotReachable, NotRunning
+from vswitch.errors import ConfigError, ExitCode, NotReachable, NotRunning
 from vswitch.management.client import request
 from vswitch.management.members import invites_of, member_status, ports_up
 from vswitch.management.status import (
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args, LookConfig)
     joined = sorted(config.files.members.glob("*.sock"))
     if joined and not config.files.registry.exists():
+        if args.purge:
+            raise ConfigError("--purge is for the host of the switch, whose registry it changes")
         return _of_joins(config, joined)
     with Registry.open(config.files.registry, create=False) as registry:
         if args.purge:

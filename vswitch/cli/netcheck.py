@@ -8,6 +8,7 @@ from vswitch.cli.common import Subparsers, config_from
 from vswitch.cli.doctor import add_examination, look, report
 from vswitch.config.options import NetcheckConfig
 from vswitch.doctor.findings import PathFacts, behind_nat
+from vswitch.errors import NotFound
 from vswitch.management.status import to_json
 from vswitch.management.tables import table
 
@@ -27,6 +28,11 @@ def run(args: argparse.Namespace) -> int:
     """Ask, and print what was measured and what is wrong."""
     config = config_from(args, NetcheckConfig)
     facts = look(config, args.target, way_alone=True, time=config.time or 0.0)
+    if not facts.paths and not facts.failed:
+        raise NotFound(
+            f"this machine is no member, in {config.files.path}: give a join string, or HOST:PORT "
+            "of a switch"
+        )
     heads = ["SWITCH", "UDP", "HTTPS", "DATAGRAM", "LINK MTU", "SEEN AT", "NAT", "PORTS", "KEEPS"]
     shown = table(heads, [_row(each) for each in facts.paths])
     return report(config, facts, {"paths": to_json(list(facts.paths))}, [shown])

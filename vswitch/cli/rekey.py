@@ -10,7 +10,7 @@ from vswitch.config.options import RekeyConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ExitCode
 from vswitch.management.client import request
-from vswitch.management.status import RekeyStatus, from_json
+from vswitch.management.status import SCHEMA, RekeyStatus, from_json
 from vswitch.management.tables import rekey_text
 
 _PATIENCE = 30.0  # seconds: the disk is written several times
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         said = request(path, "rekey", _PATIENCE, grace=config.grace or 0.0, force=args.force)
     status = from_json(said, RekeyStatus)
     if config.json:
-        print_json(said)
+        print_json({"schema": SCHEMA, **said})
     else:
         answer(rekey_text(status, time.time()))
     if status.old_key is not None and not args.status:

@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
         new = to_name(args.new)
     except ValueError as error:
         raise ConfigError(f"NEW {args.new!r}: {error}") from None
+    if new == args.name:
+        raise ConfigError(f"NEW {new}: that is its name already")
     copied: dict[str, list[str]] = {}
 
     def copy() -> None:

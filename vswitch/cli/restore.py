@@ -45,7 +45,10 @@ def run(args: argparse.Namespace) -> int:
     written = restore(config.files, args.file, data, force=args.force)
     say(f"vswitch: {config.files.path} has the switch again: {', '.join(written)}")
     if CONFIG in written:
-        say(f"vswitch: its configuration file is {config.files.path / CONFIG}")
+        say(
+            f"vswitch: its configuration file is {config.files.path / CONFIG}, which belongs where "
+            "`vswitch serve --config` looks: /etc/vswitch/vswitch.toml for a service"
+        )
     return ExitCode.OK
 
 

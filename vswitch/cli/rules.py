@@ -42,7 +42,11 @@ def run(args: argparse.Namespace) -> int:
         from vswitch.features.rule_set import read_rules  # needed by no other command
 
         rules = read_rules(*_rules_of(args.file, config.network))
-        answer(f"{args.file}: {len(rules.rules)} rules are right, {len(rules.tests)} tests hold")
+        counts = {"rules": len(rules.rules), "tests": len(rules.tests)}
+        if config.json:
+            print_json({"schema": SCHEMA, "file": str(args.file), **counts})
+        else:
+            answer("{}: {rules} rules are right, {tests} tests hold".format(args.file, **counts))
         return ExitCode.OK
     path = config.files.control_socket
     if args.action == "load":

@@ -87,18 +87,22 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(file: str, state: Path) -> str:
     """The unit as this host needs it."""
-    program = Path(sysconfig.get_path("scripts")) / "vswitch"
-    if _PACKAGED.exists() and (not program.exists() or _PACKAGED.samefile(program)):
-        program = _PACKAGED
     text = installed(f"lib/systemd/system/{file}").read_text()
     exec_line = next(line for line in text.splitlines() if line.startswith("ExecStart="))
     words = exec_line.removeprefix("ExecStart=").split(" ")
-    words[0] = _word("this vswitch", program)
+    words[0] = _word("this vswitch", _program())
     if state != STATE:
         words[-1] = _word("--state", state)
         mine = "StateDirectory=vswitch\nStateDirectoryMode=0700\n"
         text = text.replace(mine, f"ReadWritePaths={words[-1]}\n")
     return MARK + text.replace(exec_line, "ExecStart=" + " ".join(words))
+
+
+def _program() -> Path:
+    program = Path(sysconfig.get_path("scripts")) / "vswitch"
+    if _PACKAGED.exists() and (not program.exists() or _PACKAGED.samefile(program)):
+        return _PACKAGED
+    return program
 
 
 def _word(what: str, path: Path) -> str:
@@ -136,6 +140,8 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
             say(f"vswitch: {tool} is not here: what {source} says has to be there already")
     if args.state == STATE:  # what root has made there by joining; another is its owner's
         _do("chown", "-R", "-P", "vswitch:vswitch", str(STATE))
+    if args.name is None:
+        _check_config()
     write_file(path, text.encode())
     try:
         path.chmod(0o644)
@@ -144,6 +150,15 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
     _do("systemctl", "daemon-reload")
     _do("systemctl", "enable", *(["--now"] if args.now else []), unit)
     say(f"vswitch: {unit} is enabled" + (" and runs" if args.now else ""))
+
+
+def _check_config() -> None:
+    """As the user that will read it: root may read what that user may not."""
+    user = ("setpriv", "--reuid=vswitch", "--regid=vswitch", "--clear-groups")
+    done = _called(*user, str(_program()), "config", "check", str(CONFIG))
+    if done.returncode:
+        said = done.stderr.strip().replace("vswitch: error: ", "") or "no reason"
+        raise ConfigError(f"the service, whose user is vswitch, cannot use {CONFIG}: {said}")
 
 
 def _remove(file: str, unit: str) -> None:

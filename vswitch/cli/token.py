@@ -12,7 +12,7 @@ from vswitch.config.options import TokenConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.answers import Tokens, TokenStatus
-from vswitch.management.status import to_json
+from vswitch.management.status import SCHEMA, to_json
 from vswitch.management.tables import table
 
 _ROLES = [role.text for role in Role if role is not Role.OPEN]
@@ -46,10 +46,18 @@ def run(args: argparse.Namespace) -> int:
     match args.action:
         case "create":
             config.files.ensure(as_guest=True)
-            answer(store.create(args.name, Role.parse(args.role or "read")))
+            role = Role.parse(args.role or "read")
+            token = store.create(args.name, role)
+            if config.json:
+                print_json({"schema": SCHEMA, "name": args.name, "role": role.text, "token": token})
+            else:
+                answer(token)
         case "revoke":
             store.revoke(args.name)
-            say(f"vswitch: the token {args.name} is none any more")
+            if config.json:
+                print_json({"schema": SCHEMA, "name": args.name})
+            else:
+                say(f"vswitch: the token {args.name} is none any more")
         case _:
             _list(store, config.json)
     return ExitCode.OK

@@ -137,7 +137,7 @@ def _served_port(files: StateDir) -> int | None:
     """The UDP port of the switch whose state this is, as it was served last."""
     if not files.registry.exists():
         return None
-    with Registry.open(files.registry) as registry:
+    with Registry.open(files.registry, create=False) as registry:
         served = registry.served()
     return None if served is None else served.listen[0].port
 

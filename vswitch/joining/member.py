@@ -27,7 +27,7 @@ from attrs import evolve
 from transport import Channel, PublicKey
 from vswitch.addresses import WAY_OUT, HostPort, mac_from_key
 from vswitch.api.member import Handlers, member_api
-from vswitch.api.socket import serve_control
+from vswitch.api.socket import refuse_second, serve_control
 from vswitch.config.options import JoinConfig
 from vswitch.devices import netlink
 from vswitch.devices.bridge import OpenInterface
@@ -85,6 +85,7 @@ async def join(
     carries the HTTPS path: a WebSocket, if nothing is said; `listeners` are what `status` tells of
     a proxy on this membership; `on_state` is told in words how the connection is when it changes.
     """
+    await trio.to_thread.run_sync(refuse_second, config.files.join_socket(config.name))
     if config.via is not None:
         if config.advertise or config.exit_node:
             raise ConfigError("--advertise and --exit-node are told to a switch, not with --via")

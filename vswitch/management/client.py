@@ -219,11 +219,18 @@ def _told(path: Path, timeout: float) -> Iterator[None]:
             f"{path} is another user's: run as that user, as root, or in the group of the file"
         ) from None
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise NotRunning(f"nothing answers at {path}: {error.strerror}; is it running?") from None
+        raise NotRunning(f"nothing answers at {path}: {error.strerror}: {_start(path)}") from None
     except (ConnectionResetError, BrokenPipeError):
         raise NotReachable(_CLOSED.format(path=path)) from None
     except OSError as error:
         raise NotReachable(f"no answer from {path}: {error.strerror or error}; try again") from None
+
+
+def _start(path: Path) -> str:
+    """What to do where nothing answers."""
+    if path.parent.name == "members":
+        return f"start `vswitch join --name {path.stem}`, or give the --state that it has"
+    return "run this on the switch's host, start `vswitch serve` there, or give its --state"
 
 
 def _connect(sock: socket.socket, path: Path, deadline: float) -> None:

@@ -87,7 +87,7 @@ def age(seconds: float) -> str:
 
 
 def switch_line(status: SwitchStatus) -> str:
-    """The line above the ports of a switch."""
+    """The line above the ports of a switch: what changes first, for a screen that cuts it."""
     public = f"  public {' and '.join(status.publics)}" if status.publics else ""
     key = f"  key {status.key}" if status.key else ""
     listens = " and ".join(status.listens or [status.listen])
@@ -95,8 +95,8 @@ def switch_line(status: SwitchStatus) -> str:
     others = [each for each in status.networks if each != status.network]
     network = f"  network {status.network} (others: {', '.join(others)})" if others else ""
     return clean(
-        f"switch {status.subnet}{network}  on {listens}{public}  mtu {status.mtu}  "
-        f"members {status.members}{key}  up {age(status.uptime_s)}  vswitch {status.version}"
+        f"switch {status.subnet}{network}  members {status.members}  up {age(status.uptime_s)}  "
+        f"mtu {status.mtu}{key}  on {listens}{public}  vswitch {status.version}"
     )
 
 

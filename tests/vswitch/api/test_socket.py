@@ -273,7 +273,7 @@ async def test_the_socket_is_for_its_group_and_removed_at_the_end(path):
     finally:
         os.umask(before)
     assert not path.exists()
-    with pytest.raises(NotReachable, match="is it running"):
+    with pytest.raises(NotReachable, match="start `vswitch serve` there"):
         await ask(path, "echo")
 
 

@@ -30,7 +30,7 @@ BAD_INPUT = [
     (["serve"], {}, "[serve]\nsubent = 1\n", ["f.toml", "serve", "did you mean 'subnet'"]),
     (["serve"], {}, "[serve]\nmtu = 'big'\n", ["f.toml", "serve.mtu = big", "whole number"]),
     (["serve"], {}, "[serve\n", ["f.toml", "not TOML", "line 1"]),
-    (["join"], {}, "", ["name is missing", "--name", "VSWITCH_NAME"]),
+    (["join"], {}, "", ["name is missing", "vswitch invite", "--name", "VSWITCH_NAME"]),
     (["join", "--name", "PC 1"], {}, "", ["--name 'PC 1'", "a name is"]),
     (["join"], {"VSWITCH_NAME": "-"}, "", ["VSWITCH_NAME=-", "a name is"]),
     (["join", "--name", "a", "--dev", "x" * 16], {}, "", ["--dev", "1 to 15 letters"]),

@@ -60,7 +60,7 @@ def test_wrong_usage(argv, capsys):
 
 
 @pytest.mark.parametrize(
-    ("word", "said"), [("stauts", "did you mean 'status'?"), ("x", "known are backup, bench, capt")]
+    ("word", "said"), [("stauts", "did you mean 'status'?"), ("x", "see `vswitch help commands`")]
 )
 def test_a_command_that_does_not_exist_is_one_line(word, said, capsys):
     assert main([word, "--json"]) == ExitCode.USAGE
@@ -81,6 +81,13 @@ def test_other_words_for_help_and_version(argv, like, capsys):
     assert main(argv) == main(like) == ExitCode.OK
     out = capsys.readouterr().out
     assert out[: len(out) // 2] == out[len(out) // 2 :]
+
+
+def test_flags_in_front_of_the_command_are_told_where_they_go(capsys):
+    for argv in (["--json", "status"], ["--network", "lab", "status"], ["--state=x", "members"]):
+        assert main(argv) == ExitCode.USAGE
+        flag = argv[0].partition("=")[0]
+        assert f"behind the command: vswitch COMMAND {flag} ..." in capsys.readouterr().err
 
 
 def test_flags_are_not_abbreviated(capsys):

@@ -1,5 +1,6 @@
 """`vswitch config` and `--save` against a switch that runs."""
 
+import json
 from functools import partial
 
 import pytest
@@ -104,6 +105,8 @@ async def test_what_differs_in_tables_and_lists_is_told(site, file, run):
 
 async def test_check_says_all_that_is_wrong(file, run):
     assert (await run("config", "check", str(file)))[0] == ExitCode.OK
+    said = json.loads((await run("config", "check", str(file), "--json"))[1])
+    assert said == {"schema": 1, "file": str(file)}
     file.write_text(
         "[serve]\nmtu = 3\n[port.pc1]\nisolated = 7\n[network.lab]\nmtu = 4\n"
         "[network.lab.switch]\nguards = true\n"

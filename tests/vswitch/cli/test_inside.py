@@ -224,6 +224,8 @@ def test_rules_are_checked_loaded_and_shown(run, tmp_path):
     file.write_text(RULES)
     code, out, _ = run("rules", "check", str(file))
     assert (code, out.decode()) == (0, f"{file}: 1 rules are right, 1 tests hold\n")
+    said = json.loads(run("rules", "check", str(file), "--json")[1])
+    assert said == {"schema": 1, "file": str(file), "rules": 1, "tests": 1}
     code, out, _ = run("rules", "load", str(file))
     assert out.decode().splitlines()[1].split()[-2:] == ["0", "0"]
     code, out, _ = run("trace", "pc2", "pc1", "tcp", "22")

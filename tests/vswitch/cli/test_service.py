@@ -28,7 +28,7 @@ def host(tmp_path, monkeypatch):
         shutil.copy(EXAMPLES / f"vswitch.{each}.conf", prefix / f"lib/{each}.d/vswitch.conf")
     shutil.copy(EXAMPLES / "vswitch.toml", prefix / "share/vswitch")
     tools.mkdir()
-    for name in ("systemctl", "systemd-sysusers", "systemd-tmpfiles", "chown"):
+    for name in ("systemctl", "systemd-sysusers", "systemd-tmpfiles", "chown", "setpriv"):
         (tools / name).write_text(
             f'#!/bin/sh\necho "{name} $*" >>{log}\n'
             'case "$1" in is-enabled) echo enabled;; is-active) echo active;; esac\n'
@@ -156,3 +156,16 @@ def test_what_systemctl_refuses_is_said(host, run):
     code, _, err = service_(run, "install", "serve")
     assert code == ExitCode.FAILED
     assert "`systemctl daemon-reload` failed: masked" in err
+
+
+def test_a_file_that_the_user_of_the_service_cannot_use_is_refused_before_it_is_started(host, run):
+    service.CONFIG.touch()
+    tool = host.parent / "tools" / "setpriv"
+    tool.write_text(
+        '#!/bin/sh\n[ "$1" = --reuid=vswitch ] && echo "vswitch: error: x.toml: no" >&2\nexit 2\n'
+    )
+    code, _, err = service_(run, "install", "serve")
+    assert code == ExitCode.USAGE
+    assert f"whose user is vswitch, cannot use {service.CONFIG}: x.toml: no" in err
+    assert not (service.UNITS / "vswitch-serve.service").exists()
+    assert not any("enable" in line for line in calls(host))

@@ -67,6 +67,13 @@ def switch_status(*ports):
     )
 
 
+def says(answer):
+    async def handler(_args):
+        return answer
+
+    return handler
+
+
 def always(status):
     async def handler(_args):
         return to_json(status)
@@ -119,6 +126,34 @@ def test_members_purge_forgets_who_was_revoked(run, switch):
     assert (code, err.splitlines()[0]) == (ExitCode.OK, "vswitch: 1 revoked members forgotten")
     assert "pc1" not in out
     assert "pc2" in out
+
+
+def test_members_are_forgotten_by_their_switch_alone(run, files, answering):
+    answering(files.join_socket("pc1"), {"peers": says({"members": []})})
+    assert run("members")[0] == ExitCode.OK
+    code, out, err = run("members", "--purge")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "--purge is for the host of the switch" in err
+
+
+def test_tokens_are_objects_for_programs(run):
+    told = json.loads(run("token", "create", "me", "--role", "operate", "--json")[1])
+    assert told.pop("token").startswith("vsw_")
+    assert told == {"schema": 1, "name": "me", "role": "operate"}
+    code, out, err = run("token", "revoke", "me", "--json")
+    assert (code, json.loads(out), err) == (ExitCode.OK, {"schema": 1, "name": "me"}, "")
+
+
+def test_keys_of_a_switch_are_an_object_for_programs(run, files, answering):
+    answering(files.control_socket, {"rekey-status": says({"key": "6zho4plq"})})
+    told = json.loads(run("rekey", "--status", "--json")[1])
+    assert told == {"schema": 1, "key": "6zho4plq"}
+
+
+def test_there_is_nothing_to_measure_where_nobody_has_joined(run):
+    code, out, err = run("netcheck")
+    assert (code, out) == (ExitCode.NOT_FOUND, "")
+    assert "give a join string, or HOST:PORT" in err
 
 
 def test_members_without_a_registry(run):
@@ -287,6 +322,8 @@ def test_rename_takes_the_settings_along(run, switch, files, answering):
     assert switch.named("office") is not None
     assert run("rename", "pc1", "x")[0] == ExitCode.NOT_FOUND
     assert run("rename", "office", "X Y")[0] == ExitCode.USAGE
+    code, _, err = run("rename", "office", "office")
+    assert (code, "that is its name already" in err) == (ExitCode.USAGE, True)
     assert run("rename", "office", "local")[0] == ExitCode.USAGE
 
 

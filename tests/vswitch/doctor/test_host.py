@@ -10,10 +10,14 @@ from contextlib import contextmanager
 import pytest
 from attrs import evolve
 
+from vswitch.addresses import HostPort
+from vswitch.config.options import ServeConfig
 from vswitch.doctor import examine, host, way
 from vswitch.doctor.findings import Facts, InstalledFacts, judge
 from vswitch.joining import profiles
 from vswitch.management.status import FaultStatus, JoinStatus, SwitchStatus
+from vswitch.registry.registry import Registry
+from vswitch.registry.rules import LastServed
 from vswitch.state import StateDir
 from vswitch.version import VERSION
 
@@ -25,6 +29,16 @@ def files(tmp_path):
     files = StateDir(tmp_path / "s")
     files.ensure()
     return files
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who looks at files of a service's user")
+def test_root_looks_at_the_switch_of_a_service(files):
+    served = LastServed((HostPort("::", 7000),), (), ServeConfig().subnet)
+    with Registry.open(files.registry) as registry:
+        registry.record_served(served)
+    for each in (files.path, *files.path.iterdir()):
+        os.chown(each, 65534, 65534)
+    assert examine._served_port(files) == 7000
 
 
 def command(directory, version):

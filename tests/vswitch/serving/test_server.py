@@ -86,9 +86,12 @@ async def test_a_second_switch_on_one_state_directory_is_refused(site):
 
 async def test_a_second_join_of_one_member_is_refused(site):
     async with site.serving() as running, site.joined("pc1", running) as member:
-        error = await site.failing("pc1")
+        async with site.starting("pc1") as second:
+            error = await second.wait_ended()
         assert type(error) is VswitchError
         assert "another vswitch is running" in str(error)
+        # Before it has touched the host, where it would undo what the first has done.
+        assert not second.interface.opened
         assert (await member.status()).state == "up"
 
 
