@@ -7,10 +7,11 @@ import trio
 
 from tests.vswitch.joining.scripted.test_connection_scripts import read
 from transport import ChannelBroken, PrivateKey, PublicKey
-from vswitch.errors import VswitchError
+from vswitch.errors import ByeCode, VswitchError
 from vswitch.joining import profiles
 from vswitch.joining.member import Member
 from vswitch.members.protocol import Moved, Rekey, Welcome
+from vswitch.registry.rules import EnrolRefused
 
 NEW = PrivateKey.generate()
 WELCOME = Welcome(name="pc1", port=1)
@@ -186,3 +187,40 @@ async def test_a_key_that_is_known_is_not_written_again(
             await script.heard.wait()
         assert script.moved == [Moved(stage.identity.public.text())]
         assert written == []
+
+
+async def test_a_key_that_is_written_down_brings_it_back_though_the_switch_did_not_hear_so(
+    autojump_clock, stage, stored, nursery
+):
+    """The old key ends in between: the goodbye is for who has no other."""
+
+    class Deaf(Script):
+        def hear(self, message):
+            super().hear(message)
+            if isinstance(message, Moved):
+                self.device.close(ByeCode.REKEYED, "the switch has another key now")
+
+        async def __call__(self, device):
+            self.device = device
+            await super().__call__(device)
+
+    script, ended = Deaf(), []
+
+    async def join():
+        try:
+            await member.run()
+        except EnrolRefused as error:
+            ended.append(error.code)
+
+    async with stage.serving(script) as endpoint:
+        endpoint.set_identities([NEW, stage.identity])
+        member = stage.member()
+        nursery.start_soon(join)
+        with trio.fail_after(3600):
+            await script.heard.wait()
+        endpoint.set_identities([NEW])
+        await trio.sleep(60)
+        assert (script.asked_for, ended) == ([stage.identity.public, NEW.public], [])
+        script.device.close(ByeCode.REKEYED, "the switch has another key now")  # again: for good
+        await trio.sleep(60)
+    assert (len(script.asked_for), ended) == (2, [ByeCode.REKEYED])
