@@ -33,7 +33,7 @@ from vswitch.addresses import (
     reserved_reason,
 )
 from vswitch.clocks import utc
-from vswitch.errors import ByeCode, RefusedError
+from vswitch.errors import ByeCode, Problem, RefusedError
 from vswitch.registry.approvals import Address, Network
 
 MAX_GRACE = 366 * 86400.0  # seconds for which a switch may go by two keys
@@ -274,7 +274,7 @@ def name_taken(holder: Member) -> EnrolRefused:
         ByeCode.NAME_TAKEN,
         f"the name {holder.name} is taken by another key, a member since "
         f"{_date(holder.created)}: choose another name, or run `vswitch revoke {holder.name}`",
-    )
+    ).of(Problem.NAME_TAKEN, name=holder.name)
 
 
 LOCAL_PORT = "local"  # name of the port of the switch's own host
