@@ -42,6 +42,7 @@ from vswitch.errors import (
 )
 from vswitch.management.status import to_json
 from vswitch.management.stream import Stream
+from vswitch.management.workers import measured
 from vswitch.runtime import single_error
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
@@ -152,10 +153,12 @@ class Api:
             said = "more is asked than there is time for: try again"
             raise Refused(503, said, Problem.BUSY, ExitCode.NOT_REACHABLE)
         begun = time.thread_time()
-        try:
-            return await self._said(row, call, look)
-        finally:
-            share.spend(trio.current_time(), _HTTP_COST + time.thread_time() - begun)
+        with measured() as work:
+            try:
+                return await self._said(row, call, look)
+            finally:
+                cost = _HTTP_COST + time.thread_time() - begun
+                share.spend(trio.current_time(), cost, work.seconds)
 
     async def _said(self, row: Route, call: Call, look: Route | None) -> Response:
         if row.shared:

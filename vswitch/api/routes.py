@@ -48,6 +48,7 @@ from vswitch.management.status import (
     SwitchStatus,
     to_json,
 )
+from vswitch.management.workers import run_sync
 from vswitch.page.qr import qr_svg
 from vswitch.web.server import Response
 
@@ -133,7 +134,7 @@ def _with_cookie(call: Call, said: Session, value: str, seconds: int) -> Respons
 
 
 async def _tokens(call: Call) -> Tokens:
-    found = await trio.to_thread.run_sync(call.subject.gate.tokens.all)
+    found = await run_sync(call.subject.gate.tokens.all)
     return Tokens(
         tokens=[
             TokenStatus(name=each.name, role=each.role, created=each.created, used=each.used)
@@ -148,16 +149,16 @@ async def _create_token(call: Call) -> MadeToken:
     except ValueError as error:
         raise ConfigError(f"role {shortened(call.body.role)}: {error}") from None
     create = partial(call.subject.gate.tokens.create, call.body.name, role)
-    secret = await trio.to_thread.run_sync(create)
+    secret = await run_sync(create)
     return MadeToken(name=call.body.name, role=role.text, token=secret)
 
 
 async def _revoke_token(call: Call) -> None:
-    await trio.to_thread.run_sync(call.subject.gate.tokens.revoke, call.params["name"])
+    await run_sync(call.subject.gate.tokens.revoke, call.params["name"])
 
 
 async def _qr(call: Call) -> QrImage:
-    return QrImage(svg=await trio.to_thread.run_sync(qr_svg, call.body.text))
+    return QrImage(svg=await run_sync(qr_svg, call.body.text))
 
 
 _SESSION = (
@@ -232,7 +233,7 @@ async def _metrics(call: Call) -> Response:
     """Of all networks: a scrape is of the program."""
     networks = list(call.subject.networks.items())
     statuses = [await _status_of(call, name, network) for name, network in networks]
-    body, media = await trio.to_thread.run_sync(exposition, statuses)
+    body, media = await run_sync(exposition, statuses)
     return Response(200, body, [("Content-Type", media)])
 
 

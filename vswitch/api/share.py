@@ -37,7 +37,9 @@ class Share:
         self._at = max(self._at, now)
         return max(0.0, -self._left / self.rate)
 
-    def spend(self, now: float, seconds: float) -> None:
-        """An answer has cost that."""
+    def spend(self, now: float, seconds: float, apart: float = 0.0) -> None:
+        """An answer has cost that, and so much apart from the tasks of others, in a thread. No
+        answer costs more than what a pause brings: others must not wait for it without end.
+        """
         self.wait(now)
-        self._left -= min(seconds, _DEAREST)
+        self._left -= min(min(seconds, _DEAREST) + apart, self.burst)

@@ -34,7 +34,14 @@ from vswitch.devices.bridge import OpenInterface
 from vswitch.devices.host_interface import Address, Way
 from vswitch.devices.notices import watch_network
 from vswitch.devices.open_tap import open_tap
-from vswitch.errors import ConfigError, NotReachable, RefusedError, TimedOut, VswitchError
+from vswitch.errors import (
+    ByeCode,
+    ConfigError,
+    NotReachable,
+    RefusedError,
+    TimedOut,
+    VswitchError,
+)
 from vswitch.frames.ethernet import format_mac
 from vswitch.joining import profiles, proxies
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
@@ -262,6 +269,7 @@ class Member:
         """One attempt, and what comes of it."""
         if self._link.routes.way_out:
             await self._link.routes.look_again()
+        came_by = self._profile.server_key
         try:
             with contain_faults(self._link):
                 async with open_channel(
@@ -283,6 +291,11 @@ class Member:
             raise RefusedError(str(error)) from None
         except OSError as error:
             raise Unreachable(f"the network of this host: {error.strerror or error}") from error
+        except EnrolRefused as error:
+            if error.code != ByeCode.REKEYED or self._profile.server_key == came_by:
+                raise
+            # Ours is written down, and the switch had not heard of that when the old one ended.
+            raise Lost("the old key of the switch is no more, and we have the new one") from error
 
     async def _wait(self, pause: float, *, mended: bool) -> None:
         """Until the next attempt. A nudge cuts it short, if that may help, but never to nothing."""

@@ -51,7 +51,7 @@ def invites_of(registry: Registry, members: Iterable[Member], now: float) -> lis
     for each in registry.open_invites(now):
         expires, old = each.expires, grace is not None and grace.names_old(each)
         if grace is not None and old:
-            expires = min(expires, grace.until)
+            expires = min(expires, now + grace.left)
         again = each.name in names
         found.append(
             InviteStatus(

@@ -493,7 +493,7 @@ class Registry:
             run(_SET, ("key", "" if served.key is None else served.key.text()))
             run(_SET, ("origin", "" if served.origin is None else served.origin.text()))
             grace = served.grace
-            said = "" if grace is None else f"{grace.old.text()} {grace.since!r} {grace.until!r}"
+            said = "" if grace is None else f"{grace.old.text()} {grace.since!r} {grace.left!r}"
             run(_SET, ("grace", said))
 
     def served(self) -> LastServed | None:
@@ -511,8 +511,8 @@ class Registry:
             origin = PublicKey.from_text(rows["origin"]) if rows.get("origin") else None
             grace = None
             if rows.get("grace"):
-                old, since, until = rows["grace"].split(" ")
-                grace = Grace(PublicKey.from_text(old), float(since), float(until))
+                old, since, left = rows["grace"].split(" ")
+                grace = Grace(PublicKey.from_text(old), float(since), float(left))
             return LastServed(listen, public, subnet, reserved, key, https, lan, origin, grace)
 
 

@@ -36,6 +36,7 @@ from vswitch.clocks import utc
 from vswitch.errors import ByeCode, Problem, RefusedError
 from vswitch.registry.approvals import Address, Network
 
+MAX_GRACE = 366 * 86400.0  # seconds for which a switch may go by two keys
 _YEARS = -62_135_596_800, 253_402_300_800  # seconds of the epoch: 1 to 9999, as `datetime` has them
 
 
@@ -101,13 +102,20 @@ class Lease:
     expires: float = field(validator=_is_time)
 
 
+def _is_left(_: object, attribute: Attribute[float], value: object) -> None:
+    if not isinstance(value, int | float) or not 0 <= value <= MAX_GRACE:
+        raise ValueError(f"{attribute.name!r} must be 0 to {MAX_GRACE:.0f} (got {value!r})")
+
+
 @frozen
 class Grace:
-    """While a new key of the switch replaces the old one, which is good as well."""
+    """While a new key of the switch replaces the old one, which is good as well. `left` are seconds
+    for which the switch has still to serve by it: what a wall clock says is no part of that.
+    """
 
     old: PublicKey
     since: float = field(validator=_is_time)  # when there was a new one
-    until: float = field(validator=_is_time)
+    left: float = field(validator=_is_left)
 
     def names_old(self, invite: Invite) -> bool:
         """Whether its join string has the old key."""

@@ -102,7 +102,7 @@ class Networks:
         try:
             await self.serve_as(config)
         except VswitchError as error:  # the next start notes it
-            effect = "invites that commands make may name the key before"
+            effect = "invites may name the key before, and a restart may give it more time"
             event(log, "registry-failed", logging.ERROR, error=error, effect=effect)
 
     async def receive(self, channel: Channel) -> None:

@@ -162,7 +162,7 @@ class Reception:
         self._looking: dict[bytes, trio.CancelScope] = {}
         self._look = trio.Event()  # at the registry, before its time
         self._leaving: list[bytes] = []  # keys of members
-        self._moved: list[bytes] = []  # the same, of those that go by the newest key now
+        self._moved: dict[bytes, bytes] = {}  # the same, and the key of the switch that they go by
         self._switch_key: PublicKey | None = None  # the newest; None: nobody has said it
         self._grace: Grace | None = None  # for the one before
 
@@ -413,7 +413,7 @@ class Reception:
             key = self._switch_key
             if key is not None and message.key == key.text() and connected.switch_key != key:
                 connected.switch_key = key
-                self._moved.append(connected.channel.peer.raw)
+                self._moved[connected.channel.peer.raw] = key.raw
                 self._look.set()
         elif isinstance(message, Who) and connected.questions.allow(trio.current_time(), 1):
             connected.device.send_control(self._peers(connected.member.name, message.after))
@@ -475,13 +475,14 @@ class Reception:
                 await self._look.wait()
             asked, self._look = self._look.is_set(), trio.Event()
             try:
-                leaving, self._leaving = self._leaving, []
-                for key in leaving:
-                    await trio.to_thread.run_sync(self._registry.leave, key)
-                moved, self._moved = self._moved, []
-                if moved and self._switch_key is not None:
-                    now, by = time.time(), self._switch_key.raw
-                    await trio.to_thread.run_sync(self._registry.touch, moved, now, by)
+                while self._leaving:  # each until it is written down
+                    await trio.to_thread.run_sync(self._registry.leave, self._leaving[0])
+                    del self._leaving[0]
+                moved = self._moved.copy()
+                for by in set(moved.values()):
+                    keys = [key for key, now_by in moved.items() if now_by == by]
+                    await trio.to_thread.run_sync(self._registry.touch, keys, time.time(), by)
+                self._moved = dict(self._moved.items() - moved.items())
                 version = self._registry.version()
                 if asked or version != seen:
                     self.check_revoked()
@@ -531,7 +532,8 @@ class Reception:
             return
         if grace is not None:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.WouldBlock):
-                connected.device.send_control(Rekey(key.text(), int(grace.until)))
+                until = max(0, int(time.time() + grace.left))
+                connected.device.send_control(Rekey(key.text(), until))
             return
         connected.why = "rekeyed"
         connected.device.close(ByeCode.REKEYED, refusal(ByeCode.REKEYED).sentence)

@@ -4,6 +4,9 @@ Members that are connected are told at once, others when they come by the old ke
 any case, until at the end those are closed whose members have not moved. One change at a time, and
 none while another configuration is taken; whoever asks may go away meanwhile.
 
+The grace is counted while the switch serves, by a clock that nobody sets: members that are away
+have that long to come, whatever the date was said to be, and however long the switch was down.
+
 Error contract: `RefusedError` for what cannot be done now or needs `force`; `VswitchError` for what
 could not be written, and then all is as it was.
 """
@@ -18,19 +21,20 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
+from attrs import evolve
 
 from vswitch.clocks import utc
 from vswitch.errors import ConfigError, RefusedError, VswitchError
 from vswitch.logs import event
 from vswitch.management.status import RekeyMember, RekeyStatus
 from vswitch.registry.registry import Registry
+from vswitch.registry.rules import MAX_GRACE
 from vswitch.serving.networks import Networks
 from vswitch.serving.reload import Reloader
 from vswitch.serving.switch_keys import SwitchKeys, forget_old, replace
 from vswitch.state import DEFAULT_NETWORK, StateDir
 
-LONGEST: Final = 366 * 86400.0  # seconds of grace
-_LOOK: Final = 600.0  # seconds between looks at the wall clock, which may be set
+_LOOK: Final = 600.0  # seconds after which is written down what is left; a crash gives back as much
 _NAMED: Final = 20  # members, in a sentence
 
 log = logging.getLogger(__name__)
@@ -44,6 +48,7 @@ class Rekeying:
         self._networks = networks
         self._reloader = reloader
         self._changed = trio.Event()
+        self._counted = trio.current_time()  # when the grace had left what it says
 
     @property
     def keys(self) -> SwitchKeys:
@@ -66,7 +71,7 @@ class Rekeying:
             key=keys.public.fingerprint(),
             old_key=keys.grace.old.fingerprint(),
             since=keys.grace.since,
-            until=keys.grace.until,
+            until=time.time() + max(0.0, self._left),
             waiting=waiting,
             invites=invites,
         )
@@ -75,8 +80,8 @@ class Rekeying:
         """Have a new key, and the old one for so long beside it. Without a grace all members are
         cut off, which needs `force`.
         """
-        if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST:
-            raise ConfigError(f"grace: 0 to {LONGEST / 86400:.0f} days")
+        if not math.isfinite(seconds) or not 0 <= seconds <= MAX_GRACE:
+            raise ConfigError(f"grace: 0 to {MAX_GRACE / 86400:.0f} days")
         async with self._changing():
             keys = self.keys
             if keys.old is not None:
@@ -102,7 +107,7 @@ class Rekeying:
             await self._go_by(new)
             if not seconds:
                 await self._cancel_invites(now)
-            until = "none" if new.grace is None else utc(new.grace.until, "%Y-%m-%d %H:%M UTC")
+            until = "none" if new.grace is None else utc(now + seconds, "%Y-%m-%d %H:%M UTC")
             said = {"key": new.public.fingerprint(), "old": keys.public.fingerprint()}
             event(log, "switch-rekeyed", logging.WARNING, None, **said, until=until)
             self._note("switch-rekeyed", **said, until=until)
@@ -135,26 +140,38 @@ class Rekeying:
         self._note("switch-key-forgotten", **said)
 
     async def run(self) -> None:
-        """Finish at the end of the grace; until cancelled."""
-        while True:
-            self._changed = trio.Event()
-            if (left := self._left) <= 0:
+        """Count the grace, and finish at its end; until cancelled."""
+        try:
+            while True:
+                wait = _LOOK
                 try:
                     async with self._changing():
-                        if self._left <= 0:  # else something else came first
+                        await self._count()
+                        if self._left <= 0:
                             await self._finish(force=True)
-                    continue
                 except VswitchError as error:
                     event(log, "switch-key-not-forgotten", logging.ERROR, error=error)
-                    left = _LOOK
-            with trio.move_on_after(min(left, _LOOK)):
-                await self._changed.wait()
+                else:
+                    wait = min(wait, self._left)
+                self._changed = trio.Event()
+                with trio.move_on_after(wait):
+                    await self._changed.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                async with self._changing():
+                    await self._count()
+
+    async def _count(self) -> None:
+        """Write down how much of the grace is left, which no clock that is set has a part in."""
+        keys = self.keys
+        if keys.grace is not None:
+            await self._go_by(evolve(keys, grace=evolve(keys.grace, left=max(0.0, self._left))))
 
     @property
     def _left(self) -> float:
         """Seconds until the end of the grace."""
         grace = self.keys.grace
-        return math.inf if grace is None else grace.until - time.time()
+        return math.inf if grace is None else grace.left - (trio.current_time() - self._counted)
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:
@@ -163,6 +180,7 @@ class Rekeying:
                 yield
 
     async def _go_by(self, keys: SwitchKeys) -> None:
+        self._counted = trio.current_time()
         await self._networks.go_by(keys, self._reloader.configuration.config)
         self._changed.set()
 

@@ -1,11 +1,11 @@
 """The key of a switch on the disk, and how another one takes its place.
 
 `server.key` is the key. While members may still come by the one before, that is in
-`server.key.old`, and the registry of the default network says until when; it keeps, too, which key
-was the first, for addresses of the LAN follow from that.
+`server.key.old`, and the registry of the default network says how long the switch has still to
+serve by it; it keeps, too, which key was the first, for addresses of the LAN follow from that.
 
 Invariant: wherever a change is cut short, what is there is a switch that members can come to. So
-the old key is written down first, as a copy of `server.key`, then until when it is good, then the
+the old key is written down first, as a copy of `server.key`, then for how long it is good, then the
 new key; two files alike are no change at all. At the end the old key goes before all else.
 
 Error contract: `ConfigError` for a key file that cannot be used, `VswitchError` for what cannot be
@@ -73,7 +73,7 @@ def settle(
     others: Iterable[Registry] = (),
 ) -> SwitchKeys:
     """What they are at the start, by the registry of the default network. An end that was cut
-    short, or came meanwhile, is carried out, also in the registries of other networks.
+    short is carried out, also in the registries of other networks.
     """
     served = registry.served()
     grace = None if served is None else served.grace
@@ -84,8 +84,8 @@ def settle(
     alone = grace is None and served is not None and served.key == keys.public
     if old is not None and old != keys.public and not alone:
         if grace is None or grace.old != old:  # the registry is not the one of then
-            grace = Grace(old, now, now + GRACE)
-        if now < grace.until:
+            grace = Grace(old, now, GRACE)
+        if grace.left > 0:
             return evolve(keys, grace=grace, origin=keys.origin or old)
     try:
         if old is not None:
@@ -106,7 +106,7 @@ def replace(
 ) -> SwitchKeys:
     """Have a new key, and the one before for so long; for no time at all with 0."""
     new, origin = PrivateKey.generate(), keys.origin or keys.public
-    grace = Grace(keys.public, now, now + seconds) if seconds else None
+    grace = Grace(keys.public, now, seconds) if seconds else None
     served = registry.served()
     if served is None:
         raise VswitchError(f"{files.registry} does not know of the switch: start it once more")

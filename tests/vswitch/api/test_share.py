@@ -1,14 +1,17 @@
 """What the API may cost is a share of the time, however much is asked."""
 
+import time
+
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from vswitch.api.gate import Gate
 from vswitch.api.http import PATIENCE, Api
 from vswitch.api.roles import Role
-from vswitch.api.share import BURST, RATE, Share
+from vswitch.api.share import BURST, RATE, STRANGERS_RATE, Share
 from vswitch.api.table import Route, Subject, Table
 from vswitch.api.tokens import TokenStore
+from vswitch.management.workers import run_sync
 from vswitch.web.server import Request
 
 
@@ -69,3 +72,34 @@ async def test_strangers_do_not_use_up_what_callers_need_who_are_known(tmp_path,
         assert trio.current_time() == began
         assert await ask("/open") == 503
         assert trio.current_time() == began + PATIENCE
+
+
+async def test_what_threads_do_for_an_answer_is_of_the_share_too(tmp_path, mock_clock):
+    def busy():
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
+
+    async def answer(call):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_sync, busy)
+        return {}
+
+    async def body(limit):
+        return b""
+
+    subject = Subject(Gate(TokenStore(tmp_path / "tokens")))
+    api = Api(subject, Table([Route("GET", "/busy", Role.OPEN, dict, "", answer)]))
+    request = Request("GET", "/busy", "", {}, "192.0.2.1", body)
+    for number in range(3):
+        assert subject.strangers.wait(trio.current_time()) == 0, number
+        assert (await api.find(request)(request)).status == 200
+    assert subject.strangers.wait(trio.current_time()) > 0.1 / STRANGERS_RATE
+
+
+def test_no_answer_costs_more_than_a_pause_brings():
+    share = Share()
+    share.spend(10.0, 0.05, 1000.0)
+    assert share.wait(10.0) == 0
+    share.spend(10.0, 0.0, 1000.0)
+    assert 0 < share.wait(10.0) <= BURST / RATE

@@ -352,7 +352,7 @@ def test_by_which_key_of_the_switch_a_member_came_last_is_noted(registry):
 def test_two_keys_of_the_switch_are_read_back_and_addresses_follow_from_the_first(registry):
     old, new = PublicKey(KEY1), PublicKey(KEY2)
     before = LastServed((HostPort("::", 7450),), (), SUBNET, key=old)
-    during = evolve(before, key=new, origin=old, grace=Grace(old, NOW, NOW + 0.25))
+    during = evolve(before, key=new, origin=old, grace=Grace(old, NOW, 0.25))
     after = evolve(during, grace=None)
     for served in (before, during, after):
         registry.record_served(served)
@@ -366,7 +366,7 @@ def test_invites_from_before_a_new_key_are_known_and_cancelled_at_the_end(regist
     registry.add_invite(make_invite("pc2", 2, NOW + 1))
     registry.add_invite(make_invite("pc3", 3, NOW - 1))
     registry.enrol(KEY1, "pc3", b"\3" * 8, NOW)
-    grace = Grace(PublicKey(KEY1), NOW + 1, NOW + 1800)
+    grace = Grace(PublicKey(KEY1), NOW + 1, 1800.0)
     registry.record_served(LastServed((HostPort("::", 7450),), (), SUBNET, grace=grace))
     told = {each.name: each for each in invites_of(registry, registry.members(), NOW)}
     assert (told["pc1"].old_key, told["pc1"].expires) == (True, NOW + 1800)

@@ -1,6 +1,7 @@
 """A new key for a switch that serves: sessions stay, members move, and how the old key ends."""
 
 import json
+import time
 
 import pytest
 import trio
@@ -129,6 +130,32 @@ async def test_the_grace_ends_by_itself(site, until, older, caplog):
         await until(lambda: said in caplog.text)
 
 
+@pytest.mark.parametrize("years", [5, -5])
+async def test_a_clock_that_is_set_neither_ends_the_grace_nor_keeps_it(
+    site, until, nursery, older, years
+):
+    """It is counted while the switch serves, across its starts."""
+    listen = f"127.0.0.1:{free_port()}"
+    served = await site.start_serving(nursery, listen=listen)
+    async with site.joined("old", served.running):
+        await rekeying(served.running).begin(60.0)
+        await trio.sleep(0.1)
+    now = time.time
+    await served.stop()
+    older.setattr(time, "time", lambda: now() + years * 365 * DAY)
+    served = await site.start_serving(nursery, listen=listen)
+    keys = rekeying(served.running).keys
+    assert 0 < keys.grace.left < 60 - 0.1
+    told = await rekeying(served.running).status()
+    assert 0 < told.until - time.time() < 60
+    async with site.joined("old", None) as member:
+        left = evolve(keys, grace=evolve(keys.grace, left=0.2))
+        async with rekeying(served.running)._changing():
+            await rekeying(served.running)._go_by(left)
+        assert isinstance(await member.wait_ended(), EnrolRefused)
+    assert not site.files.old_server_key.exists()
+
+
 async def test_an_end_that_had_to_wait_is_of_its_own_grace_alone(site, until):
     """Behind a reload, for one; and meanwhile the operator has finished and begun anew."""
     async with site.serving() as running:
@@ -138,7 +165,7 @@ async def test_an_end_that_had_to_wait_is_of_its_own_grace_alone(site, until):
             await until(lambda: lock.statistics().tasks_waiting == 1)
             networks = rekeying(running)._networks
             grace = networks.keys.grace
-            networks.keys = evolve(networks.keys, grace=evolve(grace, until=grace.until + DAY))
+            networks.keys = evolve(networks.keys, grace=evolve(grace, left=grace.left + DAY))
         async with lock:  # after that end, which was first
             assert networks.keys.grace is not None
         assert site.files.old_server_key.exists()
@@ -268,7 +295,7 @@ async def test_a_registry_that_fails_in_the_middle_leaves_no_half_of_it(
         told = await rekeying(running).begin(DAY)
         assert told.key == key_of(site).fingerprint()
         await until(lambda: pinned(site, "pc1") == key_of(site))
-        assert "invites that commands make may name the key before" in caplog.text
+        assert "invites may name the key before" in caplog.text
         monkeypatch.undo()
     async with site.serving(listen=listen), site.joined("pc1", None):
         with site.registry() as registry:

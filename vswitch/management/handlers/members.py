@@ -11,8 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import trio
-
 from vswitch.config.converters import to_name, to_publics, to_routes
 from vswitch.config.sources import shortened
 from vswitch.errors import ConfigError, NotFound, Problem, VswitchError
@@ -20,6 +18,7 @@ from vswitch.management.handlers.common import Args, Controlled, Result
 from vswitch.management.handlers.port import copy_settings
 from vswitch.management.members import invites_of, make_invite, member_status, ports_up
 from vswitch.management.status import SCHEMA, InviteStatus, to_json
+from vswitch.management.workers import run_sync
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Member
 
@@ -35,7 +34,7 @@ async def members(controlled: Controlled, args: Args) -> Result:
         known = registry.members()
         return known, invites_of(registry, known, time.time())
 
-    known, invites = await trio.to_thread.run_sync(read)
+    known, invites = await run_sync(read)
     up = ports_up((await controlled.status()).ports)
     told = [to_json(member_status(each, up)) for each in known]
     return {"schema": SCHEMA, "members": told, "invites": [to_json(each) for each in invites]}
@@ -59,9 +58,9 @@ async def member_set(controlled: Controlled, args: Args) -> Result:
     if new is not None:
         _said("name", to_name, new)
     if routes is not None:
-        await trio.to_thread.run_sync(registry.approve, name, routes)
+        await run_sync(registry.approve, name, routes)
     if new is not None and new != name:
-        await trio.to_thread.run_sync(registry.rename, name, new)
+        await run_sync(registry.rename, name, new)
         await copy_settings(controlled, name, new)
         name = new
     controlled.check_revoked()
@@ -72,7 +71,7 @@ async def member_disable(controlled: Controlled, args: Args) -> Result:
     """Keep it out, or let it in again."""
     since = time.time() if args.get("disabled") is True else None
     name = str(args["name"])
-    await trio.to_thread.run_sync(_registry(controlled).disable, name, since)
+    await run_sync(_registry(controlled).disable, name, since)
     controlled.check_revoked()
     return await member(controlled, {"name": name})
 
@@ -80,7 +79,7 @@ async def member_disable(controlled: Controlled, args: Args) -> Result:
 async def member_revoke(controlled: Controlled, args: Args) -> Result:
     """Shut it out for good, and end the open invites of its name."""
     revoke = partial(_registry(controlled).revoke, str(args["name"]), time.time())
-    await trio.to_thread.run_sync(revoke)
+    await run_sync(revoke)
     return {"disconnected": controlled.check_revoked()}
 
 
@@ -97,7 +96,7 @@ async def invite(controlled: Controlled, args: Args) -> Result:
     now = time.time()
     again = args.get("again") is True
     made = partial(make_invite, registry, served, name, now, now + seconds, public, again=again)
-    string = await trio.to_thread.run_sync(made)
+    string = await run_sync(made)
     return {"schema": SCHEMA, "name": name, "string": string, "expires": now + seconds}
 
 

@@ -8,6 +8,7 @@ from vswitch.errors import ConfigError
 from vswitch.features.rule_set import ask, read_rules
 from vswitch.features.rules import PortRules
 from vswitch.management.handlers.common import Args, Controlled, Result, note, texts_of
+from vswitch.management.workers import run_sync
 
 _MOST_ASKED = 16  # questions at once: a person has one
 # Many rules with many tests take a while, in which frames go on: besides one such look, not many.
@@ -36,7 +37,7 @@ async def rules_list(controlled: Controlled, args: Args) -> Result:
 async def rules_load(controlled: Controlled, args: Args) -> Result:
     """`vswitch rules load`: go by those of a table, if all of it is right and its tests hold."""
     table, place = args.get("table"), str(args.get("place", "rules"))
-    rules = await trio.to_thread.run_sync(read_rules, table, place, limiter=_one)
+    rules = await run_sync(read_rules, table, place, limiter=_one)
     controlled.managed.change_rules(rules)
     await note(controlled, args, {("rules",): table})
     return await rules_list(controlled, args)
@@ -59,4 +60,4 @@ async def rules_check(controlled: Controlled, args: Args) -> Result:
             ],
         }
 
-    return await trio.to_thread.run_sync(check, limiter=_one)
+    return await run_sync(check, limiter=_one)

@@ -7,10 +7,11 @@ import trio
 
 from tests.vswitch.joining.scripted.test_connection_scripts import read
 from transport import ChannelBroken, PrivateKey, PublicKey
-from vswitch.errors import VswitchError
+from vswitch.errors import ByeCode, VswitchError
 from vswitch.joining import profiles
 from vswitch.joining.member import Member
 from vswitch.members.protocol import Moved, Rekey, Welcome
+from vswitch.registry.rules import EnrolRefused
 
 NEW = PrivateKey.generate()
 WELCOME = Welcome(name="pc1", port=1)
@@ -186,3 +187,28 @@ async def test_a_key_that_is_known_is_not_written_again(
             await script.heard.wait()
         assert script.moved == [Moved(stage.identity.public.text())]
         assert written == []
+
+
+async def test_a_key_that_is_written_down_brings_it_back_though_the_switch_did_not_hear_so(
+    autojump_clock, stage, stored
+):
+    """The old key ends in between: the goodbye is for who has no other."""
+
+    class Deaf(Script):
+        async def __call__(self, device):
+            self.device = device
+            assert len(self.asked_for) < 2
+            await super().__call__(device)
+
+        def hear(self, message):
+            if isinstance(message, Moved) or len(self.asked_for) == 2:
+                endpoint.set_identities([NEW])
+                self.device.close(ByeCode.REKEYED, "the switch has another key now")
+
+    script = Deaf()
+    async with stage.serving(script) as endpoint:
+        endpoint.set_identities([NEW, stage.identity])
+        with pytest.raises(EnrolRefused, match="another key now"):
+            await stage.member().run()
+    assert script.asked_for == [stage.identity.public, NEW.public]
+    assert stored() == NEW.public
