@@ -7,6 +7,7 @@ from attrs import evolve
 
 from vswitch.errors import VswitchError
 from vswitch.joining.resolvers import (
+    NOBODY,
     HostsFile,
     Openresolv,
     Place,
@@ -185,3 +186,27 @@ def test_openresolv(programs, tmp_path):
     assert (tmp_path / "text").read_text() == "search lan\nnameserver 10.77.0.1\n"
     Openresolv().undo("vsw0")
     assert programs.calls()[-1] == "resolvconf -f -d vsw0.vswitch"
+
+
+def test_while_resolveds_server_is_away_the_link_has_one_that_refuses(programs):
+    programs("resolvectl")
+    Resolved().answers(WANTED, False)
+    Resolved().answers(WANTED, True)
+    assert programs.calls() == [f"resolvectl dns vsw0 {NOBODY}", "resolvectl dns vsw0 10.77.0.1"]
+
+
+def test_while_openresolvs_server_is_away_the_kernel_refuses(programs, monkeypatch):
+    programs("resolvconf")
+    refused = set()
+    for verb, do in (("refuse", refused.update), ("allow", refused.difference_update)):
+        monkeypatch.setattr(f"vswitch.joining.resolvers.{verb}_questions", do)
+    way = Openresolv()
+    for end in (
+        lambda: way.answers(WANTED, True),
+        lambda: way.undo("vsw0", WANTED.servers),
+    ):
+        way.answers(WANTED, False)
+        assert refused == {"10.77.0.1"}
+        end()
+        assert refused == set()
+    assert programs.calls() == ["resolvconf -f -d vsw0.vswitch"]  # nothing else was changed
