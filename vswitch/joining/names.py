@@ -127,6 +127,14 @@ class LanResolver:
     def _set(self, wanted: Wanted) -> object:
         self._tell_way(True)  # of servers that are not written down from now on
         way = choose_way(self._place, self._config.name)
+        other = way.taken_by(wanted)
+        if other is not None and wanted.domain not in self._config.allow_domain:
+            self._close()
+            return (
+                f"the link {other} of this host has that domain already, so these names are not "
+                "set: give one of the networks another domain ([names] domain), or say "
+                f"--allow-domain {wanted.domain}"
+            )
         try:
             left = json.dumps({"way": way.name, "dev": wanted.dev, "servers": wanted.servers})
             write_file(self._undo, f"{left}\n".encode())

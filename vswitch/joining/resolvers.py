@@ -79,6 +79,9 @@ class Way(Protocol):
     def set(self, wanted: Wanted) -> None:
         """Do it."""
 
+    def taken_by(self, wanted: Wanted) -> str | None:
+        """The other link of this host that has the domain: both its servers would be asked."""
+
     def answers(self, wanted: Wanted, there: bool) -> None:
         """Whether the servers of what is set can be asked now."""
 
@@ -154,6 +157,13 @@ class Resolved:
             self.undo(wanted.dev)
             raise
 
+    def taken_by(self, wanted: Wanted) -> str | None:
+        said = _said("resolvectl", "domain")
+        for dev, domains in re.findall(r"^ *Link \d+ \((\S+)\): *(.*)$", said, re.M):
+            if dev != wanted.dev and _is_among(wanted.domain, domains):
+                return str(dev)
+        return None
+
     def answers(self, wanted: Wanted, there: bool) -> None:
         # It sends from the interface, whatever the rules of the kernel say.
         _run("resolvectl", "dns", wanted.dev, *(wanted.servers if there else (NOBODY,)))
@@ -172,6 +182,14 @@ class Openresolv:
         lines = [f"search {wanted.domain}" if wanted.bare else f"domain {wanted.domain}"]
         lines += [f"nameserver {each}" for each in wanted.servers]
         _run("resolvconf", "-p", "-a", f"{wanted.dev}.vswitch", text="\n".join(lines) + "\n")
+
+    def taken_by(self, wanted: Wanted) -> str | None:
+        _, *others = re.split(r"^# resolv.conf from (\S+)$", _said("resolvconf", "-l"), flags=re.M)
+        for name, text in zip(others[::2], others[1::2], strict=True):
+            domains = " ".join(re.findall(r"^(?:search|domain) (.*)$", text, re.M))
+            if name != f"{wanted.dev}.vswitch" and _is_among(wanted.domain, domains):
+                return str(name.removesuffix(".vswitch"))
+        return None
 
     def answers(self, wanted: Wanted, there: bool) -> None:
         (allow_questions if there else refuse_questions)(wanted.servers)
@@ -209,6 +227,9 @@ class HostsFile:
                     self._write(rest + block)
         except OSError as error:
             raise VswitchError(f"{self._path}: {error.strerror}") from None
+
+    def taken_by(self, wanted: Wanted) -> str | None:
+        return None  # `put` looks at that in the file itself
 
     def answers(self, wanted: Wanted, there: bool) -> None:
         """What is known holds."""
@@ -291,6 +312,11 @@ def taken_names(hosts: str) -> set[str]:
     """All names that a hosts file has."""
     lines = (line.partition("#")[0].split() for line in hosts.splitlines())
     return {name.lower() for words in lines for name in words[1:]}
+
+
+def _is_among(domain: str, domains: str) -> bool:
+    """Of a list of a resolver, which marks those that are not searched."""
+    return domain in (each.lower().lstrip("~").rstrip(".") for each in domains.split())
 
 
 def _run(*argv: str, text: str = "") -> None:

@@ -281,12 +281,15 @@ class Asked:
 
     def __init__(self, monkeypatch):
         self.refused = set()
-        self.error = None
+        self.error = self.other = None
         monkeypatch.setattr("vswitch.joining.names.choose_way", lambda place, mark: self)
         monkeypatch.setattr("vswitch.joining.names.way_of", lambda name, place, mark: self)
 
     def set(self, wanted):
         pass
+
+    def taken_by(self, wanted):
+        return self.other
 
     def answers(self, wanted, there):
         if self.error is not None:
@@ -353,3 +356,16 @@ async def test_a_way_that_cannot_be_told_is_told_of_once(host, asked, caplog):
         await host.resolver.reached(True)
     assert caplog.text.count("names-not-refused") == 1
     assert host.resolver.shown == "lan (resolvconf)"
+
+
+async def test_a_domain_of_another_link_is_not_mixed_with_that_of_the_lan(tmp_path, asked):
+    asked.other = "vsw1"
+    host = Host(tmp_path)
+    await host.offer()
+    assert "the link vsw1 of this host has that domain already" in host.refused["names"]
+    assert host.resolver.shown is None
+    assert not host.undo.exists()
+    wished = Host(tmp_path, allow_domain=("lan",))
+    await wished.offer()
+    assert wished.resolver.shown == "lan (resolvconf)"
+    await wished.resolver.close()
