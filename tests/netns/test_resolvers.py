@@ -13,7 +13,7 @@ from tests.netns.test_recipes import BUS
 from tests.netns.tools import ipv4, joined
 from vswitch.joining.resolvers import NOBODY
 from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import DEV, Code, Lan
+from vswitch.lab.lan import DEV, UNDERLAY, Code, Lan
 
 STUB_RESOLV_CONF = "/run/systemd/resolve/stub-resolv.conf"
 # Itself root, since the lab's directories are nobody else's.
@@ -180,6 +180,14 @@ def check_look_ups(lan, member, *asking, said):
     return program
 
 
+def check_taken(lan, member, why):
+    """A domain that another link of the host has is left to that."""
+    program = member.join()
+    told = wait_until(lambda: joined(lan, member.name)["refused"].get("names"), "refusal")
+    assert why in told
+    assert program.stop() == 0
+
+
 @pytest.mark.netns("dbus-daemon", "systemd-resolved", "resolvectl")
 def test_by_systemd_resolved(lan):
     member = with_resolved(lan, "pc1")
@@ -191,6 +199,8 @@ def test_by_systemd_resolved(lan):
     assert program.stop() == 0
     assert DEV not in member.run("resolvectl", "domain").stdout
     assert member.known("pc2.lan") is None
+    member.run("resolvectl", "domain", UNDERLAY, "~lan")
+    check_taken(lan, member, f"the link {UNDERLAY} of this host has that domain already")
 
 
 @pytest.mark.netns("resolvconf", "dnsmasq", "dig", "ip")
@@ -204,6 +214,9 @@ def test_by_openresolv(lan):
     assert program.stop() == 0
     assert "lan" not in (member.host.directory / "servers").read_text()
     assert member.known("pc2.lan") is None
+    said = "domain lan\\nnameserver 192.0.2.53\\n"
+    member.run("sh", "-c", f"printf '{said}' | resolvconf -p -a other")
+    check_taken(lan, member, "this host has names of lan from elsewhere")  # its resolv.conf says so
 
 
 @pytest.mark.long
