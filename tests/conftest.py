@@ -16,12 +16,12 @@ from transport.platform import LINUX
 from vswitch.lab import missing_for_lab
 
 FOLDERS = ("usr/bin", "usr/sbin", "sbin", "lib/systemd")
-ROOT = Path(__file__).resolve().parents[1]
-UNPACKED = ROOT / ".tools"  # programs that this host does not have to itself: see `.ci/run`
+# Programs that this host does not have to itself: see `.ci/run`.
+UNPACKED = sorted((Path(__file__).resolve().parents[1] / ".tools").glob("*"))
 TOOL_PATH = ":".join(
     [
         os.environ.get("PATH", os.defpath),
-        *(str(root / each) for root in (Path("/"), UNPACKED) for each in FOLDERS),
+        *(str(root / each) for root in (Path("/"), *UNPACKED) for each in FOLDERS),
     ]
 )
 missing = functools.cache(missing_for_lab)

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import TOOL_PATH
 from tests.netns.test_recipes import BUS
 from tests.netns.tools import ipv4, joined
+from vswitch.joining.resolvers import NOBODY
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import DEV, Code, Lan
 
@@ -34,8 +35,11 @@ def tool(name):
 class Asking:
     """A member whose host looks names up by a resolver of its own."""
 
-    def __init__(self, lan, name, environment, resolv_conf=""):
-        """`resolv_conf` is the file to which /etc/resolv.conf of such a host leads."""
+    def __init__(self, lan, name, environment, refusal, resolv_conf=""):
+        """`refusal`: what shows that nobody is asked, and by which word; `resolv_conf` is the file
+        to which /etc/resolv.conf of such a host leads.
+        """
+        self.refusal = refusal
         self.lan, self.name, self.resolv_conf = lan, name, resolv_conf
         self.host = lan.host(name)
         environment = {"PATH": TOOL_PATH, **environment}
@@ -62,15 +66,17 @@ class Asking:
         return found[0] if found else None
 
     def refused(self):
-        """Whether the kernel of the host refuses questions to the name server."""
-        return "to 10.77.0.1 dport 53 unreachable" in self.run("ip", "rule").stdout
+        """Whether who asks for a name of the LAN is refused on this host."""
+        argv, word = self.refusal
+        return word in self.run(*argv, check=False).stdout
 
 
 def with_resolved(lan, name):
     """A host whose names are looked up by systemd-resolved."""
     directory = lan.host(name).directory
     bus = {"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={directory}/bus"}
-    member = Asking(lan, name, bus, STUB_RESOLV_CONF)
+    refusal = ["resolvectl", "dns", DEV], NOBODY
+    member = Asking(lan, name, bus, refusal, STUB_RESOLV_CONF)
     (directory / "bus.conf").write_text(BUS.format(directory=directory).lstrip())
     (directory / "passwd").write_text(Path("/etc/passwd").read_text() + USER)
     (directory / "resolved.conf").write_text(NO_OTHERS)
@@ -89,12 +95,18 @@ def with_resolved(lan, name):
     return member
 
 
+def skip_without_openresolv(lan):
+    if "openresolv" not in lan.underlay.run([tool("resolvconf"), "--version"], check=False).stdout:
+        pytest.skip("resolvconf is another one here")
+
+
 def with_openresolv(lan, name):
     """A host whose names are looked up by dnsmasq, and whose resolv.conf openresolv writes. That
     looks for its parts at fixed places, which are the host's own here.
     """
     directory, found = lan.host(name).directory, Path(tool("resolvconf"))
-    member = Asking(lan, name, {"PATH": f"{directory}:{TOOL_PATH}"})
+    refusal = ["ip", "rule"], "to 10.77.0.1 dport 53 unreachable"
+    member = Asking(lan, name, {"PATH": f"{directory}:{TOOL_PATH}"}, refusal)
     own = {
         "/sbin/resolvconf": f"{directory}/resolvconf",
         "/lib/resolvconf": f"{directory}/parts",
@@ -131,8 +143,6 @@ def lan():
     with Lab() as lab:
         lan = Lan(lab)
         lan.serve()
-        lan.join("pc2")
-        lan.wait_connected("pc2")
         yield lan
         lan.stop()
 
@@ -147,66 +157,80 @@ def paused(program):
         program.process.send_signal(signal.SIGCONT)
 
 
-def check_look_ups(lan, member):
-    """Names are known while the member is in, and nobody waits for one while the switch is away."""
-    two = ipv4(lan, "pc2")
+def check_look_ups(lan, member, *asking, said):
+    """Names are known while the member is in. While the switch is away who asks, as `asking` does,
+    is refused, as by `said`, and what was asked then is known as soon as it can be.
+    """
     program = member.join()
-    wait_until(lambda: member.known("pc2.lan") == two, "pc2.lan by the resolver")
-    assert member.known("pc2") == two
+    own = ipv4(lan, member.name)
+    wait_until(lambda: member.known(f"{member.name}.lan") == own, "name by the resolver")
+    assert member.known(member.name) == own
     assert member.known("nobody.lan") is None
     lan.programs["switch"].stop()
     wait_until(member.refused, "refusal without a session")
-    assert member.known("another.lan") is None
-    said = member.run("dig", "@10.77.0.1", "pc2.lan", "+tries=1", "+time=60", check=False).stdout
-    assert "unreachable" in said
-    assert "timed out" not in said
+    done = member.run(*asking, check=False)
+    assert said in done.stdout + done.stderr
+    assert member.known("services.lan") is None
     lan.serve()
-    lan.wait_connected(member.name, "pc2")
     wait_until(lambda: not member.refused(), "end of the refusal")
-    # What was not known meanwhile is not taken for what is not there.
-    assert member.known("pc2.lan") == two
+    assert member.known("services.lan") == "10.77.0.1"
     return program
 
 
-def check_silence(lan, member):
-    """Nor while it is silent, and the session goes on."""
-    with paused(lan.programs["switch"]):
-        member.known("pc2.lan")
-        wait_until(member.refused, "refusal while silent")
-        assert member.known("another.lan") is None
-    wait_until(lambda: not member.refused(), "end of the refusal")
-    assert member.known("pc2.lan") == ipv4(lan, "pc2")
+def check_taken(lan, member, why):
+    """A domain that another link of the host has is left to that."""
+    program = member.join()
+    told = wait_until(lambda: joined(lan, member.name)["refused"].get("names"), "refusal")
+    assert why in told
+    assert program.stop() == 0
 
 
-@pytest.mark.netns("dbus-daemon", "systemd-resolved", "resolvectl", "dig", "ip")
+@pytest.mark.netns("dbus-daemon", "systemd-resolved", "resolvectl")
 def test_by_systemd_resolved(lan):
     member = with_resolved(lan, "pc1")
-    assert member.known("pc2.lan") is None
-    program = check_look_ups(lan, member)
+    assert member.known("services.lan") is None
+    ask = "resolvectl", "query", "another.lan"
+    program = check_look_ups(lan, member, *ask, said="Connection refused")
     assert joined(lan, "pc1")["names"] == "lan (resolved)"
-    assert ipv4(lan, "pc2") in member.run("resolvectl", "query", "pc2.lan").stdout
-    check_silence(lan, member)
-    # Killed while the switch is away: what it has left goes without it.
-    lan.programs["switch"].stop()
-    wait_until(member.refused, "refusal without a session")
-    program.stop(signal.SIGKILL)
-    assert member.refused()
-    lan.command(member.host, "leave", "--force", "pc1")
-    assert not member.refused()
+    assert "10.77.0.1" in member.run("resolvectl", "query", "services.lan").stdout
+    assert program.stop() == 0
     assert DEV not in member.run("resolvectl", "domain").stdout
-    assert member.known("pc2.lan") is None
-    lan.serve()
-    lan.wait_connected("pc2")
+    assert member.known("services.lan") is None
 
 
+@pytest.mark.long
 @pytest.mark.netns("resolvconf", "dnsmasq", "dig", "ip")
 def test_by_openresolv(lan):
-    if "openresolv" not in lan.underlay.run([tool("resolvconf"), "--version"], check=False).stdout:
-        pytest.skip("resolvconf is another one here")
+    skip_without_openresolv(lan)
     member = with_openresolv(lan, "pc3")
-    assert member.known("pc2.lan") is None
-    program = check_look_ups(lan, member)
+    assert member.known("services.lan") is None
+    ask = "dig", "@10.77.0.1", "another.lan", "+tries=1", "+time=25"
+    program = check_look_ups(lan, member, *ask, said="unreachable")
     assert joined(lan, "pc3")["names"] == "lan (resolvconf)"
     assert program.stop() == 0
     assert "lan" not in (member.host.directory / "servers").read_text()
-    assert member.known("pc2.lan") is None
+    assert member.known("services.lan") is None
+    said = "domain lan\\nnameserver 192.0.2.53\\n"
+    member.run("sh", "-c", f"printf '{said}' | resolvconf -p -a other")
+    check_taken(lan, member, "this host has names of lan from elsewhere")  # its resolv.conf says so
+
+
+@pytest.mark.long
+@pytest.mark.netns("resolvconf", "dnsmasq", "ip")
+def test_what_a_kill_leaves_while_the_switch_is_silent(lan):
+    skip_without_openresolv(lan)
+    member = with_openresolv(lan, "pc4")
+    program = member.join()
+    wait_until(lambda: member.known("services.lan"), "services.lan by the resolver")
+    with paused(lan.programs["switch"]):
+        wait_until(lambda: member.known("another.lan") or member.refused(), "refusal in silence")
+    wait_until(lambda: not member.refused(), "end of the refusal")
+    with paused(lan.programs["switch"]):
+        wait_until(lambda: member.known("another.lan") or member.refused(), "refusal in silence")
+        program.stop(signal.SIGKILL)
+        assert member.refused()
+        assert "lan" in (member.host.directory / "servers").read_text()
+        lan.command(member.host, "leave", "--force", "pc4")
+    assert not member.refused()
+    assert "lan" not in (member.host.directory / "servers").read_text()
+    assert member.known("services.lan") is None

@@ -1,7 +1,7 @@
 """The LAN's names on this host: its resolver asks the switch for one domain, while `join` runs.
 
     welcome ─▶ refuse_names (`host_trust.py`) ─▶ a way (`resolvers.py`) ─▶ undone at the end
-    no switch just now ─▶ questions to it are refused at once (`devices/questions.py`)
+    no switch just now ─▶ who asks is told so at once
 
 What has been done is in a file of the member's state directory before it is done, so that the next
 start undoes what a killed one has left. Where /etc is that of another network (a process in a
@@ -27,7 +27,6 @@ import trio
 
 from vswitch.config.options import JoinConfig
 from vswitch.devices.host_interface import Address, Network
-from vswitch.devices.questions import allow_questions, refuse_questions
 from vswitch.errors import NotReachable, VswitchError
 from vswitch.joining.host_trust import refuse_names
 from vswitch.joining.resolvers import (
@@ -72,9 +71,8 @@ class LanResolver:
         self._wanted: Wanted | None = None
         self._lan: Network | None = None
         self._look = trio.Event()  # who is there is to be asked now
-        self._reached = False  # the switch is
-        self._refused: tuple[str, ...] = ()  # servers that nobody can ask now
-        self._not_refused: str | None = None  # why the kernel has not done it
+        self._asked = True  # the name servers are, as far as the way knows
+        self._not_told: str | None = None  # why the way does not know
         # One thread at a time, of those that `offer`, `follow` and `close` begin side by side.
         self._changing = threading.Lock()
 
@@ -127,13 +125,18 @@ class LanResolver:
         return None if wanted == self._wanted else self._set(wanted)
 
     def _set(self, wanted: Wanted) -> object:
+        self._tell_way(True)  # of servers that are not written down from now on
         way = choose_way(self._place, self._config.name)
+        other = way.taken_by(wanted)
+        if other is not None and wanted.domain not in self._config.allow_domain:
+            self._close()
+            return (
+                f"the link {other} of this host has that domain already, so these names are not "
+                "set: give one of the networks another domain ([names] domain), or say "
+                f"--allow-domain {wanted.domain}"
+            )
         try:
-            if self._refused:  # of other servers than are written down from now on
-                allow_questions(self._refused)
-                self._refused = ()
-            asked = asked_servers(way, wanted)
-            left = json.dumps({"way": way.name, "dev": wanted.dev, "servers": asked})
+            left = json.dumps({"way": way.name, "dev": wanted.dev, "servers": wanted.servers})
             write_file(self._undo, f"{left}\n".encode())
             way.set(wanted)
             if isinstance(way, HostsFile):
@@ -141,7 +144,7 @@ class LanResolver:
         except VswitchError as error:
             self._take_back(way, wanted)
             return error
-        self._way, self._wanted = way, wanted
+        self._way, self._wanted, self._asked = way, wanted, True
         event(
             log,
             "names-set",
@@ -175,28 +178,20 @@ class LanResolver:
         """Whether the switch is. While it is not, a look-up below its domain fails at once, where
         it would wait for an answer; what is known from /etc/hosts is known all the same.
         """
-        self._reached = there
-        await trio.to_thread.run_sync(self._alone, self._refuse_questions)
+        await trio.to_thread.run_sync(self._alone, self._tell_way, there)
 
-    def _refuse_questions(self) -> None:
+    def _tell_way(self, there: bool) -> None:
         way, wanted = self._way, self._wanted
-        servers: tuple[str, ...] = ()
-        if way is not None and wanted is not None and not self._reached:
-            servers = asked_servers(way, wanted)
-        if servers == self._refused:
+        if way is None or wanted is None or self._asked == there:
             return
         try:
-            if self._refused:
-                allow_questions(self._refused)
-                self._refused = ()
-            if servers:
-                refuse_questions(servers)
-                self._refused, self._not_refused = servers, None
+            way.answers(wanted, there)
+            self._asked, self._not_told = there, None
         except VswitchError as error:
-            if str(error) != self._not_refused:
+            if str(error) != self._not_told:
                 name = self._config.name
                 event(log, "names-not-refused", logging.WARNING, member=name, reason=error)
-            self._not_refused = str(error)
+            self._not_told = str(error)
 
     def look_again(self) -> None:
         """The switch has other members than before."""
@@ -218,12 +213,12 @@ class LanResolver:
     def _close(self) -> None:
         way, wanted = self._way, self._wanted
         self._way = self._wanted = None
-        self._refused = ()
+        self._asked, self._not_told = True, None
         if way is not None and wanted is not None:
             self._take_back(way, wanted)
 
     def _take_back(self, way: Way, wanted: Wanted) -> None:
-        _take_back(self._undo, way, wanted.dev, asked_servers(way, wanted))
+        _take_back(self._undo, way, wanted.dev, wanted.servers)
 
 
 def recover(files: StateDir, name: str, dev: str, place: Place | None = None) -> None:
@@ -243,18 +238,11 @@ def recover(files: StateDir, name: str, dev: str, place: Place | None = None) ->
 
 def _take_back(path: Path, way: Way, dev: str, servers: Sequence[str]) -> None:
     try:
-        way.undo(dev)
-        if servers:
-            allow_questions(servers)
+        way.undo(dev, servers)
         path.unlink(missing_ok=True)
     except (VswitchError, OSError) as error:
         # The file stays, and the next start tries again.
         event(log, "names-left-behind", logging.ERROR, dev=dev, way=way.name, reason=error)
-
-
-def asked_servers(way: Way, wanted: Wanted) -> tuple[str, ...]:
-    """Which name servers this host asks for itself: none where it has the names in a file."""
-    return () if isinstance(way, HostsFile) else tuple(wanted.servers)
 
 
 def addresses_of(peers: Sequence[str], lan: Network | None) -> dict[str, str]:

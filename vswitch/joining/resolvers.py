@@ -5,7 +5,8 @@
  hosts        a marked block in /etc/hosts, kept current: what every other host has
 
 A resolver of the C library alone sends all names to all servers, so there a server is never set.
-Each way undoes what it has done, also what a process that was killed has left.
+Each way undoes what it has done, also what a process that was killed has left. While the servers
+cannot be asked, whoever asks is told so at once, and no other server is asked instead.
 
 Error contract: `VswitchError` where something cannot be set; nothing has changed then.
 """
@@ -27,10 +28,12 @@ from typing import Final, Protocol
 from attrs import frozen
 
 from vswitch.addresses import NEVER_BARE
+from vswitch.devices.questions import allow_questions, refuse_questions
 from vswitch.errors import VswitchError
 from vswitch.state import directory_lock
 
 COMMAND_TIMEOUT: Final = 10.0  # seconds for one command of the resolver's
+NOBODY: Final = "127.0.0.1:1"  # a name server that refuses at once: nothing listens there
 STUBS: Final = ("127.0.0.53", "127.0.0.54")  # where systemd-resolved answers
 
 _FIXED: Final = (errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -76,7 +79,13 @@ class Way(Protocol):
     def set(self, wanted: Wanted) -> None:
         """Do it."""
 
-    def undo(self, dev: str) -> None:
+    def taken_by(self, wanted: Wanted) -> str | None:
+        """The other link of this host that has the domain: both its servers would be asked."""
+
+    def answers(self, wanted: Wanted, there: bool) -> None:
+        """Whether the servers of what is set can be asked now."""
+
+    def undo(self, dev: str, servers: Sequence[str] = ()) -> None:
         """As it was; whether or not it was done."""
 
 
@@ -148,7 +157,18 @@ class Resolved:
             self.undo(wanted.dev)
             raise
 
-    def undo(self, dev: str) -> None:
+    def taken_by(self, wanted: Wanted) -> str | None:
+        said = _said("resolvectl", "domain")
+        for dev, domains in re.findall(r"^ *Link \d+ \((\S+)\): *(.*)$", said, re.M):
+            if dev != wanted.dev and _is_among(wanted.domain, domains):
+                return str(dev)
+        return None
+
+    def answers(self, wanted: Wanted, there: bool) -> None:
+        # It sends from the interface, whatever the rules of the kernel say.
+        _run("resolvectl", "dns", wanted.dev, *(wanted.servers if there else (NOBODY,)))
+
+    def undo(self, dev: str, servers: Sequence[str] = ()) -> None:
         with suppress(VswitchError):  # the interface may be gone, and all of this with it
             _run("resolvectl", "revert", dev)
 
@@ -163,9 +183,22 @@ class Openresolv:
         lines += [f"nameserver {each}" for each in wanted.servers]
         _run("resolvconf", "-p", "-a", f"{wanted.dev}.vswitch", text="\n".join(lines) + "\n")
 
-    def undo(self, dev: str) -> None:
+    def taken_by(self, wanted: Wanted) -> str | None:
+        _, *others = re.split(r"^# resolv.conf from (\S+)$", _said("resolvconf", "-l"), flags=re.M)
+        for name, text in zip(others[::2], others[1::2], strict=True):
+            domains = " ".join(re.findall(r"^(?:search|domain) (.*)$", text, re.M))
+            if name != f"{wanted.dev}.vswitch" and _is_among(wanted.domain, domains):
+                return str(name.removesuffix(".vswitch"))
+        return None
+
+    def answers(self, wanted: Wanted, there: bool) -> None:
+        (allow_questions if there else refuse_questions)(wanted.servers)
+
+    def undo(self, dev: str, servers: Sequence[str] = ()) -> None:
         with suppress(VswitchError):
             _run("resolvconf", "-f", "-d", f"{dev}.vswitch")
+        if servers:
+            allow_questions(servers)
 
 
 class HostsFile:
@@ -195,7 +228,13 @@ class HostsFile:
         except OSError as error:
             raise VswitchError(f"{self._path}: {error.strerror}") from None
 
-    def undo(self, dev: str) -> None:
+    def taken_by(self, wanted: Wanted) -> str | None:
+        return None  # `put` looks at that in the file itself
+
+    def answers(self, wanted: Wanted, there: bool) -> None:
+        """What is known holds."""
+
+    def undo(self, dev: str, servers: Sequence[str] = ()) -> None:
         try:
             with directory_lock(self._path.parent):
                 text = self._read()
@@ -273,6 +312,11 @@ def taken_names(hosts: str) -> set[str]:
     """All names that a hosts file has."""
     lines = (line.partition("#")[0].split() for line in hosts.splitlines())
     return {name.lower() for words in lines for name in words[1:]}
+
+
+def _is_among(domain: str, domains: str) -> bool:
+    """Of a list of a resolver, which marks those that are not searched."""
+    return domain in (each.lower().lstrip("~").rstrip(".") for each in domains.split())
 
 
 def _run(*argv: str, text: str = "") -> None:

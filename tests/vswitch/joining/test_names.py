@@ -275,30 +275,28 @@ def test_files_of_another_network_are_left_alone(tmp_path):
 
 
 class Asked:
-    """A way of a host that asks the name server itself, and a kernel that is told to refuse."""
+    """A way of a host that asks the name server itself."""
 
-    name = "resolved"
+    name = "resolvconf"
 
     def __init__(self, monkeypatch):
         self.refused = set()
-        self.error = None
+        self.error = self.other = None
         monkeypatch.setattr("vswitch.joining.names.choose_way", lambda place, mark: self)
         monkeypatch.setattr("vswitch.joining.names.way_of", lambda name, place, mark: self)
-        monkeypatch.setattr("vswitch.joining.names.refuse_questions", self.refuse)
-        monkeypatch.setattr("vswitch.joining.names.allow_questions", self.allow)
 
     def set(self, wanted):
         pass
 
-    def undo(self, dev):
-        pass
+    def taken_by(self, wanted):
+        return self.other
 
-    def refuse(self, servers):
+    def answers(self, wanted, there):
         if self.error is not None:
             raise self.error
-        self.refused |= set(servers)
+        (self.refused.difference_update if there else self.refused.update)(wanted.servers)
 
-    def allow(self, servers):
+    def undo(self, dev, servers=()):
         self.refused -= set(servers)
 
 
@@ -330,17 +328,14 @@ async def test_nobody_is_asked_while_the_switch_is_away(host, asked):
     assert asked.refused == set()
 
 
-async def test_names_of_a_file_are_known_while_the_switch_is_away(host, monkeypatch):
-    def fail(servers):
-        raise AssertionError
-
-    monkeypatch.setattr("vswitch.joining.names.refuse_questions", fail)
-    monkeypatch.setattr("vswitch.joining.names.allow_questions", fail)
+async def test_names_of_a_file_are_known_while_the_switch_is_away(host):
     await host.offer()
     await followed(host, PEERS)
-    await host.resolver.reached(False)
-    assert "10.77.0.3 pc2.lan" in host.hosts.read_text()
-    await host.resolver.reached(True)
+    before = host.hosts.read_text()
+    assert "10.77.0.3 pc2.lan" in before
+    for there in (False, True):
+        await host.resolver.reached(there)
+        assert host.hosts.read_text() == before
     await host.resolver.close()
 
 
@@ -353,11 +348,24 @@ async def test_what_a_killed_one_has_left_refused_is_allowed(tmp_path, host, ask
     assert not after.undo.exists()
 
 
-async def test_a_kernel_that_refuses_no_questions_is_told_of_once(host, asked, caplog):
-    asked.error = VswitchError("no such kernel")
+async def test_a_way_that_cannot_be_told_is_told_of_once(host, asked, caplog):
+    asked.error = VswitchError("no such rule")
     await host.offer()
     for _ in range(3):
         await host.resolver.reached(False)
         await host.resolver.reached(True)
     assert caplog.text.count("names-not-refused") == 1
-    assert host.resolver.shown == "lan (resolved)"
+    assert host.resolver.shown == "lan (resolvconf)"
+
+
+async def test_a_domain_of_another_link_is_not_mixed_with_that_of_the_lan(tmp_path, asked):
+    asked.other = "vsw1"
+    host = Host(tmp_path)
+    await host.offer()
+    assert "the link vsw1 of this host has that domain already" in host.refused["names"]
+    assert host.resolver.shown is None
+    assert not host.undo.exists()
+    wished = Host(tmp_path, allow_domain=("lan",))
+    await wished.offer()
+    assert wished.resolver.shown == "lan (resolvconf)"
+    await wished.resolver.close()

@@ -7,6 +7,7 @@ from attrs import evolve
 
 from vswitch.errors import VswitchError
 from vswitch.joining.resolvers import (
+    NOBODY,
     HostsFile,
     Openresolv,
     Place,
@@ -185,3 +186,63 @@ def test_openresolv(programs, tmp_path):
     assert (tmp_path / "text").read_text() == "search lan\nnameserver 10.77.0.1\n"
     Openresolv().undo("vsw0")
     assert programs.calls()[-1] == "resolvconf -f -d vsw0.vswitch"
+
+
+def test_while_resolveds_server_is_away_the_link_has_one_that_refuses(programs):
+    programs("resolvectl")
+    Resolved().answers(WANTED, False)
+    Resolved().answers(WANTED, True)
+    assert programs.calls() == [f"resolvectl dns vsw0 {NOBODY}", "resolvectl dns vsw0 10.77.0.1"]
+
+
+def test_while_openresolvs_server_is_away_the_kernel_refuses(programs, monkeypatch):
+    programs("resolvconf")
+    refused = set()
+    for verb, do in (("refuse", refused.update), ("allow", refused.difference_update)):
+        monkeypatch.setattr(f"vswitch.joining.resolvers.{verb}_questions", do)
+    way = Openresolv()
+    for end in (
+        lambda: way.answers(WANTED, True),
+        lambda: way.undo("vsw0", WANTED.servers),
+    ):
+        way.answers(WANTED, False)
+        assert refused == {"10.77.0.1"}
+        end()
+        assert refused == set()
+    assert programs.calls() == ["resolvconf -f -d vsw0.vswitch"]  # nothing else was changed
+
+
+LINKS = """\
+Global:
+Link 2 (eth0): home
+Link 3 (vsw0): lan ~0.77.10.in-addr.arpa
+Link 14 (vsw1): ~0.78.10.in-addr.arpa ~Lan
+Link 15 (vsw2):
+"""
+FILES_OF_LINKS = """\
+# resolv.conf from eth0
+domain home
+nameserver 192.0.2.53
+
+# resolv.conf from vsw0.vswitch
+search lan
+nameserver 10.77.0.1
+
+# resolv.conf from vsw1.vswitch
+domain lan
+nameserver 10.78.0.1
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "program", "said"),
+    [(Resolved(), "resolvectl", LINKS), (Openresolv(), "resolvconf", FILES_OF_LINKS)],
+)
+def test_which_other_link_has_the_domain(programs, way, program, said):
+    programs(program, f"cat <<'END'\n{said}END")
+    assert way.taken_by(WANTED) == "vsw1"
+    assert way.taken_by(evolve(WANTED, dev="vsw1")) == "vsw0"
+    assert way.taken_by(evolve(WANTED, domain="home")) == "eth0"
+    assert way.taken_by(evolve(WANTED, domain="an")) is None
+    programs(program, "exit 1")
+    assert way.taken_by(WANTED) is None
