@@ -13,7 +13,8 @@ by now knows plain ones alone, so as long as nothing is heard each second one is
 says, under the peer's seal, whether it takes hybrid inits: who does never begins a session with a
 plain one whose sender does, too, but asks for the other form. Then the hybrid init that was sent
 before has not got through, and the next one goes in slices, or whole if that one did not. From then
-on, and once a hybrid one was answered with a cookie, the two hybrid forms take turns.
+on the two hybrid forms take turns; once a hybrid one was answered with a cookie, they do so with
+the plain one.
 
 Pure; `now` in monotonic seconds, `timestamp_ns` is the caller's wall clock.
 """
@@ -63,6 +64,11 @@ PROVEN_COPIES: Final = (1, 2, 4)
 # so that each has its own chance; and what HANDSHAKES_PER_ADDRESS allows.
 COPY_INTERVAL: Final = 0.05
 HANDSHAKE_RETRY_JITTER: Final = 0.3  # ± share, so that a crowd does not come back in step
+# One of so many inits is plain: while nothing is heard; after a cookie for a hybrid one, which who
+# reads the path can make as well; once the peer has said under its seal that it takes those.
+OFTEN: Final = 2
+SELDOM: Final = 4
+NEVER: Final = 1 << 30
 SLICED_ANSWERS: Final = 4  # responses of which some slices are kept
 # Seconds for which an init in slices that has no answer is sent again, and not a new one: of all
 # copies together each slice has to come through once.
@@ -144,7 +150,8 @@ class Negotiation:
         self._turn = 0  # of the forms
         self._whole_fits = True  # as far as the interface has said
         self._tried: Form | None = None  # the newest hybrid one
-        self._known = False  # it takes hybrid ones, so plain ones are no use any more
+        self._heard_at = -inf  # when a cookie has last made it begin again
+        self._plain = OFTEN  # one of so many inits is a plain one
         self._answers = SliceTable(SLICED_ANSWERS)
         self._asked: deque[_Asked] = deque(maxlen=HANDSHAKES_KEPT)  # newest first
         self._retry = HANDSHAKE_RETRY_FIRST
@@ -215,7 +222,7 @@ class Negotiation:
     def _next_form(self) -> Form:
         turn = self._turn
         self._turn += 1
-        if not self._offers or not self._forms.taken or (turn % 2 and not self._known):
+        if not self._offers or not self._forms.taken or turn % self._plain == self._plain - 1:
             return Form.PLAIN
         if isinstance(self.address, PipeAddress):
             return Form.WHOLE
@@ -235,7 +242,7 @@ class Negotiation:
         """The peer wants another form than the plain init that it has answered."""
         if not isinstance(self.address, PipeAddress):
             self._forms.sliced = self._tried is Form.WHOLE
-        self._turn, self._known = 0, True
+        self._turn, self._plain = 0, NEVER
         self._begin_again(now)
 
     def receive_slice_untrusted(self, datagram: bytes, now: float) -> bytes | None:
@@ -266,13 +273,19 @@ class Negotiation:
         raise refused
 
     def receive_cookie_untrusted(self, datagram: bytes, now: float) -> None:
-        """Take the cookie and try again at once, with it."""
+        """Take the cookie and try again at once, with it; of several in a moment only once, since
+        others could make them without end.
+        """
         mac1 = self._stamper.consume_reply_untrusted(datagram, now)
         self._retry = HANDSHAKE_RETRY_FIRST  # it was heard, and a new question begins
+        if now < self._heard_at + HANDSHAKE_RETRY_FIRST:
+            return
+        self._heard_at = now
         for asked in self._asked:
             if any(each[-MACS_SIZE:-MAC_BYTES] == mac1 for each in asked.datagrams):
                 self._again = asked.form
-                self._known |= asked.form is not Form.PLAIN
+                if asked.form is not Form.PLAIN and self._plain == OFTEN:
+                    self._plain = SELDOM  # which others could make it believe
         self._begin_again(now)
 
     def hurry(self, now: float) -> None:
