@@ -29,8 +29,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
+from vswitch.frames.flows import bucket_of
 from vswitch.frames.records import FRAME_FLAG
-from vswitch.switch.egress import bucket_of
 
 # Messages given to the bulk lane, how many of the first of them have arrived; the same of the
 # sparse one.

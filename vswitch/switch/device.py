@@ -83,7 +83,7 @@ class Overtaking(Protocol):
         self, records: list[bytes], waits: Callable[[int], bool]
     ) -> tuple[list[bytes], list[bytes]]:
         """Write those that may pass what waits already, and give them, and the rest; both in
-        order. `waits` tells whether anything of a bucket (`vswitch.switch.egress.bucket_of`) waits:
+        order. `waits` tells whether anything of a bucket (`vswitch.frames.flows.bucket_of`) waits:
         order within a flow is kept. Raises as `write_nowait` does.
         """
 

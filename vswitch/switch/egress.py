@@ -7,8 +7,7 @@ costs itself and its sender learns of it soonest. A flow that has waited too lon
 records, too (`codel.py`): the queue may be long enough for the bursts of a path that loses things,
 and does not stand.
 
-Flows are told apart by a hash that differs from process to process: their number is bounded, and
-nobody can choose to share the fate of another's flow.
+Flows are told apart by `vswitch.frames.flows`.
 
 Invariants: order is kept within a flow; never more than `max_frames` records, a superframe being
 one, or `max_bytes` bytes; every record offered is taken, refused, or still there. Pure; `now` in
@@ -20,11 +19,8 @@ from __future__ import annotations
 from collections import deque
 from heapq import nlargest
 
-from vswitch.frames.ethernet import ETHERNET_HEADER_SIZE
-from vswitch.frames.headers import ETHERTYPE_AT, IPV4_TYPE, IPV6_TYPE
+from vswitch.frames.flows import bucket_of
 from vswitch.frames.load import load_of
-from vswitch.frames.records import FRAME_FLAG, HEADER_SIZE
-from vswitch.frames.virtio import FRAME_AT
 from vswitch.switch.codel import Codel, Patience
 
 # Both bound what a device can make the switch hold. 4,096 small frames are 40 ms of work.
@@ -37,39 +33,6 @@ POOL_BYTES = 64 * 1024 * 1024
 LEAST_SHARE = 64 * 1024  # bytes that a queue may have however little is left: one superframe
 # Bytes that a flow may send in its turn: a superframe uses up four turns, a ping has one at once.
 QUANTUM = 16 * 1024
-
-# Flows that are told apart; more share a turn. Bounds what a flood of made-up flows can cost: about
-# half a megabyte in a queue whose device takes nothing.
-FLOWS = 4096
-
-
-def _flows(at: int) -> tuple[slice, dict[bytes, slice], slice]:
-    """Of records whose frame begins at `at`: EtherType, what tells flows apart by it, the rest."""
-    ip = at + ETHERNET_HEADER_SIZE
-    by_type = {IPV4_TYPE: slice(ip + 12, ip + 24), IPV6_TYPE: slice(ip + 8, ip + 44)}
-    kind = at + ETHERTYPE_AT
-    return slice(kind, kind + 2), by_type, slice(at, ip)
-
-
-_FRAME_KIND, _FRAME_FLOWS, _FRAME_HEAD = _flows(HEADER_SIZE)
-_SUPERFRAME_KIND, _SUPERFRAME_FLOWS, _SUPERFRAME_HEAD = _flows(FRAME_AT)
-
-
-def flow_of(record: bytes) -> bytes:
-    """What tells flows apart: addresses and ports of IP, else the Ethernet header.
-
-    IP options, tags and fragments give some other bytes of the frame: still the same for a flow or
-    close to it, and never an error. HOT PATH of a queue.
-    """
-    if record[1] == FRAME_FLAG:
-        return record[_FRAME_FLOWS.get(record[_FRAME_KIND], _FRAME_HEAD)]
-    return record[_SUPERFRAME_FLOWS.get(record[_SUPERFRAME_KIND], _SUPERFRAME_HEAD)]
-
-
-def bucket_of(record: bytes) -> int:
-    """The number of the flow of a record, below `FLOWS`. HOT PATH of a queue."""
-    return hash(flow_of(record)) & (FLOWS - 1)
-
 
 NEVER = Patience(None)
 

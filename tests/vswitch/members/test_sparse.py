@@ -1,8 +1,8 @@
 """Which lane a record takes, case by case; order over long runs is in test_lanes_property.py."""
 
+from vswitch.frames.flows import bucket_of
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.members.sparse import CALM, DEPTH, MOST_LOOKED, MOST_SPARSE, RATE, LaneChooser
-from vswitch.switch.egress import bucket_of
 from vswitch.testing import ethernet
 
 BUSY = CALM + 1

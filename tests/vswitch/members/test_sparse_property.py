@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from vswitch.frames.flows import bucket_of
 from vswitch.frames.load import load_of
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.members.device import MemberDevice
-from vswitch.switch.egress import EgressQueue, bucket_of
+from vswitch.switch.egress import EgressQueue
 from vswitch.switch.port import Port
 from vswitch.testing import ethernet
 

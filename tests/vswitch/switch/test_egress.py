@@ -5,15 +5,13 @@ from collections import Counter
 
 import pytest
 
+from vswitch.frames.flows import FLOWS, bucket_of
 from vswitch.frames.records import frame_record
 from vswitch.switch.egress import (
-    FLOWS,
     MAX_QUEUED_BYTES,
     MAX_QUEUED_FRAMES,
     QUANTUM,
     EgressQueue,
-    bucket_of,
-    flow_of,
 )
 from vswitch.testing.superframes import Flow, superframe
 
@@ -174,23 +172,6 @@ def test_a_superframe_is_one_record_and_as_many_frames_as_it_stands_for():
     assert (len(queue), queue.frames) == (2, 4)
     assert queue.take(1) == batch[:1]
     assert queue.frames == 1
-
-
-def test_flows_are_told_apart_by_addresses_and_ports():
-    """The same with and without a virtio-net header; others by their MAC addresses and type."""
-    one, two = Flow(), Flow(ports=(7, 5201))
-    whole = superframe(one, bytes(3000), 1000)
-    plain = frame_record(whole[14:])
-    assert flow_of(whole) == flow_of(plain)
-    assert flow_of(whole) == flow_of(superframe(one, bytes(5000), 1400))
-    assert flow_of(whole) != flow_of(superframe(two, bytes(3000), 1000))
-    assert flow_of(record(1, 1)) == flow_of(record(1, 2)) != flow_of(record(2, 1))
-
-
-@pytest.mark.parametrize("size", range(14, 70))
-def test_a_frame_of_any_length_has_a_flow(size):
-    for kind in (b"\x08\x00", b"\x86\xdd", b"\x81\x00"):
-        assert isinstance(flow_of(frame_record(bytes(12) + kind + bytes(size - 14))), bytes)
 
 
 def test_clear_forgets_everything():
