@@ -5,9 +5,9 @@ datagrams of 548 bytes at most, each with its own MACs. The responder keeps a sl
 is right, so memory costs an address that can be read at; what has no proof is answered with a
 cookie. An answer to slices comes in slices, together smaller than they were.
 
-Slices may come in any order, and again. One that is lost costs a retry, of all: what was kept of
-the others goes after `SLICE_LIFETIME`, or when a newer message needs its place. That is taken from
-whoever has most of them, so nobody pushes out who has less.
+Slices may come in any order, and again: the initiator sends all of them until one of each has come.
+What was kept goes after `SLICE_LIFETIME`, or when a newer message needs its place. That is taken
+from whoever has most of them, so nobody pushes out who has less.
 
 Pure; `now` in seconds. Raises nothing: the sizes of slices leave no two ways to join them.
 """
@@ -21,7 +21,7 @@ from attrs import define
 
 from transport.wire.datagrams import HandshakeSlice
 
-SLICE_LIFETIME: Final = 2.0  # seconds from the first slice of a message to its last
+SLICE_LIFETIME: Final = 5.0  # seconds from the first slice of a message to its last
 SLICED_INITS: Final = 512  # that are incomplete, 1.5 kB each: all members of a site at once
 
 

@@ -11,8 +11,9 @@ from transport.constants import (
 )
 from transport.crypto.kem import PostQuantum
 from transport.handshake.admission import Grant
+from transport.handshake.cookie import CookieJar
 from transport.handshake.initiator import Connected, GaveUp, Refused
-from transport.testing.cores import client_and_server
+from transport.testing.cores import Datagram, client_and_server
 from transport.wire.control import CloseCode
 from transport.wire.datagrams import (
     COOKIE,
@@ -218,6 +219,39 @@ def test_a_lost_slice_costs_a_retry_and_leaves_nothing():
     assert len(table) == 0
 
 
+def test_of_all_copies_of_slices_each_has_to_come_through_once():
+    """A flood leaves room for few, and hardly ever for three in a row."""
+    wire, client, server = client_and_server(delay=0.01, connected=False, largest=548)
+    came = []
+
+    def one_a_second(datagram):
+        if datagram.data[0] != INIT_SLICE or datagram.data.endswith(bytes(16)):
+            return [datagram]
+        wanted = {piece: second for second, piece in enumerate((2, 0, 1))}[datagram.data[2]]
+        if int(wire.now - began) != wanted:
+            return []
+        came.append(datagram)
+        return [datagram]
+
+    wire.filter = one_a_second
+    began = wire.now
+    client.connect(server)
+    wire.advance(1.95)
+    assert {datagram.data[2] for datagram in came} == {2, 0}
+    assert client.demux.sessions == server.demux.half_open == 0
+    wire.advance(1.5)
+    assert hybrid(wire, client)
+
+
+def test_slices_that_have_no_answer_for_long_are_new_ones():
+    wire, client, server = client_and_server(delay=0.01, connected=False, largest=548)
+    wire.filter = lambda d: [] if d.data[0] == RESPONSE_SLICE else [d]
+    client.connect(server)
+    wire.advance(10.0)
+    messages = [d.data[8:16] for d in by_client(wire, client, INIT_SLICE)]
+    assert 3 <= len(set(messages)) <= 4  # one for a cookie, and each for some seconds
+
+
 def test_slices_without_a_cookie_are_not_kept():
     wire, client, server = client_and_server(connected=False, largest=548)
     wire.filter = lambda d: [] if d.data[0] == COOKIE else [d]
@@ -241,6 +275,29 @@ def test_who_holds_back_hybrid_inits_holds_back_the_session():
     assert client.demux.sessions == server.demux.sessions == 0
     plain = [d for d in by_client(wire, client, INIT) if len(d.data) == INIT_SIZE]
     assert plain  # were sent, and answered with no
+
+
+@pytest.mark.parametrize("largest", [1432, 548])
+def test_made_up_cookies_keep_no_older_switch_away_and_make_no_storm(largest):
+    """By who reads the path and knows the switch's public key, and cannot hold anything back."""
+    wire, client, server = client_and_server(
+        delay=0.01, connected=False, post_quantum=(AUTO, OFF), largest=largest
+    )
+    jar = CookieJar(server.identity.public.raw, wire.random.randbytes)
+
+    def forge(datagram):
+        if datagram.source == client.address and datagram.data[0] in INITS:
+            mac1, index = datagram.data[-32:-16], int.from_bytes(datagram.data[4:8], "little")
+            cookie = jar.reply(mac1, index, b"anybody", wire.now)
+            return [datagram, Datagram(cookie, server.address, client.address)]
+        return [datagram]
+
+    wire.filter = forge
+    client.connect(server)
+    wire.advance(9.0)
+    assert [type(each) for each in client.events] == [Connected]
+    asked = {d.data for d in by_client(wire, client, *INITS)}
+    assert len(asked) < 40
 
 
 def test_an_older_switch_in_the_place_of_a_newer_one_is_found_with_the_second_init():
@@ -311,7 +368,7 @@ def test_a_switch_that_is_never_content_is_not_asked_faster():
     client.connect(server)
     wire.advance(3.0)
     assert client.demux.drops["unexpected"] > 0
-    assert len(by_client(wire, client, *INITS)) < 30  # with all copies
+    assert len(by_client(wire, client, *INITS)) < 60  # with all copies, and slices
     assert client.demux.sessions == 0
 
 
