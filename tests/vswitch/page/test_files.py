@@ -15,6 +15,7 @@ from vswitch.page.qr import qr_svg
 from vswitch.web.server import Request
 
 STATIC = Path(vswitch.page.__file__).parent / "static"
+PROGRAM = STATIC.parents[1]
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
@@ -95,6 +96,11 @@ def test_every_refusal_has_a_text_in_both_languages_that_needs_only_its_facts():
         assert set(re.findall(r"\{(\w+)\}", chinese)) <= {*problem.facts, "error"}, problem
         assert english
         assert re.search(r"[\u4e00-\u9fff]", chinese), problem
+
+
+def test_every_refusal_is_one_of_the_program():
+    source = "".join(each.read_text(encoding="utf-8") for each in PROGRAM.rglob("*.py"))
+    assert [each.name for each in Problem if f"Problem.{each.name}" not in source] == []
 
 
 def test_what_reasons_mean_is_what_the_documentation_says():

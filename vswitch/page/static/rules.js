@@ -34,6 +34,7 @@ export const rules = {
       { head: t("denied"), number: true, cell: (each) => count(each.denied), sort: (each) => each.denied },
     ], (each) => each.number, t("no_rules"));
     const note = h("p", { class: "note" });
+    const title = h("h2", null, t("in_force"));
     const mine = badge();
     mine.hidden = true;
     const edit = app.may("admin") ? h("button", { type: "button", on: { click: () => open(app) } }, t("edit_rules")) : null;
@@ -42,10 +43,10 @@ export const rules = {
     const place = h("div");
     const box = trial(app, () => here?.editor ?? null);
     const view = h("div", { class: "stack" }, note, found.node, facts);
-    here = { found, note, box, view, facts, mine, edit, place, strip, editor: null, turns: 0 };
+    here = { found, note, box, view, facts, title, mine, edit, place, strip, editor: null, turns: 0 };
     strip.addEventListener("saved", () => look(app));
     main.append(h("h1", null, t("rules")), strip,
-      h("section", { class: "card" }, h("div", { class: "row head" }, h("h2", null, t("in_force")), mine, edit), view, place), box);
+      h("section", { class: "card" }, h("div", { class: "row head" }, title, mine, edit), view, place), box);
     if (draft !== null && draft.network === app.network && edit !== null) begin(app, { ...draft, dirty: true });
     draft = null;
   },
@@ -106,6 +107,7 @@ function begin(app, how) {
     mine.stop();
     here.editor = null;
     here.place.replaceChildren();
+    say(here.title, t("in_force"));
     here.box.undraft();
     here.view.hidden = here.edit.hidden = false;
     here.edit.focus();
@@ -113,6 +115,7 @@ function begin(app, how) {
     if (again) open(app);
   });
   here.editor = mine;
+  say(here.title, t("being_written"));
   here.view.hidden = here.edit.hidden = true;
   here.place.replaceChildren(here.editor.node);
   here.editor.node.querySelector("input, button").focus();

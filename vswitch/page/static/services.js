@@ -106,12 +106,13 @@ function load(app) {
   here?.strip.look();
   api.get("v1/leases").then((said) => {
     if (here === null) return;
+    here.leases.node.hidden = false;
     here.leases.show(said.leases);
     say(here.note, said.quiet ? t("dhcp_quiet", { server: said.quiet }) : "");
   }, (error) => {
     // A switch that is no DHCP server says so.
     if (here === null || error.status === 401) return;
-    here.leases.show([]);
+    here.leases.node.hidden = true;
     say(here.note, reason(error));
   });
 }

@@ -73,7 +73,7 @@ const TEXTS = {
   problem_behind: ["{network} cannot be behind {name}: {reason}", "{network} 不能位于 {name} 之后：{reason}"],
   problem_gateways: ["a LAN has at most {most} networks behind members", "成员之后的网段最多 {most} 个"],
   problem_no_port: ["there is no port {name}", "没有端口 {name}"],
-  problem_no_dhcp: ["this switch is no DHCP server: [dhcp] enabled = true makes it one", "本交换机不是 DHCP 服务器，可用 [dhcp] enabled = true 启用"],
+  problem_no_dhcp: ["[dhcp] enabled = true makes this switch a DHCP server; it is none now", "本交换机不是 DHCP 服务器，可用 [dhcp] enabled = true 启用"],
   problem_no_lease: ["{who} has no lease", "{who} 没有租约"],
   problem_not_published: ["nothing is published at {listen}", "{listen} 没有发布任何服务"],
   problem_in_use: ["{place} is in use by another program: stop it, or take another port", "{place} 已被其他程序占用：请停止它，或换一个端口"],
@@ -235,6 +235,7 @@ const TEXTS = {
   // Rules and trace
   rule: ["Rule", "规则"],
   in_force: ["In force", "生效中"],
+  being_written: ["Being written, not in force yet", "正在编辑，尚未生效"],
   flows: ["Flows", "流"],
   denied: ["Dropped", "丢弃"],
   else_allow: ["What no rule names is allowed.", "未匹配的一律允许。"],
