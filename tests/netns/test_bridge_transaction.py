@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.netns("ip"), pytest.mark.inside]
 BRIDGE = "vsb-eth1"
 SETTINGS = Path("/proc/sys/net")
 TIMED = re.compile(r"(valid_lft|preferred_lft|expires) (\d+)sec")
-SECONDS = 60  # that a test may take, of a lifetime
+SECONDS = 6000  # that a test may take, of a lifetime; all here are multiples of it
 
 
 def ip(*words):
@@ -73,14 +73,14 @@ def carried(name):
     # Order counts among addresses alone: the first of a subnet is primary.
     routes = sorted(line for line in kept if not line.startswith("inet"))
     told = [line for line in kept if line.startswith("inet")] + routes
-    # 3,600 and 3,555 seconds of an hour are the same; "forever" is not.
+    # 36,000 seconds and what is left of them later are the same; "forever" is not.
     return [
         TIMED.sub(lambda m: f"{m[1]} ~{-(-int(m[2]) // SECONDS) * SECONDS}", line) for line in told
     ]
 
 
 PLAIN = """
-addr add 192.168.1.50/24 brd + dev eth1 valid_lft 3600 preferred_lft 1800
+addr add 192.168.1.50/24 brd + dev eth1 valid_lft 36000 preferred_lft 18000
 route add default via 192.168.1.1 dev eth1 src 192.168.1.50 metric 100 mtu 1400
 route add default via 192.168.1.1 dev eth1 table 100
 """
@@ -97,7 +97,7 @@ SIX = """
 addr add 2001:db8::7/128 dev eth1
 -6 route add fe80:1::1 dev eth1
 -6 route add default via fe80:1::1 dev eth1
--6 route add 2001:db8:9::/48 via fe80::9 dev eth1 src 2001:db8::7 metric 7 pref high expires 900
+-6 route add 2001:db8:9::/48 via fe80::9 dev eth1 src 2001:db8::7 metric 7 pref high expires 12000
 """
 TWO = """
 addr add 192.168.1.50/24 dev eth1
@@ -113,7 +113,7 @@ addr add 10.8.0.1/24 metric 77 dev eth1
 addr add 10.7.0.1/24 noprefixroute dev eth1
 addr add fe80::1/64 dev eth1
 addr add 2001:db8::5/64 dev eth1
-addr add 2001:db8:1::5/64 dev eth1 valid_lft 3000 preferred_lft 0
+addr add 2001:db8:1::5/64 dev eth1 valid_lft 30000 preferred_lft 0
 route add 10.7.0.0/24 dev eth1 scope link src 10.7.0.1 metric 30
 route add 10.1.0.0/16 via 192.168.1.1 dev eth1 table 1000 realms 7 proto static
 route add 10.2.0.0/16 via inet6 fe80::9 dev eth1
@@ -284,9 +284,9 @@ async def test_what_came_meanwhile_goes_to_the_interface(eth1):
             "dev",
             BRIDGE,
             "valid_lft",
-            "600",
+            "12000",
             "preferred_lft",
-            "60",
+            "6000",
         )
         ip("route", "add", "10.6.0.0/16", "via", "192.168.1.1")
         now = carried(BRIDGE)

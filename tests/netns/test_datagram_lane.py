@@ -6,6 +6,7 @@ import pytest
 
 from tests.netns.tools import Capture, ipv4, joined, reach
 from vswitch.demo import transfer
+from vswitch.lab import wait_until
 from vswitch.lab.lan import UNDERLAY
 
 PORT = 5300
@@ -27,8 +28,13 @@ def lan(empty_lan):
 
 def types_of(capture):
     """The types of the datagrams that a capture has; neither keepalives nor reports."""
+
+    def types():
+        return [data[UDP_AT] for length, data in capture.frames() if length > UDP_AT + 200]
+
+    wait_until(lambda: len(types()) > 100, "datagrams in the capture")
     capture.stop()
-    return {data[UDP_AT] for length, data in capture.frames() if length > UDP_AT + 200}
+    return set(types())
 
 
 @pytest.mark.netns("ping")

@@ -14,8 +14,9 @@ PATTERN = "c0ffee11decafbad5eed1e55f005ba11"  # 16 bytes: what ping repeats in i
 DATA = 4  # first byte of a datagram that carries frames: docs/wire-format.md
 
 
-def frames(capture):
-    """All that a capture has, when it is at its end."""
+def frames(capture, least):
+    """All that a capture has, once it has so many: tcpdump may be behind."""
+    wait_until(lambda: len(capture.frames()) >= least, f"{least} frames in the capture")
     capture.stop()
     return [data for _, data in capture.frames()]
 
@@ -50,9 +51,9 @@ def test_underlay_shows_no_byte_of_a_frame(lan):
         for name in ("pc1", "pc2")
     ]
     secrets = [bytes.fromhex(PATTERN), *macs]
-    plain, sealed = b"".join(frames(inside)), frames(outside)
+    # Ten requests and ten answers, each in and out of the switch.
+    plain, sealed = b"".join(frames(inside, 20)), frames(outside, 40)
     assert all(secret in plain for secret in secrets)
-    assert len(sealed) >= 40  # ten requests and ten answers, each in and out of the switch
     assert not any(secret in frame for secret in secrets for frame in sealed)
 
 
@@ -69,11 +70,16 @@ for line in sys.stdin:
 def test_captured_datagrams_sent_again_change_a_counter_alone(lan):
     capture = Capture(lan.underlay, lan.ports["pc1"], "udp", "dst", "port", str(PORT))
     ping(lan)
-    captured = [frame for frame in frames(capture) if 42 < len(frame) <= 1514 and frame[42] == DATA]
-    assert len(captured) >= 10
+
+    def captured():
+        kept = [frame for _, frame in capture.frames() if 42 < len(frame) <= 1514]
+        return [frame for frame in kept if frame[42] == DATA]
+
+    wait_until(lambda: len(captured()) >= 10, "datagrams in the capture")
+    capture.stop()
     before, port = lan.status(), lan.port("pc1")
     # Checksums are left to the card when a frame is captured on its way out; 0 is none (RFC 768).
-    again = [frame[:40] + b"\0\0" + frame[42:] for frame in captured]
+    again = [frame[:40] + b"\0\0" + frame[42:] for frame in captured()]
     lan.members["pc1"].run(
         [sys.executable, "-c", SEND_AGAIN], input="".join(f"{frame.hex()}\n" for frame in again)
     )

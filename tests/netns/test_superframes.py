@@ -94,12 +94,13 @@ def test_tcp_superframes_whole_to_one_and_cut_to_another_at_once(lan, version):
     end = json.loads(client.communicate(timeout=60)[0])["end"]
     server.communicate(timeout=20)
     assert end["sum_received"]["bytes"] > 1_000_000
-    for capture in (whole, cut):
-        capture.stop()
     assert received.digest == sent.digest
     assert received.size > 1_000_000
-    assert sum(length > MTU_FRAME for length in lengths(whole)) > 20
-    assert len(lengths(cut)) > received.size / 1448
+    # tcpdump may be far behind.
+    wait_until(lambda: sum(length > MTU_FRAME for length in lengths(whole)) > 20, "superframes")
+    wait_until(lambda: len(lengths(cut)) > received.size / 1448, "all that pc3 has got", timeout=60)
+    for capture in (whole, cut):
+        capture.stop()
     assert max(lengths(cut)) == MTU_FRAME
     text = cut.text()
     assert text.count("(correct)") > 500

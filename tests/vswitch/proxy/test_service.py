@@ -20,7 +20,7 @@ from vswitch.proxy.service import Rules, open_proxy
 from vswitch.proxy.sides import Side, host_names, host_socket
 
 GREETING = b"\5\1\0"
-STREAMS = []
+STREAMS = []  # of clients, which end with the proxy
 
 
 def limits(connections=10, associations=10, idle=inf, udp_idle=inf):
@@ -37,24 +37,20 @@ async def serving(rules, limits=None, host=None, lan=None):
     """A proxy that runs; its status by listener."""
     host = host or Side(host_socket, host_names)
     lan = lan or Side(host_socket, LanNames(members, no_dns).lookup)
-    async with open_proxy(rules, limits or globals()["limits"](), host, lan) as proxy:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(proxy.run)
-            yield proxy
-            nursery.cancel_scope.cancel()
+    try:
+        async with open_proxy(rules, limits or globals()["limits"](), host, lan) as proxy:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(proxy.run)
+                yield proxy
+                nursery.cancel_scope.cancel()
+    finally:
+        while STREAMS:
+            await trio.aclose_forcefully(STREAMS.pop())
 
 
 def address(status):
     host, _, port = status.listen.removeprefix("udp:").rpartition(":")
     return host.strip("[]") or "127.0.0.1", int(port)
-
-
-@pytest.fixture(autouse=True)
-async def opened():
-    """Streams of clients, which end with the test."""
-    yield
-    while STREAMS:
-        await trio.aclose_forcefully(STREAMS.pop())
 
 
 async def dialled(status):
