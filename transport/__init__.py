@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         load_key_file,
         load_or_create_key_file,
     )
-    from transport.crypto.kem import PostQuantum, post_quantum_missing
+    from transport.crypto.kem import PostQuantum, post_quantum_missing, usable_post_quantum
     from transport.crypto.noise import NO_PSK
     from transport.endpoint.channel import Channel, ChannelBroken
     from transport.endpoint.endpoint import Endpoint, open_endpoint
@@ -78,13 +78,14 @@ __all__ = [
     "open_endpoint",
     "open_udp",
     "post_quantum_missing",
+    "usable_post_quantum",
 ]
 
 _NAMES = {  # by the module that has them
     "transport.congestion.choice": "TransportConfig",
     "transport.crypto.identity": "PrivateKey PublicKey create_key_file "
     "load_key_file load_or_create_key_file",
-    "transport.crypto.kem": "PostQuantum post_quantum_missing",
+    "transport.crypto.kem": "PostQuantum post_quantum_missing usable_post_quantum",
     "transport.crypto.noise": "NO_PSK",
     "transport.endpoint.channel": "Channel ChannelBroken",
     "transport.endpoint.endpoint": "Endpoint open_endpoint",

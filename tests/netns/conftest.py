@@ -13,9 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.netns.tools import NAMES, ipv4, reach
+from tests.netns.tools import NAMES, Lan, ipv4, reach
 from vswitch.lab import Lab
-from vswitch.lab.lan import Lan
 
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "VSWITCH_TEST_INSIDE"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vswitch.devices import carried as carried_module
 from vswitch.devices import netlink
 from vswitch.devices.bridge import in_bridge, open_host_end
 from vswitch.devices.open_tap import open_tap
@@ -155,7 +156,7 @@ async def test_all_of_it_moves_and_comes_back(host):
 
 async def test_a_failure_at_any_step_leaves_all_as_it_was(host, monkeypatch):
     """The kernel is asked, and its answer to the n-th request is taken for a refusal."""
-    real, left = netlink._request, 0
+    real, left = carried_module._request, 0
 
     def request(ipr, message, kind, flags, forgive):
         nonlocal left
@@ -167,7 +168,7 @@ async def test_a_failure_at_any_step_leaves_all_as_it_was(host, monkeypatch):
     async with open_tap(TapConfig("vsw0")):
         async with in_bridge("vsw0", "eth1"):
             pass
-        monkeypatch.setattr(netlink, "_request", request)
+        monkeypatch.setattr(carried_module, "_request", request)
         for number in range(1, 200):
             left = number
             survived = False
@@ -229,15 +230,15 @@ async def test_what_was_killed_is_put_back_by_the_next_start(eth1, wished):
 
 KILLED_AT = """
 import os, signal
-from vswitch.devices import netlink
-real, left = netlink._request, {}
+from vswitch.devices import carried
+real, left = carried._request, {}
 def request(*arguments):
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments)
-netlink._request = request
+carried._request = request
 """
 
 

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 
-from tests.netns.tools import ipv4, joined, reach
+from tests.netns.tools import Lan, ipv4, joined, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.job import WireSpec
-from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY
 from vswitch.lab.nat import NatSpec
 
 NAME = "switch.example"

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns.tools import Lan
 from vswitch.devices import netlink
 from vswitch.devices.upkeep import MendLimit
 from vswitch.doctor.findings import TABLE
 from vswitch.errors import ExitCode
 from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import DEV, OWN, SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.lan import DEV, OWN, SWITCH_ADDRESS, UNDERLAY
 
 OF_THIS_MACHINE = {"slow-python", "several-installed"}  # true of whatever runs the tests
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
+from tests.netns.tools import Lan
 from vswitch.devices import netlink
 from vswitch.doctor.findings import TABLE
 from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import OWN, SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.lan import OWN, SWITCH_ADDRESS, UNDERLAY
 
 OUTSIDE = "192.0.2.50"
 NAT = (

@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from tests.netns.tools import iperf3, ipv4, reach
+from tests.netns.tools import Lan, iperf3, ipv4, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, NatSpec, PathSpec, WireSpec, wait_until
-from vswitch.lab.lan import DEV, SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.lan import DEV, SWITCH_ADDRESS, UNDERLAY
 
 FAR = WireSpec(forward=PathSpec(rate=20e6, delay=0.04), back=PathSpec(rate=20e6, delay=0.04))
 FORGETFUL = WireSpec(nat=NatSpec(rebind_every=2))

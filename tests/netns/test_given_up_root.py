@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.tools import ipv4, joined, reach
+from tests.netns.tools import Lan, ipv4, joined, reach
 from tests.netns.user import settle
 from vswitch.devices import netlink
 from vswitch.errors import ExitCode
 from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import SWITCH_ADDRESS, Lan
+from vswitch.lab.lan import SWITCH_ADDRESS
 
 pytestmark = pytest.mark.netns("ping", "nft")
 

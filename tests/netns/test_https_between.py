@@ -11,9 +11,9 @@ import time
 import pytest
 
 from tests.netns.test_recipes import NGINX, block, underlay_address
-from tests.netns.tools import ipv4, joined, reach
+from tests.netns.tools import Lan, ipv4, joined, reach
 from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY, Code, Lan
+from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY, Code
 
 TITLE = "Behind a web server"
 PROXY_TITLE = "A member behind a proxy"

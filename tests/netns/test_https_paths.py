@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from tests.netns.tools import Lan
 from vswitch.lab import Lab
-from vswitch.lab.lan import Code, Lan
+from vswitch.lab.lan import Code
 from vswitch.lab.wait import wait_until
 
 DROP = "table inet t { chain c { type filter hook input priority 0; meta l4proto udp drop\n}\n}\n"

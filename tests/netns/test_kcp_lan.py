@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.tools import iperf3, ipv4, reach
+from tests.netns.tools import Lan, iperf3, ipv4, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, PathSpec, WireSpec
-from vswitch.lab.lan import DEV, SWITCH_ADDRESS, Lan
+from vswitch.lab.lan import DEV, SWITCH_ADDRESS
 
 CLIENT = Path(__file__).with_name("foreign_client.py")
 PORT = 5558

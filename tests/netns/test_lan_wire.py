@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from tests.netns.tools import ipv4
+from tests.netns.tools import Lan, ipv4
 from vswitch.lab import Lab, NatSpec, PathSpec, WireSpec, wait_until
-from vswitch.lab.lan import Lan
 
 pytestmark = pytest.mark.netns("ping")
 

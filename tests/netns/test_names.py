@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from tests.netns.tools import ipv4, reach
+from tests.netns.tools import Lan, ipv4, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.host import HOSTS
-from vswitch.lab.lan import DEV, Lan
+from vswitch.lab.lan import DEV
 
 CONFIG = """
 [names]

@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.netns.tools import Lan
 from vswitch.errors import ExitCode
 from vswitch.lab import Lab
-from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY
 
 SIX = "2001:db8::1"
 REJECT = "chain c {{\ntype filter hook {} priority 0;\nudp dport 7450 reject {}\n}}"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.netns.tools import ipv4, joined, reach
+from tests.netns.tools import Lan, ipv4, joined, reach
 from vswitch.devices import netlink
 from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY, Lan
+from vswitch.lab.lan import SWITCH_ADDRESS, UNDERLAY
 
 OUTSIDE = "192.0.2.9"
 

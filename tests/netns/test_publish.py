@@ -17,11 +17,11 @@ import pytest
 
 from tests.netns.test_proxy import WORD, website
 from tests.netns.test_recipes import NGINX, block, underlay_address
-from tests.netns.tools import ipv4, until_it_says
+from tests.netns.tools import Lan, ipv4, until_it_says
 from tests.netns.user import UID, User
 from vswitch.errors import ExitCode
 from vswitch.lab import Lab, wait_until
-from vswitch.lab.lan import SWITCH_ADDRESS, Code, Lan
+from vswitch.lab.lan import SWITCH_ADDRESS, Code
 
 URL = f"http://{SWITCH_ADDRESS}:8080/"
 MANY = f"http://{SWITCH_ADDRESS}:8081/"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns.tools import Lan
 from vswitch.lab import Lab
-from vswitch.lab.lan import Lan
 from vswitch.namespaces.holder import PACKAGES
 
 # One of his own for each run of tests, so that his processes are found: a user like uid 1000.

@@ -70,7 +70,7 @@ ALLOWED_IMPURE = {
     "vswitch.devices.relocation": {"socket"},  # for the numbers of address families
 }
 
-NETLINK_BINDING = {"pyroute2": {"vswitch.devices.netlink"}}
+NETLINK_BINDING = {"pyroute2": {"vswitch.devices.netlink", "vswitch.devices.carried"}}
 TRANSPORT_USERS = (
     "vswitch.serving",
     "vswitch.joining",

@@ -51,7 +51,7 @@ def post_quantum_missing() -> str | None:
     return None
 
 
-def usable(wanted: PostQuantum) -> PostQuantum:
+def usable_post_quantum(wanted: PostQuantum) -> PostQuantum:
     """What can be had of that: `AUTO` becomes `OFF` where ML-KEM-768 is missing.
 
     Raises:

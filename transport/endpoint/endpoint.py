@@ -38,7 +38,7 @@ from transport.constants import (
     RECEIVE_BATCH,
 )
 from transport.crypto.identity import PrivateKey, PublicKey
-from transport.crypto.kem import PostQuantum, usable
+from transport.crypto.kem import PostQuantum, usable_post_quantum
 from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
 from transport.endpoint.demux import Demux, Runs
@@ -601,7 +601,7 @@ async def open_endpoint(
         max_sessions=max_sessions,
         silent=silent,
         config=config,
-        post_quantum=usable(post_quantum),
+        post_quantum=usable_post_quantum(post_quantum),
     )
     endpoint = Endpoint(sock, demux)
     body_error: BaseException | None = None

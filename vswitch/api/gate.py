@@ -28,7 +28,7 @@ import trio
 from transport.ratelimit import BucketTable, TokenBucket
 from vswitch.api.roles import Caller, Refused, Role
 from vswitch.api.tokens import Token, TokenStore
-from vswitch.errors import ExitCode, VswitchError
+from vswitch.errors import ExitCode, Problem, VswitchError
 from vswitch.logs import event
 from vswitch.web.server import Request, network_of
 
@@ -79,7 +79,8 @@ class Gate:
     async def log_in(self, secret: str, request: Request) -> Caller:
         """Begin a session; its number goes into the cookie."""
         if _from_elsewhere(request):
-            raise Refused(403, "log in from the page itself", ExitCode.PRIVILEGE)
+            said = "log in from the page itself"
+            raise Refused(403, said, Problem.ELSEWHERE, ExitCode.PRIVILEGE)
         token = await self._token(secret, request)
         number, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         until = trio.current_time() + SESSION_LIFE
@@ -113,14 +114,20 @@ class Gate:
         if caller.role < role:
             self.counters["lesser_role"] += 1
             said = f"this needs the role {role.text}, {caller.name} has {caller.role.text}"
-            raise Refused(403, said, ExitCode.PRIVILEGE)
+            raise Refused(
+                403,
+                said,
+                Problem.LESSER_ROLE,
+                ExitCode.PRIVILEGE,
+                wanted=role.text,
+                role=caller.role.text,
+            )
         if caller.csrf is not None and request.method not in _SAFE:
             said = request.headers.get("x-csrf-token", "")
             if not hmac.compare_digest(said.encode(), caller.csrf.encode()):
                 self.counters["no_csrf"] += 1
-                raise Refused(
-                    403, "a change needs the X-CSRF-Token of the session", ExitCode.PRIVILEGE
-                )
+                said = "a change needs the X-CSRF-Token of the session"
+                raise Refused(403, said, Problem.NO_CSRF, ExitCode.PRIVILEGE)
 
     async def _token(self, secret: str, request: Request) -> Token:
         token = self.tokens.find(secret)
@@ -131,6 +138,7 @@ class Gate:
                 raise Refused(
                     429,
                     "too many wrong tokens from here: wait a while",
+                    Problem.TRIES,
                     ExitCode.REFUSED,
                     (("Retry-After", "10"),),
                 )
@@ -165,7 +173,9 @@ def _local(client: str) -> Caller:
 
 
 def _nobody(text: str) -> Refused:
-    return Refused(401, text, ExitCode.PRIVILEGE, (("WWW-Authenticate", "Bearer"),))
+    return Refused(
+        401, text, Problem.NO_TOKEN, ExitCode.PRIVILEGE, (("WWW-Authenticate", "Bearer"),)
+    )
 
 
 def _from_elsewhere(request: Request) -> bool:

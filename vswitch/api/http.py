@@ -8,7 +8,8 @@ session. What is asked over TCP has a share of the switch's time (`share.py`), t
 host what they need. A change that names an ETag (If-Match) is compared and done with no other such
 change between, by whichever face that comes.
 
-Error contract: none; what is wrong is answered with `{"error": text, "code": exit code}`.
+Error contract: none; what is wrong is answered with `{"error": text, "code": exit code,
+"problem": a word for it, "about": its facts}`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from vswitch.errors import (
     NotFound,
     NotReachable,
     PrivilegeError,
+    Problem,
     TimedOut,
     VswitchError,
 )
@@ -97,22 +99,23 @@ class Api:
             row = rows.get(method)
             if row is None:
                 allowed = ", ".join(sorted(rows))
-                raise Refused(405, f"here is only {allowed}", headers=(("Allow", allowed),))
+                said = f"here is only {allowed}"
+                raise Refused(405, said, Problem.NO_PATH, headers=(("Allow", allowed),))
             return await self._of_row(row, rows, params, request)
         except Refused as error:
-            return _error(error.status, str(error), error.code, error.headers)
+            return _error(error.status, error.error, error.code, error.headers)
         except HttpError as error:
-            return _error(error.status, str(error), ExitCode.USAGE)
+            return _error(error.status, ConfigError(str(error)))
         except VswitchError as error:
             status = next(status for kind, status in _STATUS if isinstance(error, kind))
-            return _error(status, str(error), error.exit_code)
+            return _error(status, error)
         except (h11.RemoteProtocolError, trio.TooSlowError, trio.BrokenResourceError):
             raise
         except Exception:
             reference = secrets.token_hex(4)
             _log.exception("api-failed path=%s reference=%s", request.path, reference)
             said = f"internal error; its log says why, at reference={reference}"
-            return _error(500, said, ExitCode.FAILED)
+            return _error(500, VswitchError(said).of(Problem.FAULT, reference=reference))
 
     async def _of_row(
         self, row: Route, rows: dict[str, Route], params: dict[str, str], request: Request
@@ -146,7 +149,7 @@ class Api:
                     await trio.sleep(seconds)
         if waiting.cancelled_caught:
             said = "more is asked than there is time for: try again"
-            raise Refused(503, said, ExitCode.NOT_REACHABLE)
+            raise Refused(503, said, Problem.BUSY, ExitCode.NOT_REACHABLE)
         begun = time.thread_time()
         try:
             return await self._said(row, call, look)
@@ -194,7 +197,7 @@ class Api:
             self._streams.acquire_nowait()
         except trio.WouldBlock:
             said = f"{self._most} others are watching: end one"
-            raise Refused(503, said, ExitCode.REFUSED) from None
+            raise Refused(503, said, Problem.WATCHERS, ExitCode.REFUSED, most=self._most) from None
         call.request.proven()
 
         async def run(send: Send, ended: trio.Event) -> None:
@@ -221,7 +224,7 @@ async def _compare(look: Route, call: Call) -> None:
     said = await look.handler(attrs.evolve(call, body=None, query=None))
     if _etag(look, to_json(said)) not in [each.strip() for each in wanted.split(",")]:
         text = "it has changed since: get it again, and say its ETag in If-Match"
-        raise Refused(412, text, ExitCode.REFUSED)
+        raise Refused(412, text, Problem.CHANGED, ExitCode.REFUSED)
 
 
 def _etag(row: Route, said: dict[str, Any]) -> str:
@@ -230,11 +233,21 @@ def _etag(row: Route, said: dict[str, Any]) -> str:
 
 
 def _error(
-    status: int, text: str, code: int, headers: tuple[tuple[str, str], ...] = ()
+    status: int,
+    error: VswitchError,
+    code: int | None = None,
+    headers: tuple[tuple[str, str], ...] = (),
 ) -> Response:
-    body = json.dumps({"error": text, "code": code}).encode() + b"\n"
+    said = {
+        "error": str(error),
+        "code": error.exit_code if code is None else code,
+        "problem": error.problem,
+        "about": dict(error.about),
+    }
+    body = json.dumps(said).encode() + b"\n"
     return Response(status, body, [JSON, *_ALWAYS, *headers])
 
 
 async def _no_such(request: Request) -> Response:
-    return _error(404, "there is no such path: see /v1/openapi.json", ExitCode.NOT_FOUND)
+    error = NotFound("there is no such path: see /v1/openapi.json")
+    return _error(404, error.of(Problem.NO_PATH))

@@ -16,6 +16,7 @@ import attrs
 from vswitch.api.roles import Role
 from vswitch.api.table import Route, Table
 from vswitch.api.values import inner_types
+from vswitch.errors import Problem
 from vswitch.version import VERSION
 
 _PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
@@ -33,8 +34,13 @@ _REFUSALS = {
 }
 _ERROR = {
     "type": "object",
-    "properties": {"error": {"type": "string"}, "code": {"type": "integer"}},
-    "required": ["error", "code"],
+    "properties": {
+        "error": {"type": "string", "description": "a sentence, in English"},
+        "code": {"type": "integer", "description": "the exit code that a command would end with"},
+        "problem": {"type": "string", "description": "a word for it", "enum": list(Problem)},
+        "about": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": ["error", "code", "problem", "about"],
 }
 
 

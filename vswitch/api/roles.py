@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from attrs import frozen
 
-from vswitch.errors import ExitCode
+from vswitch.errors import ExitCode, Problem, VswitchError
 
 
 class Role(IntEnum):
@@ -46,16 +46,19 @@ class Caller:
 
 
 class Refused(Exception):
-    """No, with a status, a sentence, and the exit code that a command ends with."""
+    """No, with a status, a sentence, a word for it, and the exit code that a command ends with."""
 
     def __init__(
         self,
         status: int,
         text: str,
+        problem: Problem,
         code: int = ExitCode.USAGE,
         headers: tuple[tuple[str, str], ...] = (),
+        **about: object,
     ) -> None:
         super().__init__(text)
         self.status = status
+        self.error = VswitchError(text).of(problem, **about)
         self.code = code
         self.headers = headers

@@ -19,7 +19,7 @@ from vswitch.api.openapi import document
 from vswitch.api.roles import Role
 from vswitch.api.table import EVENT_STREAM, Call, Route, RouteHandler, Table
 from vswitch.config.sources import shortened
-from vswitch.errors import ConfigError, NotFound
+from vswitch.errors import ConfigError, NotFound, Problem
 from vswitch.management import answers
 from vswitch.management.answers import (
     ConfigState,
@@ -120,7 +120,7 @@ async def _put_config(call: Call) -> Configured:
 
 def _configuration(call: Call) -> Configurable:
     if (found := call.subject.configuration) is None:
-        raise NotFound("there is no configuration here")
+        raise NotFound("there is no configuration here").of(Problem.NO_CONFIGURATION)
     return found
 
 

@@ -16,7 +16,7 @@ from vswitch.api.recent import Recent
 from vswitch.api.roles import Caller, Role
 from vswitch.api.share import STRANGERS_RATE, Share
 from vswitch.config.sources import shortened
-from vswitch.errors import NotFound
+from vswitch.errors import NotFound, Problem
 from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.web.server import Request
@@ -64,7 +64,10 @@ class Call:
         """The network that is asked about."""
         found = self.subject.networks.get(self.network)
         if found is None:
-            raise NotFound(f"there is no network {shortened(self.network)}: see /v1/networks")
+            name = shortened(self.network)
+            raise NotFound(f"there is no network {name}: see /v1/networks").of(
+                Problem.NO_NETWORK, name=name
+            )
         return found
 
 

@@ -29,7 +29,7 @@ import attrs
 from vswitch.addresses import check_name
 from vswitch.api.roles import Role
 from vswitch.config.sources import shortened
-from vswitch.errors import ConfigError, NotFound, RefusedError
+from vswitch.errors import ConfigError, NotFound, Problem, RefusedError
 from vswitch.state import directory_lock, file_error, write_file
 
 TOKEN_LIMIT: Final = 256  # each is compared with what a stranger says
@@ -102,9 +102,10 @@ class TokenStore:
             if any(token.name == name for token in tokens):
                 raise RefusedError(
                     f"there is a token {name}: revoke it first, or take another name"
-                )
+                ).of(Problem.TOKEN_TAKEN, name=name)
             if len(tokens) >= TOKEN_LIMIT:
-                raise RefusedError(f"there are {TOKEN_LIMIT} tokens: revoke one first")
+                said = f"there are {TOKEN_LIMIT} tokens: revoke one first"
+                raise RefusedError(said).of(Problem.TOKENS, most=TOKEN_LIMIT)
             digest = _digest(secret)
             tokens.append(Token(name=name, role=role.text, created=time.time(), hash=digest))
 
@@ -118,7 +119,8 @@ class TokenStore:
         def remove(tokens: list[Token]) -> None:
             gone.extend(token for token in tokens if token.name == name)
             if not gone:
-                raise NotFound(f"there is no token {shortened(name)}: see `vswitch token list`")
+                said = f"there is no token {shortened(name)}: see `vswitch token list`"
+                raise NotFound(said).of(Problem.NO_SUCH_TOKEN, name=shortened(name))
             tokens.remove(gone[0])
 
         self._change(remove)

@@ -51,11 +51,12 @@ def look(config: DoctorConfig, target: str | None, *, way_alone: bool, time: flo
     import trio
 
     from vswitch.doctor.examine import examine, target_of
+    from vswitch.members.handshakes import post_quantum_of
 
-    of = target_of(config.files, target)
+    of, wanted = target_of(config.files, target), post_quantum_of(config.pq)
 
     async def main() -> Facts:
-        return await examine(config.files, of, way_alone=way_alone, time=time)
+        return await examine(config.files, of, wanted, way_alone=way_alone, time=time)
 
     return trio.run(main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from functools import partial
 
 from transport.crypto.identity import load_key_file
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
@@ -81,9 +82,11 @@ def _ask(profile: profiles.Profile, config: LeaveConfig) -> None:
     from vswitch.joining import proxies
     from vswitch.joining.leave import leave
     from vswitch.joining.pipes import over_https
+    from vswitch.members.handshakes import post_quantum_of
 
     proxy_for = proxies.read(config.proxy, config.proxy_credentials)
-    trio.run(leave, profile, over_https(proxy_for, lambda: profile.server_key))
+    pipe = over_https(proxy_for, lambda: profile.server_key)
+    trio.run(partial(leave, profile, pipe, post_quantum=post_quantum_of(config.pq)))
 
 
 def _leave_here(files: StateDir, name: str) -> None:

@@ -117,8 +117,20 @@ class _NetworkChoice:
     )
 
 
+@frozen(kw_only=True, slots=False)
+class _Handshakes:
+    pq: str = field(
+        default="auto",
+        converter=to_post_quantum,
+        metadata=option(
+            "ML-KEM-768 in handshakes: auto (where both sides have it), require, or off (auto)",
+            "auto|require|off",
+        ),
+    )
+
+
 @frozen(kw_only=True)
-class LeaveConfig(StateConfig, _Printed):
+class LeaveConfig(StateConfig, _Handshakes, _Printed):
     """Options of `leave`."""
 
     proxy: HostPort | None = field(default=None, converter=to_proxy, metadata=_PROXY)
@@ -176,7 +188,7 @@ class RekeyConfig(_Printed, StateConfig):
 
 
 @frozen(kw_only=True)
-class DoctorConfig(_Printed, StateConfig):
+class DoctorConfig(_Printed, _Handshakes, StateConfig):
     """Options of `doctor`, and of `netcheck`."""
 
 
@@ -212,21 +224,13 @@ class InviteConfig(OneNetworkConfig, _Printed):
 
 
 @frozen(kw_only=True)
-class ServiceConfig(StateConfig):
+class ServiceConfig(StateConfig, _Handshakes):
     """Options of the commands that stay running."""
 
     config: Path | None = field(
         default=None,
         converter=to_optional_path,
         metadata=option("read options from this TOML file", "FILE", in_file=False),
-    )
-    pq: str = field(
-        default="auto",
-        converter=to_post_quantum,
-        metadata=option(
-            "ML-KEM-768 in handshakes: auto (where both sides have it), require, or off (auto)",
-            "auto|require|off",
-        ),
     )
     log_level: str = field(
         default="info",

@@ -31,6 +31,7 @@ from attrs import frozen
 
 from vswitch.config.converters import INTERFACE_CHARS
 from vswitch.devices import netlink
+from vswitch.devices.carried import apply, carried
 from vswitch.devices.home_filter import HomeFilter
 from vswitch.devices.host_interface import HostInterface
 from vswitch.devices.relocation import Step, describe, missing, plan
@@ -191,17 +192,17 @@ def put_back_left_behind(wanted: str | None) -> None:
 
 def move(source: str, target: str) -> None:
     """Move what an interface carries to another: all of it, or nothing. Blocking."""
-    moving = plan(source, target, netlink.carried(source), netlink.carried(target))
+    moving = plan(source, target, carried(source), carried(target))
     done: list[Step] = []
     try:
         for steps in (moving.gives, moving.takes):
-            netlink.apply(steps, done)
-            for entry in missing(moving.wanted, netlink.carried(target)):
+            apply(steps, done)
+            for entry in missing(moving.wanted, carried(target)):
                 raise VswitchError(f"{target} has not kept {describe(entry)}")
     except BaseException:
         for step in reversed(done):
             try:
-                netlink.apply([step.inverse], [])
+                apply([step.inverse], [])
             except VswitchError as error:
                 event(log, "move-not-undone", logging.ERROR, dev=step.dev, reason=error)
         raise
@@ -235,7 +236,7 @@ def _make(attachment: Attachment, link: netlink.Link) -> None:
     """The bridge, with the TAP in it. The interface follows when nothing can be refused any more:
     what cannot be told in full is found out here.
     """
-    netlink.carried(link.name)
+    carried(link.name)
     alias = _alias(link.name) + ("" if link.up else _DOWN)
     netlink.create_bridge(attachment.bridge, mac=link.mac, mtu=link.mtu, alias=alias, up=False)
     _copy_settings(link.name, attachment.bridge)

@@ -19,6 +19,7 @@ from vswitch.errors import ConfigError, VswitchError
 from vswitch.joining import profiles, proxies
 from vswitch.joining.pipes import over_https
 from vswitch.joining.profiles import Profile
+from vswitch.members.handshakes import PostQuantum
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
 from vswitch.state import StateDir
@@ -58,10 +59,16 @@ def target_of(files: StateDir, text: str | None) -> Target:
 
 
 async def examine(
-    files: StateDir, target: Target, *, way_alone: bool = False, time: float = 0.0
+    files: StateDir,
+    target: Target,
+    post_quantum: PostQuantum = PostQuantum.AUTO,
+    *,
+    way_alone: bool = False,
+    time: float = 0.0,
 ) -> Facts:
-    """Gather all facts. `way_alone`: none of this host, and of the way those of a NAT besides, of
-    which how long it remembers takes up to `time` seconds, if any.
+    """Gather all facts. `post_quantum`: whether handshakes are hybrid; `way_alone`: none of this
+    host, and of the way those of a NAT besides, of which how long it remembers takes up to `time`
+    seconds, if any.
     """
     failed: dict[str, str] = {}
     results: dict[str, Any] = {}
@@ -100,7 +107,8 @@ async def examine(
             nursery.start_soon(probe, name, ask, limit)
 
         nat_time = time if way_alone else None
-        for number, (name, ask) in enumerate(_ways(files, target, joined, in_use, nat_time)):
+        ways = _ways(files, target, joined, in_use, post_quantum, nat_time)
+        for number, (name, ask) in enumerate(ways):
             if number < MOST_WAYS:
                 start(f"way {name}", ask, WAY_LIMIT + time)
         if not way_alone:
@@ -139,13 +147,14 @@ def _ways(
     target: Target,
     joined: dict[str, Any],
     in_use: Collection[str],
+    post_quantum: PostQuantum,
     nat_time: float | None,
 ) -> list[tuple[str, Callable[[], Awaitable[PathFacts]]]]:
     """The switches to ask, and how: a member that is connected is not asked to be so again."""
     if isinstance(target, HostPort):
         return [(target.text(), partial(way.ask_place, target))]
     known: list[Profile | str] = [target] if target is not None else [*profiles.names(files)]
-    return [_way_of(files, each, joined, in_use, nat_time) for each in known]
+    return [_way_of(files, each, joined, in_use, post_quantum, nat_time) for each in known]
 
 
 def _way_of(
@@ -153,6 +162,7 @@ def _way_of(
     each: Profile | str,
     joined: dict[str, Any],
     in_use: Collection[str],
+    post_quantum: PostQuantum,
     nat_time: float | None,
 ) -> tuple[str, Callable[[], Awaitable[PathFacts]]]:
     name = each if isinstance(each, str) else each.name
@@ -177,10 +187,12 @@ def _way_of(
             facts = await way.ask_beside(runs, profile)
         else:
             proxy_for = await trio.to_thread.run_sync(proxies.read)
-            facts = await way.ask(profile, over_https(proxy_for, lambda: profile.server_key))
+            run_pipe = over_https(proxy_for, lambda: profile.server_key)
+            facts = await way.ask(profile, run_pipe, post_quantum)
         if nat_time is None:
             return facts
-        return await way.ask_nat(facts, profile, nat_time, connected=runs is not None)
+        connected = runs is not None
+        return await way.ask_nat(facts, profile, nat_time, post_quantum, connected=connected)
 
     async def status() -> PathFacts:
         return way.of_status(joined[name], await trio.to_thread.run_sync(host.addresses))

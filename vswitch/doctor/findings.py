@@ -119,6 +119,13 @@ _KINDS: Final = (
         "another invite; a host that was revoked runs `vswitch leave NAME` before it uses that",
     ),
     Kind(
+        "no-common-handshake",
+        _P,
+        "One side requires post-quantum handshakes, the other has none",
+        "`--pq auto` at both has them where both can; update whichever is the older, and its "
+        "cryptography (`pip install --upgrade cryptography`)",
+    ),
+    Kind(
         "clock-wrong",
         _W,
         "The clock of this host is wrong",
@@ -320,6 +327,7 @@ class PathFacts:
     closed: str | None = None
     silent: str | None = None  # why UDP brought no session
     refused: str | None = None
+    no_handshake: str | None = None  # why there is none that both sides take
     udp_ms: float | None = None
     https_tried: bool = False
     https_ms: float | None = None
@@ -447,6 +455,8 @@ def _of_path(path: PathFacts) -> Seen:
         yield "name-unresolved", path.unresolved
     if path.refused is not None:
         yield "refused", path.refused
+    if path.no_handshake is not None:
+        yield "no-common-handshake", path.no_handshake
     if path.closed is not None:
         yield "port-closed", path.closed
     if path.https_answered:

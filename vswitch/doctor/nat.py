@@ -36,6 +36,7 @@ from vswitch.joining.paths import PathPolicy
 from vswitch.joining.profiles import Profile
 from vswitch.joining.reach import Reached, ResolvedAddresses, open_channel
 from vswitch.members.device import MemberDevice
+from vswitch.members.handshakes import PostQuantum
 from vswitch.members.protocol import TO_LOOKER, ControlMessage, Look, Sight
 from vswitch.runtime import single_error
 
@@ -162,7 +163,9 @@ class Sighted:
     forgotten: float | None = None
 
 
-async def look(profile: Profile, place: Place, time: float) -> Sighted | None:
+async def look(
+    profile: Profile, place: Place, time: float, post_quantum: PostQuantum
+) -> Sighted | None:
     """Have the switch look at this host, and for `time` seconds at the mapping of a NAT: the pauses
     grow, and then close in. None: an older switch, which does not look.
 
@@ -170,7 +173,7 @@ async def look(profile: Profile, place: Place, time: float) -> Sighted | None:
     """
     until = trio.current_time() + time
     alive, gone = 0.0, None
-    async with _open_detour(profile, place) as (reached, detour):
+    async with _open_detour(profile, place, post_quantum) as (reached, detour):
         seen = await _seen(reached)
         if seen is None or not time:
             return None if seen is None else Sighted(seen)
@@ -214,7 +217,9 @@ def next_pause(alive: float, gone: float | None) -> float | None:
 
 
 @asynccontextmanager
-async def _open_detour(profile: Profile, place: Place) -> AsyncIterator[tuple[Reached, _Detour]]:
+async def _open_detour(
+    profile: Profile, place: Place, post_quantum: PostQuantum
+) -> AsyncIterator[tuple[Reached, _Detour]]:
     family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
     with (
         trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner,
@@ -237,6 +242,7 @@ async def _open_detour(profile: Profile, place: Place) -> AsyncIterator[tuple[Re
                     PathPolicy("udp", https=False),
                     patience=HANDSHAKE_PATIENCE,
                     resolved=trio.lowlevel.checkpoint,
+                    post_quantum=post_quantum,
                 ) as reached:
                     yield reached, detour
                 nursery.cancel_scope.cancel()

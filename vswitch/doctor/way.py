@@ -36,8 +36,15 @@ from vswitch.joining.knock import Place, knock
 from vswitch.joining.paths import PathPolicy
 from vswitch.joining.pipes import RunPipe
 from vswitch.joining.profiles import Profile
-from vswitch.joining.reach import Reached, ResolvedAddresses, Unreachable, open_channel
+from vswitch.joining.reach import (
+    NoCommonHandshake,
+    Reached,
+    ResolvedAddresses,
+    Unreachable,
+    open_channel,
+)
 from vswitch.management.status import JoinStatus
+from vswitch.members.handshakes import PostQuantum
 
 UDP_PATIENCE: Final = 5.0  # seconds: the fourth init has left by then
 HTTPS_PATIENCE: Final = 5.0  # seconds for the handshake in a pipe that is open
@@ -54,7 +61,7 @@ _MTU_OF_SOCKET: Final = {  # what the kernel knows of the path: ip(7), ipv6(7)
 }
 
 
-async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
+async def ask(profile: Profile, run_pipe: RunPipe, post_quantum: PostQuantum) -> PathFacts:
     """Ask the switch of this profile by each path that it has."""
     facts = PathFacts(place=profile.where, key=profile.server_key.fingerprint())
     addresses = ResolvedAddresses()
@@ -63,9 +70,9 @@ async def ask(profile: Profile, run_pipe: RunPipe) -> PathFacts:
     except Unreachable as error:
         facts = attrs.evolve(facts, unresolved=str(error))
     else:
-        facts = await _ask_udp(facts, profile, addresses)
-    if profile.https and facts.refused is None:
-        facts = await _ask_https(facts, profile, run_pipe)
+        facts = await _ask_udp(facts, profile, addresses, post_quantum)
+    if profile.https and facts.refused is None and facts.no_handshake is None:
+        facts = await _ask_https(facts, profile, run_pipe, post_quantum)
         facts = attrs.evolve(facts, skew=await ask_clock(profile.https[0]))
     if facts.silent is not None and facts.https_ms is None:
         facts = await _look_closer(facts, profile.server_key, addresses.known)
@@ -113,7 +120,9 @@ async def _look_closer(facts: PathFacts, key: PublicKey, places: Sequence[Place]
     )
 
 
-async def ask_nat(facts: PathFacts, profile: Profile, time: float, *, connected: bool) -> PathFacts:
+async def ask_nat(
+    facts: PathFacts, profile: Profile, time: float, post_quantum: PostQuantum, *, connected: bool
+) -> PathFacts:
     """The same, with what can be told of a NAT on the way. `time`: seconds in which to find out how
     long a mapping lives, by a session of its own, which `connected` forbids.
     """
@@ -129,22 +138,26 @@ async def ask_nat(facts: PathFacts, profile: Profile, time: float, *, connected:
     facts = attrs.evolve(facts, carrier=carrier, one_port=one_port)
     if facts.udp_ms is not None and not connected:
         with suppress(VswitchError, trio.BrokenResourceError):  # the path has failed: not known
-            if sighted := await nat.look(profile, places[0], time):
+            if sighted := await nat.look(profile, places[0], time, post_quantum):
                 own = await trio.to_thread.run_sync(own_addresses)
                 facts = attrs.evolve(facts, own=own, **attrs.asdict(sighted))
     return facts
 
 
-async def _ask_udp(facts: PathFacts, profile: Profile, addresses: ResolvedAddresses) -> PathFacts:
+async def _ask_udp(
+    facts: PathFacts, profile: Profile, addresses: ResolvedAddresses, post_quantum: PostQuantum
+) -> PathFacts:
     begun = trio.current_time()
     try:
-        async with _open(profile, addresses, "udp", None, UDP_PATIENCE) as reached:
+        async with _open(profile, addresses, "udp", None, UDP_PATIENCE, post_quantum) as reached:
             facts = attrs.evolve(facts, udp_ms=1000 * (trio.current_time() - begun))
             host, port = reached.channel.address[:2]
             mtu, version = link_mtu(str(host), int(port))
             most = None if mtu is None else mtu - UDP_OVER_IP[version] - MTU_SLACK
             size = await _searched(reached, most)
             return attrs.evolve(facts, datagram_size=size, link_mtu=mtu, ip_version=version)
+    except NoCommonHandshake as error:
+        return attrs.evolve(facts, no_handshake=str(error))
     except RefusedError as error:
         return attrs.evolve(facts, refused=str(error))
     except TimedOut as error:
@@ -155,12 +168,18 @@ async def _ask_udp(facts: PathFacts, profile: Profile, addresses: ResolvedAddres
         return attrs.evolve(facts, silent=str(error))
 
 
-async def _ask_https(facts: PathFacts, profile: Profile, run_pipe: RunPipe) -> PathFacts:
+async def _ask_https(
+    facts: PathFacts, profile: Profile, run_pipe: RunPipe, post_quantum: PostQuantum
+) -> PathFacts:
     begun = trio.current_time()
     facts = attrs.evolve(facts, https_tried=True)
     try:
-        async with _open(profile, ResolvedAddresses(), "https", run_pipe, HTTPS_PATIENCE):
+        async with _open(
+            profile, ResolvedAddresses(), "https", run_pipe, HTTPS_PATIENCE, post_quantum
+        ):
             return attrs.evolve(facts, https_ms=1000 * (trio.current_time() - begun))
+    except NoCommonHandshake as error:
+        return attrs.evolve(facts, no_handshake=str(error))
     except RefusedError as error:
         return attrs.evolve(facts, refused=str(error))
     except VswitchError as error:
@@ -174,6 +193,7 @@ def _open(
     wish: str,
     run_pipe: RunPipe | None,
     patience: float,
+    post_quantum: PostQuantum,
 ) -> Any:
     return open_channel(
         profile,
@@ -183,6 +203,7 @@ def _open(
         run_pipe,
         patience=patience,
         resolved=trio.lowlevel.checkpoint,
+        post_quantum=post_quantum,
     )
 
 

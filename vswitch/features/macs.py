@@ -35,7 +35,7 @@ from vswitch.config.converters import (
     to_stations,
 )
 from vswitch.config.sources import option
-from vswitch.errors import ConfigError, NotFound
+from vswitch.errors import ConfigError, NotFound, Problem
 from vswitch.features.base import ANY_PORT, Feature, Stages
 from vswitch.features.trust import GuardSwitchSettings, TrustSettings
 from vswitch.features.vlans import VlanSettings, VlanSwitchSettings, port_vlans, vlans_on
@@ -366,7 +366,8 @@ class Macs(Feature[MacSwitchSettings, MacSettings]):
         released = self._stations.release(name=port, vlan=vlan)
         numbers = [each for each in self._switch.ports if port in (None, each.name)]
         if port is not None and not numbers and not released:
-            raise NotFound(f"no port {port!r}: see `vswitch status`")
+            said = f"no port {port!r}: see `vswitch status`"
+            raise NotFound(said).of(Problem.NO_PORT, name=port)
         return sum(self._fdb.flush(port=each.number, vlan=vlan) for each in numbers)
 
     def kind(self, vlan: int, mac: bytes) -> str:

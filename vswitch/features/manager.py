@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from vswitch.errors import NotFound, VswitchError
+from vswitch.errors import NotFound, Problem, VswitchError
 from vswitch.features.base import ANY_PORT, Feature
 from vswitch.features.guards import Guards
 from vswitch.features.impair import Impairments
@@ -222,7 +222,8 @@ class FeatureManager:
         for port in self.switch.ports:
             if name in (port.name, str(port.number)):
                 return port
-        raise NotFound(f"no port {name!r}: see `vswitch status`")
+        said = f"no port {name!r}: see `vswitch status`"
+        raise NotFound(said).of(Problem.NO_PORT, name=name)
 
     async def run(self) -> None:
         """Tick, and run what features have to run, until cancelled."""

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from transport import ChannelBroken
+from transport import ChannelBroken, PostQuantum
 from vswitch.addresses import mac_from_key
 from vswitch.config.options import DEFAULT_MTU
 from vswitch.devices.pump import BATCH
@@ -32,10 +32,16 @@ CONFIRM: Final = 10.0  # seconds for the rest: two syncs of a disk at worst
 _FORGOTTEN: Final = (ByeCode.REVOKED, ByeCode.UNKNOWN)  # it was done before
 
 
-async def leave(profile: Profile, run_pipe: RunPipe | None = None) -> None:
+async def leave(
+    profile: Profile,
+    run_pipe: RunPipe | None = None,
+    *,
+    post_quantum: PostQuantum = PostQuantum.AUTO,
+) -> None:
     """Return once the switch does not know this member any more.
 
-    `run_pipe` carries the HTTPS path where UDP does not pass, if the profile has one.
+    `run_pipe` carries the HTTPS path where UDP does not pass, if the profile has one;
+    `post_quantum`: whether the handshake is hybrid.
     """
     end: ChannelBroken | None = None
     try:
@@ -47,6 +53,7 @@ async def leave(profile: Profile, run_pipe: RunPipe | None = None) -> None:
             run_pipe,
             patience=PATIENCE,
             resolved=trio.lowlevel.checkpoint,
+            post_quantum=post_quantum,
         ) as reached:
             said: list[ControlMessage] = []
             device = MemberDevice(

@@ -34,7 +34,7 @@ from vswitch.devices.bridge import OpenInterface
 from vswitch.devices.host_interface import Address, Way
 from vswitch.devices.notices import watch_network
 from vswitch.devices.open_tap import open_tap
-from vswitch.errors import ConfigError, NotReachable, TimedOut, VswitchError
+from vswitch.errors import ConfigError, NotReachable, RefusedError, TimedOut, VswitchError
 from vswitch.frames.ethernet import format_mac
 from vswitch.joining import profiles, proxies
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
@@ -46,6 +46,7 @@ from vswitch.joining.paths import PathPolicy
 from vswitch.joining.pipes import RunPipe, over_https
 from vswitch.joining.reach import (
     RESOLVE_PATIENCE,
+    NoCommonHandshake,
     Reached,
     ResolvedAddresses,
     Unreachable,
@@ -275,6 +276,11 @@ class Member:
                 ) as reached:
                     backoff.answered()
                     await self._connected(reached)
+        except NoCommonHandshake as error:
+            # A member goes on trying: the switch may be updated, or started otherwise.
+            if self._profile.invite is None:
+                raise
+            raise RefusedError(str(error)) from None
         except OSError as error:
             raise Unreachable(f"the network of this host: {error.strerror or error}") from error
 

@@ -4,6 +4,7 @@ By UDP, or by a pipe over HTTPS, as `paths.py` says.
 
 Error contract: `RefusedError` (with the code) for a definite no, `TimedOut` for silence,
 `NotReachable` when the switch is full, `Unreachable` when there is none to it just now,
+`NoCommonHandshake` when one side requires post-quantum handshakes and the other makes none,
 `ConfigError` for a `--bind` that cannot be.
 """
 
@@ -37,7 +38,7 @@ from transport import (
     post_quantum_missing,
 )
 from vswitch.addresses import HostPort
-from vswitch.errors import ConfigError, NotReachable, PrivilegeError, RefusedError, TimedOut
+from vswitch.errors import ConfigError, NotReachable, PrivilegeError, TimedOut
 from vswitch.joining.paths import ASK_FOR, PathPolicy
 from vswitch.joining.pipes import OpenPipes, RunPipe, open_pipes
 from vswitch.joining.profiles import Profile
@@ -63,6 +64,10 @@ _CODES = {
 
 class Unreachable(NotReachable):
     """This host cannot reach the switch just now: no name server, no route, no interface."""
+
+
+class NoCommonHandshake(NotReachable):
+    """One side requires post-quantum handshakes, and the other does not make them."""
 
 
 class ResolvedAddresses:
@@ -193,15 +198,14 @@ async def open_channel(
     *,
     patience: float,
     resolved: Callable[[], Awaitable[None]],
-    post_quantum: PostQuantum = PostQuantum.AUTO,
+    post_quantum: PostQuantum,
 ) -> AsyncIterator[Reached]:
     """A channel to the profile's switch, from any of its addresses that answers.
 
-    `post_quantum`: whether handshakes are hybrid (`RefusedError`, of a member `NotReachable`, where
-    the switch will not have it so); `bind`: the local address or interface to use; `policy`: which
-    paths are asked; `run_pipe`: what carries the HTTPS path, where there is one; `patience`:
-    seconds until `TimedOut`, or of each path where there are two; `resolved` is awaited once
-    `addresses` are known, before the first of them is tried.
+    `bind`: the local address or interface to use; `policy`: which paths are asked; `run_pipe`: what
+    carries the HTTPS path, where there is one; `patience`: seconds until `TimedOut`, or of each
+    path where there are two; `resolved` is awaited once `addresses` are known, before the first of
+    them is tried; `post_quantum`: whether handshakes are hybrid.
     """
     server, places = profile.where, profile.servers
 
@@ -239,9 +243,7 @@ async def open_channel(
                 )
             except HandshakeRefused as refused:
                 if refused.result == Result.HYBRID:
-                    # A member goes on trying: the switch may be updated, or started otherwise.
-                    kind = NotReachable if profile.invite is None else RefusedError
-                    raise kind(_no_common_handshake(post_quantum)) from None
+                    raise NoCommonHandshake(_no_common_handshake(post_quantum)) from None
                 code = _CODES[Result(refused.result)]
                 if refusal(code).final:
                     raise EnrolRefused(code) from None

@@ -35,6 +35,7 @@ from vswitch.lab.lab import BRIDGE, Lab
 from vswitch.lab.wait import wait_until
 from vswitch.lab.wire import End, Wire
 from vswitch.namespaces.holder import PACKAGES
+from vswitch.registry.invite import JoinString
 
 T = TypeVar("T")
 
@@ -150,6 +151,8 @@ class Lan:
             program = self._start(host, "join", *arguments)
         else:
             text = self.invite(name) if invite is None else invite
+            if self._code(host) != self._code(self.switch):
+                text = _read_by_all(text)
             program = self._start(host, "join", "-", *arguments, text=f"{text}\n")
         self.programs[name] = program
         return program
@@ -260,3 +263,9 @@ class Lan:
             return wait_until(ask, what, timeout=UP_TIMEOUT)
         except TimedOut as error:
             raise TimedOut(f"{error}; {program.name} said:\n{program.tail()}") from None
+
+
+def _read_by_all(text: str) -> str:
+    """The same invite in the form that every version reads, without the member's name."""
+    string = JoinString.parse_untrusted(text)
+    return attrs.evolve(string, name="", servers=string.servers[:1], https=()).encode()

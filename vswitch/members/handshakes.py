@@ -1,4 +1,4 @@
-"""What `--pq` says about handshakes, and what of that this host can do.
+"""What `--pq` says about handshakes: which of that this host can do is decided by the transport.
 
 Error contract: `ConfigError` where post-quantum handshakes are required and cannot be had here.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 
-from transport import PostQuantum, post_quantum_missing
+from transport import PostQuantum, TransportError, post_quantum_missing, usable_post_quantum
 from vswitch.errors import ConfigError
 from vswitch.logs import event
+
+__all__ = ["PostQuantum", "post_quantum_of"]
 
 log = logging.getLogger(__name__)
 
@@ -17,9 +19,10 @@ log = logging.getLogger(__name__)
 def post_quantum_of(wish: str) -> PostQuantum:
     """What is asked of the transport for a wish of `--pq`. That nothing can be had is logged."""
     wanted = PostQuantum(wish)
-    if wanted is PostQuantum.OFF or (missing := post_quantum_missing()) is None:
-        return wanted
-    if wanted is PostQuantum.REQUIRE:
-        raise ConfigError(f"--pq require: {missing}")
-    event(log, "no-post-quantum", logging.WARNING, reason=missing)
-    return PostQuantum.OFF
+    try:
+        had = usable_post_quantum(wanted)
+    except TransportError:
+        raise ConfigError(f"--pq {wish}: {post_quantum_missing()}") from None
+    if had is not wanted:
+        event(log, "no-post-quantum", logging.WARNING, reason=post_quantum_missing())
+    return had

@@ -18,7 +18,7 @@ import trio
 from attrs import frozen
 
 from vswitch.config.places import Place, is_address
-from vswitch.errors import PrivilegeError, VswitchError
+from vswitch.errors import PrivilegeError, Problem, VswitchError
 from vswitch.proxy.relay import of_socket
 from vswitch.resolver import resolve
 
@@ -170,17 +170,17 @@ def _told(place: Place) -> Iterator[None]:
         if error.errno == errno.EADDRINUSE:
             raise VswitchError(
                 f"{place} is in use by another program: stop it, or choose another port"
-            ) from None
+            ).of(Problem.IN_USE, place=place) from None
         if error.errno == errno.EACCES and place.port:
             raise PrivilegeError(
                 f"{place}: users have no ports below the sysctl "
                 "net.ipv4.ip_unprivileged_port_start (1024): choose a higher one"
-            ) from None
+            ).of(Problem.LOW_PORT, place=place) from None
         if error.errno == errno.EADDRNOTAVAIL:
             raise VswitchError(
                 f"{place}: this host does not have that address now: choose one that "
                 "`ip address` shows"
-            ) from None
+            ).of(Problem.NO_ADDRESS, place=place) from None
         if error.errno == errno.EMFILE:
             raise VswitchError(
                 f"{place}: this program may have no more descriptors: listen at fewer ports, or "

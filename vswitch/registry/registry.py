@@ -24,7 +24,7 @@ from attrs import astuple, evolve
 
 from transport.crypto.identity import PublicKey
 from vswitch.addresses import MAX_GATEWAYS, HostPort, check_name, highest_free, parse_subnet
-from vswitch.errors import ByeCode, ConfigError, NotFound, VswitchError
+from vswitch.errors import ByeCode, ConfigError, NotFound, Problem, VswitchError
 from vswitch.frames.ethernet import format_mac
 from vswitch.registry.approvals import Network, refuse_approval
 from vswitch.registry.database import Database, Execute
@@ -215,12 +215,13 @@ class Registry:
                     f"{invite.name} is a member already; to tell its host a new key or place of "
                     f"the switch, run `vswitch invite {invite.name} --again`; to give the name to "
                     f"another host, first `vswitch revoke {invite.name}`",
-                )
+                ).of(Problem.NAME_TAKEN, name=invite.name)
             if again and not known:
-                raise NotFound(f"no member is named {invite.name}: invite it without --again")
+                said = f"no member is named {invite.name}: invite it without --again"
+                raise NotFound(said).of(Problem.NO_MEMBER, name=invite.name)
             if _one(run, _OPEN_INVITES, (invite.created,))[0] >= _INVITE_LIMIT:
                 text = f"{_INVITE_LIMIT} invites are open: wait until some expire"
-                raise EnrolRefused(ByeCode.FULL, text)
+                raise EnrolRefused(ByeCode.FULL, text).of(Problem.INVITES, most=_INVITE_LIMIT)
             run(
                 "INSERT INTO invite (id, psk, name, created, expires) VALUES (?, ?, ?, ?, ?)",
                 (invite.id, invite.psk, invite.name, invite.created, invite.expires),
@@ -229,7 +230,8 @@ class Registry:
     def _check_reserved(self, name: str) -> None:
         served = self.served()
         if (reason := taken_reason(name, () if served is None else served.reserved)) is not None:
-            raise ConfigError(f"no member can be called {name}: {reason}; choose another name")
+            said = f"no member can be called {name}: {reason}; choose another name"
+            raise ConfigError(said).of(Problem.NAME_RESERVED, name=name)
 
     def enrol(self, key: bytes, name: str, invite_id: bytes, now: float) -> Member:
         """Make `key` a member by an invite, and spend the invite, both or neither.
@@ -448,9 +450,13 @@ class Registry:
             for network in wanted:
                 reason = refuse_approval(network, others, lan, switch)
                 if reason is not None:
-                    raise ConfigError(f"{network} cannot be behind {name}: {reason}")
+                    said = f"{network} cannot be behind {name}: {reason}"
+                    raise ConfigError(said).of(
+                        Problem.BEHIND, network=network, name=name, reason=reason
+                    )
             if len(wanted) + sum(map(len, others.values())) > MAX_GATEWAYS:
-                raise ConfigError(f"a LAN has at most {MAX_GATEWAYS} networks behind members")
+                said = f"a LAN has at most {MAX_GATEWAYS} networks behind members"
+                raise ConfigError(said).of(Problem.GATEWAYS, most=MAX_GATEWAYS)
             text = " ".join(map(str, wanted))
             run("UPDATE member SET routes = ? WHERE key = ?", (text, member.key))
         return evolve(member, routes=wanted)
@@ -515,7 +521,8 @@ def _one(run: Execute, statement: str, values: Sequence[Any]) -> Any:
 
 
 def _nobody(name: str) -> NotFound:
-    return NotFound(f"no member is named {name}: see `vswitch members`")
+    said = f"no member is named {name}: see `vswitch members`"
+    return NotFound(said).of(Problem.NO_MEMBER, name=name)
 
 
 def _known(run: Execute, key: bytes, name: str) -> Member | None:

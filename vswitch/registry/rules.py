@@ -33,7 +33,7 @@ from vswitch.addresses import (
     reserved_reason,
 )
 from vswitch.clocks import utc
-from vswitch.errors import ByeCode, RefusedError
+from vswitch.errors import ByeCode, Problem, RefusedError
 from vswitch.registry.approvals import Address, Network
 
 _YEARS = -62_135_596_800, 253_402_300_800  # seconds of the epoch: 1 to 9999, as `datetime` has them
@@ -266,7 +266,7 @@ def name_taken(holder: Member) -> EnrolRefused:
         ByeCode.NAME_TAKEN,
         f"the name {holder.name} is taken by another key, a member since "
         f"{_date(holder.created)}: choose another name, or run `vswitch revoke {holder.name}`",
-    )
+    ).of(Problem.NAME_TAKEN, name=holder.name)
 
 
 LOCAL_PORT = "local"  # name of the port of the switch's own host

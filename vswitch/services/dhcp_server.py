@@ -24,7 +24,7 @@ import attrs
 import trio
 
 from vswitch.clocks import uptime
-from vswitch.errors import NotFound, VswitchError
+from vswitch.errors import NotFound, Problem, VswitchError
 from vswitch.frames.bootp import CLIENT_PORT, SERVER_PORT
 from vswitch.frames.build import IpAddress, ethernet, ip, upper
 from vswitch.frames.ethernet import format_mac, parse_mac
@@ -143,7 +143,8 @@ class DhcpServer:
         async with self._turn:
             lease = self.core.pool.leases.get(parse_mac(mac))
             if lease is None:
-                raise NotFound(f"no lease is {mac}'s: see `vswitch leases`")
+                said = f"no lease is {mac}'s: see `vswitch leases`"
+                raise NotFound(said).of(Problem.NO_LEASE, who=mac)
             await self._do_each(self.core.free([lease.mac]))
         return [lease.address]
 

@@ -29,7 +29,7 @@ import trio
 from attrs import define, field, frozen
 
 from vswitch.config.places import Listen, Place
-from vswitch.errors import NotFound, VswitchError
+from vswitch.errors import NotFound, Problem, VswitchError
 from vswitch.proxy.counts import Counts
 from vswitch.proxy.listeners import Limits, carry, serve_datagrams, serve_streams
 from vswitch.proxy.names import no_dns
@@ -187,7 +187,8 @@ class Publisher:
         async with self._changing, self._left_at_the_end(leave):
             known = self._rules.pop(listen, None)
             if known is None:
-                raise NotFound(f"nothing is published at {listen}: see `vswitch publish`")
+                said = f"nothing is published at {listen}: see `vswitch publish`"
+                raise NotFound(said).of(Problem.NOT_PUBLISHED, listen=listen)
             known.scope.cancel()
             with trio.CancelScope(shield=True):  # or who is next finds the place in use
                 await known.gone.wait()

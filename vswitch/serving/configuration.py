@@ -42,7 +42,7 @@ from vswitch.config.networks import below, check_networks
 from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
 from vswitch.config.sources import fill, flag_of, options_of, read_known, read_tables
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, Problem
 from vswitch.logs import clean
 from vswitch.serving.plan import NetworkPlan, plan_networks
 
@@ -212,7 +212,7 @@ def check_restart(before: Configuration, after: Configuration) -> None:
         raise ConfigError(
             f"{', '.join(keys)}: cannot change while the switch runs: restart it, or take that "
             "back; nothing has changed"
-        )
+        ).of(Problem.RESTART, keys=", ".join(keys))
 
 
 def _fields() -> dict[Key, str]:

@@ -176,14 +176,14 @@ def without(monkeypatch):
 
 def test_here_it_is():
     assert post_quantum_missing() is None
-    assert [kem.usable(each) for each in PostQuantum] == list(PostQuantum)
+    assert [kem.usable_post_quantum(each) for each in PostQuantum] == list(PostQuantum)
 
 
 def test_where_it_is_missing_auto_is_off_and_require_an_error(without):
-    assert kem.usable(PostQuantum.AUTO) is PostQuantum.OFF
-    assert kem.usable(PostQuantum.OFF) is PostQuantum.OFF
+    assert kem.usable_post_quantum(PostQuantum.AUTO) is PostQuantum.OFF
+    assert kem.usable_post_quantum(PostQuantum.OFF) is PostQuantum.OFF
     with pytest.raises(TransportError, match="required, and cryptography 43 has no"):
-        kem.usable(PostQuantum.REQUIRE)
+        kem.usable_post_quantum(PostQuantum.REQUIRE)
 
 
 def test_an_older_cryptography_says_what_it_takes(monkeypatch):

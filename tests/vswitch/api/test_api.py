@@ -305,7 +305,7 @@ LONG = "x" * 100_000
 async def test_what_is_wrong_is_told(site, method, path, body, status):
     async with an_api(site) as (client, _):
         found, said, _ = await client(Role.ADMIN)(method, path, body)
-        assert (found, set(said)) == (status, {"error", "code"}), said
+        assert (found, set(said)) == (status, {"error", "code", "problem", "about"}), said
         assert len(said["error"]) < 500
 
 

@@ -154,7 +154,7 @@ def fuzz(where, token, secrets):
             )
             assert not any(secret in answer.text for secret in secrets), case.as_curl_command()
             if answer.status_code >= 400:
-                assert json.loads(answer.text).keys() == {"error", "code"}
+                assert json.loads(answer.text).keys() == {"error", "code", "problem", "about"}
 
         with suppress(Unsatisfiable):  # nothing can be wrong with some
             ask()

@@ -85,6 +85,7 @@ WRONG = {
     "https-unreachable": path(https_ms=None, https_failed="connection refused"),
     "wrong-key": path(https_ms=None, https_failed="with status 404", https_answered=True),
     "refused": path(refused="this member was revoked"),
+    "no-common-handshake": path(no_handshake="the switch requires post-quantum handshakes"),
     "clock-wrong": path(skew=-90.0),
     "mtu-black-hole": path(datagram_size=1372),
     "mtu-low": path(datagram_size=1200, link_mtu=1228),

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from transport import Grant, PrivateKey, open_endpoint, open_udp
+from transport import Grant, PostQuantum, PrivateKey, open_endpoint, open_udp
 from transport.testing.cores import KnownPeers
 from vswitch.addresses import HostPort
 from vswitch.doctor import nat
@@ -35,7 +35,7 @@ async def test_an_older_switch_does_not_say_where_it_sees_this_host(seen, tmp_pa
         trio.open_nursery() as nursery,
     ):
         await nursery.start(endpoint.serve, receive)
-        sighted = await nat.look(profile, place, 0.0)
+        sighted = await nat.look(profile, place, 0.0, PostQuantum.AUTO)
         assert sighted == (seen and nat.Sighted(seen))
         nursery.cancel_scope.cancel()
 

@@ -8,7 +8,7 @@ import pytest
 
 import vswitch.page
 from vswitch.config.sources import options_of
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, Problem
 from vswitch.features.settings import PortSettings, SwitchSettings
 from vswitch.page.files import PageFiles
 from vswitch.page.qr import qr_svg
@@ -84,6 +84,17 @@ def test_every_text_is_there_in_both_languages():
         assert set(used) <= set(known), each.name
     settings = {*options_of(PortSettings), *options_of(SwitchSettings)}
     assert {f"set_{each}" for each in settings} <= set(known)
+
+
+def test_every_refusal_has_a_text_in_both_languages_that_needs_only_its_facts():
+    text = (STATIC / "texts.js").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^  problem_(\w+): (\[.*\]),$", text, re.MULTILINE))
+    assert said.keys() == {*Problem, "no_answer"}  # the latter is of no answer at all
+    for problem in Problem:
+        english, chinese = json.loads(said[problem])
+        assert set(re.findall(r"\{(\w+)\}", chinese)) <= {*problem.facts, "error"}, problem
+        assert english
+        assert re.search(r"[\u4e00-\u9fff]", chinese), problem
 
 
 def test_what_reasons_mean_is_what_the_documentation_says():

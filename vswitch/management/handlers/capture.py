@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, Problem
 from vswitch.features import capture
 from vswitch.frames.filter import parse_filter_untrusted
 from vswitch.management.handlers.common import (
@@ -36,7 +36,7 @@ async def capture_frames(controlled: Controlled, args: Args) -> Stream:
     try:
         matches = parse_filter_untrusted(str(args.get("filter") or ""))
     except ValueError as error:
-        raise ConfigError(f"--filter: {error}") from None
+        raise ConfigError(f"--filter: {error}").of(Problem.FILTER, reason=error) from None
     directions = capture.DIRECTIONS.get(str(args.get("direction") or "both"))
     if directions is None:
         raise ConfigError(f"--direction: one of {', '.join(capture.DIRECTIONS)}")

@@ -12,7 +12,7 @@ import attrs
 
 from vswitch.config.document import Key
 from vswitch.config.sources import shortened
-from vswitch.errors import ConfigError, NotFound
+from vswitch.errors import ConfigError, NotFound, Problem
 from vswitch.features import capture
 from vswitch.features.manager import FeatureManager
 from vswitch.management.answers import ConfigState, Configured
@@ -100,7 +100,8 @@ async def note(controlled: Controlled, args: Args, said: Mapping[Key, Any]) -> N
     if controlled.configuration is not None:
         await controlled.configuration.note(controlled.network, said, save=save)
     elif save:
-        raise ConfigError("this switch has no configuration that something could be saved in")
+        text = "this switch has no configuration that something could be saved in"
+        raise ConfigError(text).of(Problem.NO_CONFIGURATION)
 
 
 def texts_of(args: Args, key: str) -> list[str]:
@@ -138,7 +139,7 @@ def port_name(managed: FeatureManager, said: str) -> str:
         if str(port.number) == said:
             return port.name
     if said.isdigit():
-        raise NotFound(f"no port {shortened(said)}: see `vswitch status`")
+        raise _no_port(said)
     return said
 
 
@@ -148,7 +149,12 @@ def port_of(managed: FeatureManager, said: str) -> Port:
     for port in managed.switch.ports:
         if port.name == name:
             return port
-    raise NotFound(f"no port {shortened(said)}: see `vswitch status`")
+    raise _no_port(said)
+
+
+def _no_port(said: str) -> NotFound:
+    name = shortened(said)
+    return NotFound(f"no port {name}: see `vswitch status`").of(Problem.NO_PORT, name=name)
 
 
 def named_of(controlled: Controlled, args: Args, key: str) -> str | None:

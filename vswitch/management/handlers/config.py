@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vswitch.errors import ConfigError, VswitchError
+from vswitch.errors import ConfigError, Problem, VswitchError
 from vswitch.management.handlers.common import Args, Configurable, Controlled, Result
 from vswitch.management.status import to_json
 
@@ -32,5 +32,5 @@ async def config_save(controlled: Controlled, args: Args) -> Result:
 
 def _of(controlled: Controlled) -> Configurable:
     if controlled.configuration is None:
-        raise VswitchError("this switch has no configuration")
+        raise VswitchError("this switch has no configuration").of(Problem.NO_CONFIGURATION)
     return controlled.configuration

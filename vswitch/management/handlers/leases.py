@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vswitch.errors import ConfigError, VswitchError
+from vswitch.errors import ConfigError, Problem, VswitchError
 from vswitch.frames.ethernet import parse_mac
 from vswitch.management.handlers.common import Args, Controlled, Result, text_of
 from vswitch.services.dhcp_server import DhcpServer
@@ -30,5 +30,6 @@ async def lease_release(controlled: Controlled, args: Args) -> Result:
 def _server(controlled: Controlled) -> DhcpServer:
     server = controlled.dhcp()
     if server is None:
-        raise VswitchError("this switch is no DHCP server: [dhcp] enabled = true makes it one")
+        said = "this switch is no DHCP server: [dhcp] enabled = true makes it one"
+        raise VswitchError(said).of(Problem.NO_DHCP)
     return server

@@ -15,7 +15,7 @@ import trio
 
 from vswitch.config.converters import to_name, to_publics, to_routes
 from vswitch.config.sources import shortened
-from vswitch.errors import ConfigError, NotFound, VswitchError
+from vswitch.errors import ConfigError, NotFound, Problem, VswitchError
 from vswitch.management.handlers.common import Args, Controlled, Result
 from vswitch.management.handlers.port import copy_settings
 from vswitch.management.members import invites_of, make_invite, member_status, ports_up
@@ -48,7 +48,8 @@ async def member(controlled: Controlled, args: Args) -> Result:
         if each["name"] == name and each["revoked"] is None:
             found: Result = each
             return found
-    raise NotFound(f"no member is named {shortened(name)}: see `vswitch members`")
+    said = f"no member is named {shortened(name)}: see `vswitch members`"
+    raise NotFound(said).of(Problem.NO_MEMBER, name=shortened(name))
 
 
 async def member_set(controlled: Controlled, args: Args) -> Result:
@@ -91,7 +92,8 @@ async def invite(controlled: Controlled, args: Args) -> Result:
     name, public = _said("name", to_name, args["name"]), _said("public", to_publics, args["public"])
     seconds = args["expires"]
     if not 1 <= seconds <= _LONGEST or not math.isfinite(seconds):
-        raise ConfigError(f"expires: 1 to {_LONGEST:.0f} seconds")
+        said = f"expires: 1 to {_LONGEST:.0f} seconds"
+        raise ConfigError(said).of(Problem.EXPIRES, most=f"{_LONGEST:.0f}")
     now = time.time()
     again = args.get("again") is True
     made = partial(make_invite, registry, served, name, now, now + seconds, public, again=again)

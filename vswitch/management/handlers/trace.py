@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vswitch.errors import ConfigError
+from vswitch.errors import ConfigError, Problem
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.headers import summary
 from vswitch.frames.records import frame_record
@@ -38,7 +38,7 @@ async def trace(controlled: Controlled, args: Args) -> Result:
     try:
         question = parse_trace_untrusted(str(args.get("frame", "")), _hosts(managed.switch))
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(str(error)).of(Problem.QUESTION, reason=error) from None
     port = port_of(managed, question.port)
     decision = managed.switch.explain(port, frame_record(question.frame))
     names = {each.number: each.name for each in managed.switch.ports}

@@ -2,9 +2,11 @@
 // a reverse proxy may have put anywhere.
 
 export class ApiError extends Error {
-  constructor(status, message, wait = 0) {
-    super(message);
+  constructor(status, message, { problem = "", about = {}, wait = 0 } = {}) {
+    super(message); // in English
     this.status = status; // 0: the switch does not answer
+    this.problem = problem; // a word for it, with its facts: see refusals.js
+    this.about = about;
     this.wait = wait; // seconds until it will hear us again, as far as it says
   }
 }
@@ -53,14 +55,15 @@ async function ask(method, path, { query, body, tag, accept = "application/json"
     throw new ApiError(0, String(error.message));
   }
   if (answer.ok) return answer;
-  let said = answer.statusText;
+  let said = {};
   try {
-    said = (await answer.json()).error ?? said;
+    said = await answer.json();
   } catch {
     // Something between us and the switch has answered: its status says it.
   }
   if (answer.status === 401 && path !== "v1/login") refused();
-  throw new ApiError(answer.status, String(said), Number(answer.headers.get("Retry-After") ?? 0));
+  throw new ApiError(answer.status, String(said.error ?? `${answer.status} ${answer.statusText}`),
+    { problem: said.problem, about: said.about, wait: Number(answer.headers.get("Retry-After") ?? 0) });
 }
 
 async function json(method, path, more = {}) {

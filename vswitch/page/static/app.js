@@ -1,13 +1,18 @@
-// The page as a whole: log-in, sections, the question each second how things are.
+// The page as a whole: its sections, and the question each second how things are.
 //
 // A section is {key, role?, draw(main, app), update(app)?, leave()?}: `role` of those who have it,
 // `draw` when it is chosen, `update` after each status, `leave` before another one.
 
 import * as api from "./api.js";
-import { duration, h, mark, s, say } from "./dom.js";
+import { h, mark, say } from "./dom.js";
 import { History } from "./history.js";
+import { login } from "./login.js";
+import { logo } from "./logo.js";
+import { dress, looks, onLanguage } from "./looks.js";
+import { duration } from "./numbers.js";
+import { reason } from "./refusals.js";
 import { may, remember, remembered, session } from "./session.js";
-import { LANGUAGES, language, t, useLanguage } from "./texts.js";
+import { t } from "./texts.js";
 import { capture } from "./capture.js";
 import { drops } from "./drops.js";
 import { events } from "./events.js";
@@ -31,7 +36,7 @@ const app = {
   members: null,
   say: announce,
   fail: (error) => {
-    if (error.status !== 401) announce(t("failed", { error: error.message }), true);
+    if (error.status !== 401) announce(t("failed", { error: reason(error) }), true);
   },
 };
 let section = null;
@@ -51,81 +56,12 @@ function announce(text, bad = false) {
   setTimeout(() => toast.remove(), bad ? 8000 : 3500);
 }
 
-// Looks
-
-function dress() {
-  const chosen = remembered("theme");
-  const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-  const known = remembered("language") ?? navigator.language.slice(0, 2);
-  useLanguage(LANGUAGES.includes(known) ? known : "en");
-  document.documentElement.lang = language() === "zh" ? "zh-Hans" : "en";
-  document.querySelector(".skip").textContent = t("skip");
-  theme.textContent = t(dark ? "to_light" : "to_dark");
-}
-
-// The button of the theme, which is another one when it was pressed, or the system has changed.
-const theme = h("button", { type: "button", class: "quiet", on: { click: () => {
-  remember("theme", document.documentElement.dataset.theme === "dark" ? "light" : "dark");
-  dress();
-} } });
-
-function looks() {
-  dress();
-  return [
-    h("button", { type: "button", class: "quiet", lang: language() === "zh" ? "en" : "zh-Hans",
-      "aria-label": t("language_name"), on: { click: () => {
-        remember("language", language() === "zh" ? "en" : "zh");
-        again();
-      } } }, t("language")),
-    theme,
-  ];
-}
-
-function again() {
-  if (frame === null) showLogin();
-  else showFrame();
-  document.querySelector("header .looks button").focus();
-}
-
-const logo = () => s("svg", { viewBox: "0 0 32 20", class: "logo", "aria-hidden": "true" },
-  s("rect", { x: 1, y: 3, width: 30, height: 14, rx: 5, class: "body" }),
-  [6, 13.5, 21].map((x) => s("rect", { x, y: 7.5, width: 5, height: 5, rx: 1.2, class: "jack" })));
-
-// Log-in
-
 function showLogin(note = "") {
   stop();
   frame = null;
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   document.title = "vswitch";
-  dress();
-  const said = h("p", { class: "bad-text", role: "alert" }, note);
-  const token = h("input", { id: "token", type: "password", autocomplete: "current-password",
-    required: true, spellcheck: "false" });
-  const button = h("button", { class: "primary" }, t("login"));
-  const form = h("form", { class: "card", on: { submit: enter } },
-    h("label", { for: "token" }, t("token")), token, button, said,
-    h("p", { class: "note" }, t("token_help"), " ",
-      h("code", null, "vswitch token create NAME --role admin")));
-  async function enter(event) {
-    event.preventDefault();
-    button.disabled = true;
-    try {
-      welcome(await api.post("v1/login", { token: token.value.trim() }));
-    } catch (error) {
-      if (error.status === 401) say(said, t("wrong_token"));
-      else if (error.status === 429) say(said, t("slowed", { seconds: Math.max(1, error.wait) }));
-      else say(said, t("failed", { error: error.message }));
-      button.disabled = false;
-      token.select();
-    }
-  }
-  root.replaceChildren(
-    h("header", { class: "bare" }, h("div", { class: "looks" }, looks())),
-    h("main", { id: "main", class: "login", tabindex: "-1" },
-      logo(), h("h1", null, t("login_title")), h("p", { class: "lead" }, t("login_lead")), form));
-  token.focus();
+  login(root, note, welcome);
 }
 
 async function welcome(said) {
@@ -270,7 +206,11 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the part behind # is the section
   document.getElementById("main").focus();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dress);
+onLanguage(() => {
+  if (frame === null) showLogin();
+  else showFrame();
+  document.querySelector("header .looks button").focus();
+});
 app.may = may;
 
 dress();

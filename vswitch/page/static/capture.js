@@ -1,8 +1,10 @@
 // Frames as they pass, each with what the switch does with it.
 
 import * as api from "./api.js";
-import { count, h, say } from "./dom.js";
+import { h, say } from "./dom.js";
+import { count } from "./numbers.js";
 import { knows, meaning } from "./reasons.js";
+import { reason } from "./refusals.js";
 import { t } from "./texts.js";
 
 const MOST = 400; // rows; older ones go
@@ -115,7 +117,7 @@ async function run(app, mine) {
       mine.due ??= requestAnimationFrame(() => show(mine));
     }, mine.running.signal);
   } catch (error) {
-    if (!mine.running.signal.aborted) say(mine.error, error.message);
+    if (!mine.running.signal.aborted) say(mine.error, reason(error));
   }
   mine.running = null;
   say(mine.start, t("start"));

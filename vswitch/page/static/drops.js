@@ -1,8 +1,9 @@
 // What went no further, by reason, and what each reason means.
 
-import { card, count, h, say, table } from "./dom.js";
-import { USUAL } from "./history.js";
-import { meaning } from "./reasons.js";
+import { card, h, say } from "./dom.js";
+import { count } from "./numbers.js";
+import { USUAL, meaning } from "./reasons.js";
+import { table } from "./table.js";
 import { t } from "./texts.js";
 
 let here = null;

@@ -1,7 +1,8 @@
 // What has happened, as it happens.
 
 import * as api from "./api.js";
-import { clock, h, keyed, mark, say } from "./dom.js";
+import { h, keyed, mark, say } from "./dom.js";
+import { clock } from "./numbers.js";
 import { t } from "./texts.js";
 
 const MOST = 300; // that are shown

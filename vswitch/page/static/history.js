@@ -1,5 +1,7 @@
 // What the last minutes were like: rates from counters, which the switch only ever adds to.
 
+import { dropped } from "./reasons.js";
+
 export const LENGTH = 90; // samples of a second each
 
 function push(values, value) {
@@ -35,12 +37,6 @@ class Track {
     };
   }
 }
-
-// Drops that a LAN has where nothing is wrong.
-export const USUAL = new Set(["no_destination", "same_port", "reserved_destination", "group_report"]);
-
-export const dropped = (drops) =>
-  Object.entries(drops).reduce((sum, [reason, many]) => sum + (USUAL.has(reason) ? 0 : many), 0);
 
 export class History {
   constructor() {

@@ -1,7 +1,11 @@
 // A new member: a join string, what its host runs with it, and the same as a picture.
 
 import * as api from "./api.js";
-import { card, copied, day, h, keyed, say } from "./dom.js";
+import { card, h, keyed, say } from "./dom.js";
+import { nameInput } from "./names.js";
+import { day } from "./numbers.js";
+import { reason } from "./refusals.js";
+import { copied } from "./secret.js";
 import { t } from "./texts.js";
 
 const MINUTE = 60;
@@ -9,22 +13,24 @@ const TIMES = [["ten_minutes", 10 * MINUTE], ["an_hour", 60 * MINUTE], ["a_day",
   ["a_week", 7 * 1440 * MINUTE], ["a_month", 30 * 1440 * MINUTE]];
 const USUAL = 1440 * MINUTE;
 
-export const nameInput = (value = "") => h("input", { value, required: true, maxlength: "63", pattern: "[a-z0-9\\-]+",
-  title: t("name_help"), autocapitalize: "none", autocomplete: "off", spellcheck: "false" });
-
 // It is shown once, and forgotten with the section.
 async function show(app, asked, place) {
   const { name } = asked;
   const made = await api.post("v1/invites", asked);
-  const picture = await api.post("v1/qr", { text: made.string });
   const { code, button } = copied(app, `vswitch join ${made.string}`, t("join_with", { name }));
-  place.replaceChildren(h("div", { class: "invitation" },
-    h("img", { src: `data:image/svg+xml,${encodeURIComponent(picture.svg)}`, alt: t("qr_of", { name }), width: "180", height: "180" }),
+  const node = h("div", { class: "invitation" },
     h("div", null,
       h("p", null, t("join_with", { name })), code,
       h("p", { class: "note" }, t("good_until", { day: day(made.expires) })),
       h("div", { class: "row" }, button,
-        h("button", { type: "button", class: "quiet", on: { click: () => place.replaceChildren() } }, t("done"))))));
+        h("button", { type: "button", class: "quiet", on: { click: () => place.replaceChildren() } }, t("done")))));
+  place.replaceChildren(node);
+  try {
+    const { svg } = await api.post("v1/qr", { text: made.string });
+    node.prepend(h("img", { src: `data:image/svg+xml,${encodeURIComponent(svg)}`, alt: t("qr_of", { name }), width: "180", height: "180" }));
+  } catch (error) {
+    code.after(h("p", { class: "note" }, t("no_qr", { error: reason(error) }))); // the string is all that it takes
+  }
 }
 
 // The card; `show(invites)` has it list those that can still be used.

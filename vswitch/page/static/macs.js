@@ -1,7 +1,10 @@
 // Who was heard where.
 
 import * as api from "./api.js";
-import { confirm, duration, h, say, table } from "./dom.js";
+import { confirm } from "./dialogs.js";
+import { h, say } from "./dom.js";
+import { duration } from "./numbers.js";
+import { table } from "./table.js";
 import { t } from "./texts.js";
 
 const EVERY = 2; // status answers for each look at the table
@@ -24,7 +27,7 @@ export const macs = {
       placeholder: t("search_macs"), on: { input: () => show() } });
     const total = h("p", { class: "note", "aria-live": "polite" });
     const flush = app.may("operate") && h("button", { type: "button", class: "quiet", on: { click: async () => {
-      if (!(await confirm(t("flush_ask"), t("flush_detail"), t("flush"), t("cancel")))) return;
+      if (!(await confirm(t("flush_ask"), t("flush_detail"), t("flush")))) return;
       api.remove("v1/macs").then(() => load(app), app.fail);
     } } }, t("flush"));
     here = { found, search, total, said: null, turns: 0 };

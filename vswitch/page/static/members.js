@@ -1,8 +1,11 @@
 // Who may connect: rename, disable, revoke; who is invited is in invite.js.
 
 import * as api from "./api.js";
-import { card, confirm, day, duration, h, mark, say, table } from "./dom.js";
-import { inviteCard, nameInput } from "./invite.js";
+import { askName, confirm } from "./dialogs.js";
+import { h, mark, say } from "./dom.js";
+import { inviteCard } from "./invite.js";
+import { day, duration } from "./numbers.js";
+import { table } from "./table.js";
 import { t } from "./texts.js";
 
 const EVERY = 2; // status answers for each look at the members
@@ -44,13 +47,13 @@ const actions = (app) => (cell, member) => {
   if (member.offered.length && app.may("admin")) {
     const networks = member.offered.join(", ");
     done.push(button(t("approve"), name, async () => {
-      if (!(await confirm(t("approve_ask", { name, networks }), t("approve_detail"), t("approve"), t("cancel")))) return;
+      if (!(await confirm(t("approve_ask", { name, networks }), t("approve_detail"), t("approve")))) return;
       api.patch(path, { routes: [...member.routes, ...member.offered] }).then(...then("approved", { name, networks }));
     }));
   }
   if (member.revoked === null && app.may("admin")) {
     done.push(button(t("rename"), name, async () => {
-      const to = await question(t("rename_ask", { name }), name);
+      const to = await askName(t("rename_ask", { name }), name);
       if (to && to !== name) api.patch(path, { name: to }).then(...then("renamed", { name, to }));
     }));
   }
@@ -58,40 +61,18 @@ const actions = (app) => (cell, member) => {
     done.push(member.disabled !== null
       ? button(t("enable"), name, () => api.post(`${path}/enable`).then(...then("is_enabled", { name })))
       : button(t("disable"), name, async () => {
-        if (!(await confirm(t("disable_ask", { name }), t("disable_detail"), t("disable"), t("cancel")))) return;
+        if (!(await confirm(t("disable_ask", { name }), t("disable_detail"), t("disable")))) return;
         api.post(`${path}/disable`).then(...then("is_disabled", { name }));
       }));
   }
   if (member.revoked === null && app.may("admin")) {
     done.push(button(t("revoke"), name, async () => {
-      if (!(await confirm(t("revoke_ask", { name }), t("revoke_detail"), t("revoke"), t("cancel")))) return;
+      if (!(await confirm(t("revoke_ask", { name }), t("revoke_detail"), t("revoke")))) return;
       api.remove(path).then(...then("is_revoked", { name }));
     }, "quiet danger-text"));
   }
   cell.replaceChildren(h("div", { class: "row tight" }, done));
 };
-
-function question(text, value) {
-  return new Promise((answer) => {
-    const input = nameInput(value);
-    const dialog = h("dialog", { "aria-labelledby": "question" },
-      h("form", { on: { submit: (event) => {
-        event.preventDefault();
-        dialog.close("yes");
-      } } },
-        h("h2", { id: "question" }, text), h("label", null, t("name"), input),
-        h("p", { class: "note" }, t("name_help")),
-        h("div", { class: "row end" },
-          h("button", { type: "button", class: "quiet", on: { click: () => dialog.close() } }, t("cancel")),
-          h("button", { class: "primary" }, t("save")))));
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      answer(dialog.returnValue === "yes" ? input.value.trim() : null);
-    });
-    document.body.append(dialog);
-    dialog.showModal();
-  });
-}
 
 export const members = {
   key: "members",

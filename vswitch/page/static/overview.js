@@ -1,10 +1,11 @@
 // What there is to know at a glance: figures, the picture, what needs a look.
 
 import * as api from "./api.js";
-import { card, count, duration, h, keyed, milliseconds, rate, s, say } from "./dom.js";
-import { LENGTH, USUAL } from "./history.js";
+import { card, h, keyed, s, say } from "./dom.js";
+import { LENGTH } from "./history.js";
+import { count, duration, milliseconds, rate } from "./numbers.js";
 import { Picture } from "./picture.js";
-import { meaning } from "./reasons.js";
+import { USUAL, meaning } from "./reasons.js";
 import { t } from "./texts.js";
 
 const SLOW = 250; // ms: above this people notice it in a call

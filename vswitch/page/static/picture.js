@@ -1,7 +1,9 @@
 // The picture of the network: the switch in the middle, a card for each port and for each member that
 // is away, cables between. A cable is as wide as its rate, and dots run along it, both ways.
 
-import { duration, h, keyed, mark, milliseconds, rate, s, say } from "./dom.js";
+import { h, keyed, mark, s, say } from "./dom.js";
+import { duration, milliseconds, rate } from "./numbers.js";
+import { pathOf } from "./path.js";
 import { t } from "./texts.js";
 
 const MOST = 60; // cards; the table of ports has all
@@ -9,15 +11,6 @@ const CARD = 66; // px, as in style.css
 const GAP = 14;
 const NARROW = 720; // px of the picture
 const MOST_TOP = 200; // px: a switch with many ports is seen without scrolling
-
-// How a port is attached: the name of its colour, and its word.
-export function pathOf(port) {
-  const via = port.via ?? "";
-  const kind = via.split(":")[0];
-  if (kind === "udp" || kind === "https") return { kind, word: kind === "https" ? "HTTPS" : "UDP" };
-  if (!via) return { kind: "local", word: t("this_host") };
-  return { kind: "foreign", word: kind };
-}
 
 // 0 for nothing, 1 for 1 kbit/s, one more for each tenfold.
 const weight = (bytes) => Math.max(0, Math.log10(Math.max(bytes, 1) * 8) - 2);

@@ -1,9 +1,11 @@
 // A dialog with what is set most of a port; all else is in the section of settings.
 
 import * as api from "./api.js";
-import { complain, h, mark, refusals, say } from "./dom.js";
+import { ask } from "./dialogs.js";
+import { h, mark, say } from "./dom.js";
+import { complain, reason, refusals } from "./refusals.js";
+import { read, source } from "./setting.js";
 import { t } from "./texts.js";
-import { badge } from "./unsaved.js";
 
 const PARTS = [
   ["part_reach", ["isolated", "trusted"]],
@@ -14,23 +16,6 @@ const PARTS = [
   ["part_macs", ["mac_limit", "sticky"]],
 ];
 const IDS = ["vlan", "trunk", "native"]; // of which there may be none; of the others, no limit
-
-// A value as in a configuration file: a number, true, text with or without quotes.
-export function read(text) {
-  const said = text.trim();
-  try {
-    return JSON.parse(said);
-  } catch {
-    return said;
-  }
-}
-
-// Who says so: a table of the file, what it follows from, or nobody; and whether it is lost at the end.
-export function source(cell, each) {
-  if (!cell.firstChild) cell.append(h("span"), " ", badge());
-  say(cell.firstChild, each.source || t("default_source"));
-  cell.lastChild.hidden = each.said !== "live";
-}
 
 function field({ key, text, value }, facts) {
   const on = typeof value === "boolean";
@@ -93,7 +78,7 @@ export async function portSettings(app, name) {
         app.say(t(keep.checked ? "port_kept" : "port_live", { name, keys: Object.keys(changes).join(", ") }));
         dialog.close();
       } catch (error) {
-        say(problem, error.status === 400 ? refusals(error, place) : t("failed", { error: error.message }));
+        say(problem, error.status === 400 ? refusals(error, place) : t("failed", { error: reason(error) }));
         dialog.querySelector("[aria-invalid]")?.focus();
       }
       done.disabled = false;
@@ -106,8 +91,5 @@ export async function portSettings(app, name) {
     h("div", { class: "bar" }, problem,
       h("div", { class: "row end" }, h("label", { class: "check" }, keep, t("keep")),
         h("button", { type: "button", class: "quiet", on: { click: () => dialog.close() } }, t("cancel")), done))));
-  document.body.append(dialog);
-  dialog.showModal();
-  await new Promise((closed) => dialog.addEventListener("close", closed));
-  dialog.remove();
+  await ask(dialog);
 }

@@ -1,9 +1,13 @@
 // The ports, each with what its last minute and a half was like.
 
-import { count, duration, h, icon, mark, milliseconds, rate, say, sparkline, table } from "./dom.js";
-import { LENGTH, dropped } from "./history.js";
-import { pathOf } from "./picture.js";
+import { h, icon, mark, say } from "./dom.js";
+import { LENGTH } from "./history.js";
+import { count, duration, milliseconds, rate } from "./numbers.js";
+import { path } from "./path.js";
 import { portSettings } from "./port_settings.js";
+import { dropped } from "./reasons.js";
+import { sparkline } from "./sparkline.js";
+import { table } from "./table.js";
 import { t } from "./texts.js";
 
 const SLIDERS = icon("M2 4.5H9M13 4.5H14M11 2.5V6.5M2 11.5H4M8 11.5H14M6 9.5V13.5");
@@ -38,16 +42,6 @@ const name = (app) => (cell, port) => {
   mark(link, "title", port.name);
 };
 
-function via(cell, port) {
-  const path = pathOf(port);
-  if (!cell.firstChild) cell.append(h("div", { class: "path" }, h("span"), h("span", { class: "note" }), h("span", { class: "note where" })));
-  const [badge, lane, where] = cell.firstChild.children;
-  mark(badge, "class", `badge ${path.kind}`);
-  say(badge, path.word);
-  say(lane, port.lane ?? "");
-  say(where, port.via ? port.via.slice(port.via.indexOf(":") + 1) : "");
-}
-
 export const ports = {
   key: "ports",
 
@@ -58,7 +52,7 @@ export const ports = {
       { head: t("name"), head_of_row: true, update: name(app), sort: (port) => port.name },
       { head: t("state"), update: state, sort: (port) => port.state },
       { head: t("address"), cell: (port) => port.address?.split("/")[0], sort: (port) => port.address },
-      { head: t("via"), update: via, sort: (port) => port.via },
+      { head: t("via"), update: path, sort: (port) => port.via },
       { head: t("in"), update: spark("rx", 1000, (port) => of(port).rx, (port) => rate(of(port).now.rx)), sort: (port) => of(port).now.rx },
       { head: t("out"), update: spark("tx", 1000, (port) => of(port).tx, (port) => rate(of(port).now.tx)), sort: (port) => of(port).now.tx },
       { head: t("rtt"), update: spark("rtt", 5, (port) => of(port).rtt, (port) => milliseconds(port.rtt_ms)), sort: (port) => port.rtt_ms ?? -1 },

@@ -515,3 +515,9 @@ export function meaning(reason, kind = "frames") {
   const found = (kind === "frames" ? FRAMES : DATAGRAMS)[reason];
   return found === undefined ? t("unknown_reason") : found[LANGUAGES.indexOf(language())];
 }
+
+// Drops that a LAN has where nothing is wrong.
+export const USUAL = new Set(["no_destination", "same_port", "reserved_destination", "group_report"]);
+
+export const dropped = (drops) =>
+  Object.entries(drops).reduce((sum, [reason, many]) => sum + (USUAL.has(reason) ? 0 : many), 0);

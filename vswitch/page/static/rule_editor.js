@@ -2,7 +2,9 @@
 // hold, and goes by them once they are saved. What is typed is kept while other sections are looked at.
 
 import * as api from "./api.js";
-import { complain, confirm, h, icon, mark, refusals, say } from "./dom.js";
+import { confirm } from "./dialogs.js";
+import { h, icon, mark, say } from "./dom.js";
+import { complain, reason as why, refusals } from "./refusals.js";
 import { t } from "./texts.js";
 
 const PAUSE = 350; // ms without a key pressed until the switch is asked
@@ -239,7 +241,7 @@ export class RuleEditor {
       });
       item?.complain(text.slice(text.indexOf(": ") + 2));
       return item !== undefined;
-    }) : error.status === 412 ? t("rules_clash") : t("failed", { error: error.message });
+    }) : error.status === 412 ? t("rules_clash") : t("failed", { error: why(error) });
     say(this.problem, left || t("rules_wrong"));
   }
 

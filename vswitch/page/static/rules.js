@@ -1,8 +1,10 @@
 // Who may open what to whom: the rules in force, and the way to others.
 
 import * as api from "./api.js";
-import { card, count, h, mark, say, table } from "./dom.js";
+import { h, mark, say } from "./dom.js";
+import { count } from "./numbers.js";
 import { RuleEditor } from "./rule_editor.js";
+import { table } from "./table.js";
 import { t } from "./texts.js";
 import { trial } from "./trial.js";
 import { badge, unsaved } from "./unsaved.js";

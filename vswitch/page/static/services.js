@@ -1,7 +1,11 @@
 // What the switch does besides moving frames: addresses by DHCP, published services, foreign listeners.
 
 import * as api from "./api.js";
-import { card, confirm, duration, h, say, size, table } from "./dom.js";
+import { confirm } from "./dialogs.js";
+import { card, h, say } from "./dom.js";
+import { duration, size } from "./numbers.js";
+import { reason } from "./refusals.js";
+import { table } from "./table.js";
 import { t } from "./texts.js";
 
 const EVERY = 3; // status answers for each look at the leases
@@ -21,11 +25,11 @@ export const services = {
   draw(main, app) {
     const may = app.may("operate");
     const end = async (lease) => {
-      if (!(await confirm(t("free_ask", lease), t("free_detail"), t("free"), t("cancel")))) return;
+      if (!(await confirm(t("free_ask", lease), t("free_detail"), t("free")))) return;
       api.remove(`v1/leases/${api.part(lease.address)}`).then(() => load(app), app.fail);
     };
     const unpublish = async (rule) => {
-      if (!(await confirm(t("unpublish_ask", rule), t("unpublish_detail"), t("unpublish"), t("cancel")))) return;
+      if (!(await confirm(t("unpublish_ask", rule), t("unpublish_detail"), t("unpublish")))) return;
       api.remove("v1/published", { listen: rule.listen }).catch(app.fail);
     };
     const leases = table(t("leases"), [
@@ -91,6 +95,6 @@ function load(app) {
     // A switch that is no DHCP server says so.
     if (here === null || error.status === 401) return;
     here.leases.show([]);
-    say(here.note, error.message);
+    say(here.note, reason(error));
   });
 }

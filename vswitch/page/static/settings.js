@@ -1,8 +1,10 @@
 // What is set, where it was said, and a way to change it.
 
 import * as api from "./api.js";
-import { card, h, say, table } from "./dom.js";
-import { portSettings, read, source } from "./port_settings.js";
+import { card, h, say } from "./dom.js";
+import { portSettings } from "./port_settings.js";
+import { read, source } from "./setting.js";
+import { table } from "./table.js";
 import { has, language, t } from "./texts.js";
 import { unsaved } from "./unsaved.js";
 

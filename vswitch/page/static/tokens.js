@@ -1,8 +1,13 @@
 // Who may use the API and this page: tokens, each with a role. A token is shown once.
 
 import * as api from "./api.js";
-import { card, confirm, copied, day, duration, h, table } from "./dom.js";
+import { confirm } from "./dialogs.js";
+import { card, h } from "./dom.js";
+import { nameInput } from "./names.js";
+import { day, duration } from "./numbers.js";
+import { copied } from "./secret.js";
 import { session } from "./session.js";
+import { table } from "./table.js";
 import { t } from "./texts.js";
 
 const EVERY = 5; // status answers for each look at the tokens
@@ -16,7 +21,7 @@ const revoke = (app) => (cell, each) => {
   cell.append(h("button", { type: "button", class: "small quiet danger-text", "aria-label": `${t("revoke")}: ${name}`,
     on: { click: async () => {
       const own = name === session.name ? t("revoke_own_token") : t("revoke_token_detail");
-      if (!(await confirm(t("revoke_token_ask", { name }), own, t("revoke"), t("cancel")))) return;
+      if (!(await confirm(t("revoke_token_ask", { name }), own, t("revoke")))) return;
       api.remove(`v1/tokens/${api.part(name)}`).then(() => {
         app.say(t("is_revoked", { name }));
         load(app);
@@ -37,8 +42,7 @@ function made(app, said, place) {
 }
 
 function form(app, place) {
-  const name = h("input", { required: true, maxlength: "63", pattern: "[a-z0-9\\-]+", title: t("name_help"),
-    autocapitalize: "none", autocomplete: "off", spellcheck: "false" });
+  const name = nameInput();
   const kind = h("select", { "aria-describedby": "role-help" }, ROLES.map((each) => h("option", { value: each }, t(each))));
   const button = h("button", { class: "primary" }, t("create_token"));
   const node = h("form", { class: "row", on: { submit: async (event) => {

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { card, h } from "./dom.js";
 import { meaning } from "./reasons.js";
+import { reason } from "./refusals.js";
 import { t } from "./texts.js";
 
 const PLAIN = /^(\S+) (\S+)(?: (icmp|tcp|udp))?(?: (\d+))?$/; // words of which rules can be asked
@@ -40,7 +41,7 @@ export function trial(app, editor) {
     try {
       show(answer, await api.post("v1/trace", { frame: words.input.value }));
     } catch (error) {
-      answer.replaceChildren(h("p", { class: "bad-text" }, error.message));
+      answer.replaceChildren(h("p", { class: "bad-text" }, reason(error)));
     }
     answer.append(...(await Promise.all(drafted)));
   } } },
