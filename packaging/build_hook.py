@@ -67,6 +67,8 @@ def generated(parser: argparse.ArgumentParser, version: str) -> dict[str, str]:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         elif action.metavar == "DIR":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.choices is None and re.fullmatch(r"\w+(\|\w+)+", str(action.metavar)):
+            action.choices = str(action.metavar).split("|")  # which the program checks later
     about = {
         "project_name": "vswitch",
         "version": version,

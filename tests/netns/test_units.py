@@ -164,8 +164,8 @@ def test_what_was_installed_is_removed(system):
 
 def test_a_switch_is_restored_on_an_empty_host(system):
     system.run(f"{VSWITCH} backup /root/switch.tar --with {CONFIG}")
-    system.run(f"rm -r /var/lib/vswitch {CONFIG}")
-    system.run(f"userdel vswitch; {VSWITCH} restore /root/switch.tar")
+    system.run(f"rm -r /var/lib/vswitch {CONFIG}; userdel vswitch")
+    system.run(f"{VSWITCH} restore /root/switch.tar")
     kept = "/var/lib/vswitch/config.toml"
     system.run(f"install -D -m 600 {kept} {CONFIG}")
     said = system.run(f"{VSWITCH} service install serve", code=ExitCode.USAGE)

@@ -51,6 +51,8 @@ def test_manual_page_has_every_command_and_the_version(files):
         (["serve", "--pub"], {"--public"}),
         (["capture", "--direction", "b"], {"both"}),
         (["serve", "--config", "pyproj"], {"pyproject.toml"}),
+        (["join", "--lane", "d"], {"datagram"}),
+        (["join", "--offload", "o"], {"on", "off"}),
     ],
 )
 def test_bash_completes(files, tmp_path, words, answers):

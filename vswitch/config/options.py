@@ -489,7 +489,8 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
         default="kcp",
         converter=to_lane,
         metadata=option(
-            "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)", "LANE"
+            "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)",
+            "kcp|datagram|auto",
         ),
     )
     path: str = field(

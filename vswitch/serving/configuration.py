@@ -62,6 +62,7 @@ RESTART: Final = frozenset(
 )
 _MESSAGE: Final = 1000  # characters of a line about what is wrong
 _LISTED: Final = re.compile(r"((?:network\.[^.]+\.)?)(publish|foreign)\[(\d+)\]")
+_SENT: Final = "the configuration"  # that somebody has sent whole, in messages
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
 _MEND: Final = "; it was changed live and kept: mend that line, or take it out"
 _HEAD: Final = (
@@ -116,16 +117,18 @@ class Configuration:
         with _lines_named(self.began):
             return _make(self.began, self.given, *_files(self.began), self.live)
 
-    def evolve(self, *, saved: Overlay | None = None, live: Overlay | None = None) -> Configuration:
-        """With others."""
+    def evolve(
+        self, *, saved: Overlay | None = None, live: Overlay | None = None, place: str = ""
+    ) -> Configuration:
+        """With others; `place` is where they are from in messages, if not from files."""
         said = self.saved if saved is None else saved, self.live if live is None else live
-        return _make(self.began, self.given, self.file, *said)
+        return _make(self.began, self.given, self.file, *said, place)
 
     def with_all(self, tables: Mapping[str, Any]) -> Configuration:
         """With exactly these tables, of which nothing is live any more."""
         if others := [name for name in OTHERS if name in tables]:
             raise ConfigError(f"{others[0]}: is no table of a switch")
-        document = Document("the configuration", tables)
+        document = Document(_SENT, tables)
         read_known(document, set(TABLES))
         check_networks(document, tables)
         wanted = flatten(tables)
@@ -135,7 +138,7 @@ class Configuration:
                 if name is not None and name in self.given:
                     said = f"{flag_of(name)}, or its variable, says it, and goes first"
                     raise ConfigError(f"{spelled(change.key)}: {said}")
-        return self.evolve(saved=overlay_between(self.file, wanted), live=Overlay())
+        return self.evolve(saved=overlay_between(self.file, wanted), live=Overlay(), place=_SENT)
 
     @property
     def flat(self) -> Flat:
@@ -289,14 +292,19 @@ def _of_list(problem: str, config: ServeConfig) -> tuple[Path | None, str] | Non
 
 
 def _make(
-    began: ServeConfig, given: Mapping[str, Any] | None, file: Flat, saved: Overlay, live: Overlay
+    began: ServeConfig,
+    given: Mapping[str, Any] | None,
+    file: Flat,
+    saved: Overlay,
+    live: Overlay,
+    place: str = "",
 ) -> Configuration:
     path, over = began.config, saved != Overlay()
     names = [str(path)] if path is not None else []
     names += [str(began.files.saved)] if over else []
     names += ["what was changed live"] if live != Overlay() else []
     flat = live.over(saved.over(file))
-    document = Document(_WITH.join(names), unflatten(flat))
+    document = Document(place or _WITH.join(names), unflatten(flat))
     config, problems = began, ""
     try:
         check_plain({**saved.values, **live.values})

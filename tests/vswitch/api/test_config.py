@@ -37,6 +37,7 @@ async def test_it_goes_round_and_a_lost_update_is_refused(site, file):
         for broken in ({"switch": {"guard": 7}}, {"nonsense": {}}, {"join": {"name": "x"}}):
             status, said, _ = await admin("PUT", "/v1/config", broken)
             assert (status, said["code"]) == (400, 2)
+            assert "serve.toml" not in said["error"]  # which is right
             assert (await admin("GET", "/v1/config"))[1] == changed
         kept = json.loads(json.dumps(changed))
     async with site.serving(config=file) as running:

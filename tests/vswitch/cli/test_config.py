@@ -34,7 +34,9 @@ def run(site, capsys):
 
 async def test_live_changes_are_told_kept_and_taken_back(site, file, run):
     async with site.serving(config=file) as running:
+        await run("port", "set", "pc1", "isolated=yes")  # as the file says, in other words
         assert await run("config", "diff") == (ExitCode.OK, "no difference\n", "")
+        await run("config", "reload", "--revert")
         assert "--save keeps it" in (await run("port", "set", "pc2", "isolated=yes"))[1]
         assert "# saved" in (await run("port", "set", "pc3", "isolated=yes", "--save"))[1]
         said = (await run("port", "show", "pc2"))[1]
@@ -46,8 +48,8 @@ async def test_live_changes_are_told_kept_and_taken_back(site, file, run):
         assert code == ExitCode.FAILED
         assert out == (
             "a reload would change:\n  switch.guard: none -> true\n"
-            'changed live, not saved:\n  port.pc2.isolated: none -> "yes"\n'
-            'saved, over the file:\n  port.pc3.isolated: none -> "yes"\n'
+            "changed live, not saved:\n  port.pc2.isolated: none -> true\n"
+            "saved, over the file:\n  port.pc3.isolated: none -> true\n"
         )
         file.write_text(file.read_text() + "[port.pc2]\nisolated = false\n")
         assert await run("config", "diff") == (code, out, "")  # what is live lies over that
@@ -64,10 +66,10 @@ async def test_live_changes_are_told_kept_and_taken_back(site, file, run):
             "isolated = true  # file",
             "",
             "[port.pc2]",
-            'isolated = "yes"  # live',
+            "isolated = true  # live",
             "",
             "[port.pc3]",
-            'isolated = "yes"  # saved',
+            "isolated = true  # saved",
             "",
             "[switch]",
             "guard = true  # file",

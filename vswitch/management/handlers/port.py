@@ -29,7 +29,8 @@ async def switch_set(controlled: Controlled, args: Args) -> Result:
         raise ConfigError("switch-set needs changes")
     if changes:
         managed.change_switch(changes)
-        await note(controlled, args, {("switch", key): value for key, value in changes.items()})
+        said = _as_in_file(changes, managed.settings.switch)
+        await note(controlled, args, {("switch", key): value for key, value in said.items()})
     switch = managed.settings.switch
     bare = to_json(attrs.evolve(switch, rules=RuleSet()))  # what is read of rules is no JSON
     return {
@@ -49,7 +50,8 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
     name = port_name(managed, name)
     managed.change_port(name, changes)
     if changes:
-        await note(controlled, args, {("port", name, key): said for key, said in changes.items()})
+        said = _as_in_file(changes, managed.settings.of_port(name))
+        await note(controlled, args, {("port", name, key): value for key, value in said.items()})
     here = [port for port in managed.switch.ports if name in (port.name, port.group, ANY_PORT)]
     named = next((port for port in here if port.name == name), None)
     return {
@@ -62,6 +64,17 @@ async def port_set(controlled: Controlled, args: Args) -> Result:
         ],
         "blocked": None if named is None else named.blocked,
         "ports": len(here),
+    }
+
+
+def _as_in_file(changes: dict[str, Any], settings: object) -> dict[str, Any]:
+    """`yes` and `no` are what people say: kept is true or false, or it would differ from a file
+    that says the same.
+    """
+    values = {key: getattr(settings, key, None) for key in changes}
+    return {
+        key: values[key] if said is not None and isinstance(values[key], bool) else said
+        for key, said in changes.items()
     }
 
 
