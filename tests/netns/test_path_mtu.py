@@ -4,12 +4,11 @@ A bridge drops what is longer than the port's MTU and tells nobody, which is the
 What the kernel sends is cut before it gets there, as by a network card: a train would pass whole.
 """
 
-import json
 import re
 
 import pytest
 
-from tests.netns.tools import ipv4, joined
+from tests.netns.tools import iperf3, ipv4, joined
 from vswitch.devices import netlink
 from vswitch.lab import wait_until
 from vswitch.lab.lan import UNDERLAY
@@ -24,21 +23,8 @@ def sizes(lan, name):
 
 def transfer(lan, source, target, seconds):
     """Bits a second that arrive in an iperf3 run from member to member."""
-    server = lan.members[target].popen(["iperf3", "-s", "-1"])
-    try:
-        command = ["iperf3", "-c", ipv4(lan, target), "-t", str(seconds), "-J"]
-        done = wait_until(
-            lambda: (
-                (run := lan.members[source].run(command, check=False, timeout=60)).returncode == 0
-                and run
-            ),
-            "an iperf3 run",
-            timeout=60,
-        )
-    finally:
-        server.kill()
-        server.wait()
-    return json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]
+    end = iperf3(lan.members[source], lan.members[target], ipv4(lan, target), "-t", str(seconds))
+    return end["sum_received"]["bits_per_second"]
 
 
 @pytest.fixture
