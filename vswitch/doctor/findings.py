@@ -92,6 +92,13 @@ _KINDS: Final = (
         "with `--again` for one that is a member",
     ),
     Kind(
+        "not-told",
+        _N,
+        "Whether a switch is there cannot be told without its key",
+        "give the join string, or run this on a member: a switch is silent to who does not know "
+        "its key",
+    ),
+    Kind(
         "udp-blocked",
         _W,
         "UDP does not pass, HTTPS does",
@@ -325,6 +332,7 @@ class PathFacts:
     key: str | None = None  # fingerprint of the key that the switch should have
     unresolved: str | None = None
     unreachable: str | None = None
+    keyless: bool = False  # asked without a key, and nothing speaks against a switch there
     closed: str | None = None
     silent: str | None = None  # why UDP brought no session
     refused: str | None = None
@@ -460,6 +468,8 @@ def _of_path(path: PathFacts) -> Seen:
         yield "no-common-handshake", path.no_handshake
     if path.closed is not None:
         yield "port-closed", path.closed
+    if path.keyless:
+        yield "not-told", f"{path.place}: nothing comes back, and no error either"
     if path.https_answered:
         yield "wrong-key", f"{path.place}: {path.https_failed}"
     elif path.https_failed is not None:

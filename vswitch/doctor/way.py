@@ -27,6 +27,7 @@ import attrs
 import trio
 
 from transport.crypto.identity import PublicKey
+from transport.platform import LINUX
 from vswitch.addresses import HostPort
 from vswitch.doctor import nat
 from vswitch.doctor.findings import MTU_SLACK, UDP_OVER_IP, PathFacts
@@ -51,13 +52,17 @@ HTTPS_PATIENCE: Final = 5.0  # seconds for the handshake in a pipe that is open
 SEARCH_TIME: Final = 6.0  # seconds for the search of the path MTU
 SETTLED: Final = 2.0  # seconds without a new size after which the search counts as done
 CLOSED_WAIT: Final = 0.5  # seconds for ICMP to come back
-CLOSED_LOOKS: Final = 4  # which are more than a second: Linux speaks as rarely to one who asks much
+CLOSED_LOOKS: Final = 7  # which are more than the 3 s after which ARP has found nobody (arp(7))
 CLOCK_PATIENCE: Final = 5.0  # seconds for an answer with the time
 UNUSED_PORT: Final = 9  # discard (RFC 863), which hardly any host has
 _LOOK: Final = 0.1  # seconds between two looks
 _MTU_OF_SOCKET: Final = {  # what the kernel knows of the path: ip(7), ipv6(7)
     socket.AF_INET: (socket.IPPROTO_IP, 14),
     socket.AF_INET6: (socket.IPPROTO_IPV6, 24),
+}
+_ALL_ERRORS: Final = {  # IP_RECVERR, IPV6_RECVERR: also that a host or network is out of reach
+    socket.AF_INET: (socket.IPPROTO_IP, 11),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
 }
 
 
@@ -291,7 +296,7 @@ async def ask_place(place: HostPort) -> PathFacts:
     if len(unreachable) == len(found):
         return attrs.evolve(facts, unreachable="; ".join(unreachable))
     mtu, version = link_mtu(*found[0])
-    return attrs.evolve(facts, link_mtu=mtu, ip_version=version)
+    return attrs.evolve(facts, keyless=True, link_mtu=mtu, ip_version=version)
 
 
 def _text(host: str, port: int) -> str:
@@ -311,6 +316,8 @@ async def _is_closed_or_away(host: str, port: int) -> bool:
 async def _is_closed(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with trio.socket.socket(family, socket.SOCK_DGRAM) as probe:
+        if LINUX:
+            probe.setsockopt(*_ALL_ERRORS[family], 1)
         await probe.connect((host, port))
         for _ in range(CLOSED_LOOKS):
             with trio.move_on_after(CLOSED_WAIT):

@@ -81,6 +81,7 @@ WRONG = {
     "port-closed": path(closed="192.0.2.1:7450: ICMP says so"),
     "no-answer": path(**DEAF, https_tried=False, https_ms=None),
     "not-a-member": path(**DEAF, https_ms=None, key_shown="192.0.2.1:7450", key="a-b-c"),
+    "not-told": path(keyless=True, udp_ms=None, datagram_size=None),
     "udp-blocked": path(**DEAF),
     "https-unreachable": path(https_ms=None, https_failed="connection refused"),
     "wrong-key": path(https_ms=None, https_failed="with status 404", https_answered=True),

@@ -103,8 +103,10 @@ async def test_a_place_where_somebody_listens_and_one_where_nobody_does():
         place = HostPort("127.0.0.1", sock.getsockname()[1])
         facts = await way.ask_place(place)
         assert (facts.closed, facts.unresolved, facts.unreachable) == (None, None, None)
+        assert facts.keyless
         assert facts.link_mtu > 9000
-    assert "ICMP" in (await way.ask_place(place)).closed
+    facts = await way.ask_place(place)
+    assert ("ICMP" in facts.closed, facts.keyless) == (True, False)
 
 
 def test_the_command_ends_with_1_for_a_problem_and_2_for_what_it_cannot_read(tmp_path, capsys):
