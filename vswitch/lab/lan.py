@@ -151,7 +151,7 @@ class Lan:
             program = self._start(host, "join", *arguments)
         else:
             text = self.invite(name) if invite is None else invite
-            if self._code(host) != self._code(self.switch):
+            if self._code(host).checkout != self._code(self.switch).checkout:
                 text = _read_by_all(text)
             program = self._start(host, "join", "-", *arguments, text=f"{text}\n")
         self.programs[name] = program
