@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vswitch.cli.common import AnswerLost, Subparsers, add_command, config_from, say
-from vswitch.config.converters import to_duration
 from vswitch.config.options import OneNetworkConfig
+from vswitch.config.quantities import to_duration
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.frames.pcapng import totals_at_end

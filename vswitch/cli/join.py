@@ -10,9 +10,9 @@ from typing import TypeVar
 import attrs
 
 from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
-from vswitch.config.converters import to_name
 from vswitch.config.options import JoinConfig, SandboxConfig
 from vswitch.config.sources import add_flags
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError
 from vswitch.registry.invite import JoinString
 

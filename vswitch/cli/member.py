@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.converters import to_routes
+from vswitch.config.addressing import to_routes
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound, NotRunning

@@ -15,7 +15,7 @@ import sysconfig
 from pathlib import Path
 
 from vswitch.cli.common import Subparsers, add_command, answer, installed, say
-from vswitch.config.converters import to_name
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError, ExitCode, NotFound, PrivilegeError, VswitchError
 from vswitch.state import StateDir, file_error, write_file
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import Factory, frozen
 
-from vswitch.config.converters import to_published
+from vswitch.config.places import to_published
 
 Key: TypeAlias = tuple[str, ...]
 Flat: TypeAlias = dict[Key, Any]

@@ -19,52 +19,59 @@ from pathlib import Path
 from attrs import Factory, field, frozen
 
 from vswitch.addresses import DEFAULT_PORT, WAY_OUT, HostPort
-from vswitch.config.converters import (
+from vswitch.config.addressing import (
     Network,
-    to_accept_ra,
     to_accepted,
+    to_domains,
+    to_networks,
+    to_resolvers,
+    to_routes,
+    to_subnet,
+    to_wish,
+)
+from vswitch.config.places import (
+    Forward,
+    Place,
     to_api_listen,
     to_bind,
-    to_bool,
-    to_connection_limit,
-    to_domains,
-    to_duration,
-    to_duration_or_off,
     to_forwards,
     to_https_listen,
     to_https_public,
-    to_interface,
-    to_lane,
-    to_level,
     to_listen,
+    to_prefix,
+    to_proxy,
+    to_publics,
+    to_socks,
+    to_via,
+)
+from vswitch.config.quantities import (
+    to_connection_limit,
+    to_duration,
+    to_duration_or_off,
     to_log_days,
     to_log_size,
     to_member_limit,
     to_mtu,
-    to_name,
-    to_networks,
     to_optional_duration,
-    to_optional_interface,
     to_optional_mtu,
+)
+from vswitch.config.sources import option, shortened
+from vswitch.config.words import (
+    to_accept_ra,
+    to_bool,
+    to_interface,
+    to_lane,
+    to_level,
+    to_name,
+    to_optional_interface,
     to_optional_name,
     to_optional_path,
     to_path,
     to_path_wish,
     to_post_quantum,
-    to_prefix,
-    to_proxy,
-    to_publics,
-    to_resolvers,
-    to_routes,
-    to_socks,
-    to_subnet,
     to_texts,
     to_user,
-    to_via,
-    to_wish,
 )
-from vswitch.config.places import Forward, Place
-from vswitch.config.sources import option, shortened
 from vswitch.errors import NotFound
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_error

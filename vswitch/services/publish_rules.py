@@ -15,21 +15,18 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from vswitch.addresses import switch_address
-from vswitch.config.converters import (
-    Network,
+from vswitch.config.addressing import Network, to_networks
+from vswitch.config.networks import below, tables_of
+from vswitch.config.places import Listen, Target, is_address, to_published, to_target
+from vswitch.config.quantities import (
     Share,
-    to_bool,
     to_connection_limit,
     to_connection_rate,
     to_duration_or_off,
-    to_networks,
-    to_published,
     to_share,
-    to_target,
 )
-from vswitch.config.networks import below, tables_of
-from vswitch.config.places import Listen, Target, is_address
 from vswitch.config.sources import Source, option, structure
+from vswitch.config.words import to_bool
 from vswitch.errors import ConfigError
 from vswitch.state import DEFAULT_NETWORK
 
