@@ -45,7 +45,7 @@ from vswitch.management.stream import Stream
 from vswitch.management.workers import measured
 from vswitch.runtime import single_error
 from vswitch.state import DEFAULT_NETWORK
-from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
+from vswitch.web.requests import Handler, HttpError, Pour, Request, Response, Send
 
 PATIENCE: Final = 10.0  # seconds for a turn
 _HTTP_COST: Final = 0.0003  # seconds around an answer

@@ -50,7 +50,7 @@ from vswitch.management.status import (
 )
 from vswitch.management.workers import run_sync
 from vswitch.page.qr import qr_svg
-from vswitch.web.server import Response
+from vswitch.web.requests import Response
 
 _Object = dict[str, Any]
 Tables = dict[str, Any]  # of a configuration, as its file has them

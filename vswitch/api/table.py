@@ -20,7 +20,7 @@ from vswitch.errors import NotFound, Problem
 from vswitch.management.answers import Save
 from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
 from vswitch.state import DEFAULT_NETWORK
-from vswitch.web.server import Request
+from vswitch.web.requests import Request
 
 if TYPE_CHECKING:
     from vswitch.api.gate import Gate
