@@ -1,8 +1,14 @@
 """Control sockets for tests: of a switch that is there, or of handlers that a test has."""
 
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
+import trio
+
+from vswitch.api import socket
 from vswitch.api.gate import Gate
 from vswitch.api.http import Api
 from vswitch.api.roles import Role
@@ -36,3 +42,29 @@ def verbs_api(handlers, **options):
 
 def _subject(networks):
     return Subject(Gate(TokenStore(Path("no-tokens.json"))), networks, table=SWITCH)
+
+
+@asynccontextmanager
+async def over_tcp(path, monkeypatch):
+    """Where on this host a control socket is over TCP, for clients that know nothing else. It has
+    patience with those of a slow machine, if it is opened later.
+    """
+    patient = attrs.evolve(socket._LIMITS, header=60.0, body=60.0, idle=60.0)
+    monkeypatch.setattr(socket, "_LIMITS", patient)
+
+    async def carry(come, go):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for piece in come:
+                await go.send_all(piece)
+        await trio.aclose_forcefully(go)
+
+    async def lead(stream):
+        async with await trio.open_unix_socket(path) as there, trio.open_nursery() as nursery:
+            nursery.start_soon(carry, stream, there)
+            nursery.start_soon(carry, there, stream)
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, lead, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        yield f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()

@@ -22,13 +22,16 @@ import attrs
 from attrs import frozen
 
 from vswitch.config.document import (
+    FILE,
     LIVE,
+    SENT,
+    Change,
     Document,
     Flat,
     Key,
     Overlay,
-    changed,
     check_plain,
+    differences,
     flatten,
     listen_key,
     overlay_between,
@@ -47,7 +50,7 @@ from vswitch.logs import clean
 from vswitch.serving.plan import NetworkPlan, plan_networks
 
 OTHERS: Final = ("exec", "join", "proxy")  # tables of a file that are not the switch's
-FILE, SAVED, OPTION = "file", "saved", "option"  # who says something, besides `LIVE`
+SAVED: Final = "saved"  # who says something, besides those that a member has, too
 
 # Options of `serve`, and of a network, that hold from the next start on: what was made of them
 # (sockets, interfaces, what members were told) cannot be another without ending their sessions.
@@ -62,7 +65,6 @@ RESTART: Final = frozenset(
 )
 _MESSAGE: Final = 1000  # characters of a line about what is wrong
 _LISTED: Final = re.compile(r"((?:network\.[^.]+\.)?)(publish|foreign)\[(\d+)\]")
-_SENT: Final = "the configuration"  # that somebody has sent whole, in messages
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
 _MEND: Final = "; it was changed live and kept: mend that line, or take it out"
 _HEAD: Final = (
@@ -70,15 +72,6 @@ _HEAD: Final = (
     "# file of `vswitch serve`; `removed` names what of that file is taken away. It may be\n"
     "# edited: `vswitch config reload` reads it again.\n"
 )
-
-
-@frozen
-class Change:
-    """A key that has another value; None for none."""
-
-    key: Key
-    before: Any
-    after: Any
 
 
 @frozen(kw_only=True)
@@ -128,7 +121,7 @@ class Configuration:
         """With exactly these tables, of which nothing is live any more."""
         if others := [name for name in OTHERS if name in tables]:
             raise ConfigError(f"{others[0]}: is no table of a switch")
-        document = Document(_SENT, tables)
+        document = Document(SENT, tables)
         read_known(document, set(TABLES))
         check_networks(document, tables)
         wanted = flatten(tables)
@@ -138,7 +131,7 @@ class Configuration:
                 if name is not None and name in self.given:
                     said = f"{flag_of(name)}, or its variable, says it, and goes first"
                     raise ConfigError(f"{spelled(change.key)}: {said}")
-        return self.evolve(saved=overlay_between(self.file, wanted), live=Overlay(), place=_SENT)
+        return self.evolve(saved=overlay_between(self.file, wanted), live=Overlay(), place=SENT)
 
     @property
     def flat(self) -> Flat:
@@ -181,11 +174,6 @@ class Configuration:
     def kept(self) -> list[Change]:
         """What is kept, against the file."""
         return differences(self.file, self.saved.over(self.file))
-
-
-def differences(before: Flat, after: Flat) -> list[Change]:
-    """Each key that is not the same, in the order of a file."""
-    return [Change(key, before.get(key), after.get(key)) for key in changed(before, after)]
 
 
 def need_restart(before: Configuration, after: Configuration) -> Iterator[str]:
