@@ -45,9 +45,9 @@ def _subject(networks):
 
 
 @asynccontextmanager
-async def over_tcp(path, monkeypatch):
-    """Where on this host a control socket is over TCP, for clients that know nothing else. It has
-    patience with those of a slow machine, if it is opened later.
+async def a_member(site, monkeypatch, **options):
+    """A join that is plugged in, and where its control socket is over TCP, for clients that know
+    nothing else. The socket has patience with those of a slow machine.
     """
     patient = attrs.evolve(socket._LIMITS, header=60.0, body=60.0, idle=60.0)
     monkeypatch.setattr(socket, "_LIMITS", patient)
@@ -58,13 +58,19 @@ async def over_tcp(path, monkeypatch):
                 await go.send_all(piece)
         await trio.aclose_forcefully(go)
 
-    async def lead(stream):
-        async with await trio.open_unix_socket(path) as there, trio.open_nursery() as nursery:
-            nursery.start_soon(carry, stream, there)
-            nursery.start_soon(carry, there, stream)
+    async with (
+        site.serving() as running,
+        site.joined("pc1", running, **options) as member,
+        trio.open_nursery() as nursery,
+    ):
+        path = member.config.files.join_socket("pc1")
 
-    async with trio.open_nursery() as nursery:
-        serve = partial(trio.serve_tcp, lead, 0, host="127.0.0.1")
-        (listener,) = await nursery.start(serve)
-        yield f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        async def lead(stream):
+            async with await trio.open_unix_socket(path) as there, trio.open_nursery() as both:
+                both.start_soon(carry, stream, there)
+                both.start_soon(carry, there, stream)
+
+        (listener,) = await nursery.start(partial(trio.serve_tcp, lead, 0, host="127.0.0.1"))
+        host, port = listener.socket.getsockname()
+        yield f"{host}:{port}", member
         nursery.cancel_scope.cancel()
