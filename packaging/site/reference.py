@@ -295,8 +295,7 @@ def configuration() -> str:
             n: e for n, e in options_of(command).items() if e.in_file and differs(command, base, n)
         }
         first = (
-            "What changes by `PUT` does so with `PUT /v1/config` on the socket of the member, which "
-            "holds until it ends."
+            "`PUT` is what `PUT /v1/config` on the socket of the member changes, until that ends."
             if base is None
             else "Those of `[join]`, and:"
         )

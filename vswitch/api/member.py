@@ -21,7 +21,7 @@ from vswitch.state import StateDir
 
 async def _asked(name: str, call: Call) -> Any:
     if (verb := call.subject.verbs.get(name)) is None:
-        raise NotFound("no switch of ours is there that could say that")
+        raise NotFound("with --via there is no session, and no switch that says who is there")
     return await verb({})
 
 

@@ -33,7 +33,7 @@ from vswitch.config.document import (
     written,
 )
 from vswitch.config.options import JoinConfig
-from vswitch.config.sources import fill, options_of
+from vswitch.config.sources import bounded, fill, options_of
 from vswitch.errors import ConfigError, Problem
 from vswitch.logs import event, set_level
 from vswitch.management.answers import ConfigSetting, ConfigState, Configured
@@ -105,12 +105,12 @@ class MemberConfiguration:
             for field in attrs.fields(cls)
             if field.init and field.name not in others
         }
-        document = Document(SENT, tables)
-        new = fill(cls, same, document, table=cls.table, tables=(cls.table,))
         try:
+            document = Document(SENT, tables)
+            new = fill(cls, same, document, table=cls.table, tables=(cls.table,))
             check_plain(said)
-        except ValueError as error:
-            raise ConfigError(f"{SENT}: {error}") from None
+        except (ConfigError, ValueError) as error:
+            raise ConfigError(bounded(str(error))) from None
         keys = ", ".join(
             f"{cls.table}.{name}"
             for name in options_of(cls)

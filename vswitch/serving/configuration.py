@@ -44,9 +44,8 @@ from vswitch.config.lines import line_of
 from vswitch.config.networks import below, check_networks
 from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
-from vswitch.config.sources import fill, flag_of, options_of, read_known, read_tables
+from vswitch.config.sources import bounded, fill, flag_of, options_of, read_known, read_tables
 from vswitch.errors import ConfigError, Problem
-from vswitch.logs import clean
 from vswitch.serving.plan import NetworkPlan, plan_networks
 
 OTHERS: Final = ("exec", "join", "proxy")  # tables of a file that are not the switch's
@@ -63,7 +62,6 @@ RESTART: Final = frozenset(
         *("subnet", "mtu", "local_port", "dev", "bridge", "bridge_dhcp", "bridge_ra"),
     )
 )
-_MESSAGE: Final = 1000  # characters of a line about what is wrong
 _LISTED: Final = re.compile(r"((?:network\.[^.]+\.)?)(publish|foreign)\[(\d+)\]")
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
 _MEND: Final = "; it was changed live and kept: mend that line, or take it out"
@@ -297,7 +295,7 @@ def _make(
     try:
         check_plain({**saved.values, **live.values})
     except ValueError as error:
-        raise ConfigError(f"{document}: {clean(str(error))[:_MESSAGE]}") from None
+        raise ConfigError(bounded(f"{document}: {error}")) from None
     try:
         if given is not None:
             # The default of who began: with `--user` that is another one by now.
@@ -310,8 +308,7 @@ def _make(
     except ConfigError as error:
         problems = "\n".join(filter(None, (problems, str(error))))
     if problems:  # which may quote what somebody has said
-        said = [clean(line) for line in problems.splitlines()]
-        raise ConfigError("\n".join(each[:_MESSAGE] for each in said))
+        raise ConfigError(bounded(problems))
     return Configuration(
         began=began,
         given=given,

@@ -81,6 +81,7 @@ async def test_it_is_changed_whole_or_not_at_all(site, monkeypatch, level):
             ({**ours, "exit_node": "pc1"}, "that is this member itself"),
             ({**ours, "exit_node": "gw", "log_level": "loud"}, "join.log_level = loud: must be"),
             ({**ours, "exit_node": "gw", "mtu": None}, "join.mtu: null is no value"),
+            ({**ours, "allow_domain": "x" * 5000}, "join.allow_domain = xxx"),
             ({**ours, "invite": "vsw2:x"}, "unknown option invite"),
             ({**ours, "given": []}, "unknown option given"),
             ({"lane": "auto"}, "name is missing"),
@@ -88,6 +89,7 @@ async def test_it_is_changed_whole_or_not_at_all(site, monkeypatch, level):
         ):
             status, said, _ = await client("PUT", "/v1/config", {"join": wrong}, **tag)
             assert (status, why in said["error"]) == (400, True), said
+            assert len(said["error"]) <= 1000
             assert said["problem"] == ("restart" if "cannot" in why else "wrong")
         status, said, _ = await client("PUT", "/v1/config", {**tables, "serve": {}})
         assert (status, "unknown table serve" in said["error"]) == (400, True)

@@ -82,7 +82,7 @@ async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
             path = member.config.files.join_socket("pc1")
             state = await trio.to_thread.run_sync(request, path, "config-state")
             assert {"key": ["join", "via"], "value": url, "source": "option"} in state["settings"]
-            with pytest.raises(NotFound, match="no switch of ours"):
+            with pytest.raises(NotFound, match="there is no session"):
                 await trio.to_thread.run_sync(request, path, "peers")
 
 
