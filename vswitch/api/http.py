@@ -124,7 +124,8 @@ class Api:
         gate = self._subject.gate
         caller = await gate.caller(request)
         gate.check(caller, row.role, request)
-        query, network = read_query_untrusted(request.query, row.query)
+        networks = self._table.networks
+        query, network = read_query_untrusted(request.query, row.query, networks=networks)
         gate.check(caller, row.needs(query), request)
         body = None
         if row.body is not None:

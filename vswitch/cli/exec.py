@@ -60,7 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Be a member for as long as the program runs; its exit status."""
-    config = sandbox_config(args, ExecConfig, "exec")
+    config = sandbox_config(args, ExecConfig)
     argv: list[str] = args.program
     if config.shell and argv:
         raise ConfigError("--shell and a program: give one of them")

@@ -50,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Relay until a signal comes or the switch refuses."""
-    config = sandbox_config(args, ProxyConfig, "proxy")
+    config = sandbox_config(args, ProxyConfig)
     if not (config.socks or config.forward or config.reverse):
         raise ConfigError("nothing to do: give --socks, --forward or --reverse")
     users = None if config.socks_users is None else read_users(config.socks_users)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import ClassVar
 
 from attrs import Factory, field, frozen
 
@@ -414,6 +415,9 @@ class ServeConfig(ServiceConfig, NetworkConfig):
 class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     """Options of `join`, and the invite string if one was given."""
 
+    table: ClassVar[str] = "join"  # of a file
+    # Names of those that flags and variables have said; None: nobody knows.
+    given: frozenset[str] | None = field(default=None, repr=False, eq=False)
     name: str = field(
         converter=to_name,
         metadata=option("this member's name: a-z, 0-9, '-' (the string's)", "NAME"),
@@ -569,6 +573,7 @@ class SandboxConfig(JoinConfig):
 class ExecConfig(SandboxConfig):
     """Options of `exec`."""
 
+    table: ClassVar[str] = "exec"
     shell: bool = field(
         default=False,
         converter=to_bool,
@@ -595,6 +600,7 @@ class ExecConfig(SandboxConfig):
 class ProxyConfig(SandboxConfig):
     """Options of `proxy`. Times are in seconds, infinite for none."""
 
+    table: ClassVar[str] = "proxy"
     socks: tuple[Place, ...] = field(
         default=(),
         converter=to_socks,

@@ -27,6 +27,7 @@ from vswitch.logs import clean
 T = TypeVar("T")
 Source: TypeAlias = Path | Document  # of tables
 
+_MESSAGE = 1000  # characters of a line about what is wrong
 _FILE_BYTES = 1 << 20  # a configuration file has a few hundred bytes; this is some other file
 
 
@@ -256,6 +257,11 @@ def unknown(key: str, known: Collection[str], what: str) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
     return f"unknown {what} {shortened(key)}: {hint}"
+
+
+def bounded(problems: str) -> str:
+    """Lines that may quote what somebody has sent: printable, and each of bounded length."""
+    return "\n".join(clean(line)[:_MESSAGE] for line in problems.splitlines())
 
 
 def shortened(value: object) -> str:

@@ -160,7 +160,7 @@ async def open_network(
         told = managed, status.read, reception.check_revoked, reception.bar, publisher
         controlled = Controlled(*told, registry=registry, served=served)
         controlled.network = plan.name
-        controlled.configuration = underlay.subject.configuration
+        controlled.configuration = underlay.subject.reloader
         controlled.rekeying = underlay.subject.rekeying
         underlay.subject.networks[plan.name] = controlled
         # First the control socket, which one switch per state directory can have: a second
