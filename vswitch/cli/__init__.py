@@ -118,7 +118,11 @@ def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParse
         "-V", "--version", action=_Version, nargs=0, help="show the version, and end"
     )
     subparsers = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+        dest="command",
+        title="commands",
+        metavar="COMMAND",
+        required=True,
+        parser_class=Parser,
     )
     for name, summary in SUMMARIES.items():
         if find_spec(f"{__name__}.{name}") is None:
