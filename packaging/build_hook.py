@@ -17,6 +17,32 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+# How a shell asks for the names that are there now. Nothing of a name is evaluated by it.
+ASK = {
+    "bash": """
+_vswitch_names() {
+  local name
+  while IFS= read -r name; do
+    [[ $name == "$2"* ]] && printf '%s\\n' "$name"
+  done < <(vswitch completion names "$1" "${COMP_WORDS[@]}" 2>/dev/null)
+}""",
+    "zsh": """
+_vswitch_names() {
+  local -a names
+  names=("${(@f)$(vswitch completion names "${@[-1]}" "${words[@]}" 2>/dev/null)}")
+  compadd "${@[1,-2]}" -- "${names[@]}"
+}""",
+}
+# Behind KEY= comes no space.
+BASH_KEYS = """
+
+_vswitch() {
+  _shtab_vswitch "$@"
+  [[ ${COMPREPLY[0]-} == *= ]] || return 0
+  [[ ${COMP_WORDS[COMP_CWORD-1]} == = ]] && COMPREPLY=() || compopt -o nospace
+}
+complete -o bashdefault -F _vswitch vswitch
+"""
 SEE_ALSO = "bridge(8), ip(8), network_namespaces(7), systemctl(1), tshark(1)"
 
 
@@ -65,16 +91,54 @@ def generated(parser: argparse.ArgumentParser, version: str) -> dict[str, str]:
 
     from vswitch.cli.completion import FILES
 
-    for action in actions(parser):
-        if action.metavar == "FILE":
+    for command, action in actions(parser):
+        if completer := completer_of(command, action):
+            action.complete = completer  # type: ignore[attr-defined]
+        elif action.metavar == "FILE":
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         elif action.metavar == "DIR":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
         elif action.choices is None and re.fullmatch(r"\w+(\|\w+)+", str(action.metavar)):
             action.choices = str(action.metavar).split("|")  # which the program checks later
+    scripts = {shell: shtab.complete(parser, shell, preamble=ASK.get(shell, "")) for shell in FILES}
+    scripts["bash"] += BASH_KEYS
+    # shtab has zsh complete the first of several operands alone.
+    scripts["zsh"] = re.sub(r'^  "\(\*\)::?', '  "*:', scripts["zsh"], flags=re.M)
     return {
-        **{name: shtab.complete(parser, shell) for shell, name in FILES.items()},
+        **{FILES[shell]: text for shell, text in scripts.items()},
         "share/man/man1/vswitch.1": manual(parser, version),
+    }
+
+
+def completer_of(command: str, action: argparse.Action) -> dict[str, Any] | None:
+    """What completes names that are there now, or keys of settings, in each shell."""
+    from vswitch.cli.completion import NAMES
+    from vswitch.config.sources import options_of
+    from vswitch.features.settings import PortSettings, SwitchSettings
+
+    takes = {f"{command}.{action.dest}", f"*.{action.dest}"}
+    if kinds := [kind for kind, where in NAMES.items() if takes & set(where.split())]:
+        ask = f"_vswitch_{'_'.join(kinds)}"
+        wanted = ",".join(kinds)
+        return {
+            "bash": ask,
+            "zsh": f"_vswitch_names {wanted}",
+            "fish": f"(vswitch completion names {wanted} (commandline -opc) 2>/dev/null)",
+            "preamble": {"bash": f'{ask}() {{ _vswitch_names {wanted} "$1"; }}'},
+        }
+    keys = {
+        "port.changes": options_of(PortSettings),
+        "switch.changes": options_of(SwitchSettings),
+        "member.changes": ("routes",),
+    }
+    if not (known := keys.get(f"{command}.{action.dest}")):
+        return None
+    words = " ".join(f"{key}=" for key in known)
+    return {
+        "bash": f"_vswitch_{command}_keys",
+        "zsh": f"compadd -S '' - {words}",
+        "fish": words,
+        "preamble": {"bash": f"_vswitch_{command}_keys() {{ compgen -W '{words}' -- \"$1\"; }}"},
     }
 
 
@@ -92,7 +156,7 @@ def manual(parser: argparse.ArgumentParser, version: str) -> str:
             "description": "a virtual Ethernet switch whose ports reach across the Internet",
         },
     )
-    commands = (each for action in actions(parser) for each in parsers(action).values())
+    commands = (each for _, action in actions(parser) for each in parsers(action).values())
     examples = (each.epilog.partition("\n")[2] for each in commands)
     first = textwrap.dedent(epilog.partition("examples:\n")[2])
     sections = {
@@ -161,9 +225,11 @@ def parsers(action: argparse.Action) -> dict[str, Any]:
     return action.choices if isinstance(action, argparse._SubParsersAction) else {}
 
 
-def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """All that can stand on the command line, of subcommands too."""
+def actions(
+    parser: argparse.ArgumentParser, command: str = ""
+) -> Iterator[tuple[str, argparse.Action]]:
+    """All that can stand on the command line, with the command that it is of."""
     for action in parser._actions:
-        yield action
-        for each in parsers(action).values():
-            yield from actions(each)
+        yield command, action
+        for name, each in parsers(action).items():
+            yield from actions(each, name)

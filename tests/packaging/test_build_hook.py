@@ -31,13 +31,18 @@ def files(hook):
 
 
 def test_every_flag_is_in_every_file(hook, files):
-    flags = {flag for each in hook.actions(command_line()) for flag in each.option_strings}
+    flags = {flag for _, each in hook.actions(command_line()) for flag in each.option_strings}
     assert {"--version", "--public", "--lane", "--via", "-w"} <= flags
     plain = shown(files["vswitch.1"])
     absent = [flag for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", plain)]
     assert absent == ["--help"]  # a page is the help
     for shell in ("vswitch", "_vswitch"):
         assert not [flag for flag in flags if flag not in files[shell]]
+
+
+def test_zsh_completes_each_of_several_operands(files):
+    assert '  "*:names or numbers of ports:_vswitch_names ports"' in files["_vswitch"]
+    assert '  "(*)' not in files["_vswitch"]
 
 
 def test_manual_page_has_every_command_and_the_version(files):

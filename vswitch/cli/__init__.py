@@ -161,6 +161,10 @@ def _run(argv: Sequence[str] | None) -> int:
     if words == ["help", "commands"]:
         answer("\n".join(f"{name:12} {summary}" for name, summary in SUMMARIES.items()))
         return ExitCode.OK
+    if words[:2] == ["completion", "names"] and words[2:]:
+        from vswitch.cli.completion import tell_names
+
+        return tell_names(words[2:])
     if words[0] == "help":
         words = [*words[1:2], "--help-all" if words[2:] == ["all"] else "--help"]
     elif words[0] == "version":
