@@ -157,13 +157,16 @@ def manual(parser: argparse.ArgumentParser, version: str) -> str:
         },
     )
     commands = (each for _, action in actions(parser) for each in parsers(action).values())
-    examples = (each.epilog.partition("\n")[2] for each in commands)
-    first = textwrap.dedent(epilog.partition("examples:\n")[2])
+    said = (
+        epilog.partition("examples:\n")[2],
+        *(each.epilog.partition("\n")[2] for each in commands),
+    )
+    examples = textwrap.dedent("\n".join(said))
     sections = {
         "exit status": listed(exit_codes()),
         "environment": listed(environment()),
         "files": listed(files()),
-        "examples": f".nf\n{roff(first)}\n{roff(textwrap.dedent(chr(10).join(examples)))}\n.fi",
+        "examples": f".nf\n{roff(examples)}\n.fi",
         "see also": roff(SEE_ALSO),
     }
     for title, text in sections.items():

@@ -161,7 +161,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if words == ["help", "commands"]:
         answer("\n".join(f"{name:12} {summary}" for name, summary in SUMMARIES.items()))
         return ExitCode.OK
-    if words[:2] == ["completion", "names"] and words[2:]:
+    if words[:2] == ["completion", "names"] and words[2:]:  # a shell asks, and somebody waits
         from vswitch.cli.completion import tell_names
 
         return tell_names(words[2:])
@@ -182,7 +182,7 @@ def _run(argv: Sequence[str] | None) -> int:
     args, more = command_line({asked}).parse_known_args(words, argparse.Namespace(program=program))
     if more:  # argparse would show how to write `vswitch`, and not this command
         raise ConfigError(
-            f"{args.command} takes no {' '.join(more)}: see `vswitch {args.command} --help`"
+            f"{args.command} takes no {' '.join(more)}: see `vswitch help {args.command} all`"
         )
     code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code

@@ -68,6 +68,7 @@ def tell_names(words: Sequence[str], environ: Mapping[str, str] = os.environ) ->
     from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir
 
     kinds, *line = words
+    wanted = [kind for kind in NAMES if kind in kinds.split(",")]
     said = [part for word in line for part in word.split("=", 1) if part]  # as bash has them
     given = dict(pairwise(said))
     state = given.get("--state") or environ.get("VSWITCH_STATE")
@@ -75,7 +76,7 @@ def tell_names(words: Sequence[str], environ: Mapping[str, str] = os.environ) ->
     files = StateDir(
         Path(state).expanduser() if state else default_state_dir(environ, os.geteuid())
     )
-    found = {name for kind in kinds.split(",") for name in _names(kind, files, network)}
+    found = {name for kind in wanted for name in _names(kind, files, network)}
     answer(*sorted(filter(_NAME.fullmatch, found)))
     return ExitCode.OK
 

@@ -172,7 +172,7 @@ def test_genkey_into_a_pipe_but_not_onto_a_terminal(tmp_path, capsys, monkeypatc
 
 def test_an_option_that_a_command_does_not_take_is_named_with_the_command(capsys):
     assert main(["status", "--jsno"]) == ExitCode.USAGE
-    assert "status takes no --jsno: see `vswitch status --help`" in capsys.readouterr().err
+    assert "status takes no --jsno: see `vswitch help status all`" in capsys.readouterr().err
 
 
 def test_pubkey_of_a_file_and_of_standard_input(tmp_path, capsys, monkeypatch):
