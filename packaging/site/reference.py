@@ -116,7 +116,7 @@ def commands() -> str:
     with plain_terminal():
         helps = dict(helps_of(command_line()))
     parts = [
-        "# Commands\n\nWhat `vswitch COMMAND --help` says. What the options are called in the "
+        "# Commands\n\nWhat `vswitch help COMMAND all` says. What the options are called in the "
         "environment and in files is in [operations](../operations.md#options)."
     ]
     for group, names in GROUPS.items():
@@ -126,11 +126,11 @@ def commands() -> str:
 
 
 def helps_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
-    """Name and help of each subcommand; those that it has itself are behind its own."""
+    """Name and help of each command, with all its options."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, each in action.choices.items():
-                yield name, "\n".join([each.format_help(), *(text for _, text in helps_of(each))])
+                yield name, each.format_all()
 
 
 @contextmanager

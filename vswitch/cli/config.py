@@ -26,14 +26,15 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "config",
-        "  check FILE  say all that is wrong with a configuration file; needs no switch\n"
-        "  show        the configuration in force, as TOML, and who says each key;\n"
-        "              with --join NAME that of the join, exec or proxy of that name\n"
-        "  diff        what a reload would change, what is not saved, and what is\n"
-        "  reload      read the file again, without a session less, or not at all\n"
-        "  save        keep what was changed live\n\n"
-        "What was changed live stays over a reload; --revert takes it back.",
-        "vswitch config reload",
+        "Check a configuration file, or show, compare, read again or keep what the running switch\n"
+        "goes by. A reload ends no session; if something is wrong, nothing of it is done.\n"
+        "What was changed live stays over it; --revert takes that back.",
+        "vswitch config check serve.toml   # all that is wrong with it; needs no switch",
+        "vswitch config show               # as TOML, and who says each key",
+        "vswitch config show --join pc1    # the same of a join, exec or proxy here",
+        "vswitch config diff               # what a reload would change",
+        "vswitch config reload             # read the file again",
+        "vswitch config save               # keep what was changed live",
     )
     actions = ("check", "show", "diff", "reload", "save")
     parser.add_argument("action", choices=actions)

@@ -30,15 +30,15 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "join",
         "Join a switch and stay connected until stopped. The string is needed the first time\n"
-        "only, and not at all on the host of the switch itself. Making the TAP needs root.\n"
-        "Every option is also a variable VSWITCH_OPTION and a key of [join] in --config FILE.",
+        "only, and not on the host of the switch itself. The TAP needs root.\n"
+        "Options are also variables VSWITCH_OPTION and keys of [join] in --config FILE.",
         "vswitch join vsw2:...",
     )
     parser.add_argument(
         "invite",
         nargs="?",
         metavar="STRING|-",
-        help="what `vswitch invite` printed, or - to read it from standard input",
+        help="what `vswitch invite` printed; - for standard input",
     )
     add_flags(parser, JoinConfig)
 
