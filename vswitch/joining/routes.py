@@ -129,8 +129,10 @@ class Routes:
             except VswitchError as error:  # nothing can be judged: all stays as it is
                 self._fail("_failed", error)
                 return
-            await self._be_gateway(host)
-            await self._take(self._interface, host, switch)
+            # An end between what is done and what is noted of it would leave some of it behind.
+            with trio.CancelScope(shield=True):
+                await self._be_gateway(host)
+                await self._take(self._interface, host, switch)
 
     @property
     def way_out(self) -> bool:
