@@ -33,11 +33,29 @@ _vswitch_names() {
   compadd "${@[1,-2]}" -- "${names[@]}"
 }""",
 }
+# Bash takes `:` and `=` for words of their own; names have the one, and `--option=value` the other.
 # Behind KEY= comes no space.
-BASH_KEYS = """
+BASH_WORDS = """
 
 _vswitch() {
+  local word at glued= last=1 words=("${COMP_WORDS[0]}")
+  for ((at = 1; at < ${#COMP_WORDS[@]}; at++)); do
+    word=${COMP_WORDS[at]}
+    if [[ $word == = && ${words[-1]} == --* ]]; then
+      words+=('') glued=1
+    elif [[ $glued || ( at -gt 1 && $word == :* && ${words[-1]} != --* ) ]]; then
+      words[-1]+=$word glued=
+    else
+      words+=("$word") glued=
+    fi
+    [[ $word == *: ]] && glued=1
+    ((at == COMP_CWORD)) && last=$((${#words[@]} - 1))
+  done
+  local COMP_WORDS=("${words[@]}") COMP_CWORD=$last
+  word=${words[last]}
   _shtab_vswitch "$@"
+  # What is in front of the last `:` stands there already.
+  [[ $COMP_WORDBREAKS == *:* ]] && COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
   [[ ${COMPREPLY[0]-} == *= ]] || return 0
   [[ ${COMP_WORDS[COMP_CWORD-1]} == = ]] && COMPREPLY=() || compopt -o nospace
 }
@@ -101,7 +119,7 @@ def generated(parser: argparse.ArgumentParser, version: str) -> dict[str, str]:
         elif action.choices is None and re.fullmatch(r"\w+(\|\w+)+", str(action.metavar)):
             action.choices = str(action.metavar).split("|")  # which the program checks later
     scripts = {shell: shtab.complete(parser, shell, preamble=ASK.get(shell, "")) for shell in FILES}
-    scripts["bash"] += BASH_KEYS
+    scripts["bash"] += BASH_WORDS
     # shtab has zsh complete the first of several operands alone.
     scripts["zsh"] = re.sub(r'^  "\(\*\)::?', '  "*:', scripts["zsh"], flags=re.M)
     return {

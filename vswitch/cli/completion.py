@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vswitch.cli.common import Subparsers, add_command, answer, installed
@@ -34,8 +33,8 @@ NAMES = {  # what takes which names: COMMAND.OPERAND or COMMAND.OPTION
     "status.name trace.frame wait.name",
     "members": "disable.name enable.name exec.exit_node join.exit_node member.name ping.name "
     "proxy.exit_node rename.name revoke.name",
-    "joins": "doctor.target exec.name join.name leave.name netcheck.target proxy.name service.name "
-    "status.name wait.name",
+    "joins": "config.join doctor.target exec.name join.name leave.name netcheck.target proxy.name "
+    "service.name status.name wait.name",
     "networks": "*.network",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
@@ -65,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def tell_names(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     """Answer a shell; `words` are kinds of names, with commas between, and the line so far."""
+    from vswitch.config.words import to_path
     from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir
 
     kinds, *line = words
@@ -73,10 +73,11 @@ def tell_names(words: Sequence[str], environ: Mapping[str, str] = os.environ) ->
     given = dict(pairwise(said))
     state = given.get("--state") or environ.get("VSWITCH_STATE")
     network = given.get("--network") or environ.get("VSWITCH_NETWORK") or DEFAULT_NETWORK
-    files = StateDir(
-        Path(state).expanduser() if state else default_state_dir(environ, os.geteuid())
-    )
-    found = {name for kind in wanted for name in _names(kind, files, network)}
+    found: set[str] = set()
+    with suppress(ValueError, OSError):  # of a path that no command takes
+        files = StateDir(to_path(state) if state else default_state_dir(environ, os.geteuid()))
+        for kind in wanted:
+            found.update(_names(kind, files, network))
     answer(*sorted(filter(_NAME.fullmatch, found)))
     return ExitCode.OK
 

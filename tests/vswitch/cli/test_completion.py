@@ -14,7 +14,7 @@ import trio
 
 from transport.crypto.identity import PrivateKey
 from vswitch.cli import command_line, main
-from vswitch.cli.completion import NAMES
+from vswitch.cli.completion import NAMES, tell_names
 from vswitch.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,6 +74,7 @@ async def test_names_of_the_running_switch_and_of_its_members(site, complete):
         assert await offered(switch, "port", "show", "--network", "") == ["default"]
         assert await offered(member, "ping", "p") == ["pc1"]
         assert await offered(member, "status", "") == ["pc1"]
+        assert await offered(member, "config", "show", "--join", "") == ["pc1"]
         assert await offered(member, "port", "show", "") == []
 
 
@@ -103,6 +104,33 @@ def test_bash_evaluates_nothing_of_a_name(complete, tmp_path):
 def test_the_value_of_a_setting_is_not_completed_with_keys(complete):
     assert "mac_freeze=" in complete("switch", "set", "m")
     assert complete("switch", "set", "guard", "=", "m") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),  # `:` and `=` are words of their own in bash
+    [
+        (["port", "show", "tcp"], ["tcp:192.0.2.9:1", "tcp:192.0.2.9:2"]),
+        (["port", "show", "tcp", ":", "192.0.2.9"], ["192.0.2.9:1", "192.0.2.9:2"]),
+        (["port", "show", "tcp", ":", "192.0.2.9", ":"], ["1", "2"]),
+        (["port", "set", "tcp", ":", "192.0.2.9", ":", "1", "iso"], ["isolated="]),
+        (["port", "show", "--state", "=", "/run/x", "tcp"], ["tcp:192.0.2.9:1", "tcp:192.0.2.9:2"]),
+        (["join", "--lane", "="], ["kcp", "datagram", "auto"]),
+        (["join", "--lane", "=", "d"], ["datagram"]),
+        (["serve", "--listen", ":", "7450", "--local"], ["--local-port"]),
+        ([":"], []),
+    ],
+)
+def test_bash_takes_colons_and_flags_with_values_apart(complete, words, offered):
+    program = "printf '%s\\n' tcp:192.0.2.9:1 tcp:192.0.2.9:2"
+    assert complete(*words, program=program) == offered
+
+
+@pytest.mark.parametrize("state", ["~nobody-of-that-name/x", "x" * 5000, "/dev/null", "a\nb"])
+def test_a_path_that_is_none_has_no_names(state, capsys):
+    words = [",".join(NAMES), "vswitch"]
+    assert tell_names(words, {"VSWITCH_STATE": state}) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert (set(out.split()) <= {"default"}, err) == (True, "")
 
 
 def test_what_takes_names_is_there():
