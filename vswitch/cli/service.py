@@ -138,8 +138,8 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
             _do(tool, *(["--create"] if folder == "tmpfiles.d" else []), str(source))
         else:
             say(f"vswitch: {tool} is not here: what {source} says has to be there already")
-    if args.state == STATE:  # what root has made there by joining; another is its owner's
-        _do("chown", "-R", "-P", "vswitch:vswitch", str(STATE))
+    if args.state == STATE:  # what root has made there, be it a link; another is its owner's
+        _do("chown", "-R", "-P", "vswitch:vswitch", os.path.realpath(STATE))
     if args.name is None:
         _check_config()
     write_file(path, text.encode())
