@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     data = backup(config.files, None if args.config_file is None else Path(args.config_file))
     if args.file == "-":
         warn_of_readers("vswitch backup FILE")
-        write_bytes(sys.stdout.buffer, data)
+        write_bytes(sys.stdout.buffer, data, "the backup")
     else:
         write_file(path, data)
         say(f"vswitch: the switch of {config.files.path} is in {args.file}, {len(data)} bytes")

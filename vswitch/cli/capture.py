@@ -19,6 +19,7 @@ from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.management.client import ClientStream, open_stream
 
+_WHAT = "the capture"
 _TAIL = 1 << 20  # bytes: the statistics of some thousand ports
 
 
@@ -110,9 +111,9 @@ def _copy(stream: ClientStream, out: BinaryIO, *, lines: bool) -> bytes:
                     *whole, tail = (tail + piece).splitlines(keepends=True)
                     if tail.endswith(b"\n") and not tail.startswith(b"#"):
                         whole, tail = [*whole, tail], b""
-                    write_bytes(out, b"".join(whole))
+                    write_bytes(out, b"".join(whole), _WHAT)
                 else:
-                    write_bytes(out, piece)
+                    write_bytes(out, piece, _WHAT)
                     tail = (tail + piece)[-_TAIL:]
             except KeyboardInterrupt:
                 stream.finish()  # a second one ends the program

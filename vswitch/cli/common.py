@@ -195,8 +195,8 @@ def answer(*lines: str) -> None:
         raise AnswerLost(f"cannot write the answer: {error.strerror}") from None
 
 
-def write_bytes(out: BinaryIO, data: bytes) -> None:
-    """As `answer`, for an answer that is no text, or a piece of one."""
+def write_bytes(out: BinaryIO, data: bytes, what: str) -> None:
+    """As `answer`, for what is no text, or a piece of it."""
     left = memoryview(data)
     try:
         while left:
@@ -205,7 +205,7 @@ def write_bytes(out: BinaryIO, data: bytes) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise AnswerLost(f"cannot write the answer: {error.strerror}") from None
+        raise AnswerLost(f"cannot write {what}: {error.strerror}") from None
 
 
 def warn_of_readers(instead: str) -> None:
