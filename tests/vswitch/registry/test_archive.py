@@ -226,7 +226,7 @@ def test_a_restore_that_is_cut_short_is_done_whole_or_not_at_all(
     old, other, tmp_path, monkeypatch, force
 ):
     data = backup(old)
-    key = load_key_file(old.server_key).raw()
+    key, whole = load_key_file(old.server_key).raw(), contents(data).keys() - {"manifest.json"}
     if not force:
         other = StateDir(tmp_path / "new")
     before = state(other)
@@ -249,7 +249,7 @@ def test_a_restore_that_is_cut_short_is_done_whole_or_not_at_all(
         done += 1
         finish_restore(other)
         assert load_key_file(other.server_key).raw() == key
-        assert contents(backup(other)).keys() - {"members/pc1.key"} == contents(data).keys()
+        assert state(other).keys() - {"members/pc1.key"} == whole
         shutil.rmtree(other.path)  # as it was, for the next step
         for name, content in before.items():
             (other.path / name).parent.mkdir(parents=True, exist_ok=True)
