@@ -9,7 +9,7 @@ from pathlib import Path
 from vswitch.cli.common import Subparsers, add_command, config_from, say
 from vswitch.config.options import StateConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ConfigError, ExitCode, NotRunning, VswitchError
+from vswitch.errors import ConfigError, ExitCode, NotRunning, PrivilegeError, VswitchError
 from vswitch.management.client import request
 from vswitch.state import file_error
 
@@ -63,6 +63,8 @@ def _runs(control_socket: Path) -> bool:
         request(control_socket, "status")
     except NotRunning:
         return False
+    except PrivilegeError:  # who may not ask may not write there either
+        raise
     except VswitchError:  # it does, and has no answer for us
         return True
     return True

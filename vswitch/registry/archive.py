@@ -26,7 +26,7 @@ import shutil
 import sqlite3
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -204,12 +204,12 @@ def restore(files: StateDir, source: Path | str, data: bytes, *, force: bool = F
         raise ConfigError(f"backup {source}: {error}; nothing was changed") from None
     there = files.path.exists()
     if not force:
-        _refuse_others(files)
+        _refuse_others(files, found)
     files.ensure()
     with directory_lock(files.path):
         _put_in_place(files)
         if not force:  # another restore may have been first
-            _refuse_others(files)
+            _refuse_others(files, found)
         staged = files.path / _STAGED
         try:
             shutil.rmtree(staged, ignore_errors=True)
@@ -223,24 +223,26 @@ def restore(files: StateDir, source: Path | str, data: bytes, *, force: bool = F
                     files.members.rmdir()
                     files.path.rmdir()
             if isinstance(error, OSError):
-                raise file_error("cannot write", staged, error) from None
+                raise _unchanged(file_error("cannot write", staged, error)) from None
             raise
         _put_in_place(files)
     return sorted(found)
 
 
-def _refuse_others(files: StateDir) -> None:
+def _refuse_others(files: StateDir, found: Mapping[str, bytes]) -> None:
     """`ConfigError` where there is more than an empty directory or one attempt of ours."""
     try:
         there = {each.name for each in files.path.iterdir()} if files.path.exists() else set()
         if files.members.name in there and not any(files.members.iterdir()):
             there.remove(files.members.name)
+        other = _KEY in there and files.server_key.read_bytes() != found[_KEY]
     except OSError as error:
         raise file_error("state directory", files.path, error) from None
     if there - {_STAGED, files.restored.name}:
+        key = ", and its key, which is not that of the backup: who knows it alone, is cut off"
         raise ConfigError(
             f"{files.path} is not empty: choose another --state, or give --force, and the switch "
-            "that is there is lost"
+            f"that is there is lost{key * other}"
         )
 
 
@@ -256,7 +258,7 @@ def _stage(staged: Path, source: Path | str, found: dict[str, bytes]) -> None:
                     each.mkdir(mode=0o700, exist_ok=True)
             write_file(path, content)
     except VswitchError as error:
-        raise type(error)(f"{error}; nothing was changed") from None
+        raise _unchanged(error) from None
     try:
         for name in found:
             if name in (_KEY, _OLD_KEY):
@@ -268,6 +270,10 @@ def _stage(staged: Path, source: Path | str, found: dict[str, bytes]) -> None:
     except (VswitchError, KeyFileError) as error:
         said = str(error).replace(f"{staged}/", "")
         raise ConfigError(f"backup {source}: {said}; nothing was changed") from None
+
+
+def _unchanged(error: VswitchError) -> VswitchError:
+    return type(error)(f"{error}; nothing was changed")
 
 
 def finish_restore(files: StateDir) -> None:

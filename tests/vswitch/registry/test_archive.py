@@ -86,8 +86,10 @@ def test_a_directory_in_use_is_left_alone_unless_forced(old, tmp_path):
     data = backup(old)
     before = old.server_key.read_bytes()
     load_or_create_key_file(StateDir(tmp_path / "other").server_key)
-    with pytest.raises(ConfigError, match="not empty"):
+    with pytest.raises(ConfigError, match=r"not empty.*is lost, and its key, which is not that"):
         restore(StateDir(tmp_path / "other"), "it", data)
+    with pytest.raises(ConfigError, match=r"not empty.*is lost$"):
+        restore(old, "it", data)
     restore(StateDir(tmp_path / "other"), "it", data, force=True)
     assert StateDir(tmp_path / "other").server_key.read_bytes() == before
 
