@@ -195,7 +195,8 @@ def restore(files: StateDir, source: Path | str, data: bytes, *, force: bool = F
     `force` the switch that was there is lost; memberships of this host and certificates stay.
 
     Raises:
-        ConfigError: it is no whole archive, or there is a switch already and not `force`.
+        ConfigError: it is no whole archive, or there is a switch already and not `force`, or
+            one that runs.
         VswitchError: it cannot be written. Nothing was changed in any of these cases.
     """
     try:
@@ -207,6 +208,8 @@ def restore(files: StateDir, source: Path | str, data: bytes, *, force: bool = F
         _refuse_others(files, found)
     files.ensure()
     with directory_lock(files.path):
+        if _in_use(files.registry):
+            raise ConfigError(f"{files.registry} is in use: stop the switch that runs there first")
         _put_in_place(files)
         if not force:  # another restore may have been first
             _refuse_others(files, found)
@@ -244,6 +247,21 @@ def _refuse_others(files: StateDir, found: Mapping[str, bytes]) -> None:
             f"{files.path} is not empty: choose another --state, or give --force, and the switch "
             f"that is there is lost{key * other}"
         )
+
+
+def _in_use(registry: Path) -> bool:
+    """Whether a program has it open, be it reached by a control socket or not. One that is to have
+    it alone cannot read it then.
+    """
+    if not os.path.lexists(registry):
+        return False
+    try:
+        with closing(sqlite3.connect(uri_to_write(registry), uri=True, timeout=0)) as alone:
+            alone.execute("PRAGMA locking_mode=EXCLUSIVE")
+            alone.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.Error as error:  # any other is a reason to restore
+        return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+    return False
 
 
 def _stage(staged: Path, source: Path | str, found: dict[str, bytes]) -> None:

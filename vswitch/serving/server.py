@@ -114,7 +114,6 @@ async def serve(
     config, plans = configuration.config, configuration.plans
     certificate = await trio.to_thread.run_sync(certificate_of, config)
     await trio.to_thread.run_sync(config.files.ensure)
-    keys = await trio.to_thread.run_sync(switch_keys.load, config.files)
     post_quantum = post_quantum_of(config.pq)
     with single_error(), ExitStack() as opened:
         authority = RegistryAuthority({})
@@ -123,6 +122,8 @@ async def serve(
             registry = await trio.to_thread.run_sync(open_registry, config, plan)
             authority.registries = {**authority.registries, plan.name: registry}
         await trio.to_thread.run_sync(authority.check_apart)
+        # With the registry open, no restore gives the switch another key behind its back.
+        keys = await trio.to_thread.run_sync(switch_keys.load, config.files)
         home = authority.registries[DEFAULT_NETWORK]
         others = [each for each in authority.registries.values() if each is not home]
         keys = await trio.to_thread.run_sync(

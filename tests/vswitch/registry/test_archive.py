@@ -276,6 +276,17 @@ def test_a_restore_for_which_there_is_no_space_changes_nothing(old, other, tmp_p
     assert not (tmp_path / "new").exists()
 
 
+def test_a_switch_that_runs_keeps_its_files_though_nobody_answers(old, other):
+    """It may have no control socket, or not have one yet."""
+    data = backup(old)
+    with Registry.open(other.registry):
+        before = state(other)
+        with pytest.raises(ConfigError, match="in use: stop the switch"):
+            restore(other, "it", data, force=True)
+        assert state(other) == before
+    restore(other, "it", data, force=True)
+
+
 def test_of_two_restores_at_once_one_is_refused(old, tmp_path):
     new, said = StateDir(tmp_path / "new"), []
     data = backup(old)
