@@ -6,18 +6,17 @@ from attrs import evolve
 from transport.path.keepalive import KEEPALIVE, KEEPALIVE_JITTER
 from vswitch.doctor import findings
 from vswitch.doctor.findings import (
-    TABLE,
     Facts,
     FileFacts,
     InstalledFacts,
     InterfaceFacts,
     PathFacts,
     RunningFacts,
-    Severity,
     TapFacts,
     behind_nat,
     judge,
 )
+from vswitch.doctor.table import TABLE, Severity
 
 PATH = PathFacts(
     place="switch.example.org:7450",
