@@ -86,6 +86,14 @@ class RunningFacts:
 
 
 @frozen(kw_only=True)
+class ConfigurationFacts:
+    """What a start of the switch would read: what is wrong with each file."""
+
+    config: str | None = None
+    saved: str | None = None
+
+
+@frozen(kw_only=True)
 class InstalledFacts:
     """What is installed."""
 
@@ -136,6 +144,8 @@ class Facts:
 
     paths: Sequence[PathFacts] = ()
     running: RunningFacts | None = None
+    units: Sequence[tuple[str, str]] = ()  # that have failed, and how
+    configuration: ConfigurationFacts | None = None
     installed: InstalledFacts | None = None
     tap: TapFacts | None = None
     interfaces: Sequence[InterfaceFacts] = ()
@@ -152,10 +162,15 @@ def judge(facts: Facts) -> list[Finding]:
     seen = [
         *(found for each in facts.paths for found in _of_path(each)),
         *_of_running(facts.running, facts.installed),
+        *(
+            ("unit-failed", f"{unit}: {how}; `journalctl -u {unit} -n 20` has its last lines")
+            for unit, how in facts.units
+        ),
         *_of_installed(facts.installed),
         *_of_tap(facts.tap),
         *(found for each in facts.interfaces for found in _of_interface(each)),
         *(("firewall-drops", rule) for rule in facts.firewall or ()),
+        *_of_configuration(facts.configuration),
         *_of_files(facts.files),
         *(("probe-failed", f"{name}: {why}") for name, why in facts.failed.items()),
     ]
@@ -306,6 +321,15 @@ def _of_interface(dev: InterfaceFacts) -> Seen:
         yield "rp-filter", f"rp_filter of {dev.name} is 1, and routes lead by it"
     for name, dropping in dev.bridge_filters:
         yield "br-netfilter", f"{dev.name} is in a bridge, {name} is 1, and {dropping}"
+
+
+def _of_configuration(files: ConfigurationFacts | None) -> Seen:
+    if files is None:
+        return
+    if files.config is not None:
+        yield "config-wrong", files.config
+    if files.saved is not None:
+        yield "saved-wrong", files.saved
 
 
 def _of_files(files: FileFacts | None) -> Seen:

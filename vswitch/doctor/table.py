@@ -146,6 +146,13 @@ _KINDS: Final = (
         "its reason is in `vswitch status` and in its log; findings about the path say more",
     ),
     Kind(
+        "unit-failed",
+        _P,
+        "A service of vswitch has failed",
+        "mend what its last lines say, then `systemctl restart UNIT`; exit code 2 is a wrong "
+        "option or file, 4 a refusal, 5 a member that has not joined here, 7 a missing privilege",
+    ),
+    Kind(
         "hung-process",
         _P,
         "A process holds the control socket and does not answer",
@@ -268,6 +275,20 @@ _KINDS: Final = (
         "the rule",
     ),
     # Files
+    Kind(
+        "config-wrong",
+        _P,
+        "The configuration file of the switch is wrong",
+        "mend it: `vswitch config check FILE` says all that is wrong. A switch that runs goes on "
+        "with what it has read, and none starts",
+    ),
+    Kind(
+        "saved-wrong",
+        _P,
+        "What was changed live and kept is wrong",
+        "mend that place in `saved.toml`, or move the file away, which takes back all that was "
+        "kept. A switch that runs goes on with what it has read, and none starts",
+    ),
     Kind(
         "state-owner",
         _P,

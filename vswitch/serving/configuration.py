@@ -227,14 +227,17 @@ def _fields() -> dict[Key, str]:
 def _files(config: ServeConfig) -> tuple[Flat, Overlay]:
     """The file of the configuration, and that of what is kept."""
     file, saved = _read(config.config), config.files.saved
-    if not saved.exists():
-        return file, Overlay()
+    return file, read_saved(saved) if saved.exists() else Overlay()
+
+
+def read_saved(path: Path) -> Overlay:
+    """What is kept there; of its values only that they can be read."""
     try:
-        tables = read_tables(saved)
-        check_networks(saved, tables)
-        return file, overlay_of(tables)
+        tables = read_tables(path)
+        check_networks(path, tables)
+        return overlay_of(tables)
     except ValueError as error:
-        raise ConfigError(f"{saved}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _read(path: Path | None) -> Flat:
