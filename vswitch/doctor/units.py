@@ -90,8 +90,8 @@ def configuration(files: StateDir, units: Sequence[Unit]) -> ConfigurationFacts:
     config = None if path is None else _wrong_config(path)
     if not os.access(files.saved, os.R_OK):
         return ConfigurationFacts(config=config)
-    # Over another file, or none, it may be wrong where it is right over its own.
-    alone = config is not None or files.path != its_state
+    # Over another file, or none, it may be wrong where it is right over its own, or over flags.
+    alone = path is None or config is not None or files.path != its_state
     saved = _wrong_saved(files, path, alone=alone)
     return ConfigurationFacts(config=config, saved=saved)
 
