@@ -6,6 +6,7 @@ import struct
 import subprocess
 import time
 
+from vswitch.api.recent import LIFE
 from vswitch.errors import NotReachable
 from vswitch.lab import lan as lab_lan
 from vswitch.lab import wait_until
@@ -22,6 +23,7 @@ class Lan(lab_lan.Lan):
     """
 
     def status(self):
+        time.sleep(LIFE)  # or the answer may be from before what the test has just done
         try:
             return request(StateDir(self.state(self.switch)).control_socket, "status")
         except NotReachable:
