@@ -81,8 +81,8 @@ def configuration(files: StateDir, units: Sequence[Unit]) -> ConfigurationFacts:
     its_state = STATE
     for unit in units:
         if unit["Id"] == SERVE:
-            words = unit.get("ExecStart", "").partition("argv[]=")[2].partition(" ; ")[0].split()
-            options = dict(pairwise(words))
+            called = unit.get("ExecStart", "").partition("argv[]=")[2].partition(" ; ")[0]
+            options = dict(pairwise(called.replace("=", " ").split()))
             path = Path(options["--config"]) if "--config" in options else None
             its_state = Path(options.get("--state", STATE))
     if path is not None and not os.access(path, os.R_OK):

@@ -107,6 +107,7 @@ async def test_the_file_of_the_unit_is_looked_at_and_what_is_kept_over_it(host):
     (wrong,) = await found(files)
     assert wrong[0] == "config-wrong"
     assert wrong[1].startswith(f"{config}:2: serve: unknown option mtuu")
+    said.write_text(said.read_text().replace("--config ", "--config="))
     files.saved.write_text("nonsense\n")
     assert [id for id, _ in await found(files)] == ["config-wrong", "saved-wrong"]
     said.write_text(RUNS.format(config=config, state="/of/another"))
