@@ -31,10 +31,11 @@ import vswitch.features
 import vswitch.services
 from transport.stats import DROP_REASONS
 from vswitch.addresses import WAY_OUT
+from vswitch.api.member import MEMBER
 from vswitch.api.openapi import document
 from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
-from vswitch.api.table import Route
+from vswitch.api.table import Route, Table
 from vswitch.api.values import inner_types
 from vswitch.cli import command_line
 from vswitch.cli.common import GROUPS
@@ -51,6 +52,7 @@ from vswitch.errors import ExitCode
 from vswitch.features.rule_set import KEYS
 from vswitch.features.settings import PortSettings, SwitchSettings
 from vswitch.foreign.kinds import ForeignSettings
+from vswitch.joining.configuration import AT_ONCE
 from vswitch.management.metrics import METRICS
 from vswitch.management.status import PortStatus
 from vswitch.services.adverts import AdvertSettings
@@ -114,7 +116,7 @@ def commands() -> str:
     with plain_terminal():
         helps = dict(helps_of(command_line()))
     parts = [
-        "# Commands\n\nWhat `vswitch COMMAND --help` says. What the options are called in the "
+        "# Commands\n\nWhat `vswitch help COMMAND all` says. What the options are called in the "
         "environment and in files is in [operations](../operations.md#options)."
     ]
     for group, names in GROUPS.items():
@@ -124,11 +126,11 @@ def commands() -> str:
 
 
 def helps_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
-    """Name and help of each subcommand; those that it has itself are behind its own."""
+    """Name and help of each command, with all its options."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, each in action.choices.items():
-                yield name, "\n".join([each.format_help(), *(text for _, text in helps_of(each))])
+                yield name, each.format_all()
 
 
 @contextmanager
@@ -140,27 +142,39 @@ def plain_terminal() -> Iterator[None]:
 
 def api() -> str:
     """Routes, and the types of what they ask for and answer, as the OpenAPI document has them."""
-    described = document(SWITCH)
-    routes = (
-        (f"`{row.method} {row.path}`", role(row.role), row.summary, *asked(described, row))
-        for row in SWITCH.rows
-    )
-    classes = types_in(SWITCH.rows)
+    classes = types_in((*SWITCH.rows, *MEMBER.rows))
+    schemas = {
+        name: schema
+        for each in (SWITCH, MEMBER)
+        for name, schema in document(each)["components"]["schemas"].items()
+    }
     types = (
         f"### {name}\n\n{schema['description']}\n\n"
         + table(("Field", "Type", "", "Meaning"), fields(schema, noted(classes[name])))
-        for name, schema in sorted(described["components"]["schemas"].items())
+        for name, schema in sorted(schemas.items())
         if name in classes
     )
     return "\n\n".join(
         (
             "# API\n\nHow to reach it, tokens and errors are in [operations]"
             "(../operations.md#the-api); the same for programs is `GET /v1/openapi.json`.",
-            "## Routes\n\n" + table(("Route", "Role", "What", "Query", "Body", "Answer"), routes),
+            "## Routes\n\n" + routes(SWITCH),
+            "## Routes of a member\n\nOn the socket of `join`, `exec` and `proxy`.\n\n"
+            + routes(MEMBER),
             "## Types",
             *types,
         )
     )
+
+
+def routes(of: Table) -> str:
+    """The rows of a table."""
+    described = document(of)
+    rows = (
+        (f"`{row.method} {row.path}`", role(row.role), row.summary, *asked(described, row))
+        for row in of.rows
+    )
+    return table(("Route", "Role", "What", "Query", "Body", "Answer"), rows)
 
 
 def role(needed: Role) -> str:
@@ -280,7 +294,11 @@ def configuration() -> str:
         own = {
             n: e for n, e in options_of(command).items() if e.in_file and differs(command, base, n)
         }
-        first = "All hold from the next start on." if base is None else "Those of `[join]`, and:"
+        first = (
+            "`PUT` is what `PUT /v1/config` on the socket of the member changes, until that ends."
+            if base is None
+            else "Those of `[join]`, and:"
+        )
         parts.append(f"## [{name}]\n\n{first}\n\n" + options(command, own))
     return "\n\n".join(parts) + "\n"
 
@@ -302,7 +320,7 @@ def options(kind: type[Any], chosen: Mapping[str, Option]) -> str:
             f"`{flag_of(name)}`<br>`{variable_of(name)}`",
             type_of(kind, name),
             default_of(kind, name),
-            by(name) if kind is ServeConfig else "restart",
+            by(name) if kind is ServeConfig else "PUT" if name in AT_ONCE else "restart",
             explained(name, entry.help),
         )
         for name, entry in chosen.items()

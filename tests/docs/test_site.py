@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from vswitch.api.member import MEMBER
 from vswitch.api.routes import SWITCH
 from vswitch.cli.common import SUMMARIES
 from vswitch.config.options import TABLES, ExecConfig, JoinConfig, ProxyConfig, ServeConfig
@@ -73,7 +74,7 @@ def test_the_reference_has_all_that_the_program_has(site):
     commands = words(site, "commands.html")
     assert all(f"usage: vswitch {name} " in commands for name in SUMMARIES)
     api = words(site, "api.html")
-    assert all(f"{row.method} {row.path}\n" in api for row in SWITCH.rows)
+    assert all(f"{row.method} {row.path}\n" in api for row in (*SWITCH.rows, *MEMBER.rows))
     assert "One lease by DHCP." in api
     assert "that an impairment delays now" in api  # PortStatus.held_frames
     metrics = words(site, "metrics.html")
@@ -115,6 +116,8 @@ def test_every_table_of_a_file_is_in_the_reference_with_its_keys(reference):
     assert told_of_mtu in mtu
     (public,) = re.findall(r"^\| \*\*`public`.*$", told["[serve]"], re.M)
     assert "| reload |" in public
+    (accepted,) = re.findall(r"^\| \*\*`accept_routes`.*$", told["[join]"], re.M)
+    assert "| PUT |" in accepted
     (idle,) = re.findall(r"^\| `idle` .*$", told["[[publish]]"], re.M)
     assert "| time | `3h` |" in idle
 

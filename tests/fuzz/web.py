@@ -17,8 +17,9 @@ from tests.fuzz.reader import Reader
 from tests.fuzz.untrusted import find
 from vswitch.errors import BadRecord
 from vswitch.web import frames
-from vswitch.web.server import LinkRequest, Response, Routes, WebServer
-from vswitch.web.server import Request as HttpRequest
+from vswitch.web.requests import LinkRequest, Response, Routes
+from vswitch.web.requests import Request as HttpRequest
+from vswitch.web.server import WebServer
 
 AT_MOST = 200_000  # bytes of one run
 HEAD = b" HTTP/1.1\r\nHost: h\r\n"

@@ -18,6 +18,10 @@ import subprocess
 import sys
 import time
 
+# Nobody listens there yet. A socket is ready to read for that, too, and has nothing any more once
+# the next write has told it.
+REFUSED = (ConnectionRefusedError, BlockingIOError)
+
 
 def open_tap(name, address):
     tap = os.open("/dev/net/tun", os.O_RDWR)
@@ -58,7 +62,7 @@ def carry_vxlan(tap, target, vni=42):
             frame = os.read(tap, 65536)
             try:
                 flows[frame[-1] % len(flows)].send(head + frame)
-            except ConnectionRefusedError:
+            except REFUSED:
                 pass
 
 
@@ -67,10 +71,10 @@ def carry_datagrams(tap, sock):
         for ready in select.select([tap, sock], [], [])[0]:
             try:
                 if ready is sock:
-                    os.write(tap, sock.recv(65536))
+                    os.write(tap, sock.recv(65536, socket.MSG_DONTWAIT))
                 else:
                     sock.send(os.read(tap, 65536))
-            except ConnectionRefusedError:
+            except REFUSED:
                 pass
 
 
@@ -172,8 +176,8 @@ def carry_kcp(tap, target):
                 kcp.write(b"\xbc\xbc" + struct.pack(">H", len(frame)) + frame, time.monotonic())
                 continue
             try:
-                datagram = sock.recv(65536)
-            except ConnectionRefusedError:
+                datagram = sock.recv(65536, socket.MSG_DONTWAIT)
+            except REFUSED:
                 continue
             data = write_frames(tap, data + kcp.receive(datagram, time.monotonic()))
         kcp.tick(time.monotonic())

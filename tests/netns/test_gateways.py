@@ -200,6 +200,24 @@ def test_a_table_that_somebody_flushes_is_put_back(lan):
 
 
 @pytest.mark.netns("curl", "nft", "ip")
+def test_the_way_out_is_given_back_and_taken_again_while_the_member_runs(lan):
+    pc2 = lan.members["pc2"]
+    members = Path(lan.state(pc2), "members")
+    here = ["curl", "-s", "--unix-socket", str(members / "pc2.sock"), "http://h/v1/config"]
+    tables = json.loads(pc2.run(here).stdout)
+    assert tables["join"].pop("exit_node") == "gw"
+    for wish in ({}, {"exit_node": "gw"}):
+        said = json.dumps({"join": {**tables["join"], **wish}})
+        changed = json.loads(pc2.run([*here, "-X", "PUT", "-d", said]).stdout)["changes"]
+        assert [(each["key"], each["after"]) for each in changed] == [
+            ("join.exit_node", wish.get("exit_node"))
+        ]
+        assert ("lookup 7450" in rules(pc2)) == bool(wish)
+        assert bool(list(members.glob("*.undo"))) == bool(wish)
+    assert fetch(pc2, OUTSIDE) == "198.51.100.1"
+
+
+@pytest.mark.netns("curl", "nft", "ip")
 def test_a_gateway_that_goes_is_withdrawn_and_leaves_its_host_as_it_was(lan):
     assert lan.programs["gw"].stop() == 0
     assert network_of(lan.members["gw"]) == BEFORE["gw"]

@@ -8,7 +8,8 @@ import trio
 
 from tests.vswitch.web.test_certificates import make
 from vswitch.web.certificates import Certificate
-from vswitch.web.server import Response, Routes, WebServer
+from vswitch.web.requests import Response, Routes
+from vswitch.web.server import WebServer
 
 pytestmark = pytest.mark.netns("curl", "openssl")
 

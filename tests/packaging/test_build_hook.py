@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from vswitch.cli import command_line
 from vswitch.cli.common import SUMMARIES
+from vswitch.errors import ExitCode
+from vswitch.state import StateDir
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,20 +31,59 @@ def files(hook):
 
 
 def test_every_flag_is_in_every_file(hook, files):
-    flags = {flag for each in hook.actions(command_line()) for flag in each.option_strings}
+    flags = {flag for _, each in hook.actions(command_line()) for flag in each.option_strings}
     assert {"--version", "--public", "--lane", "--via", "-w"} <= flags
-    plain = files["vswitch.1"].replace("\\-", "-")
-    assert [flag for flag in flags if flag not in plain] == ["--help"]  # a page is the help
+    plain = shown(files["vswitch.1"])
+    absent = [flag for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", plain)]
+    assert absent == ["--help"]  # a page is the help
     for shell in ("vswitch", "_vswitch"):
         assert not [flag for flag in flags if flag not in files[shell]]
+
+
+def test_zsh_completes_each_of_several_operands(files):
+    assert '  "*:names or numbers of ports:_vswitch_names ports"' in files["_vswitch"]
+    assert '  "(*)' not in files["_vswitch"]
 
 
 def test_manual_page_has_every_command_and_the_version(files):
     page = files["vswitch.1"]
     assert page.startswith(".TH VSWITCH")
     assert "vswitch 1.2.3" in page.splitlines()[0]
-    plain = page.replace("\\", "")
-    assert not [name for name in SUMMARIES if f"vswitch {name}" not in plain]
+    assert not [name for name in SUMMARIES if f"vswitch {name}" not in shown(page)]
+
+
+def shown(page: str) -> str:
+    """Text of the manual page, without its markup."""
+    return re.sub(r"\\f[BIR]|\\&|\\(?=-)", "", page)
+
+
+def test_manual_page_says_what_holds_for_all_commands(files):
+    sections = dict(
+        re.findall(r"^\.SH ([A-Z ]+)\n(.*?)(?=^\.SH|\Z)", shown(files["vswitch.1"]), re.M | re.S)
+    )
+    last = ["EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"]
+    assert list(sections)[-len(last) :] == last
+    codes = [str(code) for name, code in vars(ExitCode).items() if name.isupper()]
+    assert re.findall(r"^\.B (\d+)\n", sections["EXIT STATUS"], re.M) == codes
+    state = StateDir("/var/lib/vswitch")
+    for path in (state.server_key, state.control_socket, state.profile("NAME"), state.tokens):
+        assert f".B {path}\n" in sections["FILES"]
+    assert ".B XDG_STATE_HOME, HOME\n" in sections["ENVIRONMENT"]
+    lines = sections["EXAMPLES"].splitlines()
+    assert not [
+        name for name in SUMMARIES if not any(f"vswitch {name} " in f"{each} " for each in lines)
+    ]
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is missing")
+def test_manual_page_is_set_without_a_warning(files):
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-z"],
+        input=files["vswitch.1"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,11 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
-from attrs import define, field
 
 from transport.congestion.choice import DEFAULT_CONFIG, TransportConfig
 from transport.constants import (
     ACCEPT_BACKLOG,
     CLOSE_REPEATS,
-    CONNECT_ADDRESSES,
-    CONNECT_STAGGER,
     MAX_SESSIONS,
     PIPE_UNUSED,
     RECEIVE_BATCH,
@@ -41,13 +38,12 @@ from transport.crypto.identity import PrivateKey, PublicKey
 from transport.crypto.kem import PostQuantum, usable_post_quantum
 from transport.crypto.noise import preferred_suite
 from transport.endpoint.channel import Channel, ChannelBroken
+from transport.endpoint.connecting import Attempts
 from transport.endpoint.demux import Demux, Runs
 from transport.endpoint.fairness import READS_WHEN_BEHIND, TURN, FairQueue
 from transport.endpoint.pipes import Pipe, Pipes
 from transport.endpoint.udp import DatagramSocket, format_address
-from transport.errors import HandshakeRefused, HandshakeTimeout, PeerUnreachable
 from transport.handshake.admission import Authority
-from transport.handshake.attempt import Negotiation
 from transport.handshake.floodgate import OPEN
 from transport.handshake.initiator import Connected, GaveUp, Refused
 from transport.handshake.messages import Peer
@@ -57,7 +53,7 @@ from transport.session.events import PathChanged, Silent
 from transport.session.session import Session
 from transport.stats import EndpointStatistics
 from transport.wire.control import CloseCode
-from transport.wire.datagrams import Credential, Result, Suite
+from transport.wire.datagrams import Credential, Suite
 from transport.wire.trains import Address, Bytes, Train
 
 # Tracebacks in the log, a second and at once: whoever can cause one may do so again and again.
@@ -68,22 +64,7 @@ FAILURE_LINE_BURST: Final = 10.0
 # a stream it moves a little with each turn, so for less than this it stays.
 LATE: Final = 0.0005  # seconds; half of the shortest delay of an acknowledgement
 
-_REFUSALS: Final = {result: result.name.lower().replace("_", " ") for result in Result} | {
-    Result.HYBRID: "one side requires post-quantum handshakes, the other does not make them"
-}
-
 logger = logging.getLogger("transport.endpoint.endpoint")
-
-
-@define(eq=False)
-class _Attempt:
-    """One `connect`: its negotiations have one outcome."""
-
-    over: trio.Event = field(factory=trio.Event)
-    open: int = 0  # negotiations that may still answer
-    obstacles: dict[Address, str] = field(factory=dict)  # who is said to be out of reach, and why
-    shut: set[Address] = field(factory=set)  # those to which nothing can be sent at all
-    outcome: Connected | Refused | None = None
 
 
 class Endpoint:
@@ -94,7 +75,7 @@ class Endpoint:
         self._demux = demux
         self._clock = trio.lowlevel.current_clock().current_time  # as trio's, in fewer steps
         self._channels: dict[Session, Channel] = {}
-        self._attempts: dict[Negotiation, _Attempt] = {}
+        self._attempts = Attempts(demux)
         self._accept_send, self._accept_receive = trio.open_memory_channel[Channel](ACCEPT_BACKLOG)
         self._timer_scope = trio.CancelScope()
         self._due = math.inf  # its deadline
@@ -146,17 +127,7 @@ class Endpoint:
         seconds or (`PeerUnreachable`) when all are out of reach, and ValueError for a public key
         that nobody can own.
         """
-        now = self.now()
-        attempt = _Attempt()
-        if not addresses:
-            raise ValueError("no address to connect to")
-        starts = [(each, now + CONNECT_STAGGER * place) for place, each in enumerate(addresses)]
-        tries = [
-            self._demux.connect(peer, each, start, now + patience)
-            for each, start in starts[:CONNECT_ADDRESSES]
-        ]
-        attempt.open = len(tries)
-        self._attempts.update(dict.fromkeys(tries, attempt))
+        attempt = self._attempts.begin(peer, addresses, self.now(), patience)
         try:
             self.pump()
             await attempt.over.wait()
@@ -165,20 +136,8 @@ class Endpoint:
                 self.close(attempt.outcome.session, CloseCode.NORMAL, "")
             raise
         finally:
-            self._forget(attempt)
-        outcome = attempt.outcome
-        if isinstance(outcome, Connected):
-            return self._channel(outcome.session, peer.credential)
-        if isinstance(outcome, Refused):
-            raise HandshakeRefused(outcome.result, f"refused: {_REFUSALS[outcome.result]}")
-        if attempt.open:
-            raise PeerUnreachable("; ".join(attempt.obstacles.values()), attempt.obstacles)
-        raise HandshakeTimeout(f"no answer within {patience:g} s", attempt.obstacles)
-
-    def _forget(self, attempt: _Attempt) -> None:
-        for each in [n for n, other in self._attempts.items() if other is attempt]:
-            del self._attempts[each]
-            self._demux.abandon(each)
+            self._attempts.end(attempt)
+        return self._channel(attempt.result(patience), peer.credential)
 
     async def serve(
         self,
@@ -284,7 +243,7 @@ class Endpoint:
         if self._pipes.remove(address) is not None:
             now = self.now()
             self._demux.pipe_closed(address, now)
-            self._obstruct(address, f"{format_address(address)} is closed", now, shut=True)
+            self._attempts.obstruct(address, f"{format_address(address)} is closed", now, shut=True)
             self.pump()
 
     async def pipes_task(self) -> None:
@@ -373,22 +332,7 @@ class Endpoint:
         for address, _, datagrams, why in refused:
             if why:
                 demux.obstructed(address, now)
-                self._obstruct(address, why, now, shut=bool(datagrams))
-
-    def _obstruct(self, address: Address, why: str, now: float, *, shut: bool) -> None:
-        """Whoever tries this address tries its next one at once, if there is any. What was sent and
-        refused may be heard the next time, which this host's own verdict excludes: `shut`.
-        """
-        for attempt in {each for n, each in self._attempts.items() if n.address == address}:
-            attempt.obstacles.setdefault(address, why)
-            if shut:  # of a local firewall that rejects ICMP speaks, too, and knows less
-                attempt.shut.add(address)
-                attempt.obstacles[address] = why
-            tries = [n for n, each in self._attempts.items() if each is attempt]
-            if all(each.address in attempt.shut for each in tries):
-                attempt.over.set()
-            for each in [n for n in tries if not n.sent][:1]:
-                self._demux.hurry(each, now)
+                self._attempts.obstruct(address, why, now, shut=bool(datagrams))
 
     def _mourn(self, now: float) -> None:
         """Something of ours has failed: say so, and let go of the sessions that it cost."""
@@ -416,21 +360,8 @@ class Endpoint:
             except trio.WouldBlock:
                 self._channels.pop(session, None)
                 self._demux.close(session, CloseCode.SHUTDOWN, "not accepting now", self.now())
-            return
-        attempt = self._attempts.get(event.negotiation)
-        if attempt is None or attempt.over.is_set():
-            if isinstance(event, Connected):
-                # Not wanted, and silent: a word under its keys would make the peer take it
-                # for our session and drop the one that we use.
-                event.session.fail(CloseCode.NORMAL, "not wanted")
-                self._demux.touch(event.session)
-            return
-        attempt.open -= 1
-        if not isinstance(event, GaveUp):
-            attempt.outcome = event
-        if attempt.outcome is not None or not attempt.open:
-            attempt.over.set()
-            self._forget(attempt)
+        else:
+            self._attempts.take(event)
 
     def _report(self, session: Session, change: object) -> None:
         peer = session.peer.fingerprint()

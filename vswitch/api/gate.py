@@ -30,7 +30,8 @@ from vswitch.api.roles import Caller, Refused, Role
 from vswitch.api.tokens import Token, TokenStore
 from vswitch.errors import ExitCode, Problem, VswitchError
 from vswitch.logs import event
-from vswitch.web.server import Request, network_of
+from vswitch.web.requests import Request
+from vswitch.web.server import network_of
 
 SESSION_LIFE: Final = 12 * 3600.0  # seconds
 SESSION_LIMIT: Final = 256

@@ -45,7 +45,7 @@ from vswitch.management.stream import Stream
 from vswitch.management.workers import measured
 from vswitch.runtime import single_error
 from vswitch.state import DEFAULT_NETWORK
-from vswitch.web.server import Handler, HttpError, Pour, Request, Response, Send
+from vswitch.web.requests import Handler, HttpError, Pour, Request, Response, Send
 
 PATIENCE: Final = 10.0  # seconds for a turn
 _HTTP_COST: Final = 0.0003  # seconds around an answer
@@ -124,7 +124,8 @@ class Api:
         gate = self._subject.gate
         caller = await gate.caller(request)
         gate.check(caller, row.role, request)
-        query, network = read_query_untrusted(request.query, row.query)
+        networks = self._table.networks
+        query, network = read_query_untrusted(request.query, row.query, networks=networks)
         gate.check(caller, row.needs(query), request)
         body = None
         if row.body is not None:

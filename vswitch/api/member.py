@@ -1,51 +1,59 @@
-"""The API of a running member: what it tells of itself, on its own socket."""
+"""The routes of a member: what it tells of itself, on its own socket, and what it goes by."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
+from vswitch.api.common import COMMON
 from vswitch.api.events import answer_events
 from vswitch.api.gate import Gate
 from vswitch.api.http import Api
 from vswitch.api.roles import Role
-from vswitch.api.table import EVENT_STREAM, Call, Route, RouteHandler, Subject, Table
+from vswitch.api.table import EVENT_STREAM, Call, Route, Subject, Table, Verbs
 from vswitch.api.tokens import TokenStore
+from vswitch.errors import NotFound
 from vswitch.management.answers import Events, EventsAsked
+from vswitch.management.handlers.common import Configurable
 from vswitch.management.status import JoinStatus, Peers
-from vswitch.management.stream import Stream
 from vswitch.state import StateDir
 
-Handlers = Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any] | Stream]]]
+
+async def _asked(name: str, call: Call) -> Any:
+    if (verb := call.subject.verbs.get(name)) is None:
+        raise NotFound("with --via there is no session, and no switch that says who is there")
+    return await verb({})
 
 
-def member_api(files: StateDir, handlers: Handlers) -> Api:
-    """`handlers` has `status` and `events`, and `peers` where there is a switch of ours."""
+async def _events(call: Call) -> Any:
+    return await answer_events(call, call.subject.verbs["events"])
 
-    def asked(name: str) -> RouteHandler:
-        async def run(call: Call) -> Any:
-            return await handlers[name]({})
 
-        return run
+_READ = Role.READ
+_status, _peers = partial(_asked, "status"), partial(_asked, "peers")
 
-    async def events(call: Call) -> Any:
-        return await answer_events(call, handlers["events"])
-
-    rows = {
-        "status": Route(
-            "GET", "/v1/status", Role.READ, JoinStatus, "of this member", asked("status")
-        ),
-        "events": Route(
+MEMBER = Table(
+    (
+        *COMMON,
+        Route("GET", "/v1/status", _READ, JoinStatus, "of this member", _status),
+        Route("GET", "/v1/peers", _READ, Peers, "who else is there", _peers),
+        Route(
             "GET",
             "/v1/events",
-            Role.READ,
+            _READ,
             Events,
             "what has happened to it, or happens",
-            events,
+            _events,
             query=EventsAsked,
             media=EVENT_STREAM,
         ),
-        "peers": Route("GET", "/v1/peers", Role.READ, Peers, "who else is there", asked("peers")),
-    }
-    table = Table(row for name, row in rows.items() if name in handlers)
-    return Api(Subject(Gate(TokenStore(files.tokens)), table=table), table)
+    ),
+    networks=False,
+)
+
+
+def member_api(files: StateDir, verbs: Verbs, configuration: Configurable) -> Api:
+    """`verbs` has `status` and `events`, and `peers` where there is a switch of ours."""
+    gate = Gate(TokenStore(files.tokens))
+    subject = Subject(gate, table=MEMBER, configuration=configuration, verbs=verbs)
+    return Api(subject, MEMBER)

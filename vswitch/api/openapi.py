@@ -25,7 +25,7 @@ _REFUSALS = {
     "401": "no token, or none that is known",
     "403": "the role of the caller is a lesser one, or X-CSRF-Token is missing",
     "404": "what it is about is not there",
-    "409": "the switch cannot do that now",
+    "409": "that cannot be done now",
     "412": "it has changed since the ETag in If-Match",
     "413": "the body is too large",
     "429": "too many wrong tokens from this address",
@@ -50,7 +50,7 @@ def document(table: Table) -> dict[str, Any]:
     schemas: dict[str, Any] = {"Error": _ERROR}
     paths: dict[str, dict[str, Any]] = {}
     for row in table.rows:
-        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, schemas)
+        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, schemas, table)
     refusals = {
         f"E{status}": {"description": text, "content": _json({"$ref": _ref("Error")})}
         for status, text in _REFUSALS.items()
@@ -105,7 +105,7 @@ def _object(kind: Any, schemas: dict[str, Any], asked: bool) -> dict[str, Any]:
     return said
 
 
-def _operation(row: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(row: Route, schemas: dict[str, Any], table: Table) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", row.path)
@@ -120,9 +120,10 @@ def _operation(row: Route, schemas: dict[str, Any]) -> dict[str, Any]:
             }
             for field in attrs.fields(attrs.resolve_types(row.query))
         ]
-    parameters.append(
-        {"name": "network", "in": "query", "required": False, "schema": {"type": "string"}}
-    )
+    if table.networks:
+        parameters.append(
+            {"name": "network", "in": "query", "required": False, "schema": {"type": "string"}}
+        )
     answers: dict[str, Any] = {}
     content: dict[str, Any] = {}
     if row.answer is not None:

@@ -13,18 +13,16 @@ from typing import Any
 
 import trio
 
+from vswitch.api.common import COMMON
 from vswitch.api.events import answer_events, as_events
 from vswitch.api.gate import COOKIE, SESSION_LIFE
-from vswitch.api.openapi import document
 from vswitch.api.roles import Role
 from vswitch.api.table import EVENT_STREAM, Call, Route, RouteHandler, Table
 from vswitch.config.sources import shortened
-from vswitch.errors import ConfigError, NotFound, Problem
+from vswitch.errors import ConfigError
 from vswitch.management import answers
 from vswitch.management.answers import (
-    ConfigState,
     Configured,
-    Document,
     Login,
     MadeToken,
     Networks,
@@ -38,7 +36,7 @@ from vswitch.management.answers import (
 )
 from vswitch.management.handlers import HANDLERS
 from vswitch.management.handlers import members as handlers
-from vswitch.management.handlers.common import Configurable, Controlled
+from vswitch.management.handlers.common import Controlled
 from vswitch.management.handlers.rules import rules_check
 from vswitch.management.metrics import exposition
 from vswitch.management.status import (
@@ -50,10 +48,9 @@ from vswitch.management.status import (
 )
 from vswitch.management.workers import run_sync
 from vswitch.page.qr import qr_svg
-from vswitch.web.server import Response
+from vswitch.web.requests import Response
 
 _Object = dict[str, Any]
-Tables = dict[str, Any]  # of a configuration, as its file has them
 
 
 def verb(
@@ -90,11 +87,6 @@ async def _networks(call: Call) -> Networks:
     return Networks(networks=list(call.subject.networks))
 
 
-async def _openapi(call: Call) -> dict[str, Any]:
-    assert call.subject.table is not None
-    return document(call.subject.table)
-
-
 async def _session(call: Call) -> Session:
     caller = call.caller
     return Session(name=caller.name, role=caller.role.text, csrf=caller.csrf)
@@ -109,20 +101,6 @@ async def _login(call: Call) -> Response:
 async def _logout(call: Call) -> Response:
     call.subject.gate.log_out(call.caller.session)
     return _with_cookie(call, Session(name="", role=Role.OPEN.text), "", 0)
-
-
-async def _config(call: Call) -> dict[str, Any]:
-    return _configuration(call).whole()
-
-
-async def _put_config(call: Call) -> Configured:
-    return await _configuration(call).replace(call.body)
-
-
-def _configuration(call: Call) -> Configurable:
-    if (found := call.subject.configuration) is None:
-        raise NotFound("there is no configuration here").of(Problem.NO_CONFIGURATION)
-    return found
 
 
 def _with_cookie(call: Call, said: Session, value: str, seconds: int) -> Response:
@@ -165,7 +143,6 @@ _SESSION = (
     Route("GET", "/v1/session", Role.READ, Session, "who asks", _session),
     Route("POST", "/v1/login", Role.OPEN, Session, "begin a session", _login, body=Login),
     Route("POST", "/v1/logout", Role.READ, Session, "end the session", _logout),
-    Route("GET", "/v1/openapi.json", Role.READ, Document, "this document", _openapi),
     Route("POST", "/v1/qr", Role.ADMIN, QrImage, "a QR code", _qr, body=QrText),
     Route("GET", "/v1/tokens", Role.ADMIN, Tokens, "the tokens", _tokens),
     Route("POST", "/v1/tokens", Role.ADMIN, MadeToken, "make one", _create_token, body=NewToken),
@@ -277,6 +254,7 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 SWITCH = Table(
     (
         *_SESSION,
+        *COMMON,
         Route(
             "GET",
             "/metrics",
@@ -299,11 +277,6 @@ SWITCH = Table(
             shared=True,
         ),
         Route("GET", "/v1/networks", _READ, Networks, "the networks", _networks),
-        Route("GET", "/v1/config", _READ, Tables, "all tables", _config, etag=dict),
-        Route("PUT", "/v1/config", _ADMIN, Configured, "go by these", _put_config, body=Tables),
-        Route(
-            "GET", "/v1/config/state", _READ, ConfigState, "who says what", _asked("config-state")
-        ),
         Route("GET", "/v1/config/diff", _READ, Configured, "what differs", _asked("config-diff")),
         Route(
             "POST",

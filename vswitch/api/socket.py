@@ -34,7 +34,8 @@ from vswitch.api.http import Api
 from vswitch.errors import ConfigError, VswitchError
 from vswitch.logs import event
 from vswitch.state import check_owned, directory_lock, file_error, owners_beside, spare_socket
-from vswitch.web.server import Limits, Routes, WebServer
+from vswitch.web.requests import Routes
+from vswitch.web.server import Limits, WebServer
 
 PATH_LIMIT = 107  # bytes: sun_path of 108 without its final zero, unix(7)
 STREAMS = 8  # that stay: others still get their answers

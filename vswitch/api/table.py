@@ -5,7 +5,7 @@ Error contract: `ValueError` for two rows that are the same.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote
 
@@ -18,15 +18,17 @@ from vswitch.api.share import STRANGERS_RATE, Share
 from vswitch.config.sources import shortened
 from vswitch.errors import NotFound, Problem
 from vswitch.management.answers import Save
-from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable
+from vswitch.management.handlers.common import Configurable, Controlled, Rekeyable, Reloadable
+from vswitch.management.stream import Stream
 from vswitch.state import DEFAULT_NETWORK
-from vswitch.web.server import Request
+from vswitch.web.requests import Request
 
 if TYPE_CHECKING:
     from vswitch.api.gate import Gate
     from vswitch.management.handlers.common import Controlled
 
 EVENT_STREAM: Final = "text/event-stream"
+Verbs: TypeAlias = Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any] | Stream]]]
 
 
 @attrs.define(eq=False)
@@ -40,8 +42,10 @@ class Subject:
     recent: Recent = attrs.Factory(Recent)
     changing: trio.Lock = attrs.Factory(trio.Lock)  # what has an ETag; one for all faces
     table: Table | None = None  # for `/v1/openapi.json`
-    configuration: Configurable | None = None  # None for a member
-    rekeying: Rekeyable | None = None  # the same
+    configuration: Configurable | None = None
+    reloader: Reloadable | None = None  # the same for a switch, None for a member
+    rekeying: Rekeyable | None = None  # as that
+    verbs: Verbs = attrs.Factory(dict)  # what a member answers; the networks do for a switch
 
     def events(self) -> list[int]:
         """The number of the latest event of each network."""
@@ -112,10 +116,11 @@ class Route:
 
 
 class Table:
-    """Rows, found by method and path."""
+    """Rows, found by method and path. `networks`: whether the query may choose one."""
 
-    def __init__(self, rows: Iterable[Route]) -> None:
+    def __init__(self, rows: Iterable[Route], *, networks: bool = True) -> None:
         self.rows = tuple(rows)
+        self.networks = networks
         self._paths: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[list[str], str]] = []
         for row in self.rows:

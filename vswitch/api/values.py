@@ -67,8 +67,10 @@ def read_body_untrusted(data: bytes, kind: Any) -> Any:
     return _structure(said, kind, "body")
 
 
-def read_query_untrusted(text: str, kind: type[Any] | None) -> tuple[Any, str | None]:
-    """The value of that class that a query says, and the network that it names."""
+def read_query_untrusted(
+    text: str, kind: type[Any] | None, *, networks: bool = True
+) -> tuple[Any, str | None]:
+    """The value of that class that a query says, and the network that it names, if it may."""
     try:
         parts = parse_qsl(text, keep_blank_values=True, max_num_fields=_PARTS, errors="strict")
     except ValueError:
@@ -77,11 +79,11 @@ def read_query_untrusted(text: str, kind: type[Any] | None) -> tuple[Any, str | 
     said: dict[str, Any] = {}
     network = None
     for name, value in parts:
-        if name == "network":
+        if name == "network" and networks:
             network = value
         elif name not in fields:
-            known = ", ".join(sorted((*fields, "network")))
-            raise ConfigError(f"query: there is no {name!r}, only {known}")
+            known = ", ".join(sorted((*fields, "network") if networks else fields))
+            raise ConfigError(f"query: there is no {name!r}, only {known or 'the path'}")
         elif get_origin(fields[name].type) is list:
             said.setdefault(name, []).append(value)
         else:

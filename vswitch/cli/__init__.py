@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from vswitch.cli.common import GROUPS, SUMMARIES, AnswerLost, answer, drop_stdout, exit_code_of
+from vswitch.cli.help import Parser
 from vswitch.errors import ConfigError, ExitCode
 
 __all__ = ["command_line", "main"]
@@ -94,6 +95,13 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        assert isinstance(parser, Parser)
+        answer(parser.format_all().rstrip("\n"))
+        parser.exit()
+
+
 def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParser:
     """The parser of the whole command line, with the flags of these commands.
 
@@ -110,13 +118,20 @@ def command_line(commands: Container[str] = SUMMARIES) -> argparse.ArgumentParse
         "-V", "--version", action=_Version, nargs=0, help="show the version, and end"
     )
     subparsers = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
+        dest="command",
+        title="commands",
+        metavar="COMMAND",
+        required=True,
+        parser_class=Parser,
     )
     for name, summary in SUMMARIES.items():
         if find_spec(f"{__name__}.{name}") is None:
             continue  # left out of the installation
         if name in commands:
             import_module(f"{__name__}.{name}").add_parser(subparsers)
+            subparsers.choices[name].add_argument(
+                "--help-all", action=_HelpAll, nargs=0, rare=True, help="show all options, and end"
+            )
         else:
             subparsers.add_parser(name, help=summary)
     return parser
@@ -146,8 +161,12 @@ def _run(argv: Sequence[str] | None) -> int:
     if words == ["help", "commands"]:
         answer("\n".join(f"{name:12} {summary}" for name, summary in SUMMARIES.items()))
         return ExitCode.OK
+    if words[:2] == ["completion", "names"] and words[2:]:  # a shell asks, and somebody waits
+        from vswitch.cli.completion import tell_names
+
+        return tell_names(words[2:])
     if words[0] == "help":
-        words = [*words[1:2], "--help"]
+        words = [*words[1:2], "--help-all" if words[2:] == ["all"] else "--help"]
     elif words[0] == "version":
         words = ["--version"]
     # The flags in front of a command have no values, so the first word without a dash is it.
@@ -163,7 +182,7 @@ def _run(argv: Sequence[str] | None) -> int:
     args, more = command_line({asked}).parse_known_args(words, argparse.Namespace(program=program))
     if more:  # argparse would show how to write `vswitch`, and not this command
         raise ConfigError(
-            f"{args.command} takes no {' '.join(more)}: see `vswitch {args.command} --help`"
+            f"{args.command} takes no {' '.join(more)}: see `vswitch help {args.command} all`"
         )
     code: int = import_module(f"{__name__}.{args.command}").run(args)
     return code

@@ -9,7 +9,7 @@ from functools import partial
 from vswitch import bench as linkbench
 from vswitch.bench import DEFAULT_PORT, LONGEST, Figures, RoundTrips
 from vswitch.cli.common import Subparsers, add_command, answer, print_json, run_service, say
-from vswitch.config.converters import to_interface
+from vswitch.config.words import to_interface
 from vswitch.errors import ConfigError, ExitCode
 
 _PORTS = range(1, 65536)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vswitch.cli.common import AnswerLost, Subparsers, add_command, config_from, say
-from vswitch.config.converters import to_duration
 from vswitch.config.options import OneNetworkConfig
+from vswitch.config.quantities import to_duration
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.frames.pcapng import totals_at_end
@@ -35,15 +35,23 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("ports", nargs="*", metavar="PORT", help="names or numbers of ports")
     # As tcpdump has them.
-    parser.add_argument("-i", dest="interfaces", action="append", default=[], help="see PORT; any")
-    parser.add_argument("-n", action="store_true", help="nothing: names are never looked up")
+    parser.add_argument(
+        "-i", dest="interfaces", action="append", default=[], rare=True, help="see PORT; any"
+    )
+    parser.add_argument(
+        "-n", action="store_true", rare=True, help="nothing: names are never looked up"
+    )
     parser.add_argument("--all", action="store_true", help="all ports, also those that will come")
     parser.add_argument(
         "-w", "--write", metavar="FILE", help="save as pcapng; - is standard output"
     )
     parser.add_argument("--filter", metavar="EXPR", default="", help="only such frames")
-    parser.add_argument("-Q", "--direction", choices=("in", "out", "both"), default="both")
-    parser.add_argument("-s", "--snaplen", type=int, metavar="N", help="bytes of each frame (all)")
+    parser.add_argument(
+        "-Q", "--direction", choices=("in", "out", "both"), default="both", rare=True
+    )
+    parser.add_argument(
+        "-s", "--snaplen", type=int, metavar="N", rare=True, help="bytes of each frame (all)"
+    )
     parser.add_argument("-c", "--count", type=int, metavar="N", help="end after so many frames")
     parser.add_argument("--for", dest="seconds", metavar="TIME", help="end after 30s, 10m, 1h")
     parser.add_argument("--drops", action="store_true", help="only frames that the switch drops")

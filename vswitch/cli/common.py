@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transport.errors import KeyFileError
+from vswitch.cli.help import Parser
 from vswitch.errors import (
     ConfigError,
     ExitCode,
@@ -97,17 +98,15 @@ T = TypeVar("T")
 Subparsers = Any  # argparse._SubParsersAction, which typeshed makes generic and private
 
 
-def add_command(
-    subparsers: Subparsers, name: str, details: str, example: str
-) -> argparse.ArgumentParser:
-    """A parser for one command; its help ends with an example that can be run."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+def add_command(subparsers: Subparsers, name: str, details: str, *examples: str) -> Parser:
+    """A parser for one command; its help ends with examples that can be run, one for each action
+    where it has several.
+    """
+    parser: Parser = subparsers.add_parser(
         name,
         help=SUMMARIES[name],
         description="\n\n".join(map(_filled, details.split("\n\n"))),
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=examples,
     )
     return parser
 
@@ -119,7 +118,7 @@ def _filled(paragraph: str) -> str:
     return textwrap.fill(paragraph.replace("\n", " "), _WIDTH, break_on_hyphens=False)
 
 
-def add_save(parser: argparse.ArgumentParser) -> None:
+def add_save(parser: Parser) -> None:
     """For a command that changes settings live."""
     parser.add_argument("--save", action="store_true", help="keep it when the switch ends, too")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
+from vswitch.config.converters import to_name
 from vswitch.config.document import inline, spelled, to_toml, unflatten
 from vswitch.config.options import LookConfig, ServeConfig
-from vswitch.config.sources import add_flags
+from vswitch.config.sources import add_flags, shortened
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
@@ -25,18 +26,21 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "config",
-        "  check FILE  say all that is wrong with a configuration file; needs no switch\n"
-        "  show        the configuration in force, as TOML, and who says each key\n"
-        "  diff        what a reload would change, what is not saved, and what is\n"
-        "  reload      read the file again, without a session less, or not at all\n"
-        "  save        keep what was changed live\n\n"
-        "What was changed live stays over a reload; --revert takes it back.",
-        "vswitch config reload",
+        "Check a configuration file, or show, compare, read again or keep what the running switch\n"
+        "goes by. A reload ends no session; if something is wrong, nothing of it is done.\n"
+        "What was changed live stays over it; --revert takes that back.",
+        "vswitch config check serve.toml   # all that is wrong with it; needs no switch",
+        "vswitch config show               # as TOML, and who says each key",
+        "vswitch config show --join pc1    # the same of a join, exec or proxy here",
+        "vswitch config diff               # what a reload would change",
+        "vswitch config reload             # read the file again",
+        "vswitch config save               # keep what was changed live",
     )
     actions = ("check", "show", "diff", "reload", "save")
     parser.add_argument("action", choices=actions)
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="for check")
     parser.add_argument("--revert", action="store_true", help="with reload: nothing live stays")
+    parser.add_argument("--join", metavar="NAME", help="with show: of this member of the host")
     add_flags(parser, LookConfig)
 
 
@@ -46,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("vswitch config check FILE, or vswitch config show, diff, reload, save")
     if args.revert and args.action != "reload":
         raise ConfigError("--revert is for reload")
+    if args.join is not None and args.action != "show":
+        raise ConfigError("--join is for show: start a member again to have it read its file")
     config = config_from(args, LookConfig)
     if args.action == "check":
         check(args.file)
@@ -56,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         return ExitCode.OK
     path = config.files.control_socket
     if args.action == "show":
-        said = request(path, "config-state")
+        said = request(_join(config, args.join) or path, "config-state")
         lines = _shown(said)
     elif args.action == "diff":
         said = request(path, "config-diff")
@@ -75,6 +81,13 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.FAILED if differs else ExitCode.OK
 
 
+def _join(config: LookConfig, name: str | None) -> Path | None:
+    try:
+        return None if name is None else config.files.join_socket(to_name(name))
+    except ValueError as error:
+        raise ConfigError(f"--join {shortened(name)}: {error}") from None
+
+
 def check(file: Path) -> None:
     """`ConfigError` with all that is wrong with a file, where it is one of `serve`."""
     from vswitch.serving.configuration import Configuration  # needed by no other command
@@ -88,7 +101,8 @@ def check(file: Path) -> None:
 def _shown(said: dict[str, Any]) -> Iterator[str]:
     values = {tuple(each["key"]): each["value"] for each in said["settings"]}
     notes = {tuple(each["key"]): each["source"] for each in said["settings"]}
-    yield f"# file {said['file'] or 'none'}; saved in {said['saved_file']}"
+    saved = f"; saved in {said['saved_file']}" if said["saved_file"] else ""
+    yield f"# file {said['file'] or 'none'}{saved}"
     yield to_toml(unflatten(values), notes).rstrip("\n")
 
 

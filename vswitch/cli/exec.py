@@ -45,22 +45,22 @@ def add_parser(subparsers: Subparsers) -> None:
         "exec",
         "Run a program as a member: in a network of its own, where the LAN is all there is. It\n"
         "needs no root, and changes nothing on this host. The string is needed the first time\n"
-        "only. Everything ends with the program, and its exit status is that of this command.",
+        "only. It ends as the program does, with the same exit status.",
         "vswitch exec vsw2:... --name t1 -- ping -c3 10.77.0.1",
     )
     parser.add_argument(
         "invite",
         nargs="?",
         metavar="STRING|-",
-        help="what `vswitch invite` printed, or - to read it from standard input",
+        help="what `vswitch invite` printed; - for standard input",
     )
     add_flags(parser, ExecConfig)
-    parser.usage = f"{parser.prog} [STRING] [options] -- PROGRAM [ARGUMENT ...]"
+    parser.usage = f"{parser.usage} -- PROGRAM [ARGUMENT ...]"
 
 
 def run(args: argparse.Namespace) -> int:
     """Be a member for as long as the program runs; its exit status."""
-    config = sandbox_config(args, ExecConfig, "exec")
+    config = sandbox_config(args, ExecConfig)
     argv: list[str] = args.program
     if config.shell and argv:
         raise ConfigError("--shell and a program: give one of them")

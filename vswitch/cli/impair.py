@@ -20,22 +20,25 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers,
         "impair",
-        "Make the wire between a port and the running switch worse, until the port goes, the time\n"
-        "is over, or `impair PORT off`. Without orders, show what is impaired; `impair off` ends\n"
-        "all of it. Frames are chosen by the seed: the same frames meet the same fate. Order is\n"
-        "kept but for --reorder, which holds a frame back for 10 ms.",
+        "Worsen the wire between a port and the running switch, until the port goes or the time\n"
+        "is over. Without orders, show what is impaired; `impair off` ends all of it. The same\n"
+        "seed chooses the same frames. Order is kept but for --reorder.",
         "vswitch impair pc1 --delay 40ms~5ms --loss 1% --rate 10M --for 30s",
+        "vswitch impair pc1 off",
     )
     parser.add_argument("port", nargs="?", metavar="PORT", help="name or number")
     parser.add_argument("off", nargs="?", choices=("off",), help="let the port be as it is")
     parser.add_argument("--delay", metavar="TIME[~TIME]", help="so much, and up to so much more")
     parser.add_argument("--loss", metavar="SHARE", help="frames to lose, such as 1%%")
     parser.add_argument("--duplicate", metavar="SHARE", help="frames to send twice")
-    parser.add_argument("--reorder", metavar="SHARE", help="frames that others overtake")
+    parser.add_argument("--reorder", metavar="SHARE", help="frames to hold back for 10 ms")
     parser.add_argument("--rate", metavar="RATE", help="bit/s: 500k, 10M, 1G; 150 kB may wait")
-    parser.add_argument("--seed", type=int, metavar="N", help="of chance (1)")
+    parser.add_argument("--seed", type=int, metavar="N", rare=True, help="of chance (1)")
     parser.add_argument(
-        "--direction", choices=("in", "out", "both"), help="into or out of the switch (both)"
+        "--direction",
+        choices=("in", "out", "both"),
+        rare=True,
+        help="into or out of the switch (both)",
     )
     parser.add_argument("--for", metavar="TIME", help="end after 30s, 10m, 1h")
     add_flags(parser, LookConfig)

@@ -7,9 +7,9 @@ import time
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
 from vswitch.clocks import utc
-from vswitch.config.converters import to_name
 from vswitch.config.options import InviteConfig
 from vswitch.config.sources import add_flags
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError, ExitCode, NotFound
 from vswitch.management.members import make_invite
 from vswitch.management.status import SCHEMA

@@ -10,13 +10,13 @@ from typing import TypeVar
 import attrs
 
 from vswitch.cli.common import Subparsers, add_command, config_from, log_as, run_service, say
-from vswitch.config.converters import to_name
 from vswitch.config.options import JoinConfig, SandboxConfig
-from vswitch.config.sources import add_flags
+from vswitch.config.sources import add_flags, given_options
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError
 from vswitch.registry.invite import JoinString
 
-T = TypeVar("T")
+T = TypeVar("T", bound=JoinConfig)
 S = TypeVar("S", bound=SandboxConfig)
 
 _PATIENCE = 10.0  # s after which a service manager takes a member that has no switch as started
@@ -30,22 +30,22 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "join",
         "Join a switch and stay connected until stopped. The string is needed the first time\n"
-        "only, and not at all on the host of the switch itself. Making the TAP needs root.\n"
-        "Every option is also a variable VSWITCH_OPTION and a key of [join] in --config FILE.",
+        "only, and not on the host of the switch itself. The TAP needs root.\n"
+        "Options are also variables VSWITCH_OPTION and keys of [join] in --config FILE.",
         "vswitch join vsw2:...",
     )
     parser.add_argument(
         "invite",
         nargs="?",
         metavar="STRING|-",
-        help="what `vswitch invite` printed, or - to read it from standard input",
+        help="what `vswitch invite` printed; - for standard input",
     )
     add_flags(parser, JoinConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Stay joined until a signal comes or the switch refuses."""
-    config = member_config(args, JoinConfig, "join")
+    config = member_config(args, JoinConfig)
     if config.user is not None:
         from vswitch.namespaces.privilege import Capability, become
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     return run_service(service)
 
 
-def member_config(args: argparse.Namespace, cls: type[T], table: str) -> T:
+def member_config(args: argparse.Namespace, cls: type[T]) -> T:
     """The options of a command that makes a member, with the name that its string may have."""
     invite = args.invite
     if invite == "-":
@@ -87,12 +87,13 @@ def member_config(args: argparse.Namespace, cls: type[T], table: str) -> T:
                 "name is missing: give the string that `vswitch invite NAME` has printed at the "
                 "switch, or --name NAME (VSWITCH_NAME) once this host has joined"
             )
-    return config_from(args, cls, table=table, invite=invite)
+    given = frozenset(given_options(cls, vars(args), os.environ))
+    return config_from(args, cls, table=cls.table, invite=invite, given=given)
 
 
-def sandbox_config(args: argparse.Namespace, cls: type[S], table: str) -> S:
+def sandbox_config(args: argparse.Namespace, cls: type[S]) -> S:
     """The same for a member in a network of its own."""
-    config = member_config(args, cls, table)
+    config = member_config(args, cls)
     if config.bridge is not None:
         raise ConfigError("--bridge is for join: there is no bridge in a network of its own")
     return attrs.evolve(config, address="none") if config.dhcp else config

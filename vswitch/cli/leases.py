@@ -21,6 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "leases",
         "List the machines that have an address by DHCP from the running switch, or end the lease\n"
         "of one (release MAC), which then has to ask anew.",
+        "vswitch leases list",
         "vswitch leases release 52:54:00:12:34:56",
     )
     parser.add_argument("action", nargs="?", choices=("list", "release"), default="list")

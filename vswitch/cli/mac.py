@@ -32,19 +32,22 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "mac",
         "List the stations that the running switch knows; make an address that of one port until\n"
-        "the switch ends (add NAME MAC [VLAN]), undo that (del MAC [VLAN]), or forget what was\n"
-        "learned (flush). What is to last stands in the configuration file of serve.",
+        "the switch ends (add), undo that (del), or forget what was learned (flush). What is to\n"
+        "last stands in the configuration file of serve.",
+        "vswitch mac list --port pc1",
+        "vswitch mac add pc1 52:54:00:12:34:56",
+        "vswitch mac del 52:54:00:12:34:56",
         "vswitch mac flush --port pc1",
     )
     parser.add_argument("action", nargs="?", choices=tuple(_OPERANDS), default="list")
-    parser.add_argument("operands", nargs="*", metavar="NAME MAC VLAN", help="see above")
+    parser.add_argument(
+        "operands", nargs="*", metavar="NAME MAC VLAN", help="add NAME MAC [VLAN], del MAC [VLAN]"
+    )
     parser.add_argument("--port", metavar="NAME", help="only this port, with list and flush")
-    parser.add_argument("--vlan", metavar="VLAN", help="only this VLAN, 0 for untagged")
+    parser.add_argument("--vlan", metavar="VLAN", rare=True, help="only this VLAN, 0 for untagged")
     parser.add_argument("--all", action="store_true", help="with flush: everything")
     parser.add_argument(
-        "--watch",
-        action="store_true",
-        help="list, and then show each station that comes, moves or goes, until stopped",
+        "--watch", action="store_true", help="list, and show what comes, moves or goes then"
     )
     add_flags(parser, LookConfig)
 

@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.converters import to_routes
+from vswitch.config.addressing import to_routes
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotFound, NotRunning
@@ -23,6 +23,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "Show what is kept of a member of this switch, or change it. routes=CIDR,CIDR approves\n"
         "networks behind it, that it offers with --advertise; exit stands for the Internet, none\n"
         "for no network. Others hear of it at once.",
+        "vswitch member show pc1",
         "vswitch member set pc1 routes=192.168.1.0/24",
     )
     parser.add_argument("action", choices=("show", "set"))

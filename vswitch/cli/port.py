@@ -31,7 +31,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "port",
         "Show the settings of a port of the running switch, or change them: until it ends, or for\n"
         "good with --save, which keeps them beside the configuration file (`vswitch config`).",
-        "vswitch port set pc1 isolated=yes",
+        "vswitch port show pc1",
+        "vswitch port set pc1 isolated=yes --save",
     )
     parser.add_argument("action", choices=("show", "set"))
     parser.add_argument("name", metavar="NAME", help="name or number of the port; * for all")

@@ -36,21 +36,21 @@ def add_parser(subparsers: Subparsers) -> None:
         "Be a member without root, and give programs of this host the LAN: by SOCKS5, by ports\n"
         "here that lead there (--forward), and by ports there that lead here (--reverse). UDP\n"
         "has udp: in front: --forward udp:5353=pc1:53. A path with / in it is a Unix socket.\n"
-        "Every option is also a variable VSWITCH_OPTION and a key of [proxy] in --config FILE.",
+        "Options are also variables VSWITCH_OPTION and keys of [proxy] in --config FILE.",
         "vswitch proxy vsw2:... --name t1 --socks 1080 --forward 8080=pc1:80",
     )
     parser.add_argument(
         "invite",
         nargs="?",
         metavar="STRING|-",
-        help="what `vswitch invite` printed, or - to read it from standard input",
+        help="what `vswitch invite` printed; - for standard input",
     )
     add_flags(parser, ProxyConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Relay until a signal comes or the switch refuses."""
-    config = sandbox_config(args, ProxyConfig, "proxy")
+    config = sandbox_config(args, ProxyConfig)
     if not (config.socks or config.forward or config.reverse):
         raise ConfigError("nothing to do: give --socks, --forward or --reverse")
     users = None if config.socks_users is None else read_users(config.socks_users)

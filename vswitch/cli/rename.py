@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
 from vswitch.cli.recheck import recheck
-from vswitch.config.converters import to_name
 from vswitch.config.options import LookConfig
 from vswitch.config.sources import add_flags
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError, ExitCode, NotRunning
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA

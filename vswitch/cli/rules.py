@@ -25,7 +25,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "those under [rules] of a file instead, until it ends or for good with --save, without a\n"
         "session less; or check a file, which needs no switch. Rules of which a test fails are\n"
         "refused, all of them.",
-        "vswitch rules load /etc/vswitch/serve.toml",
+        "vswitch rules show",
+        "vswitch rules check rules.toml",
+        "vswitch rules load rules.toml --save",
     )
     parser.add_argument("action", nargs="?", choices=("show", "load", "check"), default="show")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="for load and check")

@@ -26,7 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "serve",
         "Run the switch until it is stopped. It needs no privilege.\n"
-        "Every option is also a variable VSWITCH_OPTION and a key of [serve] in --config FILE.",
+        "Options are also variables VSWITCH_OPTION and keys of [serve] in --config FILE.",
         "vswitch serve --public switch.example.org --subnet 10.77.0.0/24",
     )
     parser.add_argument(

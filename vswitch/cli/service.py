@@ -15,8 +15,8 @@ import sysconfig
 from pathlib import Path
 
 from vswitch.cli.common import Subparsers, add_command, answer, installed, say
-from vswitch.config.converters import to_name
 from vswitch.config.units import BOOTED, CONFIG, SERVE, STATE
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError, ExitCode, NotFound, PrivilegeError, VswitchError
 from vswitch.state import StateDir, file_error, write_file
 
@@ -35,6 +35,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "vswitch and from each boot on. A member has joined by hand once before. status ends\n"
         "with code 0 if it runs.",
         "vswitch service install join pc1",
+        "vswitch service status join pc1",
+        "vswitch service remove join pc1",
     )
     parser.add_argument("action", choices=("install", "remove", "status"))
     parser.add_argument("what", choices=("serve", "join"))

@@ -17,7 +17,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "switch",
         "Show the settings of the running switch, or change them: until it ends, or for good with\n"
         "--save, which keeps them beside the configuration file (`vswitch config`).",
-        "vswitch switch set guard=yes",
+        "vswitch switch show --all",
+        "vswitch switch set guard=yes --save",
     )
     parser.add_argument("action", choices=("show", "set"))
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="what to change, with set")

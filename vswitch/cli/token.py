@@ -28,6 +28,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "switch runs, admin says who may come, too. A token is printed once, as the last line, "
         "and kept nowhere: whoever has it has its role. A running switch knows at once.",
         "vswitch token create grafana --role read",
+        "vswitch token list",
+        "vswitch token revoke grafana",
     )
     parser.add_argument("action", choices=("create", "list", "revoke"))
     parser.add_argument("name", nargs="?", metavar="NAME", help="a-z, 0-9, '-'; not for list")

@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.converters import to_duration
 from vswitch.config.options import LookConfig
+from vswitch.config.quantities import to_duration
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode, NotReachable, TimedOut
 from vswitch.management.client import request

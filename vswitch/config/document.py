@@ -14,18 +14,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Any, Final, TypeAlias
 
 from attrs import Factory, frozen
 
-from vswitch.config.converters import to_published
+from vswitch.config.places import to_published
 
 Key: TypeAlias = tuple[str, ...]
 Flat: TypeAlias = dict[Key, Any]
 
 _LISTED: Final = ("publish", "foreign")  # tables of which there may be several
 _WHOLE: Final = ("rules",)
-LIVE: Final = "live"  # who says something: it was changed while the switch runs
+# Who says something: it was changed while the program runs; the file; flags or variables.
+LIVE, FILE, OPTION = "live", "file", "option"
+SENT: Final = "the configuration"  # that somebody has sent whole, in messages
 MAX_DEPTH: Final = 16
 REMOVED: Final = "removed"  # the key of the file of saved settings for what they take away
 _BARE: Final = re.compile("[A-Za-z0-9_-]+")
@@ -65,6 +68,20 @@ class Overlay:
         if self.removed:
             said = {REMOVED: sorted(map(spelled, self.removed)), **said}
         return said
+
+
+@frozen
+class Change:
+    """A key that has another value; None for none."""
+
+    key: Key
+    before: Any
+    after: Any
+
+
+def differences(before: Flat, after: Flat) -> list[Change]:
+    """Each key that is not the same, in the order of a file."""
+    return [Change(key, before.get(key), after.get(key)) for key in changed(before, after)]
 
 
 def overlay_between(below: Flat, wanted: Flat) -> Overlay:
@@ -271,6 +288,15 @@ def inline(value: Any) -> str:
         said = (f"{spelled((key,))} = {inline(each)}" for key, each in value.items())
         return f"{{ {', '.join(said)} }}" if value else "{}"
     return str(value)
+
+
+def written(value: Any) -> Any:
+    """The value of an option as a file has it; infinite is `off`."""
+    if isinstance(value, tuple):
+        return [written(each) for each in value]
+    if value == inf:
+        return "off"
+    return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def _text(value: str) -> str:

@@ -15,56 +15,64 @@ from __future__ import annotations
 import os
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import ClassVar
 
 from attrs import Factory, field, frozen
 
 from vswitch.addresses import DEFAULT_PORT, WAY_OUT, HostPort
-from vswitch.config.converters import (
+from vswitch.config.addressing import (
     Network,
-    to_accept_ra,
     to_accepted,
+    to_domains,
+    to_networks,
+    to_resolvers,
+    to_routes,
+    to_subnet,
+    to_wish,
+)
+from vswitch.config.places import (
+    Forward,
+    Place,
     to_api_listen,
     to_bind,
-    to_bool,
-    to_connection_limit,
-    to_domains,
-    to_duration,
-    to_duration_or_off,
     to_forwards,
     to_https_listen,
     to_https_public,
-    to_interface,
-    to_lane,
-    to_level,
     to_listen,
+    to_prefix,
+    to_proxy,
+    to_publics,
+    to_socks,
+    to_via,
+)
+from vswitch.config.quantities import (
+    to_connection_limit,
+    to_duration,
+    to_duration_or_off,
     to_log_days,
     to_log_size,
     to_member_limit,
     to_mtu,
-    to_name,
-    to_networks,
     to_optional_duration,
-    to_optional_interface,
     to_optional_mtu,
+)
+from vswitch.config.sources import option, rare, shortened
+from vswitch.config.words import (
+    to_accept_ra,
+    to_bool,
+    to_interface,
+    to_lane,
+    to_level,
+    to_name,
+    to_optional_interface,
     to_optional_name,
     to_optional_path,
     to_path,
     to_path_wish,
     to_post_quantum,
-    to_prefix,
-    to_proxy,
-    to_publics,
-    to_resolvers,
-    to_routes,
-    to_socks,
-    to_subnet,
     to_texts,
     to_user,
-    to_via,
-    to_wish,
 )
-from vswitch.config.places import Forward, Place
-from vswitch.config.sources import option, shortened
 from vswitch.errors import NotFound
 from vswitch.frames.ethernet import MAX_MTU, MIN_MTU
 from vswitch.state import DEFAULT_NETWORK, StateDir, default_state_dir, file_error
@@ -76,9 +84,9 @@ TABLES = (*NETWORK_TABLES, "api", "exec", "https", "join", "network", "proxy", "
 
 DEFAULT_MTU = 1500  # bytes of payload: what every Ethernet carries
 
-_PROXY = option("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT")
-_USER = option("when started as root, be this user, with the capabilities needed", "USER")
-_PROXY_CREDENTIALS = option("file with USER:PASSWORD for the proxy, of mode 0600", "FILE")
+_PROXY = rare("HTTP proxy for HTTPS (what HTTPS_PROXY says)", "http://HOST:PORT")
+_USER = rare("when started as root, be this user, with the capabilities needed", "USER")
+_PROXY_CREDENTIALS = rare("file with USER:PASSWORD for the proxy, of mode 0600", "FILE")
 
 
 def _default_state() -> Path:
@@ -92,7 +100,7 @@ class StateConfig:
     state: Path = field(
         default=Factory(_default_state),
         converter=to_path,
-        metadata=option("directory of keys, members and sockets", "DIR"),
+        metadata=rare("directory of keys, members and sockets", "DIR"),
     )
 
     @property
@@ -113,7 +121,7 @@ class _NetworkChoice:
     network: str = field(
         default=DEFAULT_NETWORK,
         converter=to_name,
-        metadata=option("which network of the switch on this host (default)", "NAME"),
+        metadata=rare("which network of the switch on this host (default)", "NAME"),
     )
 
 
@@ -122,7 +130,7 @@ class _Handshakes:
     pq: str = field(
         default="auto",
         converter=to_post_quantum,
-        metadata=option(
+        metadata=rare(
             "ML-KEM-768 in handshakes: auto (where both sides have it), require, or off (auto)",
             "auto|require|off",
         ),
@@ -235,27 +243,27 @@ class ServiceConfig(StateConfig, _Handshakes):
     log_level: str = field(
         default="info",
         converter=to_level,
-        metadata=option("trace, debug, info, warning or error (info)", "LEVEL"),
+        metadata=rare("trace, debug, info, warning or error (info)", "LEVEL"),
     )
     log_file: Path | None = field(
         default=None,
         converter=to_optional_path,
-        metadata=option("write the log here too, a new file every midnight", "FILE"),
+        metadata=rare("write the log here too, a new file every midnight", "FILE"),
     )
     log_days: int = field(
         default=14,
         converter=to_log_days,
-        metadata=option("old log files to keep, 0 for all (14)", "N"),
+        metadata=rare("old log files to keep, 0 for all (14)", "N"),
     )
     log_size: int = field(
         default=0,
         converter=to_log_size,
-        metadata=option("put the file aside at this size, too: 10M; 0 for never (0)", "BYTES"),
+        metadata=rare("put the file aside at this size, too: 10M; 0 for never (0)", "BYTES"),
     )
     log_only_file: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("write the log to the file alone", kind="switch"),
+        metadata=rare("write the log to the file alone", kind="switch"),
     )
 
 
@@ -264,22 +272,22 @@ class _TapConfig:
     """Options of the TAP on this host."""
 
     dev: str = field(
-        default="vsw0", converter=to_interface, metadata=option("name of the TAP (vsw0)", "IFNAME")
+        default="vsw0", converter=to_interface, metadata=rare("name of the TAP (vsw0)", "IFNAME")
     )
     bridge: str | None = field(
         default=None,
         converter=to_optional_interface,
-        metadata=option("put the TAP into this bridge, or into one with this interface", "IFNAME"),
+        metadata=option("bridge the TAP with this: a bridge, or an interface", "IFNAME"),
     )
     bridge_dhcp: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("let DHCP pass between the bridge and the switch", kind="switch"),
+        metadata=rare("let DHCP pass between the bridge and the switch", kind="switch"),
     )
     bridge_ra: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("let IPv6 router advertisements pass there, too", kind="switch"),
+        metadata=rare("let IPv6 router advertisements pass there, too", kind="switch"),
     )
 
 
@@ -295,17 +303,17 @@ class NetworkConfig(_TapConfig):
     mtu: int = field(
         default=DEFAULT_MTU,
         converter=to_mtu,
-        metadata=option(f"payload of the largest frame, {MIN_MTU} to {MAX_MTU} (1500)", "BYTES"),
+        metadata=rare(f"payload of the largest frame, {MIN_MTU} to {MAX_MTU} (1500)", "BYTES"),
     )
     max_members: int = field(
         default=1024,
         converter=to_member_limit,
-        metadata=option("refuse more members than this (1024)", "N"),
+        metadata=rare("refuse more members than this (1024)", "N"),
     )
     local_port: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("plug this host in too, with a TAP (see --dev, --bridge)", kind="switch"),
+        metadata=option("plug this host in too, with a TAP", kind="switch"),
     )
 
 
@@ -335,7 +343,7 @@ class ServeConfig(ServiceConfig, NetworkConfig):
     foreign: tuple[str, ...] = field(
         default=(),
         converter=to_texts,
-        metadata=option(
+        metadata=rare(
             "a port for what speaks no vswitch, in plain text: udp://:9999, tcp://:8080; may be "
             "repeated, and [[foreign]] in a file says more",
             "URL",
@@ -354,24 +362,24 @@ class ServeConfig(ServiceConfig, NetworkConfig):
     https_certificate: Path | None = field(
         default=None,
         converter=to_optional_path,
-        metadata=option("its certificate, PEM (a self-signed one)", "FILE", at="https.certificate"),
+        metadata=rare("its certificate, PEM (a self-signed one)", "FILE", at="https.certificate"),
     )
     https_key: Path | None = field(
         default=None,
         converter=to_optional_path,
-        metadata=option("the key of that, PEM", "FILE", at="https.key"),
+        metadata=rare("the key of that, PEM", "FILE", at="https.key"),
     )
     https_prefix: str = field(
         default="",
         converter=to_prefix,
-        metadata=option(
+        metadata=rare(
             "the path below which it is, where others share the host", "/PATH", at="https.prefix"
         ),
     )
     https_public: str | None = field(
         default=None,
         converter=to_https_public,
-        metadata=option(
+        metadata=rare(
             "where members reach it (at --public): what invites say",
             "https://...",
             at="https.public",
@@ -381,7 +389,7 @@ class ServeConfig(ServiceConfig, NetworkConfig):
         default=None,
         converter=to_api_listen,
         metadata=option(
-            "the API, in plain HTTP for this host alone: 127.0.0.1:7480",
+            "the API, in HTTP for this host alone: 127.0.0.1:7480",
             "ADDR:PORT",
             at="api.listen",
         ),
@@ -389,7 +397,7 @@ class ServeConfig(ServiceConfig, NetworkConfig):
     api_https: bool = field(
         default=True,
         converter=to_bool,
-        metadata=option(
+        metadata=rare(
             "on: [https] has the API, too, where the file has a table [api]; or off (on)",
             "on|off",
             at="api.https",
@@ -399,7 +407,7 @@ class ServeConfig(ServiceConfig, NetworkConfig):
     silent: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("do not tell members of a session that a restart has lost", kind="switch"),
+        metadata=rare("do not tell members of a session that a restart has lost", kind="switch"),
     )
 
 
@@ -407,6 +415,9 @@ class ServeConfig(ServiceConfig, NetworkConfig):
 class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     """Options of `join`, and the invite string if one was given."""
 
+    table: ClassVar[str] = "join"  # of a file
+    # Names of those that flags and variables have said; None: nobody knows.
+    given: frozenset[str] | None = field(default=None, repr=False, eq=False)
     name: str = field(
         converter=to_name,
         metadata=option("this member's name: a-z, 0-9, '-' (the string's)", "NAME"),
@@ -415,12 +426,12 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     address: str = field(
         default="auto",
         converter=to_wish,
-        metadata=option("auto (the switch gives one), none, or ADDRESS/PREFIX (auto)", "WISH"),
+        metadata=option("auto (from the switch), none, or ADDRESS/PREFIX (auto)", "WISH"),
     )
     allow_network: tuple[Network, ...] = field(
         default=(),
         converter=to_networks,
-        metadata=option(
+        metadata=rare(
             "let the LAN be of this network: another than before, or a public one; may be repeated",
             "CIDR",
             kind="list",
@@ -429,12 +440,12 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     no_dns: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("leave the resolver of this host alone", kind="switch"),
+        metadata=rare("leave the resolver of this host alone", kind="switch"),
     )
     allow_domain: tuple[str, ...] = field(
         default=(),
         converter=to_domains,
-        metadata=option(
+        metadata=rare(
             "let the LAN have the names of this domain: one that is not private, or that this host"
             " has from elsewhere, too; may be repeated",
             "DOMAIN",
@@ -444,7 +455,7 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     advertise: tuple[Network, ...] = field(
         default=(),
         converter=to_routes,
-        metadata=option(
+        metadata=rare(
             "be the way to this network behind this host, or exit: to the Internet, once the "
             "switch's operator approves it; may be repeated",
             "CIDR",
@@ -464,17 +475,17 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     exit_node: str = field(
         default="",
         converter=to_optional_name,
-        metadata=option("the member through which this host reaches the Internet", "NAME"),
+        metadata=option("member through which this host reaches the Internet", "NAME"),
     )
     mtu: int | None = field(
         default=None,
         converter=to_optional_mtu,
-        metadata=option(f"{MIN_MTU} to {MAX_MTU} (what the switch says)", "BYTES"),
+        metadata=rare(f"{MIN_MTU} to {MAX_MTU} (what the switch says)", "BYTES"),
     )
     accept_ra: str = field(
         default="addresses",
         converter=to_accept_ra,
-        metadata=option(
+        metadata=rare(
             "of IPv6 router advertisements of the LAN: off (nothing), addresses, or on (addresses"
             " and the way to the Internet, too) (addresses)",
             "WISH",
@@ -483,12 +494,12 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     offload: bool = field(
         default=True,
         converter=to_bool,
-        metadata=option("on: carry large frames of the kernel whole; or off (on)", "on|off"),
+        metadata=rare("on: carry large frames of the kernel whole; or off (on)", "on|off"),
     )
     lane: str = field(
         default="kcp",
         converter=to_lane,
-        metadata=option(
+        metadata=rare(
             "kcp: nothing is lost; datagram: nothing is repeated; auto: by the path (kcp)",
             "kcp|datagram|auto",
         ),
@@ -496,7 +507,7 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     path: str = field(
         default="auto",
         converter=to_path_wish,
-        metadata=option(
+        metadata=rare(
             "auto: UDP, or HTTPS where that does not pass; udp; https (auto)", "auto|udp|https"
         ),
     )
@@ -507,18 +518,18 @@ class JoinConfig(ServiceConfig, _TapConfig, _NetworkChoice):
     via: str | None = field(
         default=None,
         converter=to_via,
-        metadata=option("no session: plain frames to udp://HOST:PORT, tcp:// or kcp://", "URL"),
+        metadata=rare("no session: plain frames to udp://HOST:PORT, tcp:// or kcp://", "URL"),
     )
     bind: str | None = field(
         default=None,
         converter=to_bind,
-        metadata=option("local address or interface for the underlay, or ask", "ADDR|IFNAME"),
+        metadata=rare("local address or interface for the underlay, or ask", "ADDR|IFNAME"),
     )
     user: str | None = field(default=None, converter=to_user, metadata=_USER)
     once: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("end when the first connection fails or ends", kind="switch"),
+        metadata=rare("end when the first connection fails or ends", kind="switch"),
     )
 
 
@@ -535,7 +546,7 @@ class SandboxConfig(JoinConfig):
     accept_routes: tuple[Network, ...] = field(
         default=WAY_OUT,
         converter=to_accepted,
-        metadata=option(
+        metadata=rare(
             "routes behind other members: off, private, all, or those within a network, which may "
             "be repeated (all)",
             "WISH|CIDR",
@@ -550,7 +561,7 @@ class SandboxConfig(JoinConfig):
     accept_ra: str = field(
         default="on",
         converter=to_accept_ra,
-        metadata=option(
+        metadata=rare(
             "of IPv6 router advertisements of the LAN: off (nothing), addresses, or on (addresses"
             " and the way to the Internet, too) (on)",
             "WISH",
@@ -562,6 +573,7 @@ class SandboxConfig(JoinConfig):
 class ExecConfig(SandboxConfig):
     """Options of `exec`."""
 
+    table: ClassVar[str] = "exec"
     shell: bool = field(
         default=False,
         converter=to_bool,
@@ -575,12 +587,12 @@ class ExecConfig(SandboxConfig):
     root: bool = field(
         default=False,
         converter=to_bool,
-        metadata=option("be root inside, for programs that look at the user id", kind="switch"),
+        metadata=rare("be root inside, for programs that look at the user id", kind="switch"),
     )
     log_level: str = field(
         default="warning",
         converter=to_level,
-        metadata=option("trace, debug, info, warning or error (warning)", "LEVEL"),
+        metadata=rare("trace, debug, info, warning or error (warning)", "LEVEL"),
     )
 
 
@@ -588,12 +600,13 @@ class ExecConfig(SandboxConfig):
 class ProxyConfig(SandboxConfig):
     """Options of `proxy`. Times are in seconds, infinite for none."""
 
+    table: ClassVar[str] = "proxy"
     socks: tuple[Place, ...] = field(
         default=(),
         converter=to_socks,
         metadata=option(
-            "SOCKS5 for programs here, TCP and UDP, names of the LAN (at 127.0.0.1); ADDR:PORT,"
-            " or the /PATH of a Unix socket; may be repeated",
+            "SOCKS5 for programs here, TCP and UDP, names of the LAN (at 127.0.0.1); may be "
+            "repeated",
             "[ADDR:]PORT",
             kind="list",
         ),
@@ -601,13 +614,13 @@ class ProxyConfig(SandboxConfig):
     socks_users: Path | None = field(
         default=None,
         converter=to_optional_path,
-        metadata=option("ask for one of these: lines of USER:PASSWORD in a file", "FILE"),
+        metadata=rare("ask for one of these: lines of USER:PASSWORD in a file", "FILE"),
     )
     forward: tuple[Forward, ...] = field(
         default=(),
         converter=to_forwards,
         metadata=option(
-            "what comes here goes on to the LAN; udp: in front for UDP; may be repeated",
+            "what comes here goes on to the LAN; may be repeated",
             "[ADDR:]PORT=NAME:PORT",
             kind="list",
         ),
@@ -616,8 +629,7 @@ class ProxyConfig(SandboxConfig):
         default=(),
         converter=to_forwards,
         metadata=option(
-            "what comes to this member's PORT on the LAN goes on to here; udp: in front for UDP;"
-            " may be repeated",
+            "what comes to this member's PORT on the LAN goes on to here; may be repeated",
             "PORT=ADDR:PORT",
             kind="list",
         ),
@@ -625,20 +637,20 @@ class ProxyConfig(SandboxConfig):
     max_connections: int = field(
         default=1024,
         converter=to_connection_limit,
-        metadata=option("more at once are refused (1024)", "N"),
+        metadata=rare("more at once are refused (1024)", "N"),
     )
     max_associations: int = field(
         default=512,
         converter=to_connection_limit,
-        metadata=option("the same of UDP clients (512)", "N"),
+        metadata=rare("the same of UDP clients (512)", "N"),
     )
     idle: float = field(
         default=3 * 3600.0,
         converter=to_duration_or_off,
-        metadata=option("end a connection that has been silent for so long; or off (3h)", "TIME"),
+        metadata=rare("end a connection that has been silent for so long; or off (3h)", "TIME"),
     )
     udp_idle: float = field(
         default=120.0,
         converter=to_duration_or_off,
-        metadata=option("forget a UDP client that has been silent for so long (2m)", "TIME"),
+        metadata=rare("forget a UDP client that has been silent for so long (2m)", "TIME"),
     )

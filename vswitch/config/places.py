@@ -11,20 +11,29 @@ And where services are published, and where on the LAN they are:
     NAME:PORT                a member, or an address
     tcp://:FIRST-LAST        a range of ports, in either
 
+And where a switch listens, where it is reached, and by which proxy: `HOST:PORT`.
+
 Pure. Error contract: `ValueError` with the reason alone.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 
-from vswitch.addresses import HostPort, check_name
+from vswitch.addresses import MAX_PLACES, HostPort, check_name, parse_https, parse_prefix
+from vswitch.config.words import NONE, listed, to_interface, to_text
+
+T = TypeVar("T")
 
 LOOPBACK: Final = "127.0.0.1"
 _UDP: Final = "udp:"
+MAX_LISTENERS: Final = 16  # sockets of a switch
+_PLACES_LIMIT: Final = 64  # listeners of a proxy, of one kind
 MAX_PUBLISHED_PORTS: Final = 1024  # of one rule: each is a socket and a task
 _SCHEMES: Final = {"tcp": False, "udp": True}
 _PATH_BYTES: Final = 107  # sun_path of unix(7), without the final zero
@@ -110,6 +119,29 @@ def _path(text: str, udp: bool) -> Place:
     return Place(path=text)
 
 
+def to_socks(value: str | Sequence[str | Place]) -> tuple[Place, ...]:
+    """Where a proxy listens for SOCKS clients: a list, or text with spaces or commas."""
+    return tuple(each if isinstance(each, Place) else parse_socks(each) for each in _several(value))
+
+
+def to_forwards(value: str | Sequence[str | Forward]) -> tuple[Forward, ...]:
+    """What a proxy listens at, and where that goes: a list, or text with spaces or commas."""
+    return tuple(
+        each if isinstance(each, Forward) else parse_forward(each) for each in _several(value)
+    )
+
+
+def _several(value: str | Sequence[T]) -> Sequence[str | T]:
+    if isinstance(value, str):
+        value = [] if value.lower() in NONE else listed(value)  # type: ignore[assignment]
+    if not isinstance(value, list | tuple) or len(value) > _PLACES_LIMIT:
+        raise ValueError(f"must be a list of {_PLACES_LIMIT} at most")
+    for each in value:
+        if not isinstance(each, Place | Forward):
+            to_text(each)
+    return value
+
+
 @frozen
 class Listen:
     """Where the host listens. `host` is an IP address, "" for all; `first` to `last` are ports."""
@@ -147,7 +179,8 @@ class Target:
 
 
 def _takes(one: str, other: str) -> bool:
-    return one in ("", other) or (one == "0.0.0.0" and ":" not in other)
+    """Whether a socket at one address takes what comes to the other."""
+    return one in ("", "::", other) or (one == "0.0.0.0" and ":" not in other)
 
 
 def _place(host: str, first: int, last: int) -> str:
@@ -196,3 +229,127 @@ def parse_target(text: str) -> Target:
 def is_address(host: str) -> bool:
     """Whether it is an IP address; a name has no colon, and does not end in digits alone."""
     return ":" in host or host.rpartition(".")[2].isdigit()
+
+
+def to_published(value: str | Listen) -> Listen:
+    """Where a service is published."""
+    return value if isinstance(value, Listen) else parse_published(to_text(value))
+
+
+def to_target(value: str | Target) -> Target:
+    """Where a published service is on the LAN."""
+    return value if isinstance(value, Target) else parse_target(to_text(value))
+
+
+def to_listen(value: str | HostPort | Sequence[str | HostPort]) -> tuple[HostPort, ...]:
+    """Local UDP addresses: one, a list, or text with commas or spaces."""
+    if isinstance(value, str):
+        value = listed(value)
+    places = tuple(map(_listener, value if isinstance(value, list | tuple) else [value]))
+    if not 0 < len(places) <= MAX_LISTENERS:
+        raise ValueError(f"listen at one place, and at {MAX_LISTENERS} at most")
+    for one, other in permutations(places, 2):
+        if one.port == other.port != 0 and _takes(one.host, other.host):
+            # The kernel would say that the port is in use, and not by whom.
+            raise ValueError(f"{one} takes what comes to {other}, too: leave one out")
+    return places
+
+
+def _listener(value: object) -> HostPort:
+    """Without a host it is `::`, which takes IPv4 as well."""
+    where = value if isinstance(value, HostPort) else HostPort.parse(to_text(value))
+    if not where.host:
+        return HostPort("::", where.port)
+    try:
+        address = ipaddress.ip_address(where.host)
+    except ValueError:
+        raise ValueError("listen on an IP address of this host, or on [::]") from None
+    if address.is_link_local and address.version == 6 and "%" not in where.host:
+        raise ValueError(f"say on which interface {address} is: [{address}%IFNAME]:PORT")
+    return where
+
+
+def to_https_listen(value: str | HostPort | None) -> HostPort | None:
+    """Where a switch listens for HTTPS: one TCP address of this host; None for nowhere."""
+    return None if value is None else _listener(value)
+
+
+def to_api_listen(value: str | HostPort | None) -> HostPort | None:
+    """Where the API is in plain text: an address of this host that nobody else can reach."""
+    if value is None:
+        return None
+    where = _listener(value)
+    try:
+        loopback = ipaddress.ip_address(where.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError(
+            "plain HTTP is for this host alone: write 127.0.0.1:PORT or [::1]:PORT; others come "
+            "by [https], which has the API where there is a table [api]"
+        )
+    return where
+
+
+def to_bind(value: str | None) -> str | None:
+    """A local IP address or an interface; None leaves the choice to the routing table."""
+    if value is None:
+        return None
+    try:
+        return str(ipaddress.ip_address(to_text(value)))
+    except ValueError:
+        return to_interface(value)
+
+
+def to_public(value: str | HostPort | None) -> HostPort | None:
+    """`HOST[:PORT]`; port 0 stands for the port that the switch listens on."""
+    if value is None or isinstance(value, HostPort):
+        return value
+    where = HostPort.parse(to_text(value), default_port=0)
+    if not where.host:
+        raise ValueError("the host is missing: write HOST or HOST:PORT")
+    return where
+
+
+def to_publics(value: str | HostPort | Sequence[str | HostPort]) -> tuple[HostPort, ...]:
+    """As `to_public`: one, a list, or text with commas or spaces; each once."""
+    if isinstance(value, str):
+        value = listed(value)
+    places = map(to_public, value if isinstance(value, list | tuple) else [value])
+    found = tuple(dict.fromkeys(each for each in places if each is not None))
+    if len(found) > MAX_PLACES:
+        raise ValueError(f"members try {MAX_PLACES} places at most")
+    return found
+
+
+def to_https_public(value: str | None) -> str | None:
+    """Where members reach a switch over HTTPS, as `parse_https` has it."""
+    return None if value is None else parse_https(to_text(value))
+
+
+def to_prefix(value: str) -> str:
+    """The path below which the HTTPS side of a switch is."""
+    return parse_prefix(to_text(value))
+
+
+def to_via(value: str | None) -> str | None:
+    """A switch that is reached in plain text: `udp://HOST:PORT`, `tcp:` or `kcp:`."""
+    if value is None:
+        return None
+    scheme, _, rest = to_text(value).partition("://")
+    if scheme not in ("udp", "tcp", "kcp"):
+        raise ValueError("write udp://HOST:PORT, tcp://HOST:PORT or kcp://HOST:PORT")
+    where = HostPort.parse(rest)
+    if not where.host or not where.port:
+        raise ValueError(f"write {scheme}://HOST:PORT")
+    return f"{scheme}://{where}"
+
+
+def to_proxy(value: str | HostPort | None) -> HostPort | None:
+    """An HTTP proxy, `http://HOST[:PORT]` or `HOST[:PORT]`; port 0 stands for the usual one."""
+    if value is None or isinstance(value, HostPort):
+        return value
+    text = to_text(value).removeprefix("http://").removesuffix("/")
+    if "@" in text:
+        raise ValueError("a password is for a file: see --proxy-credentials")
+    return to_public(text)

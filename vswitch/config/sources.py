@@ -12,11 +12,10 @@ variable, or file and TOML path), the value, and the reason.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -27,6 +26,7 @@ from vswitch.logs import clean
 T = TypeVar("T")
 Source: TypeAlias = Path | Document  # of tables
 
+_MESSAGE = 1000  # characters of a line about what is wrong
 _FILE_BYTES = 1 << 20  # a configuration file has a few hundred bytes; this is some other file
 
 
@@ -39,6 +39,7 @@ class Option:
     kind: str = "text"  # "switch": a flag without a value; "list": one that may be given again
     in_file: bool = True
     at: str | None = None  # TABLE.KEY in a file, for a key that is not in the command's own table
+    rare: bool = False  # not needed at first: `--help` leaves it out
 
 
 def option(
@@ -53,6 +54,12 @@ def option(
     return {"option": Option(help, metavar, kind, in_file, at)}
 
 
+def rare(help: str, metavar: str | None = None, **more: Any) -> dict[str, Any]:
+    """The same of one that is rare."""
+    made: Option = option(help, metavar, **more)["option"]
+    return {"option": attrs.evolve(made, rare=True)}
+
+
 def options_of(cls: type[attrs.AttrsInstance]) -> dict[str, Option]:
     """The options of a class by field name, in the order of declaration."""
     return {
@@ -62,20 +69,24 @@ def options_of(cls: type[attrs.AttrsInstance]) -> dict[str, Option]:
     }
 
 
-def add_flags(parser: argparse.ArgumentParser, cls: type[attrs.AttrsInstance]) -> None:
+class TakesFlags(Protocol):
+    """The parser of a command."""
+
+    def add_argument(self, *names: str, rare: bool, **how: Any) -> object:
+        """As argparse has it; `rare`: left out of `--help`."""
+
+
+def add_flags(parser: TakesFlags, cls: type[attrs.AttrsInstance]) -> None:
     """Give the parser one flag for each option; what was not given is None in the result."""
     inherited = {field.name: field.inherited for field in attrs.fields(cls)}
     # What makes the command itself comes first, what many commands have comes last.
     for name, entry in sorted(options_of(cls).items(), key=lambda item: inherited[item[0]]):
         if entry.kind == "switch":
-            parser.add_argument(
-                flag_of(name), dest=name, action="store_const", const="true", help=entry.help
-            )
+            how: dict[str, Any] = {"action": "store_const", "const": "true"}
         else:
             action = "append" if entry.kind == "list" else "store"
-            parser.add_argument(
-                flag_of(name), dest=name, action=action, metavar=entry.metavar, help=entry.help
-            )
+            how = {"action": action, "metavar": entry.metavar}
+        parser.add_argument(flag_of(name), dest=name, help=entry.help, rare=entry.rare, **how)
 
 
 def flag_of(name: str) -> str:
@@ -261,6 +272,11 @@ def unknown(key: str, known: Collection[str], what: str) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
     return f"unknown {what} {shortened(key)}: {hint}"
+
+
+def bounded(problems: str) -> str:
+    """Lines that may quote what somebody has sent: printable, and each of bounded length."""
+    return "\n".join(clean(line)[:_MESSAGE] for line in problems.splitlines())
 
 
 def shortened(value: object) -> str:

@@ -29,7 +29,7 @@ from typing import Protocol
 import trio
 from attrs import frozen
 
-from vswitch.config.converters import INTERFACE_CHARS
+from vswitch.config.words import INTERFACE_CHARS
 from vswitch.devices import netlink
 from vswitch.devices.carried import apply, carried
 from vswitch.devices.home_filter import HomeFilter

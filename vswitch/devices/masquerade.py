@@ -26,7 +26,7 @@ from ipaddress import collapse_addresses, ip_network
 from pathlib import Path
 from typing import Final
 
-from vswitch.config.converters import Network
+from vswitch.config.addressing import Network
 from vswitch.errors import PrivilegeError, VswitchError
 
 _NET: Final = Path("/proc/sys/net")

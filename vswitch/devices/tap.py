@@ -35,7 +35,8 @@ import attrs
 import trio
 
 from transport.platform import LINUX
-from vswitch.config.converters import to_interface, to_mtu
+from vswitch.config.quantities import to_mtu
+from vswitch.config.words import to_interface
 from vswitch.devices import netlink
 from vswitch.devices.host_interface import HostFacts
 from vswitch.devices.routing import NOTHING, Routing, apply

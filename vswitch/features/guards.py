@@ -39,8 +39,9 @@ from ipaddress import ip_address, ip_network
 
 import attrs
 
-from vswitch.config.converters import to_addresses, to_bool, to_optional_bool
+from vswitch.config.addressing import to_addresses
 from vswitch.config.sources import option
+from vswitch.config.words import to_bool, to_optional_bool
 from vswitch.features.base import Feature, Stages
 from vswitch.features.macs import MacSettings
 from vswitch.features.trust import GuardSwitchSettings, Served

@@ -28,7 +28,7 @@ import attrs
 import trio
 
 from transport.emulation import Direction, PathSpec
-from vswitch.config.converters import to_duration, to_rate, to_seconds
+from vswitch.config.quantities import to_duration, to_rate, to_seconds
 from vswitch.errors import ConfigError
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.load import load_of

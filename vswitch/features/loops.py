@@ -40,8 +40,8 @@ from collections.abc import Mapping
 import attrs
 import trio
 
-from vswitch.config.converters import to_bool, to_optional_bool
 from vswitch.config.sources import option
+from vswitch.config.words import to_bool, to_optional_bool
 from vswitch.features.base import Feature, Stages
 from vswitch.features.guards import GuardSettings
 from vswitch.features.storms import StormDrop

@@ -26,15 +26,10 @@ from collections.abc import Mapping
 
 import attrs
 
-from vswitch.config.converters import (
-    parse_station,
-    to_bool,
-    to_mac_limit,
-    to_macs,
-    to_optional_duration,
-    to_stations,
-)
+from vswitch.config.addressing import parse_station, to_macs, to_stations
+from vswitch.config.quantities import to_mac_limit, to_optional_duration
 from vswitch.config.sources import option
+from vswitch.config.words import to_bool
 from vswitch.errors import ConfigError, NotFound, Problem
 from vswitch.features.base import ANY_PORT, Feature, Stages
 from vswitch.features.trust import GuardSwitchSettings, TrustSettings

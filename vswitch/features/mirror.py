@@ -16,8 +16,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from vswitch.config.converters import to_port_names
 from vswitch.config.sources import option
+from vswitch.config.words import to_port_names
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT, Feature, Stages
 from vswitch.frames.load import load_of

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 import attrs
 
 from vswitch.addresses import mac_from_key
-from vswitch.config.converters import to_bool
 from vswitch.config.sources import option
+from vswitch.config.words import to_bool
 from vswitch.errors import BadRecord
 from vswitch.features.base import Feature, Stages
 from vswitch.features.snooping import Query, Snooping

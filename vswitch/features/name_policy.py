@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from vswitch.config.converters import to_optional_domains
+from vswitch.config.addressing import to_optional_domains
 from vswitch.config.sources import option
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import attrs
 
-from vswitch.config.converters import to_frame_rate, to_rate
+from vswitch.config.quantities import to_frame_rate, to_rate
 from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.load import load_of, wire_bytes

@@ -22,9 +22,9 @@ from typing import Any
 import attrs
 from attrs import Factory, frozen
 
-from vswitch.config.converters import to_port_name
 from vswitch.config.networks import below, tables_of
 from vswitch.config.sources import Source, options_of, shortened, structure
+from vswitch.config.words import to_port_name
 from vswitch.errors import ConfigError
 from vswitch.features.base import ANY_PORT
 from vswitch.features.loops import LoopSettings

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from vswitch.config.converters import to_frame_limit
+from vswitch.config.quantities import to_frame_limit
 from vswitch.config.sources import option
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import BROADCAST, ETHERNET_HEADER_SIZE, HEAD_SIZE, max_frame, vlan_of

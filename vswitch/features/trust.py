@@ -7,8 +7,8 @@ from ipaddress import IPv6Network
 
 import attrs
 
-from vswitch.config.converters import to_bool
 from vswitch.config.sources import option
+from vswitch.config.words import to_bool
 
 
 @attrs.frozen(kw_only=True, slots=False)

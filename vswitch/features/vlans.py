@@ -31,8 +31,9 @@ from collections.abc import Mapping
 
 import attrs
 
-from vswitch.config.converters import to_bool, to_vlan, to_vlans
+from vswitch.config.addressing import to_vlan, to_vlans
 from vswitch.config.sources import option
+from vswitch.config.words import to_bool
 from vswitch.features.base import Feature, Stages
 from vswitch.frames.ethernet import TAG_SIZE, VLAN_TAGS, parse_vlans
 from vswitch.frames.headers import frame_at

@@ -20,16 +20,12 @@ from typing import Any, Final, Protocol, TypeAlias
 from attrs import evolve, field, frozen
 
 from vswitch.addresses import HostPort
-from vswitch.config.converters import (
-    to_duration_or_off,
-    to_optional_mtu,
-    to_optional_name,
-    to_public,
-    whole,
-)
 from vswitch.config.networks import below, tables_of
 from vswitch.config.options import DEFAULT_MTU
+from vswitch.config.places import to_public
+from vswitch.config.quantities import to_duration_or_off, to_optional_mtu, whole
 from vswitch.config.sources import Source, option, structure
+from vswitch.config.words import to_optional_name
 from vswitch.errors import ConfigError
 from vswitch.foreign.datagrams import DatagramDevice
 from vswitch.foreign.formats import QemuStream

@@ -156,6 +156,11 @@ class HostLink:
         await trio.lowlevel.checkpoint()
         return said_events(self.events, args)
 
+    async def go_by(self, config: JoinConfig) -> None:
+        """Other routes are wished for."""
+        self.routes.config = config
+        await self.routes.look_again()
+
     async def keep_clear(self, hosts: list[str]) -> None:
         """Take the address from the interface if the switch, sought at these addresses, would be
         behind it: what leads to the switch would wait for the switch.

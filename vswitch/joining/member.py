@@ -25,9 +25,10 @@ import trio
 from attrs import evolve
 
 from transport import Channel, PublicKey
-from vswitch.addresses import WAY_OUT, HostPort, mac_from_key
-from vswitch.api.member import Handlers, member_api
+from vswitch.addresses import HostPort, mac_from_key
+from vswitch.api.member import member_api
 from vswitch.api.socket import refuse_second, serve_control
+from vswitch.api.table import Verbs
 from vswitch.config.options import JoinConfig
 from vswitch.devices import netlink
 from vswitch.devices.bridge import OpenInterface
@@ -45,6 +46,7 @@ from vswitch.errors import (
 from vswitch.frames.ethernet import format_mac
 from vswitch.joining import profiles, proxies
 from vswitch.joining.backoff import CAP, FIRST, SOON, Backoff
+from vswitch.joining.configuration import MemberConfiguration, check_routes
 from vswitch.joining.connection import Connection, Lost, Replaced, Restarting
 from vswitch.joining.host_changes import Look, WayWatch, watch_sleep
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
@@ -93,12 +95,10 @@ async def join(
     a proxy on this membership; `on_state` is told in words how the connection is when it changes.
     """
     await trio.to_thread.run_sync(refuse_second, config.files.join_socket(config.name))
+    check_routes(config)
     if config.via is not None:
-        if config.advertise or config.exit_node:
-            raise ConfigError("--advertise and --exit-node are told to a switch, not with --via")
         await join_via(config, config.via, open_interface, task_status, listeners, on_state)
         return
-    _check_routes(config)
     if config.bridge is not None and config.address not in ("auto", "none"):
         raise ConfigError("--address and --bridge: a bridge port has no address of its own")
     profile = await trio.to_thread.run_sync(profiles.resolve, config)
@@ -118,26 +118,19 @@ async def join(
             link.listeners, link.on_state = listeners, on_state
             member = Member(config, profile, link, partial(_look, config.bind), run_pipe, places)
             path = config.files.join_socket(config.name)
-            told: Handlers = {
+            told: Verbs = {
                 "status": member.status,
                 "peers": member.peers,
                 "events": link.said_events,
             }
-            await nursery.start(serve_control, path, member_api(config.files, told))
+            configuration = MemberConfiguration(config, member.go_by)
+            api = member_api(config.files, told, configuration)
+            await nursery.start(serve_control, path, api)
             nursery.start_soon(watch_sleep, member.woke)
             nursery.start_soon(watch_network, member.network_changed)
             if config.advertise:
                 nursery.start_soon(link.routes.keep_gateway)
             await member.run()
-
-
-def _check_routes(config: JoinConfig) -> None:
-    if config.bridge is not None and (config.advertise or config.exit_node):
-        raise ConfigError("--bridge has no routes: what is behind a bridge is in the LAN already")
-    if config.exit_node and any(each in WAY_OUT for each in config.advertise):
-        raise ConfigError("--exit-node and --advertise exit: the way out cannot be another's")
-    if config.exit_node == config.name:
-        raise ConfigError(f"--exit-node {config.name}: that is this member itself")
 
 
 def places_beside(
@@ -245,6 +238,11 @@ class Member:
             finally:
                 self._channel = None
             await self._wait(pause, mended=mended)
+
+    async def go_by(self, config: JoinConfig) -> None:
+        """Options that hold at once are others; all else is as it was."""
+        self._config = config
+        await self._link.go_by(config)
 
     @property
     def switch_key(self) -> PublicKey:

@@ -78,7 +78,7 @@ class Routes:
         """`tell` logs what a switch can cause as often as it likes."""
         # Where the switch is reached: what must not lead through the LAN.
         self.find_switch: Callable[[], Awaitable[list[Address]]] = _nowhere
-        self._config = config
+        self.config = config  # another one holds from the next `look_again` on
         self._interface = interface
         self.tell = tell
         self._told: tuple[Gateway, ...] = ()
@@ -98,7 +98,7 @@ class Routes:
     async def opened(self) -> AsyncIterator[None]:
         """Undo what a killed process has left; and all at the end."""
         if isinstance(self._interface, Routed) and not self._interface.private:
-            config = self._config
+            config = self.config
             await trio.to_thread.run_sync(undo_left_behind, config.files, config.name)
         try:
             yield
@@ -140,7 +140,7 @@ class Routes:
     # --- What this host uses ---
 
     async def _take(self, interface: Routed, host: HostFacts, switch: list[Address]) -> None:
-        config, before = self._config, self._judged
+        config, before = self.config, self._judged
         given6, reason = self._address6, None
         if given6 is not None:
             reason = refuse_address6(given6, host=host, switch=switch)
@@ -160,19 +160,21 @@ class Routes:
             for network in [each for each in judged.refused if ":" in each]:
                 judged.refused[network] = f"this host takes no IPv6 address for it: {reason}"
         wanted = self._routing(judged, own, given6, host, switch)
-        had_way_out = self.way_out
+        had = self._done.out
         try:
-            if wanted.out is not None and not had_way_out and not interface.private:
+            if wanted.out is not None and had is None and not interface.private:
                 await trio.to_thread.run_sync(self._begin_way_out)
             self._done = wanted  # or a part
             await interface.set_routing(wanted)
+            if had is not None and wanted.out is None and not interface.private:
+                await trio.to_thread.run_sync(undo.forget, self._undo(_ROUTES))
             self._failed = None
         except VswitchError as error:
             self._fail("_failed", error)
             with suppress(VswitchError):
                 rest = NOTHING
-                if wanted.out is not None and had_way_out:
-                    rest = Routing(out=attrs.evolve(wanted.out, routes=frozenset()))
+                if had is not None:
+                    rest = Routing(out=attrs.evolve(wanted.out or had, routes=frozenset()))
                 await interface.set_routing(rest)
                 self._done = rest
         if (judged.routes, judged.way_out) != (before.routes, before.way_out):
@@ -204,7 +206,7 @@ class Routes:
 
         routes = frozenset(map(route, judged.routes))
         out = None
-        if judged.way_out or self.way_out:
+        if judged.way_out or (self.config.exit_node and self.way_out):
             pinned = [] if host.apart else [*switch, *host.resolvers]
             sources = () if host.apart else host.addresses
             out = WayOut(frozenset(map(route, judged.way_out)), _far(pinned), _far(sources))
@@ -236,7 +238,7 @@ class Routes:
             async with self._changing:
                 if self._closed or not self._forwards:
                     continue
-                name = self._config.name
+                name = self.config.name
                 if await trio.to_thread.run_sync(masquerade.shown, name) == self._table:
                     continue
                 self.tell("gateway-table-changed", logging.WARNING, member=name)
@@ -245,7 +247,7 @@ class Routes:
     async def _be_gateway(self, host: HostFacts) -> None:
         """Forward what is in force of what this member offers, and nothing when that is nothing."""
         approved = [ip_network(each.network) for each in self._told_of_us()]
-        networks = in_force(self._config.advertise, approved)
+        networks = in_force(self.config.advertise, approved)
         apart = frozenset(each for each in host.networks if each.prefixlen >= NEAR)
         if (networks, apart) == (self._forwards, self._apart) or not (networks or self._forwards):
             return
@@ -270,14 +272,14 @@ class Routes:
             self._forwards = ()
         if self._forwards != before:
             said = " ".join(map(str, self._forwards)) or "none"
-            self.tell("gateway-changed", member=self._config.name, networks=said)
+            self.tell("gateway-changed", member=self.config.name, networks=said)
 
     def _told_of_us(self) -> list[Gateway]:
-        return [each for each in self._told if each.name == self._config.name]
+        return [each for each in self._told if each.name == self.config.name]
 
     def _forward(self, networks: tuple[Network, ...], apart: frozenset[Network]) -> None:
         """In a thread."""
-        name = self._config.name
+        name = self.config.name
         if self._before is None:
             masquerade.refuse_second(name)
             self._before = masquerade.prepare((4, 6))
@@ -288,7 +290,7 @@ class Routes:
     def _stop_forwarding(self) -> None:
         """In a thread."""
         if self._before is not None:
-            masquerade.restore(self._config.name, self._before)
+            masquerade.restore(self.config.name, self._before)
             undo.forget(self._undo(_GATEWAY))
             self._before = None
 
@@ -299,7 +301,7 @@ class Routes:
             try:
                 await leave()
             except VswitchError as error:
-                name = self._config.name
+                name = self.config.name
                 event(log, "routes-left-behind", logging.ERROR, member=name, reason=error)
 
     async def _leave_way_out(self) -> None:
@@ -311,17 +313,17 @@ class Routes:
         self._done = NOTHING
 
     def _undo(self, subject: str) -> Any:
-        return self._config.files.undo(self._config.name, subject)
+        return self.config.files.undo(self.config.name, subject)
 
     def _fail(self, which: str, error: VswitchError) -> None:
         if getattr(self, which) != str(error):
-            name = self._config.name
+            name = self.config.name
             event(log, "routes-failed", logging.WARNING, member=name, reason=error)
         setattr(self, which, str(error))
 
     def status(self) -> dict[str, Any]:
         """What `vswitch.management.status.JoinStatus` has of it."""
-        config, judged = self._config, self._judged
+        config, judged = self.config, self._judged
         refused = dict(judged.refused)
         routes = {} if self._failed else {each.network: _through(each) for each in judged.routes}
         if self._failed:
@@ -330,7 +332,7 @@ class Routes:
             "routes": routes,
             "routes_refused": refused,
             "advertised": {str(each): self._advertised(each) for each in config.advertise},
-            "exit_node": self._exit_node() if config.exit_node else None,
+            "exit_node": self._exit_node() if config.exit_node or self.way_out else None,
         }
 
     def _advertised(self, network: Network) -> str:
@@ -339,7 +341,7 @@ class Routes:
         return "in use" if network in self._forwards else "not approved"
 
     def _exit_node(self) -> str:
-        name, ways = self._config.exit_node, self._judged.way_out
+        name, ways = self.config.exit_node or "none", self._judged.way_out
         if self._failed is not None:
             return f"{name}: {self._failed}{': nothing leaves' if self.way_out else ''}"
         if ways:

@@ -26,8 +26,9 @@ from typing import Final, NoReturn
 import trio
 
 from vswitch.addresses import HostPort, mac_from_key
-from vswitch.api.member import Handlers, member_api
+from vswitch.api.member import member_api
 from vswitch.api.socket import serve_control
+from vswitch.api.table import Verbs
 from vswitch.config.options import JoinConfig
 from vswitch.devices.bridge import OpenInterface
 from vswitch.errors import BadRecord, ConfigError, NotReachable, VswitchError
@@ -35,6 +36,7 @@ from vswitch.foreign.kinds import KINDS, ForeignDevice
 from vswitch.foreign.streams import ConnectionEnded, StreamDevice
 from vswitch.frames.ethernet import format_mac, is_group, parse_mac
 from vswitch.frames.records import frame_record
+from vswitch.joining.configuration import MemberConfiguration
 from vswitch.joining.echoes import EchoFilter
 from vswitch.joining.host_link import HostLink, contain_faults, open_host_link
 from vswitch.logs import event
@@ -72,8 +74,9 @@ async def join_via(
         ):
             link.listeners, link.on_state = listeners, on_state
             path = config.files.join_socket(config.name)
-            told: Handlers = {"status": link.status, "events": link.said_events}
-            await nursery.start(serve_control, path, member_api(config.files, told))
+            told: Verbs = {"status": link.status, "events": link.said_events}
+            api = member_api(config.files, told, MemberConfiguration(config, link.go_by))
+            await nursery.start(serve_control, path, api)
             await _PlainMember(config, via, link).run()
 
 

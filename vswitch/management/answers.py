@@ -146,10 +146,10 @@ class ConfigSetting:
 
 @frozen(kw_only=True)
 class ConfigState:
-    """All that is said."""
+    """All that is said. `saved_file` is null of a member, which keeps nothing."""
 
     file: str | None
-    saved_file: str
+    saved_file: str | None
     settings: list[ConfigSetting]
 
 

@@ -59,6 +59,7 @@ class _Verb(NamedTuple):
 
 VERBS: dict[str, _Verb] = {
     "status": _Verb("GET", "/v1/status"),
+    "members": _Verb("GET", "/v1/members"),
     "peers": _Verb("GET", "/v1/peers"),
     "revoked": _Verb("POST", "/v1/recheck"),
     "bar": _Verb("POST", "/v1/members/{name}/bar"),

@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from vswitch.web.server import Handler, Request, Response
+from vswitch.web.requests import Handler, Request, Response
 
 _KINDS: Final = {
     ".css": "text/css; charset=utf-8",

@@ -27,8 +27,9 @@ from typing import Any
 import trio
 from attrs import Factory, define, field, frozen
 
-from vswitch.config.converters import to_bool, to_duration
+from vswitch.config.quantities import to_duration
 from vswitch.config.sources import option, structure
+from vswitch.config.words import to_bool
 from vswitch.errors import BadRecord, ConfigError
 from vswitch.frames.routers import (
     ALL_NODES,

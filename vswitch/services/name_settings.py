@@ -16,8 +16,9 @@ from typing import Any
 
 import attrs
 
-from vswitch.config.converters import to_bool, to_lan_domain, to_name_servers, to_records
+from vswitch.config.addressing import to_lan_domain, to_name_servers, to_records
 from vswitch.config.sources import option, structure
+from vswitch.config.words import to_bool
 from vswitch.errors import ConfigError
 
 DNS_PORT = 53

@@ -15,21 +15,18 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from vswitch.addresses import switch_address
-from vswitch.config.converters import (
-    Network,
+from vswitch.config.addressing import Network, to_networks
+from vswitch.config.networks import below, tables_of
+from vswitch.config.places import Listen, Target, is_address, to_published, to_target
+from vswitch.config.quantities import (
     Share,
-    to_bool,
     to_connection_limit,
     to_connection_rate,
     to_duration_or_off,
-    to_networks,
-    to_published,
     to_share,
-    to_target,
 )
-from vswitch.config.networks import below, tables_of
-from vswitch.config.places import Listen, Target, is_address
-from vswitch.config.sources import Source, option, structure
+from vswitch.config.sources import Source, option, rare, structure
+from vswitch.config.words import to_bool
 from vswitch.errors import ConfigError
 from vswitch.state import DEFAULT_NETWORK
 
@@ -44,12 +41,12 @@ class PublishLimits:
     max_connections: int = field(
         default=1024,
         converter=to_connection_limit,
-        metadata=option("connections or UDP clients at once; more are refused (1024)", "N"),
+        metadata=rare("connections or UDP clients at once; more are refused (1024)", "N"),
     )
     max_per_client: int | Share | None = field(
         default=Share.FAIR,
         converter=to_share,
-        metadata=option(
+        metadata=rare(
             "the same of one address, of IPv6 one /64; or off (TCP: three quarters)",
             "N",
         ),
@@ -57,22 +54,22 @@ class PublishLimits:
     rate: float | None = field(
         default=None,
         converter=to_connection_rate,
-        metadata=option("new ones in a second, in the long run; or off (off)", "N"),
+        metadata=rare("new ones in a second, in the long run; or off (off)", "N"),
     )
     rate_per_client: float | None = field(
         default=None,
         converter=to_connection_rate,
-        metadata=option("the same of one address; or off (off)", "N"),
+        metadata=rare("the same of one address; or off (off)", "N"),
     )
     idle: float = field(
         default=3 * 3600.0,
         converter=to_duration_or_off,
-        metadata=option("end a connection that has been silent for so long; or off (3h)", "TIME"),
+        metadata=rare("end a connection that has been silent for so long; or off (3h)", "TIME"),
     )
     udp_idle: float = field(
         default=120.0,
         converter=to_duration_or_off,
-        metadata=option("forget a UDP client that has been silent for so long (2m)", "TIME"),
+        metadata=rare("forget a UDP client that has been silent for so long (2m)", "TIME"),
     )
     allow: tuple[Network, ...] = field(
         default=(),

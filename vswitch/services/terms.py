@@ -18,14 +18,9 @@ from typing import Any, TypeAlias
 from attrs import Factory, field, frozen
 
 from vswitch.addresses import check_name, reserved_reason, switch_address
-from vswitch.config.converters import (
-    to_bool,
-    to_duration,
-    to_optional_mtu,
-    to_texts,
-    whole,
-)
+from vswitch.config.quantities import to_duration, to_optional_mtu, whole
 from vswitch.config.sources import option, structure
+from vswitch.config.words import to_bool, to_texts
 from vswitch.errors import ConfigError
 from vswitch.frames.bootp import Option, number, packed, routes, search_list, wire_name
 from vswitch.frames.ethernet import format_mac, parse_mac

@@ -21,7 +21,7 @@ import dns.message
 import trio
 
 from vswitch.addresses import HostPort
-from vswitch.config.converters import to_name_server
+from vswitch.config.addressing import to_name_server
 from vswitch.errors import BadRecord
 from vswitch.services.name_settings import DNS_PORT
 from vswitch.services.names import NamesDrop

@@ -19,7 +19,8 @@ from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.logs import event
 from vswitch.page.files import PageFiles
 from vswitch.serving.status import Underlay
-from vswitch.web.server import Limits, Routes, WebServer
+from vswitch.web.requests import Routes
+from vswitch.web.server import Limits, WebServer
 
 # Of this host alone. What fails is a program in a loop rather than a stranger.
 _LIMITS = Limits(connections=128, per_address=128, turns=1000.0)

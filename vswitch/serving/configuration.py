@@ -22,13 +22,16 @@ import attrs
 from attrs import frozen
 
 from vswitch.config.document import (
+    FILE,
     LIVE,
+    SENT,
+    Change,
     Document,
     Flat,
     Key,
     Overlay,
-    changed,
     check_plain,
+    differences,
     flatten,
     listen_key,
     overlay_between,
@@ -42,13 +45,12 @@ from vswitch.config.lines import line_of
 from vswitch.config.networks import below, check_networks
 from vswitch.config.options import TABLES, NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
-from vswitch.config.sources import fill, flag_of, options_of, read_known, read_tables
+from vswitch.config.sources import bounded, fill, flag_of, options_of, read_known, read_tables
 from vswitch.errors import ConfigError, Problem
-from vswitch.logs import clean
 from vswitch.serving.plan import NetworkPlan, plan_networks
 
 OTHERS: Final = ("exec", "join", "proxy")  # tables of a file that are not the switch's
-FILE, SAVED, OPTION = "file", "saved", "option"  # who says something, besides `LIVE`
+SAVED: Final = "saved"  # who says something, besides those that a member has, too
 
 # Options of `serve`, and of a network, that hold from the next start on: what was made of them
 # (sockets, interfaces, what members were told) cannot be another without ending their sessions.
@@ -61,9 +63,7 @@ RESTART: Final = frozenset(
         *("subnet", "mtu", "local_port", "dev", "bridge", "bridge_dhcp", "bridge_ra"),
     )
 )
-_MESSAGE: Final = 1000  # characters of a line about what is wrong
 _LISTED: Final = re.compile(r"((?:network\.[^.]+\.)?)(publish|foreign)\[(\d+)\]")
-_SENT: Final = "the configuration"  # that somebody has sent whole, in messages
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
 _MEND: Final = "; it was changed live and kept: mend that line, or take it out"
 _MOVE: Final = "; what was changed live is kept there: mend it, or move the file away"
@@ -72,15 +72,6 @@ _HEAD: Final = (
     "# file of `vswitch serve`; `removed` names what of that file is taken away. It may be\n"
     "# edited: `vswitch config reload` reads it again.\n"
 )
-
-
-@frozen
-class Change:
-    """A key that has another value; None for none."""
-
-    key: Key
-    before: Any
-    after: Any
 
 
 @frozen(kw_only=True)
@@ -130,7 +121,7 @@ class Configuration:
         """With exactly these tables, of which nothing is live any more."""
         if others := [name for name in OTHERS if name in tables]:
             raise ConfigError(f"{others[0]}: is no table of a switch")
-        document = Document(_SENT, tables)
+        document = Document(SENT, tables)
         read_known(document, set(TABLES))
         check_networks(document, tables)
         wanted = flatten(tables)
@@ -140,7 +131,7 @@ class Configuration:
                 if name is not None and name in self.given:
                     said = f"{flag_of(name)}, or its variable, says it, and goes first"
                     raise ConfigError(f"{spelled(change.key)}: {said}")
-        return self.evolve(saved=overlay_between(self.file, wanted), live=Overlay(), place=_SENT)
+        return self.evolve(saved=overlay_between(self.file, wanted), live=Overlay(), place=SENT)
 
     @property
     def flat(self) -> Flat:
@@ -183,11 +174,6 @@ class Configuration:
     def kept(self) -> list[Change]:
         """What is kept, against the file."""
         return differences(self.file, self.saved.over(self.file))
-
-
-def differences(before: Flat, after: Flat) -> list[Change]:
-    """Each key that is not the same, in the order of a file."""
-    return [Change(key, before.get(key), after.get(key)) for key in changed(before, after)]
 
 
 def need_restart(before: Configuration, after: Configuration) -> Iterator[str]:
@@ -314,14 +300,14 @@ def _make(
     flat = live.over(saved.over(file))
     if (above := value_above(flat)) is not None:
         of = began.files.saved if above in saved.values else path
-        key = clean(spelled(above))[:_MESSAGE]
-        raise ConfigError(f"{place or of}: {key}: must be a table: there are keys below it")
+        said = f"{place or of}: {spelled(above)}: must be a table: there are keys below it"
+        raise ConfigError(bounded(said))
     document = Document(place or _WITH.join(names), unflatten(flat))
     config, problems = began, ""
     try:
         check_plain({**saved.values, **live.values})
     except ValueError as error:
-        raise ConfigError(f"{document}: {clean(str(error))[:_MESSAGE]}") from None
+        raise ConfigError(bounded(f"{document}: {error}")) from None
     try:
         if given is not None:
             # The default of who began: with `--user` that is another one by now.
@@ -334,8 +320,7 @@ def _make(
     except ConfigError as error:
         problems = "\n".join(filter(None, (problems, str(error))))
     if problems:  # which may quote what somebody has said
-        said = [clean(line) for line in problems.splitlines()]
-        raise ConfigError("\n".join(each[:_MESSAGE] for each in said))
+        raise ConfigError(bounded(problems))
     return Configuration(
         began=began,
         given=given,

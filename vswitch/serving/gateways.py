@@ -12,46 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import trio
 
 from vswitch.addresses import MAX_GATEWAYS
-from vswitch.members.device import MemberDevice
 from vswitch.members.protocol import Gateway, Update
-from vswitch.registry.approvals import Network, in_force
-from vswitch.registry.rules import Member
+from vswitch.serving.connected_member import ConnectedMember
 
 PAUSE: Final = 0.25  # seconds: a member takes 20 messages in one, and 16 updates at once
-
-
-class Behind(Protocol):
-    """A member that is connected."""
-
-    member: Member
-    address: str | None  # on the LAN, with a prefix length
-    address6: str  # the same
-    offered: tuple[Network, ...]
-    told: tuple[str, ...]  # of gateways
-    device: MemberDevice
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        """What is in force of it."""
-
-
-def networks_of(
-    member: Member, offered: tuple[Network, ...], address: str | None
-) -> tuple[Network, ...]:
-    """What is in force of a member: for IPv4 it needs an address that the switch knows."""
-    usable = in_force(offered, member.routes)
-    return tuple(each for each in usable if each.version == 6 or address is not None)
 
 
 class Gateways:
     """Those of one LAN."""
 
-    def __init__(self, connected: Mapping[bytes, Behind], separated: Callable[[str], bool]) -> None:
+    def __init__(
+        self, connected: Mapping[bytes, ConnectedMember], separated: Callable[[str], bool]
+    ) -> None:
         """`connected` are the members, by key; `separated` says who may not know of others."""
         self._connected = connected
         self._separated = separated

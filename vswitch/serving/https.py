@@ -25,7 +25,8 @@ from vswitch.serving.api import routes_of
 from vswitch.serving.status import Underlay
 from vswitch.web.certificates import Certificate
 from vswitch.web.links import serve_https
-from vswitch.web.server import Limits, Routes, WebServer
+from vswitch.web.requests import Routes
+from vswitch.web.server import Limits, WebServer
 
 _OTHER_FILES = 512  # that are not connections of HTTPS: sockets, the registry, captures, commands
 

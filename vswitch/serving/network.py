@@ -144,9 +144,10 @@ async def open_network(
         managed = FeatureManager(switch, plan.settings)
         nursery.start_soon(managed.run)
         reception = Reception(registry, switch, config.subnet, served.prefix)
-        reception.reserve, reception.renamed = managed.reserve, managed.renamed
+        directory = reception.directory
+        directory.reserve, directory.renamed = managed.reserve, managed.renamed
         reception.rebound = managed.rebound
-        reception.separated = lambda name: managed.settings.separated(name)
+        directory.separated = lambda name: managed.settings.separated(name)
         reception.check_revoked()  # before anybody can claim what is theirs
         nursery.start_soon(reception.watch)
         nursery.start_soon(reception.gateways.run)
@@ -159,7 +160,7 @@ async def open_network(
         told = managed, status.read, reception.check_revoked, reception.bar, publisher
         controlled = Controlled(*told, registry=registry, served=served)
         controlled.network = plan.name
-        controlled.configuration = underlay.subject.configuration
+        controlled.configuration = underlay.subject.reloader
         controlled.rekeying = underlay.subject.rekeying
         underlay.subject.networks[plan.name] = controlled
         # First the control socket, which one switch per state directory can have: a second

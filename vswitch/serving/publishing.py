@@ -48,7 +48,7 @@ def whereabouts(reception: Reception, host: str) -> Whereabouts:
     """Where a host of the LAN is: an address is there, a member where its session says."""
     if is_address(host):
         return Whereabouts(host, host)
-    member = reception.find(host)
+    member = reception.directory.find(host)
     if member is None:
         return Whereabouts("", why="no_name")
     connected = reception.connected.get(member.key)

@@ -9,9 +9,6 @@ before its session ends. The member's older port, if it has one, goes first.
 A member that has come by a key of the switch that is not its newest is told the newest, and answers
 when it goes by that. By which key each came last is noted.
 
-The switch is told which MAC addresses derive from members' keys, so that guards keep them for who
-is away: at the start, when a member is made, and when the registry has changed otherwise.
-
 Error contract: nothing that a member does is raised. Registry errors refuse that member, unless
 they only concern when it was last seen.
 """
@@ -20,28 +17,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import trio
-from attrs import Factory, define, evolve
+from attrs import evolve
 
 from transport import Channel, Credential, CredentialKind, PublicKey
 from vswitch.addresses import ipv6_from_mac, mac_from_key
-from vswitch.clocks import uptime, wall_time_of
+from vswitch.clocks import uptime
 from vswitch.errors import BadRecord, NotFound, RefusedError, VswitchError
-from vswitch.frames.build import IpAddress
-from vswitch.frames.ethernet import format_mac, parse_mac
+from vswitch.frames.ethernet import parse_mac
 from vswitch.logs import clean, event
-from vswitch.management.status import datagram_counts
 from vswitch.members.device import MemberDevice
 from vswitch.members.lane_choice import agreed
 from vswitch.members.protocol import (
     FROM_MEMBER,
-    MAX_PEERS,
     MAX_TEXT,
     Bye,
     ByeCode,
@@ -51,20 +44,18 @@ from vswitch.members.protocol import (
     Look,
     Moved,
     Notice,
-    Peers,
     Rekey,
-    Roster,
     Sight,
     Update,
     Welcome,
     Who,
 )
-from vswitch.registry.approvals import Network
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused, Grace, Member, check_known, refusal
-from vswitch.serving.gateways import Gateways, networks_of
+from vswitch.serving.connected_member import ConnectedMember, networks_of
+from vswitch.serving.directory import Directory
+from vswitch.serving.gateways import Gateways
 from vswitch.serving.line_limit import LineLimit
-from vswitch.switch.bucket import Bucket
 from vswitch.switch.port import Bound, Port
 from vswitch.switch.port_lifecycle import READ_BATCH
 from vswitch.switch.switch import Switch
@@ -74,54 +65,8 @@ LOOK_INTERVAL = 1.0  # seconds between two looks whether the registry has change
 HELLO_TIMEOUT = 10.0  # seconds for a session to say who it is
 LOOK_TIME = 180.0  # seconds of a session that only looks at the way
 MAX_LOOKING = 8  # of them at once, in a network
-WHO_RATE, WHO_BURST = 1.0, 16.0  # answers a second to one member, of up to 14 KB; all at once
 
 log = logging.getLogger(__name__)
-
-
-@define(eq=False)
-class ConnectedMember:
-    """A member that is connected."""
-
-    member: Member
-    address: str | None  # CIDR form
-    channel: Channel
-    device: MemberDevice
-    port: Port
-    since: float  # by `uptime`
-    address6: str = ""  # CIDR form, for who uses it
-    offered: tuple[Network, ...] = ()  # that are behind it, as it says
-    told: tuple[str, ...] = ()  # of gateways
-    told_names: tuple[tuple[str, ...], str] = ((), "")  # name servers and domain
-    why: str | None = None  # it was unplugged, if not by itself
-    leaving: bool = False  # it has asked to be forgotten
-    switch_key: PublicKey | None = None  # that its host goes by
-    questions: Bucket = Factory(lambda: Bucket(WHO_RATE, WHO_BURST))  # who else is there
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        """Behind it, that others reach through it."""
-        return networks_of(self.member, self.offered, self.address)
-
-    def status(self) -> dict[str, Any]:
-        """What `vswitch.management.status.PortStatus` has of a member."""
-        statistics, kind = self.channel.statistics(), self.channel.path_kind
-        return {
-            "address": self.address,
-            "offered": [str(network) for network in self.offered],
-            "routes": [str(network) for network in self.networks],
-            "via": kind if kind != "udp" else f"udp:{self.channel.remote}",
-            "rtt_ms": None if statistics.rtt is None else statistics.rtt * 1000,
-            "datagram_size": statistics.datagram_size,
-            "post_quantum": statistics.hybrid,
-            "lane": self.device.lane,
-            "lane_mode": self.device.lane_mode,
-            **datagram_counts(
-                statistics.datagram_sent, statistics.datagram_received, statistics.datagram_lost
-            ),
-            "transport_drops": dict(statistics.drops),
-            "since": wall_time_of(self.since),
-        }
 
 
 class Reception:
@@ -131,12 +76,6 @@ class Reception:
         self, registry: Registry, switch: Switch, subnet: IPv4Network, prefix: IPv6Network
     ) -> None:
         """`prefix` is where members that need one have an IPv6 address."""
-        # Told all MACs that derive from members' keys, and all packed addresses that members have,
-        # each with the member's name.
-        self.reserve: Callable[[Mapping[bytes, str], Mapping[bytes, str]], None] = lambda *_: None
-        self.renamed: Callable[[Mapping[str, str]], None] = lambda _: None
-        # Whether a member of that name may not know of others, nor they of it.
-        self.separated: Callable[[str], bool] = lambda _: False
         # What members are told of the switch's name server; nothing where there is none.
         self.names: tuple[str, ...] = ()
         self.domain = ""
@@ -145,18 +84,13 @@ class Reception:
         # Told of a port behind which there is something else than before.
         self.rebound: Callable[[Port], None] = lambda _: None
         self.connected: dict[bytes, ConnectedMember] = {}  # by key
-        self.gateways = Gateways(self.connected, lambda name: self.separated(name))
-        self._roster: list[Member] = []  # by name
-        self._named: dict[str, Member] = {}  # by each name that they have or had
+        self.directory = Directory(self.connected, prefix)
+        self.gateways = Gateways(self.connected, lambda name: self.directory.separated(name))
         self._registry = registry
         self._switch = switch
         self._subnet = subnet
         self._prefix = prefix
         self._barred: set[bytes] = set()  # keys that could not be written down as revoked
-        self._macs: dict[bytes, str] = {}  # reserved now
-        self._addresses: dict[bytes, str] = {}  # the same
-        self._hosts: dict[str, tuple[IpAddress, ...]] = {}  # the members, by name
-        self._told = dict(self._hosts)  # as of the last `Roster`
         self._lines = LineLimit()
         # Sessions that look at their way alone, by key or invite.
         self._looking: dict[bytes, trio.CancelScope] = {}
@@ -243,8 +177,7 @@ class Reception:
         own_mac = mac_from_key(key)
         given = None if address is None else address.partition("/")[0]
         given6 = ipv6_from_mac(self._prefix, own_mac)
-        addresses = dict.fromkeys((*_packed(given), given6.packed), member.name)
-        self._reserve({**self._macs, own_mac: member.name}, {**self._addresses, **addresses})
+        self.directory.enter(member, given)
         older = self.connected.get(key)
         if older is not None:
             older.why = "replaced"
@@ -269,10 +202,8 @@ class Reception:
         )
         connected.switch_key = channel.identity
         self.connected[key] = connected
-        self._named[member.name] = member
         connected.told = self.gateways.seen_by(name)
         connected.told_names = self.names, self.domain
-        self._hosts[member.name] = _host_addresses(given)
         device.on_control = partial(self._hear, connected)
         try:
             device.send_control(
@@ -416,54 +347,8 @@ class Reception:
                 self._moved[connected.channel.peer.raw] = key.raw
                 self._look.set()
         elif isinstance(message, Who) and connected.questions.allow(trio.current_time(), 1):
-            connected.device.send_control(self._peers(connected.member.name, message.after))
-
-    def _peers(self, asks: str, after: str) -> Peers:
-        alone = self.separated(asks)
-        told = [
-            member
-            for member in self._roster
-            if member.name > after
-            and (member.name == asks or not (alone or self.separated(member.name)))
-        ]
-        return Peers(
-            tuple(self._peer(each) for each in told[:MAX_PEERS]), more=len(told) > MAX_PEERS
-        )
-
-    def _peer(self, member: Member) -> str:
-        connected = self.connected.get(member.key)
-        bound = None if connected is None else connected.port.bound
-        mac = mac_from_key(member.key) if bound is None else bound.mac
-        state = "away" if connected is None else "up"
-        where = "-" if mac is None else format_mac(mac)
-        return f"{member.name} {state} {member.address or '-'} {where}"
-
-    # Who has a name: implements `vswitch.services.zone.HostNames`.
-
-    def addresses(self, label: str, asker: str) -> tuple[IpAddress, ...] | None:
-        """Of the member of that name; None if the port `asker` may not know of it."""
-        hidden = label != asker and (self.separated(asker) or self.separated(label))
-        return None if hidden else self._hosts.get(label)
-
-    def label(self, address: IpAddress, asker: str) -> str | None:
-        """The member that has this address; None as above."""
-        name = self._addresses.get(address.packed)
-        return None if name is None or self.addresses(name, asker) is None else name
-
-    def mac(self, label: str, asker: str) -> bytes | None:
-        """That the member of that name has announced, if it is connected and no bridge; None as
-        above.
-        """
-        member = None if self.addresses(label, asker) is None else self._named.get(label)
-        connected = None if member is None else self.connected.get(member.key)
-        if connected is None or connected.port.bound is None or connected.port.bridge:
-            return None
-        return connected.port.bound.mac
-
-    def label_of_mac(self, mac: bytes, asker: str) -> str | None:
-        """The member from whose key it derives; None as above."""
-        name = self._macs.get(mac)
-        return None if name is None or self.addresses(name, asker) is None else name
+            told = self.directory.peers(connected.member.name, message.after)
+            connected.device.send_control(told)
 
     async def watch(self) -> None:
         """Forget who wants to leave, and unplug who is not welcome any more, also where nobody
@@ -491,10 +376,6 @@ class Reception:
                 if seen != -1:  # once, not each second
                     event(log, "registry-failed", logging.ERROR, error=error)
                 seen = -1
-
-    def find(self, name: str) -> Member | None:
-        """The member that is called so, or was before it was renamed, if nobody else is now."""
-        return self._named.get(name)
 
     def look_soon(self, key: bytes) -> None:
         """This key was found revoked, as it wanted new keys: its session must not go on."""
@@ -563,17 +444,7 @@ class Reception:
             connected.device.close(code, said)
             self._switch.detach(connected.port)
             gone.append(name)
-        members = self._registry.current()
-        self._roster = sorted(members, key=lambda member: member.name)
-        self._hosts = {each.name: _host_addresses(each.address) for each in members}
-        self._tell_roster()
-        self._named = {name: each for each in members for name in each.former.split()}
-        self._named |= {each.name: each for each in members}
-        self.renamed({old: each.name for old, each in self._named.items() if old != each.name})
-        self._reserve(
-            {mac_from_key(member.key): member.name for member in members},
-            {packed: each.name for each in members for packed in self._addresses_of(each)},
-        )
+        self.directory.update(self._registry.current())
         return gone
 
     def tell_names(self) -> None:
@@ -584,15 +455,6 @@ class Reception:
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     update = Update(names=self.names, domain=self.domain)
                     connected.device.send_control(update)
-
-    def _tell_roster(self) -> None:
-        """Members that keep a list of the others are to ask for it anew."""
-        if self._hosts == self._told:
-            return
-        self._told = dict(self._hosts)
-        for connected in self.connected.values():
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                connected.device.send_control(Roster())
 
     def _keep_routes(self, connected: ConnectedMember, member: Member) -> None:
         """Go by what the operator approves of it now."""
@@ -606,31 +468,6 @@ class Reception:
         said = ",".join(map(str, networks)) or "none"
         self._event(connected.channel, "routes-approved", member=member.name, routes=said)
         self._note("routes-approved", member.name, routes=said)
-
-    def _addresses_of(self, member: Member) -> tuple[bytes, ...]:
-        """Packed, all that nobody else may have."""
-        mac = mac_from_key(member.key)
-        return (*_packed(member.address), ipv6_from_mac(self._prefix, mac).packed)
-
-    def _reserve(self, macs: dict[bytes, str], addresses: dict[bytes, str]) -> None:
-        if (macs, addresses) != (self._macs, self._addresses):
-            self._macs, self._addresses = macs, addresses
-            self.reserve(macs, addresses)
-
-
-def _host_addresses(address: str | None) -> tuple[IpAddress, ...]:
-    try:
-        return () if address is None else (ip_address(address),)
-    except ValueError:
-        return ()
-
-
-def _packed(address: str | None) -> tuple[bytes, ...]:
-    """An address of the registry, if there is one; a file that is garbled may hold anything."""
-    try:
-        return () if address is None else (ip_address(address).packed,)
-    except ValueError:
-        return ()
 
 
 async def _first(

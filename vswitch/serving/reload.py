@@ -17,17 +17,12 @@ from typing import Any
 
 import trio
 
-from vswitch.config.document import Key, Overlay, spelled
+from vswitch.config.document import OPTION, Key, Overlay, differences, spelled, written
 from vswitch.errors import ConfigError, VswitchError
 from vswitch.logs import event, set_level
-from vswitch.management.answers import ConfigChange, ConfigSetting, ConfigState, Configured
-from vswitch.serving.configuration import (
-    OPTION,
-    Change,
-    Configuration,
-    check_restart,
-    differences,
-)
+from vswitch.management.answers import ConfigSetting, ConfigState, Configured
+from vswitch.management.handlers.config import told
+from vswitch.serving.configuration import Configuration, check_restart
 from vswitch.serving.networks import Networks
 from vswitch.state import DEFAULT_NETWORK, write_file
 
@@ -35,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """The configuration in force. Implements `vswitch.management.handlers.common.Configurable`."""
+    """The configuration in force. Implements `vswitch.management.handlers.common.Reloadable`."""
 
     def __init__(self, configuration: Configuration, networks: Networks) -> None:
         self.configuration = configuration
@@ -104,7 +99,7 @@ class Reloader:
         now = self.configuration
         flat, options = now.flat, now.options()
         said = {key: (flat[key], source) for key, source in now.sources().items()}
-        said |= {key: (_written(value), OPTION) for key, value in options.items()}
+        said |= {key: (written(value), OPTION) for key, value in options.items()}
         return ConfigState(
             file=None if now.began.config is None else str(now.began.config),
             saved_file=str(now.began.files.saved),
@@ -130,9 +125,9 @@ class Reloader:
         except ConfigError as error:
             problem = str(error)
         return Configured(
-            changes=_told(pending),
-            unsaved=_told(now.unsaved()),
-            saved=_told(now.kept()),
+            changes=told(pending),
+            unsaved=told(now.unsaved()),
+            saved=told(now.kept()),
             problem=problem,
         )
 
@@ -192,7 +187,7 @@ class Reloader:
         said = ",".join(spelled(each.key) for each in changes)
         event(log, "reloaded", changes=said or "none", count=len(changes))
         return Configured(
-            changes=_told(changes), unsaved=_told(new.unsaved()), saved=_told(new.kept())
+            changes=told(changes), unsaved=told(new.unsaved()), saved=told(new.kept())
         )
 
     async def _apply(self, new: Configuration, begun: list[str]) -> None:
@@ -221,17 +216,3 @@ def _without(live: Overlay, kept: Overlay) -> Overlay:
 def _write(configuration: Configuration) -> None:
     configuration.began.files.ensure()
     write_file(configuration.began.files.saved, configuration.saved_text.encode())
-
-
-def _told(changes: list[Change]) -> list[ConfigChange]:
-    return [
-        ConfigChange(key=spelled(each.key), before=each.before, after=each.after)
-        for each in changes
-    ]
-
-
-def _written(value: Any) -> Any:
-    """A value of an option as a file has it."""
-    if isinstance(value, tuple):
-        return [_written(each) for each in value]
-    return value if isinstance(value, bool | int | float | str) else str(value)

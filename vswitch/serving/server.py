@@ -148,7 +148,7 @@ async def serve(
             underlay.web["gate"] = subject.gate.counters
             networks = Networks(underlay, authority, keys, listens, lans)
             reloader = Reloader(configuration, networks)
-            subject.configuration = reloader
+            subject.configuration = subject.reloader = reloader
             rekeying = subject.rekeying = Rekeying(config.files, networks, reloader)
             async with reloader.changing:
                 for plan in plans.values():

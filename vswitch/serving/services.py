@@ -153,7 +153,7 @@ class LanServices:
             host = await self._have("host", True, self._host())
         if not isinstance(host, ServiceHost):
             return
-        known_hosts: list[HostNames] = [network.reception]
+        known_hosts: list[HostNames] = [network.reception.directory]
         stateless: Stateless | None = None
         if settings.dhcp.enabled:
             server = _dhcp(network, settings, host)
@@ -278,7 +278,7 @@ def _dhcp(network: Bulkhead, settings: ServicesSettings, host: ServiceHost) -> D
     server.said = lambda: said_by_ports(
         {name: each.addresses for name, each in managed.settings.by_name().items()}
     )
-    server.separated = network.reception.separated
+    server.separated = network.reception.directory.separated
     server.untagged = partial(_untagged, managed)
     return server
 

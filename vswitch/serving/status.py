@@ -35,7 +35,8 @@ from vswitch.members.device import measured
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import LastServed
 from vswitch.services.publish import Publisher
-from vswitch.serving.reception import ConnectedMember, Reception
+from vswitch.serving.connected_member import ConnectedMember
+from vswitch.serving.reception import Reception
 from vswitch.state import DEFAULT_NETWORK
 from vswitch.switch.device import description_of
 from vswitch.switch.faults import Fault

@@ -28,7 +28,8 @@ from vswitch.logs import event
 from vswitch.runtime import single_error
 from vswitch.web.certificates import Certificate
 from vswitch.web.client import Proxy, open_websocket
-from vswitch.web.server import Limits, Link, LinkRequest, Routes, WebServer
+from vswitch.web.requests import Link, LinkRequest, Routes
+from vswitch.web.server import Limits, WebServer
 from vswitch.web.websocket import WebSocket, keep_small
 
 PROOF: Final = 10.0  # seconds

@@ -74,7 +74,7 @@ def nothing_left(endpoint):
         demux.sessions == 0
         and not demux._initiator._negotiations
         and not demux._indices.owners
-        and not endpoint._attempts
+        and not endpoint._attempts.running
         and not endpoint._channels
         and demux.deadline() is None
     )

@@ -27,7 +27,8 @@ from vswitch.features.rule_set import read_rules
 from vswitch.management.client import request
 from vswitch.management.handlers import rules
 from vswitch.management.status import JoinStatus, Peers, from_json
-from vswitch.web.server import Limits, Request, Routes, WebServer
+from vswitch.web.requests import Request, Routes
+from vswitch.web.server import Limits, WebServer
 
 
 class Client:

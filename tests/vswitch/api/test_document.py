@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
 from tests.vswitch.api.test_api import Client, free_port
+from tests.vswitch.control import a_member
+from vswitch.api.member import MEMBER
 from vswitch.api.openapi import document
 from vswitch.api.roles import Role
 from vswitch.api.routes import SWITCH
@@ -24,6 +26,7 @@ schemathesis = pytest.importorskip("schemathesis")
 Draft202012Validator = pytest.importorskip("jsonschema_rs").Draft202012Validator
 MAC = "02:00:00:00:00:77"
 EXAMPLES = 12  # of each operation
+FEW = 6  # of a member's: a switch answers who is there 16 times at once, and then once a second
 
 
 def strict(schemas):
@@ -42,8 +45,6 @@ async def test_each_answer_is_what_the_document_says(site):
         "[names]\nenabled = false\n[dhcp]\nenabled = true\nrange = '10.77.0.100-10.77.0.120'\n"
         "[rules]\nlist = ['deny pc8 -> pc9 tcp 22,80']\n"
     )
-    said = document(SWITCH)
-    components = {**said["components"], "schemas": strict(said["components"]["schemas"])}
     published = f"tcp://127.0.0.1:{free_port()}"
     rules = {"table": {"default": "allow"}}
     asked = [  # in this order; each row of the table but streams
@@ -97,38 +98,60 @@ async def test_each_answer_is_what_the_document_says(site):
         ("PUT", "/v1/config", "/v1/config", {"dhcp": {"enabled": True}}),
         ("DELETE", "/v1/members/{name}", "/v1/members/pc1", None),
     ]
-    # No machine has a lease here; nothing is said of a stream.
-    elsewhere = {("DELETE", "/v1/leases/{address}")}
-    streams = {(row.method, row.path) for row in SWITCH.rows if row.media and not row.answer}
-    known = {(row.method, row.path) for row in SWITCH.rows}
-    assert {(method, path) for method, path, _, _ in asked} == known - streams - elsewhere
+    elsewhere = {("DELETE", "/v1/leases/{address}")}  # no machine has a lease here
     async with (
         site.serving(api="127.0.0.1:0", config=config) as running,
         running.switch.open_port("x"),
         site.joined("pc1", running),
     ):
         client = Client(running.underlay.api, token)
-        for method, path, where, body in asked:
-            status, answer, headers = await client(method, where, body)
-            assert status in (200, 204), (where, answer)
-            assert "no-store" in headers["Cache-Control"]
-            operation = said["paths"][path][method.lower()]
-            if status == 204:
-                assert "204" in operation["responses"]
-                continue
-            schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-            found = list(
-                Draft202012Validator({**schema, "components": components}).iter_errors(answer)
-            )
-            assert not found, (where, [(each.message, each.instance_path) for each in found])
+        await hold(SWITCH, client, asked, elsewhere)
         status, answer, _ = await client("DELETE", "/v1/leases/10.77.0.101")
         assert (status, answer["code"]) == (400, 2), answer
 
 
-def fuzz(where, token, secrets):
+async def test_each_answer_of_a_member_is_what_the_document_says(site, monkeypatch):
+    asked = [
+        ("GET", "/v1/openapi.json", "/v1/openapi.json", None),
+        ("GET", "/v1/status", "/v1/status", None),
+        ("GET", "/v1/peers", "/v1/peers", None),
+        ("GET", "/v1/events", "/v1/events", None),
+        ("GET", "/v1/config", "/v1/config", None),
+        ("GET", "/v1/config/state", "/v1/config/state", None),
+    ]
+    async with a_member(site, monkeypatch, lane="auto", exit_node="gw") as (where, _):
+        client = Client(where)
+        tables = (await client("GET", "/v1/config"))[1]
+        tables["join"]["exit_node"] = "other"
+        await hold(MEMBER, client, [*asked, ("PUT", "/v1/config", "/v1/config", tables)])
+        assert (await client("GET", "/v1/openapi.json"))[1] == document(MEMBER)
+        assert (await client("GET", "/v1/status?network=lab"))[0] == 400  # which the document lacks
+
+
+async def hold(table, client, asked, elsewhere=frozenset()):
+    """Each answer against the document; they are of all rows but streams and what is elsewhere."""
+    streams = {(row.method, row.path) for row in table.rows if row.media and not row.answer}
+    known = {(row.method, row.path) for row in table.rows}
+    assert {(method, path) for method, path, _, _ in asked} == known - streams - elsewhere
+    said = document(table)
+    components = {**said["components"], "schemas": strict(said["components"]["schemas"])}
+    for method, path, where, body in asked:
+        status, answer, headers = await client(method, where, body)
+        assert status in (200, 204), (where, answer)
+        assert "no-store" in headers["Cache-Control"]
+        operation = said["paths"][path][method.lower()]
+        if status == 204:
+            assert "204" in operation["responses"]
+            continue
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        found = list(Draft202012Validator({**schema, "components": components}).iter_errors(answer))
+        assert not found, (where, [(each.message, each.instance_path) for each in found])
+
+
+def fuzz(table, where, token, secrets, examples=EXAMPLES):
     """Each operation but streams, with what its schema allows and what it does not."""
-    schema = schemathesis.openapi.from_dict(document(SWITCH))
-    streams = {row.path for row in SWITCH.rows if row.media}
+    schema = schemathesis.openapi.from_dict(document(table))
+    streams = {row.path for row in table.rows if row.media}
     seen = set()
     operations = [found.ok() for found in schema.get_all_operations()]
     for operation, mode in product(operations, schemathesis.GenerationMode):
@@ -137,7 +160,7 @@ def fuzz(where, token, secrets):
         seen.add(operation.path)
 
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             deadline=None,
             derandomize=True,
             database=None,
@@ -169,18 +192,28 @@ async def test_nothing_that_the_document_allows_breaks_anything(site, caplog):
         token = TokenStore(site.files.tokens).create("fuzzer", Role.ADMIN)
         async with site.serving(api="127.0.0.1:0") as running, running.switch.open_port("x"):
             secrets = [token, site.files.server_key.read_text().strip()]
-            seen = await trio.to_thread.run_sync(fuzz, running.underlay.api, token, secrets)
+            seen = await trio.to_thread.run_sync(fuzz, SWITCH, running.underlay.api, token, secrets)
             client = Client(running.underlay.api, token)
             assert (await client("GET", "/v1/status"))[0] == 200
     assert len(seen) >= 25
     assert "api-failed" not in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore")
+async def test_nor_does_anything_that_the_document_of_a_member_allows(site, monkeypatch, caplog):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        async with a_member(site, monkeypatch) as (where, member):
+            key = member.config.files.key("pc1").read_text().strip()
+            secrets = [key, member.config.invite]
+            seen = await trio.to_thread.run_sync(fuzz, MEMBER, where, "", secrets, FEW)
+            assert (await Client(where)("GET", "/v1/status"))[0] == 200
+    assert seen == {row.path for row in MEMBER.rows} - {"/v1/events"}
+    assert "api-failed" not in caplog.text
+
+
 def test_what_commands_ask_for_is_in_the_table():
-    rows = {(row.method, re.sub(r"{\w+}", "{}", row.path)) for row in SWITCH.rows}
-    asked = {
-        (each.method, re.sub(r"{\w+}", "{}", each.path))
-        for name, each in VERBS.items()
-        if name != "peers"  # of a member
-    }
+    rows = (*SWITCH.rows, *MEMBER.rows)
+    rows = {(row.method, re.sub(r"{\w+}", "{}", row.path)) for row in rows}
+    asked = {(each.method, re.sub(r"{\w+}", "{}", each.path)) for each in VERBS.values()}
     assert asked <= rows

@@ -12,7 +12,7 @@ from vswitch.api.share import BURST, RATE, STRANGERS_RATE, Share
 from vswitch.api.table import Route, Subject, Table
 from vswitch.api.tokens import TokenStore
 from vswitch.management.workers import run_sync
-from vswitch.web.server import Request
+from vswitch.web.requests import Request
 
 
 def test_the_share_is_kept_and_what_was_saved_is_there_at_once():

@@ -129,3 +129,25 @@ async def test_check_says_all_that_is_wrong(file, run):
 )
 async def test_operands_that_do_not_fit(argv, run):
     assert (await run(*argv))[0] == ExitCode.USAGE
+
+
+async def test_a_member_is_shown_with_its_options(site, run):
+    async with (
+        site.serving() as running,
+        site.joined("pc1", running, host="switch", lane="auto"),
+    ):
+        show = ("config", "show", "--join")
+        assert await run(*show, "pc1") == (
+            ExitCode.OK,
+            '# file none\n[join]\nlane = "auto"  # option\nname = "pc1"  # option\n'
+            f'state = "{site.files.path}"  # option\n',
+            "",
+        )
+        assert json.loads((await run(*show, "pc1", "--json"))[1])["saved_file"] is None
+        for wrong, code, why in (
+            ((*show, "pc2"), ExitCode.NOT_REACHABLE, "vswitch join --name pc2"),
+            ((*show, "../x"), ExitCode.USAGE, "--join ../x: a name is 1 to 63"),
+            (("config", "reload", "--join", "pc1"), ExitCode.USAGE, "--join is for show"),
+        ):
+            found, _, text = await run(*wrong)
+            assert (found, why in text) == (code, True), text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from ipaddress import IPv4Network
 from math import inf
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_every_option_is_declared_once():
     declared = [
         node.target.id
         for node in ast.walk(tree)
-        if isinstance(node, ast.AnnAssign) and "option(" in ast.unparse(node)
+        if isinstance(node, ast.AnnAssign) and re.search(r"\b(option|rare)\(", ast.unparse(node))
     ]
     # The same word for two commands, with other defaults or meanings.
     shared = {"accept_ra", "accept_routes", "log_level", "mtu", "public"}

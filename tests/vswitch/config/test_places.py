@@ -1,4 +1,4 @@
-"""How forwards and listening places are written."""
+"""How forwards, listening places and published services are written."""
 
 import pytest
 
@@ -9,6 +9,8 @@ from vswitch.config.places import (
     parse_forward,
     parse_listen,
     parse_socks,
+    to_published,
+    to_target,
 )
 
 
@@ -71,3 +73,72 @@ def test_loopback_is_the_default():
     assert Place("::1", 80).is_loopback
     assert Place(path="/x").is_loopback
     assert not Place("::", 80).is_loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("tcp://:8080", "tcp://:8080"),
+        ("tcp://[::]:8080", "tcp://:8080"),
+        ("tcp://0.0.0.0:8080", "tcp://0.0.0.0:8080"),
+        ("udp://192.0.2.1:53", "udp://192.0.2.1:53"),
+        ("udp://[2001:DB8:0::1]:5000-5010", "udp://[2001:db8::1]:5000-5010"),
+        ("tcp://:8000-8010", "tcp://:8000-8010"),
+        ("tcp://:8000-8000", "tcp://:8000"),
+    ],
+)
+def test_where_a_service_is_published(text, canonical):
+    listen = to_published(text)
+    assert str(listen) == canonical
+    assert to_published(str(listen)) == listen
+    assert to_published(listen) is listen
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("8080", "tcp://"),
+        ("http://:80", "tcp://"),
+        (80, "text in quotes"),
+        ("tcp://", "port is missing"),
+        ("tcp://:0", "1 to 65535"),
+        ("tcp://:70000", "not in 0..65535"),
+        ("tcp://:9-8", "FIRST-LAST"),
+        ("tcp://:80-", "not a port"),
+        ("tcp://:1-2000", "1024 ports at most"),
+        ("tcp://host:80", "IP address"),
+        ("tcp://::1:80", "brackets"),
+    ],
+)
+def test_where_no_service_is_published(text, said):
+    with pytest.raises(ValueError, match=said):
+        to_published(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("pc1:80", "pc1:80"),
+        ("PC1.:80", "pc1:80"),
+        ("10.77.0.5:80-90", "10.77.0.5:80-90"),
+        ("[fd00::5]:80", "[fd00::5]:80"),
+        ("web-1:8000-8010", "web-1:8000-8010"),
+        ("a-80:80", "a-80:80"),
+    ],
+)
+def test_where_it_leads(text, canonical):
+    assert str(to_target(text)) == canonical
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (":80", "name of a member"),
+        ("pc1", "port is missing"),
+        ("a_b:1", "a name is"),
+        (1, "text in quotes"),
+    ],
+)
+def test_where_it_cannot_lead(text, said):
+    with pytest.raises(ValueError, match=said):
+        to_target(text)

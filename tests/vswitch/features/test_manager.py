@@ -5,8 +5,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from vswitch.config.converters import to_bool
 from vswitch.config.sources import option, options_of
+from vswitch.config.words import to_bool
 from vswitch.errors import ConfigError, NotFound
 from vswitch.features import manager as managed
 from vswitch.features import settings

@@ -2,7 +2,6 @@
 
 import pytest
 
-from vswitch.config.converters import to_vlan, to_vlans
 from vswitch.features.vlans import PortVlans, Tagging, Untagging
 from vswitch.frames.ethernet import ALL_VLANS, parse_vlans
 from vswitch.frames.load import load_of
@@ -126,13 +125,3 @@ def test_lists_of_vlans_are_read_or_refused():
     for text in ("", "0", "4095", "5-3", "1,,2", "x", "-3", "1-2-3", "١"):
         with pytest.raises(ValueError, match=r"VLANs"):
             parse_vlans(text)
-    assert to_vlan("10") == to_vlan(10) == 10
-    assert to_vlan("none") is to_vlan(None) is to_vlans("none") is to_vlans(None) is None
-    assert to_vlans("10, 20-30") == to_vlans(to_vlans("10, 20-30")) == "10,20-30"
-    assert to_vlans(7) == "7"
-    for value in (0, 4095, True, 1.5, "0", "x", "-1", "9" * 5000):
-        with pytest.raises(ValueError, match="must be a VLAN"):
-            to_vlan(value)
-    for value in (True, 1.5, "x", 0):
-        with pytest.raises(ValueError, match="VLANs"):
-            to_vlans(value)

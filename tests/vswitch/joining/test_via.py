@@ -7,12 +7,13 @@ from contextlib import suppress
 import pytest
 import trio
 
-from vswitch.errors import BadRecord, ConfigError, NotReachable, VswitchError
+from vswitch.errors import BadRecord, ConfigError, NotFound, NotReachable, VswitchError
 from vswitch.foreign.kinds import KINDS
 from vswitch.frames.ethernet import parse_mac
 from vswitch.frames.records import SUPERFRAME, encode_record
 from vswitch.frames.virtio import NO_OFFLOAD
 from vswitch.joining import via
+from vswitch.management.client import request
 from vswitch.testing import FakeInterface, ethernet
 
 A, B = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
@@ -78,6 +79,11 @@ async def test_udp_is_known_from_the_start_and_each_datagram_is_a_frame(site):
             switch.sendto(frame(B, A), client)
             assert await taken(host) == [frame(B, A)]
             assert (await member.status()).drops == {"unknown_peer": 1}
+            path = member.config.files.join_socket("pc1")
+            state = await trio.to_thread.run_sync(request, path, "config-state")
+            assert {"key": ["join", "via"], "value": url, "source": "option"} in state["settings"]
+            with pytest.raises(NotFound, match="there is no session"):
+                await trio.to_thread.run_sync(request, path, "peers")
 
 
 async def test_a_tcp_connection_that_ends_is_made_again(site, monkeypatch):

@@ -12,7 +12,7 @@ from vswitch.errors import ConfigError, Problem
 from vswitch.features.settings import PortSettings, SwitchSettings
 from vswitch.page.files import PageFiles
 from vswitch.page.qr import qr_svg
-from vswitch.web.server import Request
+from vswitch.web.requests import Request
 
 STATIC = Path(vswitch.page.__file__).parent / "static"
 PROGRAM = STATIC.parents[1]

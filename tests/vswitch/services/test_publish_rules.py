@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from vswitch.config.converters import to_published, to_target
+from vswitch.config.places import to_published
 from vswitch.errors import ConfigError
 from vswitch.services import publish_rules
 from vswitch.services.publish_rules import load_published, read_rule
@@ -15,75 +15,6 @@ SUBNET = IPv4Network("10.77.0.0/24")
 
 def rule(**said):
     return read_rule({"listen": "tcp://:8080", "to": "pc1:80"} | said, "here", SUBNET)
-
-
-@pytest.mark.parametrize(
-    ("text", "canonical"),
-    [
-        ("tcp://:8080", "tcp://:8080"),
-        ("tcp://[::]:8080", "tcp://:8080"),
-        ("tcp://0.0.0.0:8080", "tcp://0.0.0.0:8080"),
-        ("udp://192.0.2.1:53", "udp://192.0.2.1:53"),
-        ("udp://[2001:DB8:0::1]:5000-5010", "udp://[2001:db8::1]:5000-5010"),
-        ("tcp://:8000-8010", "tcp://:8000-8010"),
-        ("tcp://:8000-8000", "tcp://:8000"),
-    ],
-)
-def test_where_to_listen(text, canonical):
-    listen = to_published(text)
-    assert str(listen) == canonical
-    assert to_published(str(listen)) == listen
-    assert to_published(listen) is listen
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("8080", "tcp://"),
-        ("http://:80", "tcp://"),
-        (80, "text in quotes"),
-        ("tcp://", "port is missing"),
-        ("tcp://:0", "1 to 65535"),
-        ("tcp://:70000", "not in 0..65535"),
-        ("tcp://:9-8", "FIRST-LAST"),
-        ("tcp://:80-", "not a port"),
-        ("tcp://:1-2000", "1024 ports at most"),
-        ("tcp://host:80", "IP address"),
-        ("tcp://::1:80", "brackets"),
-    ],
-)
-def test_where_not_to_listen(text, said):
-    with pytest.raises(ValueError, match=said):
-        to_published(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "canonical"),
-    [
-        ("pc1:80", "pc1:80"),
-        ("PC1.:80", "pc1:80"),
-        ("10.77.0.5:80-90", "10.77.0.5:80-90"),
-        ("[fd00::5]:80", "[fd00::5]:80"),
-        ("web-1:8000-8010", "web-1:8000-8010"),
-        ("a-80:80", "a-80:80"),
-    ],
-)
-def test_where_it_leads(text, canonical):
-    assert str(to_target(text)) == canonical
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (":80", "name of a member"),
-        ("pc1", "port is missing"),
-        ("a_b:1", "a name is"),
-        (1, "text in quotes"),
-    ],
-)
-def test_where_it_cannot_lead(text, said):
-    with pytest.raises(ValueError, match=said):
-        to_target(text)
 
 
 def test_defaults_and_settings():

@@ -10,15 +10,13 @@ import attrs
 import pytest
 import trio
 
-from vswitch.config.document import flatten
+from vswitch.config.document import Change, differences, flatten
 from vswitch.config.options import ServeConfig
 from vswitch.errors import ConfigError, VswitchError
 from vswitch.serving.configuration import (
     RESTART,
-    Change,
     Configuration,
     check_restart,
-    differences,
     need_restart,
 )
 from vswitch.serving.server import serve

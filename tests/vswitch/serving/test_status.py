@@ -23,7 +23,7 @@ from vswitch.foreign.streams import StreamDevice
 from vswitch.management.status import to_json
 from vswitch.members.device import MemberDevice
 from vswitch.registry.rules import LastServed, Member
-from vswitch.serving.reception import ConnectedMember
+from vswitch.serving.connected_member import ConnectedMember
 from vswitch.serving.status import ServeStatus, Underlay
 from vswitch.switch.counters import DropReason
 from vswitch.switch.switch import open_switch

@@ -8,9 +8,9 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from vswitch.web import server as web
 from vswitch.web.certificates import Certificate
-from vswitch.web.server import HttpError, Limits, Response, Routes, WebServer
+from vswitch.web.requests import WELCOME, HttpError, Response, Routes
+from vswitch.web.server import Limits, WebServer, network_of
 
 GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
 LINK = (
@@ -60,7 +60,7 @@ async def test_what_is_not_there_is_one_page(autojump_clock):
     async with serving(routes) as (_, connect):
         welcome = await ask(connect, GET % b"/")
         assert welcome.startswith(b"HTTP/1.1 200 OK")
-        assert welcome.endswith(web.WELCOME.encode())
+        assert welcome.endswith(WELCOME.encode())
         assert (await ask(connect, GET % b"/there")).endswith(b"\r\n\r\nx")
         missing = {
             # without the date, since a second may end between two
@@ -134,7 +134,7 @@ async def test_bodies_and_pipelining(autojump_clock):
         )
         assert got.count(b"HTTP/1.1") == 4
         assert got.index(b"abc") < got.index(b"ignored") < got.index(b"it is so")
-        assert got.endswith(web.WELCOME.encode())
+        assert got.endswith(WELCOME.encode())
         got = await ask(connect, post % (b"echo", 99, bytes(98)) + GET % b"/")
         assert got.startswith(b"HTTP/1.1 413 ")
         got = await ask(connect, post % (b"ignore", 11, b"") + b"x")
@@ -151,7 +151,7 @@ async def test_a_mistake_in_a_handler_costs_its_answer(autojump_clock, caplog):
         got = await ask(connect, GET % b"/fail" + GET % b"/")
         assert got.startswith(b"HTTP/1.1 500 ")
         assert b"planted" not in got
-        assert got.endswith(web.WELCOME.encode())
+        assert got.endswith(WELCOME.encode())
         assert server.counters["failed"] == 1
     assert "a planted fault" in caplog.text
 
@@ -330,7 +330,7 @@ async def test_places(autojump_clock):
     ],
 )
 def test_whose_limit_it_is(address, network):
-    assert web.network_of(address) == network
+    assert network_of(address) == network
 
 
 async def test_a_websocket_and_who_has_proven_itself_keeps_its_place(autojump_clock):

@@ -10,7 +10,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_task
 from tests.vswitch.web.test_tls import over_sockets
 from vswitch.web.frames import BINARY, CLOSE, PING, PONG, FrameReader, encode, encode_all
 from vswitch.web.links import PROOF, Links
-from vswitch.web.server import LinkRequest, Request
+from vswitch.web.requests import LinkRequest, Request
 from vswitch.web.websocket import WAITING_LIMIT, WebSocket
 
 KEY = b"key!"

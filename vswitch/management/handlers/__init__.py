@@ -13,12 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from vswitch.management.handlers.capture import capture_frames
 from vswitch.management.handlers.common import Args, Controlled, Result
-from vswitch.management.handlers.config import (
-    config_diff,
-    config_reload,
-    config_save,
-    config_state,
-)
+from vswitch.management.handlers.config import config_diff, config_reload, config_save
 from vswitch.management.handlers.events import events
 from vswitch.management.handlers.impair import impair
 from vswitch.management.handlers.leases import lease_release, leases
@@ -41,7 +36,6 @@ HANDLERS: dict[str, Callable[[Controlled, Args], Awaitable[Result | Stream]]] = 
     "published": published,
     "publish": publish,
     "unpublish": unpublish,
-    "config-state": config_state,
     "config-diff": config_diff,
     "config-reload": config_reload,
     "config-save": config_save,

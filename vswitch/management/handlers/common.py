@@ -30,13 +30,22 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 class Configurable(Protocol):
-    """A configuration that can be looked at and changed: `vswitch.serving.reload.Reloader`."""
+    """A configuration that can be looked at and changed: of a switch, which is `Reloadable`, or
+    of a member (`vswitch.joining.configuration`).
+    """
 
     def whole(self) -> dict[str, Any]:
-        """All tables, as they are in force, but for flags and variables."""
+        """All tables, as they are in force; of a switch but for flags and variables."""
 
     def state(self) -> ConfigState:
         """All that is said, by whom."""
+
+    async def replace(self, tables: Mapping[str, Any]) -> Configured:
+        """Go by these tables; a switch keeps that."""
+
+
+class Reloadable(Configurable, Protocol):
+    """What a switch goes by: `vswitch.serving.reload.Reloader`."""
 
     def source(self, network: str, key: Key) -> str:
         """Who says it: `file`, `saved` or `live`; "" for nobody."""
@@ -49,9 +58,6 @@ class Configurable(Protocol):
 
     async def save(self) -> Configured:
         """Keep what was changed live."""
-
-    async def replace(self, tables: Mapping[str, Any]) -> Configured:
-        """Go by these tables, and keep that."""
 
     async def note(self, network: str, said: Mapping[Key, Any], *, save: bool) -> None:
         """Something of a network was changed live; None was taken away. `save` keeps that."""
@@ -83,7 +89,7 @@ class Controlled:
     registry: Registry | None = attrs.field(kw_only=True, default=None)  # None: without members
     served: LastServed | None = attrs.field(kw_only=True, default=None)
     network: str = attrs.field(kw_only=True, default=DEFAULT_NETWORK)
-    configuration: Configurable | None = attrs.field(kw_only=True, default=None)
+    configuration: Reloadable | None = attrs.field(kw_only=True, default=None)
     rekeying: Rekeyable | None = attrs.field(kw_only=True, default=None)
     captures: capture.Captures = attrs.field(init=False)
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from vswitch.config.document import Change, spelled
 from vswitch.errors import ConfigError, Problem, VswitchError
-from vswitch.management.handlers.common import Args, Configurable, Controlled, Result
+from vswitch.management.answers import ConfigChange
+from vswitch.management.handlers.common import Args, Controlled, Reloadable, Result
 from vswitch.management.status import to_json
 
 
-async def config_state(controlled: Controlled, args: Args) -> Result:
-    """`vswitch config show`."""
-    return to_json(_of(controlled).state())
+def told(changes: Iterable[Change]) -> list[ConfigChange]:
+    """Changes as an answer has them."""
+    return [
+        ConfigChange(key=spelled(each.key), before=each.before, after=each.after)
+        for each in changes
+    ]
 
 
 async def config_diff(controlled: Controlled, args: Args) -> Result:
@@ -30,7 +37,7 @@ async def config_save(controlled: Controlled, args: Args) -> Result:
     return to_json(await _of(controlled).save())
 
 
-def _of(controlled: Controlled) -> Configurable:
+def _of(controlled: Controlled) -> Reloadable:
     if controlled.configuration is None:
         raise VswitchError("this switch has no configuration").of(Problem.NO_CONFIGURATION)
     return controlled.configuration

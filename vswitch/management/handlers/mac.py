@@ -9,8 +9,9 @@ from functools import partial
 import attrs
 import trio
 
-from vswitch.config.converters import to_port_name, to_vlan
+from vswitch.config.addressing import to_vlan
 from vswitch.config.sources import shortened
+from vswitch.config.words import to_port_name
 from vswitch.errors import ConfigError
 from vswitch.features.macs import Macs
 from vswitch.frames.ethernet import format_mac, parse_mac

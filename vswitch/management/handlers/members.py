@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from vswitch.config.converters import to_name, to_publics, to_routes
+from vswitch.config.addressing import to_routes
+from vswitch.config.places import to_publics
 from vswitch.config.sources import shortened
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError, NotFound, Problem, VswitchError
 from vswitch.management.handlers.common import Args, Controlled, Result
 from vswitch.management.handlers.port import copy_settings

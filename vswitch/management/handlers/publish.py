@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vswitch.config.converters import to_published
+from vswitch.config.places import to_published
 from vswitch.errors import ConfigError, VswitchError
 from vswitch.management.handlers.common import Args, Controlled, Result, note, text_of
 from vswitch.management.status import PublishStatus, to_json

@@ -190,6 +190,37 @@ async def test_the_way_out_pins_the_switch_and_name_servers(autojump_clock, stag
         assert "nothing leaves" in (await member.status({}))["exit_node"]
 
 
+async def test_other_wishes_hold_at_once(autojump_clock, stage):
+    speaker = Speaker(attrs.evolve(WELCOME, gateways=[*WELCOME.gateways, *OUT]))
+    async with joined(stage, speaker) as member:
+        none = member._config
+        wished = attrs.evolve(none, accept_routes="private", exit_node="gw")
+        await member.go_by(wished)
+        assert stage.interface.routing.routes == {FOUR, SIX}
+        assert len(stage.interface.routing.out.routes) == 2
+        # A member that is none leaves nothing another way; no wish leaves all as before.
+        await member.go_by(attrs.evolve(wished, exit_node="other"))
+        assert stage.interface.routing.out.routes == set()
+        await member.go_by(none)
+        assert stage.interface.routing == NOTHING
+        assert (await member.status({}))["exit_node"] is None
+        assert len(stage.sessions) == 1
+
+
+async def test_a_way_out_that_the_kernel_does_not_give_up_is_told_and_tried_again(
+    autojump_clock, stage
+):
+    speaker = Speaker(attrs.evolve(WELCOME, gateways=OUT))
+    async with joined(stage, speaker, exit_node="gw") as member:
+        stage.interface.refuse = PrivilegeError("not allowed")
+        await member.go_by(attrs.evolve(member._config, exit_node=""))
+        assert (await member.status({}))["exit_node"] == "none: not allowed: nothing leaves"
+        assert stage.interface.routing.out.pinned == {"198.51.100.1", "192.168.1.53"}
+        await member.network_changed()
+        assert stage.interface.routing == NOTHING
+        assert (await member.status({}))["exit_node"] is None
+
+
 async def test_no_way_out_before_there_was_one(autojump_clock, stage):
     async with joined(stage, Speaker(), exit_node="gw") as member:
         assert stage.interface.routing == NOTHING

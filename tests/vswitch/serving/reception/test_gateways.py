@@ -76,7 +76,7 @@ async def test_who_comes_later_hears_of_it_with_the_welcome(house):
 
 
 async def test_members_that_are_apart_are_no_gateways_to_each_other(house):
-    house.reception.separated = {"pc1"}.__contains__
+    house.reception.directory.separated = {"pc1"}.__contains__
     async with member(house, "gw", advertise=OFFER) as gw:
         await gw.hear(Welcome)
         house.registry.approve("gw", ALL)

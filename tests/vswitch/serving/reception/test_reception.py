@@ -391,7 +391,7 @@ class Told(dict):
 @pytest.fixture
 def reserved(house):
     """What the switch was told last."""
-    house.reception.reserve = told = Told()
+    house.reception.directory.reserve = told = Told()
     return told
 
 

@@ -1,0 +1,116 @@
+"""Completion of the names that are there now: what a shell is told, and what bash makes of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from transport.crypto.identity import PrivateKey
+from vswitch.cli import command_line, main
+from vswitch.cli.completion import NAMES
+from vswitch.errors import ExitCode
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """The completions for bash, as a wheel has them."""
+    spec = importlib.util.spec_from_file_location("hook", ROOT / "packaging/build_hook.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    path = tmp_path_factory.mktemp("bash") / "vswitch"
+    made = hook.generated(command_line(), "1.2.3")
+    path.write_text(made["share/bash-completion/completions/vswitch"])
+    return path
+
+
+@pytest.fixture
+def complete(script, tmp_path):
+    """What bash offers for the last of some words. `program` is what it finds as vswitch."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def ask(*words, program=f'exec {sys.executable} -m vswitch "$@"'):
+        (folder / "vswitch").write_text(f"#!/bin/sh\n{program}\n")
+        (folder / "vswitch").chmod(0o755)
+        asked = f"""source {script}
+            COMP_WORDS=(vswitch "$@"); COMP_CWORD=$#
+            _vswitch 2>/dev/null; printf '%s\\n' "${{COMPREPLY[@]}}" """
+        done = subprocess.run(
+            ["bash", "-c", asked, "bash", *words],
+            env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    return ask
+
+
+async def test_names_of_the_running_switch_and_of_its_members(site, complete):
+    async with site.serving() as running, site.joined("pc1", running):
+        with site.registry() as registry:
+            registry.enrol_local(PrivateKey.generate().public.raw, "away", time.time())
+
+        async def offered(state, *words):
+            there = ("--state", str(state), *words)
+            return await trio.to_thread.run_sync(lambda: complete(words[0], *there[:2], *words[1:]))
+
+        switch, member = site.files.path, site.path / "pc1"
+        assert await offered(switch, "port", "show", "") == ["pc1"]
+        assert await offered(switch, "revoke", "") == ["away", "pc1"]
+        assert await offered(switch, "rename", "a") == ["away"]
+        assert await offered(switch, "port", "set", "pc1", "iso") == ["isolated="]
+        assert await offered(switch, "port", "show", "--network", "") == ["default"]
+        assert await offered(member, "ping", "p") == ["pc1"]
+        assert await offered(member, "status", "") == ["pc1"]
+        assert await offered(member, "port", "show", "") == []
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_where_nothing_runs_nothing_is_said(kind, tmp_path, capsys):
+    assert main(["completion", "names", kind, "vswitch", "--state", str(tmp_path)]) == ExitCode.OK
+    out, err = capsys.readouterr()
+    assert (out.split(), err) == (["default"] if kind == "networks" else [], "")
+
+
+def test_a_name_that_a_shell_could_take_for_more_is_left_out(tmp_path, capsys):
+    members = tmp_path / "members"
+    members.mkdir()
+    for name in ("pc1", "$(reboot)", "a b", "-x", "a;b"):
+        (members / f"{name}.toml").touch()
+    # As bash splits `--state=...`.
+    assert main(["completion", "names", "joins", "--state", "=", str(tmp_path)]) == ExitCode.OK
+    assert capsys.readouterr().out == "pc1\n"
+
+
+def test_bash_evaluates_nothing_of_a_name(complete, tmp_path):
+    program = f"echo '$(touch {tmp_path}/x)'"
+    assert "".join(complete("revoke", "", program=program)) == f"$(touch{tmp_path}/x)"
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_value_of_a_setting_is_not_completed_with_keys(complete):
+    assert "mac_freeze=" in complete("switch", "set", "m")
+    assert complete("switch", "set", "guard", "=", "m") == []
+
+
+def test_what_takes_names_is_there():
+    (commands,) = (each for each in command_line()._actions if each.dest == "command")
+    there = {
+        f"{name}.{action.dest}"
+        for name, parser in commands.choices.items()
+        for action in parser._actions
+    }
+    said = {place for places in NAMES.values() for place in places.split()}
+    assert said - there == {"*.network"}
