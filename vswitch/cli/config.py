@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
-from vswitch.config.converters import to_name
 from vswitch.config.document import inline, spelled, to_toml, unflatten
 from vswitch.config.options import LookConfig, ServeConfig
 from vswitch.config.sources import add_flags, shortened
+from vswitch.config.words import to_name
 from vswitch.errors import ConfigError, ExitCode
 from vswitch.management.client import request
 from vswitch.management.status import SCHEMA
