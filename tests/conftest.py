@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from transport.platform import LINUX
 from vswitch.lab import missing_for_lab
@@ -25,6 +26,9 @@ TOOL_PATH = ":".join(
     ]
 )
 missing = functools.cache(missing_for_lab)
+# How long an example takes, and to make one, is a matter of the machine.
+settings.register_profile("vswitch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vswitch")
 
 
 @pytest.hookimpl(optionalhook=True)

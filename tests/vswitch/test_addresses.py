@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vswitch.addresses import (
@@ -70,7 +70,6 @@ def test_a_default_port_is_taken_only_where_none_is_written():
     assert HostPort.parse("host:6", default_port=5).port == 6
 
 
-@settings(deadline=None)
 @given(
     st.one_of(
         st.ip_addresses().map(str), st.from_regex(r"[a-z]{1,9}(\.[a-z]{1,9})?", fullmatch=True)

@@ -28,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "config",
         "Check a configuration file, or show, compare, read again or keep what the running switch\n"
         "goes by. A reload ends no session; if something is wrong, nothing of it is done.\n"
-        "What was changed live stays over it; --revert takes that back.",
+        "What was changed live stays; --revert takes that back.",
         "vswitch config check serve.toml   # all that is wrong with it; needs no switch",
         "vswitch config show               # as TOML, and who says each key",
         "vswitch config show --join pc1    # the same of a join, exec or proxy here",

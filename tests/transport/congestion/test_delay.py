@@ -313,7 +313,7 @@ def test_an_old_min_rtt_is_forgotten():
 # --- Whatever comes back -----------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(

@@ -361,7 +361,7 @@ def test_a_lost_segment_that_arrives_after_all_is_not_retransmitted():
 # --- Whatever happens --------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     first=st.sampled_from([0, NUMBERS - 40]),

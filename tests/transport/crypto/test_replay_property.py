@@ -1,6 +1,6 @@
 """The ring against the plain definition: a set of all counters ever marked."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transport.crypto.replay import COUNTER_LIMIT, WINDOW, ReplayWindow
@@ -41,7 +41,6 @@ def clustered(base):
     )
 
 
-@settings(deadline=None)
 @given(st.one_of(st.lists(counters, max_size=80), bases.flatmap(clustered)))
 def test_every_answer_equals_the_models(sequence):
     window, model = ReplayWindow(), Model()
@@ -53,7 +52,6 @@ def test_every_answer_equals_the_models(sequence):
         assert window.check(counter) == model.check(counter)
 
 
-@settings(deadline=None)
 @given(bases.flatmap(clustered), st.randoms(use_true_random=False))
 def test_marks_of_a_burst_in_any_order_take_each_counter_once(sequence, random):
     window = ReplayWindow()

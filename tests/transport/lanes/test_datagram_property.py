@@ -73,7 +73,7 @@ def test_control_messages_have_no_place_there(batch):
 
 
 @given(steps, st.integers(0, 1000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_nothing_comes_twice_or_changed(events, seed):
     wire, client, server = client_and_server(seed=seed, delay=0.01)
     for host in (client, server):

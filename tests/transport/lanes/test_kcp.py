@@ -611,7 +611,7 @@ FIELDS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.binary(max_size=100), st.lists(FIELDS, max_size=60), st.sampled_from([0, 2**32 - 20]))
 def test_no_bytes_raise_anything_else_and_what_is_held_is_bounded(junk, fields, first):
     victim = conversation(window=1024)
@@ -643,7 +643,7 @@ def test_no_bytes_raise_anything_else_and_what_is_held_is_bounded(junk, fields, 
     assert victim.arrivals.held == sum(map(len, contents)) + SEGMENT_COST * len(contents)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 300),

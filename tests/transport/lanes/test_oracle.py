@@ -9,7 +9,7 @@ pytest.importorskip("siokcp", reason="siokcp has no wheel for this version of Py
 from tests.transport.lanes import oracle
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_what_is_read_is_what_was_sent(seed):
     assert oracle.run(oracle.Plan(seed, messages=60)) > 0

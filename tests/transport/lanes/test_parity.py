@@ -63,7 +63,7 @@ def product(one, other):
 
 
 @given(members)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_rows_are_those_of_a_plain_code(group):
     longest = max(len(content) for _, content in group)
     width = longest + 3
@@ -91,7 +91,7 @@ def test_rows_are_those_of_a_plain_code(group):
 
 
 @given(members, st.integers(0, MAX_ROWS), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_as_many_losses_as_rows_that_follow_one_another(group, count, data):
     count = min(count, len(group))
     lost = data.draw(st.sets(st.integers(0, len(group) - 1), min_size=count, max_size=count))
@@ -103,7 +103,7 @@ def test_as_many_losses_as_rows_that_follow_one_another(group, count, data):
 
 
 @given(members, st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_rows_give_what_was_sent_or_nothing(group, data):
     rows = dict(enumerate(encode(group, MAX_ROWS)))
     some = data.draw(st.sets(st.sampled_from(sorted(rows)), min_size=1))
@@ -245,7 +245,7 @@ def test_rows_of_one_group_are_alike():
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.booleans()), max_size=400))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_what_is_kept_is_bounded(deeds):
     rebuilder = Rebuilder()
     for number, is_row in deeds:

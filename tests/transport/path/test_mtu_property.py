@@ -10,7 +10,7 @@ from transport.path.mtu import LARGEST_SIZE, SMALLEST_SIZE, PathMtu, grain
 HEADERS = 28
 payloads = st.integers(600, 9000).map(lambda mtu: mtu - HEADERS)
 rtts = st.floats(0.0005, 0.9)
-checked = settings(deadline=None, max_examples=300)
+checked = settings(max_examples=300)
 
 
 class Path:

@@ -56,7 +56,7 @@ class Trouble:
 
 
 @given(st.lists(events, max_size=25), st.integers(0, 1000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_everything_arrives_once_and_in_order(steps, seed):
     wire, client, server = client_and_server(seed=seed, delay=0.01)
     wire.filter = trouble = Trouble(wire, seed)
@@ -207,4 +207,4 @@ class Handshakes(RuleBasedStateMachine):
 
 
 TestHandshakes = Handshakes.TestCase
-TestHandshakes.settings = settings(deadline=None, max_examples=40, stateful_step_count=25)
+TestHandshakes.settings = settings(max_examples=40, stateful_step_count=25)

@@ -62,7 +62,7 @@ items = st.one_of(
     *(st.builds(kind, eights) for kind in (PathChallenge, PathResponse, Ping, Pong)),
 )
 
-checked = settings(deadline=None, max_examples=200)
+checked = settings(max_examples=200)
 
 
 @given(credentials, st.sampled_from(Suite), u32, fixed(184), fixed(32))

@@ -4,7 +4,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vswitch.config.document import (
@@ -59,10 +59,8 @@ DOCUMENTS = st.fixed_dictionaries(
         "network": st.dictionaries(NAMES, OF_NETWORK, max_size=2),
     },
 )
-ON_ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@ON_ANY_MACHINE
 @given(DOCUMENTS)
 def test_flat_and_back_is_the_same_and_so_is_its_text(tables):
     flat = flatten(tables)
@@ -74,7 +72,6 @@ def test_flat_and_back_is_the_same_and_so_is_its_text(tables):
     assert flatten(tomllib.loads(to_toml(whole))) == flat
 
 
-@ON_ANY_MACHINE
 @example({"network": {"a": {}}}, {"network": {"a": {"mtu": 600}}})
 @given(DOCUMENTS, DOCUMENTS)
 def test_what_lies_between_two_makes_the_one_the_other(below, wanted):
@@ -88,7 +85,6 @@ def test_what_lies_between_two_makes_the_one_the_other(below, wanted):
     assert overlay_between(one, one) == Overlay()
 
 
-@ON_ANY_MACHINE
 @given(DOCUMENTS, DOCUMENTS, DOCUMENTS)
 def test_one_over_another_is_both_in_turn(below, second, third):
     base, one, two = flatten(below), flatten(second), flatten(third)

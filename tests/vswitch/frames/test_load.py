@@ -4,7 +4,7 @@ from collections import deque
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from vswitch.frames.load import Load, load_of, load_of_frames
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_of, frame_record
@@ -64,7 +64,6 @@ RECORDS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(RECORDS, max_size=8))
 def test_a_batch_is_its_records_one_by_one(batch):
     load = load_of(batch)

@@ -200,7 +200,7 @@ FLOWS = st.builds(
 SIZES = st.integers(0, 70) | st.integers(60, 1452)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.lists(FLOWS, min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(0, 2), SIZES, st.integers(1, 50)), max_size=8),
@@ -215,7 +215,7 @@ def test_any_batch_is_merged_as_the_reference_does(flows, runs, rng):
     check_honest(records)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.binary(min_size=4, max_size=200), max_size=8), st.data())
 def test_nothing_is_raised(bodies, data):
     """Of bytes of any kind, alike or not, with a header in front that invites a look."""

@@ -1,6 +1,6 @@
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from vswitch.errors import BadRecord
 from vswitch.frames.records import (
@@ -32,7 +32,6 @@ def pieces(data, sizes):
     yield data
 
 
-@settings(deadline=None)
 @given(RECORDS, CUTS)
 def test_any_cutting_gives_the_same_records(records, sizes):
     splitter = RecordSplitter()
@@ -44,7 +43,6 @@ def test_any_cutting_gives_the_same_records(records, sizes):
     assert splitter.held == 0
 
 
-@settings(deadline=None)
 @given(RECORDS, st.integers(1, 5000))
 def test_cut_and_split_are_inverse(records, size):
     data = b"".join(records)
@@ -55,7 +53,6 @@ def test_cut_and_split_are_inverse(records, size):
     assert [r for message in messages for r in splitter.feed_untrusted(message)] == records
 
 
-@settings(deadline=None)
 @given(RECORDS, st.binary(min_size=4, max_size=20), CUTS)
 def test_a_bad_header_is_found_wherever_it_is_cut(records, junk, sizes):
     flag, length = int.from_bytes(junk[:2], "big"), int.from_bytes(junk[2:4], "big")

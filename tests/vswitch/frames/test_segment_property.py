@@ -148,7 +148,7 @@ FLOWS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(FLOWS, st.binary(max_size=3000), st.just(0) | st.integers(64, 1380), st.booleans())
 def test_any_superframe_is_cut_as_the_reference_does(flow, payload, gso_size, ecn):
     if not gso_size:
@@ -156,7 +156,6 @@ def test_any_superframe_is_cut_as_the_reference_does(flow, payload, gso_size, ec
     check_one(flow, payload, gso_size, ecn=bool(gso_size and ecn and flow.protocol == TCP))
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=700, max_size=700), min_size=1, max_size=4), st.binary())
 def test_sums_of_pieces_are_sums(pieces, last):
     pieces = [*pieces, last[:700]]
@@ -165,7 +164,6 @@ def test_sums_of_pieces_are_sums(pieces, last):
     ]
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=2, max_size=3000), st.data())
 def test_a_completed_range_sums_to_ones(frame, data):
     start = data.draw(st.integers(0, (len(frame) - 2) // 2).map(lambda words: 2 * words))

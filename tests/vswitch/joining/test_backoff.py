@@ -4,7 +4,7 @@ import random
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from vswitch.joining.backoff import CAP, FIRST, PATIENT, RESTART, SILENCE, SOON, SPREAD, Backoff
 
@@ -50,7 +50,6 @@ def test_a_restart_is_waited_for_by_each_in_its_own_time():
     assert 1.7 < max(pauses) <= RESTART[1]
 
 
-@settings(deadline=None)
 @given(seed=st.integers(), attempts=st.integers(1, 40))
 def test_a_pause_is_near_its_nominal_length_and_never_over_the_cap(seed, attempts):
     backoff = Backoff(random.Random(seed).uniform)

@@ -200,7 +200,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_what_is_kept_is_bounded_in_any_order_of_things(steps):
     trio.run(_bounded, steps)
 
@@ -271,7 +271,7 @@ turns = st.lists(
 
 @pytest.mark.parametrize("hears", [FROM_MEMBER, FROM_SWITCH], ids=["member", "switch"])
 @given(turns=turns)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_whatever_a_peer_says_on_its_lanes_ends_its_session_at_most(hears, turns):
     trio.run(_say_anything, hears, turns)
 

@@ -103,7 +103,7 @@ def read(device, limit):
 
 
 @given(steps, st.sampled_from([2_000, 8_000, 100_000]))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_order_is_kept_within_each_flow_and_nothing_is_lost(steps, window):
     check(steps, window)
 

@@ -7,7 +7,7 @@ from hashlib import blake2s
 
 import pytest
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transport.crypto.identity import PublicKey
@@ -84,7 +84,6 @@ def test_a_string_that_is_sealed_but_leads_nowhere_is_refused(where):
         JoinString.parse_untrusted(text)
 
 
-@settings(deadline=None)
 @given(
     st.binary(min_size=32, max_size=32),
     st.binary(min_size=8, max_size=8),
@@ -102,7 +101,6 @@ def test_every_string_is_read_back(key, token_id, secret, places, name):
     assert JoinString.parse_untrusted(join.encode()) == join
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.characters(min_codepoint=33, max_codepoint=126))
 def test_one_wrong_character_anywhere_is_found(position, letter):
     text = JOIN.encode()
@@ -177,7 +175,6 @@ def test_a_string_whose_fields_make_no_sense_is_refused(fields):
         JoinString.parse_untrusted(tagged(fields))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.characters(min_codepoint=33, max_codepoint=126))
 def test_one_wrong_character_of_a_named_string_is_found(position, letter):
     text = NAMED.encode()
@@ -189,7 +186,6 @@ def test_one_wrong_character_of_a_named_string_is_found(position, letter):
         JoinString.parse_untrusted(changed)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567=", max_size=300))
 def test_any_text_is_a_named_string_or_refused(code):
     with pytest.raises(ConfigError, match="not a join string"):

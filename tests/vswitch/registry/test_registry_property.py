@@ -160,4 +160,4 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(deadline=None, max_examples=80, stateful_step_count=30)
+TestRegistry.settings = settings(max_examples=80, stateful_step_count=30)

@@ -157,7 +157,5 @@ class AccountingMachine(RuleBasedStateMachine):
             assert port.device.superframes or all(record[1] == 0xBC for record in written)
 
 
-AccountingMachine.TestCase.settings = settings(
-    deadline=None, max_examples=80, stateful_step_count=40
-)
+AccountingMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 TestAccounting = AccountingMachine.TestCase

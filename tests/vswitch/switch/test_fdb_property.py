@@ -115,5 +115,5 @@ class FdbMachine(RuleBasedStateMachine):
         assert statistics.learned == statistics.entries + gone
 
 
-FdbMachine.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=60)
+FdbMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
 TestFdb = FdbMachine.TestCase

@@ -1,7 +1,7 @@
 """Forwarding a batch gives exactly what forwarding its frames one by one gives."""
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import given
 
 from vswitch.frames.records import SUPERFRAME, encode_record, frame_record
 from vswitch.frames.virtio import VIRTIO_HEADER
@@ -42,7 +42,6 @@ def forwarder():
     return made, counters
 
 
-@settings(deadline=None)
 @given(BATCHES)
 def test_a_batch_is_its_frames_one_by_one(batches):
     whole, whole_counters = forwarder()

@@ -72,7 +72,7 @@ def test_masking_is_what_the_rfc_says(data, key):
 messages = st.lists(st.one_of(st.binary(max_size=200), st.integers(0, MESSAGE_LIMIT)), max_size=5)
 
 
-@settings(deadline=None, max_examples=30)  # of which wsproto's masking takes most
+@settings(max_examples=30)  # of which wsproto's masking takes most
 @given(messages, st.booleans(), st.integers(1, 70_000))
 def test_wsproto_reads_what_we_write(sizes, client, step):
     datagrams = [bytes(each) for each in sizes]  # of content, or so many zeros
