@@ -30,6 +30,12 @@ STRANGER = PrivateKey.from_raw(b"\x33" * 32)
 MESSAGE = bytes(60_000)
 
 
+def each_seed(count, *, long):
+    """Seeds from 0, of which those from `long` on are for who has the time."""
+    late = (pytest.param(seed, marks=pytest.mark.long) for seed in range(long, count))
+    return pytest.mark.parametrize("seed", [*range(long), *late])
+
+
 async def receive(channel, count):
     """So many messages of the bulk lane."""
     got = []
@@ -158,7 +164,7 @@ async def run_world(seed, steps, *, link=None):
         assert (mine.ended, taken[0].ended) == (False, False)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@each_seed(4, long=1)
 async def test_ten_moves_in_a_row_lose_nothing_and_keep_the_order(autojump_clock, seed):
     async def steps(world):
         for _ in range(5):
@@ -174,7 +180,7 @@ async def test_ten_moves_in_a_row_lose_nothing_and_keep_the_order(autojump_clock
     await run_world(seed, steps)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@each_seed(3, long=1)
 async def test_a_pipe_that_breaks_with_much_in_it_costs_nothing(autojump_clock, seed):
     async def steps(world):
         for _ in range(3):
@@ -189,7 +195,7 @@ async def test_a_pipe_that_breaks_with_much_in_it_costs_nothing(autojump_clock, 
     await run_world(seed, steps)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@each_seed(8, long=3)
 async def test_any_order_of_opening_moving_and_breaking_loses_nothing(autojump_clock, seed):
     chance = random.Random(seed)
 
