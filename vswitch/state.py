@@ -70,6 +70,11 @@ class StateDir:
         return self.path / "server.key.old"
 
     @property
+    def restored(self) -> Path:
+        """Directory of what a restore has written whole, and not put in its place yet."""
+        return self.path / "restored"
+
+    @property
     def saved(self) -> Path:
         """Changes of the configuration that were made live and are kept."""
         return self.path / "saved.toml"
@@ -235,6 +240,12 @@ def write_file(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def remove_left(path: Path) -> None:
+    """Remove what a `write_file` of that path has left which was killed; raises `OSError`."""
+    for each in path.parent.glob(f".{path.name}.????????"):
+        each.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

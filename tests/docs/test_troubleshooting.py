@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from vswitch.doctor.findings import TABLE
+from vswitch.doctor.table import TABLE
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md").read_text()
 

@@ -1,4 +1,4 @@
-"""A switch that has lost its host: restored elsewhere, its members come back by themselves."""
+"""A backup, and a restore of it after the state directory is lost: members come back unasked."""
 
 import shutil
 import signal

@@ -97,6 +97,7 @@ def test_a_switch_and_a_member_run_from_read_only_disks(lan, end):
     lan.wait_connected("pc1")
     said = lan.command(lan.members["pc1"], "status", "--json").stdout
     assert json.loads(said)["joins"][0]["state"] == "up"
+    assert lan.command(lan.switch, "backup", str(lan.switch.directory / "backup.tar")).stdout == ""
     for name in ("pc1", "switch"):
         assert "control-elsewhere" in log(lan, name)
     assert "registry-read-only" in log(lan, "switch")

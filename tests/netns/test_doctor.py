@@ -12,7 +12,7 @@ import pytest
 from tests.netns.tools import Lan
 from vswitch.devices import netlink
 from vswitch.devices.upkeep import MendLimit
-from vswitch.doctor.findings import TABLE
+from vswitch.doctor.table import TABLE
 from vswitch.errors import ExitCode
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import DEV, OWN, SWITCH_ADDRESS, UNDERLAY

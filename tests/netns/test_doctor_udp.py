@@ -8,7 +8,7 @@ import pytest
 
 from tests.netns.tools import Lan
 from vswitch.devices import netlink
-from vswitch.doctor.findings import TABLE
+from vswitch.doctor.table import TABLE
 from vswitch.lab import Lab, wait_until
 from vswitch.lab.lan import OWN, SWITCH_ADDRESS, UNDERLAY
 

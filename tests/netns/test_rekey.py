@@ -1,4 +1,4 @@
-"""A switch gets a new key while frames pass: nothing is lost, and members move to it for good."""
+"""A new key of a running switch: no frame and no session is lost, and members know it for good."""
 
 import pytest
 

@@ -58,6 +58,8 @@ def test_a_switch_is_installed_and_starts(system):
     system.run(f"{VSWITCH} status")  # at once: it was waited for
     assert system.run(f"{VSWITCH} service status serve") == f"{SERVE}: enabled, active"
     assert system.run("systemd-analyze verify " + SERVE) == ""
+    found = system.run(f"{VSWITCH} doctor || true")
+    assert not [id for id in ("unit-failed", "config-wrong", "probe-failed") if f"[{id}]" in found]
 
 
 def test_a_member_is_installed_once_it_has_joined(system):
@@ -147,6 +149,9 @@ def test_a_start_that_fails_says_its_exit_code_and_is_left_alone(system):
     said = system.shown(SERVE, *STATE, "ExecMainStatus", "NRestarts")
     assert said == ["failed", "failed", "exit-code", str(ExitCode.USAGE), "0"]
     assert "unknown option mtuu" in system.journal("-p", "err", "-u", SERVE)
+    found = system.run(f"{VSWITCH} doctor", code=ExitCode.FAILED)
+    assert f"seen: {SERVE}: has ended with exit code 2" in found
+    assert f"seen: {CONFIG}:" in found
     system.run(f"sed -i /mtuu/d {CONFIG}; systemctl start {SERVE}")
     system.until(lambda: port(system), "return of the member")
 

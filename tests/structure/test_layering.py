@@ -39,6 +39,7 @@ PURE_MODULES = {
     "vswitch.devices.relocation",
     "vswitch.doctor.findings",
     "vswitch.doctor.firewall",
+    "vswitch.doctor.table",
     "vswitch.foreign.conversations",
     "vswitch.joining.host_trust",
     "vswitch.joining.route_trust",

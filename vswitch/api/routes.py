@@ -394,7 +394,7 @@ SWITCH = Table(
         Route(
             "POST",
             "/v1/members/{name}/disable",
-            _OPERATE,
+            _ADMIN,
             MemberStatus,
             "keep a member out for a while",
             verb(handlers.member_disable, disabled=True),
@@ -402,7 +402,7 @@ SWITCH = Table(
         Route(
             "POST",
             "/v1/members/{name}/enable",
-            _OPERATE,
+            _ADMIN,
             MemberStatus,
             "let it in again",
             verb(handlers.member_disable, disabled=False),

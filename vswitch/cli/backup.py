@@ -7,7 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from vswitch.cli.common import Subparsers, add_command, config_from, say
+from vswitch.cli.common import (
+    Subparsers,
+    add_command,
+    config_from,
+    say,
+    warn_of_readers,
+    write_bytes,
+)
 from vswitch.config.options import StateConfig
 from vswitch.config.sources import add_flags
 from vswitch.errors import ConfigError, ExitCode
@@ -38,11 +45,14 @@ def run(args: argparse.Namespace) -> int:
     from vswitch.registry.archive import backup
     from vswitch.state import write_file
 
+    path = Path(os.path.realpath(args.file))  # a link stays one
+    if args.file != "-" and os.path.lexists(path) and not os.path.isfile(path):
+        raise ConfigError(f"{args.file} is no plain file: give another FILE, or - and redirect it")
     data = backup(config.files, None if args.config_file is None else Path(args.config_file))
     if args.file == "-":
-        with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
-            out.write(data)
+        warn_of_readers("vswitch backup FILE")
+        write_bytes(sys.stdout.buffer, data, "the backup")
     else:
-        write_file(Path(args.file), data)
+        write_file(path, data)
         say(f"vswitch: the switch of {config.files.path} is in {args.file}, {len(data)} bytes")
     return ExitCode.OK

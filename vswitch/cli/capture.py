@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from vswitch.cli.common import AnswerLost, Subparsers, add_command, config_from, say
+from vswitch.cli.common import Subparsers, add_command, config_from, say, write_bytes
 from vswitch.config.options import OneNetworkConfig
 from vswitch.config.quantities import to_duration
 from vswitch.config.sources import add_flags
@@ -19,6 +19,7 @@ from vswitch.errors import ConfigError, ExitCode, NotReachable, VswitchError
 from vswitch.frames.pcapng import totals_at_end
 from vswitch.management.client import ClientStream, open_stream
 
+_WHAT = "the capture"
 _TAIL = 1 << 20  # bytes: the statistics of some thousand ports
 
 
@@ -118,27 +119,15 @@ def _copy(stream: ClientStream, out: BinaryIO, *, lines: bool) -> bytes:
                     *whole, tail = (tail + piece).splitlines(keepends=True)
                     if tail.endswith(b"\n") and not tail.startswith(b"#"):
                         whole, tail = [*whole, tail], b""
-                    _write(out, b"".join(whole))
+                    write_bytes(out, b"".join(whole), _WHAT)
                 else:
-                    _write(out, piece)
+                    write_bytes(out, piece, _WHAT)
                     tail = (tail + piece)[-_TAIL:]
             except KeyboardInterrupt:
                 stream.finish()  # a second one ends the program
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _write(out: BinaryIO, piece: bytes) -> None:
-    left = memoryview(piece)
-    try:
-        while left:
-            left = left[out.write(left) :]
-        out.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise AnswerLost(f"cannot write the capture: {error.strerror}") from None
 
 
 @contextmanager

@@ -12,12 +12,13 @@ import errno
 import json
 import logging
 import os
+import stat
 import sys
 import sysconfig
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from transport.errors import KeyFileError
 from vswitch.cli.help import Parser
@@ -191,6 +192,27 @@ def answer(*lines: str) -> None:
         raise
     except OSError as error:
         raise AnswerLost(f"cannot write the answer: {error.strerror}") from None
+
+
+def write_bytes(out: BinaryIO, data: bytes, what: str) -> None:
+    """As `answer`, for what is no text, or a piece of it."""
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[out.write(left) :]
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AnswerLost(f"cannot write {what}: {error.strerror}") from None
+
+
+def warn_of_readers(instead: str) -> None:
+    """Where something secret goes to standard output, and that is a file that others can read."""
+    with contextlib.suppress(OSError):  # of a library's stdout that is no file
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+        if stat.S_ISREG(mode) and mode & 0o077:
+            say(f"vswitch: warning: others can read this file: chmod 600, or `{instead}`")
 
 
 def drop_stdout() -> None:

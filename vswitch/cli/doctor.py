@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json
 from vswitch.config.options import DoctorConfig
 from vswitch.config.sources import add_flags
-from vswitch.doctor.findings import Facts, Finding, Severity, judge
+from vswitch.doctor.findings import Facts, Finding, judge
+from vswitch.doctor.table import Severity
 from vswitch.errors import ExitCode
 from vswitch.management.status import SCHEMA, to_json
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
-import stat
 import sys
-from contextlib import suppress
 
 from transport.crypto.identity import PrivateKey, create_key_file
-from vswitch.cli.common import Subparsers, add_command, answer, say
+from vswitch.cli.common import Subparsers, add_command, answer, warn_of_readers
 from vswitch.errors import ConfigError, ExitCode
 
 
@@ -37,9 +34,6 @@ def run(args: argparse.Namespace) -> int:
             "a private key is not shown on a terminal: give a FILE, or redirect the output"
         )
     key = PrivateKey.generate()
-    with suppress(OSError):  # of a library's stdout that is no file
-        mode = os.fstat(sys.stdout.fileno()).st_mode
-        if stat.S_ISREG(mode) and mode & 0o077:
-            say("vswitch: warning: others can read this file: chmod 600, or `vswitch genkey FILE`")
+    warn_of_readers("vswitch genkey FILE")
     answer(base64.b64encode(key.raw()).decode("ascii"))
     return ExitCode.OK

@@ -9,7 +9,7 @@ from pathlib import Path
 from vswitch.cli.common import Subparsers, add_command, config_from, say
 from vswitch.config.options import StateConfig
 from vswitch.config.sources import add_flags
-from vswitch.errors import ConfigError, ExitCode, NotRunning, VswitchError
+from vswitch.errors import ConfigError, ExitCode, NotRunning, PrivilegeError, VswitchError
 from vswitch.management.client import request
 from vswitch.state import file_error
 
@@ -34,13 +34,18 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the archive, check it, write its files."""
     config = config_from(args, StateConfig)
-    from vswitch.registry.archive import CONFIG, restore
+    from vswitch.registry.archive import CONFIG, MOST_BYTES, restore
 
+    most = MOST_BYTES + 1  # which is too much, and says so
     try:
-        data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
+        if args.file == "-":
+            data = sys.stdin.buffer.read(most)
+        else:
+            with open(args.file, "rb") as file:
+                data = file.read(most)
     except OSError as error:
         raise file_error("cannot read", Path(args.file), error) from None
-    if _runs(config.files.control_socket):
+    if config.files.path.is_dir() and _runs(config.files.control_socket):
         raise ConfigError(f"{config.files.control_socket}: a switch runs there: stop it first")
     written = restore(config.files, args.file, data, force=args.force)
     say(f"vswitch: {config.files.path} has the switch again: {', '.join(written)}")
@@ -58,6 +63,8 @@ def _runs(control_socket: Path) -> bool:
         request(control_socket, "status")
     except NotRunning:
         return False
+    except PrivilegeError:  # who may not ask may not write there either
+        raise
     except VswitchError:  # it does, and has no answer for us
         return True
     return True

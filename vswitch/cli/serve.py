@@ -115,9 +115,8 @@ def _check(args: argparse.Namespace) -> int:
     def options() -> None:
         nonlocal config
         config = config_from(args, ServeConfig, table="serve")
-        certificate_of(config)
 
-    for look in (options, lambda: plan_networks(config)):
+    for look in (options, lambda: plan_networks(config), lambda: certificate_of(config)):
         try:
             look()
         except ConfigError as error:

@@ -15,14 +15,12 @@ import sysconfig
 from pathlib import Path
 
 from vswitch.cli.common import Subparsers, add_command, answer, installed, say
+from vswitch.config.units import BOOTED, CONFIG, SERVE, STATE
 from vswitch.config.words import to_name
 from vswitch.errors import ConfigError, ExitCode, NotFound, PrivilegeError, VswitchError
 from vswitch.state import StateDir, file_error, write_file
 
 UNITS = Path("/etc/systemd/system")
-BOOTED = Path("/run/systemd/system")  # there where systemd is process 1: sd_booted(3)
-CONFIG = Path("/etc/vswitch/vswitch.toml")
-STATE = Path("/var/lib/vswitch")
 MARK = "# Written by `vswitch service install`; `vswitch service remove` deletes it.\n"
 _PACKAGED = Path("/usr/bin/vswitch")
 _HOMES = ("/home", "/root", "/run/user")  # of which ProtectHome= leaves nothing
@@ -61,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.name is None) != (args.what == "serve"):
         raise ConfigError("vswitch service install|remove|status serve, or join NAME")
     if args.name is None:
-        file = unit = "vswitch-serve.service"
+        file = unit = SERVE
     else:
         try:
             name = to_name(args.name)
@@ -140,8 +138,8 @@ def _install(args: argparse.Namespace, file: str, unit: str) -> None:
             _do(tool, *(["--create"] if folder == "tmpfiles.d" else []), str(source))
         else:
             say(f"vswitch: {tool} is not here: what {source} says has to be there already")
-    if args.state == STATE:  # what root has made there by joining; another is its owner's
-        _do("chown", "-R", "-P", "vswitch:vswitch", str(STATE))
+    if args.state == STATE:  # what root has made there, be it a link; another is its owner's
+        _do("chown", "-R", "-P", "vswitch:vswitch", os.path.realpath(STATE))
     if args.name is None:
         _check_config()
     write_file(path, text.encode())

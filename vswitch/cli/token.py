@@ -6,7 +6,15 @@ import argparse
 
 from vswitch.api.roles import Role
 from vswitch.api.tokens import TokenStore
-from vswitch.cli.common import Subparsers, add_command, answer, config_from, print_json, say
+from vswitch.cli.common import (
+    Subparsers,
+    add_command,
+    answer,
+    config_from,
+    print_json,
+    say,
+    warn_of_readers,
+)
 from vswitch.clocks import utc
 from vswitch.config.options import TokenConfig
 from vswitch.config.sources import add_flags
@@ -49,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         case "create":
             config.files.ensure(as_guest=True)
             role = Role.parse(args.role or "read")
+            warn_of_readers(f"umask 077; vswitch token create {args.name}")
             token = store.create(args.name, role)
             if config.json:
                 print_json({"schema": SCHEMA, "name": args.name, "role": role.text, "token": token})

@@ -132,6 +132,12 @@ def unflatten(flat: Mapping[Key, Any]) -> dict[str, Any]:
     return tables
 
 
+def value_above(flat: Flat) -> Key | None:
+    """A key with a value that other keys are below: of two configurations, one over the other."""
+    above = (key[:length] for key in flat for length in range(1, len(key)))
+    return next((key for key in above if flat.get(key, {}) != {}), None)
+
+
 def check_plain(flat: Flat) -> None:
     """`ValueError` for null, which JSON has and TOML has not: no file can say it."""
     for key, value in flat.items():

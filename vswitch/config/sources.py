@@ -232,10 +232,15 @@ def _table(document: Mapping[str, Any], name: str, path: Source) -> dict[str, An
 
 
 def structure(cls: type[T], table: Mapping[str, Any], place: str) -> T:
-    """An instance of `cls` from a table of a file, or from what somebody has said instead."""
+    """An instance of `cls` from a table of a file, or from what somebody has said instead; a
+    `ValueError` of the class itself is about the table.
+    """
     said: dict[str, _Said] = {}
     problems = _pick(table, keys_of(cls, "")[""], place, said)
-    return _structure(cls, {}, said, problems)
+    try:
+        return _structure(cls, {}, said, problems)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _structure(

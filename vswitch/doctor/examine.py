@@ -13,7 +13,7 @@ import trio
 
 from transport.crypto.identity import PrivateKey
 from vswitch.addresses import DEFAULT_PORT, HostPort
-from vswitch.doctor import host, way
+from vswitch.doctor import host, units, way
 from vswitch.doctor.findings import Facts, PathFacts
 from vswitch.errors import ConfigError, VswitchError
 from vswitch.joining import profiles, proxies
@@ -106,6 +106,10 @@ async def examine(
         def start(name: str, ask: Callable[[], Awaitable[Any]], limit: float = HOST_LIMIT) -> None:
             nursery.start_soon(probe, name, ask, limit)
 
+        async def service() -> None:
+            known = await probe("units", of_host(units.known), HOST_LIMIT) or []
+            await probe("configuration", of_host(units.configuration, files, known), HOST_LIMIT)
+
         nat_time = time if way_alone else None
         ways = _ways(files, target, joined, in_use, post_quantum, nat_time)
         for number, (name, ask) in enumerate(ways):
@@ -114,6 +118,7 @@ async def examine(
         if not way_alone:
             port = places if switch is None else None
             start("what runs", of_host(host.running, (switch, joins, hung), port))
+            nursery.start_soon(service)
             start("installation", of_host(host.installed))
             start("tap", of_host(host.tap))
             start("interfaces", of_host(host.interfaces, joins))
@@ -124,6 +129,8 @@ async def examine(
     return Facts(
         paths=[results[name] for name in sorted(results) if name.startswith("way ")],
         running=results.get("what runs"),
+        units=units.failed(results.get("units", ())),
+        configuration=results.get("configuration"),
         installed=results.get("installation"),
         tap=results.get("tap"),
         interfaces=results.get("interfaces", ()),

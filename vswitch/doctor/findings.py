@@ -1,8 +1,7 @@
 """From facts to findings: what is wrong, how bad it is, what was seen, and what to do.
 
-`TABLE` is the one list of findings; docs/troubleshooting.md is held against it. `judge` goes
-through the facts in the order of the table's subjects. A fact that is None was not gathered, and
-nothing is said of it.
+`judge` goes through the facts in the order of the subjects in `table.py`. A fact that is None was
+not gathered, and nothing is said of it.
 
 Pure; raises nothing.
 """
@@ -10,11 +9,12 @@ Pure; raises nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from ipaddress import ip_network
 from typing import Final
 
 from attrs import Factory, frozen
+
+from vswitch.doctor.table import TABLE, Severity
 
 FREE_BYTES: Final = 16 << 20  # below that a registry or a log soon cannot be written
 SKEW_LIMIT: Final = 60.0  # seconds between two clocks: certificates and invites tell by minutes
@@ -23,24 +23,6 @@ LOW_MTU: Final = 1280  # bytes of an IP packet: what every IPv6 path takes (RFC 
 NEARLY: Final = 8  # bits of prefix: a network that is larger by more is a route to others
 KEEPALIVE: Final = 18.0  # seconds, at most, between two of a member (transport/path/keepalive.py)
 UDP_OVER_IP: Final = {4: 28, 6: 48}  # bytes of headers
-
-
-class Severity(StrEnum):
-    """`problem`: something does not work; `warning`: it will not, or works badly; `note`."""
-
-    PROBLEM = "problem"
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@frozen
-class Kind:
-    """One line of the table: a finding that there may be."""
-
-    id: str
-    severity: Severity
-    title: str
-    remedy: str
 
 
 @frozen(kw_only=True)
@@ -52,274 +34,6 @@ class Finding:
     title: str
     seen: str
     remedy: str
-
-
-_P, _W, _N = Severity.PROBLEM, Severity.WARNING, Severity.NOTE
-_KINDS: Final = (
-    # The way to the switch
-    Kind(
-        "name-unresolved",
-        _P,
-        "The switch's name does not resolve",
-        "correct the name, or mend this host's name servers (`getent hosts NAME`); an invite made "
-        "with `--public ADDRESS` needs none",
-    ),
-    Kind(
-        "unreachable",
-        _P,
-        "Nothing can be sent to the switch",
-        "look at routes and the local firewall: `ip route get ADDRESS`, `nft list ruleset`",
-    ),
-    Kind(
-        "port-closed",
-        _P,
-        "Nobody listens at that place",
-        "start `vswitch serve` there, or correct the port; a router must forward UDP to the switch",
-    ),
-    Kind(
-        "no-answer",
-        _P,
-        "The switch does not answer by any path",
-        "see that `vswitch serve` runs, that its UDP port is open in every firewall and forwarded "
-        "by its router, and that `vswitch status` shows that key there: a switch is silent to who "
-        "takes it for another",
-    ),
-    Kind(
-        "not-a-member",
-        _P,
-        "The switch is there and does not know this member",
-        "see `vswitch members` on the switch; `vswitch invite NAME` there makes another invite, "
-        "with `--again` for one that is a member",
-    ),
-    Kind(
-        "not-told",
-        _N,
-        "Whether a switch is there cannot be told without its key",
-        "give the join string, or run this on a member: a switch is silent to who does not know "
-        "its key",
-    ),
-    Kind(
-        "udp-blocked",
-        _W,
-        "UDP does not pass, HTTPS does",
-        "open the switch's UDP port on the way if you can: over HTTPS it works, with less speed",
-    ),
-    Kind(
-        "https-unreachable",
-        _W,
-        "The HTTPS path does not open",
-        "see that the TCP port is open and leads to the switch, and that a proxy lets it through "
-        "(`--proxy`); where it begins and hangs, the way may swallow packets below 1,280 bytes; a "
-        "member goes on by UDP where that passes",
-    ),
-    Kind(
-        "wrong-key",
-        _P,
-        "What is there has another key than the switch",
-        "join with a new invite of that switch if it was made anew; if it was not, another program "
-        "answers in its place",
-    ),
-    Kind(
-        "refused",
-        _P,
-        "The switch refuses this member",
-        "ask its operator: `vswitch members` says who is revoked, `vswitch invite NAME` makes "
-        "another invite; a host that was revoked runs `vswitch leave NAME` before it uses that",
-    ),
-    Kind(
-        "no-common-handshake",
-        _P,
-        "One side requires post-quantum handshakes, the other has none",
-        "`--pq auto` at both has them where both can; update whichever is the older, and its "
-        "cryptography (`pip install --upgrade cryptography`)",
-    ),
-    Kind(
-        "clock-wrong",
-        _W,
-        "The clock of this host is wrong",
-        "set it, and keep it by NTP (`timedatectl`): invites and certificates expire by it",
-    ),
-    Kind(
-        "mtu-black-hole",
-        _W,
-        "Long datagrams vanish on the way",
-        "let the ICMP pass that tells of too large packets, or lower the interface's MTU to what "
-        "was seen; vswitch has found the size and goes on with it",
-    ),
-    Kind(
-        "mtu-low",
-        _W,
-        "The path takes small datagrams alone",
-        "look for tunnels in tunnels on the way: speed suffers below 1,280 bytes",
-    ),
-    Kind(
-        "nat-forgets",
-        _W,
-        "A router forgets this host sooner than it speaks",
-        "have it remember UDP for 30 s or more (on Linux `sysctl "
-        "net.netfilter.nf_conntrack_udp_timeout=30 "
-        "net.netfilter.nf_conntrack_udp_timeout_stream=120`); until then what is sent to a silent "
-        "member may wait for its next keepalive; a `ping -i 5` from it to the LAN keeps the way "
-        "open",
-    ),
-    # What runs here
-    Kind(
-        "not-connected",
-        _P,
-        "A running join has no connection",
-        "its reason is in `vswitch status` and in its log; findings about the path say more",
-    ),
-    Kind(
-        "hung-process",
-        _P,
-        "A process holds the control socket and does not answer",
-        "end it (`ss -xlp` says which) and start it again; report what its log says",
-    ),
-    Kind(
-        "port-taken",
-        _P,
-        "Another program has the switch's UDP port",
-        "end it (`ss -ulpn` says which), or serve on another port with --listen",
-    ),
-    Kind(
-        "fault",
-        _P,
-        "A fault of vswitch has ended something",
-        "restart it, and report the lines of its log with that reference",
-    ),
-    Kind(
-        "other-version",
-        _W,
-        "What runs is of another version than this command",
-        "restart it after an upgrade; if several are installed, remove all but one",
-    ),
-    Kind(
-        "switch-version",
-        _N,
-        "The switch is of another version than this member",
-        "versions beside each other work together; upgrade both before you report a fault",
-    ),
-    Kind(
-        "several-installed",
-        _W,
-        "Several versions of vswitch are installed",
-        "remove all but one, or call the one that you mean by its path",
-    ),
-    Kind(
-        "old-dependency",
-        _P,
-        "A library is missing or older than vswitch needs",
-        "install vswitch again, with its libraries: `pip install --upgrade vswitch`",
-    ),
-    Kind(
-        "slow-python",
-        _N,
-        "This Python was built without optimisation",
-        "use the distribution's Python: it is some ten per cent quicker",
-    ),
-    # The host's interface
-    Kind(
-        "no-tun",
-        _P,
-        "There is no /dev/net/tun",
-        "load the driver with `modprobe tun`; a container needs `--device /dev/net/tun`",
-    ),
-    Kind(
-        "tun-denied",
-        _P,
-        "/dev/net/tun cannot be opened",
-        "`chmod 666 /dev/net/tun`, which is usual; a container also has to be allowed the device",
-    ),
-    Kind(
-        "no-net-admin",
-        _N,
-        "This user may not make a TAP",
-        "`join` needs root or CAP_NET_ADMIN; `exec` and `proxy` need neither",
-    ),
-    Kind(
-        "no-user-namespaces",
-        _W,
-        "Ordinary users get no namespaces here",
-        "`exec` and `proxy` need them: see user.max_user_namespaces, "
-        "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns",
-    ),
-    Kind(
-        "subnet-collision",
-        _P,
-        "This host has another network with the LAN's addresses",
-        "give one of them another subnet (`serve --subnet CIDR`): the host cannot tell them apart",
-    ),
-    Kind(
-        "interface-changed",
-        _W,
-        "Another program has changed the interface",
-        "find who manages it and keep it from that (examples/00-vswitch.network, "
-        "examples/vswitch-networkmanager.conf)",
-    ),
-    Kind(
-        "managed-interface",
-        _W,
-        "NetworkManager or systemd-networkd manages the interface",
-        "install examples/00-vswitch.network in /etc/systemd/network (`networkctl reload`), or "
-        "examples/vswitch-networkmanager.conf in /etc/NetworkManager/conf.d (`nmcli general "
-        "reload`), which tell them to leave it alone",
-    ),
-    Kind(
-        "no-offload",
-        _N,
-        "The interface has no offload",
-        "leave `--offload off` out where no program on the interface needs it: speed is a multiple",
-    ),
-    Kind(
-        "rp-filter",
-        _W,
-        "Strict reverse path filtering drops what comes by a route of the LAN",
-        "`sysctl net.ipv4.conf.all.rp_filter=2`, which is loose, for all interfaces",
-    ),
-    Kind(
-        "br-netfilter",
-        _W,
-        "The firewall drops frames of the bridge",
-        "`sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0`, or "
-        "let them pass in FORWARD, with Docker by `iptables -I DOCKER-USER -i BRIDGE -o BRIDGE -j "
-        "ACCEPT`",
-    ),
-    Kind(
-        "firewall-drops",
-        _P,
-        "The firewall of this host drops the switch's port",
-        "accept UDP to and from that port; `nft list ruleset`, or `iptables-legacy-save`, shows "
-        "the rule",
-    ),
-    # Files
-    Kind(
-        "state-owner",
-        _P,
-        "The state directory cannot be used",
-        "run as the user who owns it, give another with --state, and let nobody else write there "
-        "(`chmod go-w`)",
-    ),
-    Kind(
-        "key-exposed",
-        _P,
-        "Others can read a private key",
-        "`chmod 600 FILE`; if others use this host, make a new key and a new invite",
-    ),
-    Kind(
-        "disk-full",
-        _P,
-        "The disk of the state directory is full",
-        "make room: members cannot be added, and addresses not be kept",
-    ),
-    # The doctor itself
-    Kind(
-        "probe-failed",
-        _W,
-        "Something could not be looked at",
-        "run `vswitch doctor` as root, or look yourself; the rest of the findings stands",
-    ),
-)
-TABLE: Final[Mapping[str, Kind]] = {each.id: each for each in _KINDS}
 
 
 @frozen(kw_only=True)
@@ -369,6 +83,14 @@ class RunningFacts:
     switches: Sequence[tuple[str, str, str]] = ()  # of joins: name, its software, its switch's
     changed: Sequence[tuple[str, str]] = ()  # interfaces, and what is not as it was made
     port_taken: str | None = None
+
+
+@frozen(kw_only=True)
+class ConfigurationFacts:
+    """What a start of the switch would read: what is wrong with each file."""
+
+    config: str | None = None
+    saved: str | None = None
 
 
 @frozen(kw_only=True)
@@ -422,6 +144,8 @@ class Facts:
 
     paths: Sequence[PathFacts] = ()
     running: RunningFacts | None = None
+    units: Sequence[tuple[str, str]] = ()  # that have failed, and how
+    configuration: ConfigurationFacts | None = None
     installed: InstalledFacts | None = None
     tap: TapFacts | None = None
     interfaces: Sequence[InterfaceFacts] = ()
@@ -438,10 +162,15 @@ def judge(facts: Facts) -> list[Finding]:
     seen = [
         *(found for each in facts.paths for found in _of_path(each)),
         *_of_running(facts.running, facts.installed),
+        *(
+            ("unit-failed", f"{unit}: {how}; `journalctl -u {unit} -n 20` has its last lines")
+            for unit, how in facts.units
+        ),
         *_of_installed(facts.installed),
         *_of_tap(facts.tap),
         *(found for each in facts.interfaces for found in _of_interface(each)),
         *(("firewall-drops", rule) for rule in facts.firewall or ()),
+        *_of_configuration(facts.configuration),
         *_of_files(facts.files),
         *(("probe-failed", f"{name}: {why}") for name, why in facts.failed.items()),
     ]
@@ -592,6 +321,15 @@ def _of_interface(dev: InterfaceFacts) -> Seen:
         yield "rp-filter", f"rp_filter of {dev.name} is 1, and routes lead by it"
     for name, dropping in dev.bridge_filters:
         yield "br-netfilter", f"{dev.name} is in a bridge, {name} is 1, and {dropping}"
+
+
+def _of_configuration(files: ConfigurationFacts | None) -> Seen:
+    if files is None:
+        return
+    if files.config is not None:
+        yield "config-wrong", files.config
+    if files.saved is not None:
+        yield "saved-wrong", files.saved
 
 
 def _of_files(files: FileFacts | None) -> Seen:

@@ -84,7 +84,7 @@ def _other_commands() -> Iterator[tuple[str, str]]:
         return
     for path in sorted(found):
         try:
-            said = _said([path, "--version"])
+            said = output_of([path, "--version"])
         except (OSError, VswitchError):
             continue
         if match := re.fullmatch(r"vswitch (\S+)", said.strip()):
@@ -294,14 +294,14 @@ def _chains(hook: str, port: int | None) -> list[Chain] | None:
     found = None
     try:
         if nft := _program("nft"):
-            found = nft_chains_untrusted(_said([nft, "-j", "list", "ruleset"]), hook, port)
+            found = nft_chains_untrusted(output_of([nft, "-j", "list", "ruleset"]), hook, port)
         for family, tool, tables in _LEGACY:
             if not _has_lines(tables):
                 continue
             save = _program(tool)
             if save is None:
                 raise VswitchError(f"{tables} tells of rules, and there is no {tool} to show them")
-            chains = legacy_chains_untrusted(_said([save]), family, hook, port)
+            chains = legacy_chains_untrusted(output_of([save]), family, hook, port)
             found = [*(found or ()), *chains]
     except BadRecord as error:
         raise VswitchError(f"the firewall's rules: {error}") from None
@@ -313,7 +313,7 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{path}:/usr/sbin:/sbin")
 
 
-def _said(command: list[str]) -> str:
+def output_of(command: list[str]) -> str:
     """What a program says, which may be no UTF-8: a comment of a rule is any bytes."""
     try:
         done = subprocess.run(

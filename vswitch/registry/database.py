@@ -148,7 +148,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"file:{_quoted(self.path)}?mode=rw",
+            uri_to_write(self.path),
             uri=True,
             timeout=_BUSY_TIMEOUT / 1000,
             isolation_level=None,
@@ -165,16 +165,9 @@ class Database:
         return connection
 
     def _connect_as_it_is(self) -> sqlite3.Connection:
-        """To read alone. Without its two files beside it, which are gone after an orderly end, a
-        database with a write-ahead log can be read by who promises that nobody writes.
-        """
-        log = self.path.with_name(f"{self.path.name}-wal")
-        alone = not log.exists() or not log.stat().st_size
+        """To read alone."""
         connection = sqlite3.connect(
-            f"file:{_quoted(self.path)}?mode=ro{'&immutable=1' * alone}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
+            uri_as_it_is(self.path), uri=True, isolation_level=None, check_same_thread=False
         )
         try:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -270,6 +263,21 @@ def _check_file(path: Path, create: bool) -> None:
     # Root looks into the registry of the service's user, whose directory it is then, too. It does
     # not begin to serve from it.
     check_owned("registry", path, status, *(() if create else (directory.st_uid,)))
+
+
+def uri_as_it_is(path: Path) -> str:
+    """To read the file where nothing can be written. Without its two files beside it, which are
+    gone after an orderly end, a database with a write-ahead log can be read by who promises that
+    nobody writes.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    alone = not log.exists() or not log.stat().st_size
+    return f"file:{_quoted(path)}?mode=ro{'&immutable=1' * alone}"
+
+
+def uri_to_write(path: Path) -> str:
+    """To read and write the file, which is there."""
+    return f"file:{_quoted(path)}?mode=rw"
 
 
 def _quoted(path: Path) -> str:

@@ -13,7 +13,7 @@ asks, within half a second, but no sooner than three seconds after the last time
 ask, and however often, that is one frame in three seconds.
 
 `Schedule` is pure, `now` in seconds; `serve_adverts` is the shell. Error contract: converters raise
-`ValueError`, settings that do not fit together `ConfigError`; nothing from the network raises.
+`ValueError`, and so do settings that do not fit together; nothing from the network raises.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class AdvertSettings:
 
     def __attrs_post_init__(self) -> None:
         if self.preferred > self.valid:
-            raise ConfigError(f"[{TABLE}]: preferred must not be longer than valid")
+            raise ValueError("preferred must not be longer than valid")
 
     def advert(
         self, prefix: IPv6Network, mtu: int, dns: tuple[IPv6Address, ...], search: str

@@ -224,12 +224,14 @@ class DhcpSettings:
         )
 
     def pool(self, subnet: IPv4Network) -> Pool:
-        """The addresses; `ConfigError` where they are not of the subnet."""
+        """The addresses; `ConfigError` with the key of those that are not of the subnet."""
         upper = subnet.network_address + subnet.num_addresses // 2
         first, last = self.range or (upper, subnet.broadcast_address - 1)
-        for address in (first, last, *self.reservations.values()):
+        given = [("range", first), ("range", last)]
+        given += [("reservations", each) for each in self.reservations.values()]
+        for key, address in given:
             if (reason := reserved_reason(address, subnet)) is not None:
-                raise ConfigError(f"[{TABLE}]: {address} cannot be given: {reason}")
+                raise ConfigError(f"{TABLE}.{key}: {address} cannot be given: {reason}")
         return Pool(subnet, first, last, self.reservations, self.port_limit)
 
 

@@ -39,6 +39,7 @@ from vswitch.config.document import (
     spelled,
     to_toml,
     unflatten,
+    value_above,
 )
 from vswitch.config.lines import line_of
 from vswitch.config.networks import below, check_networks
@@ -65,6 +66,7 @@ RESTART: Final = frozenset(
 _LISTED: Final = re.compile(r"((?:network\.[^.]+\.)?)(publish|foreign)\[(\d+)\]")
 _WITH: Final = " with "  # between the files that a configuration is of, in messages
 _MEND: Final = "; it was changed live and kept: mend that line, or take it out"
+_MOVE: Final = "; what was changed live is kept there: mend it, or move the file away"
 _HEAD: Final = (
     "# Written by vswitch: what was changed live and is kept. It lies over the configuration\n"
     "# file of `vswitch serve`; `removed` names what of that file is taken away. It may be\n"
@@ -213,14 +215,20 @@ def _fields() -> dict[Key, str]:
 def _files(config: ServeConfig) -> tuple[Flat, Overlay]:
     """The file of the configuration, and that of what is kept."""
     file, saved = _read(config.config), config.files.saved
-    if not saved.exists():
-        return file, Overlay()
+    return file, read_saved(saved) if saved.exists() else Overlay()
+
+
+def read_saved(path: Path) -> Overlay:
+    """What is kept there; of its values only that they can be read."""
     try:
-        tables = read_tables(saved)
-        check_networks(saved, tables)
-        return file, overlay_of(tables)
+        tables = read_tables(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_MOVE}") from None
+    check_networks(path, tables)
+    try:
+        return overlay_of(tables)
     except ValueError as error:
-        raise ConfigError(f"{saved}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _read(path: Path | None) -> Flat:
@@ -290,6 +298,10 @@ def _make(
     names += [str(began.files.saved)] if over else []
     names += ["what was changed live"] if live != Overlay() else []
     flat = live.over(saved.over(file))
+    if (above := value_above(flat)) is not None:
+        of = began.files.saved if above in saved.values else path
+        said = f"{place or of}: {spelled(above)}: must be a table: there are keys below it"
+        raise ConfigError(bounded(said))
     document = Document(place or _WITH.join(names), unflatten(flat))
     config, problems = began, ""
     try:

@@ -18,7 +18,7 @@ import trio
 from transport import Endpoint
 from vswitch.addresses import HostPort
 from vswitch.config.options import ServeConfig
-from vswitch.errors import ConfigError, PrivilegeError, VswitchError
+from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.logs import event
 from vswitch.runtime import allow_files
 from vswitch.serving.api import routes_of
@@ -44,12 +44,7 @@ def public_https(config: ServeConfig) -> str:
 
 def certificate_of(config: ServeConfig) -> Certificate | None:
     """That of the files, or a self-signed one; None where there is no HTTPS side."""
-    files = config.https_certificate, config.https_key
-    if files.count(None) == 1:
-        raise ConfigError("[https] certificate and key (--https-...): give both, or none")
     if config.https is None:
-        if config.https_prefix or config.https_public or any(files):
-            raise ConfigError("[https] is for an HTTPS side: give its listen (--https), too")
         return None
     return Certificate(config.https_certificate, config.https_key)
 

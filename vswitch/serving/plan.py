@@ -15,7 +15,7 @@ from attrs import frozen
 from vswitch.config.networks import below, load_network, other_networks
 from vswitch.config.options import NetworkConfig, ServeConfig
 from vswitch.config.places import Listen
-from vswitch.config.sources import Source
+from vswitch.config.sources import Source, flag_of, options_of, read_tables
 from vswitch.errors import ConfigError
 from vswitch.features.settings import Settings, load_settings
 from vswitch.foreign.kinds import ForeignSettings, load_foreign
@@ -73,20 +73,43 @@ def plan_networks(config: ServeConfig, document: Source | None = None) -> tuple[
     for name in tried(partial(other_networks, path), others):
         assert path is not None  # names come from it
         plans.append(planned(name, tried(partial(load_network, path, name), NetworkConfig())))
-    if problems := problems or list(_conflicts(path, plans)):
+    if problems := problems or [*_lone_options(config, path), *_conflicts(path, plans)]:
         raise ConfigError("\n".join(problems))
     return tuple(plans)
+
+
+def _lone_options(config: ServeConfig, path: Source | None) -> Iterator[str]:
+    """Options of `serve` that mean nothing without another one."""
+    tables = {} if path is None else read_tables(path)
+    keys = {name: each.at or f"serve.{name}" for name, each in options_of(ServeConfig).items()}
+
+    def named(option: str) -> str:
+        """As whoever says it has it: a key of the file, or a flag."""
+        table, key = keys[option].split(".")
+        its = tables.get(table)
+        in_file = isinstance(its, dict) and key in its
+        return f"{path}: {keys[option]}" if in_file else flag_of(option)
+
+    def wanted(option: str) -> str:
+        return f"{keys[option]} ({flag_of(option)})"
+
+    if config.bridge is not None and not config.local_port:
+        yield f"{named('bridge')}: is for the local port: give {wanted('local_port')}, too"
+    certificate, key = "https_certificate", "https_key"
+    for one, other in ((certificate, key), (key, certificate)):
+        if getattr(config, one) is not None and getattr(config, other) is None:
+            yield f"{named(one)}: give {wanted(other)}, too, or neither"
+    for option in (certificate, key, "https_prefix", "https_public"):
+        if config.https is None and getattr(config, option):
+            yield f"{named(option)}: is for an HTTPS side: give {wanted('https')}, too"
 
 
 def _conflicts(path: Source | None, plans: Sequence[NetworkPlan]) -> Iterator[str]:
     """What one network, or two, cannot have."""
     for plan in plans:
-        if plan.config.bridge is not None and not plan.config.local_port:
-            yield (
-                "--bridge of serve is for its local port: give --local-port, too"
-                if plan.name == DEFAULT_NETWORK
-                else f"{_place(path, plan)}bridge is for its local port: say local_port = true, too"
-            )
+        its = plan.config
+        if plan.name != DEFAULT_NETWORK and its.bridge is not None and not its.local_port:
+            yield f"{_place(path, plan)}bridge is for its local port: say local_port = true, too"
     for one, other in combinations(plans, 2):
         for rule, before in product(other.published, one.published):
             if rule.listen.overlaps(before.listen):

@@ -55,7 +55,11 @@ class Reloader:
 
     async def replace(self, tables: Mapping[str, Any]) -> Configured:
         """Go by these tables, and keep that."""
-        return await self._change(lambda: self.configuration.with_all(tables), keep=True)
+
+        def sent() -> Configuration:
+            return self.configuration.with_all(tables)
+
+        return await self._change(sent, keep=True, wrong=logging.WARNING)
 
     async def save(self) -> Configured:
         """Keep what was changed live."""
@@ -127,8 +131,12 @@ class Reloader:
             problem=problem,
         )
 
-    async def _change(self, make: Callable[[], Configuration], *, keep: bool) -> Configured:
-        """In a task of the switch, so that it is done whoever asks."""
+    async def _change(
+        self, make: Callable[[], Configuration], *, keep: bool, wrong: int = logging.ERROR
+    ) -> Configured:
+        """In a task of the switch, so that it is done whoever asks. `wrong` is the level of what is
+        wrong: of files, it would keep the next start out; of what a client has sent, nothing stays.
+        """
         done: list[Configured] = []
         failed: list[VswitchError] = []
         ready = trio.Event()
@@ -139,8 +147,9 @@ class Reloader:
                     new = await trio.to_thread.run_sync(make)
                     done.append(await self._go_by(new, keep=keep))
             except VswitchError as error:
+                level = wrong if isinstance(error, ConfigError) else logging.ERROR
                 for line in str(error).splitlines():
-                    event(log, "reload-refused", logging.ERROR, reason=line)
+                    event(log, "reload-refused", level, reason=line)
                 failed.append(error)
             except Exception:
                 log.exception("reload-failed")

@@ -41,6 +41,7 @@ from vswitch.errors import PrivilegeError, VswitchError
 from vswitch.features.manager import FeatureManager
 from vswitch.logs import event
 from vswitch.members.handshakes import post_quantum_of
+from vswitch.registry.archive import finish_restore
 from vswitch.registry.registry import Registry
 from vswitch.runtime import single_error
 from vswitch.serving import switch_keys
@@ -108,11 +109,11 @@ async def serve(
         given: the options that flags and variables have said, by field name: all others are read
             from the file, also when that is read again. None: the file is not asked for options.
     """
+    await trio.to_thread.run_sync(finish_restore, config.files)
     configuration = await trio.to_thread.run_sync(Configuration.read, config, given)
     config, plans = configuration.config, configuration.plans
     certificate = await trio.to_thread.run_sync(certificate_of, config)
     await trio.to_thread.run_sync(config.files.ensure)
-    keys = await trio.to_thread.run_sync(switch_keys.load, config.files)
     post_quantum = post_quantum_of(config.pq)
     with single_error(), ExitStack() as opened:
         authority = RegistryAuthority({})
@@ -121,6 +122,8 @@ async def serve(
             registry = await trio.to_thread.run_sync(open_registry, config, plan)
             authority.registries = {**authority.registries, plan.name: registry}
         await trio.to_thread.run_sync(authority.check_apart)
+        # With the registry open, no restore gives the switch another key behind its back.
+        keys = await trio.to_thread.run_sync(switch_keys.load, config.files)
         home = authority.registries[DEFAULT_NETWORK]
         others = [each for each in authority.registries.values() if each is not home]
         keys = await trio.to_thread.run_sync(

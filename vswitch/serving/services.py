@@ -21,6 +21,7 @@ from attrs import Factory, define, frozen
 from vswitch.addresses import mac_from_key, switch_address
 from vswitch.config.networks import tables_of
 from vswitch.config.sources import Source
+from vswitch.errors import ConfigError
 from vswitch.features.manager import FeatureManager
 from vswitch.features.trust import Served
 from vswitch.features.vlans import port_vlans, vlans_on
@@ -66,7 +67,10 @@ def load_services(path: Source | None, network: str, subnet: IPv4Network) -> Ser
         dhcp=dhcp_settings(tables, place),
         adverts=advert_settings(tables, place),
     )
-    said.dhcp.pool(subnet)  # says what does not fit
+    try:
+        said.dhcp.pool(subnet)
+    except ConfigError as error:
+        raise ConfigError(f"{place}{error}") from None
     return said
 
 

@@ -28,7 +28,7 @@ from vswitch.errors import ConfigError, VswitchError
 from vswitch.logs import event
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import Grace
-from vswitch.state import StateDir, file_error, sync_directory, write_file
+from vswitch.state import StateDir, file_error, remove_left, sync_directory, write_file
 
 GRACE: Final = 30 * 86400.0  # seconds for which members may come by the old key
 
@@ -56,7 +56,12 @@ class SwitchKeys:
 
 
 def load(files: StateDir) -> SwitchKeys:
-    """Those of the files; a switch without a key gets one. `settle` says what they are worth."""
+    """Those of the files; a switch without a key gets one. `settle` says what they are worth.
+    Copies that a change has left which was killed are removed: none may outlive its key.
+    """
+    with suppress(OSError):  # on a disk that is read-only they stay
+        remove_left(files.server_key)
+        remove_left(files.old_server_key)
     try:
         key = load_or_create_key_file(files.server_key)
         there = files.old_server_key.exists()
@@ -134,6 +139,7 @@ def forget_old(keys: SwitchKeys, files: StateDir) -> SwitchKeys:
 def _remove(path: Path) -> None:
     """Also across a crash."""
     try:
+        remove_left(path)
         path.unlink(missing_ok=True)
         sync_directory(path.parent)
     except OSError as error:

@@ -384,6 +384,10 @@ async def test_a_member_is_changed_from_afar(site):
         assert (status, said["name"]) == (200, "office")
         status, said, _ = await admin("POST", "/v1/members/office/disable")
         assert said["disabled"] is not None
+        for what in ("enable", "disable"):  # who may come is not how the switch runs
+            status, said, _ = await client(Role.OPERATE)("POST", f"/v1/members/office/{what}")
+            assert (status, said["about"]["wanted"]) == (403, "admin")
+        assert (await admin("GET", "/v1/members/office"))[1]["disabled"] is not None
         body = {"name": "pc2", "public": ["a.example:7450"]}
         status, said, _ = await admin("POST", "/v1/invites", body)
         assert said["string"].startswith("vsw")

@@ -193,12 +193,13 @@ def test_pubkey_of_a_file_and_of_standard_input(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])
-def test_a_private_key_into_a_file_that_others_read_is_warned_of(tmp_path, mode, warned):
+@pytest.mark.parametrize("words", [["genkey"], ["token", "create", "x", "--state"]])
+def test_a_secret_into_a_file_that_others_read_is_warned_of(tmp_path, mode, warned, words):
     path = tmp_path / "k"
     path.touch(mode)
     path.chmod(mode)
     with path.open("wb") as out:
-        done = vswitch("genkey", stdout=out)
+        done = vswitch(*words, *([str(tmp_path / "s")] if "--state" in words else []), stdout=out)
     assert (done.returncode, "others can read" in done.stderr) == (ExitCode.OK, warned)
 
 

@@ -116,6 +116,14 @@ def test_the_usual_directory_is_handed_to_the_user_and_stays_in_the_unit(
     assert "StateDirectory=vswitch\n" in text
 
 
+def test_of_a_link_the_directory_is_handed_over(host, run, files, tmp_path, monkeypatch):
+    service.CONFIG.touch()
+    (link := tmp_path / "link").symlink_to(files.path)
+    monkeypatch.setattr(service, "STATE", link)
+    assert service_(run, "install", "serve", "--state", str(link))[0] == ExitCode.OK
+    assert f"chown -R -P vswitch:vswitch {files.path}" in calls(host)
+
+
 def test_a_unit_of_somebody_else_stays(host, run):
     service.CONFIG.touch()
     unit = service.UNITS / "vswitch-serve.service"

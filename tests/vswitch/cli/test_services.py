@@ -372,7 +372,7 @@ def test_check_says_where_the_https_side_is_wrong(services, tmp_path, capsys):
     argv = ["serve", "--check", "--config", str(file), "--state", str(tmp_path / "s")]
     certificate, key = make(tmp_path)
     cases = {
-        f"certificate = '{certificate}'\n": "give both, or none",
+        f"certificate = '{certificate}'\n": "https.certificate: give https.key (--https-key), too",
         f"certificate = '{key}'\nkey = '{key}'\n": f"certificate {key} with key {key}",
         f"certificate = '{certificate}'\nkey = '{tmp_path}/none'\n": "No such file",
         f"certificate = '{certificate}'\nkey = '{key}'\n": "nothing is wrong",
@@ -383,7 +383,8 @@ def test_check_says_where_the_https_side_is_wrong(services, tmp_path, capsys):
         assert part in capsys.readouterr().err
     file.write_text("[https]\nprefix = '/lan'\n")
     assert main(argv) == ExitCode.USAGE
-    assert "give its listen" in capsys.readouterr().err
+    said = f"{file}: https.prefix: is for an HTTPS side: give https.listen"
+    assert said in capsys.readouterr().err
 
 
 def test_check_says_all_that_is_wrong_and_starts_nothing(services, tmp_path, capsys):

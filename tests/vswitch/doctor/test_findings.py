@@ -6,18 +6,18 @@ from attrs import evolve
 from transport.path.keepalive import KEEPALIVE, KEEPALIVE_JITTER
 from vswitch.doctor import findings
 from vswitch.doctor.findings import (
-    TABLE,
+    ConfigurationFacts,
     Facts,
     FileFacts,
     InstalledFacts,
     InterfaceFacts,
     PathFacts,
     RunningFacts,
-    Severity,
     TapFacts,
     behind_nat,
     judge,
 )
+from vswitch.doctor.table import TABLE, Severity
 
 PATH = PathFacts(
     place="switch.example.org:7450",
@@ -42,6 +42,7 @@ FILES = FileFacts(path="/var/lib/vswitch", free=1 << 30)
 HEALTHY = Facts(
     paths=[PATH],
     running=RUNNING,
+    configuration=ConfigurationFacts(),
     installed=INSTALLED,
     tap=TAP,
     interfaces=[DEV],
@@ -92,6 +93,7 @@ WRONG = {
     "mtu-low": path(datagram_size=1200, link_mtu=1228),
     "nat-forgets": path(outlived=8.0, forgotten=16.0),
     "not-connected": running(silent=[("pc1", "no answer")]),
+    "unit-failed": evolve(HEALTHY, units=[("vswitch-serve.service", "exit code 2")]),
     "hung-process": running(hung=[("pc1.sock", "does not answer within 5 s")]),
     "port-taken": running(port_taken="UDP port 7450: Address already in use"),
     "fault": running(faults=[("dhcp", "KeyError, reference=1a2b")]),
@@ -113,6 +115,8 @@ WRONG = {
         bridge_filters=[("net.bridge.bridge-nf-call-iptables", "ip filter FORWARD drops")]
     ),
     "firewall-drops": evolve(HEALTHY, firewall=["a rule in inet t c (input) says drop"]),
+    "config-wrong": evolve(HEALTHY, configuration=ConfigurationFacts(config="x.toml:1: no")),
+    "saved-wrong": evolve(HEALTHY, configuration=ConfigurationFacts(saved="saved.toml:1: no")),
     "state-owner": files(unusable="state directory /x belongs to another user"),
     "key-exposed": files(exposed=["/var/lib/vswitch/server.key"]),
     "disk-full": files(free=1 << 20),

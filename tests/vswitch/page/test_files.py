@@ -81,7 +81,7 @@ def test_every_text_is_there_in_both_languages():
         blanks = [sorted(re.findall(r"\{\w+\}", each)) for each in (english, chinese)]
         assert blanks[0] == blanks[1], key
     for each in STATIC.glob("*.js"):
-        used = re.findall(r'\bt\("(\w+)"', each.read_text(encoding="utf-8"))
+        used = re.findall(r'\b(?:t|parts)\("(\w+)"', each.read_text(encoding="utf-8"))
         assert set(used) <= set(known), each.name
     settings = {*options_of(PortSettings), *options_of(SwitchSettings)}
     assert {f"set_{each}" for each in settings} <= set(known)

@@ -115,6 +115,12 @@ async def test_who_looks_sees_what_happens(site, browser, tmp_path):
             await chrome.do(lambda page: page.get_by_label("过滤").fill("nonsense"))
             await chrome.do(lambda page: page.click("main button.primary"))
             await chrome.do(shown, "[role=alert]", "过滤表达式不正确：.*no term")
+            await chrome.do(shown, "[role=alert] [lang=en]", "^[^过]*no term")
+            await chrome.do(go, "ports")
+            await chrome.do(_set_vlan, "设置: pc1", "9999")
+            await chrome.do(shown, "#vlan-wrong", "填写的内容不正确：.*1 to 4094")
+            await chrome.do(shown, "#vlan-wrong [lang=en]", "^[^填]*1 to 4094")
+            await chrome.do(lambda page: page.keyboard.press("Escape"))
             for width in (390, 2560):
                 await chrome.do(
                     lambda page, width: page.set_viewport_size({"width": width, "height": 800}),
@@ -299,6 +305,12 @@ def hostile(page):
 def _try(page, words):
     page.get_by_label("Or in words").fill(words)
     page.click("main button.primary")
+
+
+def _set_vlan(page, label, value):
+    page.click(f'button[aria-label="{label}"]')
+    page.fill("#set-vlan", value)
+    page.click("dialog button.primary")
 
 
 def _change(page, key, value):

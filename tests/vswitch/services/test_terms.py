@@ -101,5 +101,5 @@ def test_no_table():
     ],
 )
 def test_what_does_not_fit_the_subnet(said):
-    with pytest.raises(ConfigError, match=r"\[dhcp\]: 10.77.* cannot be given"):
+    with pytest.raises(ConfigError, match=rf"dhcp\.{next(iter(said))}: 10.77.* cannot be given"):
         DhcpSettings(**said).pool(SUBNET)

@@ -99,6 +99,6 @@ async def test_cancelled_whenever_it_leaves_nothing(tmp_path, kind):
 
 
 async def test_a_bridge_of_serve_is_that_of_its_local_port(site):
-    with pytest.raises(ConfigError, match="give --local-port, too"):
+    with pytest.raises(ConfigError, match=r"give serve\.local_port \(--local-port\), too"):
         async with site.serving(bridge="br0"):
             pass

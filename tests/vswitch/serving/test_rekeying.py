@@ -14,6 +14,7 @@ from vswitch.cli import main
 from vswitch.errors import ConfigError, ExitCode, RefusedError, VswitchError
 from vswitch.management.handlers import members as handlers
 from vswitch.members.protocol import FROM_SWITCH
+from vswitch.registry.archive import backup, restore
 from vswitch.registry.invite import JoinString
 from vswitch.registry.registry import Registry
 from vswitch.registry.rules import EnrolRefused
@@ -189,6 +190,25 @@ async def test_what_cannot_be_is_refused(site):
         made = await handlers.invite(running.network.controlled, asked)
         assert JoinString.parse_untrusted(made["string"]).server_key == key
         assert (await member.status()).state == "up"
+
+
+async def test_a_restore_that_was_cut_short_is_carried_out_at_the_start(site, monkeypatch):
+    async with site.serving() as running:
+        first = key_of(site)
+        kept = backup(site.files)
+        await rekeying(running).begin(DAY)
+    with monkeypatch.context() as patch:
+        patch.setattr("vswitch.registry.archive._replace_with", failing)
+        with pytest.raises(VswitchError, match="killed"):
+            restore(site.files, "it", kept, force=True)
+    assert key_of(site) != first
+    async with site.serving() as running:
+        assert rekeying(running).keys.identities[0].public == key_of(site) == first
+        assert rekeying(running).keys.old is None
+
+
+def failing(*_):
+    raise VswitchError("killed")
 
 
 async def test_after_a_theft_nobody_comes_by_the_old_key(site, until):

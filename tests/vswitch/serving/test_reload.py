@@ -126,7 +126,9 @@ async def test_a_broken_file_changes_nothing_and_says_why(site, file, text, reas
         with pytest.raises(VswitchError, match=reason):
             await running.reloader.reload()
         await running.reloader.on_signal()
-        assert any("reload-refused" in line and re.search(reason, line) for line in caplog.messages)
+        refused = [each for each in caplog.records if "reload-refused" in each.message]
+        assert any(re.search(reason, each.message) for each in refused)
+        assert {each.levelname for each in refused} == {"ERROR"}  # no start would come of it
         assert in_force(running) == before
 
 
@@ -341,6 +343,8 @@ async def test_the_whole_configuration_is_replaced_and_kept_or_nothing_is(site, 
             with pytest.raises(ConfigError):
                 await reloader.replace(broken)
             assert flatten(reloader.whole()) == flatten(wanted)
+        refused = [each for each in caplog.records if "reload-refused" in each.message]
+        assert {each.levelname for each in refused} == {"WARNING"}  # its sender has been told
         assert running.managed.settings.switch.guard
     async with serving(site, file) as running:
         assert flatten(running.reloader.whole()) == flatten(wanted)

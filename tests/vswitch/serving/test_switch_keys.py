@@ -156,6 +156,18 @@ def test_a_copy_that_an_attempt_has_left_is_not_good_after_a_theft(files, regist
     assert [each.public for each in started(files, registry).identities] == [keys.public]
 
 
+def test_copies_of_a_key_that_a_kill_has_left_do_not_outlive_it(files, registry):
+    new, old = (files.path / f".{name}.a_0bcdef" for name in ("server.key", "server.key.old"))
+    for path in (new, old):
+        path.write_bytes(files.server_key.read_bytes())
+    keys = load(files)
+    assert not new.exists()
+    assert not old.exists()
+    old.write_bytes(files.server_key.read_bytes())
+    forget_old(keys, files)
+    assert not old.exists()
+
+
 def failing(*_):
     raise VswitchError("full")
 

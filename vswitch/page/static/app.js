@@ -12,7 +12,7 @@ import { dress, looks, onLanguage } from "./looks.js";
 import { duration } from "./numbers.js";
 import { reason } from "./refusals.js";
 import { may, remember, remembered, session } from "./session.js";
-import { t } from "./texts.js";
+import { parts, t } from "./texts.js";
 import { capture } from "./capture.js";
 import { drops } from "./drops.js";
 import { events } from "./events.js";
@@ -36,7 +36,7 @@ const app = {
   members: null,
   say: announce,
   fail: (error) => {
-    if (error.status !== 401) announce(t("failed", { error: reason(error) }), true);
+    if (error.status !== 401) announce(parts("failed", { error: reason(error) }), true);
   },
 };
 let section = null;
@@ -49,9 +49,10 @@ let turn = 0; // raised when answers to older questions are of no use any more
 const root = document.getElementById("app");
 
 function announce(text, bad = false) {
-  say(document.getElementById("said"), text);
+  const said = document.getElementById("said");
+  say(said, text);
   document.querySelector(".toast")?.remove();
-  const toast = h("div", { class: bad ? "toast bad" : "toast", "aria-hidden": "true" }, text);
+  const toast = h("div", { class: bad ? "toast bad" : "toast", "aria-hidden": "true" }, said.textContent);
   document.body.append(toast);
   setTimeout(() => toast.remove(), bad ? 8000 : 3500);
 }

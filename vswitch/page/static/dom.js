@@ -22,8 +22,10 @@ export const s = (tag, attributes, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 
 // Writing the same again would end a selection, and would be read aloud.
-export function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+// `said` is a text, or a list of texts and elements.
+export function say(node, said) {
+  const parts = [said ?? ""].flat();
+  if (node.textContent !== parts.map((each) => each.textContent ?? each).join("")) node.replaceChildren(...parts);
 }
 
 export function mark(node, name, value) {

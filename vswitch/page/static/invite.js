@@ -7,7 +7,7 @@ import { nameInput } from "./names.js";
 import { day } from "./numbers.js";
 import { reason } from "./refusals.js";
 import { copied } from "./secret.js";
-import { t } from "./texts.js";
+import { parts, t } from "./texts.js";
 
 const MINUTE = 60;
 const TIMES = [["ten_minutes", 10 * MINUTE], ["an_hour", 60 * MINUTE], ["a_day", 1440 * MINUTE],
@@ -30,7 +30,7 @@ async function show(app, asked, place) {
     const { svg } = await api.post("v1/qr", { text: made.string });
     node.prepend(h("img", { src: `data:image/svg+xml,${encodeURIComponent(svg)}`, alt: t("qr_of", { name }), width: "180", height: "180" }));
   } catch (error) {
-    code.after(h("p", { class: "note" }, t("no_qr", { error: reason(error) }))); // the string is all that it takes
+    code.after(h("p", { class: "note" }, parts("no_qr", { error: reason(error) }))); // the string is all that it takes
   }
 }
 

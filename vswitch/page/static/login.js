@@ -5,7 +5,7 @@ import { h, say } from "./dom.js";
 import { logo } from "./logo.js";
 import { looks } from "./looks.js";
 import { reason } from "./refusals.js";
-import { t } from "./texts.js";
+import { parts, t } from "./texts.js";
 
 // In `place`; `entered(session)` once somebody is known.
 export function login(place, note, entered) {
@@ -26,7 +26,7 @@ export function login(place, note, entered) {
     } catch (error) {
       if (error.status === 401) say(said, t("wrong_token"));
       else if (error.status === 429) say(said, t("slowed", { seconds: Math.max(1, error.wait) }));
-      else say(said, t("failed", { error: reason(error) }));
+      else say(said, parts("failed", { error: reason(error) }));
       button.disabled = false;
       token.select();
     }

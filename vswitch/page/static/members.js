@@ -69,16 +69,12 @@ const actions = (app) => (cell, member) => {
       await api.patch(place, { name: to });
       then("renamed", { name, to })[0]();
     })));
-  }
-  if (member.revoked === null && app.may("operate")) {
     done.push(member.disabled !== null
       ? button(t("enable"), name, () => api.post(`${place}/enable`).then(...then("is_enabled", { name })))
       : button(t("disable"), name, async () => {
         if (!(await confirm(t("disable_ask", { name }), t("disable_detail"), t("disable")))) return;
         api.post(`${place}/disable`).then(...then("is_disabled", { name }));
       }));
-  }
-  if (member.revoked === null && app.may("admin")) {
     done.push(button(t("revoke"), name, async () => {
       if (!(await confirm(t("revoke_ask", { name }), t("revoke_detail"), t("revoke")))) return;
       api.remove(place).then(...then("is_revoked", { name }));

@@ -3,9 +3,9 @@
 import * as api from "./api.js";
 import { ask } from "./dialogs.js";
 import { h, mark, say } from "./dom.js";
-import { complain, reason, refusals } from "./refusals.js";
+import { complain, reason, refusals, wrong } from "./refusals.js";
 import { read, source } from "./setting.js";
-import { t } from "./texts.js";
+import { parts, t } from "./texts.js";
 
 const PARTS = [
   ["part_reach", ["isolated", "trusted"]],
@@ -60,7 +60,7 @@ export async function portSettings(app, name) {
   const done = h("button", { class: "primary" }, t("save"));
   const place = (line) => {
     const found = fields.find(({ key }) => line.includes(`.${key} = `) || line.includes(`.${key}: `));
-    found?.complain(line.slice(line.indexOf(": ") + 2));
+    found?.complain(wrong(line.slice(line.indexOf(": ") + 2)));
     return found !== undefined;
   };
   const dialog = h("dialog", { class: "wide", "aria-labelledby": "port-title" },
@@ -79,7 +79,7 @@ export async function portSettings(app, name) {
         app.say(t(keep.checked ? "port_kept" : "port_live", { name, keys: Object.keys(changes).join(", ") }));
         dialog.close();
       } catch (error) {
-        say(problem, error.status === 400 ? refusals(error, place) : t("failed", { error: reason(error) }));
+        say(problem, error.status === 400 ? refusals(error, place) : parts("failed", { error: reason(error) }));
         dialog.querySelector("[aria-invalid]")?.focus();
       }
       done.disabled = false;

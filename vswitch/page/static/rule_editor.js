@@ -4,8 +4,8 @@
 import * as api from "./api.js";
 import { confirm } from "./dialogs.js";
 import { h, icon, mark, say } from "./dom.js";
-import { complain, reason as why, refusals } from "./refusals.js";
-import { t } from "./texts.js";
+import { complain, reason as why, refusals, wrong } from "./refusals.js";
+import { parts, t } from "./texts.js";
 
 const PAUSE = 350; // ms without a key pressed until the switch is asked
 const REFUSED = /^rules\.(list|tests) (\d+), (?:'.*?'|".*?"): (.*)$/;
@@ -232,16 +232,16 @@ export class RuleEditor {
       const found = REFUSED.exec(text);
       if (found) {
         const item = this[found[1]].items()[Number(found[2]) - 1];
-        item?.complain(found[3]);
+        item?.complain(wrong(found[3]));
         return item !== undefined;
       }
       const item = this.groups.items().find((each) => {
         const [name] = each.read();
         return text.startsWith(`rules.groups.${name}: `) || text.startsWith(`rules.groups: '${name}' `);
       });
-      item?.complain(text.slice(text.indexOf(": ") + 2));
+      item?.complain(wrong(text.slice(text.indexOf(": ") + 2)));
       return item !== undefined;
-    }) : error.status === 412 ? t("rules_clash") : t("failed", { error: why(error) });
+    }) : error.status === 412 ? t("rules_clash") : parts("failed", { error: why(error) });
     say(this.problem, left || t("rules_wrong"));
   }
 

@@ -438,7 +438,10 @@ export function useLanguage(language) {
 export const language = () => LANGUAGES[column];
 
 // The text of a key in the language of the page.
-export function t(key, values = {}) {
-  return TEXTS[key][column].replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
-}
+export const t = (key, values = {}) => parts(key, values).join("");
+
+// The same as a list, where values may be elements, or lists of them.
+export const parts = (key, values) =>
+  TEXTS[key][column].split(/\{(\w+)\}/).flatMap((each, number) => (number % 2 ? values[each] ?? "" : each));
+
 export const has = (key) => Object.hasOwn(TEXTS, key);
