@@ -166,7 +166,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
         return tell_names(words[2:])
     if words[0] == "help":
-        words = [*words[1:2], "--help-all" if words[2:] == ["all"] else "--help"]
+        words = [*words[1:2], "--help-all" if words[2:][-1:] == ["all"] else "--help"]
     elif words[0] == "version":
         words = ["--version"]
     # The flags in front of a command have no values, so the first word without a dash is it.

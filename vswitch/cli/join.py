@@ -94,8 +94,6 @@ def member_config(args: argparse.Namespace, cls: type[T]) -> T:
 def sandbox_config(args: argparse.Namespace, cls: type[S]) -> S:
     """The same for a member in a network of its own."""
     config = member_config(args, cls)
-    if config.bridge is not None:
-        raise ConfigError("--bridge is for join: there is no bridge in a network of its own")
     return attrs.evolve(config, address="none") if config.dhcp else config
 
 

@@ -538,6 +538,9 @@ class SandboxConfig(JoinConfig):
     """Options of a member in a network of its own, where there is nothing but the LAN."""
 
     user: None = field(default=None, init=False)  # it takes no root to begin with
+    bridge: None = field(default=None, init=False)  # there is none beside it
+    bridge_dhcp: bool = field(default=False, init=False)
+    bridge_ra: bool = field(default=False, init=False)
     dhcp: bool = field(
         default=False,
         converter=to_bool,

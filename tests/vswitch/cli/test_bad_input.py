@@ -41,7 +41,12 @@ BAD_INPUT = [
     (["proxy", "--name", "a", "--socks", "udp:1"], {}, "", ["--socks udp:1", "listens on TCP"]),
     (["proxy", "--name", "a", "--forward", "80"], {}, "", ["--forward 80", "LISTEN=TARGET"]),
     (["proxy", "--name", "a"], {}, "[proxy]\nreverse = [80]\n", ["proxy.reverse", "in quotes"]),
-    (["proxy", "--name", "a", "--socks", "1", "--bridge", "b"], {}, "", ["--bridge is for join"]),
+    (
+        ["proxy", "--name", "a", "--socks", "1", "--bridge", "b"],
+        {},
+        "",
+        ["proxy takes no --bridge"],
+    ),
     (
         ["proxy", "--name", "a", "--socks", "1", "--socks-users", "/nowhere"],
         *({}, "", ["--socks-users /nowhere", "cannot be read"]),

@@ -45,6 +45,8 @@ def test_a_command_that_does_not_exist_is_one_line(word, said, capsys):
         (["help"], ["--help"]),
         (["help", "join"], ["join", "--help"]),
         (["help", "join", "all"], ["join", "--help-all"]),
+        (["help", "config", "show"], ["config", "--help"]),
+        (["help", "config", "show", "all"], ["config", "--help-all"]),
         (["version"], ["--version"]),
         (["-V"], ["--version"]),
     ],
