@@ -99,7 +99,8 @@ class MemberConfiguration:
         """In a thread."""
         now, cls = self._config, type(self._config)
         said = flatten(tables)
-        others = {each.key[1] for each in differences(_flat(now), said) if each.key[1:]}
+        wished = {(cls.table, "name"): now.name, **said}  # nobody else is asked here
+        others = {each.key[1] for each in differences(_flat(now), wished) if each.key[1:]}
         same = {
             field.name: getattr(now, field.name)
             for field in attrs.fields(cls)
