@@ -14,7 +14,7 @@ from vswitch.testing import FakeInterface
 
 
 class Interface(FakeInterface):
-    """One of this host; its act `slow` takes until `go`, cancelled or not, as a thread does."""
+    """One of this host, of which one act may take until `go`, cancelled or not, as threads do."""
 
     private = False
 
