@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -38,7 +39,7 @@ NAMES = {  # what takes which names: COMMAND.OPERAND or COMMAND.OPTION
     "networks": "*.network",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]*")
-_PATIENCE = 1.0  # seconds, for each that is asked
+_PATIENCE = 1.0  # seconds, for all that are asked
 _VERBS = {"ports": "status", "members": "members"}
 _OF_DEBIAN = {"zsh": "share/zsh/vendor-completions/_vswitch"}
 
@@ -86,6 +87,7 @@ def _names(kind: str, files: StateDir, network: str) -> Iterator[str]:
     """Names of a kind, as far as somebody tells them."""
     from vswitch.management.client import request
 
+    until = time.monotonic() + _PATIENCE
     with suppress(VswitchError, OSError):
         if kind == "networks":
             yield from files.networks()
@@ -97,5 +99,5 @@ def _names(kind: str, files: StateDir, network: str) -> Iterator[str]:
     if kind == "members":
         for path in files.join_sockets():
             with suppress(VswitchError, OSError):
-                said = request(path, "peers", _PATIENCE)
+                said = request(path, "peers", until - time.monotonic())
                 yield from (each["name"] for each in said["members"])

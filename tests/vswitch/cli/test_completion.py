@@ -13,9 +13,10 @@ import pytest
 import trio
 
 from transport.crypto.identity import PrivateKey
-from vswitch.cli import command_line, main
+from vswitch.cli import command_line, completion, main
 from vswitch.cli.completion import NAMES, tell_names
-from vswitch.errors import ExitCode
+from vswitch.errors import ExitCode, NotReachable
+from vswitch.management import client
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -134,6 +135,24 @@ def test_a_path_that_is_none_has_no_names(state, capsys):
     assert tell_names(words, {"VSWITCH_STATE": state}) == ExitCode.OK
     out, err = capsys.readouterr()
     assert (set(out.split()) <= {"default"}, err) == (True, "")
+
+
+def test_many_that_do_not_answer_keep_nobody_waiting_for_longer_than_one(tmp_path, monkeypatch):
+    members = tmp_path / "members"
+    members.mkdir()
+    for number in range(5):
+        (members / f"pc{number}.sock").touch()
+    waits = []
+
+    def silent(path, verb, timeout):
+        waits.append(max(timeout, 0))
+        time.sleep(waits[-1])
+        raise NotReachable("no answer")
+
+    monkeypatch.setattr(client, "request", silent)
+    monkeypatch.setattr(completion, "_PATIENCE", 0.1)
+    assert tell_names(["members", "vswitch", "--state", str(tmp_path)]) == ExitCode.OK
+    assert (len(waits), sum(waits) <= waits[0]) == (6, True)
 
 
 def test_what_takes_names_is_there():
