@@ -11,7 +11,7 @@ from unittest import mock
 import attrs
 
 from transport import PrivateKey
-from vswitch.switch import egress
+from vswitch.frames import flows
 
 # Written as when the traces were recorded.
 LATER_NAMES = ("hybrid",)  # which there were not
@@ -76,8 +76,6 @@ def seeded(seed: int) -> Iterator[None]:
     with (
         mock.patch.object(PrivateKey, "generate", generate),
         mock.patch.object(secrets, "token_bytes", rng.randbytes),
-        mock.patch.object(
-            egress, "hash", lambda flow: zlib.crc32(repr(flow).encode()), create=True
-        ),
+        mock.patch.object(flows, "hash", lambda flow: zlib.crc32(repr(flow).encode()), create=True),
     ):
         yield

@@ -137,7 +137,15 @@ def test_an_outage():
 # --- Several, and little -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rtt", "loss", "seeds"), [(10, 0.0, 3), (50, 0.0, 1), (50, 0.05, 3)])
+@pytest.mark.parametrize(
+    ("rtt", "loss", "seeds"),
+    [
+        (50, 0.0, 1),
+        (50, 0.05, 1),
+        pytest.param(10, 0.0, 3, marks=pytest.mark.long),
+        pytest.param(50, 0.05, 3, marks=pytest.mark.long),
+    ],
+)
 def test_three_flows_get_the_same(rtt, loss, seeds):
     indices = []
     for seed in range(SEED, SEED + seeds):
@@ -174,11 +182,12 @@ def test_the_same_seed_gives_the_same_run():
     assert run(1) == run(1) != run(2)
 
 
+@pytest.mark.parametrize("seeds", [1, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_share_beside_a_tcp_that_fills_the_queue(first):
+def test_a_share_beside_a_tcp_that_fills_the_queue(first, seeds):
     """Who comes late never saw the path empty, and now and then takes the rival for part of it."""
     shares = []
-    for seed in range(SEED, SEED + 3):
+    for seed in range(SEED, SEED + seeds):
         network = bottleneck(20, 50, 1, seed=seed)
         ours, rival = network.flow(0.0 if first else 15.0), Rival(network)
         rival.start(15.0 if first else 0.0)

@@ -42,7 +42,12 @@ def come_back(wire, server, hosts, limit):
 
 
 @pytest.mark.parametrize(
-    ("members", "one_address", "most"), [(MEMBERS, False, 0.3), (400, True, 10.0)]
+    ("members", "one_address", "most"),
+    [
+        (MEMBERS, False, 0.3),
+        (100, True, 3.0),
+        pytest.param(400, True, 10.0, marks=pytest.mark.long),
+    ],
 )
 def test_a_thousand_members_connect_at_once(members, one_address, most):
     """All have to prove their address: two round trips. A site waits for its cookies as well."""
@@ -85,7 +90,11 @@ def test_a_thousand_members_renew_their_keys_at_once():
 
 @pytest.mark.parametrize(
     ("members", "one_address", "most"),
-    [(50, True, 3.0), (50, False, 3.0), (400, False, 10.0)],  # R1, R27; more take this test long
+    [  # R1, R27; more take this test long
+        (50, True, 3.0),
+        (50, False, 3.0),
+        pytest.param(400, False, 10.0, marks=pytest.mark.long),
+    ],
 )
 def test_all_members_of_a_killed_switch(members, one_address, most):
     """Each has something to say within a second, and comes back a moment after it knows. Fifty

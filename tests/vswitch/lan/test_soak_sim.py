@@ -1,4 +1,4 @@
-"""I1 to I8 in ten virtual minutes of churn, and that the instruments see what they look for."""
+"""I1 to I8 in virtual minutes of churn, and that the instruments see what they look for."""
 
 import pytest
 import trio
@@ -11,18 +11,20 @@ from transport.testing.network import open_network
 from transport.wire.datagrams import Suite
 
 
-def test_ten_minutes_of_churn():
-    report = soak(Plan(seconds=600.0, seed=1))
+@pytest.mark.parametrize("minutes", [4, pytest.param(10, marks=pytest.mark.long)])
+def test_minutes_of_churn(minutes):
+    report = soak(Plan(seconds=minutes * 60.0, seed=1))
     assert report.breaches == []
     counts = report.counts
     # It was as bad as it should be.
-    assert counts["checks"] == len(report.looks) >= 4  # every two minutes, once all is quiet
-    assert counts["frames received"] > 5000
-    assert counts["lives"] > 30
-    assert min(counts["died"], counts["left"], counts["replays from their own address"]) > 5
+    assert counts["checks"] == len(report.looks) >= minutes // 2 - 1  # once all is quiet
+    assert counts["frames received"] > 500 * minutes
+    assert counts["lives"] > 3 * minutes
+    assert min(counts["died"], counts["left"], counts["replays from their own address"]) > 1
     fates = ("rebind", "outage", "renew", "stall", "burst", "leave", "die")
-    assert min(counts[f"fate: {fate}"] for fate in fates) > 5
-    assert counts["keys"] > 2 * counts["lives"] + 40  # two for each handshake: some were renewed
+    assert min(counts[f"fate: {fate}"] for fate in fates) > 1
+    # Two for each handshake: some were renewed.
+    assert counts["keys"] > 2 * counts["lives"] + 4 * minutes
     assert report.drops["queue_full"] > 0
     assert report.drops["reserved_destination"] > 0
 
