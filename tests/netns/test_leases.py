@@ -107,12 +107,18 @@ def read(told):
 
 
 def dhclient(host, *options):
-    """Ask once: what it was told."""
+    """Ask once: what it was told. The client goes into the background with its lease, and is killed
+    there, since one that is asked to end gives the lease back.
+    """
     told, script = script_of(host)
     config = host.directory / "dhclient.conf"
     config.write_text(DHCLIENT)
-    files = ("-lf", f"{host.directory}/leases", "-pf", f"{host.directory}/dhclient.pid")
+    pid = host.directory / "dhclient.pid"
+    pid.unlink(missing_ok=True)  # of the one before
+    files = ("-lf", f"{host.directory}/leases", "-pf", str(pid))
     host.run(["dhclient", "-4", "-1", "-cf", str(config), "-sf", str(script), *files, "eth0"])
+    wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"), "the client's process")
+    os.kill(int(pid.read_text()), signal.SIGKILL)
     return read(told)
 
 
